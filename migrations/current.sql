@@ -1,0 +1,388 @@
+-- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
+-- Five nouns, five writers: a user writes deployment, the scheduler assignment, an agent's beat heartbeat, an agent's report run,
+-- and everybody appends to event. No writer touches another's row, so an admin's edit never blocks a beat and a beat never undoes an edit.
+
+create schema mooring;
+comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
+alter default privileges in schema mooring revoke execute on functions from public;
+
+-- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
+create table mooring.policy (
+  name text not null constraint policy_name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+  kind text not null constraint policy_kind_is_known check (kind in ('load', 'none')),
+  cost_function text constraint policy_cost_function_is_a_plain_name check (cost_function ~ '^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$'),
+  description text not null,
+  constraint policy_pkey primary key (name),
+  constraint policy_load_has_a_cost_function check ((kind = 'load') = (cost_function is not null))
+);
+comment on table mooring.policy is 'How nodes are compared when work is placed. One row per policy; deployment.policy and setting.default_policy name one.';
+comment on column mooring.policy.name is 'What deployment.policy says.';
+comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. none: nothing is placed automatically.';
+comment on column mooring.policy.cost_function is 'schema.function(node mooring.node_state, k int) returns float8: lower is better, null is unknown and sorts last. The node''s weight scales what it returns.';
+comment on column mooring.policy.description is 'One sentence for explain and the CLI.';
+
+insert into mooring.policy (name, kind, cost_function, description) values
+  ('deployment_count', 'load', 'mooring.policy_deployment_count', 'fewest assigned first'),
+  ('resource_usage', 'load', 'mooring.policy_resource_usage', 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
+  ('none', 'none', null, 'nothing is placed automatically');
+
+create table mooring.setting (
+  only_row boolean not null default true constraint setting_is_one_row check (only_row),
+  beat_interval interval not null default '3 s' constraint setting_beat_interval_is_sane check (beat_interval between interval '20 ms' and interval '10 min'),
+  lease_ttl interval not null default '12 s' constraint setting_lease_ttl_is_sane check (lease_ttl between interval '100 ms' and interval '1 hour'),
+  reap_margin interval not null default '3 s' constraint setting_reap_margin_is_sane check (reap_margin between interval '50 ms' and interval '10 min'),
+  round_interval interval not null default '2 s' constraint setting_round_interval_is_sane check (round_interval between interval '50 ms' and interval '10 min'),
+  evict_interval interval not null default '30 s' constraint setting_evict_interval_is_sane check (evict_interval between interval '50 ms' and interval '1 day'),
+  prune_interval interval not null default '10 min' constraint setting_prune_interval_is_sane check (prune_interval between interval '50 ms' and interval '1 day'),
+  default_policy text not null default 'deployment_count',
+  cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_finite_and_not_negative check (cpu_weight >= 0 and cpu_weight < 'infinity'),
+  memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_finite_and_not_negative check (memory_weight >= 0 and memory_weight < 'infinity'),
+  disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
+  claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
+  placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
+  event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
+  constraint setting_pkey primary key (only_row),
+  constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
+  constraint setting_three_beats_fit_into_a_lease check (3 * beat_interval <= lease_ttl),
+  constraint setting_some_weight_is_positive check (cpu_weight + memory_weight > 0)
+);
+comment on table mooring.setting is 'One row of knobs for the whole fleet. A lease already given is never shortened by an edit here.';
+comment on column mooring.setting.only_row is 'Always true: there is one row.';
+comment on column mooring.setting.beat_interval is 'How often an agent beats. Two lost beats are harmless by default.';
+comment on column mooring.setting.lease_ttl is 'How long a confirmed heartbeat lets a node run its assignments.';
+comment on column mooring.setting.reap_margin is 'What is waited after a lease ended before the work goes elsewhere: covers clock drift, an unnoticed clock step and the last SIGKILL.';
+comment on column mooring.setting.round_interval is 'How often the reap and place rounds run, whatever the notifications said; a sixth of the lease where that is shorter.';
+comment on column mooring.setting.evict_interval is 'How often what is no longer permitted on its node is looked for; edits of nodes and deployments ask for it at once.';
+comment on column mooring.setting.prune_interval is 'How often old events are deleted.';
+comment on column mooring.setting.default_policy is 'The policy of deployments that name none.';
+comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource_usage; the two weights are normalised to 1.';
+comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
+comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
+comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
+comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction that placed something may sit idle before the server ends it.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+insert into mooring.setting default values;
+
+create table mooring.node (
+  id int generated by default as identity,
+  name text not null constraint node_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  enabled boolean not null default true,
+  draining_since timestamptz,
+  weight float8 not null default 100 constraint node_weight_is_positive_and_finite check (weight > 0 and weight < 'infinity'),
+  labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536),
+  max_assignments int constraint node_max_assignments_is_not_negative check (max_assignments >= 0),
+  trusts text constraint node_trusts_is_short check (length(trusts) <= 1000),
+  drivers text[] not null default '{npm}' constraint node_drivers_are_known check (drivers <@ '{npm,exec}'),
+  agent_base_url text constraint node_agent_base_url_is_short check (length(agent_base_url) <= 2048),
+  gateway_base_url text constraint node_gateway_base_url_is_short check (length(gateway_base_url) <= 2048),
+  role_name name,
+  version text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint node_pkey primary key (id),
+  constraint node_name_key unique (name)
+);
+comment on table mooring.node is 'A host that runs an agent. Agents register themselves; operators edit enabled, weight, labels, max_assignments.';
+comment on column mooring.node.id is 'Identity; agents of the node listen on channel mooring_node_<id>.';
+comment on column mooring.node.name is 'Unique and never changed.';
+comment on column mooring.node.enabled is 'false: no new work; what runs stays.';
+comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away.';
+comment on column mooring.node.weight is 'Capacity relative to 100: a node of 200 takes twice as much.';
+comment on column mooring.node.labels is 'What deployment.selector is matched against (selector must be contained in it).';
+comment on column mooring.node.max_assignments is 'At most so many assignments, daemons not counted; null is no limit.';
+comment on column mooring.node.trusts is 'Regular expression on name@version: which packages the node runs. null: none.';
+comment on column mooring.node.drivers is 'npm: runs npm packages. exec: runs custom commands.';
+comment on column mooring.node.agent_base_url is 'Where the agent can be reached, for deployments that need it.';
+comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
+comment on column mooring.node.role_name is 'The database role that first registered the node.';
+comment on column mooring.node.version is 'Version of the agent that registered last.';
+comment on column mooring.node.created_at is 'When the row was made.';
+comment on column mooring.node.updated_at is 'When the row was last changed; heartbeats do not count.';
+
+-- heartbeat: only ever updated, many times a second. Narrow, with free space on every page and no index on a column that changes, so that
+-- every update is HOT: it writes no index and its dead version is cleaned by the next reader of the page.
+create table mooring.heartbeat (
+  node_id int not null,
+  session uuid,
+  beat_at timestamptz constraint heartbeat_beat_at_is_finite check (isfinite(beat_at)),
+  lease_ttl interval,
+  cpu_pct float8 constraint heartbeat_cpu_pct_is_finite check (cpu_pct >= 0 and cpu_pct < 'infinity'),
+  memory_mb float8 constraint heartbeat_memory_mb_is_finite check (memory_mb >= 0 and memory_mb < 'infinity'),
+  disk_free_pct float8 constraint heartbeat_disk_free_pct_is_a_percentage check (disk_free_pct between 0 and 100),
+  disk_free_bytes bigint constraint heartbeat_disk_free_bytes_is_not_negative check (disk_free_bytes >= 0),
+  running int constraint heartbeat_running_is_not_negative check (running >= 0),
+  sampled_at timestamptz,
+  constraint heartbeat_pkey primary key (node_id),
+  constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
+  constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
+comment on column mooring.heartbeat.node_id is 'The node.';
+comment on column mooring.heartbeat.session is 'The agent''s life that holds the name; null before the first one and after a graceful leave.';
+comment on column mooring.heartbeat.beat_at is 'Database clock at the last beat; never from the client, never backwards.';
+comment on column mooring.heartbeat.lease_ttl is 'The lease that the last beat was answered with.';
+comment on column mooring.heartbeat.cpu_pct is 'Percent of the whole machine used by the agent and all its processes.';
+comment on column mooring.heartbeat.memory_mb is 'MiB resident, agent and all its processes.';
+comment on column mooring.heartbeat.disk_free_pct is 'Free share of the disk that holds the agent''s state.';
+comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.';
+comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
+comment on column mooring.heartbeat.sampled_at is 'When the figures were taken; a beat without figures keeps the old ones.';
+
+create table mooring.deployment (
+  id bigint generated by default as identity,
+  name text constraint deployment_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  labels jsonb not null default '{}' constraint deployment_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536),
+  type text not null default 'deployment' constraint deployment_type_is_deployment_or_daemon check (type in ('deployment', 'daemon')),
+  package_name text constraint deployment_package_name_is_a_registry_name check (package_name ~ '^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$' and length(package_name) <= 214),
+  package_version text not null default 'latest' constraint deployment_package_version_is_exact_or_a_tag check (package_version ~ '^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$'),
+  command text constraint deployment_command_is_not_empty check (length(command) between 1 and 4096),
+  args jsonb not null default '[]' constraint deployment_args_is_an_array_of_strings check (jsonb_typeof(args) = 'array' and not jsonb_path_exists(args, 'strict $[*] ? (@.type() != "string")')),
+  env jsonb not null default '{}' constraint deployment_env_is_an_object_of_strings check (jsonb_typeof(env) = 'object' and not jsonb_path_exists(env, 'strict $.* ? (@.type() != "string")')),
+  enabled boolean not null default true,
+  replicas int not null default 1 constraint deployment_replicas_is_between_0_and_10000 check (replicas between 0 and 10000),
+  policy text,
+  selector jsonb not null default '{}' constraint deployment_selector_is_an_object check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 65536),
+  pinned_node text constraint deployment_pinned_node_is_a_node_name check (pinned_node ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  needs_urls boolean not null default false,
+  on_lost text not null default 'stop' constraint deployment_on_lost_is_stop_or_keep check (on_lost in ('stop', 'keep')),
+  lease_ttl interval constraint deployment_lease_ttl_is_sane check (lease_ttl between interval '100 ms' and interval '1 hour'),
+  stop_grace interval not null default '10 s' constraint deployment_stop_grace_is_sane check (stop_grace between interval '0' and interval '1 hour'),
+  generation bigint not null default 1 constraint deployment_generation_is_positive check (generation > 0),
+  -- What decides where it may run, interned: claim() looks at each distinct value once, however many rows share it.
+  signature uuid not null generated always as (md5(
+      coalesce(policy, '-') || chr(31) || selector::text || chr(31) || coalesce(package_name || '@' || package_version, '-') || chr(31)
+      || (command is not null)::text || chr(31) || coalesce(pinned_node, '-') || chr(31) || needs_urls::text)::uuid) stored,
+  created_at timestamptz not null default now() constraint deployment_created_at_is_finite check (isfinite(created_at)),
+  updated_at timestamptz not null default now() constraint deployment_updated_at_is_finite check (isfinite(updated_at)),
+  constraint deployment_pkey primary key (id),
+  constraint deployment_policy_fkey foreign key (policy) references mooring.policy (name) on update cascade,
+  constraint deployment_runs_a_package_or_a_command check (package_name is not null or command is not null),
+  constraint deployment_args_are_bounded check (octet_length(args::text) <= 262144),
+  constraint deployment_env_is_bounded check (octet_length(env::text) <= 262144),
+  constraint deployment_env_names_are_identifiers check (not jsonb_path_exists(env, 'strict $.keyvalue() ? (!(@.key like_regex "^[A-Za-z_][A-Za-z0-9_]*$"))'))
+);
+-- read by mooring apply and by operators who type names; several null names are fine
+create unique index deployment_name_idx on mooring.deployment (name);
+comment on table mooring.deployment is 'What shall run: INSERT here and a process starts on some node, DELETE and it ends. Intent only; where it runs is in view placement.';
+comment on column mooring.deployment.id is 'Identity.';
+comment on column mooring.deployment.name is 'Optional, unique.';
+comment on column mooring.deployment.labels is 'Yours, for selecting in the CLI.';
+comment on column mooring.deployment.type is 'deployment: replicas instances, failed over. daemon: one instance on every permitted node.';
+comment on column mooring.deployment.package_name is 'npm package whose bin or main is run; null when a command alone is run.';
+comment on column mooring.deployment.package_version is 'Exact version or dist-tag.';
+comment on column mooring.deployment.command is 'Program run instead of the package''s own entry (cwd is the package); needs a node with driver exec.';
+comment on column mooring.deployment.args is 'Arguments, an array of strings.';
+comment on column mooring.deployment.env is 'Environment, an object of strings. May hold secrets: shown by no view, event or log.';
+comment on column mooring.deployment.enabled is 'false: nothing of it runs.';
+comment on column mooring.deployment.replicas is 'How many instances (type deployment).';
+comment on column mooring.deployment.policy is 'How nodes are compared; null: setting.default_policy.';
+comment on column mooring.deployment.selector is 'Labels a node must have.';
+comment on column mooring.deployment.pinned_node is 'Only this node may run it.';
+comment on column mooring.deployment.needs_urls is 'Only nodes with both base URLs may run it.';
+comment on column mooring.deployment.on_lost is 'What a node that is cut off does with it: stop before the lease ends, or keep.';
+comment on column mooring.deployment.lease_ttl is 'Lease of its assignments; null: setting.lease_ttl.';
+comment on column mooring.deployment.stop_grace is 'Time between SIGTERM and SIGKILL when it is stopped in order.';
+comment on column mooring.deployment.generation is 'Goes up when what must run changes, and only that restarts a process. Add 1 yourself to restart.';
+comment on column mooring.deployment.signature is 'Digest of everything that decides where it may run.';
+comment on column mooring.deployment.created_at is 'When the row was made.';
+comment on column mooring.deployment.updated_at is 'When the spec was last changed.';
+
+-- assignment: no foreign keys on purpose. deployment_id: the row outlives its deployment until the process is gone. node_id: claiming
+-- 100,000 rows would pay 100,000 look-ups; deleting a node takes the placement lock and refuses while the node owns anything.
+create table mooring.assignment (
+  id bigint generated always as identity,
+  deployment_id bigint not null,
+  ordinal int constraint assignment_ordinal_is_not_negative check (ordinal >= 0),
+  signature uuid not null,
+  node_id int,
+  epoch bigint not null default 0 constraint assignment_epoch_is_not_negative check (epoch >= 0),
+  wanted text not null default 'run' constraint assignment_wanted_is_run_or_stop check (wanted in ('run', 'stop')),
+  stop_reason text,
+  move_to int,
+  lease_ttl interval,
+  last_node_id int,
+  refused_by int[] not null default '{}',
+  waiting_since timestamptz,
+  assigned_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint assignment_pkey primary key (id),
+  -- assert_owner() locks this key FOR KEY SHARE: reports and stop orders pass, a change of epoch waits
+  constraint assignment_id_epoch_key unique (id, epoch),
+  constraint assignment_deployment_id_ordinal_key unique (deployment_id, ordinal),
+  constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
+  constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
+  constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
+  constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
+);
+-- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
+create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
+-- read by heartbeat(), assignments_of(), reap(), leave()
+create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
+-- one instance of a daemon on each node
+create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
+comment on table mooring.assignment is 'One instance of a deployment and the node that owns it. Written by the verbs only; an owned row is never deleted before its process is gone or its lease is over.';
+comment on column mooring.assignment.id is 'Identity, never used again.';
+comment on column mooring.assignment.deployment_id is 'The deployment; may be gone while its process still has to stop.';
+comment on column mooring.assignment.ordinal is '0..replicas-1; null for a daemon.';
+comment on column mooring.assignment.signature is 'The deployment''s signature, apart where nodes refused this assignment.';
+comment on column mooring.assignment.node_id is 'Owner; null is pending.';
+comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
+comment on column mooring.assignment.wanted is 'What the owner shall do. For one epoch it goes from run to stop and never back.';
+comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
+comment on column mooring.assignment.move_to is 'Node it shall go to next.';
+comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
+comment on column mooring.assignment.last_node_id is 'The owner before.';
+comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
+comment on column mooring.assignment.waiting_since is 'Pending since.';
+comment on column mooring.assignment.assigned_at is 'Owned since.';
+comment on column mooring.assignment.created_at is 'When the row was made.';
+comment on column mooring.assignment.updated_at is 'Place in the queue: set by making the row, an edit of the spec or a refusal; never by claim, report or reap.';
+
+create table mooring.run (
+  assignment_id bigint not null,
+  deployment_id bigint not null,
+  node_id int not null,
+  epoch bigint not null,
+  generation bigint not null,
+  state text not null constraint run_state_is_known check (state in ('installing', 'starting', 'running', 'stopping', 'backoff', 'failed', 'stopped', 'refused', 'lost')),
+  pid int,
+  restarts int not null default 0,
+  exit_code int,
+  exit_signal text,
+  last_error text,
+  last_error_at timestamptz,
+  next_start_at timestamptz,
+  last_deployed_at timestamptz,
+  last_active_at timestamptz not null default now(),
+  constraint run_pkey primary key (assignment_id)
+) with (fillfactor = 70);
+comment on table mooring.run is 'What an agent last observed of an assignment. History is in event.';
+comment on column mooring.run.assignment_id is 'The assignment; no foreign key, the last observation outlives it.';
+comment on column mooring.run.deployment_id is 'Its deployment.';
+comment on column mooring.run.node_id is 'The node that reported.';
+comment on column mooring.run.epoch is 'The epoch it was reported for.';
+comment on column mooring.run.generation is 'The generation of the spec that ran.';
+comment on column mooring.run.state is 'installing, starting, running, stopping, backoff (will start again), failed (will try again), stopped, refused, lost (its node was reaped).';
+comment on column mooring.run.pid is 'Process id on its node.';
+comment on column mooring.run.restarts is 'How often it was started again on this node for this epoch.';
+comment on column mooring.run.exit_code is 'Of its last exit.';
+comment on column mooring.run.exit_signal is 'That ended it.';
+comment on column mooring.run.last_error is 'The last thing that went wrong; kept after a later success.';
+comment on column mooring.run.last_error_at is 'When.';
+comment on column mooring.run.next_start_at is 'When the agent tries again.';
+comment on column mooring.run.last_deployed_at is 'When a process was last seen running for the first time of an epoch and generation; a failure never erases it.';
+comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
+
+create table mooring.event (
+  id bigint generated always as identity,
+  at timestamptz not null default clock_timestamp(),
+  kind text not null constraint event_kind_is_a_word check (kind ~ '^[a-z_]{1,40}$'),
+  assignment_id bigint,
+  deployment_id bigint,
+  node_id int,
+  node text,
+  epoch bigint,
+  actor text not null default session_user,
+  reason text,
+  detail jsonb,
+  constraint event_pkey primary key (id)
+);
+-- read by prune_events(); events arrive in order of time
+create index event_at_idx on mooring.event using brin (at);
+comment on table mooring.event is 'Append-only history: who did what, when and why. Read it with last_events(n).';
+comment on column mooring.event.id is 'Identity; the order of writing.';
+comment on column mooring.event.at is 'Database clock.';
+comment on column mooring.event.kind is 'What happened, in the past tense: claimed, released, reaped, refused, stop_wanted ...';
+comment on column mooring.event.assignment_id is 'The assignment concerned.';
+comment on column mooring.event.deployment_id is 'The deployment concerned.';
+comment on column mooring.event.node_id is 'The node concerned.';
+comment on column mooring.event.node is 'Its name, which outlives it.';
+comment on column mooring.event.epoch is 'The epoch after it.';
+comment on column mooring.event.actor is 'The database role that did it.';
+comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
+comment on column mooring.event.detail is 'Figures.';
+
+-- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
+-- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
+create table mooring.node_load (
+  node_id int not null,
+  change int not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+comment on table mooring.node_load is 'How many assignments (daemons not counted) each node owns, as changes to be summed.';
+comment on column mooring.node_load.node_id is 'The node.';
+comment on column mooring.node_load.change is 'How many were added or taken.';
+
+create table mooring.round (
+  name text not null,
+  due_at timestamptz not null default '-infinity',
+  done_at timestamptz not null default '-infinity',
+  constraint round_pkey primary key (name)
+) with (fillfactor = 50);
+comment on table mooring.round is 'The rounds that keep the fleet going when every notification is lost. tick() lets one caller through for each.';
+comment on column mooring.round.name is 'reap, place, evict or prune.';
+comment on column mooring.round.due_at is 'When tick() starts it next.';
+comment on column mooring.round.done_at is 'When it last ended. Old: no worker is alive, and agents run it themselves.';
+insert into mooring.round (name) values ('reap'), ('place'), ('evict'), ('prune');
+
+create table mooring.worker (
+  id text not null constraint worker_id_is_short check (length(id) between 1 and 200),
+  pool_ids text[] not null default '{}',
+  seen_at timestamptz not null default clock_timestamp(),
+  constraint worker_pkey primary key (id)
+) with (fillfactor = 50);
+comment on table mooring.worker is 'Worker processes that ticked lately; a dead one''s jobs are unlocked by the others.';
+comment on column mooring.worker.id is 'Made by the worker process at its start.';
+comment on column mooring.worker.pool_ids is 'graphile-worker pools whose locks are freed when the worker is dead.';
+comment on column mooring.worker.seen_at is 'Its last tick.';
+
+create table mooring.pulse (
+  only_row boolean not null default true constraint pulse_is_one_row check (only_row),
+  pulse_at timestamptz,
+  hold_until timestamptz,
+  hold_reason text,
+  constraint pulse_pkey primary key (only_row)
+) with (fillfactor = 50);
+comment on table mooring.pulse is 'The scheduler''s own sign of life, and the hold that follows an outage.';
+comment on column mooring.pulse.only_row is 'Always true: there is one row.';
+comment on column mooring.pulse.pulse_at is 'The last tick of anybody.';
+comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
+comment on column mooring.pulse.hold_reason is 'What was noticed.';
+insert into mooring.pulse default values;
+
+-- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
+create unlogged table mooring.outage_marker (
+  only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
+  database_oid oid not null,
+  system_identifier bigint not null,
+  constraint outage_marker_pkey primary key (only_row)
+);
+comment on table mooring.outage_marker is 'Empty after a crash or a promotion, foreign after a restore: then a hold begins.';
+comment on column mooring.outage_marker.only_row is 'Always true: there is one row.';
+comment on column mooring.outage_marker.database_oid is 'The database it was written in.';
+comment on column mooring.outage_marker.system_identifier is 'The cluster it was written in.';
+
+create type mooring.node_state as (
+  id int,
+  name text,
+  weight float8,
+  max_assignments int,
+  assigned int,
+  running int,
+  cpu_pct float8,
+  memory_mb float8,
+  disk_free_pct float8
+);
+comment on type mooring.node_state is 'What a policy is told of a node: its assignments now (those planned in this call included) and its last sample.';
+
+create type mooring.placement_class as (
+  policy text,
+  signatures uuid[],
+  node_ids int[]
+);
+comment on type mooring.placement_class is 'Pending work that may go to the same nodes under the same policy.';
+
+--!include all.sql
+
+-- an empty marker means an outage from now on
+select mooring.mark_outage_seen();

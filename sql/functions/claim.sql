@@ -1,0 +1,125 @@
+-- claim: gives pending assignments to nodes. The heart of Mooring.
+--
+-- In windows of setting.claim_window rows in queue order (updated_at, created_at, id):
+--   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
+--   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
+--   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
+-- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
+-- ends meanwhile is reaped like any other. Returns the assignments it placed.
+-- locks: placement, then assignment rows (skip locked); never heartbeat rows
+create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  setting mooring.setting;
+  nodes mooring.node_state[];
+  candidates mooring.node_state[];
+  classes mooring.placement_class[];
+  class_of_work record;
+  chosen int[];
+  queue bigint[];
+  tail record;
+  remaining int := coalesce(max_rows, 2147483647);
+  -- the window's decisions, row by row
+  ids bigint[];
+  owners int[];
+  leases interval[];
+  rules text[];
+begin
+  if max_rows < 1 then
+    raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
+  end if;
+  if mooring.hold() or not mooring.lock_placement() then
+    return;
+  end if;
+  select array_agg(p) into classes from mooring.placeable() p;
+  if classes is not null then
+    perform mooring.fold_node_load();
+    select s.* into setting from mooring.setting s;
+    select array_agg(s) into nodes from mooring.node_states() s;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+  end if;
+  while classes is not null and remaining > 0 loop
+    -- every row up to tail was placed, is held by somebody, or has no room: the next window starts behind it
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id) into queue
+      from (select a.id, a.updated_at, a.created_at
+              from unnest(classes) c
+             cross join lateral unnest(c.signatures) s (signature)
+             cross join lateral (
+               select a.id, a.updated_at, a.created_at
+                 from mooring.assignment a
+                where a.node_id is null and a.wanted = 'run' and a.signature = s.signature
+                  and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
+                order by a.updated_at, a.created_at, a.id
+                limit least(setting.claim_window, remaining)) a
+             order by a.updated_at, a.created_at, a.id
+             limit least(setting.claim_window, remaining)) q;
+    exit when queue is null;
+    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    ids := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    for class_of_work in
+      with locked as materialized (
+        select a.id, a.deployment_id, a.signature, a.updated_at, a.created_at
+          from mooring.assignment a
+         where a.id = any (queue) and a.node_id is null and a.wanted = 'run'
+           for update skip locked
+      ),
+      class as (
+        select c.nr, c.policy, c.node_ids, s.signature from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature)
+      )
+      select c.nr, c.policy, c.node_ids, bool_or(d.replicas > 1) as replicated,
+          array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
+          array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
+        from locked l
+        join class c on c.signature = l.signature
+        join mooring.deployment d on d.id = l.deployment_id and d.enabled
+       group by c.nr, c.policy, c.node_ids
+       order by c.nr
+    loop
+      begin
+        select array_agg(s order by s.id) into candidates from unnest(nodes) s join unnest(class_of_work.node_ids) n (id) on n.id = s.id;
+        chosen := mooring.choose_nodes(candidates, class_of_work.policy, cardinality(class_of_work.ids));
+        if class_of_work.replicated and chosen <> '{}' then
+          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, candidates);
+        end if;
+      exception when others then
+        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class_of_work.policy, sqlerrm));
+        chosen := '{}';
+      end;
+      if cardinality(chosen) < cardinality(class_of_work.ids) then
+        -- no room left for this class: what waits behind it is not looked at again. nr keeps its meaning, so the class stays, without nodes
+        classes[class_of_work.nr] := (class_of_work.policy, '{}', '{}')::mooring.placement_class;
+      end if;
+      ids := ids || class_of_work.ids[1:cardinality(chosen)];
+      leases := leases || class_of_work.leases[1:cardinality(chosen)];
+      owners := owners || chosen;
+      rules := rules || array_fill('cheapest by ' || class_of_work.policy, array[cardinality(chosen)]);
+      select array_agg((s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running, s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state order by s.id)
+        into nodes
+        from unnest(nodes) s left join (select u.id, count(*)::int as n from unnest(chosen) u (id) group by u.id) c on c.id = s.id;
+    end loop;
+    return query
+      with placed as (
+        update mooring.assignment a
+           set node_id = p.node_id, epoch = a.epoch + 1, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+          from unnest(ids, owners, leases) p (id, node_id, lease_ttl)
+         where a.id = p.id
+        returning a.*
+      ),
+      logged as (
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+        select 'claimed', p.id, p.deployment_id, p.node_id, s.name, p.epoch, r.rule
+          from placed p
+          join unnest(nodes) s on s.id = p.node_id
+          join unnest(ids, rules) r (id, rule) on r.id = p.id
+         order by p.updated_at, p.created_at, p.id
+      )
+      select p.* from placed p order by p.updated_at, p.created_at, p.id;
+    remaining := remaining - cardinality(ids);
+  end loop;
+  perform mooring.finish_round('place');
+end;
+$$;
+comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';

@@ -1,0 +1,47 @@
+-- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
+-- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
+-- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
+-- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
+-- The time is the database's and never goes backwards. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- locks: heartbeat (its own row)
+create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
+    disk_free_bytes bigint default null, running int default null)
+  returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  mine int;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  select s.* into setting from mooring.setting s;
+  update mooring.heartbeat h
+     set beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl,
+         cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
+         disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
+         running = coalesce(heartbeat.running, h.running),
+         sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
+   where h.node_id = (select n.id from mooring.node n where n.name = heartbeat.node) and h.session = heartbeat.session
+  returning h.node_id into mine;
+  if mine is null then
+    perform mooring.session_over(heartbeat.node);
+  end if;
+  return query
+    select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
+        mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
+        exists (select from mooring.round r where r.name in ('reap', 'place') and r.done_at < clock_timestamp() - 1.5 * mooring.round_interval(r.name))
+      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = mine;
+end;
+$$;
+comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
+
+create or replace function mooring.ownership_digest(lines text[]) returns text
+  language sql stable parallel safe
+return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
+comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted, in order of assignment.';

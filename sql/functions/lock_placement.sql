@@ -1,0 +1,58 @@
+-- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
+-- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
+-- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
+-- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work".
+-- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
+create or replace function mooring.lock_placement() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  patience interval;
+  patience_ms text;
+  lock_timeout_before text := current_setting('lock_timeout');
+  holder int;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'placement needs isolation level read committed', hint = 'Every step has to see what was committed before it: begin the transaction without another isolation level.';
+  end if;
+  select s.placement_lock_timeout into patience from mooring.setting s;
+  patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
+  if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+    if not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
+      return false;
+    end if;
+    begin
+      perform set_config('lock_timeout', patience_ms, true);
+      perform pg_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'));
+    exception when others or query_canceled then
+      perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      if sqlstate <> '55P03' then
+        raise;
+      end if;
+      holder := mooring.placement_lock_holder();
+      raise exception using errcode = 'MR004', message = format('placement has been held by another transaction for more than %s', patience),
+        detail = format('pid %s holds it', holder), hint = format('Look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder);
+    end;
+    perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+    perform set_config('lock_timeout', lock_timeout_before, true);
+  end if;
+  perform set_config('idle_in_transaction_session_timeout', patience_ms, true);
+  -- a claim that was answered must survive a crash, whatever the session prefers
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
+  return true;
+end;
+$$;
+comment on function mooring.lock_placement() is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
+
+create or replace function mooring.placement_lock_holder() returns int
+  language sql stable
+  set search_path = pg_catalog, mooring, pg_temp
+return (
+  select l.pid from pg_locks l
+   where l.locktype = 'advisory' and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
+     and l.classid = mooring.lock_space() and l.objid = mooring.lock_key('placing') and l.objsubid = 2
+   limit 1);
+comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';

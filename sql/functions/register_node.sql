@@ -1,0 +1,63 @@
+-- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
+-- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
+-- What the agent says of itself (trusts, drivers, version) is stored as said; what operators edit too (labels, max_assignments, URLs)
+-- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
+-- locks: node, then heartbeat
+create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
+    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null)
+  returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  mine mooring.node;
+  beat mooring.heartbeat;
+  free_in interval;
+begin
+  if register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' or register_node.node is null then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+  if register_node.session is null then
+    raise exception using errcode = 'MR007', message = 'a session needs a uuid';
+  end if;
+  perform mooring.check_trust_pattern(register_node.trusts);
+  -- an outage is noticed while the old sessions are still to be seen
+  perform mooring.hold();
+  insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+  values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+    register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+  on conflict (name) do nothing;
+  select n.* into mine from mooring.node n where n.name = register_node.node;
+  select h.* into beat from mooring.heartbeat h where h.node_id = mine.id for update;
+  select s.* into setting from mooring.setting s;
+  if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
+    if free_in > interval '0' then
+      raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
+        detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
+        hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
+    end if;
+  end if;
+  update mooring.node n
+     set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+         max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
+         gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
+   where n.id = mine.id
+     and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+         (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+          coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
+  update mooring.heartbeat h
+     set session = register_node.session, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
+   where h.node_id = mine.id;
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
+    jsonb_build_object('session', register_node.session, 'version', register_node.version));
+  perform mooring.enqueue('place');
+  return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
+    mooring.node_channel(mine.id), mooring.schema_version();
+end;
+$$;
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';

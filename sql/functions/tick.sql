@@ -1,0 +1,65 @@
+-- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
+-- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
+-- rounds are overdue, so that placement and failover go on with no worker alive).
+-- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
+-- locks: pulse, worker, round (each skip locked)
+create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
+  returns table (rounds text[], next_ms int, hold boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  period interval := mooring.round_interval('reap');
+  held boolean;
+  won text[];
+  name text;
+  dead text[];
+begin
+  held := mooring.hold();
+  update mooring.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  if not inline then
+    update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
+    if not found then
+      insert into mooring.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
+    end if;
+    with gone as (
+      delete from mooring.worker w
+       where w.id in (select l.id from mooring.worker l where l.seen_at < clock_timestamp() - 3 * period - interval '3 s' for update skip locked)
+      returning w.id, w.pool_ids
+    ),
+    logged as (
+      insert into mooring.event (kind, reason, detail) select 'worker_lost', 'it has not ticked for three periods', jsonb_build_object('worker', g.id) from gone g
+    )
+    select array_agg(p.id) into dead from gone g cross join lateral unnest(g.pool_ids) p (id);
+    if dead is not null then
+      perform graphile_worker.force_unlock_workers(dead);
+    end if;
+  end if;
+  with due as (
+    select r.name from mooring.round r where r.due_at <= clock_timestamp() order by r.name = 'reap' desc, r.name for update skip locked
+  ),
+  taken as (
+    update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
+  )
+  select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
+  foreach name in array coalesce(won, '{}') loop
+    begin
+      if not inline then
+        perform graphile_worker.add_job(name, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+      else
+        case name
+          when 'reap' then perform mooring.reap();
+          when 'evict' then perform mooring.evict();
+          when 'place' then perform mooring.claim();
+          when 'prune' then perform mooring.prune_events();
+        end case;
+      end if;
+    exception when others then
+      perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
+    end;
+  end loop;
+  return query select coalesce(won, '{}'), greatest(20, mooring.milliseconds((select min(r.due_at) from mooring.round r) - clock_timestamp())), held;
+end;
+$$;
+comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';

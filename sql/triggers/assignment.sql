@@ -1,0 +1,72 @@
+-- Triggers of mooring.assignment.
+
+-- Loads and hints follow the rows, whoever wrote them.
+create or replace function mooring.tg_assignment__follow() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  insert into mooring.node_load (node_id, change)
+  select c.node_id, sum(c.change)
+    from (select o.node_id, -1 as change from old_assignment o where o.node_id is not null and o.ordinal is not null
+          union all
+          select n.node_id, 1 from new_assignment n where n.node_id is not null and n.ordinal is not null) c
+   group by c.node_id
+  having sum(c.change) <> 0;
+  perform mooring.notify_nodes(array(
+    select distinct u.node_id
+      from old_assignment o
+      join new_assignment n on n.id = o.id
+     cross join lateral (values (o.node_id), (n.node_id)) u (node_id)
+     where u.node_id is not null and (n.node_id, n.epoch, n.wanted) is distinct from (o.node_id, o.epoch, o.wanted)));
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__follow() is 'Keeps node_load and hints every node whose set changed, once per transaction.';
+create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__follow();
+
+create or replace function mooring.tg_assignment__follow_delete() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owners int[];
+begin
+  insert into mooring.node_load (node_id, change)
+  select o.node_id, -count(*) from old_assignment o where o.node_id is not null and o.ordinal is not null group by o.node_id;
+  select array_agg(o.node_id) into owners from old_assignment o;
+  perform mooring.notify_nodes(owners);
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
+create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
+
+-- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
+-- it cannot go in one step, because the first would still be running it.
+create or replace function mooring.tg_assignment__by_hand() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if old.node_id is not null and new.node_id is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
+  end if;
+  if new.node_id is not null then
+    perform mooring.lock_placement();
+    new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
+    new.assigned_at := clock_timestamp();
+    new.waiting_since := null;
+  else
+    new.lease_ttl := null;
+    new.assigned_at := null;
+    new.waiting_since := clock_timestamp();
+    new.last_node_id := old.node_id;
+  end if;
+  new.epoch := old.epoch + 1;
+  return new;
+end;
+$$;
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch, and live-to-live is refused.';
+create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
+  when (new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();

@@ -1,0 +1,123 @@
+-- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
+
+create or replace function mooring.tg_deployment__arrive() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  adopted bigint[];
+  daemons bigint[];
+begin
+  if not exists (select from new_deployment) then
+    return null;
+  end if;
+  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
+    from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   where d.type = 'deployment'
+   order by d.id, o.ordinal
+  on conflict (deployment_id, ordinal) do nothing;
+  -- the same id was here before and its processes still have to stop: their rows wait for that, see release()
+  select array_agg(distinct a.deployment_id) into adopted from mooring.assignment a join new_deployment d on d.id = a.deployment_id where a.node_id is not null;
+  if adopted is not null then
+    perform mooring.make_assignments(adopted);
+  end if;
+  select array_agg(d.id) into daemons from new_deployment d where d.type = 'daemon';
+  if daemons is not null then
+    perform mooring.make_daemons(deployments => daemons);
+  end if;
+  perform mooring.enqueue('place');
+  return null;
+end;
+$$;
+comment on function mooring.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
+create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring.tg_deployment__arrive();
+
+create or replace function mooring.tg_deployment__stamp() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if (new.id, new.type) is distinct from (old.id, old.type) then
+    raise exception using errcode = 'MR006', message = format('deployment %s cannot change its %s', old.id, case when new.id is distinct from old.id then 'id' else 'type' end), hint = 'Insert a new deployment and delete this one.';
+  end if;
+  if (new.package_name, new.package_version, new.command, new.args, new.env) is distinct from (old.package_name, old.package_version, old.command, old.args, old.env) then
+    new.generation := greatest(new.generation, old.generation + 1);
+  else
+    new.generation := greatest(new.generation, old.generation);
+  end if;
+  if new.updated_at = old.updated_at
+     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.lease_ttl, new.stop_grace) is distinct from
+         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.lease_ttl, old.stop_grace) then
+    new.updated_at := clock_timestamp();
+  end if;
+  return new;
+end;
+$$;
+comment on function mooring.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
+create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring.tg_deployment__stamp();
+
+create or replace function mooring.tg_deployment__change() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  changed bigint[];
+  moved bigint[];
+  daemons bigint[];
+begin
+  select array_agg(n.id) filter (where n.type = 'deployment'), array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
+    into changed, moved, daemons
+    from new_deployment n join old_deployment o on o.id = n.id
+   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.stop_grace);
+  if changed is null and daemons is null then
+    return null;
+  end if;
+  if daemons is not null then
+    perform mooring.make_daemons(deployments => daemons);
+  end if;
+  perform mooring.make_assignments(changed);
+  if moved is not null then
+    perform mooring.evict(deployments => moved);
+  end if;
+  perform mooring.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
+  perform mooring.enqueue('place');
+  return null;
+end;
+$$;
+comment on function mooring.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
+create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring.tg_deployment__change();
+
+create or replace function mooring.tg_deployment__end() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  ended bigint[];
+begin
+  select array_agg(o.id) into ended from old_deployment o;
+  if ended is null then
+    return null;
+  end if;
+  perform mooring.make_assignments(ended);
+  if exists (select from old_deployment o where o.type = 'daemon') then
+    perform mooring.make_daemons(deployments => ended);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
+create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring.tg_deployment__end();
+
+create or replace function mooring.tg_refuse_truncate() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.';
+end;
+$$;
+comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
+create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();

@@ -1,0 +1,74 @@
+-- Triggers of mooring.node.
+
+create or replace function mooring.tg_node__guard() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owned int;
+begin
+  if tg_op = 'DELETE' then
+    -- under the placement lock no claim can give the node something between the count and the delete
+    perform mooring.lock_placement();
+    select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
+    if owned > 0 then
+      raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
+    end if;
+    delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    return old;
+  end if;
+  if (new.id, new.name) is distinct from (old.id, old.name) then
+    raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
+  end if;
+  perform mooring.check_trust_pattern(new.trusts);
+  new.updated_at := clock_timestamp();
+  return new;
+end;
+$$;
+comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
+create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
+
+create or replace function mooring.tg_node__arrive() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  nodes int[];
+begin
+  select array_agg(n.id) into nodes from new_node n;
+  if nodes is null then
+    return null;
+  end if;
+  insert into mooring.heartbeat (node_id) select n.id from unnest(nodes) n (id);
+  perform mooring.make_daemons(nodes => nodes);
+  return null;
+end;
+$$;
+comment on function mooring.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
+create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring.tg_node__arrive();
+
+create or replace function mooring.tg_node__change() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  permits int[];
+  grows boolean;
+begin
+  select array_agg(n.id) filter (where (n.labels, n.trusts, n.drivers, n.agent_base_url, n.gateway_base_url) is distinct from (o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
+      bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments) is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
+    into permits, grows
+    from new_node n join old_node o on o.id = n.id;
+  if permits is not null then
+    perform mooring.evict(nodes => permits);
+    perform mooring.make_daemons(nodes => permits);
+  end if;
+  if permits is not null or grows then
+    perform mooring.enqueue('place');
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again.';
+create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();

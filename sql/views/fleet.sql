@@ -1,0 +1,25 @@
+create or replace view mooring.fleet as
+  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
+      case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
+      (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
+      clock_timestamp() - p.pulse_at as pulse_age
+    from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
+   cross join (select count(*)::int as deployments from mooring.deployment) d
+   cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
+                 (count(*) filter (where a.node_id is not null and r.state = 'running'))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch) a
+   cross join mooring.pulse p;
+comment on view mooring.fleet is 'The whole fleet in one row.';
+comment on column mooring.fleet.nodes is 'Registered nodes.';
+comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
+comment on column mooring.fleet.deployments is 'Rows of deployment.';
+comment on column mooring.fleet.assignments is 'Instances, pending ones and daemons included.';
+comment on column mooring.fleet.assigned is 'Owned by a node.';
+comment on column mooring.fleet.running is 'Observed running.';
+comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
+comment on column mooring.fleet.version is 'Schema version.';
+comment on column mooring.fleet.hold is 'Why nothing is reaped, claimed or started at the moment; null: no hold.';
+comment on column mooring.fleet.hold_until is 'When the hold ends.';
+comment on column mooring.fleet.placement_lock_holder is 'Pid that is placing right now; the same one for long is a forgotten transaction.';
+comment on column mooring.fleet.workers is 'Worker processes that ticked lately; with none the agents run the rounds.';
+comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';

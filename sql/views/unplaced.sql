@@ -1,0 +1,16 @@
+create or replace view mooring.unplaced as
+  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, coalesce(w.reason, 'it is placed by the next round') as reason, d.name, a.ordinal, r.last_error
+    from mooring.assignment a
+    left join mooring.deployment d on d.id = a.deployment_id
+    left join mooring.why_unplaced() w on w.signature = a.signature
+    left join mooring.run r on r.assignment_id = a.id
+   where a.node_id is null and a.wanted = 'run';
+comment on view mooring.unplaced is 'What waits for a node, and why.';
+comment on column mooring.unplaced.assignment_id is 'The assignment.';
+comment on column mooring.unplaced.deployment_id is 'Its deployment.';
+comment on column mooring.unplaced.package_name is 'npm package.';
+comment on column mooring.unplaced.waiting_since is 'Pending since.';
+comment on column mooring.unplaced.reason is 'The first rule that leaves no node, with the way out.';
+comment on column mooring.unplaced.name is 'Name of the deployment.';
+comment on column mooring.unplaced.ordinal is 'Which replica.';
+comment on column mooring.unplaced.last_error is 'What went wrong when it last ran or was refused.';
