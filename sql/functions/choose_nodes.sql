@@ -1,15 +1,16 @@
--- Which nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
+-- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
 -- Pure: reads nothing but its arguments and the policy, locks nothing, so that explaining and simulating use the very same choice.
 -- Cost never falls in k, so a node's slots are taken in order and it is enough to look at a few per node: when one of them is exhausted
 -- the look is widened. Returns node ids, cheapest first; fewer than n where room runs out. An unknown cost sorts last; where no node's cost is known
 -- the count of assignments decides, so that a fleet whose samples fail is still filled evenly.
-create or replace function mooring.choose_nodes(nodes mooring.node_state[], policy text, n int) returns int[]
+create or replace function mooring.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   cost_function text;
-  depth int := greatest(4, 2 * ceil(n::float8 / cardinality(nodes))::int);
+  depth int := greatest(4, 2 * ceil(n::float8 / cardinality(eligible))::int);
   chosen int[];
   deepest int;
   unknown boolean;
@@ -22,12 +23,13 @@ begin
           from unnest($1) s
          cross join lateral generate_series(1, least($2, $3, greatest(coalesce(s.max_assignments, 2147483647) - s.assigned, 0))) k
          cross join lateral (select %s(s, k) as cost) c
+         where s.id = any ($4)
          order by 3 nulls last, 4, 1
          limit $3)
       select array_agg(slot.id order by slot.cost nulls last, slot.evenly, slot.id), max(slot.k), bool_and(slot.cost is null) from slot
-      $query$, cost_function) into chosen, deepest, unknown using nodes, depth, n;
+      $query$, cost_function) into chosen, deepest, unknown using nodes, depth, n, eligible;
     if unknown and choose_nodes.policy <> 'deployment_count' then
-      return mooring.choose_nodes(nodes, 'deployment_count', n);
+      return mooring.choose_nodes(nodes, eligible, 'deployment_count', n);
     end if;
     -- a node whose every offered slot was taken might have been taken further
     exit when chosen is null or deepest < depth or depth >= n;
@@ -36,4 +38,20 @@ begin
   return coalesce(chosen, '{}');
 end;
 $$;
-comment on function mooring.choose_nodes(mooring.node_state[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
+comment on function mooring.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
+
+-- The same nodes after they took the chosen assignments.
+create or replace function mooring.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays: a generic plan takes them for ten and joins by nested loop
+  set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return array(
+    select (s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running, s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state
+      from unnest(nodes) s left join (select u.id, count(*)::int as n from unnest(chosen) u (id) group by u.id) c on c.id = s.id
+     order by s.id);
+end;
+$$;
+comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';

@@ -10,12 +10,15 @@
 create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- arrays look huge to the planner; compiling such a query takes longer than running it
+  set jit = off
 as $$
 declare
   setting mooring.setting;
   nodes mooring.node_state[];
-  candidates mooring.node_state[];
   classes mooring.placement_class[];
+  class_of jsonb;
+  class mooring.placement_class;
   class_of_work record;
   chosen int[];
   queue bigint[];
@@ -23,6 +26,8 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   -- the window's decisions, row by row
   ids bigint[];
+  deployments bigint[];
+  epochs bigint[];
   owners int[];
   leases interval[];
   rules text[];
@@ -36,6 +41,7 @@ begin
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
     perform mooring.fold_node_load();
+    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
@@ -57,66 +63,59 @@ begin
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
     select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
-    ids := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
     for class_of_work in
+      -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
+      -- two of those by nested loop costs seconds
       with locked as materialized (
-        select a.id, a.deployment_id, a.signature, a.updated_at, a.created_at
+        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run'
            for update skip locked
-      ),
-      class as (
-        select c.nr, c.policy, c.node_ids, s.signature from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature)
       )
-      select c.nr, c.policy, c.node_ids, bool_or(d.replicas > 1) as replicated,
+      select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
+          array_agg(l.epoch + 1 order by l.updated_at, l.created_at, l.id) as epochs,
           array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
         from locked l
-        join class c on c.signature = l.signature
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
-       group by c.nr, c.policy, c.node_ids
-       order by c.nr
+       group by 1
+       order by 1
     loop
+      class := classes[class_of_work.nr];
       begin
-        select array_agg(s order by s.id) into candidates from unnest(nodes) s join unnest(class_of_work.node_ids) n (id) on n.id = s.id;
-        chosen := mooring.choose_nodes(candidates, class_of_work.policy, cardinality(class_of_work.ids));
+        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
         if class_of_work.replicated and chosen <> '{}' then
-          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, candidates);
+          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
         end if;
       exception when others then
-        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class_of_work.policy, sqlerrm));
+        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm));
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
-        -- no room left for this class: what waits behind it is not looked at again. nr keeps its meaning, so the class stays, without nodes
-        classes[class_of_work.nr] := (class_of_work.policy, '{}', '{}')::mooring.placement_class;
+        -- no room left: what waits behind it is not looked at again. The class stays, without signatures, so that nr keeps its meaning
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
+      deployments := deployments || class_of_work.deployments[1:cardinality(chosen)];
+      epochs := epochs || class_of_work.epochs[1:cardinality(chosen)];
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
-      rules := rules || array_fill('cheapest by ' || class_of_work.policy, array[cardinality(chosen)]);
-      select array_agg((s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running, s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state order by s.id)
-        into nodes
-        from unnest(nodes) s left join (select u.id, count(*)::int as n from unnest(chosen) u (id) group by u.id) c on c.id = s.id;
+      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      nodes := mooring.with_load(nodes, chosen);
     end loop;
     return query
-      with placed as (
-        update mooring.assignment a
-           set node_id = p.node_id, epoch = a.epoch + 1, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-          from unnest(ids, owners, leases) p (id, node_id, lease_ttl)
-         where a.id = p.id
-        returning a.*
-      ),
-      logged as (
-        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select 'claimed', p.id, p.deployment_id, p.node_id, s.name, p.epoch, r.rule
-          from placed p
-          join unnest(nodes) s on s.id = p.node_id
-          join unnest(ids, rules) r (id, rule) on r.id = p.id
-         order by p.updated_at, p.created_at, p.id
-      )
-      select p.* from placed p order by p.updated_at, p.created_at, p.id;
+      update mooring.assignment a
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
+       where a.id = p.id
+      returning a.*;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
+      join mooring.node n on n.id = p.node_id
+     order by p.nr;
     remaining := remaining - cardinality(ids);
   end loop;
   perform mooring.finish_round('place');

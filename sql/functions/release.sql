@@ -17,34 +17,32 @@ begin
   end if;
   -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
   return query
-    with fate as materialized (
-      select a.id, a.node_id, d.id is null or a.ordinal >= d.replicas or a.ordinal is null as ends, coalesce(d.enabled, false) as enabled, d.signature
-        from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and (d.type = 'daemon') = (a.ordinal is null)
-       where a.id = any (locked)
-    ),
-    freed as (
+    with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = a.epoch + 1, wanted = case when f.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
-             last_node_id = f.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(f.signature, a.refused_by)
-        from fate f
-       where a.id = f.id and not f.ends
+         set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+             last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+        from mooring.deployment d
+       where a.id = any (locked) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
       returning a.*
-    ),
-    ended as (
-      delete from mooring.assignment a using fate f where a.id = f.id and f.ends returning a.*
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select release.kind, r.id, r.deployment_id, r.node_id, n.name, r.epoch, release.reason
-        from (select f.id, f.deployment_id, f.last_node_id as node_id, f.epoch from freed f union all select e.id, e.deployment_id, e.node_id, e.epoch + 1 from ended e) r
-        left join mooring.node n on n.id = r.node_id
-       order by r.id
-    ),
-    observed as (
-      update mooring.run r set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
-        from fate f where r.assignment_id = f.id
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
     )
-    select f.* from freed f union all select e.* from ended e;
+    select f.* from freed f;
+  -- what is still owned has nothing to come back for
+  return query
+    with ended as (
+      delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+    )
+    select e.* from ended e;
+  update mooring.run r
+     set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
+   where r.assignment_id = any (locked);
   perform mooring.enqueue('place');
 end;
 $$;

@@ -2,9 +2,11 @@
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
 -- Reads where the deployments run already, locks nothing.
-create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[]) returns int[]
+create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
 as $$
 declare
   placed int[];
@@ -26,7 +28,8 @@ begin
   loop
     select s.id into better
       from unnest(nodes) s
-     where s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
+     where s.id = any (eligible)
+       and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
        and s.id not in (select p.node_id from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr) where d.deployment_id = twin.deployment_id)
        and not exists (select from mooring.assignment a where a.deployment_id = twin.deployment_id and a.node_id = s.id)
      order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
@@ -39,4 +42,4 @@ begin
   return placed;
 end;
 $$;
-comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[]) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[]) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';

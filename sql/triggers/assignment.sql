@@ -13,12 +13,9 @@ begin
           select n.node_id, 1 from new_assignment n where n.node_id is not null and n.ordinal is not null) c
    group by c.node_id
   having sum(c.change) <> 0;
+  -- owners before and after; a row that only changed its place in the queue has none
   perform mooring.notify_nodes(array(
-    select distinct u.node_id
-      from old_assignment o
-      join new_assignment n on n.id = o.id
-     cross join lateral (values (o.node_id), (n.node_id)) u (node_id)
-     where u.node_id is not null and (n.node_id, n.epoch, n.wanted) is distinct from (o.node_id, o.epoch, o.wanted)));
+    select o.node_id from old_assignment o where o.node_id is not null union select n.node_id from new_assignment n where n.node_id is not null));
   return null;
 end;
 $$;

@@ -5,8 +5,8 @@ create or replace function mooring.tg_deployment__arrive() returns trigger
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  adopted bigint[];
-  daemons bigint[];
+  made bigint;
+  arrived bigint[];
 begin
   if not exists (select from new_deployment) then
     return null;
@@ -17,14 +17,15 @@ begin
    where d.type = 'deployment'
    order by d.id, o.ordinal
   on conflict (deployment_id, ordinal) do nothing;
-  -- the same id was here before and its processes still have to stop: their rows wait for that, see release()
-  select array_agg(distinct a.deployment_id) into adopted from mooring.assignment a join new_deployment d on d.id = a.deployment_id where a.node_id is not null;
-  if adopted is not null then
-    perform mooring.make_assignments(adopted);
+  get diagnostics made = row_count;
+  if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
+    -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
+    select array_agg(d.id) into arrived from new_deployment d;
+    perform mooring.make_assignments(arrived);
   end if;
-  select array_agg(d.id) into daemons from new_deployment d where d.type = 'daemon';
-  if daemons is not null then
-    perform mooring.make_daemons(deployments => daemons);
+  if exists (select from new_deployment d where d.type = 'daemon') then
+    select array_agg(d.id) into arrived from new_deployment d where d.type = 'daemon';
+    perform mooring.make_daemons(deployments => arrived);
   end if;
   perform mooring.enqueue('place');
   return null;
