@@ -12,8 +12,7 @@ declare
   margin interval;
   silent int[];
   lost bigint[];
-  reaped bigint[] := '{}';
-  one mooring.assignment;
+  reaped bigint;
 begin
   if mooring.hold() then
     return;
@@ -32,18 +31,16 @@ begin
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
              where a.node_id = any (silent) and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at
              order by a.id limit coalesce(max_rows, 10000)) l;
-    for one in select * from mooring.release(lost, 'reaped', 'the lease of its node is over') loop
-      reaped := reaped || one.id;
-      return next one;
-    end loop;
-    if cardinality(reaped) < cardinality(lost) then
+    return query select r.* from mooring.release(lost, 'reaped', 'the lease of its node is over') r;
+    get diagnostics reaped = row_count;
+    if reaped < cardinality(lost) then
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
       select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
           case when l.pid is null then 'the row is locked' else format('the row is locked by pid %s', l.pid) end, jsonb_build_object('pid', l.pid)
         from mooring.assignment a
         join mooring.node n on n.id = a.node_id
         left join pg_locks l on l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted and l.transactionid = a.xmax
-       where a.id = any (lost) and a.id <> all (reaped);
+       where a.id = any (lost) and a.node_id = any (silent);
     end if;
   end if;
   -- the round comes back when the next lease would end, if that is sooner than its period

@@ -1,0 +1,10 @@
+// For graphile-migrate's own command line and for scripts/migration-commit.mjs. `mooring migrate` needs none of this:
+// it runs migrations/committed with the same pgSettings (cli/migrate-steps.ts).
+module.exports = {
+  migrationsFolder: `${__dirname}/migrations`,
+  // an unqualified name must fail and not find something by chance
+  pgSettings: { search_path: 'pg_catalog' },
+  // our triggers call graphile_worker.add_job, so its schema comes first, in the shadow database too
+  afterReset: [{ _: 'command', command: `node ${JSON.stringify(`${__dirname}/scripts/worker-schema.mjs`)}` }],
+  blankMigrationContent: '-- The next migration; its first line is a header "--! Message: what-it-does".\n',
+}

@@ -1,0 +1,104 @@
+/**
+ * What an agent is told when it starts. parseAgentConfig checks everything and reports every problem at once;
+ * unknown keys are refused, so that a misspelt option never passes for a default.
+ */
+import { hostname } from 'node:os'
+import { resolve } from 'node:path'
+import { z } from 'zod'
+
+export interface AgentConfig {
+  /** Unique name of the node. Two live agents cannot share one. */
+  name: string
+  /** postgres:// URL. Holds a password: never logged. Must be a direct connection, not a transaction pool (the agent LISTENs). */
+  databaseUrl: string
+  /** Regular expression on name@version: the packages this host runs. null trusts nothing. */
+  trust: string | null
+  /** Custom commands of deployments may run here (driver exec). */
+  allowExec: boolean
+  /** Packages may run their install scripts. */
+  allowScripts: boolean
+  /** What deployment.selector is matched against. null keeps what the node's row has. */
+  labels: Record<string, string> | null
+  /** At most so many assignments here. null keeps what the node's row has. */
+  maxAssignments: number | null
+  /** Where this agent, and the workloads of this host, can be reached; for deployments with needs_urls. null keeps what the row has. */
+  agentBaseUrl: string | null
+  gatewayBaseUrl: string | null
+  /** Root of local state, shared by the agents of a host; an agent's own folder is <stateDir>/agents/<name>. */
+  stateDir: string
+  /** How long stop() tries to tell the database, after the processes are gone. */
+  leaveTimeoutMs: number
+}
+
+/** Everything but databaseUrl may be left out. */
+export type AgentConfigInput = Partial<AgentConfig> & Pick<AgentConfig, 'databaseUrl'>
+
+export const NODE_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
+export const DEFAULT_LEAVE_TIMEOUT_MS = 5_000
+
+/** All problems of a configuration; none of them shows a value that may be secret. */
+export class AgentConfigError extends Error {
+  readonly problems: readonly string[]
+
+  constructor(problems: readonly string[]) {
+    super(`the agent's configuration is wrong:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`)
+    this.name = 'AgentConfigError'
+    this.problems = problems
+  }
+}
+
+export function parseAgentConfig(input: unknown): AgentConfig {
+  const result = schema.safeParse(input)
+  if (!result.success) throw new AgentConfigError(result.error.issues.map(describe))
+  return { ...result.data, stateDir: resolve(result.data.stateDir) }
+}
+
+/**
+ * Why a trust pattern cannot be used, or null. The same pattern is read by Postgres, when work is placed, and by this agent, before it runs
+ * it. What the two engines read differently is refused, by the same rules as mooring.check_trust_pattern, or a package could be placed here
+ * for ever and never be run.
+ */
+export function trustProblem(pattern: string): string | null {
+  for (const [differs, why] of READ_DIFFERENTLY) if (differs.test(pattern)) return why
+  try {
+    new RegExp(pattern)
+    return null
+  } catch (error) {
+    return `is no regular expression: ${error instanceof Error ? error.message : String(error)}`
+  }
+}
+
+const READ_DIFFERENTLY: readonly (readonly [RegExp, string])[] = [
+  [/^.{1001}/s, 'is longer than 1000 characters'],
+  [/[^ -~]/, 'has a character that is not printable ASCII'],
+  [/^\*\*\*/, 'starts with ***'],
+  [/\(\?(?!:)/, 'of the groups (? only (?: is read alike by Postgres and JavaScript'],
+  [/\[[:.=]/, 'has a [: [. or [= class'],
+  // an escape preceded by an even number of backslashes; a backslash at the end is left to the compiler below
+  [/(?<!\\)(?:\\\\)*\\(?![dwsDWS])[A-Za-z0-9]/, 'of the escapes only \\d \\w \\s \\D \\W \\S and punctuation are read alike by Postgres and JavaScript'],
+]
+
+const baseUrl = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).max(2048).nullable().default(null)
+
+const schema = z.strictObject({
+  name: z.string().regex(NODE_NAME_PATTERN, 'must be 1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit').default(hostname),
+  databaseUrl: z.string().min(1, 'must not be empty'),
+  trust: z.string().superRefine((pattern, context) => {
+    const problem = trustProblem(pattern)
+    if (problem) context.addIssue({ code: 'custom', message: problem })
+  }).nullable().default(null),
+  allowExec: z.boolean().default(false),
+  allowScripts: z.boolean().default(false),
+  labels: z.record(z.string(), z.string()).nullable().default(null),
+  maxAssignments: z.int().min(0).nullable().default(null),
+  agentBaseUrl: baseUrl,
+  gatewayBaseUrl: baseUrl,
+  stateDir: z.string().min(1, 'must not be empty').default(() => process.env['MOORING_STATE_DIR'] ?? '.mooring'),
+  leaveTimeoutMs: z.int().min(0).default(DEFAULT_LEAVE_TIMEOUT_MS),
+})
+
+function describe(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') return `unknown: ${issue.keys.join(', ')}`
+  const path = issue.path.join('.')
+  return path === '' ? issue.message : `${path}: ${issue.message}`
+}

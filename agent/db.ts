@@ -1,0 +1,173 @@
+/**
+ * What an agent says to the database and hears from it. The only SQL of the agent: calls of verbs, nothing else.
+ *
+ * Row fields keep the names psql shows. bigint columns are strings here, as the driver delivers them: ids are compared, never computed with.
+ * Every call has a deadline of its own on this machine's monotonic clock, because a cut network or a hung standby answers nothing at all;
+ * a call that misses it rejects with code CALL_DEADLINE, its connection is thrown away and the next call opens a new one.
+ */
+import { createLane } from './lane.js'
+
+/** One row of assignments_of: everything needed to run an assignment. The spec is null, and wanted 'stop', when the deployment is gone. */
+export interface OwnedAssignment {
+  assignment_id: string
+  epoch: string
+  deployment_id: string
+  ordinal: number | null
+  type: 'deployment' | 'daemon'
+  generation: string
+  wanted: 'run' | 'stop'
+  /** What this node does with it when it cannot reach the database: stop before the lease ends, or keep running. */
+  on_lost: 'stop' | 'keep'
+  lease_ttl_ms: number
+  stop_grace_ms: number
+  package_name: string | null
+  package_version: string | null
+  command: string | null
+  args: string[]
+  env: Record<string, string>
+}
+
+export type RunState = 'installing' | 'starting' | 'running' | 'stopping' | 'backoff' | 'failed' | 'stopped' | 'refused'
+
+/** What the agent observed of an assignment. 'stopped' and 'refused' free it; the others only record. */
+export interface RunReport {
+  assignment_id: string
+  epoch: string
+  generation: string
+  state: RunState
+  pid: number | null
+  restarts: number
+  exit_code: number | null
+  exit_signal: string | null
+  error: string | null
+  next_start_in_ms: number | null
+}
+
+/** accepted is false for an old epoch or a foreign assignment, null for a row that was locked: report it again. */
+export interface ReportOutcome { assignment_id: string; epoch: string; accepted: boolean | null }
+
+export interface NodeDescription {
+  node: string
+  trusts: string | null
+  drivers: readonly string[]
+  labels: Readonly<Record<string, string>> | null
+  max_assignments: number | null
+  agent_base_url: string | null
+  gateway_base_url: string | null
+  version: string
+}
+
+export interface Registration {
+  node_id: number
+  beat_interval_ms: number
+  lease_ttl_ms: number
+  reap_margin_ms: number
+  channel: string
+  schema_version: number
+}
+
+/** Null is "could not be measured": the database keeps the sample it has. Zero would be the best score of all. */
+export interface UsageSample {
+  cpu_pct: number | null
+  memory_mb: number | null
+  disk_free_pct: number | null
+  disk_free_bytes: number | null
+}
+
+export interface BeatAnswer {
+  /** Of everything the node owns, see digestOf. */
+  digest: string
+  owned: number
+  lease_ttl_ms: number
+  next_beat_ms: number
+  /** After an outage: start nothing new. */
+  hold: boolean
+  /** No worker has run the rounds lately: call tick. */
+  round_overdue: boolean
+}
+
+export interface AgentDb {
+  registerNode(description: NodeDescription, session: string): Promise<Registration>
+  heartbeat(node: string, session: string, sample: UsageSample, running: number, deadlineMs: number): Promise<BeatAnswer>
+  assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
+  report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
+  leave(node: string, session: string): Promise<number>
+  /** Runs the rounds that are due inside this call: the agents keep placement and failover going when no worker lives. */
+  tick(name: string): Promise<void>
+  /**
+   * Changes whenever a connection was lost. What was read before and after such a change may come from two different servers
+   * (one of them a promoted standby), and must not be put together.
+   */
+  connectionEpoch(): number
+  /** Throws away every connection at once, whatever is in flight. Legal at any time, idempotent. */
+  close(): void
+}
+
+/** Deadline of every call but heartbeat and tick. */
+export const CALL_DEADLINE_MS = 5_000
+/** A tick may have to place a hundred thousand rows. */
+export const TICK_DEADLINE_MS = 60_000
+const ROUNDS_IDLE_SECONDS = 10
+
+export interface AgentDbOptions {
+  databaseUrl: string
+  node: string
+}
+
+/**
+ * Three connections: one for heartbeats alone, so that nothing the agent does delays one; one for everything else, kept warm because
+ * the way from a claim to a process goes over it; and one for tick, opened when needed.
+ */
+export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
+  let epoch = 0
+  const onDisconnect = (): void => { epoch += 1 }
+  const named = (purpose: string) => ({ databaseUrl, applicationName: `mooring agent ${node}: ${purpose}` })
+  const beats = createLane({ ...named('beat'), serverTimeoutMs: CALL_DEADLINE_MS, onDisconnect })
+  const calls = createLane({ ...named('calls'), serverTimeoutMs: CALL_DEADLINE_MS, onDisconnect })
+  const rounds = createLane({ ...named('rounds'), serverTimeoutMs: TICK_DEADLINE_MS, idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
+
+  return {
+    async registerNode(d, session) {
+      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<Registration[]>`
+        select r.* from mooring.register_node(
+          node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts}, drivers => ${`{${d.drivers.join(',')}}`}::text[],
+          labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb, max_assignments => ${d.max_assignments}::int,
+          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, version => ${d.version}) r`)
+      return only(rows)
+    },
+    async heartbeat(name, session, sample, running, deadlineMs) {
+      const rows = await beats.run(deadlineMs, (sql) => sql<BeatAnswer[]>`
+        select h.* from mooring.heartbeat(
+          ${name}, ${session}::uuid, ${sample.cpu_pct}::float8, ${sample.memory_mb}::float8, ${sample.disk_free_pct}::float8,
+          ${sample.disk_free_bytes === null ? null : String(Math.round(sample.disk_free_bytes))}::bigint, ${running}::int) h`)
+      return only(rows)
+    },
+    async assignmentsOf(name, session) {
+      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<OwnedAssignmentRow[]>`
+        select a.* from mooring.assignments_of(${name}, ${session}::uuid) a`)
+      return rows.map((row) => ({ ...row, args: row.args ?? [], env: row.env ?? {} }))
+    },
+    report: (name, session, reports) => calls.run(CALL_DEADLINE_MS, (sql) => sql<ReportOutcome[]>`
+      select r.* from mooring.report(${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`),
+    async leave(name, session) {
+      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<{ freed: number }[]>`select mooring.leave(${name}, ${session}::uuid) as freed`)
+      return only(rows).freed
+    },
+    async tick(name) {
+      await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select t.* from mooring.tick(${name}, inline => true) t`)
+    },
+    connectionEpoch: () => epoch,
+    close() {
+      for (const each of [beats, calls, rounds]) each.close()
+    },
+  }
+}
+
+/** Of a deleted deployment, args and env are null like the rest of the spec. */
+type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & { args: string[] | null; env: Record<string, string> | null }
+
+function only<T>(rows: readonly T[]): T {
+  const [row] = rows
+  if (row === undefined) throw new Error('the database answered no row where one was due')
+  return row
+}

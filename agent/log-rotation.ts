@@ -1,0 +1,166 @@
+/**
+ * Writing and cutting logs.
+ *
+ * The workload writes to the file itself: it inherits a descriptor opened for appending. Refused alternatives: a pipe read by the agent ties every workload to
+ * the agent's event loop and breaks it (EPIPE) when the agent ends, while work shall be able to outlive an agent; a logging process per workload costs more
+ * memory than most workloads. The price: a descriptor cannot be moved to another file from outside, so a log is rotated by taking away its beginning:
+ *
+ *   <id>.log       [=========== take ===========|== rest ==> the workload goes on appending
+ *   1. take is compressed into a temporary file, streaming; it cannot change any more, the file only grows
+ *   2. .4.gz -> .5.gz ... .1.gz -> .2.gz, temporary file -> .1.gz
+ *   3. take is cut off: FALLOC_FL_COLLAPSE_RANGE (ext4, xfs) through fallocate(1), atomic against appends, so not one byte is lost or moved.
+ *      Where the file system cannot: rest is read, the file truncated, rest appended. What is written in the microseconds between the last read and the
+ *      truncation is lost there.
+ * A crash between 2 and 3 leaves take twice, never not at all. Cuts are at block borders, so a line may begin in one file and end in the next.
+ *
+ * A full disk: what cannot be compressed is cut off unsaved, which frees space. A workload whose own write fails has to live with that as with any file;
+ * the agent does not, and starts what cannot have a log without one.
+ */
+import { execFile } from 'node:child_process'
+import { closeSync, createReadStream, createWriteStream, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
+import { rename, rm, stat } from 'node:fs/promises'
+import { pipeline } from 'node:stream/promises'
+import { createGzip } from 'node:zlib'
+import type { Logger } from 'pino'
+import { join } from 'node:path'
+import { logFileOf, rotatedFileOf } from './run-log.js'
+
+export interface RotationOptions {
+  maxBytes: number
+  /** Compressed files kept beside the log. */
+  count: number
+  checkIntervalMs: number
+}
+
+export const DEFAULT_ROTATION: RotationOptions = { maxBytes: 10 * 1024 * 1024, count: 5, checkIntervalMs: 2_000 }
+
+/** Stays in the file when it is cut, so that its end can be read right after. */
+const TAIL_BYTES = 64 * 1024
+const BLOCK_BYTES = 4096
+/** Most that is held in memory where a file is cut by copying. */
+const REST_LIMIT_BYTES = 16 * 1024 * 1024
+
+export interface LogKeeper {
+  /** Descriptor to append to; the caller closes its copy. Null, and a warning, when there can be no log. The log is kept in size until `release`. */
+  open(assignmentId: string): number | null
+  release(assignmentId: string): void
+  /** Idempotent; resolves when no rotation is under way. */
+  stop(): Promise<void>
+}
+
+export function createLogKeeper(stateDir: string, log: Logger, options: RotationOptions = DEFAULT_ROTATION): LogKeeper {
+  const written = new Set<string>()
+  let timer: NodeJS.Timeout | undefined
+  let rotating: Promise<void> | null = null
+  mkdirSync(join(stateDir, 'logs'), { recursive: true })
+
+  const check = (assignmentIds: Iterable<string>): void => {
+    // One after the other: compressing is the only part of an agent that needs a core.
+    rotating ??= (async () => {
+      for (const id of assignmentIds) {
+        await keepInSize(logFileOf(stateDir, id), options, log).catch((error: NodeJS.ErrnoException) => {
+          log.warn({ event: 'log_rotation_failed', assignment_id: id, code: error.code }, 'log not rotated')
+        })
+      }
+    })().finally(() => { rotating = null })
+  }
+
+  return {
+    open(assignmentId) {
+      try {
+        const fd = openSync(logFileOf(stateDir, assignmentId), 'a', 0o600)
+        written.add(assignmentId)
+        timer ??= setInterval(() => check([...written]), options.checkIntervalMs).unref()
+        return fd
+      } catch (error) {
+        log.warn({ event: 'log_unavailable', assignment_id: assignmentId, code: (error as NodeJS.ErrnoException).code }, 'started without a log: its file cannot be opened')
+        return null
+      }
+    },
+    release(assignmentId) {
+      if (!written.delete(assignmentId)) return
+      check([assignmentId])
+      if (written.size > 0) return
+      clearInterval(timer)
+      timer = undefined
+    },
+    async stop() {
+      clearInterval(timer)
+      timer = undefined
+      written.clear()
+      await rotating
+    },
+  }
+}
+
+/** Rotates until the log is within maxBytes. */
+export async function keepInSize(file: string, options: RotationOptions, log: Logger): Promise<void> {
+  const tail = Math.min(TAIL_BYTES, options.maxBytes / 4)
+  for (;;) {
+    const size = await stat(file).then(found => found.size, () => 0)
+    if (size <= options.maxBytes) return
+    // A writer faster than gzip: what the count would delete again is cut off without compressing it first.
+    const surplus = wholeBlocks(size - tail - options.maxBytes * options.count)
+    if (surplus > 0) {
+      log.warn({ event: 'log_cut', file, bytes: surplus }, 'log grows faster than it can be compressed: its oldest part is dropped')
+      await cut(file, surplus)
+      continue
+    }
+    const take = wholeBlocks(Math.min(size - tail, options.maxBytes))
+    if (take <= 0) return
+    await archive(file, take, options.count).catch((error: NodeJS.ErrnoException) => {
+      log.warn({ event: 'log_cut', file, bytes: take, code: error.code }, 'log cannot be compressed: its oldest part is dropped')
+    })
+    await cut(file, take)
+  }
+}
+
+async function archive(file: string, take: number, count: number): Promise<void> {
+  const temporary = `${file}.tmp`
+  try {
+    await pipeline(createReadStream(file, { start: 0, end: take - 1 }), createGzip(), createWriteStream(temporary, { mode: 0o600 }))
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+  for (let number = count - 1; number >= 1; number--) {
+    await rename(rotatedFileOf(file, number), rotatedFileOf(file, number + 1)).catch(ignoreMissing)
+  }
+  await rename(temporary, rotatedFileOf(file, 1))
+}
+
+/** Takes `length` bytes, a multiple of the block size and less than the file's size, from the front. */
+async function cut(file: string, length: number): Promise<void> {
+  const args = ['--collapse-range', '--offset', '0', '--length', String(length), file]
+  const collapsed = await new Promise<boolean>(resolve => execFile('fallocate', args, error => resolve(error === null)))
+  if (!collapsed) cutByCopy(file, length)
+}
+
+/** For file systems without collapse. Synchronous: nothing of this process stretches the gap between the last read and the truncation. */
+export function cutByCopy(file: string, length: number): void {
+  const fd = openSync(file, 'a+')
+  try {
+    const parts: Buffer[] = []
+    // What is older than the limit is lost with a writer of more than the limit per compression.
+    let at = Math.max(length, fstatSync(fd).size - REST_LIMIT_BYTES)
+    for (;;) {
+      const part = Buffer.alloc(TAIL_BYTES)
+      const read = readSync(fd, part, 0, part.length, at)
+      if (read === 0) break
+      parts.push(part.subarray(0, read))
+      at += read
+    }
+    ftruncateSync(fd, 0)
+    for (const part of parts) writeSync(fd, part)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function wholeBlocks(bytes: number): number {
+  return Math.floor(bytes / BLOCK_BYTES) * BLOCK_BYTES
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error
+}

@@ -1,0 +1,101 @@
+/**
+ * What to do about an error of the database or the way to it, decided by SQLSTATE or errno and never by a text.
+ */
+
+/**
+ * retry        the connection or the moment was bad: soon again, for ever
+ * unfit        nothing to run against yet (no schema, no rights, wrong password, no such database): again, but seldom, and say so
+ * session_over another session holds the name, or the node was forgotten: stop everything, register anew
+ * name_taken   a live agent has this name: wait until it is free
+ * refused      the database will never accept what this agent says of itself
+ * bad_value    this row will never be accepted; the next one may be
+ */
+export type ErrorKind = 'retry' | 'unfit' | 'session_over' | 'name_taken' | 'refused' | 'bad_value'
+
+export interface DatabaseError extends Error { code?: string; detail?: string; hint?: string }
+
+const KIND_BY_CODE: Readonly<Record<string, ErrorKind>> = {
+  MR001: 'session_over',
+  MR003: 'session_over',
+  MR002: 'name_taken',
+  MR007: 'refused',
+  '3F000': 'unfit', // no schema mooring
+  '42P01': 'unfit', // no such table
+  '42703': 'unfit', // no such column
+  '42883': 'unfit', // no such function
+  '42501': 'unfit', // no right to it
+  '28000': 'unfit', // pg_hba.conf says no
+  '28P01': 'unfit', // wrong password
+  '3D000': 'unfit', // no such database
+}
+
+export function kindOf(error: unknown): ErrorKind {
+  const code = codeOf(error)
+  if (code === undefined) return 'retry'
+  // class 22 data exception, class 23 constraint: NUL, lone surrogates, numbers out of range, unknown states
+  return KIND_BY_CODE[code] ?? (/^2[23]/.test(code) ? 'bad_value' : 'retry')
+}
+
+export function codeOf(error: unknown): string | undefined {
+  const code: unknown = (firstOf(error) as { code?: unknown } | null)?.code
+  return typeof code === 'string' ? code : undefined
+}
+
+/** What a log line shows of an error: never the query or its parameters, which may hold secrets. */
+export function describeError(error: unknown): { code?: string; message: string; hint?: string } {
+  const first = firstOf(error)
+  if (!(first instanceof Error)) return { message: String(first) }
+  const { code, hint, message } = first as DatabaseError
+  return { ...(code === undefined ? {} : { code }), message, ...(hint === undefined ? {} : { hint }) }
+}
+
+/** Milliseconds until a name that is taken may be free. */
+export function freeInMs(error: unknown): number | null {
+  try {
+    const value: unknown = (JSON.parse((error as DatabaseError).detail ?? '') as { free_in_ms?: unknown }).free_in_ms
+    return typeof value === 'number' && Number.isFinite(value) ? Math.max(0, value) : null
+  } catch {
+    return null
+  }
+}
+
+export interface Backoff {
+  /** How long to wait after one more failure. */
+  nextMs(): number
+  reset(): void
+}
+
+/**
+ * Doubles from firstMs to maxMs; the upper half of each step is random, so that a fleet that lost its database together does not come back
+ * together: with first 100 and max 2000 the waits lie in 50-100, 100-200, 200-400, 400-800, 800-1600, then 1000-2000 for ever.
+ */
+export function createBackoff(firstMs: number, maxMs: number, random: () => number = Math.random): Backoff {
+  let failures = 0
+  return {
+    nextMs() {
+      const step = Math.min(maxMs, firstMs * 2 ** Math.min(failures, 30))
+      failures += 1
+      return step / 2 + (random() * step) / 2
+    },
+    reset() { failures = 0 },
+  }
+}
+
+/** Resolves after ms, or at once when the signal aborts. Never rejects: a wait that was cut short is looked at by its caller. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal.addEventListener('abort', done, { once: true })
+  })
+}
+
+/** A connection that fails on several addresses gives one AggregateError without a message. */
+function firstOf(error: unknown): unknown {
+  return error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error
+}

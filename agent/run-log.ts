@@ -1,0 +1,83 @@
+/**
+ * The log of an assignment: one file with stdout and stderr of all its runs, `logs/<assignment_id>.log`, older parts beside it as `.log.1.gz` (newest) to `.log.5.gz`.
+ * Here is how it is read; log-rotation.ts says how it is written and cut.
+ */
+import { open, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Most that one read answers. */
+export const SLICE_LIMIT_BYTES = 128 * 1024
+
+export interface LogSlice {
+  /** Where in the file `bytes` begins. */
+  start: number
+  /** Size of the file at that moment. */
+  size: number
+  /** Raw: a slice may begin or end inside a character. */
+  bytes: Buffer
+}
+
+export function logFileOf(stateDir: string, assignmentId: string): string {
+  return join(stateDir, 'logs', `${assignmentId}.log`)
+}
+
+export function rotatedFileOf(file: string, number: number): string {
+  return `${file}.${number}.gz`
+}
+
+/** A negative start counts from the end. At most 128 KiB, fewer at the end of the file; null when there is no log (yet). */
+export async function readLogSlice(file: string, start: number, length: number = SLICE_LIMIT_BYTES): Promise<LogSlice | null> {
+  let handle
+  try {
+    handle = await open(file, 'r')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+  try {
+    const { size } = await handle.stat()
+    const from = Math.min(size, Math.max(0, start < 0 ? size + start : start))
+    const wanted = Math.max(0, Math.min(length, SLICE_LIMIT_BYTES, size - from))
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(wanted), 0, wanted, from)
+    return { start: from, size, bytes: buffer.subarray(0, bytesRead) }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** What is in the file from `start` on and all that is added, until the signal; waits for a file that is not there yet. Goes on at the right byte when the log is cut. */
+export async function* followLog(file: string, start: number, signal: AbortSignal, pollMs = 250): AsyncGenerator<Buffer> {
+  let at = start
+  while (!signal.aborted) {
+    const size = await sizeOf(file)
+    if (size !== null && at >= 0 && size < at) at = await offsetAfterCut(file, at, size)
+    const slice = await readLogSlice(file, at)
+    if (slice !== null) at = slice.start + slice.bytes.length
+    else if (at < 0) at = 0
+    if (slice !== null && slice.bytes.length > 0) yield slice.bytes
+    else await delay(pollMs, undefined, { signal }).catch(() => {})
+  }
+}
+
+/** Each cut took from the front what the newest rotated files hold; gzip notes the length of what went in (mod 2^32) in its last four bytes. */
+async function offsetAfterCut(file: string, at: number, size: number): Promise<number> {
+  let offset = at
+  for (let number = 1; offset > size; number++) {
+    const cut = await lengthInside(rotatedFileOf(file, number))
+    if (cut === null || cut === 0 || cut > offset) return size
+    offset -= cut
+  }
+  return offset
+}
+
+async function lengthInside(gzipFile: string): Promise<number | null> {
+  const size = await sizeOf(gzipFile)
+  if (size === null) return null
+  const trailer = await readLogSlice(gzipFile, size - 4, 4)
+  return trailer?.bytes.length === 4 ? trailer.bytes.readUInt32LE(0) : null
+}
+
+async function sizeOf(file: string): Promise<number | null> {
+  return stat(file).then(found => found.size, () => null)
+}

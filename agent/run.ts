@@ -1,0 +1,284 @@
+/**
+ * One assignment on this host: from the row to a process, and back to nothing.
+ *
+ *   none -> preparing -> prepared -> alive -> ending -> none             ordered stop, or another copy to follow
+ *                 \                       \-> ending -> waiting -> none  ended by itself, or could not be started
+ *   What to do next is decide()'s answer alone, asked after each event; here is only how it is done and what is told about it.
+ *
+ * At most one process tree at a time: `ending` lasts until the whole tree is gone, and nothing starts before.
+ */
+import type { Logger } from 'pino'
+import { backoffDelayMs, failuresAfter } from './backoff.js'
+import type { BackoffOptions } from './backoff.js'
+import { removeEmptyWorkDir, startCopy } from './copy.js'
+import type { Copy, CopyDependencies } from './copy.js'
+import type { OwnedAssignment, RunReport, RunState } from './db.js'
+import { EntryError } from './drivers/entry.js'
+import { launchCommand, launchPackage } from './drivers/launch.js'
+import type { Launch } from './drivers/launch.js'
+import { InstallError } from './drivers/npm-command.js'
+import type { NpmInstaller } from './drivers/npm.js'
+import { judge } from './package-spec.js'
+import type { PackageRef, Trust } from './package-spec.js'
+import { decide } from './reconcile.js'
+import type { Action, Phase, Running, StopReason } from './reconcile.js'
+import type { Exit } from './spawn.js'
+import type { Stop } from './stop-tree.js'
+
+export interface RunDependencies extends CopyDependencies {
+  trust: Trust
+  installer: NpmInstaller
+  backoff: BackoffOptions
+  log: Logger
+  report: (report: RunReport) => void
+  /** Nothing of it is left and it is not owned. */
+  onGone: () => void
+}
+
+export interface Run {
+  facts(): Running
+  /** Sets what is wanted; acts only when told by `apply`, or at its own next event. Undefined: no longer owned. Lifts a fence. */
+  want(assignment: OwnedAssignment | undefined, mayStart: boolean): void
+  apply(action: Action): void
+  fence(graceMs: number): void
+  /** Stops within graceMs (its own grace when not given) and for good; `onGone` tells when it has. */
+  close(graceMs?: number): void
+  /** Root of the present tree, null when there is none. */
+  pid(): number | null
+}
+
+const FENCED = 'fenced: lease ended'
+
+export function createRun(assignmentId: string, deps: RunDependencies): Run {
+  const log = deps.log.child({ assignment_id: assignmentId })
+
+  let want: OwnedAssignment | undefined
+  let mayStart = false
+  let fenced = false
+  let phase: Phase = 'none'
+
+  // Of the copy that the phase is about.
+  let epoch = ''
+  let generation = ''
+  let ranEpoch: string | null = null
+  let failures = 0
+  let restarts = 0
+  let lastExit: Exit | null = null
+  let exact: PackageRef | null = null
+  let refusal = ''
+  let lastReport: RunReport | null = null
+
+  let preparing: AbortController | null = null
+  let prepared: Launch | null = null
+  let timer: NodeJS.Timeout | undefined
+  let copy: Copy | null = null
+  let stop: Stop | null = null
+  /** When the copy that ended by itself is to be followed by the next. */
+  let restartAtMs: number | null = null
+
+  const facts = (): Running => ({ assignment_id: assignmentId, epoch, generation, phase, ran_epoch: ranEpoch, fenced })
+  const isAbout = (assignment: OwnedAssignment): boolean => assignment.epoch === epoch && assignment.generation === generation
+
+  const observe = (state: RunState, more: Partial<RunReport> = {}): void => {
+    lastReport = {
+      assignment_id: assignmentId, epoch, generation, state, pid: copy?.pid ?? null, restarts,
+      exit_code: lastExit?.code ?? null, exit_signal: lastExit?.signal ?? null, error: null, next_start_in_ms: null, ...more,
+    }
+    deps.report(lastReport)
+  }
+
+  const ownGraceMs = (): number => copy?.assignment.stop_grace_ms ?? 0
+
+  const next = (): void => {
+    const action = decide(want, facts(), { mayStart })
+    if (action) apply(action)
+  }
+
+  const apply = (action: Action): void => {
+    switch (action.kind) {
+      case 'start': return begin()
+      case 'stop': return beginStop(action.reason, want?.stop_grace_ms ?? ownGraceMs())
+      case 'settle': return settle()
+    }
+  }
+
+  /** Calls off what has not become a process. */
+  const callOff = (): void => {
+    preparing?.abort(new Error('called off'))
+    preparing = null
+    prepared = null
+    clearTimeout(timer)
+  }
+
+  const turnTo = (assignment: OwnedAssignment): void => {
+    if (isAbout(assignment)) return
+    callOff()
+    ;({ epoch, generation } = assignment)
+    failures = 0
+    restarts = 0
+    lastExit = null
+    exact = null
+  }
+
+  const begin = (): void => {
+    if (!want) return
+    turnTo(want)
+    const verdict = judge(want, deps.trust)
+    if (!verdict.ok) {
+      phase = 'refused'
+      refusal = verdict.reason
+      log.warn({ event: 'assignment_refused', epoch, reason: refusal }, 'will not run it here')
+      return observe('refused', { error: refusal })
+    }
+    if (prepared) return spawnCopy(want, prepared)
+    if (verdict.ref === null) return spawnCopy(want, launchCommand(verdict.command!, want.args))
+    prepare(want, verdict.ref, verdict.command)
+  }
+
+  const prepare = (assignment: OwnedAssignment, ref: PackageRef, command: string | null): void => {
+    const mine = new AbortController()
+    preparing = mine
+    phase = 'preparing'
+    let told = false
+    const onInstalling = (): void => {
+      if (!told && preparing === mine) observe('installing')
+      told = true
+    }
+    launchPackage(deps.installer, { ref, command, args: assignment.args, signal: mine.signal, resolved: exact, onInstalling }).then(
+      result => {
+        if (preparing !== mine) return
+        preparing = null
+        prepared = result.launch
+        exact = result.exact
+        phase = 'prepared'
+        next()
+      },
+      (error: Error) => {
+        if (preparing !== mine) return
+        preparing = null
+        const expected = error instanceof InstallError || error instanceof EntryError
+        failed(expected ? error.message : `cannot be prepared (${(error as NodeJS.ErrnoException).code ?? error.name})`)
+      },
+    )
+  }
+
+  const spawnCopy = (assignment: OwnedAssignment, launch: Launch): void => {
+    prepared = null
+    try {
+      copy = startCopy(assignment, launch, { ...deps, log })
+    } catch (error) {
+      return failed(`cannot start: its work folder cannot be made (${(error as NodeJS.ErrnoException).code})`)
+    }
+    if (copy.pid === null) {
+      phase = 'ending'
+      void copy.exit.then(exit => {
+        letGo()
+        failed(exit.error ?? 'cannot start')
+      })
+      return
+    }
+    phase = 'alive'
+    ranEpoch = epoch
+    log.info({ event: 'process_started', epoch, pid: copy.pid }, 'process started')
+    observe('running')
+    void copy.exit.then(ended)
+  }
+
+  /** Of the leader; the rest of its tree has to follow before anything else is done. */
+  const ended = (exit: Exit): void => {
+    lastExit = exit
+    if (phase !== 'alive' || !copy) return
+    const ranForMs = performance.now() - copy.startedAtMs
+    failures = failuresAfter(failures, ranForMs, deps.backoff)
+    restarts++
+    const delayMs = backoffDelayMs(failures, deps.backoff)
+    restartAtMs = performance.now() + delayMs
+    const how = exit.signal === null ? `exited with code ${exit.code}` : `ended by ${exit.signal}`
+    log.warn({ event: 'process_ended', epoch, pid: copy.pid, exit_code: exit.code, exit_signal: exit.signal, ran_for_ms: Math.round(ranForMs), next_start_in_ms: delayMs }, 'process ended by itself')
+    endTree(ownGraceMs())
+    observe('backoff', { pid: null, error: `${how} after ${(ranForMs / 1000).toFixed(1)} s`, next_start_in_ms: delayMs })
+  }
+
+  const beginStop = (reason: StopReason, graceMs: number): void => {
+    log.info({ event: 'process_stopping', epoch, pid: copy?.pid, reason, grace_ms: graceMs }, 'stopping process')
+    endTree(graceMs)
+    observe('stopping', { error: fenced ? FENCED : null })
+  }
+
+  const endTree = (graceMs: number): void => {
+    phase = 'ending'
+    stop = copy!.end(graceMs)
+    void stop.done.then(gone)
+  }
+
+  const gone = (): void => {
+    log.info({ event: 'process_gone', epoch, pid: copy?.pid }, 'process and all it started are gone')
+    letGo()
+    phase = 'none'
+    if (restartAtMs !== null) wait(restartAtMs - performance.now())
+    restartAtMs = null
+    next()
+  }
+
+  const letGo = (): void => {
+    copy?.release()
+    copy = null
+    stop = null
+  }
+
+  const failed = (reason: string): void => {
+    failures++
+    const delayMs = backoffDelayMs(failures, deps.backoff)
+    log.warn({ event: 'start_failed', epoch, reason, next_start_in_ms: delayMs }, 'cannot be started')
+    wait(delayMs)
+    observe('failed', { error: reason, next_start_in_ms: delayMs })
+    next()
+  }
+
+  const wait = (delayMs: number): void => {
+    phase = 'waiting'
+    timer = setTimeout(() => {
+      phase = 'none'
+      next()
+    }, Math.max(0, delayMs))
+  }
+
+  const settle = (): void => {
+    if (phase === 'refused' && want && isAbout(want)) return observe('refused', { error: refusal })
+    callOff()
+    phase = 'none'
+    if (want) turnTo(want)
+    // Not owned and told already: another report would only be turned away.
+    const told = lastReport?.state === 'stopped' || lastReport?.state === 'refused'
+    if (want || !told) observe('stopped', { error: fenced ? FENCED : null })
+    if (want) return
+    removeEmptyWorkDir(deps.stateDir, assignmentId)
+    deps.onGone()
+  }
+
+  return {
+    facts,
+    apply,
+    want(assignment, startAllowed) {
+      want = assignment
+      mayStart = startAllowed
+      fenced = false
+    },
+    fence(graceMs) {
+      if (phase === 'refused') return
+      const again = fenced
+      fenced = true
+      if (phase === 'alive') beginStop('fenced', graceMs)
+      else if (phase === 'ending') stop?.hurry(graceMs)
+      else if (!again) next()
+    },
+    close(graceMs) {
+      want = undefined
+      mayStart = false
+      if (phase === 'alive') beginStop('agent_stops', graceMs ?? ownGraceMs())
+      else if (phase !== 'ending') next()
+      else if (graceMs !== undefined) stop?.hurry(graceMs)
+    },
+    pid: () => copy?.pid ?? null,
+  }
+}

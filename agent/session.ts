@@ -1,0 +1,116 @@
+/**
+ * One life of a session, from the answer of register_node to its end.
+ *
+ *     registered ──► beating, listening, reading, running ──┬─ stop asked ──► everything stopped, reports told, left
+ *                                                           └─ MR001 ───────► everything stopped; the agent registers anew
+ *
+ * A database that is away ends nothing: beats, reads and reports are each tried for ever, and what runs is stopped by its lease alone. What
+ * ends a session is the database saying that it is over. Then nothing is repaired: all parts are thrown away and made anew.
+ */
+import type { Logger } from 'pino'
+import { createAssignments } from './assignments.js'
+import type { AgentConfig } from './config.js'
+import type { AgentDb, RunReport, UsageSample } from './db.js'
+import { createHeartbeat } from './heartbeat.js'
+import { createLeases } from './lease.js'
+import { createListener } from './listener.js'
+import type { Registered } from './register.js'
+import { createReports } from './reports.js'
+import { describeError } from './retry.js'
+import type { Supervisor } from './supervisor.js'
+
+export type SessionEnd = 'left' | 'over'
+
+export interface Session {
+  /** Runs until the signal aborts ('left') or the database says that the session is over ('over'). Resolves when every process is gone. */
+  run(signal: AbortSignal): Promise<SessionEnd>
+  /** SIGKILL to every tree, at once. */
+  kill(): void
+}
+
+export interface SessionOptions extends Registered {
+  config: AgentConfig
+  db: AgentDb
+  createSupervisor(report: (report: RunReport) => void): Supervisor
+  sample(pids: readonly number[]): UsageSample | Promise<UsageSample>
+  log: Logger
+}
+
+export function createSession(options: SessionOptions): Session {
+  const { config, db, session, registration } = options
+  const node = config.name
+  const log = options.log.child({ session })
+  const over = new AbortController()
+  const onOver = (error: unknown): void => {
+    if (!over.signal.aborted) log.warn({ event: 'session_over', ...describeError(error) }, 'this session is over; stopping everything it runs')
+    over.abort()
+  }
+  const parts = { db, node, session, onOver, log }
+
+  const reports = createReports(parts)
+  const supervisor = options.createSupervisor(reports.push)
+  const leases = createLeases({ reapMarginMs: registration.reap_margin_ms, fence: supervisor.fence, log })
+  const heartbeat = createHeartbeat({
+    ...parts,
+    leaseTtlMs: registration.lease_ttl_ms,
+    beatIntervalMs: registration.beat_interval_ms,
+    sample: () => options.sample(supervisor.pids()),
+    running: supervisor.running,
+    onBeat: (beat) => assignments.beaten(beat),
+  })
+  const assignments = createAssignments({ ...parts, leases, reconcile: supervisor.reconcile, wantBeat: heartbeat.beatSoon })
+  const listener = createListener({
+    databaseUrl: config.databaseUrl,
+    applicationName: `mooring agent ${node}: listen`,
+    channel: registration.channel,
+    onHint: assignments.hint,
+    log,
+  })
+
+  async function run(signal: AbortSignal): Promise<SessionEnd> {
+    heartbeat.start()
+    listener.start()
+    const end = await Promise.race([aborted(over.signal).then(() => 'over' as const), aborted(signal).then(() => 'left' as const)])
+    assignments.freeze()
+    // beats and leases go on until the last process is gone: a long grace does not outlive the right to run
+    await supervisor.stopAll()
+    leases.stop()
+    if (end === 'left') await leave()
+    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop()])
+    return end
+  }
+
+  /** Tells the database, within leaveTimeoutMs. When that fails, the lease runs out and the others take over then: slower, not worse. */
+  async function leave(): Promise<void> {
+    const deadline = performance.now() + config.leaveTimeoutMs
+    const left = (): number => Math.max(1, deadline - performance.now())
+    try {
+      if (!await reports.flush(left())) throw new Error(`${reports.pending()} reports were not taken`)
+      // a beat after leave would be an old session's
+      await within(left(), heartbeat.stop())
+      const freed = await within(left(), db.leave(node, session))
+      log.info({ event: 'node_left', freed }, 'everything is stopped and given back')
+    } catch (error) {
+      log.warn({ event: 'leave_failed', ...describeError(error) }, 'everything is stopped, but the database was not told: the others take over when the lease runs out')
+    }
+  }
+
+  return { run, kill: supervisor.killAll }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new Error('the database did not answer in time')), ms) })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Ends a process tree and knows when it is gone.
+ *
+ *   begin            leader exits        all gone
+ *   |--- SIGTERM ----|-- looks at 5, 10, 20 .. 200 ms --| done
+ *   |------------------------ grace -------------------| SIGKILL to what is left, again at each look until nothing is
+ *
+ * While the leader lives nothing is polled: its end is an event. `done` means two looks in a row found nothing, because one look at /proc is not a snapshot.
+ * A process that even SIGKILL does not end (stuck in the kernel) keeps `done` open, and with it the assignment: that is the point.
+ */
+import type { Logger } from 'pino'
+import type { Exit, ProcessTree } from './spawn.js'
+
+export interface Stop {
+  /** Never rejects. */
+  readonly done: Promise<void>
+  /** Shortens what is left of the grace; never lengthens it. 0 sends SIGKILL before it returns. */
+  hurry(graceMs: number): void
+}
+
+const FIRST_LOOK_MS = 5
+const SLOWEST_LOOK_MS = 200
+const KILL_AGAIN_MS = 50
+/** After this long with SIGKILL unheeded a person should know. */
+const STUCK_AFTER_MS = 5_000
+const STUCK_LOOK_MS = 1_000
+
+export function stopTree(tree: ProcessTree & { exit: Promise<Exit> }, graceMs: number, log: Logger): Stop {
+  let killAt = performance.now() + graceMs
+  let firstKillAt: number | null = null
+  let leaderEnded = false
+  let wake = (): void => {}
+
+  const left = (): number => killAt - performance.now()
+  const kill = (): void => {
+    firstKillAt ??= performance.now()
+    tree.signalTree('SIGKILL')
+  }
+  const nap = (ms: number): Promise<void> => new Promise(resolve => {
+    const timer = setTimeout(resolve, ms)
+    wake = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+  })
+
+  const run = async (): Promise<void> => {
+    while (!leaderEnded && left() > 0) await nap(left())
+    let pauseMs = FIRST_LOOK_MS
+    let warned = false
+    for (let emptyLooks = 0; ;) {
+      emptyLooks = tree.treeAlive() ? 0 : emptyLooks + 1
+      if (emptyLooks === 2) return
+      if (emptyLooks === 0 && left() <= 0) kill()
+      const unheededMs = firstKillAt === null ? 0 : performance.now() - firstKillAt
+      if (unheededMs > STUCK_AFTER_MS && !warned) {
+        warned = true
+        log.error({ event: 'process_unkillable' }, 'a process does not end on SIGKILL; its assignment stays here until it does')
+      }
+      await nap(warned ? STUCK_LOOK_MS : left() > 0 ? Math.min(pauseMs, left()) : Math.min(pauseMs, KILL_AGAIN_MS))
+      pauseMs = Math.min(pauseMs * 2, SLOWEST_LOOK_MS)
+    }
+  }
+
+  void tree.exit.then(() => {
+    leaderEnded = true
+    wake()
+  })
+  if (graceMs > 0) tree.signalTree('SIGTERM')
+  else kill()
+  return {
+    done: run(),
+    hurry(graceLeftMs) {
+      killAt = Math.min(killAt, performance.now() + graceLeftMs)
+      if (graceLeftMs <= 0) kill()
+      wake()
+    },
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Everything that runs on this host for one agent.
+ *
+ * Promises: nothing of a copy is started while anything of an earlier copy of the same assignment is alive; 'stopped' is reported only when the whole tree is
+ * gone; no row value, install or process ends the agent or leaves a promise unhandled; idle, it costs no wake-ups but the log check every two seconds.
+ * Never: claims, leases, SQL. What it is told is the complete set, each time, and it may be told the same as often as one likes.
+ */
+import { mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import type { Logger } from 'pino'
+import { DEFAULT_BACKOFF } from './backoff.js'
+import type { BackoffOptions } from './backoff.js'
+import type { OwnedAssignment, RunReport } from './db.js'
+import { createNpmInstaller } from './drivers/npm.js'
+import type { NpmOptions } from './drivers/npm-command.js'
+import { createLogKeeper, DEFAULT_ROTATION } from './log-rotation.js'
+import type { RotationOptions } from './log-rotation.js'
+import { reconcile } from './reconcile.js'
+import { createRun } from './run.js'
+import type { Run } from './run.js'
+import { markPrefix, readBootId } from './run-file.js'
+
+export interface Supervisor {
+  /**
+   * Level-triggered: the complete set this node owns. Starts what is missing (with mayStart false only what this session already ran under that epoch),
+   * stops what is not wanted or not listed, restarts what changed generation: old copy dead before the new one starts. Returns at once.
+   */
+  reconcile(owned: readonly OwnedAssignment[], options: { mayStart: boolean }): void
+  /** Lease about to end: SIGTERM now, SIGKILL after graceMs; each starts again only by a later reconcile that lists it. */
+  fence(assignmentIds: readonly string[], graceMs: number): void
+  /** Graceful end of the agent: everything stops with its own grace. Resolves when all trees are gone; reconcile does nothing from then on. Idempotent. */
+  stopAll(): Promise<void>
+  /** SIGKILL to every tree before it returns; reconcile does nothing from then on. */
+  killAll(): void
+  /** How many processes run. */
+  running(): number
+  /** Their roots, for usage sampling. */
+  pids(): number[]
+}
+
+export interface SupervisorDependencies {
+  node: string
+  /** The agent's own: `<state>/agents/<node>`. No other agent uses it at the same time. */
+  stateDir: string
+  /** Tested against `name@version`; null trusts no package. */
+  trusts: RegExp | null
+  allowExec: boolean
+  allowScripts: boolean
+  log: Logger
+  /** Called on every change of observed state. */
+  report: (report: RunReport) => void
+  npm?: Omit<NpmOptions, 'allowScripts'>
+  backoff?: Partial<BackoffOptions>
+  rotation?: Partial<RotationOptions>
+}
+
+export function createSupervisor(deps: SupervisorDependencies): Supervisor {
+  const { node, log } = deps
+  // Workloads and npm run in other folders.
+  const stateDir = resolve(deps.stateDir)
+  for (const folder of ['runs', 'logs', 'packages', 'work']) mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
+  const prefix = markPrefix(stateDir)
+  const logs = createLogKeeper(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
+  const shared = {
+    node, stateDir, log, logs,
+    markPrefix: prefix,
+    bootId: readBootId(),
+    trust: { trusts: deps.trusts, allowExec: deps.allowExec },
+    installer: createNpmInstaller({ packagesDir: join(stateDir, 'packages'), markPrefix: prefix, log, npm: { ...deps.npm, allowScripts: deps.allowScripts } }),
+    backoff: { ...DEFAULT_BACKOFF, ...deps.backoff },
+    report: deps.report,
+  }
+  const runs = new Map<string, Run>()
+  let closing = false
+  let whenEmpty = (): void => {}
+
+  const add = (id: string): Run => {
+    const run = createRun(id, {
+      ...shared,
+      onGone() {
+        runs.delete(id)
+        if (runs.size === 0) whenEmpty()
+      },
+    })
+    runs.set(id, run)
+    return run
+  }
+
+  let stopping: Promise<void> | null = null
+  const stopAll = async (): Promise<void> => {
+    closing = true
+    const empty = new Promise<void>(resolve => { whenEmpty = resolve })
+    for (const run of [...runs.values()]) run.close()
+    if (runs.size > 0) await empty
+    await logs.stop()
+  }
+
+  return {
+    reconcile(owned, options) {
+      if (closing) return
+      const actions = reconcile(owned, [...runs.values()].map(run => run.facts()).map(facts => ({ ...facts, fenced: false })), options)
+      const unlisted = new Set(runs.keys())
+      for (const assignment of owned) {
+        unlisted.delete(assignment.assignment_id)
+        const run = runs.get(assignment.assignment_id) ?? add(assignment.assignment_id)
+        run.want(assignment, options.mayStart)
+      }
+      for (const id of unlisted) runs.get(id)!.want(undefined, false)
+      for (const action of actions) runs.get(action.assignment_id)?.apply(action)
+    },
+    fence(assignmentIds, graceMs) {
+      for (const id of assignmentIds) runs.get(id)?.fence(graceMs)
+    },
+    stopAll: () => stopping ??= stopAll(),
+    killAll() {
+      closing = true
+      for (const run of [...runs.values()]) run.close(0)
+    },
+    running: () => [...runs.values()].filter(run => run.pid() !== null).length,
+    pids: () => [...runs.values()].map(run => run.pid()).filter(pid => pid !== null),
+  }
+}

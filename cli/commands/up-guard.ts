@@ -1,0 +1,36 @@
+import { rmSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { stateDirOption } from '../options.js'
+import type { DatabaseOptions } from '../options.js'
+import { isAlive, readUpRecord, upFile } from '../up-lock.js'
+
+/** Longer than a graceful stop of agents takes; then the server is stopped under whoever is left. */
+const CHILDREN_WAIT_MS = 60_000
+
+/**
+ * Stops the embedded server after a `mooring up` that was killed without a chance to do it. Children end by themselves
+ * when their stdin does; a server that pg_ctl started has none, so this small process holds the pipe for it.
+ * It does nothing when `up` ended in order (it says so), or when another `up` has taken over.
+ */
+export function addUpGuard(program: Command): void {
+  program.command('up-guard', { hidden: true })
+    .addOption(stateDirOption())
+    .requiredOption('--of <pid>', 'the process to outlive', Number)
+    .action(guard)
+}
+
+async function guard({ stateDir, of }: DatabaseOptions & { of: number }): Promise<void> {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
+  let said = ''
+  for await (const chunk of process.stdin.setEncoding('utf8')) said += String(chunk)
+  if (said.includes('done')) return
+  const isMine = () => readUpRecord(stateDir)?.pid === of
+  const childrenLive = () => readUpRecord(stateDir)?.children.some((child) => child.name !== 'guard' && isAlive(child)) === true
+  const deadline = performance.now() + CHILDREN_WAIT_MS
+  while (isMine() && performance.now() < deadline && childrenLive()) await pause(100)
+  if (!isMine()) return
+  const { stopCluster } = await import('../embedded/cluster.js')
+  if (readUpRecord(stateDir)?.owns_server) await stopCluster({ stateDir })
+  if (isMine()) rmSync(upFile(stateDir), { force: true })
+}

@@ -1,0 +1,247 @@
+import { readFileSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import type { ConnectionOptions } from 'node:tls'
+import type { ClientConfig } from 'pg'
+import type { Options } from 'postgres'
+
+/**
+ * DATABASE_URL, read once. Two drivers connect with it (postgres for verbs, pg below graphile-worker,
+ * graphile-migrate and pg-listen), and they read the same text differently; so nothing else in
+ * Mooring hands the text to a driver: both configurations are made from this.
+ *
+ *   postgres://user:password@host[:port][,host[:port]...]/database[?parameter=value&...]
+ *   postgres://user@/database?host=/var/run/postgresql          (Unix socket)
+ *
+ * Several hosts mean: the same database behind a failover; only the primary is used. `postgres`
+ * tries them by itself; for `pg` see primary-host.ts.
+ */
+export interface DatabaseUrl {
+  hosts: readonly HostAndPort[]
+  user: string
+  /** undefined: the drivers then ask PGPASSWORD */
+  password: string | undefined
+  database: string
+  sslmode: (typeof SSL_MODES)[number]
+  parameters: Readonly<Partial<Record<Parameter, string>>>
+  /** The address without its password, for logs and errors. */
+  redacted: string
+}
+
+export interface HostAndPort {
+  /** a name, an address, or a folder that holds the server's Unix socket */
+  host: string
+  port: number
+}
+
+/** What is wrong with the text, by part. Never holds the text itself: it may contain the password in any place. */
+export class DatabaseUrlError extends Error {
+  override readonly name = 'DatabaseUrlError'
+  readonly part: string
+  readonly exitCode = 2 // bad usage
+  constructor(part: string, problem: string) {
+    super(`DATABASE_URL: ${part}: ${problem}`)
+    this.part = part
+  }
+}
+
+const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full'] as const
+const PARAMETERS = [
+  'host', 'port', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'target_session_attrs', 'application_name', 'connect_timeout', 'options',
+] as const
+type Parameter = (typeof PARAMETERS)[number]
+const CONNECT_TIMEOUT_S = 10
+const DEFAULT_PORT = 5432
+
+export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
+  if (!text) throw new DatabaseUrlError('value', 'is not set')
+  const scheme = /^([^:/?#]*):\/\//.exec(text)
+  if (!scheme) throw new DatabaseUrlError('scheme', 'is missing; the address starts with postgres://')
+  if (scheme[1] !== 'postgres' && scheme[1] !== 'postgresql') throw new DatabaseUrlError('scheme', 'must be postgres:// or postgresql://')
+  if (/[\s\0]/.test(text)) throw new DatabaseUrlError('value', 'contains white space; write %20 where a space is meant')
+  const [, authority = '', path = '', query = ''] = /^([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?/.exec(text.slice(scheme[0].length)) ?? []
+  if (text.includes('#') || (text.includes('@') && !authority.includes('@')) || /@.*@/.test(text)) {
+    throw new DatabaseUrlError('user and password', 'hold a character that must be percent-encoded (@ is %40, / is %2F, ? is %3F, # is %23)')
+  }
+  const at = authority.indexOf('@')
+  const [rawUser = '', rawPassword] = split(authority.slice(0, Math.max(at, 0)), ':')
+  const parameters = parseParameters(query)
+  const hosts = parseHosts(authority.slice(at + 1), parameters)
+  const user = decoded('user', rawUser) || userInfo().username
+  const password = rawPassword === undefined ? undefined : decoded('password', rawPassword)
+  const database = decoded('database', path)
+  if (!database) throw new DatabaseUrlError('database', 'is missing; the address ends with /name')
+  if (path.includes('/')) throw new DatabaseUrlError('database', 'must be one name; a slash in it is written %2F')
+  const sslmode = parseSslMode(parameters)
+  if (hosts.length > 1 && !parameters.target_session_attrs) parameters.target_session_attrs = 'primary'
+  const secret = password === undefined ? '' : ':***'
+  const redacted = `postgres://${encodeURIComponent(user)}${secret}@${hosts.map(shown).join(',')}/${encodeURIComponent(database)}`
+  return { hosts, user, password, database, sslmode, parameters, redacted }
+}
+
+/** Options of `postgres` (porsager). The caller adds max, names, types and the like. */
+export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>> {
+  const { application_name, options, connect_timeout, target_session_attrs } = url.parameters
+  const [first] = url.hosts
+  const single = url.hosts.length === 1 && first
+  return {
+    host: (single ? single.host : url.hosts.map(({ host }) => host)) as string, // the typings miss the lists
+    port: (single ? single.port : url.hosts.map(({ port }) => port)) as number,
+    user: url.user,
+    ...(url.password === undefined ? {} : { password: url.password }),
+    database: url.database,
+    ssl: tlsOptions(url) ?? false,
+    connect_timeout: Number(connect_timeout ?? CONNECT_TIMEOUT_S),
+    ...(target_session_attrs ? { target_session_attrs: target_session_attrs as 'primary' } : {}),
+    connection: { application_name: application_name ?? 'mooring', ...(options ? { options } : {}) },
+  }
+}
+
+/** Configuration of `pg`, which knows one host only: resolve several with primary-host.ts first. */
+export function pgConfig(url: DatabaseUrl, more: Pick<ClientConfig, 'application_name' | 'options'> = {}): ClientConfig {
+  const { host, port } = onlyHost(url)
+  const { application_name, options, connect_timeout } = url.parameters
+  const joined = [options, more.options].filter(Boolean).join(' ')
+  return {
+    host,
+    port,
+    user: url.user,
+    ...(url.password === undefined ? {} : { password: url.password }),
+    database: url.database,
+    ssl: tlsOptions(url) ?? false,
+    connectionTimeoutMillis: 1000 * Number(connect_timeout ?? CONNECT_TIMEOUT_S),
+    application_name: more.application_name ?? application_name ?? 'mooring',
+    keepAlive: true,
+    ...(joined ? { options: joined } : {}),
+  }
+}
+
+/** The same for graphile-migrate, which takes nothing but a text. Holds the password. */
+export function pgConnectionString(url: DatabaseUrl, more: { application_name?: string } = {}): string {
+  const { host, port } = onlyHost(url)
+  const { sslrootcert, sslcert, sslkey, options, application_name } = url.parameters
+  const query = new URLSearchParams({ application_name: more.application_name ?? application_name ?? 'mooring' })
+  if (host.startsWith('/')) query.set('host', host)
+  if (url.sslmode !== 'disable') query.set('uselibpqcompat', 'true') // else pg reads require as verify-full
+  if (url.sslmode !== 'disable') query.set('sslmode', url.sslmode)
+  for (const [name, value] of Object.entries({ sslrootcert, sslcert, sslkey, options })) if (value) query.set(name, value)
+  const secret = url.password === undefined ? '' : `:${encodeURIComponent(url.password)}`
+  const place = host.startsWith('/') ? `localhost:${port}` : shown({ host, port })
+  return `postgres://${encodeURIComponent(url.user)}${secret}@${place}/${encodeURIComponent(url.database)}?${query}`
+}
+
+export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({ ...url, hosts: [host] })
+
+function onlyHost(url: DatabaseUrl): HostAndPort {
+  const [first, second] = url.hosts
+  if (!first || second) throw new DatabaseUrlError('host', 'several hosts are not possible here; name the primary alone')
+  return first
+}
+
+function tlsOptions(url: DatabaseUrl): ConnectionOptions | undefined {
+  const { sslrootcert, sslcert, sslkey } = url.parameters
+  if (url.sslmode === 'disable') return undefined
+  const files = {
+    ...(sslrootcert ? { ca: fileOf('sslrootcert', sslrootcert) } : {}),
+    ...(sslcert ? { cert: fileOf('sslcert', sslcert) } : {}),
+    ...(sslkey ? { key: fileOf('sslkey', sslkey) } : {}),
+  }
+  // as libpq has it: require encrypts and asks nothing, unless there is an authority to ask
+  if (url.sslmode === 'verify-full') return files
+  if (sslrootcert) return { ...files, checkServerIdentity: () => undefined }
+  return { ...files, rejectUnauthorized: false }
+}
+
+function fileOf(parameter: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new DatabaseUrlError(parameter, `the file cannot be read (${(error as NodeJS.ErrnoException).code})`)
+  }
+}
+
+function parseParameters(query: string): Partial<Record<Parameter, string>> {
+  const parameters: Partial<Record<Parameter, string>> = {}
+  for (const pair of query.split('&').filter(Boolean)) {
+    const [rawName = '', rawValue = ''] = split(pair, '=')
+    const name = decoded('parameter', rawName) as Parameter
+    if (!PARAMETERS.includes(name)) {
+      const shownName = /^[a-z_]{1,40}$/i.test(name) ? `"${name}"` : 'one of the names'
+      throw new DatabaseUrlError('parameter', `${shownName} is not known; known are ${PARAMETERS.join(', ')}`)
+    }
+    if (parameters[name] !== undefined) throw new DatabaseUrlError(name, 'is given twice')
+    parameters[name] = decoded(name, rawValue)
+  }
+  if (parameters.connect_timeout !== undefined && !/^[1-9]\d{0,4}$/.test(parameters.connect_timeout)) {
+    throw new DatabaseUrlError('connect_timeout', 'must be a whole number of seconds')
+  }
+  checkSessionAttributes(parameters)
+  return parameters
+}
+
+function checkSessionAttributes(parameters: Partial<Record<Parameter, string>>): void {
+  const wish = parameters.target_session_attrs
+  if (wish === undefined) return
+  // `postgres` takes a standby for read-write; what is meant is the primary
+  if (wish === 'read-write' || wish === 'primary') parameters.target_session_attrs = 'primary'
+  else if (wish === 'any') delete parameters.target_session_attrs
+  else throw new DatabaseUrlError('target_session_attrs', 'must be primary, read-write or any: Mooring writes')
+}
+
+function parseSslMode(parameters: Partial<Record<Parameter, string>>): DatabaseUrl['sslmode'] {
+  const { sslmode, sslrootcert, sslcert, sslkey } = parameters
+  if (sslmode === undefined && (sslrootcert || sslcert || sslkey)) throw new DatabaseUrlError('sslmode', 'is missing beside sslrootcert, sslcert or sslkey')
+  if (sslmode === undefined) return 'disable'
+  if (sslmode === 'prefer' || sslmode === 'allow') {
+    throw new DatabaseUrlError('sslmode', `${sslmode} leaves to chance whether the connection is encrypted and is not supported; use one of ${SSL_MODES.join(', ')}`)
+  }
+  const mode = SSL_MODES.find((known) => known === sslmode)
+  if (!mode) throw new DatabaseUrlError('sslmode', `must be one of ${SSL_MODES.join(', ')}`)
+  if (mode === 'verify-ca' && !sslrootcert) throw new DatabaseUrlError('sslmode', 'verify-ca needs sslrootcert, the file of the authority')
+  return mode
+}
+
+function parseHosts(text: string, parameters: Partial<Record<Parameter, string>>): HostAndPort[] {
+  const { host: given, port: givenPort } = parameters
+  if (given !== undefined && text !== '') throw new DatabaseUrlError('host', 'is given twice, in the address and as a parameter')
+  if (givenPort !== undefined && given === undefined) throw new DatabaseUrlError('port', 'as a parameter needs host as a parameter')
+  const hosts = given === undefined ? text.split(',').map(parseHost) : [{ host: given, port: parsePort(givenPort) }]
+  if (hosts.length > 1 && hosts.some(({ host }) => host.startsWith('/'))) throw new DatabaseUrlError('host', 'a Unix socket cannot be one of several hosts')
+  return hosts
+}
+
+function parseHost(text: string): HostAndPort {
+  const [, bracketed, plain = '', port] = /^(?:\[([0-9a-fA-F:.%]+)\]|([^:[\]]*))(?::([^:]*))?$/.exec(text) ?? []
+  if (bracketed === undefined && plain === '' && text.includes(':')) throw new DatabaseUrlError('host', 'cannot be read; an IPv6 address stands in [brackets]')
+  const host = bracketed ?? decoded('host', plain)
+  if (!host) throw new DatabaseUrlError('host', 'is missing; it stands between // (or @) and the database name')
+  if (!host.startsWith('/') && !bracketed && !/^[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?$/.test(host)) {
+    throw new DatabaseUrlError('host', 'is no host name (a password with / ? # or @ in it must be percent-encoded)')
+  }
+  return { host, port: parsePort(port) }
+}
+
+function parsePort(text: string | undefined): number {
+  if (text === undefined || text === '') return DEFAULT_PORT
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0
+  if (port < 1 || port > 65_535) {
+    throw new DatabaseUrlError('port', 'must be a number from 1 to 65535 (a password with / ? # or @ in it must be percent-encoded)')
+  }
+  return port
+}
+
+function decoded(part: string, text: string): string {
+  try {
+    const value = decodeURIComponent(text)
+    if (value.includes('\0')) throw new URIError()
+    return value
+  } catch {
+    throw new DatabaseUrlError(part, 'holds a % that is not a valid percent-encoding (% itself is %25)')
+  }
+}
+
+function split(text: string, at: string): [string, string | undefined] {
+  const index = text.indexOf(at)
+  return index < 0 ? [text, undefined] : [text.slice(0, index), text.slice(index + 1)]
+}
+
+const shown = ({ host, port }: HostAndPort): string => (host.includes(':') ? `[${host}]:${port}` : `${host.startsWith('/') ? encodeURIComponent(host) : host}:${port}`)

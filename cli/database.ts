@@ -1,0 +1,75 @@
+/** Which database a command talks to, and whether it holds the schema this program knows. */
+import postgres from 'postgres'
+import type { Sql } from 'postgres'
+import { parseDatabaseUrl, postgresOptions } from './database-url.js'
+import { createCliDb, readSchema } from './db.js'
+import type { CliDb } from './db.js'
+import { CommandError, isConnectionProblem } from './errors.js'
+import type { DatabaseOptions } from './options.js'
+
+/** DATABASE_URL, else the embedded server of the state directory, which must run already. */
+export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<string> {
+  const given = process.env['DATABASE_URL']
+  if (given) {
+    parseDatabaseUrl(given)
+    return given
+  }
+  const { clusterUrl } = await import('./embedded/cluster.js')
+  const url = await clusterUrl({ stateDir })
+  if (url === undefined) {
+    throw new CommandError(
+      `no database: DATABASE_URL is not set, and no embedded server runs in ${stateDir}`,
+      'start everything with `mooring up`, or the server alone with `mooring db up`',
+    )
+  }
+  return url
+}
+
+export function connect(url: string, options: { onNotice?: (text: string) => void } = {}): Sql {
+  const parsed = postgresOptions(parseDatabaseUrl(url))
+  return postgres({
+    ...parsed,
+    max: 1,
+    // all types asked for are built in; the question for the others is a round trip at every start of the command
+    fetch_types: false,
+    // a pooler in front may hand the next statement to another session
+    prepare: false,
+    onnotice: (notice) => { options.onNotice?.(`${notice['severity'] ?? 'NOTICE'}: ${notice['message'] ?? ''}`) },
+    connection: { ...parsed.connection, application_name: 'mooring cli' },
+  })
+}
+
+/** Runs a command's work on the database, which must hold the schema. */
+export async function withDb<T>(options: DatabaseOptions, work: (db: CliDb) => Promise<T>): Promise<T> {
+  return withDbAt(await databaseUrlOf(options), work)
+}
+
+export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>): Promise<T> {
+  const sql = connect(url)
+  try {
+    await requireSchema(sql)
+    return await work(createCliDb(sql))
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+async function requireSchema(sql: Sql): Promise<void> {
+  const { database, version } = await readSchema(sql)
+  if (version === null) throw new CommandError(`the schema mooring is not installed in ${database}; run \`mooring migrate\``)
+  const { committedMigrations } = await import('./committed-migrations.js')
+  const known = committedMigrations().length
+  if (version > known) {
+    throw new CommandError(`the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`, 'update mooring on this host')
+  }
+  if (version < known) throw new CommandError(`the schema in ${database} is older than this program: it is at ${version}, the program needs ${known}; run \`mooring migrate\``)
+}
+
+/** Long-running commands wait for a database that is away, but not for one that will never fit. */
+export async function requireSchemaIfReachable(url: string): Promise<void> {
+  try {
+    await withDbAt(url, async () => {})
+  } catch (error) {
+    if (!isConnectionProblem(error)) throw error
+  }
+}

@@ -1,0 +1,92 @@
+import { execFile } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync, appendFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Binaries } from './binaries.js'
+import { reachable, type Identity } from './identity.js'
+
+export const DATABASE = 'mooring'
+export const SUPERUSER = 'mooring'
+
+/**
+ * The folder below which the server's user may write. Inside the state folder where that user can
+ * get there; else a folder in /var/tmp that is named after it, so that every later start finds it.
+ */
+export function serverRoot(stateDir: string, identity: Identity): string {
+  mkdirSync(stateDir, { recursive: true })
+  const inPlace = reachable(stateDir, identity)
+  const key = createHash('sha256').update(realpathSync(stateDir)).digest('hex').slice(0, 12)
+  const root = inPlace ? join(stateDir, 'postgres') : join('/var/tmp', `mooring-data-${key}`)
+  mkdirSync(root, { recursive: true, mode: 0o755 })
+  give(root, identity)
+  const stat = lstatSync(root)
+  if (!stat.isDirectory() || stat.uid !== (identity.uid ?? process.getuid?.())) throw new Error(`${root} belongs to another user; remove it`)
+  return realpathSync(root)
+}
+
+/** The folder carries the major version: a newer server never meets an older one's files. */
+export const dataFolder = (root: string, major: number): string => join(root, `data-${major}`)
+
+/**
+ * Makes the cluster and its database, once. Two first starts at once each make their own in a
+ * private folder; the rename decides, the loser deletes its own.
+ */
+export async function makeDataFolder(root: string, binaries: Binaries, identity: Identity, durable: boolean): Promise<string> {
+  const dataDir = dataFolder(root, binaries.major)
+  if (existsSync(join(dataDir, 'PG_VERSION'))) return dataDir
+  const unfinished = join(root, `init-${process.pid}-${randomBytes(4).toString('hex')}`)
+  const password = randomBytes(18).toString('base64url')
+  const passwordFile = `${unfinished}.password`
+  try {
+    writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 })
+    give(passwordFile, identity)
+    await run(binaries, 'initdb', identity, root, [
+      '-D', unfinished, '-U', SUPERUSER, '-A', 'scram-sha-256', '--pwfile', passwordFile, '-E', 'UTF8', '--locale=C',
+      ...(durable ? [] : ['--no-sync']),
+    ])
+    // single-user mode: the database is there in the moment the folder gets its name
+    await run(binaries, 'postgres', identity, root, ['--single', '-D', unfinished, ...(durable ? [] : ['-F']), 'postgres'], `create database ${DATABASE};\n`)
+    writeFileSync(join(unfinished, 'mooring.password'), password, { mode: 0o600 })
+    writeFileSync(join(unfinished, 'mooring.conf'), '', { mode: 0o644 })
+    give(join(unfinished, 'mooring.password'), identity)
+    appendFileSync(join(unfinished, 'postgresql.conf'), `\ninclude 'mooring.conf'   # written anew at every start\n`)
+    renameSync(unfinished, dataDir)
+  } catch (error) {
+    if (!existsSync(join(dataDir, 'PG_VERSION'))) throw error
+  } finally {
+    rmSync(passwordFile, { force: true })
+    rmSync(unfinished, { recursive: true, force: true })
+  }
+  return dataDir
+}
+
+export const passwordOf = (dataDir: string): string => readFileSync(join(dataDir, 'mooring.password'), 'utf8').trim()
+
+/** The port of the last start: kept, so that an address somebody wrote down stays true. */
+export function lastPort(dataDir: string): number | undefined {
+  return Number(/^port = (\d+)$/m.exec(readFileSync(join(dataDir, 'mooring.conf'), 'utf8'))?.[1]) || undefined
+}
+
+export function writeSettings(dataDir: string, identity: Identity, settings: Readonly<Record<string, string>>): void {
+  const quoted = (value: string) => (/^\d+$/.test(value) ? value : `'${value.replaceAll("'", "''")}'`)
+  const unfinished = join(dataDir, `mooring.conf.${process.pid}`)
+  writeFileSync(unfinished, Object.entries(settings).map(([name, value]) => `${name} = ${quoted(value)}\n`).join(''), { mode: 0o644 })
+  give(unfinished, identity)
+  renameSync(unfinished, join(dataDir, 'mooring.conf'))
+}
+
+/** Runs one of the server's programs as the server's user; PG* variables of the caller never reach it. */
+export function run(binaries: Binaries, name: string, identity: Identity, cwd: string, args: string[], stdin = ''): Promise<void> {
+  const env = { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }
+  return new Promise((resolve, reject) => {
+    const child = execFile(join(binaries.bindir, name), args, { ...identity, cwd, env, maxBuffer: 1 << 24 }, (error, stdout, stderr) => {
+      if (error) reject(new Error(`${name} failed: ${`${stderr}${stdout}`.trim() || error.message}`))
+      else resolve()
+    })
+    child.stdin?.on('error', () => {}).end(stdin)
+  })
+}
+
+function give(path: string, identity: Identity): void {
+  if (identity.uid !== undefined && identity.gid !== undefined) chownSync(path, identity.uid, identity.gid)
+}

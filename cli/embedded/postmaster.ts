@@ -1,0 +1,109 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync, readdirSync, readlinkSync, realpathSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+
+/**
+ * What a data folder's server is doing. `pg_ctl status` believes a lock file whose pid has been
+ * recycled or is a zombie, so we look at the process ourselves and then really connect.
+ */
+export type ServerState =
+  | { is: 'ready'; pid: number; port: number }
+  /** starting, stopping, or its backends are still ending after the postmaster was killed */
+  | { is: 'changing'; pid: number }
+  | { is: 'absent' }
+
+export async function serverState(dataDir: string): Promise<ServerState> {
+  const lockFile = join(dataDir, 'postmaster.pid')
+  const lock = readOrUndefined(lockFile)
+  if (lock === undefined) return { is: 'absent' }
+  const lines = lock.split('\n')
+  const pid = Number(lines[0])
+  if (!isServerOf(pid, dataDir)) {
+    // never drop the lock under backends that still end: it names the shared memory they use
+    if (backendsOf(dataDir).length > 0) return { is: 'changing', pid }
+    if (readOrUndefined(lockFile) === lock) rmSync(lockFile, { force: true })
+    return { is: 'absent' }
+  }
+  const port = Number(lines[3])
+  if (!lines[7]?.startsWith('ready') || !(await answers(port))) return { is: 'changing', pid }
+  return { is: 'ready', pid, port }
+}
+
+/** Fast shutdown: sessions are ended, a checkpoint is written. Resolves when the server is gone; false if there was none. */
+export async function stopServer(dataDir: string, timeoutMs = 30_000): Promise<boolean> {
+  const first = await serverState(dataDir)
+  if (first.is === 'absent') return false
+  const deadline = performance.now() + timeoutMs
+  let signalled = false
+  for (;;) {
+    const state = await serverState(dataDir)
+    if (state.is === 'absent') return true
+    if (!signalled) signalled = signal(state.pid, dataDir, 'SIGINT')
+    if (performance.now() > deadline) {
+      signal(state.pid, dataDir, 'SIGQUIT') // immediate: crash recovery at the next start
+      if (performance.now() > deadline + 5_000) throw new Error(`the server in ${dataDir} (pid ${state.pid}) does not stop`)
+    }
+    await pause(20)
+  }
+}
+
+function signal(pid: number, dataDir: string, name: NodeJS.Signals): boolean {
+  if (!isServerOf(pid, dataDir)) return false
+  try {
+    return process.kill(pid, name)
+  } catch {
+    return false // ended in between
+  }
+}
+
+/** A postmaster's working directory is its data folder: a recycled pid, even of another Postgres, is not ours. */
+function isServerOf(pid: number, dataDir: string): boolean {
+  if (!Number.isInteger(pid) || pid <= 1) return false
+  if (process.platform === 'linux') return cwdOf(pid) === realpathSync(dataDir) && !isZombie(pid)
+  try {
+    const row = execFileSync('ps', ['-o', 'stat=,command=', '-p', String(pid)], { encoding: 'utf8' })
+    return !row.startsWith('Z') && row.includes(dataDir)
+  } catch {
+    return false
+  }
+}
+
+function backendsOf(dataDir: string): number[] {
+  if (process.platform !== 'linux') return []
+  const real = realpathSync(dataDir)
+  return readdirSync('/proc').map(Number).filter((pid) => pid > 1 && cwdOf(pid) === real && !isZombie(pid))
+}
+
+function cwdOf(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`)
+  } catch {
+    return undefined // gone, a zombie, or another user's
+  }
+}
+
+function isZombie(pid: number): boolean {
+  const stat = readOrUndefined(`/proc/${pid}/stat`)
+  return stat === undefined || stat.slice(stat.lastIndexOf(')') + 2).startsWith('Z')
+}
+
+function readOrUndefined(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1' })
+    const done = (answer: boolean) => {
+      socket.destroy()
+      resolve(answer)
+    }
+    socket.once('connect', () => done(true)).once('error', () => done(false)).setTimeout(1_000, () => done(false))
+  })
+}

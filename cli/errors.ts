@@ -1,0 +1,156 @@
+/**
+ * What goes wrong, said so that the reader knows what to type next.
+ *
+ * Exit codes of the program: 0 done, 1 failed, 2 bad usage. A stack trace is shown with --debug only, and the
+ * password of a database URL never: every text passes through `withoutSecrets`.
+ */
+import { DatabaseUrlError } from './database-url.js'
+
+export const EXIT_DONE = 0
+export const EXIT_FAILED = 1
+export const EXIT_USAGE = 2
+
+/** The command could not do its work. `hint` names the way out. */
+export class CommandError extends Error {
+  readonly exitCode: number = EXIT_FAILED
+  readonly hint: string | undefined
+
+  constructor(message: string, hint?: string) {
+    super(message)
+    this.name = 'CommandError'
+    this.hint = hint
+  }
+}
+
+/** The command line or a file named on it is wrong; trying again without a change is pointless. */
+export class UsageError extends CommandError {
+  override readonly exitCode = EXIT_USAGE
+}
+
+export interface Problem {
+  message: string
+  code?: string
+  detail?: string
+  hint?: string
+  exitCode: number
+}
+
+interface Advice {
+  message?: (error: ServerError) => string
+  hint?: (error: ServerError) => string | undefined
+}
+
+interface ServerError extends Error {
+  code?: string
+  detail?: string
+  hint?: string
+  address?: string
+  port?: number
+  hostname?: string
+}
+
+/** SQLSTATE, errno or driver code -> what it means to the person at the keyboard. Codes decide, never texts. */
+const ADVICE: Record<string, Advice> = {
+  '28P01': { hint: () => 'check user and password in DATABASE_URL' },
+  '28000': { hint: () => 'the server does not let this user in from here: check user, host and sslmode in DATABASE_URL, and pg_hba.conf' },
+  '3D000': { hint: () => 'check the database name in DATABASE_URL, or create the database' },
+  '3F000': { hint: () => 'install the schema: run `mooring migrate`' },
+  '42P01': { hint: () => 'the schema does not match this program: run `mooring migrate`' },
+  '42703': { hint: () => 'the schema does not match this program: run `mooring migrate`' },
+  '42883': { hint: () => 'the schema does not match this program: run `mooring migrate`' },
+  '42501': { hint: () => 'connect as a role that has this right, or ask the owner of the schema mooring' },
+  '25006': { message: () => 'this server is read only (a standby)', hint: () => 'use the primary: name it in DATABASE_URL' },
+  '53300': { hint: () => 'the server has no connection left: close some, or raise max_connections' },
+  '55P03': { hint: () => 'somebody holds a lock on it: `mooring status` shows the holder of the placement lock; try again' },
+  '57P01': { message: () => 'the server closed the connection (it stops or restarts)', hint: () => 'try again in a moment' },
+  '57P03': { message: () => 'the server is starting up or shutting down', hint: () => 'try again in a moment' },
+  MR001: { hint: () => 'a newer agent has taken this name' },
+  MR002: {
+    message: (error) => `${error.message}${freeIn(error.detail)}`,
+    hint: () => 'stop the other agent, or choose another --name',
+  },
+  MR003: { hint: () => '`mooring status` lists the nodes' },
+  MR004: { hint: () => '`mooring status` shows who holds the placement lock' },
+  ECONNREFUSED: { message: (error) => `no database server answers at ${addressOf(error)}`, hint: serverHint },
+  ENOTFOUND: { message: (error) => `the host ${error.hostname ?? ''} of the database is unknown`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL' },
+  EAI_AGAIN: { message: (error) => `the host ${error.hostname ?? ''} of the database could not be looked up`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL, and the network' },
+  ETIMEDOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
+  CONNECT_TIMEOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
+  ECONNRESET: { message: () => 'the database server broke the connection', hint: () => 'try again in a moment' },
+  CONNECTION_CLOSED: { message: () => 'the database server broke the connection', hint: () => 'try again in a moment' },
+}
+
+function addressOf(error: ServerError): string {
+  const host = error.hostname ?? error.address ?? 'the address in DATABASE_URL'
+  return error.port === undefined ? host : `${host}:${error.port}`
+}
+
+function serverHint(): string {
+  return process.env['DATABASE_URL']
+    ? 'check host and port in DATABASE_URL, and that the server runs'
+    : 'start the embedded server: `mooring db up`, or everything: `mooring up`'
+}
+
+function freeIn(detail: string | undefined): string {
+  try {
+    const ms: unknown = (JSON.parse(detail ?? '') as { free_in_ms?: unknown }).free_in_ms
+    return typeof ms === 'number' ? `; the name is free in ${(ms / 1000).toFixed(1)} s at the earliest` : ''
+  } catch {
+    return ''
+  }
+}
+
+/** Connection failures to several addresses come as one AggregateError without a message: the first one speaks. */
+function firstOf(error: unknown): unknown {
+  return error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error
+}
+
+export function problemOf(thrown: unknown): Problem {
+  const error = firstOf(thrown)
+  if (!(error instanceof Error)) return { message: withoutSecrets(String(error)), exitCode: EXIT_FAILED }
+  const { code, detail, hint } = error as ServerError
+  const advice = code === undefined ? undefined : ADVICE[code]
+  const foundHint = hint ?? advice?.hint?.(error)
+  const exitCode: unknown = error instanceof DatabaseUrlError ? EXIT_USAGE : (error as { exitCode?: unknown }).exitCode
+  return {
+    message: withoutSecrets(advice?.message?.(error) ?? error.message),
+    ...(code === undefined ? {} : { code }),
+    ...(detail === undefined || code === 'MR002' ? {} : { detail: withoutSecrets(detail) }),
+    ...(foundHint === undefined ? {} : { hint: withoutSecrets(foundHint) }),
+    exitCode: typeof exitCode === 'number' ? exitCode : EXIT_FAILED,
+  }
+}
+
+/** True when trying again later may help: the server is away, not the request wrong. */
+export function isConnectionProblem(thrown: unknown): boolean {
+  const error = firstOf(thrown)
+  const code = error instanceof Error ? (error as ServerError).code : undefined
+  return code !== undefined && (/^(08|57P)/.test(code) || /^(E[A-Z_]+|CONNECT(ION)?_[A-Z]+)$/.test(code))
+}
+
+export function renderProblem(problem: Problem, json: boolean): string {
+  const { exitCode: _, ...error } = problem
+  if (json) return `${JSON.stringify({ error })}\n`
+  const lines = [`error: ${problem.message}`]
+  if (problem.detail) lines.push(`detail: ${problem.detail}`)
+  if (problem.hint) lines.push(`hint: ${problem.hint}`)
+  return `${lines.join('\n')}\n`
+}
+
+/** Blanks the password of every URL in a text, and the one of DATABASE_URL wherever it stands. */
+export function withoutSecrets(text: string, url: string | undefined = process.env['DATABASE_URL']): string {
+  let clean = text.replace(/(\w+:\/\/[^\s:/@]*):[^\s/]*@/g, '$1:***@')
+  for (const secret of passwordsOf(url)) clean = clean.replaceAll(secret, '***')
+  return clean
+}
+
+function passwordsOf(url: string | undefined): string[] {
+  const raw = /^\w+:\/\/[^:/@]*:([^/]*)@/.exec(url ?? '')?.[1] ?? /[?&]password=([^&]*)/.exec(url ?? '')?.[1]
+  // a password of one or two characters would blank half of every message
+  if (raw === undefined || raw.length < 3) return []
+  try {
+    return [raw, decodeURIComponent(raw)]
+  } catch {
+    return [raw]
+  }
+}

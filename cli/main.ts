@@ -1,0 +1,69 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { packageVersion } from '../agent/version.js'
+import { addAgent } from './commands/agent.js'
+import { addApply } from './commands/apply.js'
+import { addDb } from './commands/db.js'
+import { addEvents } from './commands/events.js'
+import { addExplain } from './commands/explain.js'
+import { addLogs } from './commands/logs.js'
+import { addMigrate } from './commands/migrate.js'
+import { addPsql } from './commands/psql.js'
+import { addStatus } from './commands/status.js'
+import { addUp } from './commands/up.js'
+import { addUpGuard } from './commands/up-guard.js'
+import { addWorker } from './commands/worker.js'
+import { EXIT_DONE, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
+
+const program = new Command('mooring')
+  .description('Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.')
+  .version(packageVersion())
+  .option('--debug', 'show the stack trace of an error')
+  // `mooring psql -c ...`: what follows the name of a command is the command's
+  .enablePositionalOptions()
+  .exitOverride()
+  .showHelpAfterError('(`mooring --help` shows what can be said)')
+  .addHelpText('after', `
+Begin with:
+  mooring up --demo          everything on this machine, with something to run
+  mooring psql               then: insert into deployment (package_name) values ('http-server')
+
+The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
+Exit codes: 0 done, 1 failed, 2 bad usage.`)
+
+// the order of the help
+for (const add of [addUp, addStatus, addExplain, addEvents, addLogs, addApply, addPsql, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const command of allCommands(program)) {
+  command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
+}
+
+// a reader that has seen enough (`mooring events -f | head`) is no failure
+process.stdout.on('error', (error: NodeJS.ErrnoException) => { if (error.code === 'EPIPE') process.exit(EXIT_DONE) })
+
+let running: Command = program
+program.hook('preAction', (_program, action) => { running = action })
+
+try {
+  await program.parseAsync()
+  process.exit()
+} catch (error) {
+  process.exit(exitCodeOf(error))
+}
+
+function exitCodeOf(error: unknown): number {
+  // commander has said what it had to say
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE
+  const options = running.optsWithGlobals<{ json?: boolean; debug?: boolean }>()
+  const problem = problemOf(error)
+  process.stderr.write(renderProblem(problem, options.json === true))
+  if (options.debug && error instanceof Error) process.stderr.write(`${withoutSecrets(error.stack ?? '')}\n`)
+  return problem.exitCode
+}
+
+function allCommands(parent: Command): Command[] {
+  return parent.commands.flatMap((command) => [command as Command, ...allCommands(command as Command)])
+}
+
+function fullName(command: Command): string {
+  return command.parent ? `${fullName(command.parent)} ${command.name()}` : command.name()
+}

@@ -1,0 +1,22 @@
+/** The process that migrates: takes one order from its parent, answers, and ends with it. See migrate.ts. */
+import type { MigrateMessage, MigrateOrder } from './migrate.js'
+import { runMigrations } from './migrate-steps.js'
+
+const tell = (message: MigrateMessage, then = () => {}): void => void process.send?.(message, then)
+
+process.once('disconnect', () => process.exit(1)) // the parent is gone, and with it whoever wanted this
+process.once('message', (order: MigrateOrder) => {
+  runMigrations(order, (message) => tell({ kind: 'log', message }))
+    .then(
+      (result): MigrateMessage => ({ kind: 'done', result }),
+      (error: Error & { code?: string; detail?: string; hint?: string }): MigrateMessage => ({
+        kind: 'failed',
+        message: error.message,
+        code: error.code,
+        detail: error.detail,
+        hint: error.hint,
+      }),
+    )
+    // at once: graphile-migrate keeps an idle pool for 200 ms, and nothing is left to do
+    .then((answer) => tell(answer, () => process.exit(0)))
+})

@@ -1,0 +1,44 @@
+/** Options that several commands share, and the parsers of their values. A parser's complaint is a usage error (exit code 2). */
+import { InvalidArgumentError, Option } from 'commander'
+import type { Command } from 'commander'
+
+export interface DatabaseOptions { stateDir: string }
+export interface JsonOptions { json?: boolean }
+
+export const DEFAULT_STATE_DIR = '.mooring'
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
+
+export function stateDirOption(): Option {
+  return new Option('--state-dir <dir>', 'where Mooring keeps its files on this host')
+    .env('MOORING_STATE_DIR').default(DEFAULT_STATE_DIR)
+}
+
+export function jsonOption(what = 'print JSON'): Option {
+  return new Option('--json', what)
+}
+
+export function logLevelOption(): Option {
+  return new Option('--log-level <level>', 'how much is written to stderr, as JSON lines').choices(LOG_LEVELS).default('info')
+}
+
+/** For children of `mooring up`: when stdin ends, whoever started this process is gone. */
+export function stopOnStdinEndOption(): Option {
+  return new Option('--stop-on-stdin-end', 'stop gracefully when stdin ends').hideHelp()
+}
+
+/** Every command that talks to the database. */
+export function databaseCommand(command: Command): Command {
+  return command.addOption(stateDirOption())
+    .addHelpText('after', '\nThe database is the one of DATABASE_URL, else the embedded server of the state directory.')
+}
+
+export function parseCount(value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('It must be a whole number, 0 or more.')
+  return Number(value)
+}
+
+export function collectLabel(value: string, labels: Record<string, string> = {}): Record<string, string> {
+  const at = value.indexOf('=')
+  if (at < 1) throw new InvalidArgumentError('A label is written key=value.')
+  return { ...labels, [value.slice(0, at)]: value.slice(at + 1) }
+}

@@ -1,0 +1,34 @@
+import pg from 'pg'
+import { pgConfig, withHost, type DatabaseUrl } from './database-url.js'
+
+/**
+ * The same address with one host. `pg` cannot choose among several, so each is asked in order
+ * and the first primary wins; with one host nothing is asked. Call it again after a failover:
+ * whoever rebuilds a `pg` client (worker, listener) resolves anew each time.
+ */
+export async function primaryHost(url: DatabaseUrl): Promise<DatabaseUrl> {
+  if (url.hosts.length === 1) return url
+  const problems: string[] = []
+  for (const host of url.hosts) {
+    const candidate = withHost(url, host)
+    try {
+      if (await isPrimary(candidate)) return candidate
+      problems.push(`${host.host}:${host.port} is a standby`)
+    } catch (error) {
+      problems.push(`${host.host}:${host.port}: ${(error as Error).message}`)
+    }
+  }
+  throw Object.assign(new Error(`no host of DATABASE_URL is a primary that answers (${problems.join('; ')})`), { code: 'ECONNREFUSED' })
+}
+
+async function isPrimary(url: DatabaseUrl): Promise<boolean> {
+  const client = new pg.Client({ ...pgConfig(url), query_timeout: 5_000 })
+  client.on('error', () => {}) // the query's own rejection says it
+  try {
+    await client.connect()
+    const { rows } = await client.query<{ primary: boolean }>('select not pg_catalog.pg_is_in_recovery() as primary')
+    return rows[0]?.primary === true
+  } finally {
+    await client.end().catch(() => {})
+  }
+}

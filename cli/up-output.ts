@@ -1,0 +1,48 @@
+/** Where `mooring up` says things: a table drawn in place on a terminal, else a line or a JSON object per change. */
+import { frameOf } from './up-frame.js'
+import { jsonLine, printable } from './render.js'
+import { createScreen } from './up-screen.js'
+import { changeLine, changesBetween, NOTHING } from './up-snapshot.js'
+import type { Change, Snapshot } from './up-snapshot.js'
+
+export interface UpOutput {
+  note(text: string): void
+  show(snapshot: Snapshot, footer: string): void
+  /** The last frame stays on the screen. Idempotent. */
+  close(): void
+}
+
+export interface OutputStream {
+  isTTY?: boolean
+  columns?: number
+  rows?: number
+  write(text: string): unknown
+}
+
+export function createUpOutput(stream: OutputStream, asJson: boolean): UpOutput {
+  return stream.isTTY && !asJson && process.env['TERM'] !== 'dumb' ? onTerminal(stream) : onPipe(stream, asJson)
+}
+
+function onTerminal(stream: OutputStream): UpOutput {
+  const screen = createScreen(stream)
+  return {
+    note: (text) => { text.split('\n').forEach((line) => { screen.print(printable(line)) }) },
+    show: (snapshot, footer) => { screen.draw(frameOf(snapshot, { rows: stream.rows ?? 24, footer })) },
+    close: () => { screen.close() },
+  }
+}
+
+function onPipe(stream: OutputStream, asJson: boolean): UpOutput {
+  let before: Snapshot = NOTHING
+  const say = (change: Change) => {
+    stream.write(asJson ? jsonLine({ at: new Date().toISOString(), ...change }) : `${printable(changeLine(change))}\n`)
+  }
+  return {
+    note: (text) => { text.split('\n').forEach((line) => { say({ type: 'note', text: line }) }) },
+    show(snapshot) {
+      for (const change of changesBetween(before, snapshot)) say(change)
+      before = snapshot
+    },
+    close() {},
+  }
+}

@@ -1,0 +1,2291 @@
+--! Previous: -
+--! Hash: sha1:dfe58fbdd85c042421c3cb1e2ddd03c97999fe52
+--! Message: schema
+
+-- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
+-- Five nouns, five writers: a user writes deployment, the scheduler assignment, an agent's beat heartbeat, an agent's report run,
+-- and everybody appends to event. No writer touches another's row, so an admin's edit never blocks a beat and a beat never undoes an edit.
+
+create schema mooring;
+comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
+alter default privileges in schema mooring revoke execute on functions from public;
+
+-- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
+create table mooring.policy (
+  name text not null constraint policy_name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+  kind text not null constraint policy_kind_is_known check (kind in ('load', 'none')),
+  cost_function text constraint policy_cost_function_is_a_plain_name check (cost_function ~ '^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$'),
+  description text not null,
+  constraint policy_pkey primary key (name),
+  constraint policy_load_has_a_cost_function check ((kind = 'load') = (cost_function is not null))
+);
+comment on table mooring.policy is 'How nodes are compared when work is placed. One row per policy; deployment.policy and setting.default_policy name one.';
+comment on column mooring.policy.name is 'What deployment.policy says.';
+comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. none: nothing is placed automatically.';
+comment on column mooring.policy.cost_function is 'schema.function(node mooring.node_state, k int) returns float8: lower is better, null is unknown and sorts last. The node''s weight scales what it returns.';
+comment on column mooring.policy.description is 'One sentence for explain and the CLI.';
+
+insert into mooring.policy (name, kind, cost_function, description) values
+  ('deployment_count', 'load', 'mooring.policy_deployment_count', 'fewest assigned first'),
+  ('resource_usage', 'load', 'mooring.policy_resource_usage', 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
+  ('none', 'none', null, 'nothing is placed automatically');
+
+create table mooring.setting (
+  only_row boolean not null default true constraint setting_is_one_row check (only_row),
+  beat_interval interval not null default '3 s' constraint setting_beat_interval_is_sane check (beat_interval between interval '20 ms' and interval '10 min'),
+  lease_ttl interval not null default '12 s' constraint setting_lease_ttl_is_sane check (lease_ttl between interval '100 ms' and interval '1 hour'),
+  reap_margin interval not null default '3 s' constraint setting_reap_margin_is_sane check (reap_margin between interval '50 ms' and interval '10 min'),
+  round_interval interval not null default '2 s' constraint setting_round_interval_is_sane check (round_interval between interval '50 ms' and interval '10 min'),
+  evict_interval interval not null default '30 s' constraint setting_evict_interval_is_sane check (evict_interval between interval '50 ms' and interval '1 day'),
+  prune_interval interval not null default '10 min' constraint setting_prune_interval_is_sane check (prune_interval between interval '50 ms' and interval '1 day'),
+  default_policy text not null default 'deployment_count',
+  cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_finite_and_not_negative check (cpu_weight >= 0 and cpu_weight < 'infinity'),
+  memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_finite_and_not_negative check (memory_weight >= 0 and memory_weight < 'infinity'),
+  disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
+  claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
+  placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
+  event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
+  constraint setting_pkey primary key (only_row),
+  constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
+  constraint setting_three_beats_fit_into_a_lease check (3 * beat_interval <= lease_ttl),
+  constraint setting_some_weight_is_positive check (cpu_weight + memory_weight > 0)
+);
+comment on table mooring.setting is 'One row of knobs for the whole fleet. A lease already given is never shortened by an edit here.';
+comment on column mooring.setting.only_row is 'Always true: there is one row.';
+comment on column mooring.setting.beat_interval is 'How often an agent beats. Two lost beats are harmless by default.';
+comment on column mooring.setting.lease_ttl is 'How long a confirmed heartbeat lets a node run its assignments.';
+comment on column mooring.setting.reap_margin is 'What is waited after a lease ended before the work goes elsewhere: covers clock drift, an unnoticed clock step and the last SIGKILL.';
+comment on column mooring.setting.round_interval is 'How often the reap and place rounds run, whatever the notifications said; a sixth of the lease where that is shorter.';
+comment on column mooring.setting.evict_interval is 'How often what is no longer permitted on its node is looked for; edits of nodes and deployments ask for it at once.';
+comment on column mooring.setting.prune_interval is 'How often old events are deleted.';
+comment on column mooring.setting.default_policy is 'The policy of deployments that name none.';
+comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource_usage; the two weights are normalised to 1.';
+comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
+comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
+comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
+comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction that placed something may sit idle before the server ends it.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+insert into mooring.setting default values;
+
+create table mooring.node (
+  id int generated by default as identity,
+  name text not null constraint node_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  enabled boolean not null default true,
+  draining_since timestamptz,
+  weight float8 not null default 100 constraint node_weight_is_positive_and_finite check (weight > 0 and weight < 'infinity'),
+  labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536),
+  max_assignments int constraint node_max_assignments_is_not_negative check (max_assignments >= 0),
+  trusts text constraint node_trusts_is_short check (length(trusts) <= 1000),
+  drivers text[] not null default '{npm}' constraint node_drivers_are_known check (drivers <@ '{npm,exec}'),
+  agent_base_url text constraint node_agent_base_url_is_short check (length(agent_base_url) <= 2048),
+  gateway_base_url text constraint node_gateway_base_url_is_short check (length(gateway_base_url) <= 2048),
+  role_name name,
+  version text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint node_pkey primary key (id),
+  constraint node_name_key unique (name)
+);
+comment on table mooring.node is 'A host that runs an agent. Agents register themselves; operators edit enabled, weight, labels, max_assignments.';
+comment on column mooring.node.id is 'Identity; agents of the node listen on channel mooring_node_<id>.';
+comment on column mooring.node.name is 'Unique and never changed.';
+comment on column mooring.node.enabled is 'false: no new work; what runs stays.';
+comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away.';
+comment on column mooring.node.weight is 'Capacity relative to 100: a node of 200 takes twice as much.';
+comment on column mooring.node.labels is 'What deployment.selector is matched against (selector must be contained in it).';
+comment on column mooring.node.max_assignments is 'At most so many assignments, daemons not counted; null is no limit.';
+comment on column mooring.node.trusts is 'Regular expression on name@version: which packages the node runs. null: none.';
+comment on column mooring.node.drivers is 'npm: runs npm packages. exec: runs custom commands.';
+comment on column mooring.node.agent_base_url is 'Where the agent can be reached, for deployments that need it.';
+comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
+comment on column mooring.node.role_name is 'The database role that first registered the node.';
+comment on column mooring.node.version is 'Version of the agent that registered last.';
+comment on column mooring.node.created_at is 'When the row was made.';
+comment on column mooring.node.updated_at is 'When the row was last changed; heartbeats do not count.';
+
+-- heartbeat: only ever updated, many times a second. Narrow, with free space on every page and no index on a column that changes, so that
+-- every update is HOT: it writes no index and its dead version is cleaned by the next reader of the page.
+create table mooring.heartbeat (
+  node_id int not null,
+  session uuid,
+  beat_at timestamptz constraint heartbeat_beat_at_is_finite check (isfinite(beat_at)),
+  lease_ttl interval,
+  cpu_pct float8 constraint heartbeat_cpu_pct_is_finite check (cpu_pct >= 0 and cpu_pct < 'infinity'),
+  memory_mb float8 constraint heartbeat_memory_mb_is_finite check (memory_mb >= 0 and memory_mb < 'infinity'),
+  disk_free_pct float8 constraint heartbeat_disk_free_pct_is_a_percentage check (disk_free_pct between 0 and 100),
+  disk_free_bytes bigint constraint heartbeat_disk_free_bytes_is_not_negative check (disk_free_bytes >= 0),
+  running int constraint heartbeat_running_is_not_negative check (running >= 0),
+  sampled_at timestamptz,
+  constraint heartbeat_pkey primary key (node_id),
+  constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
+  constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
+comment on column mooring.heartbeat.node_id is 'The node.';
+comment on column mooring.heartbeat.session is 'The agent''s life that holds the name; null before the first one and after a graceful leave.';
+comment on column mooring.heartbeat.beat_at is 'Database clock at the last beat; never from the client, never backwards.';
+comment on column mooring.heartbeat.lease_ttl is 'The lease that the last beat was answered with.';
+comment on column mooring.heartbeat.cpu_pct is 'Percent of the whole machine used by the agent and all its processes.';
+comment on column mooring.heartbeat.memory_mb is 'MiB resident, agent and all its processes.';
+comment on column mooring.heartbeat.disk_free_pct is 'Free share of the disk that holds the agent''s state.';
+comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.';
+comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
+comment on column mooring.heartbeat.sampled_at is 'When the figures were taken; a beat without figures keeps the old ones.';
+
+create table mooring.deployment (
+  id bigint generated by default as identity,
+  name text constraint deployment_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  labels jsonb not null default '{}' constraint deployment_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536),
+  type text not null default 'deployment' constraint deployment_type_is_deployment_or_daemon check (type in ('deployment', 'daemon')),
+  package_name text constraint deployment_package_name_is_a_registry_name check (package_name ~ '^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$' and length(package_name) <= 214),
+  package_version text not null default 'latest' constraint deployment_package_version_is_exact_or_a_tag check (package_version ~ '^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$'),
+  command text constraint deployment_command_is_not_empty check (length(command) between 1 and 4096),
+  args jsonb not null default '[]' constraint deployment_args_is_an_array_of_strings check (jsonb_typeof(args) = 'array' and not jsonb_path_exists(args, 'strict $[*] ? (@.type() != "string")')),
+  env jsonb not null default '{}' constraint deployment_env_is_an_object_of_strings check (jsonb_typeof(env) = 'object' and not jsonb_path_exists(env, 'strict $.* ? (@.type() != "string")')),
+  enabled boolean not null default true,
+  replicas int not null default 1 constraint deployment_replicas_is_between_0_and_10000 check (replicas between 0 and 10000),
+  policy text,
+  selector jsonb not null default '{}' constraint deployment_selector_is_an_object check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 65536),
+  pinned_node text constraint deployment_pinned_node_is_a_node_name check (pinned_node ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
+  needs_urls boolean not null default false,
+  on_lost text not null default 'stop' constraint deployment_on_lost_is_stop_or_keep check (on_lost in ('stop', 'keep')),
+  lease_ttl interval constraint deployment_lease_ttl_is_sane check (lease_ttl between interval '100 ms' and interval '1 hour'),
+  stop_grace interval not null default '10 s' constraint deployment_stop_grace_is_sane check (stop_grace between interval '0' and interval '1 hour'),
+  generation bigint not null default 1 constraint deployment_generation_is_positive check (generation > 0),
+  -- What decides where it may run, interned: claim() looks at each distinct value once, however many rows share it.
+  signature uuid not null generated always as (md5(
+      coalesce(policy, '-') || chr(31) || selector::text || chr(31) || coalesce(package_name || '@' || package_version, '-') || chr(31)
+      || (command is not null)::text || chr(31) || coalesce(pinned_node, '-') || chr(31) || needs_urls::text)::uuid) stored,
+  created_at timestamptz not null default now() constraint deployment_created_at_is_finite check (isfinite(created_at)),
+  updated_at timestamptz not null default now() constraint deployment_updated_at_is_finite check (isfinite(updated_at)),
+  constraint deployment_pkey primary key (id),
+  constraint deployment_policy_fkey foreign key (policy) references mooring.policy (name) on update cascade,
+  constraint deployment_runs_a_package_or_a_command check (package_name is not null or command is not null),
+  constraint deployment_args_are_bounded check (octet_length(args::text) <= 262144),
+  constraint deployment_env_is_bounded check (octet_length(env::text) <= 262144),
+  constraint deployment_env_names_are_identifiers check (not jsonb_path_exists(env, 'strict $.keyvalue() ? (!(@.key like_regex "^[A-Za-z_][A-Za-z0-9_]*$"))'))
+);
+-- read by mooring apply and by operators who type names; several null names are fine
+create unique index deployment_name_idx on mooring.deployment (name);
+comment on table mooring.deployment is 'What shall run: INSERT here and a process starts on some node, DELETE and it ends. Intent only; where it runs is in view placement.';
+comment on column mooring.deployment.id is 'Identity.';
+comment on column mooring.deployment.name is 'Optional, unique.';
+comment on column mooring.deployment.labels is 'Yours, for selecting in the CLI.';
+comment on column mooring.deployment.type is 'deployment: replicas instances, failed over. daemon: one instance on every permitted node.';
+comment on column mooring.deployment.package_name is 'npm package whose bin or main is run; null when a command alone is run.';
+comment on column mooring.deployment.package_version is 'Exact version or dist-tag.';
+comment on column mooring.deployment.command is 'Program run instead of the package''s own entry (cwd is the package); needs a node with driver exec.';
+comment on column mooring.deployment.args is 'Arguments, an array of strings.';
+comment on column mooring.deployment.env is 'Environment, an object of strings. May hold secrets: shown by no view, event or log.';
+comment on column mooring.deployment.enabled is 'false: nothing of it runs.';
+comment on column mooring.deployment.replicas is 'How many instances (type deployment).';
+comment on column mooring.deployment.policy is 'How nodes are compared; null: setting.default_policy.';
+comment on column mooring.deployment.selector is 'Labels a node must have.';
+comment on column mooring.deployment.pinned_node is 'Only this node may run it.';
+comment on column mooring.deployment.needs_urls is 'Only nodes with both base URLs may run it.';
+comment on column mooring.deployment.on_lost is 'What a node that is cut off does with it: stop before the lease ends, or keep.';
+comment on column mooring.deployment.lease_ttl is 'Lease of its assignments; null: setting.lease_ttl.';
+comment on column mooring.deployment.stop_grace is 'Time between SIGTERM and SIGKILL when it is stopped in order.';
+comment on column mooring.deployment.generation is 'Goes up when what must run changes, and only that restarts a process. Add 1 yourself to restart.';
+comment on column mooring.deployment.signature is 'Digest of everything that decides where it may run.';
+comment on column mooring.deployment.created_at is 'When the row was made.';
+comment on column mooring.deployment.updated_at is 'When the spec was last changed.';
+
+-- assignment: no foreign keys on purpose. deployment_id: the row outlives its deployment until the process is gone. node_id: claiming
+-- 100,000 rows would pay 100,000 look-ups; deleting a node takes the placement lock and refuses while the node owns anything.
+create table mooring.assignment (
+  id bigint generated always as identity,
+  deployment_id bigint not null,
+  ordinal int constraint assignment_ordinal_is_not_negative check (ordinal >= 0),
+  signature uuid not null,
+  node_id int,
+  epoch bigint not null default 0 constraint assignment_epoch_is_not_negative check (epoch >= 0),
+  wanted text not null default 'run' constraint assignment_wanted_is_run_or_stop check (wanted in ('run', 'stop')),
+  stop_reason text,
+  move_to int,
+  lease_ttl interval,
+  last_node_id int,
+  refused_by int[] not null default '{}',
+  waiting_since timestamptz,
+  assigned_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint assignment_pkey primary key (id),
+  -- assert_owner() locks this key FOR KEY SHARE: reports and stop orders pass, a change of epoch waits
+  constraint assignment_id_epoch_key unique (id, epoch),
+  constraint assignment_deployment_id_ordinal_key unique (deployment_id, ordinal),
+  constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
+  constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
+  constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
+  constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
+);
+-- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
+create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
+-- read by heartbeat(), assignments_of(), reap(), leave()
+create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
+-- one instance of a daemon on each node
+create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
+comment on table mooring.assignment is 'One instance of a deployment and the node that owns it. Written by the verbs only; an owned row is never deleted before its process is gone or its lease is over.';
+comment on column mooring.assignment.id is 'Identity, never used again.';
+comment on column mooring.assignment.deployment_id is 'The deployment; may be gone while its process still has to stop.';
+comment on column mooring.assignment.ordinal is '0..replicas-1; null for a daemon.';
+comment on column mooring.assignment.signature is 'The deployment''s signature, apart where nodes refused this assignment.';
+comment on column mooring.assignment.node_id is 'Owner; null is pending.';
+comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
+comment on column mooring.assignment.wanted is 'What the owner shall do. For one epoch it goes from run to stop and never back.';
+comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
+comment on column mooring.assignment.move_to is 'Node it shall go to next.';
+comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
+comment on column mooring.assignment.last_node_id is 'The owner before.';
+comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
+comment on column mooring.assignment.waiting_since is 'Pending since.';
+comment on column mooring.assignment.assigned_at is 'Owned since.';
+comment on column mooring.assignment.created_at is 'When the row was made.';
+comment on column mooring.assignment.updated_at is 'Place in the queue: set by making the row, an edit of the spec or a refusal; never by claim, report or reap.';
+
+create table mooring.run (
+  assignment_id bigint not null,
+  deployment_id bigint not null,
+  node_id int not null,
+  epoch bigint not null,
+  generation bigint not null,
+  state text not null constraint run_state_is_known check (state in ('installing', 'starting', 'running', 'stopping', 'backoff', 'failed', 'stopped', 'refused', 'lost')),
+  pid int,
+  restarts int not null default 0,
+  exit_code int,
+  exit_signal text,
+  last_error text,
+  last_error_at timestamptz,
+  next_start_at timestamptz,
+  last_deployed_at timestamptz,
+  last_active_at timestamptz not null default now(),
+  constraint run_pkey primary key (assignment_id)
+) with (fillfactor = 70);
+comment on table mooring.run is 'What an agent last observed of an assignment. History is in event.';
+comment on column mooring.run.assignment_id is 'The assignment; no foreign key, the last observation outlives it.';
+comment on column mooring.run.deployment_id is 'Its deployment.';
+comment on column mooring.run.node_id is 'The node that reported.';
+comment on column mooring.run.epoch is 'The epoch it was reported for.';
+comment on column mooring.run.generation is 'The generation of the spec that ran.';
+comment on column mooring.run.state is 'installing, starting, running, stopping, backoff (will start again), failed (will try again), stopped, refused, lost (its node was reaped).';
+comment on column mooring.run.pid is 'Process id on its node.';
+comment on column mooring.run.restarts is 'How often it was started again on this node for this epoch.';
+comment on column mooring.run.exit_code is 'Of its last exit.';
+comment on column mooring.run.exit_signal is 'That ended it.';
+comment on column mooring.run.last_error is 'The last thing that went wrong; kept after a later success.';
+comment on column mooring.run.last_error_at is 'When.';
+comment on column mooring.run.next_start_at is 'When the agent tries again.';
+comment on column mooring.run.last_deployed_at is 'When a process was last seen running for the first time of an epoch and generation; a failure never erases it.';
+comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
+
+create table mooring.event (
+  id bigint generated always as identity,
+  at timestamptz not null default clock_timestamp(),
+  kind text not null constraint event_kind_is_a_word check (kind ~ '^[a-z_]{1,40}$'),
+  assignment_id bigint,
+  deployment_id bigint,
+  node_id int,
+  node text,
+  epoch bigint,
+  actor text not null default session_user,
+  reason text,
+  detail jsonb,
+  constraint event_pkey primary key (id)
+);
+-- read by prune_events(); events arrive in order of time
+create index event_at_idx on mooring.event using brin (at);
+comment on table mooring.event is 'Append-only history: who did what, when and why. Read it with last_events(n).';
+comment on column mooring.event.id is 'Identity; the order of writing.';
+comment on column mooring.event.at is 'Database clock.';
+comment on column mooring.event.kind is 'What happened, in the past tense: claimed, released, reaped, refused, stop_wanted ...';
+comment on column mooring.event.assignment_id is 'The assignment concerned.';
+comment on column mooring.event.deployment_id is 'The deployment concerned.';
+comment on column mooring.event.node_id is 'The node concerned.';
+comment on column mooring.event.node is 'Its name, which outlives it.';
+comment on column mooring.event.epoch is 'The epoch after it.';
+comment on column mooring.event.actor is 'The database role that did it.';
+comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
+comment on column mooring.event.detail is 'Figures.';
+
+-- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
+-- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
+create table mooring.node_load (
+  node_id int not null,
+  change int not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+comment on table mooring.node_load is 'How many assignments (daemons not counted) each node owns, as changes to be summed.';
+comment on column mooring.node_load.node_id is 'The node.';
+comment on column mooring.node_load.change is 'How many were added or taken.';
+
+create table mooring.round (
+  name text not null,
+  due_at timestamptz not null default '-infinity',
+  done_at timestamptz not null default '-infinity',
+  constraint round_pkey primary key (name)
+) with (fillfactor = 50);
+comment on table mooring.round is 'The rounds that keep the fleet going when every notification is lost. tick() lets one caller through for each.';
+comment on column mooring.round.name is 'reap, place, evict or prune.';
+comment on column mooring.round.due_at is 'When tick() starts it next.';
+comment on column mooring.round.done_at is 'When it last ended. Old: no worker is alive, and agents run it themselves.';
+insert into mooring.round (name) values ('reap'), ('place'), ('evict'), ('prune');
+
+create table mooring.worker (
+  id text not null constraint worker_id_is_short check (length(id) between 1 and 200),
+  pool_ids text[] not null default '{}',
+  seen_at timestamptz not null default clock_timestamp(),
+  constraint worker_pkey primary key (id)
+) with (fillfactor = 50);
+comment on table mooring.worker is 'Worker processes that ticked lately; a dead one''s jobs are unlocked by the others.';
+comment on column mooring.worker.id is 'Made by the worker process at its start.';
+comment on column mooring.worker.pool_ids is 'graphile-worker pools whose locks are freed when the worker is dead.';
+comment on column mooring.worker.seen_at is 'Its last tick.';
+
+create table mooring.pulse (
+  only_row boolean not null default true constraint pulse_is_one_row check (only_row),
+  pulse_at timestamptz,
+  hold_until timestamptz,
+  hold_reason text,
+  constraint pulse_pkey primary key (only_row)
+) with (fillfactor = 50);
+comment on table mooring.pulse is 'The scheduler''s own sign of life, and the hold that follows an outage.';
+comment on column mooring.pulse.only_row is 'Always true: there is one row.';
+comment on column mooring.pulse.pulse_at is 'The last tick of anybody.';
+comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
+comment on column mooring.pulse.hold_reason is 'What was noticed.';
+insert into mooring.pulse default values;
+
+-- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
+create unlogged table mooring.outage_marker (
+  only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
+  database_oid oid not null,
+  system_identifier bigint not null,
+  constraint outage_marker_pkey primary key (only_row)
+);
+comment on table mooring.outage_marker is 'Empty after a crash or a promotion, foreign after a restore: then a hold begins.';
+comment on column mooring.outage_marker.only_row is 'Always true: there is one row.';
+comment on column mooring.outage_marker.database_oid is 'The database it was written in.';
+comment on column mooring.outage_marker.system_identifier is 'The cluster it was written in.';
+
+create type mooring.node_state as (
+  id int,
+  name text,
+  weight float8,
+  max_assignments int,
+  assigned int,
+  running int,
+  cpu_pct float8,
+  memory_mb float8,
+  disk_free_pct float8
+);
+comment on type mooring.node_state is 'What a policy is told of a node: its assignments now (those planned in this call included) and its last sample.';
+
+create type mooring.placement_class as (
+  policy text,
+  signatures uuid[],
+  node_ids int[]
+);
+comment on type mooring.placement_class is 'Pending work that may go to the same nodes under the same policy.';
+
+--! Included all.sql
+-- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+--! Included functions/lock_key.sql
+-- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
+create or replace function mooring.lock_key(name text) returns int
+  language sql immutable parallel safe
+return case name when 'placing' then 1 when 'waiting to place' then 2 end;
+comment on function mooring.lock_key(text) is 'Second key of an advisory lock; the first is mooring.lock_space().';
+
+create or replace function mooring.lock_space() returns int
+  language sql immutable parallel safe
+return 1297043282;
+comment on function mooring.lock_space() is 'First key of Mooring''s advisory locks: the letters MOOR.';
+--! EndIncluded functions/lock_key.sql
+--! Included functions/milliseconds.sql
+create or replace function mooring.milliseconds(duration interval) returns int
+  language sql immutable parallel safe
+return round(extract(epoch from duration) * 1000)::int;
+comment on function mooring.milliseconds(interval) is 'Durations leave the database as milliseconds; agents measure them with their own monotonic clock.';
+--! EndIncluded functions/milliseconds.sql
+--! Included functions/schema_version.sql
+-- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
+create or replace function mooring.schema_version() returns int
+  language sql immutable parallel safe
+return 1;
+comment on function mooring.schema_version() is 'Number of the last migration.';
+--! EndIncluded functions/schema_version.sql
+--! Included functions/node_channel.sql
+create or replace function mooring.node_channel(node_id int) returns text
+  language sql immutable parallel safe
+return 'mooring_node_' || node_id;
+comment on function mooring.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
+
+-- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
+create or replace function mooring.notify_nodes(node_ids int[]) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
+end;
+comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
+--! EndIncluded functions/node_channel.sql
+--! Included functions/round_interval.sql
+-- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
+create or replace function mooring.round_interval(name text) returns interval
+  language sql stable
+return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
+--! EndIncluded functions/round_interval.sql
+--! Included functions/check_trust_pattern.sql
+-- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use only what both read alike:
+-- literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of punctuation or \d \w \s. Everything else is refused by name.
+create or replace function mooring.check_trust_pattern(pattern text) returns void
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  odd text;
+begin
+  if pattern is null then
+    return;
+  end if;
+  odd := case
+    when length(pattern) > 1000 then 'it is longer than 1000 characters'
+    when pattern ~ '[^ -~]' then 'it has a character that is not printable ASCII'
+    when pattern ~ '^[*][*][*]' then 'it starts with ***'
+    when pattern ~ '[(][?]' and pattern ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
+    when pattern ~ '\[[:.=]' then 'it has a [: [. or [= class'
+    when pattern ~ '\\([A-Za-z0-9]|$)' and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\' then 'of the escapes only \d \w \s \D \W \S and punctuation are read alike by Postgres and JavaScript'
+  end;
+  if odd is null then
+    begin
+      perform 'x@1' ~ pattern;
+    exception when others then
+      odd := sqlerrm;
+    end;
+  end if;
+  if odd is not null then
+    raise exception using errcode = 'MR007', message = format('trust pattern %s cannot be used: %s', quote_literal(pattern), odd),
+      hint = 'Write a plain regular expression on name@version, for example ^@acme/ or ^(http-server|serve)@.';
+  end if;
+end;
+$$;
+comment on function mooring.check_trust_pattern(text) is 'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
+--! EndIncluded functions/check_trust_pattern.sql
+--! Included functions/add_event.sql
+-- One event. Verbs that concern many rows insert into event themselves, in the statement that changed the rows.
+create or replace function mooring.add_event(kind text, reason text, node_id int default null, detail jsonb default null) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  insert into mooring.event (kind, reason, node_id, node, detail, actor)
+  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail, session_user;
+end;
+comment on function mooring.add_event(text, text, int, jsonb) is 'Appends one event.';
+--! EndIncluded functions/add_event.sql
+--! Included functions/enqueue.sql
+-- Asks the workers for a job, once for this transaction. Never fails its caller: when graphile-worker is missing or refuses, the rounds
+-- find the work, and the caller gets a WARNING. The key carries the transaction id: a key shared between transactions would be a row
+-- lock until commit, and one idle psql would stop everybody's inserts.
+create or replace function mooring.enqueue(task text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  perform graphile_worker.add_job(enqueue.task, job_key => enqueue.task || ':' || pg_current_xact_id(), max_attempts => 1);
+exception when others then
+  raise warning 'mooring: no % job was queued (%); the next round does the work', enqueue.task, sqlerrm;
+end;
+$$;
+comment on function mooring.enqueue(text) is 'Queues one graphile-worker job per transaction; a failure is a WARNING, never an error.';
+--! EndIncluded functions/enqueue.sql
+--! Included functions/outage_marker.sql
+-- The marker's two sides: is it there and ours, and write it.
+create or replace function mooring.outage_marked() returns boolean
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return exists (
+  select from mooring.outage_marker m
+   where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
+     and m.system_identifier = (select c.system_identifier from pg_control_system() c));
+comment on function mooring.outage_marked() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
+
+create or replace function mooring.mark_outage_seen() returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  insert into mooring.outage_marker (database_oid, system_identifier)
+  select d.oid, c.system_identifier from pg_database d, pg_control_system() c where d.datname = current_database()
+  on conflict (only_row) do update set database_oid = excluded.database_oid, system_identifier = excluded.system_identifier;
+end;
+comment on function mooring.mark_outage_seen() is 'Writes the outage marker: from now on an empty one means a new outage.';
+--! EndIncluded functions/outage_marker.sql
+--! Included functions/hold.sql
+-- Hold: for one lease + margin after an outage nothing is reaped, claimed or newly started, because agents could not beat while the
+-- database was away and their silence proves nothing. Noticed by
+--   an empty outage_marker  crash recovery or promotion (an unlogged table is emptied by both, and survives a clean restart),
+--   a foreign outage_marker a restored dump,
+--   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
+--   a pulse in the future   the clock was set back.
+-- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
+-- can be running, and nothing is held.
+-- locks: pulse (skip locked: whoever holds it notices the same)
+create or replace function mooring.hold() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  -- read before the pulse: whatever delays us afterwards only makes the pulse look younger
+  at timestamptz := clock_timestamp();
+  pulse mooring.pulse;
+  setting mooring.setting;
+  seen_at timestamptz;
+  noticed text;
+begin
+  select p.* into pulse from mooring.pulse p;
+  if pulse.hold_until > at then
+    return true;
+  end if;
+  select s.* into setting from mooring.setting s;
+  seen_at := greatest(pulse.pulse_at, pulse.hold_until);
+  noticed := case
+    when not mooring.outage_marked() then 'the database crashed, was promoted or restored'
+    when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - seen_at)))
+    when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
+  end;
+  if noticed is null then
+    return false;
+  end if;
+  if not exists (select from mooring.heartbeat h where h.session is not null) then
+    perform mooring.mark_outage_seen();
+    return false;
+  end if;
+  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from pulse.hold_until for update skip locked;
+  if found then
+    update mooring.pulse p
+       set pulse_at = at,
+           hold_until = at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)),
+           hold_reason = noticed;
+    perform mooring.mark_outage_seen();
+    perform mooring.add_event('hold_started', noticed);
+  end if;
+  return true;
+end;
+$$;
+comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+
+-- The same for readers: writes nothing, so it works on a standby and inside views.
+create or replace function mooring.holding() returns text
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return (
+  select case
+      when p.hold_until > clock_timestamp() then p.hold_reason
+      when exists (select from mooring.heartbeat h where h.session is not null) and not mooring.outage_marked() then 'the database crashed, was promoted or restored'
+    end
+    from mooring.pulse p);
+comment on function mooring.holding() is 'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
+--! EndIncluded functions/hold.sql
+--! Included functions/finish_round.sql
+-- Notes that a round's work was done just now. Written at most twice a period and never waited for: hundreds of claims may end at once.
+-- locks: round (skip locked)
+create or replace function mooring.finish_round(name text) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  update mooring.round r set done_at = clock_timestamp()
+   where r.name = (select l.name from mooring.round l where l.name = finish_round.name and l.done_at < clock_timestamp() - mooring.round_interval(l.name) / 2 for update skip locked);
+end;
+comment on function mooring.finish_round(text) is 'Notes the end of a round.';
+--! EndIncluded functions/finish_round.sql
+--! Included functions/node_is_live.sql
+-- Live: a session holds the name and its lease has not ended by the database clock.
+create or replace function mooring.node_is_live(heartbeat mooring.heartbeat) returns boolean
+  language sql stable
+return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
+comment on function mooring.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
+--! EndIncluded functions/node_is_live.sql
+--! Included functions/node_states.sql
+-- Every node with its load and last sample, as policies see it. The database clock decides who is live.
+create or replace function mooring.node_assigned() returns table (node_id int, assigned int)
+  language sql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select l.node_id, sum(l.change)::int from mooring.node_load l group by l.node_id;
+end;
+comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
+
+create or replace function mooring.node_states() returns setof mooring.node_state
+  language sql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
+    from mooring.node n
+    join mooring.heartbeat h on h.node_id = n.id
+    left join mooring.node_assigned() l on l.node_id = n.id
+   order by n.id;
+end;
+comment on function mooring.node_states() is 'What policies are told of each node.';
+--! EndIncluded functions/node_states.sql
+--! Included functions/fold_node_load.sql
+-- node_load grows by a row for every change; the placer folds it when it has become longer than a few rows per node. Concurrent appends are
+-- invisible to the DELETE and stay.
+-- locks: none beyond the rows it folds; call it holding the placement lock
+create or replace function mooring.fold_node_load() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
+    with folded as (delete from mooring.node_load l returning l.node_id, l.change)
+    insert into mooring.node_load (node_id, change)
+    select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
+  end if;
+end;
+$$;
+comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
+--! EndIncluded functions/fold_node_load.sql
+--! Included functions/policies.sql
+-- Policies: cost of the k-th further assignment on a node; lower is better, never falling in k, null is unknown. The weight of the node is
+-- applied by whoever calls. One expression each and no search_path, so that they are inlined into the query that compares the nodes.
+create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8
+  language sql immutable parallel safe
+return (node).assigned + k;
+comment on function mooring.policy_deployment_count(mooring.node_state, int) is 'Policy deployment_count: assignments the node would have.';
+
+-- cpu percent of the machine and GiB resident, weighted (weights normalised to 1). Work that is assigned but was not running at the last
+-- sample counts one point each, else everything placed between two samples would go to one node. A node without a sample is unknown.
+create or replace function mooring.policy_resource_usage(node mooring.node_state, k int) returns float8
+  language sql stable parallel safe
+return (select ((node).cpu_pct * s.cpu_weight + (node).memory_mb / 1024 * s.memory_weight) / (s.cpu_weight + s.memory_weight)
+  + greatest((node).assigned - coalesce((node).running, 0), 0) + k from mooring.setting s);
+comment on function mooring.policy_resource_usage(mooring.node_state, int) is 'Policy resource_usage: cpu percent and memory GiB by weight, plus one per assignment not yet observed.';
+--! EndIncluded functions/policies.sql
+--! Included functions/queue_signature.sql
+-- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
+create or replace function mooring.queue_signature(signature uuid, refused_by int[]) returns uuid
+  language sql immutable parallel safe
+return case when refused_by = '{}' then signature else md5(signature::text || refused_by::text)::uuid end;
+comment on function mooring.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
+--! EndIncluded functions/queue_signature.sql
+--! Included functions/alike.sql
+-- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
+-- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
+create or replace function mooring.alike(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with wanted as materialized (
+    select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
+      from mooring.deployment d where d.id = any(alike.deployments)
+  ),
+  pattern as materialized (
+    select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
+  ),
+  trust as (
+    select m.package, array_agg(m.pattern order by m.pattern) as patterns
+      from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
+     group by m.package
+  )
+  select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
+    from wanted w left join trust t on t.package = w.package;
+end;
+comment on function mooring.alike(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';
+--! EndIncluded functions/alike.sql
+--! Included functions/eligibility.sql
+-- The one relation behind claim, evict, unplaced, explain and the health labels: which node may run which deployment, predicate by predicate.
+--   permitted  has to hold all the time: where it no longer does, evict() stops the work
+--   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
+-- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
+create or replace function mooring.eligibility(deployments bigint[])
+  returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
+    live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with wanted as materialized (
+    select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
+      from mooring.deployment d where d.id = any(eligibility.deployments)
+  ),
+  trust as materialized (
+    select p.pattern, r.package, r.package ~ p.pattern as trusted
+      from (select distinct n.trusts as pattern from mooring.node n where n.trusts is not null) p
+      cross join (select distinct w.package from wanted w where w.package is not null) r
+     order by p.pattern
+  ),
+  host as materialized (
+    select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
+        mooring.node_is_live(h) as live, n.enabled, n.draining_since is null as not_draining,
+        n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
+        h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
+      from mooring.node n
+      join mooring.heartbeat h on h.node_id = n.id
+      left join mooring.node_assigned() l on l.node_id = n.id
+  ),
+  pair as (
+    select w.id as deployment_id, n.id as node_id,
+        w.pinned_node is null or w.pinned_node = n.name as pin_ok,
+        n.labels @> w.selector as selector_ok,
+        case when w.runs_command then n.drivers @> '{exec}' else true end and (w.package is null or n.drivers @> '{npm}') as driver_ok,
+        w.package is null or coalesce(t.trusted, false) as trust_ok,
+        not w.needs_urls or n.has_urls as urls_ok,
+        n.live, n.enabled, n.not_draining, n.has_room, n.disk_ok
+      from wanted w
+      cross join host n
+      left join trust t on t.pattern = n.trusts and t.package = w.package
+  )
+  select p.deployment_id, p.node_id, p.pin_ok, p.selector_ok, p.driver_ok, p.trust_ok, p.urls_ok, j.permitted,
+      p.live, p.enabled, p.not_draining, p.has_room, p.disk_ok, j.permitted and p.live and p.enabled and p.not_draining and p.has_room and p.disk_ok
+    from pair p
+    cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
+end;
+comment on function mooring.eligibility(bigint[]) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+--! EndIncluded functions/eligibility.sql
+--! Included functions/why_not.sql
+-- The predicates of eligibility() in words, in the order in which they are asked.
+create or replace function mooring.why_not_permitted(predicates record) returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when not predicates.pin_ok then 'it is pinned to another node'
+    when not predicates.selector_ok then 'the node lacks labels of the selector'
+    when not predicates.driver_ok then 'the node does not run this kind of work (see node.drivers; custom commands need --allow-exec)'
+    when not predicates.trust_ok then 'the node does not trust the package'
+    when not predicates.urls_ok then 'the node has not both base URLs'
+  end;
+end;
+$$;
+comment on function mooring.why_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
+
+create or replace function mooring.why_not_eligible(predicates record) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return coalesce(mooring.why_not_permitted(predicates), case
+    when not predicates.live then 'the node is not live'
+    when not predicates.enabled then 'the node is disabled'
+    when not predicates.not_draining then 'the node is draining'
+    when not predicates.has_room then 'the node has max_assignments already'
+    when not predicates.disk_ok then 'the node has too little free disk'
+  end);
+end;
+$$;
+comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+--! EndIncluded functions/why_not.sql
+--! Included functions/waiting.sql
+-- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
+create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
+  language sql stable security definer rows 50
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with recursive waiting as (
+    (select a.signature, a.deployment_id, a.refused_by
+       from mooring.assignment a
+      where a.node_id is null and a.wanted = 'run'
+      order by a.signature limit 1)
+    union all
+    select n.signature, n.deployment_id, n.refused_by
+      from waiting w
+     cross join lateral (
+       select a.signature, a.deployment_id, a.refused_by
+         from mooring.assignment a
+        where a.node_id is null and a.wanted = 'run' and a.signature > w.signature
+        order by a.signature limit 1) n
+  )
+  select w.signature, w.deployment_id, w.refused_by from waiting w;
+end;
+comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
+
+-- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
+-- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
+create or replace function mooring.placeable() returns setof mooring.placement_class
+  language sql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with waiting as materialized (
+    select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
+      from mooring.waiting_signatures() w
+      join mooring.deployment d on d.id = w.deployment_id
+     cross join mooring.setting s
+      join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
+  ),
+  alike as materialized (
+    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+  ),
+  fit as materialized (
+    select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+     where e.eligible
+     group by e.deployment_id
+  ),
+  open as (
+    select w.policy, w.signature, case when w.refused_by = '{}' then f.node_ids else array(select n.id from unnest(f.node_ids) n (id) where n.id <> all (w.refused_by) order by n.id) end as node_ids
+      from waiting w join alike l on l.deployment_id = w.deployment_id join fit f on f.deployment_id = l.representative
+  )
+  select o.policy, array_agg(o.signature), o.node_ids
+    from open o
+   where o.node_ids <> '{}'
+   group by o.policy, o.node_ids
+   order by cardinality(o.node_ids), o.node_ids, o.policy;
+end;
+comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+--! EndIncluded functions/waiting.sql
+--! Included functions/why_unplaced.sql
+-- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
+create or replace function mooring.why_unplaced() returns table (signature uuid, reason text)
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with waiting as materialized (
+    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures() w
+  ),
+  alike as materialized (
+    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+  ),
+  fit as materialized (
+    select e.* from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+  ),
+  tally as (
+    select w.signature, w.deployment_id, count(f.node_id) as nodes,
+        count(*) filter (where f.pin_ok) as pin,
+        count(*) filter (where f.pin_ok and f.selector_ok) as selector,
+        count(*) filter (where f.pin_ok and f.selector_ok and f.driver_ok) as driver,
+        count(*) filter (where f.pin_ok and f.selector_ok and f.driver_ok and f.trust_ok) as trust,
+        count(*) filter (where f.permitted) as permitted,
+        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by)) as willing,
+        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live) as live,
+        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled) as enabled,
+        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled and f.not_draining) as not_draining,
+        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled and f.not_draining and f.has_room) as room,
+        count(*) filter (where f.eligible and f.node_id <> all (w.refused_by)) as eligible
+      from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
+     group by w.signature, w.deployment_id
+  )
+  select t.signature, case
+      when coalesce(d.policy, s.default_policy) = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+      when t.nodes = 0 then 'there is no node: start an agent'
+      when t.pin = 0 then format('there is no node %s, to which it is pinned', d.pinned_node)
+      when t.selector = 0 then format('no node has the labels %s: %s looked at; label one or change the selector', d.selector, case t.pin when 1 then '1 node' else t.pin || ' nodes' end)
+      when t.driver = 0 then case when d.command is not null then format('none of the nodes that fit so far (%s) runs custom commands: start an agent there with --allow-exec', t.selector) else format('none of the nodes that fit so far (%s) runs npm packages', t.selector) end
+      when t.trust = 0 then format('no node trusts %s@%s: %s; start an agent with a wider --trust', d.package_name, d.package_version,
+        (select coalesce(string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', '), '') from
+          (select n.trusts, count(*) as nodes from mooring.node n group by n.trusts order by 2 desc, 1 limit 3) p))
+      when t.permitted = 0 then 'it needs a node with both agent_base_url and gateway_base_url, and there is none'
+      when t.willing = 0 then 'every node that may run it refused it (see last_error in placement); change the spec or the agents'
+      when t.live = 0 then format('none of the %s that may run it is live', case t.willing when 1 then 'one node' else t.willing || ' nodes' end)
+      when t.enabled = 0 then 'every live node that may run it is disabled'
+      when t.not_draining = 0 then 'every live node that may run it is draining'
+      when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
+      when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
+      when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+      else 'it is placed by the next round'
+    end
+    from tally t
+    join mooring.deployment d on d.id = t.deployment_id
+   cross join mooring.setting s;
+end;
+comment on function mooring.why_unplaced() is 'For each signature that waits: why, and the way out.';
+--! EndIncluded functions/why_unplaced.sql
+--! Included functions/choose_nodes.sql
+-- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
+-- Pure: reads nothing but its arguments and the policy, locks nothing, so that explaining and simulating use the very same choice.
+-- Cost never falls in k, so a node's slots are taken in order and it is enough to look at a few per node: when one of them is exhausted
+-- the look is widened. Returns node ids, cheapest first; fewer than n where room runs out. An unknown cost sorts last; where no node's cost is known
+-- the count of assignments decides, so that a fleet whose samples fail is still filled evenly.
+create or replace function mooring.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  cost_function text;
+  depth int := greatest(4, 2 * ceil(n::float8 / cardinality(eligible))::int);
+  chosen int[];
+  deepest int;
+  unknown boolean;
+begin
+  select p.cost_function into strict cost_function from mooring.policy p where p.name = choose_nodes.policy;
+  loop
+    execute format($query$
+      with slot as (
+        select s.id, k, c.cost * 100 / s.weight as cost, (s.assigned + k) * 100 / s.weight as evenly
+          from unnest($1) s
+         cross join lateral generate_series(1, least($2, $3, greatest(coalesce(s.max_assignments, 2147483647) - s.assigned, 0))) k
+         cross join lateral (select %s(s, k) as cost) c
+         where s.id = any ($4)
+         order by 3 nulls last, 4, 1
+         limit $3)
+      select array_agg(slot.id order by slot.cost nulls last, slot.evenly, slot.id), max(slot.k), bool_and(slot.cost is null) from slot
+      $query$, cost_function) into chosen, deepest, unknown using nodes, depth, n, eligible;
+    if unknown and choose_nodes.policy <> 'deployment_count' then
+      return mooring.choose_nodes(nodes, eligible, 'deployment_count', n);
+    end if;
+    -- a node whose every offered slot was taken might have been taken further
+    exit when chosen is null or deepest < depth or depth >= n;
+    depth := depth * 4;
+  end loop;
+  return coalesce(chosen, '{}');
+end;
+$$;
+comment on function mooring.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
+
+-- The same nodes after they took the chosen assignments.
+create or replace function mooring.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays: a generic plan takes them for ten and joins by nested loop
+  set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return array(
+    select (s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running, s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state
+      from unnest(nodes) s left join (select u.id, count(*)::int as n from unnest(chosen) u (id) group by u.id) c on c.id = s.id
+     order by s.id);
+end;
+$$;
+comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';
+--! EndIncluded functions/choose_nodes.sql
+--! Included functions/spread_replicas.sql
+-- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
+-- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
+-- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
+-- Reads where the deployments run already, locks nothing.
+create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+as $$
+declare
+  placed int[];
+  load jsonb;
+  twin record;
+  better int;
+begin
+  select array_agg(p.node_id order by r.nr) into placed
+    from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
+            from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
+    join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
+  for twin in
+    select m.nr, m.deployment_id, m.node_id
+      from (select d.nr, d.deployment_id, p.node_id, row_number() over (partition by d.deployment_id, p.node_id order by d.nr) as copy
+              from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr)) m
+     where m.copy > 1
+        or exists (select from mooring.assignment a where a.deployment_id = m.deployment_id and a.node_id = m.node_id)
+  loop
+    select s.id into better
+      from unnest(nodes) s
+     where s.id = any (eligible)
+       and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
+       and s.id not in (select p.node_id from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr) where d.deployment_id = twin.deployment_id)
+       and not exists (select from mooring.assignment a where a.deployment_id = twin.deployment_id and a.node_id = s.id)
+     order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
+     limit 1;
+    if better is not null then
+      placed[twin.nr] := better;
+      load := load || jsonb_build_object(twin.node_id, (load ->> twin.node_id::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
+    end if;
+  end loop;
+  return placed;
+end;
+$$;
+comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[]) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+--! EndIncluded functions/spread_replicas.sql
+--! Included functions/lock_placement.sql
+-- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
+-- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
+-- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
+-- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work".
+-- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
+create or replace function mooring.lock_placement() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  patience interval;
+  patience_ms text;
+  lock_timeout_before text := current_setting('lock_timeout');
+  holder int;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'placement needs isolation level read committed', hint = 'Every step has to see what was committed before it: begin the transaction without another isolation level.';
+  end if;
+  select s.placement_lock_timeout into patience from mooring.setting s;
+  patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
+  if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+    if not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
+      return false;
+    end if;
+    begin
+      perform set_config('lock_timeout', patience_ms, true);
+      perform pg_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'));
+    exception when others or query_canceled then
+      perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      if sqlstate <> '55P03' then
+        raise;
+      end if;
+      holder := mooring.placement_lock_holder();
+      raise exception using errcode = 'MR004', message = format('placement has been held by another transaction for more than %s', patience),
+        detail = format('pid %s holds it', holder), hint = format('Look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder);
+    end;
+    perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+    perform set_config('lock_timeout', lock_timeout_before, true);
+  end if;
+  perform set_config('idle_in_transaction_session_timeout', patience_ms, true);
+  -- a claim that was answered must survive a crash, whatever the session prefers
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
+  return true;
+end;
+$$;
+comment on function mooring.lock_placement() is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
+
+create or replace function mooring.placement_lock_holder() returns int
+  language sql stable
+  set search_path = pg_catalog, mooring, pg_temp
+return (
+  select l.pid from pg_locks l
+   where l.locktype = 'advisory' and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
+     and l.classid = mooring.lock_space() and l.objid = mooring.lock_key('placing') and l.objsubid = 2
+   limit 1);
+comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
+--! EndIncluded functions/lock_placement.sql
+--! Included functions/claim.sql
+-- claim: gives pending assignments to nodes. The heart of Mooring.
+--
+-- In windows of setting.claim_window rows in queue order (updated_at, created_at, id):
+--   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
+--   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
+--   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
+-- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
+-- ends meanwhile is reaped like any other. Returns the assignments it placed.
+-- locks: placement, then assignment rows (skip locked); never heartbeat rows
+create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- arrays look huge to the planner; compiling such a query takes longer than running it
+  set jit = off
+as $$
+declare
+  setting mooring.setting;
+  nodes mooring.node_state[];
+  classes mooring.placement_class[];
+  class_of jsonb;
+  class mooring.placement_class;
+  class_of_work record;
+  chosen int[];
+  queue bigint[];
+  tail record;
+  remaining int := coalesce(max_rows, 2147483647);
+  -- the window's decisions, row by row
+  ids bigint[];
+  deployments bigint[];
+  epochs bigint[];
+  owners int[];
+  leases interval[];
+  rules text[];
+begin
+  if max_rows < 1 then
+    raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
+  end if;
+  if mooring.hold() or not mooring.lock_placement() then
+    return;
+  end if;
+  select array_agg(p) into classes from mooring.placeable() p;
+  if classes is not null then
+    perform mooring.fold_node_load();
+    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
+    select s.* into setting from mooring.setting s;
+    select array_agg(s) into nodes from mooring.node_states() s;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+  end if;
+  while classes is not null and remaining > 0 loop
+    -- every row up to tail was placed, is held by somebody, or has no room: the next window starts behind it
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id) into queue
+      from (select a.id, a.updated_at, a.created_at
+              from unnest(classes) c
+             cross join lateral unnest(c.signatures) s (signature)
+             cross join lateral (
+               select a.id, a.updated_at, a.created_at
+                 from mooring.assignment a
+                where a.node_id is null and a.wanted = 'run' and a.signature = s.signature
+                  and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
+                order by a.updated_at, a.created_at, a.id
+                limit least(setting.claim_window, remaining)) a
+             order by a.updated_at, a.created_at, a.id
+             limit least(setting.claim_window, remaining)) q;
+    exit when queue is null;
+    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    for class_of_work in
+      -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
+      -- two of those by nested loop costs seconds
+      with locked as materialized (
+        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
+          from mooring.assignment a
+         where a.id = any (queue) and a.node_id is null and a.wanted = 'run'
+           for update skip locked
+      )
+      select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
+          array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
+          array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
+          array_agg(l.epoch + 1 order by l.updated_at, l.created_at, l.id) as epochs,
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
+        from locked l
+        join mooring.deployment d on d.id = l.deployment_id and d.enabled
+       group by 1
+       order by 1
+    loop
+      class := classes[class_of_work.nr];
+      begin
+        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
+        if class_of_work.replicated and chosen <> '{}' then
+          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
+        end if;
+      exception when others then
+        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm));
+        chosen := '{}';
+      end;
+      if cardinality(chosen) < cardinality(class_of_work.ids) then
+        -- no room left: what waits behind it is not looked at again. The class stays, without signatures, so that nr keeps its meaning
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+      end if;
+      ids := ids || class_of_work.ids[1:cardinality(chosen)];
+      deployments := deployments || class_of_work.deployments[1:cardinality(chosen)];
+      epochs := epochs || class_of_work.epochs[1:cardinality(chosen)];
+      leases := leases || class_of_work.leases[1:cardinality(chosen)];
+      owners := owners || chosen;
+      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      nodes := mooring.with_load(nodes, chosen);
+    end loop;
+    return query
+      update mooring.assignment a
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
+       where a.id = p.id
+      returning a.*;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
+      join mooring.node n on n.id = p.node_id
+     order by p.nr;
+    remaining := remaining - cardinality(ids);
+  end loop;
+  perform mooring.finish_round('place');
+end;
+$$;
+comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
+--! EndIncluded functions/claim.sql
+--! Included functions/release.sql
+-- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
+-- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
+-- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
+-- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned.
+-- locks: assignment rows (skip locked)
+create or replace function mooring.release(ids bigint[], kind text, reason text) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  locked bigint[];
+begin
+  select array_agg(l.id) into locked
+    from (select a.id from mooring.assignment a where a.id = any (release.ids) and a.node_id is not null order by a.id for update skip locked) l;
+  if locked is null then
+    return;
+  end if;
+  -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
+  return query
+    with freed as (
+      update mooring.assignment a
+         set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+             last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+        from mooring.deployment d
+       where a.id = any (locked) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
+      returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
+    )
+    select f.* from freed f;
+  -- what is still owned has nothing to come back for
+  return query
+    with ended as (
+      delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+    )
+    select e.* from ended e;
+  update mooring.run r
+     set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
+   where r.assignment_id = any (locked);
+  perform mooring.enqueue('place');
+end;
+$$;
+comment on function mooring.release(bigint[], text, text) is 'Takes assignments from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+--! EndIncluded functions/release.sql
+--! Included functions/reap.sql
+-- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
+-- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
+-- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
+-- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
+-- locks: heartbeat (skip locked), then assignment (skip locked)
+create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  at timestamptz := clock_timestamp();
+  margin interval;
+  silent int[];
+  lost bigint[];
+  reaped bigint;
+begin
+  if mooring.hold() then
+    return;
+  end if;
+  select s.reap_margin into margin from mooring.setting s;
+  select array_agg(h.node_id) into silent
+    from (select h.node_id
+            from mooring.heartbeat h
+           where h.beat_at < at - margin
+             and exists (select from mooring.assignment a where a.node_id = h.node_id and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at)
+           order by h.node_id
+             for update skip locked) h;
+  if silent is not null then
+    select array_agg(l.id) into lost
+      from (select a.id
+              from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
+             where a.node_id = any (silent) and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at
+             order by a.id limit coalesce(max_rows, 10000)) l;
+    return query select r.* from mooring.release(lost, 'reaped', 'the lease of its node is over') r;
+    get diagnostics reaped = row_count;
+    if reaped < cardinality(lost) then
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+      select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
+          case when l.pid is null then 'the row is locked' else format('the row is locked by pid %s', l.pid) end, jsonb_build_object('pid', l.pid)
+        from mooring.assignment a
+        join mooring.node n on n.id = a.node_id
+        left join pg_locks l on l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted and l.transactionid = a.xmax
+       where a.id = any (lost) and a.node_id = any (silent);
+    end if;
+  end if;
+  -- the round comes back when the next lease would end, if that is sooner than its period
+  update mooring.round r set due_at = least(r.due_at, n.ends_at)
+    from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
+   where r.name = (select l.name from mooring.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
+  perform mooring.finish_round('reap');
+end;
+$$;
+comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold.';
+--! EndIncluded functions/reap.sql
+--! Included functions/make_assignments.sql
+-- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
+
+-- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
+-- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
+-- locks: assignment rows of these deployments, in order of id (no key update: a workload's assert_owner() is not disturbed)
+create or replace function mooring.make_assignments(deployments bigint[]) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- whoever releases or claims one of these rows is waited for, so that every statement below sees what they left
+  perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;
+  delete from mooring.assignment a
+   where a.deployment_id = any (make_assignments.deployments) and a.node_id is null
+     and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
+  with stopping as (
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
+      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
+     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null and a.wanted = 'run'
+       and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
+    returning a.*
+  )
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  -- a changed spec: nodes that refused the old one are asked again, and what waits goes to the back of the queue
+  update mooring.assignment a
+     set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
+    from mooring.deployment d
+   where a.deployment_id = any (make_assignments.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
+     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null);
+  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
+    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   where d.id = any (make_assignments.deployments) and d.type = 'deployment'
+   order by d.id, o.ordinal
+  on conflict (deployment_id, ordinal) do nothing;
+end;
+$$;
+comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
+
+-- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
+-- locks: assignment (bounded by lock_timeout in the round)
+create or replace function mooring.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  told int[];
+begin
+  if not exists (select from mooring.deployment d where d.type = 'daemon') and not exists (select from mooring.assignment a where a.ordinal is null) then
+    return;
+  end if;
+  with desired as materialized (
+    select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+      from mooring.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
+      join mooring.deployment d on d.id = e.deployment_id
+     cross join mooring.setting s
+     where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
+  ),
+  made as (
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp() from desired d order by d.deployment_id, d.node_id
+    on conflict (deployment_id, node_id) where ordinal is null do nothing
+    returning *
+  ),
+  stopping as (
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'it is no longer permitted on the node' end
+      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'daemon'
+     where b.ordinal is null and b.wanted = 'run' and a.id = b.id
+       and (make_daemons.deployments is null or b.deployment_id = any (make_daemons.deployments)) and (make_daemons.nodes is null or b.node_id = any (make_daemons.nodes))
+       and not exists (select from desired w where w.deployment_id = b.deployment_id and w.node_id = b.node_id)
+    returning a.*
+  ),
+  respecified as (
+    update mooring.assignment a set signature = d.signature
+      from mooring.deployment d
+     where a.ordinal is null and a.deployment_id = d.id and d.type = 'daemon' and a.signature <> d.signature
+       and exists (select from desired w where w.deployment_id = a.deployment_id and w.node_id = a.node_id)
+    returning a.node_id
+  ),
+  logged as (
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, 'a daemon runs on every permitted node' as reason from made m
+            union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
+      left join mooring.node n on n.id = c.node_id order by c.id
+  )
+  select array_agg(m.node_id) into told from made m;
+  perform mooring.notify_nodes(told);
+end;
+$$;
+comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
+--! EndIncluded functions/make_assignments.sql
+--! Included functions/evict.sql
+-- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
+-- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
+-- began before an edit was committed could not know of it.
+-- locks: assignment (skip locked)
+create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return query
+    with owned as materialized (
+      select a.signature, a.node_id, min(a.deployment_id) as deployment_id
+        from mooring.assignment a
+       where a.node_id is not null and a.wanted = 'run'
+         and (evict.deployments is null or a.deployment_id = any (evict.deployments)) and (evict.nodes is null or a.node_id = any (evict.nodes))
+       group by a.signature, a.node_id
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
+    ),
+    odd as materialized (
+      select o.signature, o.node_id, mooring.why_not_permitted(e) as reason
+        from owned o
+        join alike l on l.deployment_id = o.deployment_id
+        join mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
+       where not e.permitted
+    ),
+    locked as materialized (
+      select a.id, o.reason
+        from mooring.assignment a join odd o on o.signature = a.signature and o.node_id = a.node_id
+       where a.wanted = 'run' and (evict.deployments is null or a.deployment_id = any (evict.deployments))
+         for no key update of a skip locked
+    ),
+    evicted as (
+      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+    )
+    select e.* from evicted e;
+  if evict.deployments is null and evict.nodes is null then
+    perform mooring.make_daemons();
+    perform mooring.finish_round('evict');
+  end if;
+end;
+$$;
+comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
+--! EndIncluded functions/evict.sql
+--! Included functions/prune_events.sql
+-- prune_events: deletes events older than setting.event_retention, a bounded batch at a time, and the spent jobs of rounds that failed.
+-- locks: none but what it deletes
+create or replace function mooring.prune_events() returns bigint
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  pruned bigint;
+begin
+  with old as (
+    delete from mooring.event e
+     where e.id = any (array(select o.id from mooring.event o where o.at < clock_timestamp() - (select s.event_retention from mooring.setting s) order by o.at limit 50000))
+    returning 1
+  )
+  select count(*) into pruned from old;
+  delete from mooring.run r
+   where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
+     and not exists (select from mooring.assignment a where a.id = r.assignment_id);
+  begin
+    perform graphile_worker.complete_jobs(array(
+      select j.id from graphile_worker.jobs j
+       where j.task_identifier in ('place', 'reap', 'evict', 'prune') and j.attempts >= j.max_attempts and j.locked_at is null limit 10000));
+  exception when others then
+    raise warning 'mooring: spent jobs were not cleaned: %', sqlerrm;
+  end;
+  perform mooring.finish_round('prune');
+  return pruned;
+end;
+$$;
+comment on function mooring.prune_events() is 'Deletes events and observations past setting.event_retention; returns how many events.';
+--! EndIncluded functions/prune_events.sql
+--! Included functions/tick.sql
+-- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
+-- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
+-- rounds are overdue, so that placement and failover go on with no worker alive).
+-- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
+-- locks: pulse, worker, round (each skip locked)
+create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
+  returns table (rounds text[], next_ms int, hold boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  period interval := mooring.round_interval('reap');
+  held boolean;
+  won text[];
+  name text;
+  dead text[];
+begin
+  held := mooring.hold();
+  update mooring.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  if not inline then
+    update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
+    if not found then
+      insert into mooring.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
+    end if;
+    with gone as (
+      delete from mooring.worker w
+       where w.id in (select l.id from mooring.worker l where l.seen_at < clock_timestamp() - 3 * period - interval '3 s' for update skip locked)
+      returning w.id, w.pool_ids
+    ),
+    logged as (
+      insert into mooring.event (kind, reason, detail) select 'worker_lost', 'it has not ticked for three periods', jsonb_build_object('worker', g.id) from gone g
+    )
+    select array_agg(p.id) into dead from gone g cross join lateral unnest(g.pool_ids) p (id);
+    if dead is not null then
+      perform graphile_worker.force_unlock_workers(dead);
+    end if;
+  end if;
+  with due as (
+    select r.name from mooring.round r where r.due_at <= clock_timestamp() order by r.name = 'reap' desc, r.name for update skip locked
+  ),
+  taken as (
+    update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
+  )
+  select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
+  foreach name in array coalesce(won, '{}') loop
+    begin
+      if not inline then
+        perform graphile_worker.add_job(name, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+      else
+        case name
+          when 'reap' then perform mooring.reap();
+          when 'evict' then perform mooring.evict();
+          when 'place' then perform mooring.claim();
+          when 'prune' then perform mooring.prune_events();
+        end case;
+      end if;
+    exception when others then
+      perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
+    end;
+  end loop;
+  return query select coalesce(won, '{}'), greatest(20, mooring.milliseconds((select min(r.due_at) from mooring.round r) - clock_timestamp())), held;
+end;
+$$;
+comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';
+--! EndIncluded functions/tick.sql
+--! Included functions/session_of.sql
+-- The agent's side of every verb: which node is this, and is it still this session's?
+create or replace function mooring.session_over(node text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  nearest text;
+begin
+  if exists (select from mooring.node n where n.name = session_over.node) then
+    raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
+  end if;
+  select string_agg(n.name, ', ') into nearest from (select n.name from mooring.node n order by abs(length(n.name) - length(session_over.node)), n.name limit 3) n;
+  raise exception using errcode = 'MR003', message = format('there is no node %s', session_over.node), hint = coalesce('There are ' || nearest || '.', 'No node has registered yet: start an agent.');
+end;
+$$;
+comment on function mooring.session_over(text) is 'Raises MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
+
+create or replace function mooring.session_node(node text, session uuid) returns int
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  node_id int;
+begin
+  select n.id into node_id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.name = session_node.node and h.session = session_node.session;
+  if node_id is null then
+    perform mooring.session_over(node);
+  end if;
+  return node_id;
+end;
+$$;
+comment on function mooring.session_node(text, uuid) is 'Id of the node whose name this session holds; raises MR001 or MR003 otherwise.';
+--! EndIncluded functions/session_of.sql
+--! Included functions/register_node.sql
+-- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
+-- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
+-- What the agent says of itself (trusts, drivers, version) is stored as said; what operators edit too (labels, max_assignments, URLs)
+-- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
+-- locks: node, then heartbeat
+create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
+    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null)
+  returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  mine mooring.node;
+  beat mooring.heartbeat;
+  free_in interval;
+begin
+  if register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' or register_node.node is null then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+  if register_node.session is null then
+    raise exception using errcode = 'MR007', message = 'a session needs a uuid';
+  end if;
+  perform mooring.check_trust_pattern(register_node.trusts);
+  -- an outage is noticed while the old sessions are still to be seen
+  perform mooring.hold();
+  insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+  values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+    register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+  on conflict (name) do nothing;
+  select n.* into mine from mooring.node n where n.name = register_node.node;
+  select h.* into beat from mooring.heartbeat h where h.node_id = mine.id for update;
+  select s.* into setting from mooring.setting s;
+  if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
+    if free_in > interval '0' then
+      raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
+        detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
+        hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
+    end if;
+  end if;
+  update mooring.node n
+     set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+         max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
+         gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
+   where n.id = mine.id
+     and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+         (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+          coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
+  update mooring.heartbeat h
+     set session = register_node.session, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
+   where h.node_id = mine.id;
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
+    jsonb_build_object('session', register_node.session, 'version', register_node.version));
+  perform mooring.enqueue('place');
+  return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
+    mooring.node_channel(mine.id), mooring.schema_version();
+end;
+$$;
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
+--! EndIncluded functions/register_node.sql
+--! Included functions/heartbeat.sql
+-- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
+-- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
+-- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
+-- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
+-- The time is the database's and never goes backwards. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- locks: heartbeat (its own row)
+create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
+    disk_free_bytes bigint default null, running int default null)
+  returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  mine int;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  select s.* into setting from mooring.setting s;
+  update mooring.heartbeat h
+     set beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl,
+         cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
+         disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
+         running = coalesce(heartbeat.running, h.running),
+         sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
+   where h.node_id = (select n.id from mooring.node n where n.name = heartbeat.node) and h.session = heartbeat.session
+  returning h.node_id into mine;
+  if mine is null then
+    perform mooring.session_over(heartbeat.node);
+  end if;
+  return query
+    select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
+        mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
+        exists (select from mooring.round r where r.name in ('reap', 'place') and r.done_at < clock_timestamp() - 1.5 * mooring.round_interval(r.name))
+      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = mine;
+end;
+$$;
+comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
+
+create or replace function mooring.ownership_digest(lines text[]) returns text
+  language sql stable parallel safe
+return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
+comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted, in order of assignment.';
+--! EndIncluded functions/heartbeat.sql
+--! Included functions/assignments_of.sql
+-- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
+-- reconnect: the set, never the change, is what is reconciled, so a lost notification costs one beat of latency and nothing else.
+create or replace function mooring.assignments_of(node text, session uuid default null)
+  returns table (assignment_id bigint, epoch bigint, deployment_id bigint, ordinal int, type text, generation bigint, wanted text, on_lost text, lease_ttl_ms int, stop_grace_ms int,
+    package_name text, package_version text, command text, args jsonb, env jsonb)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  mine int;
+begin
+  if assignments_of.session is not null then
+    mine := mooring.session_node(assignments_of.node, assignments_of.session);
+  else
+    select n.id into mine from mooring.node n where n.name = assignments_of.node;
+    if mine is null then
+      perform mooring.session_over(assignments_of.node);
+    end if;
+  end if;
+  return query
+    select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
+        mooring.milliseconds(a.lease_ttl), coalesce(mooring.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
+      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = mine
+     order by a.id;
+end;
+$$;
+comment on function mooring.assignments_of(text, uuid) is 'Everything a node owns and what to run; the spec is null where the deployment is gone and only the stop remains.';
+--! EndIncluded functions/assignments_of.sql
+--! Included functions/report.sql
+-- report: what an agent observed, a batch at a time. A row counts only for the assignment and epoch this node owns now: a report of an old epoch
+-- changes nothing (accepted = false). stopped frees what is wanted stopped; refused frees and keeps this node from getting it again
+-- until the spec changes. accepted = null: the row is locked at the moment, report again.
+-- locks: run, then assignment (skip locked)
+create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  mine int := mooring.session_node(report.node, report.session);
+  stopped bigint[];
+  refused bigint[];
+  freed bigint[];
+begin
+  if jsonb_typeof(report.rows) is distinct from 'array' then
+    raise exception using errcode = 'MR007', message = 'a report is an array of objects';
+  end if;
+  with heard as materialized (
+    select r.* from jsonb_to_recordset(report.rows) r (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)
+  ),
+  current as materialized (
+    select h.*, a.deployment_id, a.wanted, a.ordinal
+      from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
+  ),
+  observed as (
+    insert into mooring.run as r (assignment_id, deployment_id, node_id, epoch, generation, state, pid, restarts, exit_code, exit_signal, last_error, last_error_at, next_start_at, last_deployed_at, last_active_at)
+    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, c.exit_signal, left(c.error, 2000),
+        case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
+      from current c
+    on conflict (assignment_id) do update
+       set deployment_id = excluded.deployment_id, node_id = excluded.node_id, epoch = excluded.epoch, generation = excluded.generation, state = excluded.state, pid = excluded.pid,
+           restarts = excluded.restarts, exit_code = coalesce(excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
+           exit_signal = coalesce(excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
+           last_error = coalesce(excluded.last_error, r.last_error), last_error_at = coalesce(excluded.last_error_at, r.last_error_at), next_start_at = excluded.next_start_at,
+           last_deployed_at = case when excluded.state = 'running' and (r.last_deployed_at is null or (r.epoch, r.generation) is distinct from (excluded.epoch, excluded.generation) or r.state in ('installing', 'starting') and r.restarts = excluded.restarts)
+                              then clock_timestamp() else r.last_deployed_at end,
+           last_active_at = clock_timestamp()
+     where excluded.epoch >= r.epoch
+  )
+  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null)
+    into stopped, refused from current c;
+  select array_agg(f.id) into freed
+    from (select a.id from mooring.release(stopped, 'released', 'its processes are gone') a union all select a.id from mooring.release(refused, 'refused', 'the agent will not run it') a) f;
+  update mooring.assignment a
+     set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
+    from mooring.deployment d
+   where a.id = any (refused) and a.id = any (freed) and d.id = a.deployment_id and mine <> all (a.refused_by);
+  return query
+    select h.assignment_id, h.epoch,
+        case when h.assignment_id = any (freed) then true
+             when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
+             else exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) end
+      from jsonb_to_recordset(report.rows) h (assignment_id bigint, epoch bigint);
+end;
+$$;
+comment on function mooring.report(text, uuid, jsonb) is 'Stores what an agent observed of its assignments and frees what has stopped or was refused; accepted is false for an old epoch, null for "locked, report again".';
+--! EndIncluded functions/report.sql
+--! Included functions/leave.sql
+-- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's.
+-- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
+create or replace function mooring.leave(node text, session uuid) returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  mine int;
+  freed int;
+begin
+  update mooring.heartbeat h set session = null
+   where h.node_id = (select n.id from mooring.node n where n.name = leave.node) and h.session = leave.session
+  returning h.node_id into mine;
+  if mine is null then
+    perform mooring.session_over(leave.node);
+  end if;
+  select count(*) into freed
+    from mooring.release((select array_agg(a.id) from mooring.assignment a where a.node_id = mine and a.ordinal is not null), 'released', 'the agent of its node left');
+  perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
+  return freed;
+end;
+$$;
+comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s session, after its processes are gone: frees all it owns, returns how many.';
+--! EndIncluded functions/leave.sql
+--! Included functions/assert_owner.sql
+-- assert_owner: a workload calls it in its own transaction, with the MOORING_ASSIGNMENT_ID and MOORING_EPOCH of its environment, before it writes what must be
+-- written once. Raises MR005 unless the caller still owns the assignment, and holds that fact until the transaction ends: a change of
+-- epoch waits for it. A zombie that was cut off in the middle cannot stop the failover for ever: the transaction may sit idle only for what is left
+-- of the lease, then the server ends it; until then reap() leaves the row alone and names this pid.
+-- locks: assignment (key share)
+create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  remaining interval;
+  owner int;
+begin
+  select a.node_id into owner from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null for key share;
+  if owner is not null then
+    -- read after the lock: while it was waited for, the lease may have ended
+    select h.beat_at + a.lease_ttl - clock_timestamp() into remaining
+      from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
+     where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null;
+  end if;
+  if remaining is null or remaining <= interval '0' then
+    raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
+      hint = 'Another copy runs or will run. Stop without writing anything.';
+  end if;
+  perform set_config('idle_in_transaction_session_timeout', greatest(1, mooring.milliseconds(remaining))::text, true);
+end;
+$$;
+comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
+--! EndIncluded functions/assert_owner.sql
+--! Included functions/explain.sql
+-- explain: every node, every predicate, the cost, and a verdict, from the same relation and the same policy the claim uses.
+create or replace function mooring.explain(deployment bigint)
+  returns table (node text, verdict text, permitted boolean, eligible boolean, cost float8, assigned int, here int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean,
+    live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  spec mooring.deployment;
+  policy mooring.policy;
+  known text;
+begin
+  select d.* into spec from mooring.deployment d where d.id = explain.deployment;
+  if spec.id is null then
+    select string_agg(k.id::text, ', ') into known from (select d.id from mooring.deployment d order by abs(d.id - explain.deployment) limit 3) k;
+    raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
+  end if;
+  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  return query execute format($query$
+    select s.name,
+        coalesce('no: ' || mooring.why_not_eligible(e), case when %1$L = 'none' then 'no: policy none places nothing by itself'
+          when o.here > 0 then 'runs here' when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L else 'could run here' end),
+        e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
+      from mooring.eligibility(array[$1]) e
+      join mooring.node_states() s on s.id = e.node_id
+     cross join lateral (select (%3$s) * 100 / s.weight as cost) c
+     cross join lateral (select count(*)::int as here from mooring.assignment a where a.deployment_id = $1 and a.node_id = s.id) o
+    window w as (order by e.eligible desc, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
+     order by e.eligible desc, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
+    $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
+    using spec.id;
+end;
+$$;
+comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
+--! EndIncluded functions/explain.sql
+--! Included functions/last_events.sql
+create or replace function mooring.last_events(n int default 50) returns setof mooring.event
+  language sql stable security definer rows 50
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select l.* from (select e.* from mooring.event e order by e.id desc limit greatest(last_events.n, 0)) l order by l.id;
+end;
+comment on function mooring.last_events(int) is 'The last n events, oldest first.';
+--! EndIncluded functions/last_events.sql
+--! Included triggers/node.sql
+-- Triggers of mooring.node.
+
+create or replace function mooring.tg_node__guard() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owned int;
+begin
+  if tg_op = 'DELETE' then
+    -- under the placement lock no claim can give the node something between the count and the delete
+    perform mooring.lock_placement();
+    select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
+    if owned > 0 then
+      raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
+    end if;
+    delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    return old;
+  end if;
+  if (new.id, new.name) is distinct from (old.id, old.name) then
+    raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
+  end if;
+  perform mooring.check_trust_pattern(new.trusts);
+  new.updated_at := clock_timestamp();
+  return new;
+end;
+$$;
+comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
+create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
+
+create or replace function mooring.tg_node__arrive() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  nodes int[];
+begin
+  select array_agg(n.id) into nodes from new_node n;
+  if nodes is null then
+    return null;
+  end if;
+  insert into mooring.heartbeat (node_id) select n.id from unnest(nodes) n (id);
+  perform mooring.make_daemons(nodes => nodes);
+  return null;
+end;
+$$;
+comment on function mooring.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
+create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring.tg_node__arrive();
+
+create or replace function mooring.tg_node__change() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  permits int[];
+  grows boolean;
+begin
+  select array_agg(n.id) filter (where (n.labels, n.trusts, n.drivers, n.agent_base_url, n.gateway_base_url) is distinct from (o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
+      bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments) is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
+    into permits, grows
+    from new_node n join old_node o on o.id = n.id;
+  if permits is not null then
+    perform mooring.evict(nodes => permits);
+    perform mooring.make_daemons(nodes => permits);
+  end if;
+  if permits is not null or grows then
+    perform mooring.enqueue('place');
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again.';
+create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+--! EndIncluded triggers/node.sql
+--! Included triggers/deployment.sql
+-- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
+
+create or replace function mooring.tg_deployment__arrive() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  made bigint;
+  arrived bigint[];
+begin
+  if not exists (select from new_deployment) then
+    return null;
+  end if;
+  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
+    from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   where d.type = 'deployment'
+   order by d.id, o.ordinal
+  on conflict (deployment_id, ordinal) do nothing;
+  get diagnostics made = row_count;
+  if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
+    -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
+    select array_agg(d.id) into arrived from new_deployment d;
+    perform mooring.make_assignments(arrived);
+  end if;
+  if exists (select from new_deployment d where d.type = 'daemon') then
+    select array_agg(d.id) into arrived from new_deployment d where d.type = 'daemon';
+    perform mooring.make_daemons(deployments => arrived);
+  end if;
+  perform mooring.enqueue('place');
+  return null;
+end;
+$$;
+comment on function mooring.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
+create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring.tg_deployment__arrive();
+
+create or replace function mooring.tg_deployment__stamp() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if (new.id, new.type) is distinct from (old.id, old.type) then
+    raise exception using errcode = 'MR006', message = format('deployment %s cannot change its %s', old.id, case when new.id is distinct from old.id then 'id' else 'type' end), hint = 'Insert a new deployment and delete this one.';
+  end if;
+  if (new.package_name, new.package_version, new.command, new.args, new.env) is distinct from (old.package_name, old.package_version, old.command, old.args, old.env) then
+    new.generation := greatest(new.generation, old.generation + 1);
+  else
+    new.generation := greatest(new.generation, old.generation);
+  end if;
+  if new.updated_at = old.updated_at
+     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.lease_ttl, new.stop_grace) is distinct from
+         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.lease_ttl, old.stop_grace) then
+    new.updated_at := clock_timestamp();
+  end if;
+  return new;
+end;
+$$;
+comment on function mooring.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
+create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring.tg_deployment__stamp();
+
+create or replace function mooring.tg_deployment__change() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  changed bigint[];
+  moved bigint[];
+  daemons bigint[];
+begin
+  select array_agg(n.id) filter (where n.type = 'deployment'), array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
+    into changed, moved, daemons
+    from new_deployment n join old_deployment o on o.id = n.id
+   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.stop_grace);
+  if changed is null and daemons is null then
+    return null;
+  end if;
+  if daemons is not null then
+    perform mooring.make_daemons(deployments => daemons);
+  end if;
+  perform mooring.make_assignments(changed);
+  if moved is not null then
+    perform mooring.evict(deployments => moved);
+  end if;
+  perform mooring.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
+  perform mooring.enqueue('place');
+  return null;
+end;
+$$;
+comment on function mooring.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
+create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring.tg_deployment__change();
+
+create or replace function mooring.tg_deployment__end() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  ended bigint[];
+begin
+  select array_agg(o.id) into ended from old_deployment o;
+  if ended is null then
+    return null;
+  end if;
+  perform mooring.make_assignments(ended);
+  if exists (select from old_deployment o where o.type = 'daemon') then
+    perform mooring.make_daemons(deployments => ended);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
+create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring.tg_deployment__end();
+
+create or replace function mooring.tg_refuse_truncate() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.';
+end;
+$$;
+comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
+create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();
+--! EndIncluded triggers/deployment.sql
+--! Included triggers/assignment.sql
+-- Triggers of mooring.assignment.
+
+-- Loads and hints follow the rows, whoever wrote them.
+create or replace function mooring.tg_assignment__follow() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  insert into mooring.node_load (node_id, change)
+  select c.node_id, sum(c.change)
+    from (select o.node_id, -1 as change from old_assignment o where o.node_id is not null and o.ordinal is not null
+          union all
+          select n.node_id, 1 from new_assignment n where n.node_id is not null and n.ordinal is not null) c
+   group by c.node_id
+  having sum(c.change) <> 0;
+  -- owners before and after; a row that only changed its place in the queue has none
+  perform mooring.notify_nodes(array(
+    select o.node_id from old_assignment o where o.node_id is not null union select n.node_id from new_assignment n where n.node_id is not null));
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__follow() is 'Keeps node_load and hints every node whose set changed, once per transaction.';
+create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__follow();
+
+create or replace function mooring.tg_assignment__follow_delete() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owners int[];
+begin
+  insert into mooring.node_load (node_id, change)
+  select o.node_id, -count(*) from old_assignment o where o.node_id is not null and o.ordinal is not null group by o.node_id;
+  select array_agg(o.node_id) into owners from old_assignment o;
+  perform mooring.notify_nodes(owners);
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
+create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
+
+-- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
+-- it cannot go in one step, because the first would still be running it.
+create or replace function mooring.tg_assignment__by_hand() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if old.node_id is not null and new.node_id is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
+  end if;
+  if new.node_id is not null then
+    perform mooring.lock_placement();
+    new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
+    new.assigned_at := clock_timestamp();
+    new.waiting_since := null;
+  else
+    new.lease_ttl := null;
+    new.assigned_at := null;
+    new.waiting_since := clock_timestamp();
+    new.last_node_id := old.node_id;
+  end if;
+  new.epoch := old.epoch + 1;
+  return new;
+end;
+$$;
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch, and live-to-live is refused.';
+create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
+  when (new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+--! EndIncluded triggers/assignment.sql
+--! Included views/placement.sql
+create or replace view mooring.placement as
+  select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
+      coalesce(d.policy, s.default_policy) as policy, n.name as node, a.epoch, a.wanted,
+      case when a.node_id is not null and r.epoch = a.epoch then r.state end as run_state,
+      case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
+      case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
+      r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
+      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node
+    from mooring.assignment a
+   cross join mooring.setting s
+    left join mooring.deployment d on d.id = a.deployment_id
+    left join mooring.node n on n.id = a.node_id
+    left join mooring.node l on l.id = a.last_node_id
+    left join mooring.run r on r.assignment_id = a.id;
+comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation.';
+comment on column mooring.placement.assignment_id is 'The assignment; MOORING_ASSIGNMENT_ID of its process.';
+comment on column mooring.placement.deployment_id is 'The deployment; the other columns of it are null where it was deleted and the process still stops.';
+comment on column mooring.placement.name is 'Name of the deployment.';
+comment on column mooring.placement.type is 'deployment or daemon.';
+comment on column mooring.placement.ordinal is 'Which replica; null for a daemon.';
+comment on column mooring.placement.package_name is 'npm package.';
+comment on column mooring.placement.package_version is 'Version or tag.';
+comment on column mooring.placement.policy is 'Policy in force.';
+comment on column mooring.placement.node is 'Owner; null is pending.';
+comment on column mooring.placement.epoch is 'Fencing token; MOORING_EPOCH of its process.';
+comment on column mooring.placement.wanted is 'run or stop.';
+comment on column mooring.placement.run_state is 'Last observed state under this epoch; null: not yet observed.';
+comment on column mooring.placement.pid is 'Process id on the node.';
+comment on column mooring.placement.restarts is 'Restarts under this epoch.';
+comment on column mooring.placement.last_error is 'The last thing that went wrong, whenever that was.';
+comment on column mooring.placement.assigned_at is 'Owned since.';
+comment on column mooring.placement.last_deployed_at is 'Last successful start of an epoch or generation.';
+comment on column mooring.placement.last_active_at is 'Last report.';
+comment on column mooring.placement.last_error_at is 'When last_error happened.';
+comment on column mooring.placement.exit_code is 'Of the last exit.';
+comment on column mooring.placement.exit_signal is 'Of the last exit.';
+comment on column mooring.placement.next_start_at is 'When the agent tries again.';
+comment on column mooring.placement.stop_reason is 'Why wanted is stop.';
+comment on column mooring.placement.waiting_since is 'Pending since.';
+comment on column mooring.placement.last_node is 'The owner before.';
+--! EndIncluded views/placement.sql
+--! Included views/node_status.sql
+-- health asks what eligibility() asks of a node: the same liveness, the same floor.
+create or replace view mooring.node_status as
+  select n.name as node,
+      case
+        when h.beat_at is null then 'UNKNOWN'
+        when not mooring.node_is_live(h) then 'STALE'
+        when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
+        when not n.enabled then 'DISABLED'
+        when n.draining_since is not null or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
+        else 'HEALTHY'
+      end as health,
+      n.enabled, n.draining_since is not null as draining, clock_timestamp() - h.beat_at as beat_age,
+      coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
+      h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
+      n.agent_base_url, n.gateway_base_url, n.id as node_id
+    from mooring.node n
+   cross join mooring.setting s
+    left join mooring.heartbeat h on h.node_id = n.id
+    left join (select a.node_id, count(*)::int as assignments, (count(*) filter (where r.state = 'running'))::int as running
+                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+                where a.node_id is not null group by a.node_id) c on c.node_id = n.id;
+comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
+comment on column mooring.node_status.node is 'Name.';
+comment on column mooring.node_status.health is 'UNKNOWN never beat; STALE lease over or left; UNHEALTHY disk below the floor; DISABLED; DRAINING draining, or disk within 10 points of the floor; HEALTHY.';
+comment on column mooring.node_status.enabled is 'false: no new work.';
+comment on column mooring.node_status.draining is 'true: work is moved away.';
+comment on column mooring.node_status.beat_age is 'Since the last beat, by the database clock.';
+comment on column mooring.node_status.assignments is 'Owned, daemons included.';
+comment on column mooring.node_status.running is 'Of these, observed running.';
+comment on column mooring.node_status.cpu_pct is 'Percent of the whole machine used by the agent and its processes.';
+comment on column mooring.node_status.memory_mb is 'MiB resident, agent and processes.';
+comment on column mooring.node_status.disk_free_pct is 'Free share of its disk.';
+comment on column mooring.node_status.weight is 'Capacity relative to 100.';
+comment on column mooring.node_status.labels is 'Labels.';
+comment on column mooring.node_status.session is 'Life of the agent that holds the name; null: none.';
+comment on column mooring.node_status.max_assignments is 'Limit, daemons not counted.';
+comment on column mooring.node_status.trusts is 'Pattern of trusted packages.';
+comment on column mooring.node_status.drivers is 'Kinds of work.';
+comment on column mooring.node_status.version is 'Of the agent.';
+comment on column mooring.node_status.disk_free_bytes is 'Free bytes of its disk.';
+comment on column mooring.node_status.sampled_at is 'When the figures were taken.';
+comment on column mooring.node_status.agent_base_url is 'Where the agent is reached.';
+comment on column mooring.node_status.gateway_base_url is 'Where its workloads are reached.';
+comment on column mooring.node_status.node_id is 'Identity.';
+--! EndIncluded views/node_status.sql
+--! Included views/unplaced.sql
+create or replace view mooring.unplaced as
+  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, coalesce(w.reason, 'it is placed by the next round') as reason, d.name, a.ordinal, r.last_error
+    from mooring.assignment a
+    left join mooring.deployment d on d.id = a.deployment_id
+    left join mooring.why_unplaced() w on w.signature = a.signature
+    left join mooring.run r on r.assignment_id = a.id
+   where a.node_id is null and a.wanted = 'run';
+comment on view mooring.unplaced is 'What waits for a node, and why.';
+comment on column mooring.unplaced.assignment_id is 'The assignment.';
+comment on column mooring.unplaced.deployment_id is 'Its deployment.';
+comment on column mooring.unplaced.package_name is 'npm package.';
+comment on column mooring.unplaced.waiting_since is 'Pending since.';
+comment on column mooring.unplaced.reason is 'The first rule that leaves no node, with the way out.';
+comment on column mooring.unplaced.name is 'Name of the deployment.';
+comment on column mooring.unplaced.ordinal is 'Which replica.';
+comment on column mooring.unplaced.last_error is 'What went wrong when it last ran or was refused.';
+--! EndIncluded views/unplaced.sql
+--! Included views/fleet.sql
+create or replace view mooring.fleet as
+  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
+      case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
+      (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
+      clock_timestamp() - p.pulse_at as pulse_age
+    from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
+   cross join (select count(*)::int as deployments from mooring.deployment) d
+   cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
+                 (count(*) filter (where a.node_id is not null and r.state = 'running'))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch) a
+   cross join mooring.pulse p;
+comment on view mooring.fleet is 'The whole fleet in one row.';
+comment on column mooring.fleet.nodes is 'Registered nodes.';
+comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
+comment on column mooring.fleet.deployments is 'Rows of deployment.';
+comment on column mooring.fleet.assignments is 'Instances, pending ones and daemons included.';
+comment on column mooring.fleet.assigned is 'Owned by a node.';
+comment on column mooring.fleet.running is 'Observed running.';
+comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
+comment on column mooring.fleet.version is 'Schema version.';
+comment on column mooring.fleet.hold is 'Why nothing is reaped, claimed or started at the moment; null: no hold.';
+comment on column mooring.fleet.hold_until is 'When the hold ends.';
+comment on column mooring.fleet.placement_lock_holder is 'Pid that is placing right now; the same one for long is a forgotten transaction.';
+comment on column mooring.fleet.workers is 'Worker processes that ticked lately; with none the agents run the rounds.';
+comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
+--! EndIncluded views/fleet.sql
+--! Included grants.sql
+-- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; give others what they need:
+--   grant usage on schema mooring to app; grant select, insert, update, delete on mooring.deployment to app;
+revoke all on all functions in schema mooring from public;
+revoke all on all tables in schema mooring from public;
+revoke all on schema mooring from public;
+--! EndIncluded grants.sql
+--! EndIncluded all.sql
+
+-- an empty marker means an outage from now on
+select mooring.mark_outage_seen();

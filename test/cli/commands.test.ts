@@ -1,0 +1,214 @@
+import { mkdirSync, writeFileSync, appendFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Test } from 'tap'
+import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
+import { mooring, tempDir } from '../helpers/processes.js'
+import { waitFor } from '../helpers/wait-for.js'
+
+interface Place { url: string; state: string }
+
+async function run(t: Test, { url, state }: Place, args: readonly string[], env: Record<string, string> = {}) {
+  const program = mooring(t, args, { databaseUrl: url, env: { MOORING_STATE_DIR: state, ...env } })
+  const { code } = await program.exited
+  return { code, stdout: program.stdout(), stderr: program.stderr() }
+}
+
+/** A fleet without agents: one node that has just registered, two deployments placed on it, one that nobody trusts. */
+async function fleet(t: Test) {
+  const pg = await testDatabase(t)
+  const state = tempDir(t)
+  await pg.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
+  await pg.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1'), ('api', 'http-server', '14.1.1')`
+  await pg.sql`insert into mooring.deployment (name, package_name, env) values ('odd', 'left-pad', '{"TOKEN": "hunter2"}')`
+  await pg.sql`select count(*) from mooring.claim()`
+  const rows = await pg.sql<{ name: string; assignment_id: string; deployment_id: string }[]>`select p.name, p.assignment_id, p.deployment_id from mooring.placement p`
+  return { ...pg, state, ids: Object.fromEntries(rows.map((row) => [row.name, row])) }
+}
+
+t.test('status shows nodes, counts, and what waits with its reason', async (t) => {
+  const place = await fleet(t)
+  const { code, stdout } = await run(t, place, ['status'])
+  t.equal(code, 0)
+  t.match(stdout, /^1 of 1 nodes healthy, 3 deployments, 2 of 3 assigned, 0 running, 1 waiting/)
+  t.match(stdout, /host-a +HEALTHY .* 2 +0 +2 not yet seen/)
+  t.match(stdout, /left-pad .*no node trusts/)
+  // eslint-disable-next-line no-control-regex
+  t.notMatch(stdout, /\x1b/, 'no escape codes on a pipe')
+})
+
+t.test('status --json holds the rows of fleet, node_status and unplaced', async (t) => {
+  const place = await fleet(t)
+  const { fleet: row, nodes, unplaced } = JSON.parse((await run(t, place, ['status', '--json'])).stdout) as Record<string, unknown>
+  t.match(row, { nodes: 1, healthy: 1, deployments: 3, assignments: 3, assigned: 2, running: 0, waiting: 1, hold: null })
+  t.match(nodes, [{ node: 'host-a', health: 'HEALTHY', assignments: 2 }])
+  t.match(unplaced, [{ assignment_id: place.ids['odd']!.assignment_id, package_name: 'left-pad', reason: /no node trusts/ }])
+})
+
+t.test('explain takes a name or an id, and says why not', async (t) => {
+  const place = await fleet(t)
+  t.match((await run(t, place, ['explain', 'web'])).stdout, /host-a +runs here/)
+  t.match((await run(t, place, ['explain', place.ids['odd']!.deployment_id])).stdout, /host-a +no: /)
+  t.match(JSON.parse((await run(t, place, ['explain', 'odd', '--json'])).stdout), [{ node: 'host-a', permitted: false, trust_ok: false }])
+  t.match((await run(t, place, ['explain', 'web', '--wide'])).stdout, /selector_ok/)
+  const typo = await run(t, place, ['explain', 'wep'])
+  t.equal(typo.code, 1)
+  t.match(typo.stderr, /there is no deployment wep\nhint: did you mean web\?/)
+})
+
+t.test('a name that is also the id of another deployment is not guessed', async (t) => {
+  const place = await fleet(t)
+  const id = place.ids['web']!.deployment_id
+  await place.sql`insert into mooring.deployment (name, package_name) values (${id}, 'http-server')`
+  const { code, stderr } = await run(t, place, ['explain', id])
+  t.equal(code, 1)
+  t.match(stderr, /the name of one deployment and the id of another/)
+})
+
+t.test('events are told oldest first, and -f goes on with what comes', async (t) => {
+  const place = await fleet(t)
+  const { stdout } = await run(t, place, ['events', '-n', '2'])
+  t.equal(stdout.trim().split('\n').length, 2)
+  t.match(stdout, /claimed assignment \d+ deployment \d+ host-a epoch 1/)
+  const rows = JSON.parse((await run(t, place, ['events', '--json'])).stdout) as { id: string; kind: string }[]
+  t.equal(rows[0]!.kind, 'node_registered')
+  t.same(rows.map((row) => BigInt(row.id)), rows.map((row) => BigInt(row.id)).sort((a, b) => (a < b ? -1 : 1)))
+
+  const follower = mooring(t, ['events', '-f', '-n', '1', '--json'], { databaseUrl: place.url, env: { MOORING_STATE_DIR: place.state } })
+  await waitFor(() => follower.stdout().includes('\n'), { label: 'the last event is shown' })
+  await place.sql`select * from mooring.register_node('host-b', gen_random_uuid(), '^http-server@')`
+  await follower.said('host-b')
+  const lines = follower.stdout().trim().split('\n').map((line) => JSON.parse(line) as { id: string })
+  t.equal(new Set(lines.map((line) => line.id)).size, lines.length, 'no event twice')
+})
+
+t.test('apply inserts, changes, and leaves alone what is so already', async (t) => {
+  const pg = await testDatabase(t)
+  const place = { url: pg.url, state: tempDir(t) }
+  const file = join(place.state, 'fleet.json')
+  const apply = async (document: unknown, ...args: string[]) => {
+    writeFileSync(file, JSON.stringify(document))
+    return run(t, place, ['apply', file, ...args])
+  }
+  const rows = () => pg.sql`select d.name, d.package_version, d.replicas, d.enabled, d.args, d.env, d.stop_grace::text, d.generation from mooring.deployment d order by d.name`
+  const web = { name: 'web', package_name: 'http-server', package_version: '14.1.1', args: ['-p', '8080'], env: { A: 'b' }, replicas: 2, stop_grace: '5 s' }
+
+  t.match((await apply([web, { name: 'job', command: 'sleep 1' }])).stdout, /web created\njob created/)
+  t.match(await rows(), [{ name: 'job', replicas: 1 }, { name: 'web', package_version: '14.1.1', replicas: 2, args: ['-p', '8080'], env: { A: 'b' }, stop_grace: '00:00:05' }])
+  t.match((await apply([web])).stdout, /web unchanged/)
+
+  await pg.sql`update mooring.deployment set replicas = 5, enabled = false where name = 'web'`
+  t.match((await apply([{ name: 'web', package_name: 'http-server' }])).stdout, /web changed/)
+  t.match((await rows())[1], { package_version: 'latest', args: [], env: {}, stop_grace: '00:00:10', replicas: 5, enabled: false }, 'the file is the whole truth, but for enabled and replicas')
+  t.match((await apply([{ name: 'web', package_name: 'http-server', replicas: 1, enabled: true }])).stdout, /web changed/)
+  t.match((await rows())[1], { replicas: 1, enabled: true })
+
+  t.match((await apply([{ name: 'web', package_name: 'express' }], '--dry-run')).stdout, /web changed \(dry run\)/)
+  t.equal((await pg.sql`select from mooring.deployment d where d.package_name = 'express'`).length, 0)
+  t.match(JSON.parse((await apply([web], '--json')).stdout), [{ name: 'web', outcome: 'changed', id: String }])
+})
+
+t.test('apply does all of a file or nothing, and shows no value of env', async (t) => {
+  const pg = await testDatabase(t)
+  const place = { url: pg.url, state: tempDir(t) }
+  const file = join(place.state, 'fleet.json')
+  writeFileSync(file, [{ name: 'web', package_name: 'http-server' }, { name: 'bad', package_name: 'x', env: { TOKEN: 'hunter2' }, policy: 'no_such_policy' }].map((row) => JSON.stringify(row)).join('\n'))
+  const { code, stderr } = await run(t, place, ['apply', file])
+  t.equal(code, 1)
+  t.match(stderr, /deployment bad: .*policy/)
+  t.notMatch(stderr, /hunter2/)
+  t.equal((await pg.sql`select from mooring.deployment`).length, 0)
+})
+
+t.test('psql runs against the same database, with the password out of its arguments', async (t) => {
+  const place = await fleet(t)
+  const bin = tempDir(t, 'bin')
+  writeFileSync(join(bin, 'psql'), '#!/bin/sh\necho "args: $*"\ntest -n "$PGPASSWORD" && echo "password set"\n', { mode: 0o755 })
+  const { code, stdout } = await run(t, place, ['psql', '-c', 'select 1', '--csv'], { PATH: `${bin}:${process.env['PATH']}` })
+  t.equal(code, 0)
+  t.match(stdout, /^args: postgres:\/\/\w+@127\.0\.0\.1:\d+\/\w+ -c select 1 --csv\npassword set/)
+})
+
+t.test('where no psql is installed, -c works all the same', async (t) => {
+  const place = await fleet(t)
+  const nowhere = { PATH: tempDir(t, 'bin'), PGBINDIR: '' }
+  const { code, stdout, stderr } = await run(t, place, ['psql', '-c', "select name, package_name from mooring.deployment order by id; update mooring.deployment set enabled = false where name = 'api'"], nowhere)
+  t.equal(code, 0, stderr)
+  t.match(stdout, /^ name \| package_name\n-+\+-+\n web +\| http-server\n/)
+  t.match(stdout, /\(3 rows\)\n\nUPDATE 1/)
+  const wrong = await run(t, place, ['psql', '-c', 'select nonsense'], nowhere)
+  t.equal(wrong.code, 1)
+  t.match(wrong.stderr, /error: .*nonsense/)
+})
+
+t.test('logs shows what an assignment wrote, and the prefixed lines of several', async (t) => {
+  const place = await fleet(t)
+  await place.sql`insert into mooring.deployment (name, package_name, package_version, replicas) values ('pair', 'http-server', '14.1.1', 2)`
+  await place.sql`select count(*) from mooring.claim()`
+  const pair = await place.sql<{ assignment_id: string }[]>`select p.assignment_id from mooring.placement p where p.name = 'pair' order by p.ordinal`
+  const folder = join(place.state, 'agents', 'host-a', 'logs')
+  mkdirSync(folder, { recursive: true })
+  const web = place.ids['web']!.assignment_id
+  writeFileSync(join(folder, `${web}.log`), 'one\ntwo\nthree\n')
+  pair.forEach(({ assignment_id }, i) => { writeFileSync(join(folder, `${assignment_id}.log`), `replica ${i}\n`) })
+
+  t.equal((await run(t, place, ['logs', web])).stdout, 'one\ntwo\nthree\n')
+  t.equal((await run(t, place, ['logs', 'web', '--tail', '1'])).stdout, 'three\n')
+  t.equal((await run(t, place, ['logs', 'pair'])).stdout, pair.map(({ assignment_id }, i) => `[${assignment_id}@host-a] replica ${i}\n`).join(''))
+  t.same(JSON.parse((await run(t, place, ['logs', 'web', '--json', '--tail', '1'])).stdout), { assignment_id: web, node: 'host-a', line: 'three' })
+
+  const follower = mooring(t, ['logs', 'web', '-f', '--tail', '1'], { databaseUrl: place.url, env: { MOORING_STATE_DIR: place.state } })
+  await follower.said('three')
+  appendFileSync(join(folder, `${web}.log`), 'four\n')
+  await follower.said('four')
+  t.equal(follower.stdout(), 'three\nfour\n')
+})
+
+t.test('logs says where a log is when it is not here', async (t) => {
+  const place = await fleet(t)
+  const elsewhere = await run(t, place, ['logs', 'web'])
+  t.equal(elsewhere.code, 1)
+  t.match(elsewhere.stderr, /runs on host-a, and its log is on that host\nhint: type `mooring logs \d+` there/)
+  t.match((await run(t, place, ['logs', 'odd'])).stderr, /runs nowhere yet.*\nhint: `mooring explain \d+`/)
+  mkdirSync(join(place.state, 'agents', 'host-a'), { recursive: true })
+  t.match((await run(t, place, ['logs', 'web'])).stderr, /on host-a has written nothing yet/)
+  t.match((await run(t, place, ['logs', 'nothing'])).stderr, /there is no assignment or deployment nothing/)
+})
+
+t.test('logs of this host are shown while the database is away', async (t) => {
+  const state = tempDir(t)
+  mkdirSync(join(state, 'agents', 'host-a', 'logs'), { recursive: true })
+  writeFileSync(join(state, 'agents', 'host-a', 'logs', '7.log'), 'still here\n')
+  const { code, stdout } = await run(t, { url: 'postgres://x@127.0.0.1:1/x', state }, ['logs', '7'])
+  t.equal(code, 0)
+  t.equal(stdout, 'still here\n')
+})
+
+t.test('a database without the schema is named, with the command that installs it', async (t) => {
+  const { url, name } = await emptyDatabase(t)
+  const place = { url, state: tempDir(t) }
+  for (const args of [['status'], ['events'], ['explain', 'web'], ['logs', 'web'], ['worker'], ['agent', '--name', 'host-a', '--trust', 'x']]) {
+    const { code, stderr } = await run(t, place, args)
+    t.equal(code, 1, args[0]!)
+    t.match(stderr, `the schema mooring is not installed in ${name}; run \`mooring migrate\``)
+  }
+})
+
+t.test('a database newer than the program is refused by name', async (t) => {
+  const { url, sql, name } = await testDatabase(t)
+  await sql.unsafe('create or replace function mooring.schema_version() returns int language sql immutable as $$ select 9999 $$')
+  const place = { url, state: tempDir(t) }
+  for (const args of [['status'], ['worker'], ['agent', '--name', 'host-a', '--trust', 'x']]) {
+    const { code, stderr } = await run(t, place, args)
+    t.equal(code, 1, args[0]!)
+    t.match(stderr, new RegExp(`the schema in ${name} is newer than this program: it is at 9999.*\\nhint: update mooring`))
+  }
+})
+
+t.test('migrate says what it did, and that there is nothing left to do', async (t) => {
+  const { url, name } = await emptyDatabase(t)
+  const place = { url, state: tempDir(t) }
+  t.match((await run(t, place, ['migrate'])).stdout, new RegExp(`^migrated ${name}: ran 000001`))
+  t.match((await run(t, place, ['migrate'])).stdout, new RegExp(`^nothing to do: ${name} is at 0`))
+  t.match(JSON.parse((await run(t, place, ['migrate', '--json'])).stdout), { applied: [], searchPath: 'present' })
+})

@@ -1,0 +1,119 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Test } from 'tap'
+import { mooring, tempDir } from '../helpers/processes.js'
+import type { ProgramOptions } from '../helpers/processes.js'
+
+/** Runs a command to its end, in a state directory of its own. */
+async function run(t: Test, args: readonly string[], options: ProgramOptions = {}) {
+  const state = tempDir(t)
+  const program = mooring(t, args, { ...options, env: { MOORING_STATE_DIR: state, ...options.env } })
+  const { code } = await program.exited
+  return { code, stdout: program.stdout(), stderr: program.stderr() }
+}
+
+const URL_WITH_SECRET = 'postgres://app:s3cret@127.0.0.1:1/app'
+
+t.test('every command explains itself', async (t) => {
+  await Promise.all([[], ['up'], ['status'], ['explain'], ['events'], ['logs'], ['apply'], ['psql'], ['db'], ['db', 'up'], ['db', 'down'], ['db', 'url'], ['migrate'], ['worker'], ['agent']].map(async (args) => {
+    const { code, stdout } = await run(t, [...args, '--help'])
+    t.equal(code, 0, args.join(' '))
+    t.match(stdout, new RegExp(`^Usage: mooring ?${args.join(' ')}`), args.join(' '))
+    t.notMatch(stdout, /stop-on-stdin-end|up-guard/, 'what is only for machines is not in the help')
+  }))
+})
+
+t.test('bad usage exits with 2 and names the help', async (t) => {
+  for (const [args, said] of [
+    [['frobnicate'], /unknown command 'frobnicate'.*mooring --help/s],
+    [['status', '--frobnicate'], /unknown option '--frobnicate'.*mooring status --help/s],
+    [['explain'], /missing required argument 'deployment'/],
+    [['events', '-n', 'many'], /whole number/],
+    [['logs', '1', '--tail', '-3'], /whole number or 'all'/],
+    [['agent', '--label', 'rack'], /A label is written key=value/],
+    [['agent', '--log-level', 'loud'], /Allowed choices are/],
+    [['db', 'sideways'], /unknown command 'sideways'/],
+  ] as const) {
+    const { code, stderr, stdout } = await run(t, args, { databaseUrl: URL_WITH_SECRET })
+    t.equal(code, 2, args.join(' '))
+    t.match(stderr, said)
+    t.equal(stdout, '')
+  }
+})
+
+t.test('an agent with a bad name and a bad trust pattern is told of both', async (t) => {
+  const { code, stderr } = await run(t, ['agent', '--name', 'no spaces', '--trust', '^(http'], { databaseUrl: URL_WITH_SECRET })
+  t.equal(code, 2)
+  t.match(stderr, /name: must be 1 to 63/)
+  t.match(stderr, /trust: is no regular expression/)
+  t.match(stderr, /mooring agent --help/)
+})
+
+t.test('up refuses a bad trust pattern before it starts anything', async (t) => {
+  const { code, stderr, stdout } = await run(t, ['up', '--trust', '^(http'])
+  t.equal(code, 2)
+  t.match(stderr, /--trust: is no regular expression/)
+  t.equal(stdout, '')
+})
+
+t.test('a bad DATABASE_URL is refused by part, and never shown', async (t) => {
+  for (const [url, part] of [
+    ['mysql://app:s3cret@db/app', /DATABASE_URL: scheme/], ['postgres://app:s3cret@db:99999/app', /DATABASE_URL: port/], ['postgres://app:s3cret@db', /DATABASE_URL: database/],
+    ['postgres://app:s3cret@/app', /DATABASE_URL: host/], ['postgres://app:s3cret@db/app?sslmode=maybe', /DATABASE_URL: sslmode/],
+  ] as const) {
+    for (const args of [['status'], ['agent', '--name', 'host-a', '--trust', 'x'], ['worker'], ['migrate']]) {
+      const { code, stderr } = await run(t, args, { databaseUrl: url })
+      t.equal(code, 2, `${args[0]} ${url}`)
+      t.match(stderr, part)
+      t.notMatch(stderr, /s3cret/)
+    }
+  }
+})
+
+t.test('a database that does not answer is a failure with a way out', async (t) => {
+  const { code, stderr } = await run(t, ['status'], { databaseUrl: URL_WITH_SECRET })
+  t.equal(code, 1)
+  t.match(stderr, /error: no database server answers at 127\.0\.0\.1:1\nhint: .*DATABASE_URL/)
+  t.notMatch(stderr, /s3cret| at .*\.js/)
+})
+
+t.test('a stack trace is for --debug', async (t) => {
+  const { stderr } = await run(t, ['status', '--debug'], { databaseUrl: URL_WITH_SECRET })
+  t.match(stderr, /\n +at /)
+  t.notMatch(stderr, /s3cret/)
+})
+
+t.test('with --json an error is JSON too', async (t) => {
+  const { stderr } = await run(t, ['status', '--json'], { databaseUrl: URL_WITH_SECRET })
+  t.match(JSON.parse(stderr), { error: { code: 'ECONNREFUSED', message: String } })
+})
+
+t.test('without DATABASE_URL and without an embedded server the way to start one is named', async (t) => {
+  const { code, stderr } = await run(t, ['status'])
+  t.equal(code, 1)
+  t.match(stderr, /no embedded server runs in .*\nhint: .*`mooring up`.*`mooring db up`/)
+})
+
+t.test('db down keeps its hands off the server of DATABASE_URL', async (t) => {
+  const { code, stderr } = await run(t, ['db', 'down'], { databaseUrl: URL_WITH_SECRET })
+  t.equal(code, 1)
+  t.match(stderr, /DATABASE_URL is set/)
+})
+
+t.test('db url prints the address that wins', async (t) => {
+  t.equal((await run(t, ['db', 'url'], { databaseUrl: URL_WITH_SECRET })).stdout, `${URL_WITH_SECRET}\n`)
+})
+
+t.test('a file that cannot be applied is bad usage, told before any database is asked', async (t) => {
+  const dir = tempDir(t)
+  const file = (name: string, text: string) => { writeFileSync(join(dir, name), text); return join(dir, name) }
+  for (const [path, said] of [
+    [join(dir, 'none.json'), /there is no such file/], [file('empty.json', ' \n'), /is empty/], [file('broken.json', '{"deployments": ['), /is no JSON/],
+    [file('wrong.json', '[{"name": "web", "package_name": "x", "replicas": "3"}]'), /deployments\[0\] \(web\)\.replicas/],
+  ] as const) {
+    const { code, stderr } = await run(t, ['apply', path], { databaseUrl: URL_WITH_SECRET })
+    t.equal(code, 2, path)
+    t.match(stderr, said)
+  }
+})

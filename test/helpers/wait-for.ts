@@ -1,0 +1,33 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { inspect } from 'node:util'
+
+export interface WaitOptions {
+  /** What is waited for, as a sentence: it is the first line of the failure. */
+  label: string
+  timeoutMs?: number
+  /** Shown on failure beside the last value, e.g. the rows of the table. */
+  show?: () => unknown
+}
+
+/**
+ * Resolves with the probe's first truthy value. A probe that throws has not succeeded yet: the error is
+ * shown when the time is over.
+ */
+export async function waitFor<T>(probe: () => T | Promise<T>, { label, timeoutMs = 10_000, show }: WaitOptions): Promise<NonNullable<T>> {
+  const deadline = performance.now() + timeoutMs
+  for (let waitMs = 5; ; waitMs = Math.min(waitMs * 1.5, 100)) {
+    let last: unknown
+    try {
+      const value = await probe()
+      if (value) return value
+      last = value
+    } catch (error) {
+      last = error
+    }
+    if (performance.now() > deadline) {
+      const shown = show ? `\n${inspect(await Promise.resolve(show()).catch((error: unknown) => error), { depth: 6, breakLength: 160 })}` : ''
+      throw new Error(`waited ${timeoutMs} ms in vain: ${label}\nlast value: ${inspect(last, { depth: 4 })}${shown}`)
+    }
+    await pause(waitMs)
+  }
+}

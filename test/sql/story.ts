@@ -1,0 +1,64 @@
+import type { Test } from 'tap'
+import type { TransactionSql } from 'postgres'
+import type { TestDatabase } from '../helpers/postgres.js'
+import type { Db } from '../helpers/factories.js'
+
+const undo = new Error('rolled back, as every story is')
+
+/**
+ * Stories that share one database and never meet: each runs in a transaction that is rolled back.
+ * What needs real commits (notifications, two sessions) takes a database of its own instead.
+ */
+export function storiesIn(pg: TestDatabase, t: Test) {
+  return (name: string, tell: (t: Test, sql: TransactionSql) => Promise<void>): void => {
+    void t.test(name, async (t) => {
+      await pg.sql
+        .begin(async (sql) => {
+          await tell(t, sql)
+          throw undo
+        })
+        .catch((error: unknown) => {
+          if (error !== undo) throw error
+        })
+    })
+  }
+}
+
+export interface Refusal {
+  /** SQLSTATE */
+  code: string
+  constraint_name?: string
+  detail?: RegExp | string
+  hint?: RegExp
+  message?: RegExp
+}
+
+/** The statement fails as told, and the story goes on behind a savepoint. */
+export async function refused(t: Test, sql: TransactionSql, statement: (sql: TransactionSql) => Promise<unknown>, expected: Refusal, name = 'refused'): Promise<void> {
+  await t.rejects(
+    sql.savepoint(async (sql) => {
+      await statement(sql)
+    }),
+    expected,
+    name,
+  )
+}
+
+/** Places what can be placed; the ids of what was. */
+export async function claim(sql: Db, maxRows: number | null = null): Promise<string[]> {
+  const rows = await sql<{ id: string }[]>`select id from mooring.claim(${maxRows})`
+  return rows.map(({ id }) => id)
+}
+
+/** How many assignments each node owns, daemons not counted: { 'host-a': 11, 'host-b': 10 }. */
+export async function loads(sql: Db): Promise<Record<string, number>> {
+  const rows = await sql<{ name: string; n: number }[]>`
+    select n.name, count(a.id)::int as n from mooring.node n left join mooring.assignment a on a.node_id = n.id and a.ordinal is not null group by n.name order by n.name`
+  return Object.fromEntries(rows.map(({ name, n }) => [name, n]))
+}
+
+/** Events of a kind, oldest first. */
+export async function events(sql: Db, kind: string) {
+  return await sql<{ assignment_id: string | null; deployment_id: string | null; node: string | null; epoch: string | null; reason: string | null; detail: Record<string, unknown> | null }[]>`
+    select assignment_id, deployment_id, node, epoch, reason, detail from mooring.event where kind = ${kind} order by id`
+}

@@ -1,0 +1,25 @@
+/** What the metronome says to the database; the tasks carry their own one statement each. */
+import { createLane } from '../agent/lane.js'
+
+export interface TickAnswer { rounds: string; next_ms: number; hold: boolean }
+
+export interface WorkerDb {
+  /** Sign of life of this worker; starts the rounds that are due. */
+  tick(worker: string, poolIds: readonly string[], deadlineMs: number): Promise<TickAnswer>
+  close(): void
+}
+
+/** The metronome gives up on a tick about then. */
+const TICK_SERVER_TIMEOUT_MS = 5_000
+
+export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): WorkerDb {
+  const lane = createLane({ databaseUrl, applicationName: 'mooring worker: metronome', serverTimeoutMs: TICK_SERVER_TIMEOUT_MS })
+  return {
+    async tick(worker, poolIds, deadlineMs) {
+      // pool ids are pool-<hex>: they need no quoting in an array literal
+      const rows = await lane.run(deadlineMs, (sql) => sql<TickAnswer[]>`select t.* from mooring.tick(${worker}, ${`{${poolIds.join(',')}}`}::text[]) t`)
+      return rows[0]!
+    },
+    close: lane.close,
+  }
+}
