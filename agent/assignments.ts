@@ -14,7 +14,8 @@ import type { AgentDb, OwnedAssignment } from './db.js'
 import { digestOf } from './digest.js'
 import type { Beat } from './heartbeat.js'
 import { isFenced, type Leases } from './lease.js'
-import { createBackoff, describeError, kindOf, pause } from './retry.js'
+import { pause } from './pause.js'
+import { createBackoff, describeError, kindOf } from './retry.js'
 
 export interface Assignments {
   /** Something may have changed: read at once. */
@@ -113,7 +114,13 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     if (frozen || owned === null) return
     const runnable = owned.rows.filter((row) => row.wanted === 'stop' || !isFenced(row) || leases.isLive(row))
     applied = { mayStart: mayStart(), complete: runnable.length === owned.rows.length }
-    options.reconcile(runnable, { mayStart: applied.mayStart })
+    try {
+      options.reconcile(runnable, { mayStart: applied.mayStart })
+    } catch (error) {
+      // whatever it is, the beats must go on: without them everything that does run would be lost
+      log.error({ event: 'reconcile_failed', ...describeError(error) }, 'the set could not be applied; the next one is tried as usual')
+      applied.complete = false
+    }
   }
 
   return {

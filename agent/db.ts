@@ -122,9 +122,9 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   let epoch = 0
   const onDisconnect = (): void => { epoch += 1 }
   const named = (purpose: string) => ({ databaseUrl, applicationName: `mooring agent ${node}: ${purpose}` })
-  const beats = createLane({ ...named('beat'), serverTimeoutMs: CALL_DEADLINE_MS, onDisconnect })
-  const calls = createLane({ ...named('calls'), serverTimeoutMs: CALL_DEADLINE_MS, onDisconnect })
-  const rounds = createLane({ ...named('rounds'), serverTimeoutMs: TICK_DEADLINE_MS, idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
+  const beats = createLane({ ...named('beat'), onDisconnect })
+  const calls = createLane({ ...named('calls'), onDisconnect })
+  const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
 
   return {
     async registerNode(d, session) {

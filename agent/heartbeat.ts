@@ -45,12 +45,12 @@ export interface HeartbeatOptions {
   clock?: BootClock
 }
 
-/** Two lost beats are harmless by default (3 s of 12): 2 s is what one may take. In scaled-down fleets a sixth of the lease. */
-export const MAX_BEAT_DEADLINE_MS = 2_000
 const MIN_BEAT_DEADLINE_MS = 100
 const FIRST_RETRY_MS = 50
 const NOT_MEASURED: UsageSample = { cpu_pct: null, memory_mb: null, disk_free_pct: null, disk_free_bytes: null }
 
+/** Two lost beats are harmless by default (a beat each 3 s, a lease of 12): 2 s is what one may take. In scaled-down fleets a sixth of the lease. */
+export const MAX_BEAT_DEADLINE_MS = 2_000
 export function beatDeadlineMs(leaseTtlMs: number): number {
   return Math.max(MIN_BEAT_DEADLINE_MS, Math.min(MAX_BEAT_DEADLINE_MS, leaseTtlMs / 6))
 }

@@ -10,9 +10,12 @@ import postgres, { type Sql } from 'postgres'
 import { parseDatabaseUrl, postgresOptions, withHost, type HostAndPort } from '../cli/database-url.js'
 
 export interface Lane {
-  /** Runs one query; rejects with code CALL_DEADLINE when it takes longer than deadlineMs on this machine's monotonic clock. */
+  /**
+   * Runs one query. Rejects with code CALL_DEADLINE when it takes longer than deadlineMs on this machine's monotonic clock; the server gives up
+   * on it then too, so a client that went away leaves no backend waiting for a lock.
+   */
   run<T>(deadlineMs: number, query: (sql: Sql) => PromiseLike<T>): Promise<T>
-  /** Destroys the connection, whatever is in flight. Idempotent; later calls reject with code LANE_CLOSED. */
+  /** Destroys the connection; what is in flight rejects with code CLIENT_DROPPED, later calls with LANE_CLOSED. Idempotent. */
   close(): void
 }
 
@@ -20,10 +23,8 @@ export interface LaneOptions {
   databaseUrl: string
   /** Shown in pg_stat_activity. */
   applicationName: string
-  /** Close the connection when it was idle so long; null keeps it warm. */
-  idleTimeoutSeconds?: number | null
-  /** The server gives up on a statement after this: a client that went away leaves no backend waiting for a lock. */
-  serverTimeoutMs: number
+  /** Close the connection when it was idle so long; left out: keep it warm. */
+  idleTimeoutSeconds?: number
   /** A connection was lost or closed; whatever comes next may come from another server. */
   onDisconnect?: () => void
 }
@@ -42,7 +43,16 @@ export class LaneError extends Error {
 const CONNECT_TIMEOUT_MS = 3_000
 const KEEP_ALIVE_SECONDS = 15
 
-interface Client { sql: Sql; drop(): void }
+interface Client {
+  sql: Sql
+  /** Of each statement, on the server. */
+  timeoutMs: number
+  /** Rejects of the calls in flight. */
+  waiting: Set<(error: unknown) => void>
+  /** False when it will never answer again. */
+  usable(): boolean
+  drop(error: unknown): void
+}
 
 export function createLane(options: LaneOptions): Lane {
   let client: Client | null = null
@@ -50,43 +60,53 @@ export function createLane(options: LaneOptions): Lane {
   /** Counts on from client to client, so that a dead first host does not cost every new client its connect timeout. */
   const hosts = { next: 0 }
 
+  function clientFor(deadlineMs: number): Client {
+    if (client !== null && client.timeoutMs < deadlineMs) client.drop(new LaneError('CLIENT_DROPPED', 'replaced by a connection with a longer timeout'))
+    if (client === null || !client.usable()) client = openClient(options, hosts, Math.ceil(deadlineMs))
+    return client
+  }
+
   return {
     async run(deadlineMs, query) {
       if (closed) throw new LaneError('LANE_CLOSED', 'the connection is closed')
-      const used = (client ??= openClient(options, hosts))
-      let timer: NodeJS.Timeout | undefined
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => {
-          if (client === used) client = null
-          used.drop()
-          reject(new LaneError('CALL_DEADLINE', `the database did not answer within ${Math.round(deadlineMs)} ms`))
-        }, deadlineMs)
+      const used = clientFor(deadlineMs)
+      return await new Promise((resolve, reject) => {
+        const timer = setTimeout(() => used.drop(new LaneError('CALL_DEADLINE', `the database did not answer within ${Math.round(deadlineMs)} ms`)), deadlineMs)
+        const settle = (then: () => void): void => {
+          clearTimeout(timer)
+          used.waiting.delete(fail)
+          then()
+        }
+        const fail = (error: unknown): void => settle(() => reject(error))
+        used.waiting.add(fail)
+        query(used.sql).then((value) => settle(() => resolve(value)), fail)
       })
-      try {
-        // both sides of the race are handled here, so the loser's later rejection is nobody's surprise
-        return await Promise.race([query(used.sql), late])
-      } finally {
-        clearTimeout(timer)
-      }
     },
     close() {
       closed = true
-      client?.drop()
+      client?.drop(new LaneError('CLIENT_DROPPED', 'the connection is closed'))
       client = null
     },
   }
 }
 
-function openClient(options: LaneOptions, hosts: { next: number }): Client {
+function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: number): Client {
   const url = parseDatabaseUrl(options.databaseUrl)
   // the driver knows one host; which one that is at the moment is dial's business
   const target = postgresOptions(withHost(url, url.hosts[0]!))
   const sockets = new Set<Socket>()
+  const waiting = new Set<(error: unknown) => void>()
   let dropped = false
+
+  function drop(error: unknown): void {
+    dropped = true
+    for (const fail of [...waiting]) fail(error)
+    for (const socket of sockets) socket.destroy()
+  }
 
   /** Called by the driver for every connection it makes: the only way to a socket, so that drop() leaves none. */
   async function dial(): Promise<Socket> {
-    let failure: unknown
+    let failure: unknown = new LaneError('CLIENT_DROPPED', 'the connection was dropped')
     for (let tried = 0; tried < url.hosts.length && !dropped; tried += 1) {
       const at = url.hosts[hosts.next++ % url.hosts.length]!
       const socket = dialHost(at)
@@ -102,7 +122,9 @@ function openClient(options: LaneOptions, hosts: { next: number }): Client {
         failure = error
       }
     }
-    throw dropped ? new LaneError('CLIENT_DROPPED', 'the connection was dropped') : failure
+    // the driver tells one query of this and keeps the others for a 'close' of the socket it never had: they would wait for ever
+    drop(failure)
+    throw failure
   }
 
   const settings: postgres.Options<Record<string, never>> & { socket: () => Promise<Socket> } = {
@@ -111,25 +133,18 @@ function openClient(options: LaneOptions, hosts: { next: number }): Client {
     // no queries of the driver's own: one of them would reject unhandled when the connection dies while it is being made
     fetch_types: false,
     max_lifetime: null,
-    idle_timeout: options.idleTimeoutSeconds ?? undefined,
+    idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: CONNECT_TIMEOUT_MS / 1000,
     keep_alive: KEEP_ALIVE_SECONDS,
     // callers wait between their attempts; this is the driver's own wait before it reopens a lost connection
     backoff: () => 0.02,
     onnotice: () => {},
     ...(options.onDisconnect ? { onclose: options.onDisconnect } : {}),
-    connection: { ...target.connection, application_name: options.applicationName.slice(0, 63), statement_timeout: options.serverTimeoutMs },
+    connection: { ...target.connection, application_name: options.applicationName.slice(0, 63), statement_timeout: timeoutMs },
     socket: dial,
   }
-  const sql = postgres(settings)
 
-  return {
-    sql,
-    drop() {
-      dropped = true
-      for (const socket of sockets) socket.destroy()
-    },
-  }
+  return { sql: postgres(settings), timeoutMs, waiting, usable: () => !dropped, drop }
 }
 
 function dialHost({ host, port }: HostAndPort): Socket {

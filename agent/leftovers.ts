@@ -28,7 +28,8 @@ export async function killLeftovers(stateDir: string, log: Logger, graceMs = LEF
     await stopTree(tree, graceMs, log).done
     log.info({ event: 'leftovers_gone', count: found.length }, 'leftover processes are gone')
   }
-  for (const run of readRunFiles(stateDir)) rmSync(join(stateDir, 'runs', `${run.assignment_id}.json`), { force: true })
+  rmSync(join(stateDir, 'runs'), { recursive: true, force: true })
+  mkdirSync(join(stateDir, 'runs'))
   return found.length
 }
 

@@ -1,16 +1,17 @@
 /**
  * Hears hints. A notification says "read again", nothing more: anyone can send one, and any may be lost.
  *
- * pg-listen would reconnect by itself, but its reconnecting cannot be stopped (a close() in the middle of it leaves a connection behind), gives
- * up silently in places, and keeps one host for ever. So its first failure is made its last (retryLimit 1): it says `error`, and a new
- * subscriber takes its place, with a new socket, after a jittered wait, for ever.
+ * pg-listen would reconnect by itself, but its reconnecting cannot be stopped (a close() in the middle of it leaves a connection behind) and keeps
+ * one host for ever. So its first failure is made its last (retryLimit 1): it says `error`, and a new subscriber takes its place, with a
+ * new socket, after a jittered wait, for ever.
  */
 import { Socket } from 'node:net'
 import pgListen from 'pg-listen'
 import type { Logger } from 'pino'
-import { parseDatabaseUrl, pgConfig } from '../cli/database-url.js'
+import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../cli/database-url.js'
 import { primaryHost } from '../cli/primary-host.js'
-import { createBackoff, describeError, pause } from './retry.js'
+import { firstAbort, pause } from './pause.js'
+import { createBackoff, describeError } from './retry.js'
 
 // the package's types say "default export", its file says "module.exports.default"
 const createSubscriber = pgListen as unknown as typeof pgListen.default
@@ -57,9 +58,17 @@ export function createListener({ databaseUrl, applicationName, channel, onHint, 
 
   /** Listens until the connection is lost (rejects) or stop is called (resolves). */
   async function listenOnce(): Promise<void> {
-    const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve(), { once: true }))
-    const url = await Promise.race([stopped, primaryHost(parseDatabaseUrl(databaseUrl))])
-    if (!url || stopping.signal.aborted) return
+    const ended = new AbortController()
+    const stopped = firstAbort(stopping.signal, ended.signal)
+    try {
+      const url = await Promise.race([stopped, primaryHost(parseDatabaseUrl(databaseUrl))])
+      if (url) await listenAt(url, stopped)
+    } finally {
+      ended.abort()
+    }
+  }
+
+  async function listenAt(url: DatabaseUrl, stopped: Promise<void>): Promise<void> {
     const sockets: Socket[] = []
     const stream = (): Socket => {
       const socket = new Socket().setNoDelay(true)
@@ -71,7 +80,9 @@ export function createListener({ databaseUrl, applicationName, channel, onHint, 
       { ...config, connectionTimeoutMillis: QUERY_TIMEOUT_MS, query_timeout: QUERY_TIMEOUT_MS, stream },
       { retryLimit: 1, paranoidChecking: PROBE_INTERVAL_MS, parse: (payload) => payload },
     )
-    const lost = new Promise<never>((_, reject) => subscriber.events.on('error', reject))
+    const lost = new Promise<never>((_, reject) => {
+      subscriber.events.on('error', (cause) => reject(new Error('the listening connection was lost', { cause })))
+    })
     subscriber.notifications.on(channel, onHint)
     try {
       await Promise.race([lost, stopped, subscriber.connect().then(() => subscriber.listenTo(channel))])

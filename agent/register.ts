@@ -5,7 +5,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { AgentDb, NodeDescription, Registration } from './db.js'
-import { createBackoff, describeError, freeInMs, kindOf, pause } from './retry.js'
+import { pause } from './pause.js'
+import { createBackoff, describeError, freeInMs, kindOf } from './retry.js'
 
 export interface Registered { session: string; registration: Registration }
 

@@ -1,15 +1,19 @@
 /**
  * The outbox of observations. A report is sent at once when nothing else is being sent; while the database is busy or away, only the latest
  * of each assignment and epoch is kept. 'stopped' and 'refused' are never overwritten by a later state: they free the assignment,
- * and what follows them is told after them. Nothing is lost while the agent lives; nothing outlives it, since the next
- * session reports what it sees itself.
+ * and what follows them is told after them. Nothing is lost while the agent lives, not even what a server that crashed without
+ * synchronous_commit, or a promoted standby, had taken and forgot: repeat() tells the present state again. Nothing outlives the
+ * agent, since its next session reports what it sees itself.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, RunReport } from './db.js'
-import { createBackoff, describeError, kindOf, pause } from './retry.js'
+import type { AgentDb, ReportOutcome, RunReport } from './db.js'
+import { pause } from './pause.js'
+import { createBackoff, describeError, kindOf } from './retry.js'
 
 export interface Reports {
   push(report: RunReport): void
+  /** Tells the last of each assignment again. */
+  repeat(): void
   /** Resolves true when everything pushed so far was taken, false when that did not happen within timeoutMs. */
   flush(timeoutMs: number): Promise<boolean>
   pending(): number
@@ -35,6 +39,8 @@ const LOCKED_RETRY_MS = 100
 
 export function createReports({ db, node, session, onOver, log }: ReportsOptions): Reports {
   let outbox: RunReport[] = []
+  /** What the database should know by now of each assignment that is not settled. */
+  const lastTold = new Map<string, RunReport>()
   let sending: Promise<void> | null = null
   let failing = false
   const stopping = new AbortController()
@@ -43,6 +49,12 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
   function push(report: RunReport): void {
     if (stopping.signal.aborted) return
     const clean = cleaned(report)
+    if (isFinal(clean)) lastTold.delete(clean.assignment_id)
+    else lastTold.set(clean.assignment_id, clean)
+    enqueue(clean)
+  }
+
+  function enqueue(clean: RunReport): void {
     const at = outbox.findLastIndex((queued) => sameRun(queued, clean))
     if (at !== -1 && !isFinal(outbox[at]!)) outbox[at] = clean
     else outbox.push(clean)
@@ -65,7 +77,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
       const locked = new Set(outcomes.filter((o) => o.accepted === null).map((o) => `${o.assignment_id}:${o.epoch}`))
       const settled = new Set(batch.filter((r) => !locked.has(`${r.assignment_id}:${r.epoch}`)))
       outbox = outbox.filter((report) => !settled.has(report))
-      for (const outcome of outcomes) if (outcome.accepted === false) log.debug({ event: 'report_outdated', assignment_id: outcome.assignment_id, epoch: outcome.epoch }, 'a report came too late to count')
+      for (const outcome of outcomes) if (outcome.accepted === false) outdated(outcome)
       if (failing) log.info({ event: 'reports_back' }, 'reports are taken again')
       failing = false
       backoff.reset()
@@ -73,6 +85,11 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     } catch (error) {
       return refused(batch, error)
     }
+  }
+
+  function outdated({ assignment_id, epoch }: ReportOutcome): void {
+    if (lastTold.get(assignment_id)?.epoch === epoch) lastTold.delete(assignment_id)
+    log.debug({ event: 'report_outdated', assignment_id, epoch }, 'a report came too late to count')
   }
 
   async function refused(batch: readonly RunReport[], error: unknown): Promise<number> {
@@ -104,6 +121,9 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
 
   return {
     push,
+    repeat() {
+      for (const report of lastTold.values()) if (!outbox.some((queued) => sameRun(queued, report))) enqueue(report)
+    },
     pending: () => outbox.length,
     async flush(timeoutMs) {
       let timer: NodeJS.Timeout | undefined

@@ -81,20 +81,6 @@ export function createBackoff(firstMs: number, maxMs: number, random: () => numb
   }
 }
 
-/** Resolves after ms, or at once when the signal aborts. Never rejects: a wait that was cut short is looked at by its caller. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done, { once: true })
-  })
-}
-
 /** A connection that fails on several addresses gives one AggregateError without a message. */
 function firstOf(error: unknown): unknown {
   return error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error

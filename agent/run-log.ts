@@ -46,29 +46,49 @@ export async function readLogSlice(file: string, start: number, length: number =
   }
 }
 
-/** What is in the file from `start` on and all that is added, until the signal; waits for a file that is not there yet. Goes on at the right byte when the log is cut. */
+/**
+ * What is in the file from `start` on and all that is added, until the signal; waits for a file that is not there yet.
+ * Goes on at the right byte when the beginning is cut off: it knows its place by the last bytes it read, and looks for them where the cuts have moved them.
+ */
 export async function* followLog(file: string, start: number, signal: AbortSignal, pollMs = 250): AsyncGenerator<Buffer> {
   let at = start
+  let lastRead: Buffer = Buffer.alloc(0)
+  let sizeThen: number | null = null
   while (!signal.aborted) {
     const size = await sizeOf(file)
-    if (size !== null && at >= 0 && size < at) at = await offsetAfterCut(file, at, size)
+    if (size !== null && size !== sizeThen && at >= 0) at = await findPlace(file, at, lastRead)
+    sizeThen = size
     const slice = await readLogSlice(file, at)
+    if (slice !== null && slice.size < at) {
+      // Cut since the look above.
+      sizeThen = null
+      continue
+    }
     if (slice !== null) at = slice.start + slice.bytes.length
     else if (at < 0) at = 0
-    if (slice !== null && slice.bytes.length > 0) yield slice.bytes
-    else await delay(pollMs, undefined, { signal }).catch(() => {})
+    if (slice !== null && slice.bytes.length > 0) {
+      lastRead = Buffer.concat([lastRead, slice.bytes]).subarray(-LANDMARK_BYTES)
+      yield slice.bytes
+    } else {
+      await delay(pollMs, undefined, { signal }).catch(() => {})
+    }
   }
 }
 
-/** Each cut took from the front what the newest rotated files hold; gzip notes the length of what went in (mod 2^32) in its last four bytes. */
-async function offsetAfterCut(file: string, at: number, size: number): Promise<number> {
-  let offset = at
-  for (let number = 1; offset > size; number++) {
+/** Enough to tell one place in a log from others. */
+const LANDMARK_BYTES = 1024
+
+/** Each cut took from the front what one rotated file holds; gzip notes the length of what went in (mod 2^32) in its last four bytes. */
+async function findPlace(file: string, at: number, landmark: Buffer): Promise<number> {
+  for (let place = at, number = 1; place >= landmark.length; number++) {
+    const found = await readLogSlice(file, place - landmark.length, landmark.length)
+    if (found?.bytes.equals(landmark)) return place
     const cut = await lengthInside(rotatedFileOf(file, number))
-    if (cut === null || cut === 0 || cut > offset) return size
-    offset -= cut
+    if (cut === null || cut === 0) break
+    place -= cut
   }
-  return offset
+  // Emptied by somebody else, or cut without keeping: all that is there is new.
+  return 0
 }
 
 async function lengthInside(gzipFile: string): Promise<number | null> {

@@ -31,6 +31,9 @@ export interface RunDependencies extends CopyDependencies {
   backoff: BackoffOptions
   log: Logger
   report: (report: RunReport) => void
+  /** The last epoch under which this session ran it, and where that is kept: it outlives this object. */
+  ranEpoch: string | null
+  onRan: (epoch: string) => void
   /** Nothing of it is left and it is not owned. */
   onGone: () => void
 }
@@ -60,7 +63,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   // Of the copy that the phase is about.
   let epoch = ''
   let generation = ''
-  let ranEpoch: string | null = null
+  let ranEpoch = deps.ranEpoch
   let failures = 0
   let restarts = 0
   let lastExit: Exit | null = null
@@ -179,6 +182,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     }
     phase = 'alive'
     ranEpoch = epoch
+    deps.onRan(epoch)
     log.info({ event: 'process_started', epoch, pid: copy.pid }, 'process started')
     observe('running')
     void copy.exit.then(ended)
@@ -248,9 +252,9 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     callOff()
     phase = 'none'
     if (want) turnTo(want)
-    // Not owned and told already: another report would only be turned away.
-    const told = lastReport?.state === 'stopped' || lastReport?.state === 'refused'
-    if (want || !told) observe('stopped', { error: fenced ? FENCED : null })
+    // Not owned: nothing to say where nothing was ever done, and what was said already would only be turned away.
+    const said = lastReport === null || lastReport.state === 'stopped' || lastReport.state === 'refused'
+    if (want || !said) observe('stopped', { error: fenced ? FENCED : null })
     if (want) return
     removeEmptyWorkDir(deps.stateDir, assignmentId)
     deps.onGone()

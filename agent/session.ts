@@ -14,6 +14,7 @@ import type { AgentDb, RunReport, UsageSample } from './db.js'
 import { createHeartbeat } from './heartbeat.js'
 import { createLeases } from './lease.js'
 import { createListener } from './listener.js'
+import { firstAbort } from './pause.js'
 import type { Registered } from './register.js'
 import { createReports } from './reports.js'
 import { describeError } from './retry.js'
@@ -24,7 +25,7 @@ export type SessionEnd = 'left' | 'over'
 export interface Session {
   /** Runs until the signal aborts ('left') or the database says that the session is over ('over'). Resolves when every process is gone. */
   run(signal: AbortSignal): Promise<SessionEnd>
-  /** SIGKILL to every tree, at once. */
+  /** SIGKILL to every tree, at once; nothing is said to the database. */
   kill(): void
 }
 
@@ -46,6 +47,8 @@ export function createSession(options: SessionOptions): Session {
     over.abort()
   }
   const parts = { db, node, session, onOver, log }
+  let killed = false
+  let repeatedAt = db.connectionEpoch()
 
   const reports = createReports(parts)
   const supervisor = options.createSupervisor(reports.push)
@@ -56,7 +59,12 @@ export function createSession(options: SessionOptions): Session {
     beatIntervalMs: registration.beat_interval_ms,
     sample: () => options.sample(supervisor.pids()),
     running: supervisor.running,
-    onBeat: (beat) => assignments.beaten(beat),
+    onBeat(beat) {
+      assignments.beaten(beat)
+      // a server that crashed or was promoted may have lost what it had taken
+      if (beat.connectionEpoch !== repeatedAt) reports.repeat()
+      repeatedAt = beat.connectionEpoch
+    },
   })
   const assignments = createAssignments({ ...parts, leases, reconcile: supervisor.reconcile, wantBeat: heartbeat.beatSoon })
   const listener = createListener({
@@ -70,12 +78,15 @@ export function createSession(options: SessionOptions): Session {
   async function run(signal: AbortSignal): Promise<SessionEnd> {
     heartbeat.start()
     listener.start()
-    const end = await Promise.race([aborted(over.signal).then(() => 'over' as const), aborted(signal).then(() => 'left' as const)])
+    await firstAbort(over.signal, signal)
+    const end = over.signal.aborted ? 'over' : 'left'
     assignments.freeze()
     // beats and leases go on until the last process is gone: a long grace does not outlive the right to run
     await supervisor.stopAll()
     leases.stop()
-    if (end === 'left') await leave()
+    if (end === 'left' && !killed) await leave()
+    // what is still in flight has nobody left to tell
+    db.close()
     await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop()])
     return end
   }
@@ -95,14 +106,13 @@ export function createSession(options: SessionOptions): Session {
     }
   }
 
-  return { run, kill: supervisor.killAll }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
+  return {
+    run,
+    kill() {
+      killed = true
+      supervisor.killAll()
+    },
+  }
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {

@@ -79,9 +79,11 @@ export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTre
   const seen: Seen = new Map()
   return {
     signalTree(signal) {
-      // In one call, which no fork can escape.
+      // Looked for before anything is signalled: what the leader started in another session is lost sight of when the leader ends.
+      const members = membersOf(root, seen)
+      // The group in one call, which no fork can escape.
       const groupDone = (rootHeld() || !hasProc) && signalGroup(root.pid, signal)
-      for (const p of membersOf(root, seen)) {
+      for (const p of members) {
         if (!(groupDone && p.pgid === root.pid)) signalProcess(p, signal)
       }
     },

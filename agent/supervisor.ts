@@ -54,6 +54,9 @@ export interface SupervisorDependencies {
   rotation?: Partial<RotationOptions>
 }
 
+/** Far more than one host runs; forgetting one only delays its start to the end of a hold. */
+const REMEMBERED_EPOCHS = 10_000
+
 export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const { node, log } = deps
   // Workloads and npm run in other folders.
@@ -63,6 +66,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const logs = createLogKeeper(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
     node, stateDir, log, logs,
+    agentEnv: { ...process.env },
     markPrefix: prefix,
     bootId: readBootId(),
     trust: { trusts: deps.trusts, allowExec: deps.allowExec },
@@ -71,12 +75,21 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     report: deps.report,
   }
   const runs = new Map<string, Run>()
+  // Work that was not listed for a while, because no lease covered it, comes back under its old epoch; in a hold it must be known to have run here.
+  const ranEpochs = new Map<string, string>()
   let closing = false
   let whenEmpty = (): void => {}
 
   const add = (id: string): Run => {
     const run = createRun(id, {
       ...shared,
+      ranEpoch: ranEpochs.get(id) ?? null,
+      onRan(epoch) {
+        ranEpochs.delete(id)
+        ranEpochs.set(id, epoch)
+        const oldest = ranEpochs.keys().next().value!
+        if (ranEpochs.size > REMEMBERED_EPOCHS) ranEpochs.delete(oldest)
+      },
       onGone() {
         runs.delete(id)
         if (runs.size === 0) whenEmpty()
@@ -98,14 +111,14 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   return {
     reconcile(owned, options) {
       if (closing) return
-      const actions = reconcile(owned, [...runs.values()].map(run => run.facts()).map(facts => ({ ...facts, fenced: false })), options)
       const unlisted = new Set(runs.keys())
       for (const assignment of owned) {
-        unlisted.delete(assignment.assignment_id)
-        const run = runs.get(assignment.assignment_id) ?? add(assignment.assignment_id)
-        run.want(assignment, options.mayStart)
+        const id = assignment.assignment_id
+        unlisted.delete(id)
+        ;(runs.get(id) ?? add(id)).want(assignment, options.mayStart)
       }
       for (const id of unlisted) runs.get(id)!.want(undefined, false)
+      const actions = reconcile(owned, [...runs.values()].map(run => run.facts()), options)
       for (const action of actions) runs.get(action.assignment_id)?.apply(action)
     },
     fence(assignmentIds, graceMs) {

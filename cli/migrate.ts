@@ -48,7 +48,7 @@ export class MigrateError extends Error {
  *
  * Runs in a process of its own, because graphile-migrate ends its process when a connection breaks.
  */
-export function migrate({ databaseUrl, log = () => {}, retryForMs = RETRY_FOR_MS, folder, signal }: MigrateOptions): Promise<MigrateResult> {
+export async function migrate({ databaseUrl, log = () => {}, retryForMs = RETRY_FOR_MS, folder, signal }: MigrateOptions): Promise<MigrateResult> {
   parseDatabaseUrl(databaseUrl)
   signal?.throwIfAborted()
   const file = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './migrate-process.ts' : './migrate-process.js', import.meta.url))

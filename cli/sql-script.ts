@@ -1,40 +1,39 @@
-/** Runs the user's own SQL where no psql is installed, and prints what comes back as psql's tables do. */
-import { connect } from './database.js'
-import { cell } from './render.js'
+/**
+ * Runs the user's own SQL where no psql is installed, and prints what comes back as psql's tables do. With the driver `pg`,
+ * because it tells the results of several statements apart; values are shown as the server writes them.
+ */
+import pg from 'pg'
+import { parseDatabaseUrl, pgConfig } from './database-url.js'
+import { primaryHost } from './primary-host.js'
+import { printable } from './render.js'
 
-interface Result extends Array<Record<string, unknown>> {
-  command?: string | null
-  count?: number | null
-  columns?: { name: string }[]
-}
+type Result = pg.QueryArrayResult<(string | null)[]>
 
 /** Each text is one round trip and one implicit transaction, as with psql -c. The first error ends it. */
 export async function runScript(url: string, texts: readonly string[], write: (text: string) => void): Promise<void> {
-  const sql = connect(url, { onNotice: (notice) => process.stderr.write(`${notice}\n`) })
+  const config = pgConfig(await primaryHost(parseDatabaseUrl(url)), { application_name: 'mooring psql' })
+  const client = new pg.Client({ ...config, types: { getTypeParser: () => (value: string) => value } })
+  client.on('error', () => {}) // the query's own rejection says it
+  client.on('notice', (notice) => { process.stderr.write(`${notice.severity ?? 'NOTICE'}: ${printable(notice.message ?? '')}\n`) })
+  await client.connect()
   try {
     for (const text of texts) {
-      const answer = await sql.unsafe(text).simple() as unknown as Result | Result[]
-      for (const result of isMany(answer) ? answer : [answer]) write(resultText(result))
+      const answer: Result | Result[] = await client.query<(string | null)[]>({ text, rowMode: 'array' })
+      for (const result of Array.isArray(answer) ? answer : [answer]) write(resultText(result))
     }
   } finally {
-    await sql.end({ timeout: 1 })
+    await client.end()
   }
 }
 
-function isMany(answer: Result | Result[]): answer is Result[] {
-  return answer.length > 0 && Array.isArray(answer[0])
-}
-
-function resultText(result: Result): string {
-  const names = (result.columns ?? []).map((column) => column.name)
-  if (names.length === 0) return result.command ? `${[result.command, result.count].filter((part) => part !== null && part !== undefined).join(' ')}\n` : ''
-  const lines = result.map((row) => names.map((name) => (row[name] === null ? '' : cell(row[name]))))
-  const widths = names.map((name, i) => Math.max(name.length, ...lines.map((line) => line[i]!.length)))
-  const join = (parts: string[], between: string) => parts.join(between).trimEnd()
+function resultText({ fields, rows, command, rowCount }: Result): string {
+  if (fields.length === 0) return command ? `${command}${rowCount === null ? '' : ` ${command === 'INSERT' ? '0 ' : ''}${rowCount}`}\n` : ''
+  const names = fields.map((field) => printable(field.name))
+  const lines = rows.map((row) => row.map((value) => printable(value ?? '')))
+  const widths = names.map((name, i) => lines.reduce((width, line) => Math.max(width, line[i]!.length), name.length))
+  const line = (parts: string[]) => parts.map((text, i) => ` ${text.padEnd(widths[i]!)} `).join('|').trimEnd()
   return [
-    join(names.map((name, i) => ` ${name.padEnd(widths[i]!)} `), '|'),
-    widths.map((width) => '-'.repeat(width + 2)).join('+'),
-    ...lines.map((line) => join(line.map((text, i) => ` ${text.padEnd(widths[i]!)} `), '|')),
-    `(${result.length} row${result.length === 1 ? '' : 's'})`, '', '',
+    line(names), widths.map((width) => '-'.repeat(width + 2)).join('+'), ...lines.map(line),
+    `(${rows.length} row${rows.length === 1 ? '' : 's'})`, '', '',
   ].join('\n')
 }

@@ -24,11 +24,11 @@ export interface ChildSpec {
 
 export interface UpChild {
   start(): void
-  /** SIGTERM; resolves when it is gone. Idempotent. */
+  /** SIGTERM, for good; resolves when it is gone. Idempotent, legal before start. */
   stop(): Promise<void>
   /** The second SIGTERM, which children take as "at once"; SIGKILL when it is still there after FORCE_WAIT_MS. */
   force(): void
-  /** Stops it and starts it again with a new environment. */
+  /** Stops it and starts it again with a new environment; nothing when it is not meant to run. */
   restart(): Promise<void>
   view(): ProcessView
   pid(): number | null
@@ -64,6 +64,7 @@ export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec)
   let restarts = 0
   let failuresInARow = 0
   let wanted = false
+  let closed = false
   let timer: NodeJS.Timeout | undefined
   let gone: Promise<void> = Promise.resolve()
 
@@ -91,7 +92,9 @@ export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec)
   const ended = (how: string, code: number | null, startedAt: number) => {
     child = null
     if (!wanted) return become('stopped')
-    const why = `${how}: ${lastWords(logFile) ?? 'no reason given'} (log: ${logFile})`
+    // killed from outside, its last words are about something else
+    const words = code === null ? null : lastWords(logFile)
+    const why = `${how}${words === null ? '' : `: ${words}`} (log: ${logFile})`
     // what it was started with is wrong: the same again would end the same way
     if (code === EXIT_USAGE) return become('failed', why)
     failuresInARow = performance.now() - startedAt > HEALTHY_AFTER_MS ? 1 : failuresInARow + 1
@@ -115,18 +118,23 @@ export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec)
 
   return {
     start() {
-      if (wanted) return
+      if (wanted || closed) return
       wanted = true
       launch()
     },
-    stop,
+    stop() {
+      closed = true
+      return stop()
+    },
     force() {
       const target = child
       target?.kill('SIGTERM')
       setTimeout(() => { target?.kill('SIGKILL') }, FORCE_WAIT_MS).unref()
     },
     async restart() {
+      if (!wanted) return
       await stop()
+      if (closed) return // asked to stop for good meanwhile
       wanted = true
       launch()
     },
@@ -135,7 +143,7 @@ export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec)
   }
 }
 
-/** The last line of a child's log that says something: the message of a JSON line, else the line. */
+/** The last complaint in a child's log, which is what it died of. */
 function lastWords(logFile: string): string | null {
   let file: number
   try {
@@ -147,20 +155,24 @@ function lastWords(logFile: string): string | null {
     const size = fstatSync(file).size
     const buffer = Buffer.alloc(Math.min(size, 8192))
     readSync(file, buffer, 0, buffer.length, size - buffer.length)
-    return messageIn(buffer.toString('utf8').trim().split('\n'))
+    return lastComplaint(buffer.toString('utf8').trim().split('\n'))
   } finally {
     closeSync(file)
   }
 }
 
-export function messageIn(lines: readonly string[]): string | null {
-  const error = lines.findLast((line) => line.startsWith('error: '))
-  const last = error ?? lines.at(-1)
-  if (!last) return null
-  try {
-    const { msg, err } = JSON.parse(last) as { msg?: string; err?: { message?: string } }
-    return [msg, err?.message].filter(Boolean).join(': ') || last
-  } catch {
-    return last
+/** Of a command's own error line, else of a log line that needs a person, else of whatever Node said while it fell. */
+export function lastComplaint(lines: readonly string[]): string | null {
+  for (const line of lines.toReversed()) {
+    if (line.startsWith('error: ')) return line.slice('error: '.length)
+    if (/^\w*Error: /.test(line)) return line
+    if (!line.startsWith('{')) continue
+    try {
+      const { level, msg, err } = JSON.parse(line) as { level?: string; msg?: string; err?: { message?: string } }
+      if (level === 'error' || level === 'fatal') return [msg, err?.message].filter(Boolean).join(': ')
+    } catch {
+      // the first line may be cut
+    }
   }
+  return null
 }

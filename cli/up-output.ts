@@ -8,7 +8,7 @@ import type { Change, Snapshot } from './up-snapshot.js'
 export interface UpOutput {
   note(text: string): void
   show(snapshot: Snapshot, footer: string): void
-  /** The last frame stays on the screen. Idempotent. */
+  /** Takes the table away; notes may follow. Idempotent. */
   close(): void
 }
 
@@ -28,7 +28,7 @@ function onTerminal(stream: OutputStream): UpOutput {
   return {
     note: (text) => { text.split('\n').forEach((line) => { screen.print(printable(line)) }) },
     show: (snapshot, footer) => { screen.draw(frameOf(snapshot, { rows: stream.rows ?? 24, footer })) },
-    close: () => { screen.close() },
+    close: () => { screen.draw([]); screen.close() },
   }
 }
 

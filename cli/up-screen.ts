@@ -7,7 +7,7 @@ export interface Screen {
   draw(lines: readonly string[]): void
   /** A line above the block, which stays. */
   print(line: string): void
-  /** Leaves the last frame standing and gives the cursor back. Idempotent. */
+  /** Leaves what is drawn standing and gives the cursor back. Idempotent. */
   close(): void
 }
 

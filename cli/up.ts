@@ -10,21 +10,18 @@
  */
 import { resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { withDbAt } from './database.js'
 import { parseDatabaseUrl } from './database-url.js'
-import { isConnectionProblem } from './errors.js'
 import { migrateText } from './commands/migrate.js'
 import { migrate } from './migrate.js'
 import { DEFAULT_STATE_DIR } from './options.js'
-import { createUpChild } from './up-child.js'
-import type { UpChild } from './up-child.js'
-import { isAlive, markOf, takeUpLock } from './up-lock.js'
+import { onStopSignal } from './until-stopped.js'
+import { createUpFleet } from './up-fleet.js'
+import { isAlive, takeUpLock } from './up-lock.js'
 import type { UpLock } from './up-lock.js'
 import { createUpOutput } from './up-output.js'
 import type { UpOutput } from './up-output.js'
-import { createWatcher, openUpServer, problemText } from './up-server.js'
-import type { UpServer, Watcher } from './up-server.js'
-import type { Snapshot } from './up-snapshot.js'
+import { openUpServer } from './up-server.js'
+import type { UpServer } from './up-server.js'
 
 export interface UpOptions {
   stateDir: string
@@ -35,12 +32,8 @@ export interface UpOptions {
   allowScripts?: boolean
 }
 
-const AGENTS = ['host-a', 'host-b']
-const LOOK_INTERVAL_MS = 500
-const REVIVE_INTERVAL_MS = 2_000
 /** Longer than a graceful stop of a predecessor's agents takes. */
 const PREDECESSOR_WAIT_MS = 60_000
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export async function runUp(options: UpOptions): Promise<void> {
   const stateDir = resolve(options.stateDir)
@@ -48,23 +41,21 @@ export async function runUp(options: UpOptions): Promise<void> {
   const output = createUpOutput(process.stdout, options.json === true)
   const stopping = new AbortController()
   let force: () => void = () => { process.exit(1) }
-  for (const signal of SIGNALS) {
-    process.on(signal, () => {
-      if (stopping.signal.aborted) force()
-      stopping.abort()
-    })
-  }
+  onStopSignal(() => { stopping.abort() }, () => { force() })
   let server: UpServer | undefined
   try {
     await waitForPredecessor(lock, output, stopping.signal)
     server = await openUpServer(stateDir, lock, output.note)
     output.note(`database: ${server.description()}`)
-    if (!stopping.signal.aborted) await prepare(server.url(), options, output, stopping.signal)
+    if (!stopping.signal.aborted) await prepare(server.url(), output, stopping.signal)
     if (!stopping.signal.aborted) {
-      const fleet = createFleet(server, stateDir, options, lock)
+      const psql = psqlLine(options.stateDir)
+      output.note(psql)
+      const fleet = createUpFleet({
+        server, stateDir, lock, output, agentArgs: agentArgs(options), demo: options.demo === true, footer: `${psql}; Ctrl-C stops everything, the data stays`,
+      })
       force = fleet.force
-      output.note(psqlLine(options.stateDir))
-      await fleet.run(output, stopping.signal)
+      await fleet.run(stopping.signal)
     }
   } catch (error) {
     if (!stopping.signal.aborted) throw error
@@ -85,90 +76,13 @@ async function waitForPredecessor(lock: UpLock, output: UpOutput, signal: AbortS
   while (left().length > 0 && performance.now() < deadline && !signal.aborted) await pause(100)
 }
 
-async function prepare(databaseUrl: string, options: UpOptions, output: UpOutput, signal: AbortSignal): Promise<void> {
+async function prepare(databaseUrl: string, output: UpOutput, signal: AbortSignal): Promise<void> {
   const result = await migrate({ databaseUrl, log: output.note, signal })
   output.note(migrateText(result, parseDatabaseUrl(databaseUrl).database))
-  if (!options.demo) return
-  const inserted = await withDbAt(databaseUrl, (db) => db.insertDemo())
-  if (inserted > 0) output.note(`demo: inserted ${inserted} deployments of http-server@14.1.1`)
 }
 
-interface Fleet {
-  /** Until the signal, and then until everything has stopped. */
-  run(output: UpOutput, signal: AbortSignal): Promise<void>
-  force(): void
-}
-
-function createFleet(server: UpServer, stateDir: string, options: UpOptions, lock: UpLock): Fleet {
-  const env = () => ({ ...process.env, DATABASE_URL: server.url(), MOORING_STATE_DIR: stateDir })
-  const child = (name: string, args: string[]) => createUpChild({ name, args, env, logFile: `${stateDir}/up/${name}.log`, onChange: () => { changed() } })
-  const worker = child('worker', ['worker', '--state-dir', stateDir])
-  const agents = AGENTS.map((name) => child(name, [
-    'agent', '--name', name, '--trust', options.trust, '--state-dir', stateDir,
-    ...(options.allowExec ? ['--allow-exec'] : []), ...(options.allowScripts ? ['--allow-scripts'] : []),
-  ]))
-  const children = [worker, ...agents]
-  const snapshot: Snapshot = { view: null, problem: null, processes: [] }
-  let draw = () => {}
-
-  const changed = () => {
-    const guard = server.guard()
-    lock.note({
-      children: [
-        ...children.flatMap((each) => { const pid = each.pid(); return pid === null ? [] : [{ name: each.view().name, ...markOf(pid) }] }),
-        ...(guard ? [{ name: 'guard', ...guard }] : []),
-      ],
-    })
-    draw()
-  }
-
-  return {
-    async run(output, signal) {
-      const footer = () => signal.aborted
-        ? 'stopping: agents with what they run, then the worker, then the server; Ctrl-C again does not wait'
-        : `${psqlLine(options.stateDir)}; Ctrl-C stops everything, the data stays`
-      draw = () => { output.show({ ...snapshot, processes: children.map((each) => each.view()) }, footer()) }
-      const watcher = createWatcher(server.url)
-      // what happened in an earlier life is not shown as news
-      snapshot.view = await watcher.look()
-      for (const each of children) each.start()
-      const watching = new AbortController()
-      const watched = watch(watcher, snapshot, server, children, () => { draw() }, watching.signal)
-      if (!signal.aborted) await new Promise((done) => { signal.addEventListener('abort', done, { once: true }) })
-      draw()
-      await Promise.all(agents.map((agent) => agent.stop()))
-      await worker.stop()
-      watching.abort()
-      await watched
-      await watcher.close()
-      draw()
-    },
-    force() {
-      for (const each of children) each.force()
-    },
-  }
-}
-
-async function watch(
-  watcher: Watcher, snapshot: Snapshot, server: UpServer, children: readonly UpChild[], draw: () => void, signal: AbortSignal,
-): Promise<void> {
-  let triedAt = -Infinity
-  while (!signal.aborted) {
-    try {
-      snapshot.view = await watcher.look()
-      snapshot.problem = null
-    } catch (error) {
-      snapshot.problem = problemText(error)
-      if (isConnectionProblem(error) && performance.now() - triedAt > REVIVE_INTERVAL_MS) {
-        triedAt = performance.now()
-        const moved = await server.revive().catch((failure: unknown) => { snapshot.problem = problemText(failure); return false })
-        // they hold the old address in their environment
-        if (moved) await Promise.all(children.map((each) => each.restart()))
-      }
-    }
-    draw()
-    await pause(LOOK_INTERVAL_MS, undefined, { signal }).catch(() => {})
-  }
+function agentArgs({ trust, allowExec, allowScripts }: UpOptions): string[] {
+  return ['--trust', trust, ...(allowExec ? ['--allow-exec'] : []), ...(allowScripts ? ['--allow-scripts'] : [])]
 }
 
 /** How the reader of this terminal calls the program in another one. */

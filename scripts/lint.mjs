@@ -22,7 +22,7 @@ const WRITE = /\b(update\s+[a-z_]+(\.[a-z_]+)?(\s+as\s+\w+|\s+\w+)?\s+set|delete
 const LINE_LAWS = [
   { law: 'unfinished: no TODO, FIXME or XXX', where: /\.(ts|mjs|cjs|sql)$/, pattern: /\b(TO[D]O|FIX[M]E|X[X]X)\b/ },
   { law: 'a test that runs alone or not at all', where: /^test\/.*\.ts$/, pattern: /\b(t|tap)\.(only|skip|todo)\(|\bonly: true\b/ },
-  { law: 'a fixed sleep: wait for a row, a notification or an event', where: /^test\/.*\.ts$/, pattern: /(setTimeout|sleep|delay|pause)\(([^()]*,\s*)?\d{3,}\)/ },
+  { law: 'a fixed sleep: wait for a row, a notification or an event', where: /^test\/.*\.ts$/, pattern: /^\s*await (new Promise\(.*setTimeout\(\w+, ?\d{3,}|(sleep|delay|pause|setTimeout)\(\d{3,})/ },
   { law: 'a path of one machine', where: /./, pattern: /(^|[^\w.])\/(w[o]rk|h[o]me\/\w|U[s]ers\/\w|tmp\/b[u]ild)\// },
   { law: 'an address of a package registry', where: /./, pattern: /\b(registry|deb)\.[a-z]+\.(org|com)\b|"resolved": "http/ },
   { law: 'an import without .js', where: /\.ts$/, pattern: /from '\.{1,2}\/[^']*(?<!\.js|\.json)'/ },

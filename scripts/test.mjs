@@ -88,7 +88,10 @@ function runTap(files, report, env) {
     process.stdout.write(chunk)
     appendFileSync(report, chunk)
   })
-  const abort = () => child.kill('SIGTERM')
+  const abort = () => {
+    child.kill('SIGTERM')
+    setTimeout(() => child.kill('SIGKILL'), 2_000).unref() // its test files are ended with what else is left of the run
+  }
   stop.signal.addEventListener('abort', abort, { once: true })
   return new Promise((done, failed) => {
     child.once('error', failed)

@@ -1,6 +1,7 @@
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
 --!include functions/lock_key.sql
 --!include functions/milliseconds.sql
+--!include functions/limit_idle.sql
 --!include functions/schema_version.sql
 --!include functions/node_channel.sql
 --!include functions/round_interval.sql

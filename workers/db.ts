@@ -9,11 +9,8 @@ export interface WorkerDb {
   close(): void
 }
 
-/** The metronome gives up on a tick about then. */
-const TICK_SERVER_TIMEOUT_MS = 5_000
-
 export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): WorkerDb {
-  const lane = createLane({ databaseUrl, applicationName: 'mooring worker: metronome', serverTimeoutMs: TICK_SERVER_TIMEOUT_MS })
+  const lane = createLane({ databaseUrl, applicationName: 'mooring worker: metronome' })
   return {
     async tick(worker, poolIds, deadlineMs) {
       // pool ids are pool-<hex>: they need no quoting in an array literal

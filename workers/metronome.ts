@@ -3,7 +3,8 @@
  * workers that have not ticked for a while. So any worker may die at any moment, and any number may run.
  */
 import type { Logger } from 'pino'
-import { createBackoff, describeError, pause } from '../agent/retry.js'
+import { pause } from '../agent/pause.js'
+import { createBackoff, describeError } from '../agent/retry.js'
 import type { WorkerDb } from './db.js'
 
 export interface Metronome {

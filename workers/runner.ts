@@ -7,14 +7,12 @@
  * up to a minute to listen again, and two to look again. What an old life still holds is freed by its silence, as after a crash.
  */
 import { randomUUID } from 'node:crypto'
-import { Socket } from 'node:net'
 import { hostname } from 'node:os'
-import pg from 'pg'
 import type { Logger } from 'pino'
-import { createBackoff, describeError, pause } from '../agent/retry.js'
-import { parseDatabaseUrl, pgConfig } from '../cli/database-url.js'
-import { primaryHost } from '../cli/primary-host.js'
+import { firstAbort, pause } from '../agent/pause.js'
+import { createBackoff, describeError } from '../agent/retry.js'
 import { createWorkerDb } from './db.js'
+import { openJobPool, type JobPool } from './job-pool.js'
 import { startJobRunner, type JobRunner } from './job-runner.js'
 import { createMetronome } from './metronome.js'
 import { evict } from './tasks/evict.js'
@@ -25,7 +23,7 @@ import { reap } from './tasks/reap.js'
 export interface WorkerConfig {
   /** postgres:// URL of a direct connection (the worker LISTENs). Holds a password: never logged. */
   databaseUrl: string
-  /** Jobs at once in the runner of place, evict and prune, default 2; reap has one slot of its own beside it. */
+  /** Jobs at once in the runner of place, evict and prune, default 4; reap has one slot of its own beside it. */
   concurrency?: number
   log: Logger
 }
@@ -37,12 +35,15 @@ export interface Worker {
   stop(): Promise<void>
 }
 
-/** Placement is serialised in the database: one runs, one waits, and a third would be sent home. */
-export const DEFAULT_CONCURRENCY = 2
+/**
+ * Placement is serialised in the database: one claim runs, one waits, and the rest are sent home at once, which is what empties a queue of
+ * five hundred place jobs while the two work.
+ */
+export const DEFAULT_CONCURRENCY = 4
 /** A job that takes longer to end, or to say that it has, is left to the other workers. */
 export const STOP_TIMEOUT_MS = 10_000
+const SETTLE_MS = 200
 const RETRY_MS = { first: 100, max: 2_000 }
-const STATEMENT_TIMEOUT_MS = 60_000
 
 export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, log }: WorkerConfig): Worker {
   const stopping = new AbortController()
@@ -69,28 +70,34 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
     const name = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
     const broken = new AbortController()
     const onBroken = (error: unknown): void => broken.abort(error)
-    const { pool, destroy } = await openPool(databaseUrl, concurrency)
+    // each runner: its slots and the connection that listens; and one for its own bookkeeping
+    const jobs = await openJobPool({ databaseUrl, connections: concurrency + 4 })
+    const onSilence = (error: unknown): void => {
+      jobs.abandon()
+      broken.abort(error)
+    }
     const runners: JobRunner[] = []
     const db = createWorkerDb({ databaseUrl })
     // until the runners are up there is nothing to end gracefully
-    stopping.signal.addEventListener('abort', destroy)
+    stopping.signal.addEventListener('abort', jobs.abandon)
     try {
       for (const [taskList, slots] of [[{ place, evict, prune }, concurrency], [{ reap }, 1]] as const) {
-        runners.push(await startJobRunner({ pgPool: pool, taskList, concurrency: slots, onBroken, log }))
+        runners.push(await startJobRunner({ pgPool: jobs.pool, taskList, concurrency: slots, onBroken, log }))
       }
-      stopping.signal.removeEventListener('abort', destroy)
-      const metronome = createMetronome({ db, worker: name, poolIds: runners.map((runner) => runner.poolId), onSilence: onBroken, log })
+      stopping.signal.removeEventListener('abort', jobs.abandon)
+      const metronome = createMetronome({ db, worker: name, poolIds: runners.map((runner) => runner.poolId), onSilence, log })
       metronome.start()
       log.info({ event: 'worker_started', worker: name, concurrency }, away ? 'the worker is back' : 'the worker runs')
       away = false
       backoff.reset()
-      await either(stopping.signal, broken.signal)
+      await firstAbort(stopping.signal, broken.signal)
+      db.close()
       await metronome.stop()
       if (!stopping.signal.aborted) throw broken.signal.reason
     } finally {
-      stopping.signal.removeEventListener('abort', destroy)
+      stopping.signal.removeEventListener('abort', jobs.abandon)
       db.close()
-      const gone = end(runners, pool, destroy)
+      const gone = end(runners, jobs, broken.signal.aborted)
       // a broken life gives back its jobs when it can, behind the new one's back
       if (stopping.signal.aborted) await gone
       else retire(gone)
@@ -102,12 +109,14 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
     void gone.then(() => retired.delete(gone))
   }
 
-  async function end(runners: readonly JobRunner[], pool: pg.Pool, destroy: () => void): Promise<void> {
-    const ended = Promise.all(runners.map((runner) => runner.stop())).then(() => pool.end()).catch(() => {})
+  async function end(runners: readonly JobRunner[], { pool, abandon }: JobPool, broken: boolean): Promise<void> {
     const patience = new AbortController()
+    // the library takes it badly when it is stopped while its questions still wait on connections that are lost
+    if (broken) await pause(SETTLE_MS, patience.signal)
+    const ended = Promise.all(runners.map((runner) => runner.stop())).then(() => pool.end()).catch(() => {})
     await Promise.race([ended, pause(STOP_TIMEOUT_MS, patience.signal)])
     patience.abort()
-    destroy()
+    abandon()
   }
 
   return {
@@ -119,43 +128,4 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
       await loop
     },
   }
-}
-
-/** A pool whose sockets are ours: destroy() ends them even where the server is gone and answers no goodbye. */
-async function openPool(databaseUrl: string, concurrency: number): Promise<{ pool: pg.Pool; destroy(): void }> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), { application_name: 'mooring worker: jobs' })
-  const sockets = new Set<Socket>()
-  const stream = (): Socket => {
-    const socket = new Socket().setNoDelay(true)
-    socket.once('close', () => sockets.delete(socket))
-    sockets.add(socket)
-    return socket
-  }
-  const pool = new pg.Pool({
-    ...config,
-    stream,
-    // each runner: its slots and the connection that listens; and one for its own bookkeeping
-    max: concurrency + 4,
-    idleTimeoutMillis: 0,
-    statement_timeout: STATEMENT_TIMEOUT_MS,
-    query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
-  })
-  // without these two an idle connection that breaks would end the process
-  pool.on('error', () => {})
-  pool.on('connect', (client) => client.on('error', () => {}))
-  return {
-    pool,
-    destroy() {
-      for (const socket of sockets) socket.destroy()
-    },
-  }
-}
-
-function either(...signals: readonly AbortSignal[]): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of signals) {
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    }
-  })
 }

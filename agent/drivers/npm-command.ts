@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { closeSync, existsSync, openSync, realpathSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
+import { newMark } from '../run-file.js'
 import { start } from '../spawn.js'
 
 export interface NpmOptions {
@@ -31,7 +32,7 @@ export interface NpmRun {
   version: string
   cwd: string
   signal: AbortSignal
-  mark: string
+  markPrefix: string
 }
 
 const DEFAULT_TIMEOUT_MS = 300_000
@@ -49,7 +50,7 @@ export async function runNpm(args: readonly string[], run: NpmRun, options: NpmO
   const [verb, ...rest] = args
   let npm
   try {
-    npm = start({ argv: [...npmArgv(options), verb!, ...flags, ...registry, ...rest], cwd: run.cwd, env: npmEnv(process.env), logFd, mark: run.mark })
+    npm = start({ argv: [...npmArgv(options), verb!, ...flags, ...registry, ...rest], cwd: run.cwd, env: npmEnv(process.env), logFd, mark: newMark(run.markPrefix) })
   } finally {
     closeSync(logFd)
   }
@@ -92,7 +93,7 @@ function npmArgv(options: NpmOptions): string[] {
   return real.endsWith('.js') ? [process.execPath, real] : [real]
 }
 
-function npmEnv(agentEnv: Readonly<Record<string, string | undefined>>): Record<string, string> {
+export function npmEnv(agentEnv: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(agentEnv)) {
     if (value !== undefined && INHERITED.test(name)) env[name] = value

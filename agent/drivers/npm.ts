@@ -44,7 +44,6 @@ const DEFAULT_CONCURRENCY = 2
 
 export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: { packagesDir: string; markPrefix: string; log: Logger; npm?: NpmOptions }): NpmInstaller {
   const work = createSharedWork(npm.concurrency ?? DEFAULT_CONCURRENCY)
-  const mark = `${markPrefix}npm`
   // Of an earlier life: nobody comes back for them. Listed now, so that none of this life is among them.
   const cleaned = Promise.all(abandoned(packagesDir).map(folder => rm(folder, { recursive: true, force: true }).catch(() => {})))
 
@@ -73,7 +72,7 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
       // Without it npm would look for a project in the folders above.
       await writeFile(join(folder, 'package.json'), '{"private":true}\n')
       const scripts = npm.allowScripts === true ? '--no-ignore-scripts' : '--ignore-scripts'
-      await runNpm(['install', '--prefix', folder, scripts, '--no-audit', '--no-fund', '--omit=dev', '--no-save', '--no-package-lock', '--', `${ref.name}@${ref.version}`], { ...ref, cwd: folder, signal, mark }, npm)
+      await runNpm(['install', '--prefix', folder, scripts, '--no-audit', '--no-fund', '--omit=dev', '--no-save', '--no-package-lock', '--', `${ref.name}@${ref.version}`], { ...ref, cwd: folder, signal, markPrefix }, npm)
       await verify(folder, ref)
       await writeFile(join(folder, '.mooring.json'), JSON.stringify(await takeInventory(folder, ref)))
       await putInPlace(folder, join(packagesDir, folderName(ref)))
@@ -86,7 +85,7 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
     find,
     install: (ref, signal) => work.share(`install ${folderName(ref)}`, signal, own => asInstallError(ref, () => installAlone(ref, own), own)),
     resolveTag: (ref, signal) => work.share(`resolve ${folderName(ref)}`, signal, own => asInstallError(ref, () => inPrivateFolder(async cwd => {
-      const output = await runNpm(['view', '--prefer-online', '--json', '--', `${ref.name}@${ref.version}`, 'version'], { ...ref, cwd, signal: own, mark }, npm)
+      const output = await runNpm(['view', '--prefer-online', '--json', '--', `${ref.name}@${ref.version}`, 'version'], { ...ref, cwd, signal: own, markPrefix }, npm)
       const exact = parsePackageRef(ref.name, /"([^"]+)"\s*\]?\s*$/.exec(output)?.[1] ?? '')
       if ('reason' in exact || exact.kind !== 'exact') throw new InstallError(`there is no ${ref.name}@${ref.version}: \`npm view ${ref.name} versions dist-tags\` lists what there is`)
       return exact

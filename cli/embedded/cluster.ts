@@ -3,7 +3,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { findBinaries } from './binaries.js'
-import { DATABASE, SUPERUSER, dataFolder, lastPort, makeDataFolder, passwordOf, run, serverRoot, writeSettings } from './data-folder.js'
+import { DATABASE, SUPERUSER, dataFolder, lastPort, makeDataFolder, makeServerRoot, otherMajors, passwordOf, run, serverRoot, writeSettings } from './data-folder.js'
 import { serverIdentity } from './identity.js'
 import { serverState, stopServer } from './postmaster.js'
 
@@ -20,7 +20,7 @@ export interface ClusterOptions {
 }
 
 export interface Cluster {
-  /** postgres://mooring:<password>@127.0.0.1:<port>/mooring: holds the password, never log it as it is */
+  /** postgres://postgres:<password>@127.0.0.1:<port>/mooring: holds the password, never log it as it is */
   url: string
   dataDir: string
   /** true when this call started the server: whoever started it decides when it stops */
@@ -37,7 +37,8 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
   const { stateDir, durable = true, settings = {}, env = process.env, log = () => {} } = options
   const identity = serverIdentity()
   const binaries = findBinaries(identity, env, log)
-  const root = serverRoot(stateDir, identity)
+  const root = makeServerRoot(stateDir, identity)
+  for (const other of otherMajors(root, binaries.major)) log(`${other} holds the data of another major version of Postgres; it stays as it is and is not used`)
   const dataDir = await makeDataFolder(root, binaries, identity, durable)
   const logFile = join(root, `server-${binaries.major}.log`)
   keepSmall(logFile)

@@ -1,31 +1,41 @@
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync, appendFileSync } from 'node:fs'
+import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync, writeFileSync, appendFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Binaries } from './binaries.js'
 import { reachable, type Identity } from './identity.js'
 
 export const DATABASE = 'mooring'
-export const SUPERUSER = 'mooring'
+// not `mooring`: "$user" in the search_path would put a user's own tables into our schema
+export const SUPERUSER = 'postgres'
 
 /**
  * The folder below which the server's user may write. Inside the state folder where that user can
  * get there; else a folder in /var/tmp that is named after it, so that every later start finds it.
  */
 export function serverRoot(stateDir: string, identity: Identity): string {
-  mkdirSync(stateDir, { recursive: true })
-  const inPlace = reachable(stateDir, identity)
   const key = createHash('sha256').update(realpathSync(stateDir)).digest('hex').slice(0, 12)
-  const root = inPlace ? join(stateDir, 'postgres') : join('/var/tmp', `mooring-data-${key}`)
+  return reachable(stateDir, identity) ? join(realpathSync(stateDir), 'postgres') : join('/var/tmp', `mooring-data-${key}`)
+}
+
+export function makeServerRoot(stateDir: string, identity: Identity): string {
+  mkdirSync(stateDir, { recursive: true })
+  const root = serverRoot(stateDir, identity)
   mkdirSync(root, { recursive: true, mode: 0o755 })
   give(root, identity)
   const stat = lstatSync(root)
   if (!stat.isDirectory() || stat.uid !== (identity.uid ?? process.getuid?.())) throw new Error(`${root} belongs to another user; remove it`)
-  return realpathSync(root)
+  return root
 }
 
 /** The folder carries the major version: a newer server never meets an older one's files. */
 export const dataFolder = (root: string, major: number): string => join(root, `data-${major}`)
+
+/** Only where ours is still to be made: the first start after an update of the server is the moment to say so. */
+export function otherMajors(root: string, major: number): string[] {
+  if (existsSync(dataFolder(root, major))) return []
+  return readdirSync(root).filter((name) => /^data-\d+$/.test(name)).map((name) => join(root, name))
+}
 
 /**
  * Makes the cluster and its database, once. Two first starts at once each make their own in a

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:dfe58fbdd85c042421c3cb1e2ddd03c97999fe52
+--! Hash: sha1:d859dcd1920be5b3660f1eb7d9cbec3f9240ef24
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -63,7 +63,7 @@ comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource
 comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
-comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction that placed something may sit idle before the server ends it.';
+comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
@@ -107,6 +107,8 @@ comment on column mooring.node.updated_at is 'When the row was last changed; hea
 -- every update is HOT: it writes no index and its dead version is cleaned by the next reader of the page.
 create table mooring.heartbeat (
   node_id int not null,
+  -- the name, which never changes, a second time: a beat that looked it up in node would wait for every DDL there
+  node text not null,
   session uuid,
   beat_at timestamptz constraint heartbeat_beat_at_is_finite check (isfinite(beat_at)),
   lease_ttl interval,
@@ -117,11 +119,13 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   constraint heartbeat_pkey primary key (node_id),
+  constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
   constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
 ) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
 comment on column mooring.heartbeat.node_id is 'The node.';
+comment on column mooring.heartbeat.node is 'Its name, so that a beat reads nothing of table node.';
 comment on column mooring.heartbeat.session is 'The agent''s life that holds the name; null before the first one and after a graceful leave.';
 comment on column mooring.heartbeat.beat_at is 'Database clock at the last beat; never from the client, never backwards.';
 comment on column mooring.heartbeat.lease_ttl is 'The lease that the last beat was answered with.';
@@ -260,7 +264,8 @@ create table mooring.run (
   last_deployed_at timestamptz,
   last_active_at timestamptz not null default now(),
   constraint run_pkey primary key (assignment_id)
-) with (fillfactor = 70);
+-- a host's rows lie together and are all marked lost at once: with room for a second version of each, no index is written
+) with (fillfactor = 50);
 comment on table mooring.run is 'What an agent last observed of an assignment. History is in event.';
 comment on column mooring.run.assignment_id is 'The assignment; no foreign key, the last observation outlives it.';
 comment on column mooring.run.deployment_id is 'Its deployment.';
@@ -281,7 +286,8 @@ comment on column mooring.run.last_active_at is 'When the agent last reported an
 create table mooring.event (
   id bigint generated always as identity,
   at timestamptz not null default clock_timestamp(),
-  kind text not null constraint event_kind_is_a_word check (kind ~ '^[a-z_]{1,40}$'),
+  -- not a regular expression: that would take a third of the time of an insert, and every claim writes an event
+  kind text not null constraint event_kind_is_a_word check (length(kind) between 1 and 40 and ltrim(kind, 'abcdefghijklmnopqrstuvwxyz_') = ''),
   assignment_id bigint,
   deployment_id bigint,
   node_id int,
@@ -406,6 +412,24 @@ create or replace function mooring.milliseconds(duration interval) returns int
 return round(extract(epoch from duration) * 1000)::int;
 comment on function mooring.milliseconds(interval) is 'Durations leave the database as milliseconds; agents measure them with their own monotonic clock.';
 --! EndIncluded functions/milliseconds.sql
+--! Included functions/limit_idle.sql
+-- A verb that locks what others need must not be forgotten in an open transaction: from here on the server ends this transaction when its session does nothing
+-- for longer than the patience (setting.placement_lock_timeout, where none is given). A shorter limit that is in force already stays.
+create or replace function mooring.limit_idle(patience interval default null) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  in_force interval := nullif(current_setting('idle_in_transaction_session_timeout')::interval, interval '0');
+begin
+  patience := coalesce(patience, (select s.placement_lock_timeout from mooring.setting s));
+  if in_force is null or in_force > patience then
+    perform set_config('idle_in_transaction_session_timeout', greatest(1, mooring.milliseconds(patience))::text, true);
+  end if;
+end;
+$$;
+comment on function mooring.limit_idle(interval) is 'Lets the server end the present transaction when its session sits idle in it for longer than this.';
+--! EndIncluded functions/limit_idle.sql
 --! Included functions/schema_version.sql
 -- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
 create or replace function mooring.schema_version() returns int
@@ -416,16 +440,18 @@ comment on function mooring.schema_version() is 'Number of the last migration.';
 --! Included functions/node_channel.sql
 create or replace function mooring.node_channel(node_id int) returns text
   language sql immutable parallel safe
-return 'mooring_node_' || node_id;
+return 'mooring_node_' || node_id::text;
 comment on function mooring.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
 
 -- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
 create or replace function mooring.notify_nodes(node_ids int[]) returns void
-  language sql volatile security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  select pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
+as $$
+begin
+  perform pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
 end;
+$$;
 comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
 --! EndIncluded functions/node_channel.sql
 --! Included functions/round_interval.sql
@@ -434,6 +460,12 @@ create or replace function mooring.round_interval(name text) returns interval
   language sql stable
 return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
 comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
+
+-- Nobody has done it for one and a half of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to.
+create or replace function mooring.round_is_overdue(round mooring.round) returns boolean
+  language sql stable
+return not round.done_at between clock_timestamp() - 1.5 * mooring.round_interval(round.name) and clock_timestamp() + mooring.round_interval(round.name);
+comment on function mooring.round_is_overdue(mooring.round) is 'True when the round''s work has not been done in time, whoever was to do it.';
 --! EndIncluded functions/round_interval.sql
 --! Included functions/check_trust_pattern.sql
 -- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use only what both read alike:
@@ -444,6 +476,8 @@ create or replace function mooring.check_trust_pattern(pattern text) returns voi
 as $$
 declare
   odd text;
+  -- with a letter for each escaped character
+  bare text := regexp_replace(pattern, '\\.', 'x', 'g');
 begin
   if pattern is null then
     return;
@@ -452,8 +486,9 @@ begin
     when length(pattern) > 1000 then 'it is longer than 1000 characters'
     when pattern ~ '[^ -~]' then 'it has a character that is not printable ASCII'
     when pattern ~ '^[*][*][*]' then 'it starts with ***'
-    when pattern ~ '[(][?]' and pattern ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
-    when pattern ~ '\[[:.=]' then 'it has a [: [. or [= class'
+    when bare ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
+    when bare ~ '\[\^?\]' then 'Postgres reads [] and [^] as the beginning of a set, JavaScript as an empty one'
+    when bare ~ '\[\^?[^]]*\[[:.=]' then 'it has a [: [. or [= class'
     when pattern ~ '\\([A-Za-z0-9]|$)' and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\' then 'of the escapes only \d \w \s \D \W \S and punctuation are read alike by Postgres and JavaScript'
   end;
   if odd is null then
@@ -501,12 +536,16 @@ comment on function mooring.enqueue(text) is 'Queues one graphile-worker job per
 --! Included functions/outage_marker.sql
 -- The marker's two sides: is it there and ours, and write it.
 create or replace function mooring.outage_marked() returns boolean
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-return exists (
-  select from mooring.outage_marker m
-   where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
-     and m.system_identifier = (select c.system_identifier from pg_control_system() c));
+as $$
+begin
+  return exists (
+    select from mooring.outage_marker m
+     where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
+       and m.system_identifier = (select c.system_identifier from pg_control_system() c));
+end;
+$$;
 comment on function mooring.outage_marked() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
 
 create or replace function mooring.mark_outage_seen() returns void
@@ -527,7 +566,7 @@ comment on function mooring.mark_outage_seen() is 'Writes the outage marker: fro
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
 --   a pulse in the future   the clock was set back.
 -- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
--- can be running, and nothing is held.
+-- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
 create or replace function mooring.hold() returns boolean
   language plpgsql volatile security definer
@@ -540,35 +579,41 @@ declare
   setting mooring.setting;
   seen_at timestamptz;
   noticed text;
+  somebody boolean;
+  longest interval;
 begin
   select p.* into pulse from mooring.pulse p;
-  if pulse.hold_until > at then
-    return true;
-  end if;
   select s.* into setting from mooring.setting s;
+  if pulse.hold_until > at then
+    longest := setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null));
+    if pulse.hold_until <= at + longest then
+      return true;
+    end if;
+    noticed := 'the clock went back during a hold';
+  end if;
   seen_at := greatest(pulse.pulse_at, pulse.hold_until);
-  noticed := case
+  noticed := coalesce(noticed, case
     when not mooring.outage_marked() then 'the database crashed, was promoted or restored'
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - seen_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
-  end;
+  end);
   if noticed is null then
     return false;
   end if;
-  if not exists (select from mooring.heartbeat h where h.session is not null) then
-    perform mooring.mark_outage_seen();
-    return false;
-  end if;
+  somebody := exists (select from mooring.heartbeat h where h.session is not null);
   perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from pulse.hold_until for update skip locked;
   if found then
     update mooring.pulse p
        set pulse_at = at,
-           hold_until = at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)),
-           hold_reason = noticed;
+           hold_until = case when somebody then at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) end,
+           hold_reason = case when somebody then noticed end;
+    -- under the lock of the pulse, so that nobody waits for whoever writes it
     perform mooring.mark_outage_seen();
-    perform mooring.add_event('hold_started', noticed);
+    if somebody then
+      perform mooring.add_event('hold_started', noticed);
+    end if;
   end if;
-  return true;
+  return somebody;
 end;
 $$;
 comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
@@ -580,6 +625,8 @@ create or replace function mooring.holding() returns text
 return (
   select case
       when p.hold_until > clock_timestamp() then p.hold_reason
+      -- unlogged tables cannot be read on a standby
+      when pg_is_in_recovery() then null
       when exists (select from mooring.heartbeat h where h.session is not null) and not mooring.outage_marked() then 'the database crashed, was promoted or restored'
     end
     from mooring.pulse p);
@@ -589,12 +636,14 @@ comment on function mooring.holding() is 'Why nothing is reaped, claimed or star
 -- Notes that a round's work was done just now. Written at most twice a period and never waited for: hundreds of claims may end at once.
 -- locks: round (skip locked)
 create or replace function mooring.finish_round(name text) returns void
-  language sql volatile security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
+as $$
+begin
   update mooring.round r set done_at = clock_timestamp()
-   where r.name = (select l.name from mooring.round l where l.name = finish_round.name and l.done_at < clock_timestamp() - mooring.round_interval(l.name) / 2 for update skip locked);
+   where r.name = (select l.name from mooring.round l where l.name = finish_round.name and (l.done_at < clock_timestamp() - mooring.round_interval(l.name) / 2 or l.done_at > clock_timestamp()) for update skip locked);
 end;
+$$;
 comment on function mooring.finish_round(text) is 'Notes the end of a round.';
 --! EndIncluded functions/finish_round.sql
 --! Included functions/node_is_live.sql
@@ -603,27 +652,40 @@ create or replace function mooring.node_is_live(heartbeat mooring.heartbeat) ret
   language sql stable
 return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
 comment on function mooring.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
+
+-- The lease of one assignment. It begins with the beat that confirmed it; until then it is the node's. A node that left has none.
+create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
+  language sql stable
+return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
+comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
 --! EndIncluded functions/node_is_live.sql
 --! Included functions/node_states.sql
 -- Every node with its load and last sample, as policies see it. The database clock decides who is live.
 create or replace function mooring.node_assigned() returns table (node_id int, assigned int)
-  language sql stable security definer rows 1000
+  language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  select l.node_id, sum(l.change)::int from mooring.node_load l group by l.node_id;
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select l.node_id, sum(l.change)::int from mooring.node_load l group by l.node_id;
 end;
+$$;
 comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
 
 create or replace function mooring.node_states() returns setof mooring.node_state
-  language sql stable security definer rows 1000
+  language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
-    from mooring.node n
-    join mooring.heartbeat h on h.node_id = n.id
-    left join mooring.node_assigned() l on l.node_id = n.id
-   order by n.id;
+as $$
+begin
+  return query
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
+      from mooring.node n
+      join mooring.heartbeat h on h.node_id = n.id
+      left join mooring.node_assigned() l on l.node_id = n.id
+     order by n.id;
 end;
+$$;
 comment on function mooring.node_states() is 'What policies are told of each node.';
 --! EndIncluded functions/node_states.sql
 --! Included functions/fold_node_load.sql
@@ -662,8 +724,9 @@ comment on function mooring.policy_resource_usage(mooring.node_state, int) is 'P
 --! EndIncluded functions/policies.sql
 --! Included functions/queue_signature.sql
 -- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
+-- Stable, because the text of an array is: declared immutable it could not be inlined, and cost a call for each of the rows released at once.
 create or replace function mooring.queue_signature(signature uuid, refused_by int[]) returns uuid
-  language sql immutable parallel safe
+  language sql stable parallel safe
 return case when refused_by = '{}' then signature else md5(signature::text || refused_by::text)::uuid end;
 comment on function mooring.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
 --! EndIncluded functions/queue_signature.sql
@@ -671,24 +734,30 @@ comment on function mooring.queue_signature(uuid, int[]) is 'Signature under whi
 -- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
 -- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
 create or replace function mooring.alike(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with wanted as materialized (
-    select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
-      from mooring.deployment d where d.id = any(alike.deployments)
-  ),
-  pattern as materialized (
-    select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
-  ),
-  trust as (
-    select m.package, array_agg(m.pattern order by m.pattern) as patterns
-      from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
-     group by m.package
-  )
-  select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
-    from wanted w left join trust t on t.package = w.package;
+  -- one plan for every call: planning for the very array would take twice as long as answering
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with wanted as materialized (
+      select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
+        from mooring.deployment d where d.id = any(alike.deployments)
+    ),
+    pattern as materialized (
+      select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
+    ),
+    trust as (
+      select m.package, array_agg(m.pattern order by m.pattern) as patterns
+        from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
+       group by m.package
+    )
+    select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
+      from wanted w left join trust t on t.package = w.package;
 end;
+$$;
 comment on function mooring.alike(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';
 --! EndIncluded functions/alike.sql
 --! Included functions/eligibility.sql
@@ -699,45 +768,51 @@ comment on function mooring.alike(bigint[]) is 'Groups deployments that the pres
 create or replace function mooring.eligibility(deployments bigint[])
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with wanted as materialized (
-    select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
-      from mooring.deployment d where d.id = any(eligibility.deployments)
-  ),
-  trust as materialized (
-    select p.pattern, r.package, r.package ~ p.pattern as trusted
-      from (select distinct n.trusts as pattern from mooring.node n where n.trusts is not null) p
-      cross join (select distinct w.package from wanted w where w.package is not null) r
-     order by p.pattern
-  ),
-  host as materialized (
-    select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
-        mooring.node_is_live(h) as live, n.enabled, n.draining_since is null as not_draining,
-        n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
-        h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
-      from mooring.node n
-      join mooring.heartbeat h on h.node_id = n.id
-      left join mooring.node_assigned() l on l.node_id = n.id
-  ),
-  pair as (
-    select w.id as deployment_id, n.id as node_id,
-        w.pinned_node is null or w.pinned_node = n.name as pin_ok,
-        n.labels @> w.selector as selector_ok,
-        case when w.runs_command then n.drivers @> '{exec}' else true end and (w.package is null or n.drivers @> '{npm}') as driver_ok,
-        w.package is null or coalesce(t.trusted, false) as trust_ok,
-        not w.needs_urls or n.has_urls as urls_ok,
-        n.live, n.enabled, n.not_draining, n.has_room, n.disk_ok
-      from wanted w
-      cross join host n
-      left join trust t on t.pattern = n.trusts and t.package = w.package
-  )
-  select p.deployment_id, p.node_id, p.pin_ok, p.selector_ok, p.driver_ok, p.trust_ok, p.urls_ok, j.permitted,
-      p.live, p.enabled, p.not_draining, p.has_room, p.disk_ok, j.permitted and p.live and p.enabled and p.not_draining and p.has_room and p.disk_ok
-    from pair p
-    cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
+  -- one plan for every call: planning for the very array would take twice as long as answering
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with wanted as materialized (
+      select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
+        from mooring.deployment d where d.id = any(eligibility.deployments)
+    ),
+    trust as materialized (
+      select p.pattern, r.package, r.package ~ p.pattern as trusted
+        from (select distinct n.trusts as pattern from mooring.node n where n.trusts is not null) p
+        cross join (select distinct w.package from wanted w where w.package is not null) r
+       order by p.pattern
+    ),
+    host as materialized (
+      select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
+          mooring.node_is_live(h) as live, n.enabled, n.draining_since is null as not_draining,
+          n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
+          h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
+        from mooring.node n
+        join mooring.heartbeat h on h.node_id = n.id
+        left join mooring.node_assigned() l on l.node_id = n.id
+    ),
+    pair as (
+      select w.id as deployment_id, n.id as node_id,
+          w.pinned_node is null or w.pinned_node = n.name as pin_ok,
+          n.labels @> w.selector as selector_ok,
+          case when w.runs_command then n.drivers @> '{exec}' else true end and (w.package is null or n.drivers @> '{npm}') as driver_ok,
+          w.package is null or coalesce(t.trusted, false) as trust_ok,
+          not w.needs_urls or n.has_urls as urls_ok,
+          n.live, n.enabled, n.not_draining, n.has_room, n.disk_ok
+        from wanted w
+        cross join host n
+        left join trust t on t.pattern = n.trusts and t.package = w.package
+    )
+    select p.deployment_id, p.node_id, p.pin_ok, p.selector_ok, p.driver_ok, p.trust_ok, p.urls_ok, j.permitted,
+        p.live, p.enabled, p.not_draining, p.has_room, p.disk_ok, j.permitted and p.live and p.enabled and p.not_draining and p.has_room and p.disk_ok
+      from pair p
+      cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
+$$;
 comment on function mooring.eligibility(bigint[]) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
 --! EndIncluded functions/eligibility.sql
 --! Included functions/why_not.sql
@@ -777,59 +852,66 @@ comment on function mooring.why_not_eligible(record) is 'Why a row of eligibilit
 --! Included functions/waiting.sql
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
 create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
-  language sql stable security definer rows 50
+  language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with recursive waiting as (
-    (select a.signature, a.deployment_id, a.refused_by
-       from mooring.assignment a
-      where a.node_id is null and a.wanted = 'run'
-      order by a.signature limit 1)
-    union all
-    select n.signature, n.deployment_id, n.refused_by
-      from waiting w
-     cross join lateral (
-       select a.signature, a.deployment_id, a.refused_by
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with recursive waiting as (
+      (select a.signature, a.deployment_id, a.refused_by
          from mooring.assignment a
-        where a.node_id is null and a.wanted = 'run' and a.signature > w.signature
-        order by a.signature limit 1) n
-  )
-  select w.signature, w.deployment_id, w.refused_by from waiting w;
+        where a.node_id is null and a.wanted = 'run'
+        order by a.signature limit 1)
+      union all
+      select n.signature, n.deployment_id, n.refused_by
+        from waiting w
+       cross join lateral (
+         select a.signature, a.deployment_id, a.refused_by
+           from mooring.assignment a
+          where a.node_id is null and a.wanted = 'run' and a.signature > w.signature
+          order by a.signature limit 1) n
+    )
+    select w.signature, w.deployment_id, w.refused_by from waiting w;
 end;
+$$;
 comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
 
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
 create or replace function mooring.placeable() returns setof mooring.placement_class
-  language sql stable security definer rows 20
+  language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-      from mooring.waiting_signatures() w
-      join mooring.deployment d on d.id = w.deployment_id
-     cross join mooring.setting s
-      join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
-  ),
-  alike as materialized (
-    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
-  ),
-  fit as materialized (
-    select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-     where e.eligible
-     group by e.deployment_id
-  ),
-  open as (
-    select w.policy, w.signature, case when w.refused_by = '{}' then f.node_ids else array(select n.id from unnest(f.node_ids) n (id) where n.id <> all (w.refused_by) order by n.id) end as node_ids
-      from waiting w join alike l on l.deployment_id = w.deployment_id join fit f on f.deployment_id = l.representative
-  )
-  select o.policy, array_agg(o.signature), o.node_ids
-    from open o
-   where o.node_ids <> '{}'
-   group by o.policy, o.node_ids
-   order by cardinality(o.node_ids), o.node_ids, o.policy;
+as $$
+begin
+  return query
+    with waiting as materialized (
+      select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
+        from mooring.waiting_signatures() w
+        join mooring.deployment d on d.id = w.deployment_id
+       cross join mooring.setting s
+        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+    ),
+    fit as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+       where e.eligible
+       group by e.deployment_id
+    ),
+    open as (
+      select w.policy, w.signature, case when w.refused_by = '{}' then f.node_ids else array(select n.id from unnest(f.node_ids) n (id) where n.id <> all (w.refused_by) order by n.id) end as node_ids
+        from waiting w join alike l on l.deployment_id = w.deployment_id join fit f on f.deployment_id = l.representative
+    )
+    select o.policy, array_agg(o.signature), o.node_ids
+      from open o
+     where o.node_ids <> '{}'
+     group by o.policy, o.node_ids
+     order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
+$$;
 comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/waiting.sql
 --! Included functions/why_unplaced.sql
@@ -880,7 +962,9 @@ begin atomic
       when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
       when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
       when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
-      else 'it is placed by the next round'
+      else coalesce((select f.reason from (select e.* from mooring.event e order by e.id desc limit 1000) f
+        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(d.policy, s.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
+        'it is placed by the next round')
     end
     from tally t
     join mooring.deployment d on d.id = t.deployment_id
@@ -901,7 +985,7 @@ create or replace function mooring.choose_nodes(nodes mooring.node_state[], elig
 as $$
 declare
   cost_function text;
-  depth int := greatest(4, 2 * ceil(n::float8 / cardinality(eligible))::int);
+  depth int := greatest(4, 2 * ceil(n::float8 / nullif(cardinality(eligible), 0))::int);
   chosen int[];
   deepest int;
   unknown boolean;
@@ -951,6 +1035,7 @@ comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chos
 -- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
+-- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
 -- Reads where the deployments run already, locks nothing.
 create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
   language plpgsql stable
@@ -961,7 +1046,9 @@ as $$
 declare
   placed int[];
   load jsonb;
-  twin record;
+  deployment record;
+  here int[];
+  nr int;
   better int;
 begin
   select array_agg(p.node_id order by r.nr) into placed
@@ -969,25 +1056,29 @@ begin
             from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
     join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
   select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
-  for twin in
-    select m.nr, m.deployment_id, m.node_id
-      from (select d.nr, d.deployment_id, p.node_id, row_number() over (partition by d.deployment_id, p.node_id order by d.nr) as copy
-              from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr)) m
-     where m.copy > 1
-        or exists (select from mooring.assignment a where a.deployment_id = m.deployment_id and a.node_id = m.node_id)
+  for deployment in
+    select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
+      from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
+              from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+                    union all
+                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
+     group by m.deployment_id
+    having count(*) filter (where m.nr is not null and m.copy > 1) > 0
+     order by min(m.nr)
   loop
-    select s.id into better
-      from unnest(nodes) s
-     where s.id = any (eligible)
-       and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
-       and s.id not in (select p.node_id from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr) where d.deployment_id = twin.deployment_id)
-       and not exists (select from mooring.assignment a where a.deployment_id = twin.deployment_id and a.node_id = s.id)
-     order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
-     limit 1;
-    if better is not null then
-      placed[twin.nr] := better;
-      load := load || jsonb_build_object(twin.node_id, (load ->> twin.node_id::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
-    end if;
+    here := deployment.nodes;
+    foreach nr in array deployment.twins loop
+      select s.id into better
+        from unnest(nodes) s
+       where s.id = any (eligible) and s.id <> all (here)
+         and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
+       order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
+       limit 1;
+      exit when better is null;
+      load := load || jsonb_build_object(placed[nr], (load ->> placed[nr]::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
+      placed[nr] := better;
+      here := here || better;
+    end loop;
   end loop;
   return placed;
 end;
@@ -998,9 +1089,9 @@ comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
--- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work".
+-- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work"; who has other work says must_wait.
 -- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
-create or replace function mooring.lock_placement() returns boolean
+create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1016,14 +1107,21 @@ begin
   select s.placement_lock_timeout into patience from mooring.setting s;
   patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
   if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
-    if not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
+    if not must_wait and not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
       return false;
     end if;
     begin
       perform set_config('lock_timeout', patience_ms, true);
       perform pg_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'));
+      -- before anything that could be cancelled: this one is the session's, and would be kept
+      if not must_wait then
+        perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      end if;
+      perform set_config('lock_timeout', lock_timeout_before, true);
     exception when others or query_canceled then
-      perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      if not must_wait then
+        perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      end if;
       if sqlstate <> '55P03' then
         raise;
       end if;
@@ -1031,10 +1129,8 @@ begin
       raise exception using errcode = 'MR004', message = format('placement has been held by another transaction for more than %s', patience),
         detail = format('pid %s holds it', holder), hint = format('Look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder);
     end;
-    perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
-    perform set_config('lock_timeout', lock_timeout_before, true);
   end if;
-  perform set_config('idle_in_transaction_session_timeout', patience_ms, true);
+  perform mooring.limit_idle(patience);
   -- a claim that was answered must survive a crash, whatever the session prefers
   if current_setting('synchronous_commit') = 'off' then
     perform set_config('synchronous_commit', 'on', true);
@@ -1042,7 +1138,7 @@ begin
   return true;
 end;
 $$;
-comment on function mooring.lock_placement() is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
+comment on function mooring.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
 
 create or replace function mooring.placement_lock_holder() returns int
   language sql stable
@@ -1073,12 +1169,16 @@ as $$
 declare
   setting mooring.setting;
   nodes mooring.node_state[];
+  -- places given since the loads in nodes were added up
+  taken int[] := '{}';
   classes mooring.placement_class[];
   class_of jsonb;
   class mooring.placement_class;
   class_of_work record;
   chosen int[];
   queue bigint[];
+  queue_updated_at timestamptz[];
+  queue_created_at timestamptz[];
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
   -- the window's decisions, row by row
@@ -1092,7 +1192,8 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  if mooring.hold() or not mooring.lock_placement() then
+  -- asked again after the lock: a hold may have begun while it was waited for
+  if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
     return;
   end if;
   select array_agg(p) into classes from mooring.placeable() p;
@@ -1105,7 +1206,8 @@ begin
   end if;
   while classes is not null and remaining > 0 loop
     -- every row up to tail was placed, is held by somebody, or has no room: the next window starts behind it
-    select array_agg(q.id order by q.updated_at, q.created_at, q.id) into queue
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
+      into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
               from unnest(classes) c
              cross join lateral unnest(c.signatures) s (signature)
@@ -1119,7 +1221,7 @@ begin
              order by a.updated_at, a.created_at, a.id
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
-    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
     ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
@@ -1127,7 +1229,7 @@ begin
       with locked as materialized (
         select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
           from mooring.assignment a
-         where a.id = any (queue) and a.node_id is null and a.wanted = 'run'
+         where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
            for update skip locked
       )
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
@@ -1141,13 +1243,16 @@ begin
        order by 1
     loop
       class := classes[class_of_work.nr];
+      if taken <> '{}' then
+        nodes := mooring.with_load(nodes, taken);
+      end if;
       begin
         chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
         if class_of_work.replicated and chosen <> '{}' then
           chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
         end if;
       exception when others then
-        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm));
+        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
@@ -1160,7 +1265,7 @@ begin
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
       rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
-      nodes := mooring.with_load(nodes, chosen);
+      taken := chosen;
     end loop;
     return query
       update mooring.assignment a
@@ -1173,6 +1278,8 @@ begin
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
+    -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one
+    exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
   perform mooring.finish_round('place');
@@ -1184,17 +1291,32 @@ comment on function mooring.claim(int) is 'Places pending assignments on eligibl
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
 -- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
--- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned.
--- locks: assignment rows (skip locked)
-create or replace function mooring.release(ids bigint[], kind text, reason text) returns setof mooring.assignment
+-- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
+-- the caller's look and ours the row may have been freed by somebody else and given to another node.
+-- locks: assignment rows, run (both skip locked)
+create or replace function mooring.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
+  -- with the sets, a nested loop with their product
+  set enable_nestloop = off
 as $$
 declare
   locked bigint[];
+  deployments bigint[];
+  freed bigint;
+  daemons bigint[];
+  hosts int[];
 begin
-  select array_agg(l.id) into locked
-    from (select a.id from mooring.assignment a where a.id = any (release.ids) and a.node_id is not null order by a.id for update skip locked) l;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
+  end if;
+  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null)
+    into locked, deployments, daemons, hosts
+    from (select a.id, a.deployment_id, a.ordinal, a.node_id
+            from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
+           where a.id = any (release.ids) and a.node_id is not null
+           order by a.id for update of a skip locked) l;
   if locked is null then
     return;
   end if;
@@ -1205,7 +1327,7 @@ begin
          set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
-       where a.id = any (locked) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
+       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
       returning a.*
     ),
     logged as (
@@ -1213,29 +1335,40 @@ begin
       select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
-  -- what is still owned has nothing to come back for
-  return query
-    with ended as (
-      delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
-    ),
-    logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
-    )
-    select e.* from ended e;
+  get diagnostics freed = row_count;
+  if freed < cardinality(locked) then
+    -- what is still owned has nothing to come back for
+    return query
+      with ended as (
+        delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
+      ),
+      logged as (
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+        select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+      )
+      select e.* from ended e;
+  end if;
+  -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
   update mooring.run r
      set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
-   where r.assignment_id = any (locked);
+   where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
+  if daemons is not null then
+    -- stopped, and wanted again in the meantime
+    perform mooring.make_daemons(daemons, hosts);
+  end if;
   perform mooring.enqueue('place');
 end;
 $$;
-comment on function mooring.release(bigint[], text, text) is 'Takes assignments from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
 --! EndIncluded functions/release.sql
 --! Included functions/reap.sql
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
 -- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
 -- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
+-- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
+-- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
+-- Daemons stay with their node, unless they are to stop.
 -- locks: heartbeat (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -1246,35 +1379,59 @@ declare
   margin interval;
   silent int[];
   lost bigint[];
+  lost_epochs bigint[];
   reaped bigint;
 begin
+  select s.reap_margin into margin from mooring.setting s;
+  -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
+  update mooring.heartbeat h set beat_at = at
+   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
   if mooring.hold() then
     return;
   end if;
-  select s.reap_margin into margin from mooring.setting s;
+  -- whose transaction holds heartbeat rows keeps their nodes from coming back
+  perform mooring.limit_idle();
+  -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
             from mooring.heartbeat h
-           where h.beat_at < at - margin
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at)
+           where (h.beat_at < at - margin or h.session is null)
+             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
-    select array_agg(l.id) into lost
-      from (select a.id
+    select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
+      from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at
+             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
              order by a.id limit coalesce(max_rows, 10000)) l;
-    return query select r.* from mooring.release(lost, 'reaped', 'the lease of its node is over') r;
+    return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     get diagnostics reaped = row_count;
     if reaped < cardinality(lost) then
+      -- xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
+      with lock as materialized (
+        select l.pid, l.transactionid, l.relation from pg_locks l
+         where l.granted and l.pid is distinct from pg_backend_pid()
+           and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
+                or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
+      ),
+      said as materialized (
+        select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
+         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min'
+      )
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
       select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
-          case when l.pid is null then 'the row is locked' else format('the row is locked by pid %s', l.pid) end, jsonb_build_object('pid', l.pid)
+          case when b.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(b.pids, ' or '), 'the row is locked') end,
+          jsonb_build_object('pid', b.pids[1], 'pids', b.pids)
         from mooring.assignment a
         join mooring.node n on n.id = a.node_id
-        left join pg_locks l on l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted and l.transactionid = a.xmax
-       where a.id = any (lost) and a.node_id = any (silent);
+       cross join lateral (
+         select bool_or(l.transactionid = a.xmax and l.pid is null) as prepared,
+             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = a.xmax), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
+           from lock l) b
+       where a.id = any (lost) and a.node_id = any (silent)
+         -- once a minute is enough, however long it lasts
+         and (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
     end if;
   end if;
   -- the round comes back when the next lease would end, if that is sooner than its period
@@ -1288,6 +1445,22 @@ comment on function mooring.reap(int) is 'Takes assignments from nodes whose lea
 --! EndIncluded functions/reap.sql
 --! Included functions/make_assignments.sql
 -- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
+
+-- A changed spec: nodes that refused the old one are asked again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
+-- of a version or an environment that somebody does not commit holds up no failover.
+-- locks: assignment rows of these deployments that wait or were refused
+create or replace function mooring.queue_anew(deployments bigint[]) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  update mooring.assignment a
+     set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
+    from mooring.deployment d
+   where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
+     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null);
+end;
+comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
 
 -- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
 -- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
@@ -1312,13 +1485,7 @@ begin
   )
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
   select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
-  -- a changed spec: nodes that refused the old one are asked again, and what waits goes to the back of the queue
-  update mooring.assignment a
-     set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
-         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
-    from mooring.deployment d
-   where a.deployment_id = any (make_assignments.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
-     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null);
+  perform mooring.queue_anew(make_assignments.deployments);
   insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
   select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
     from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
@@ -1330,7 +1497,7 @@ $$;
 comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
 
 -- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
--- locks: assignment (bounded by lock_timeout in the round)
+-- locks: assignment (skip locked: the next evict round finds what was passed by)
 create or replace function mooring.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1350,25 +1517,33 @@ begin
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp() from desired d order by d.deployment_id, d.node_id
+    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp()
+      from desired d
+     -- beside on conflict, which would wait for whoever changes the row that is there
+     where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
+     order by d.deployment_id, d.node_id
     on conflict (deployment_id, node_id) where ordinal is null do nothing
     returning *
   ),
-  stopping as (
-    update mooring.assignment a
-       set wanted = 'stop', stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'it is no longer permitted on the node' end
+  unwanted as materialized (
+    select b.id, case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'it is no longer permitted on the node' end as reason
       from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'daemon'
-     where b.ordinal is null and b.wanted = 'run' and a.id = b.id
+     where b.ordinal is null and b.wanted = 'run'
        and (make_daemons.deployments is null or b.deployment_id = any (make_daemons.deployments)) and (make_daemons.nodes is null or b.node_id = any (make_daemons.nodes))
        and not exists (select from desired w where w.deployment_id = b.deployment_id and w.node_id = b.node_id)
-    returning a.*
+       for no key update of b skip locked
+  ),
+  stopping as (
+    update mooring.assignment a set wanted = 'stop', stop_reason = u.reason from unwanted u where a.id = u.id and a.wanted = 'run' returning a.*
+  ),
+  outdated as materialized (
+    select b.id, w.signature
+      from mooring.assignment b join desired w on w.deployment_id = b.deployment_id and w.node_id = b.node_id
+     where b.ordinal is null and b.signature <> w.signature
+       for no key update of b skip locked
   ),
   respecified as (
-    update mooring.assignment a set signature = d.signature
-      from mooring.deployment d
-     where a.ordinal is null and a.deployment_id = d.id and d.type = 'daemon' and a.signature <> d.signature
-       and exists (select from desired w where w.deployment_id = a.deployment_id and w.node_id = a.node_id)
-    returning a.node_id
+    update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
   ),
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
@@ -1393,6 +1568,10 @@ create or replace function mooring.evict(deployments bigint[] default null, node
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
+  -- as a round; as a part of somebody's edit it leaves his transaction as it is
+  if evict.deployments is null and evict.nodes is null then
+    perform mooring.limit_idle();
+  end if;
   return query
     with owned as materialized (
       select a.signature, a.node_id, min(a.deployment_id) as deployment_id
@@ -1427,6 +1606,8 @@ begin
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
     perform mooring.make_daemons();
+    -- a daemon that was made while its node was being deleted has nobody who could stop it
+    delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
     perform mooring.finish_round('evict');
   end if;
 end;
@@ -1470,7 +1651,7 @@ comment on function mooring.prune_events() is 'Deletes events and observations p
 -- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
--- locks: pulse, worker, round (each skip locked)
+-- locks: worker, round, what the rounds lock, pulse (each skip locked)
 create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
   returns table (rounds text[], next_ms int, hold boolean)
   language plpgsql volatile security definer
@@ -1484,8 +1665,7 @@ declare
   dead text[];
 begin
   held := mooring.hold();
-  update mooring.pulse p set pulse_at = clock_timestamp()
-   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  perform mooring.limit_idle();
   if not inline then
     update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
     if not found then
@@ -1505,7 +1685,13 @@ begin
     end if;
   end if;
   with due as (
-    select r.name from mooring.round r where r.due_at <= clock_timestamp() order by r.name = 'reap' desc, r.name for update skip locked
+    select r.name
+      from mooring.round r
+     where r.due_at <= clock_timestamp() or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+        -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
+        or inline and mooring.round_is_overdue(r)
+     order by r.name = 'reap' desc, r.name
+       for update skip locked
   ),
   taken as (
     update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
@@ -1519,7 +1705,8 @@ begin
         case name
           when 'reap' then perform mooring.reap();
           when 'evict' then perform mooring.evict();
-          when 'place' then perform mooring.claim();
+          -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
+          when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
           when 'prune' then perform mooring.prune_events();
         end case;
       end if;
@@ -1527,7 +1714,12 @@ begin
       perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
     end;
   end loop;
-  return query select coalesce(won, '{}'), greatest(20, mooring.milliseconds((select min(r.due_at) from mooring.round r) - clock_timestamp())), held;
+  -- last: rounds that take long keep nobody from writing it, and make it no older
+  update mooring.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  -- a round that is due still is in somebody else's hands
+  return query
+    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held from mooring.round r;
 end;
 $$;
 comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';
@@ -1557,7 +1749,7 @@ as $$
 declare
   node_id int;
 begin
-  select n.id into node_id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.name = session_node.node and h.session = session_node.session;
+  select h.node_id into node_id from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
   if node_id is null then
     perform mooring.session_over(node);
   end if;
@@ -1593,14 +1785,28 @@ begin
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;
   perform mooring.check_trust_pattern(register_node.trusts);
+  perform mooring.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
-  insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
-  values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-    register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
-  on conflict (name) do nothing;
-  select n.* into mine from mooring.node n where n.name = register_node.node;
-  select h.* into beat from mooring.heartbeat h where h.node_id = mine.id for update;
+  loop
+    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+    values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+    on conflict (name) do nothing;
+    -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
+    update mooring.node n
+       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+           max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
+           gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
+     where n.name = register_node.node
+       and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+           (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+            coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
+    select n.* into mine from mooring.node n where n.name = register_node.node;
+    select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
+    -- else the node was deleted in between
+    exit when found;
+  end loop;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
     free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
@@ -1610,14 +1816,6 @@ begin
         hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
     end if;
   end if;
-  update mooring.node n
-     set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
-         max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
-         gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
-   where n.id = mine.id
-     and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-         (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
-          coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
   update mooring.heartbeat h
      set session = register_node.session, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
    where h.node_id = mine.id;
@@ -1636,7 +1834,8 @@ comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, 
 -- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
 -- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
 -- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
--- The time is the database's and never goes backwards. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- The time is the database's and never goes backwards, but where the clock itself was set back by more than the margin. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- An impossible figure (NaN, a negative one) is no figure: a broken sampler must not cost the lease.
 -- locks: heartbeat (its own row)
 create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
     disk_free_bytes bigint default null, running int default null)
@@ -1649,18 +1848,24 @@ declare
   setting mooring.setting;
   mine int;
 begin
+  cpu_pct := case when heartbeat.cpu_pct >= 0 and heartbeat.cpu_pct < 'infinity' then heartbeat.cpu_pct end;
+  memory_mb := case when heartbeat.memory_mb >= 0 and heartbeat.memory_mb < 'infinity' then heartbeat.memory_mb end;
+  disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
+  disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
+  running := case when heartbeat.running >= 0 then heartbeat.running end;
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
   end if;
   perform set_config('synchronous_commit', 'off', true);
+  perform mooring.limit_idle();
   select s.* into setting from mooring.setting s;
   update mooring.heartbeat h
-     set beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl,
+     set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
          cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
          disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
          running = coalesce(heartbeat.running, h.running),
          sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
-   where h.node_id = (select n.id from mooring.node n where n.name = heartbeat.node) and h.session = heartbeat.session
+   where h.node = heartbeat.node and h.session = heartbeat.session
   returning h.node_id into mine;
   if mine is null then
     perform mooring.session_over(heartbeat.node);
@@ -1668,7 +1873,7 @@ begin
   return query
     select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
         mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
-        exists (select from mooring.round r where r.name in ('reap', 'place') and r.done_at < clock_timestamp() - 1.5 * mooring.round_interval(r.name))
+        exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine;
 end;
@@ -1724,14 +1929,20 @@ as $$
 declare
   mine int := mooring.session_node(report.node, report.session);
   stopped bigint[];
+  stopped_epochs bigint[];
   refused bigint[];
+  refused_epochs bigint[];
   freed bigint[];
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
   end if;
+  perform mooring.limit_idle();
   with heard as materialized (
-    select r.* from jsonb_to_recordset(report.rows) r (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)
+    -- the last word on an assignment counts
+    select distinct on (r.assignment_id, r.epoch) r.*
+      from rows from (jsonb_to_recordset(report.rows) as (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)) with ordinality r
+     order by r.assignment_id, r.epoch, r.ordinality desc
   ),
   current as materialized (
     select h.*, a.deployment_id, a.wanted, a.ordinal
@@ -1742,6 +1953,7 @@ begin
     select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, c.exit_signal, left(c.error, 2000),
         case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
       from current c
+     order by c.assignment_id
     on conflict (assignment_id) do update
        set deployment_id = excluded.deployment_id, node_id = excluded.node_id, epoch = excluded.epoch, generation = excluded.generation, state = excluded.state, pid = excluded.pid,
            restarts = excluded.restarts, exit_code = coalesce(excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
@@ -1752,10 +1964,12 @@ begin
            last_active_at = clock_timestamp()
      where excluded.epoch >= r.epoch
   )
-  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null)
-    into stopped, refused from current c;
+  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null)
+    into stopped, stopped_epochs, refused, refused_epochs from current c;
   select array_agg(f.id) into freed
-    from (select a.id from mooring.release(stopped, 'released', 'its processes are gone') a union all select a.id from mooring.release(refused, 'refused', 'the agent will not run it') a) f;
+    from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
+          union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
   update mooring.assignment a
      set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
     from mooring.deployment d
@@ -1763,15 +1977,16 @@ begin
   return query
     select h.assignment_id, h.epoch,
         case when h.assignment_id = any (freed) then true
+             when not exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) then false
              when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
-             else exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) end
+             else true end
       from jsonb_to_recordset(report.rows) h (assignment_id bigint, epoch bigint);
 end;
 $$;
 comment on function mooring.report(text, uuid, jsonb) is 'Stores what an agent observed of its assignments and frees what has stopped or was refused; accepted is false for an old epoch, null for "locked, report again".';
 --! EndIncluded functions/report.sql
 --! Included functions/leave.sql
--- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's.
+-- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's, unless they are to stop.
 -- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
 create or replace function mooring.leave(node text, session uuid) returns int
   language plpgsql volatile security definer
@@ -1782,14 +1997,16 @@ declare
   mine int;
   freed int;
 begin
+  perform mooring.limit_idle();
   update mooring.heartbeat h set session = null
-   where h.node_id = (select n.id from mooring.node n where n.name = leave.node) and h.session = leave.session
+   where h.node = leave.node and h.session = leave.session
   returning h.node_id into mine;
   if mine is null then
     perform mooring.session_over(leave.node);
   end if;
   select count(*) into freed
-    from mooring.release((select array_agg(a.id) from mooring.assignment a where a.node_id = mine and a.ordinal is not null), 'released', 'the agent of its node left');
+    from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
+   cross join lateral mooring.release(o.ids, o.epochs, 'released', 'the agent of its node left');
   perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
   return freed;
 end;
@@ -1821,7 +2038,7 @@ begin
     raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
       hint = 'Another copy runs or will run. Stop without writing anything.';
   end if;
-  perform set_config('idle_in_transaction_session_timeout', greatest(1, mooring.milliseconds(remaining))::text, true);
+  perform mooring.limit_idle(remaining);
 end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
@@ -1848,15 +2065,15 @@ begin
   select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
   return query execute format($query$
     select s.name,
-        coalesce('no: ' || mooring.why_not_eligible(e), case when %1$L = 'none' then 'no: policy none places nothing by itself'
+        coalesce('no: ' || mooring.why_not_eligible(e), case when o.refused then 'no: its agent refused it' when %1$L = 'none' then 'no: policy none places nothing by itself'
           when o.here > 0 then 'runs here' when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L else 'could run here' end),
         e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
       from mooring.eligibility(array[$1]) e
       join mooring.node_states() s on s.id = e.node_id
      cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-     cross join lateral (select count(*)::int as here from mooring.assignment a where a.deployment_id = $1 and a.node_id = s.id) o
-    window w as (order by e.eligible desc, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
-     order by e.eligible desc, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
+     cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+    window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
+     order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
     $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
     using spec.id;
 end;
@@ -1884,7 +2101,7 @@ declare
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
-    perform mooring.lock_placement();
+    perform mooring.lock_placement(must_wait => true);
     select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
@@ -1892,15 +2109,18 @@ begin
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
     return old;
   end if;
-  if (new.id, new.name) is distinct from (old.id, old.name) then
+  if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring.check_trust_pattern(new.trusts);
-  new.updated_at := clock_timestamp();
+  if tg_op = 'UPDATE' then
+    new.updated_at := clock_timestamp();
+  end if;
   return new;
 end;
 $$;
 comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
 
@@ -1915,7 +2135,7 @@ begin
   if nodes is null then
     return null;
   end if;
-  insert into mooring.heartbeat (node_id) select n.id from unnest(nodes) n (id);
+  insert into mooring.heartbeat (node_id, node) select n.id, n.name from new_node n;
   perform mooring.make_daemons(nodes => nodes);
   return null;
 end;
@@ -2015,11 +2235,14 @@ create or replace function mooring.tg_deployment__change() returns trigger
 as $$
 declare
   changed bigint[];
+  reshaped bigint[];
   moved bigint[];
   daemons bigint[];
 begin
-  select array_agg(n.id) filter (where n.type = 'deployment'), array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
-    into changed, moved, daemons
+  select array_agg(n.id) filter (where n.type = 'deployment'),
+      array_agg(n.id) filter (where n.type = 'deployment' and (n.enabled, n.replicas, n.signature) is distinct from (o.enabled, o.replicas, o.signature)),
+      array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
+    into changed, reshaped, moved, daemons
     from new_deployment n join old_deployment o on o.id = n.id
    where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.stop_grace);
   if changed is null and daemons is null then
@@ -2028,7 +2251,8 @@ begin
   if daemons is not null then
     perform mooring.make_daemons(deployments => daemons);
   end if;
-  perform mooring.make_assignments(changed);
+  perform mooring.make_assignments(reshaped);
+  perform mooring.queue_anew(changed);
   if moved is not null then
     perform mooring.evict(deployments => moved);
   end if;
@@ -2127,7 +2351,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
-    perform mooring.lock_placement();
+    perform mooring.lock_placement(must_wait => true);
+    if not exists (select from mooring.node n where n.id = new.node_id) then
+      raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';
+    end if;
     new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
@@ -2289,3 +2516,16 @@ revoke all on schema mooring from public;
 
 -- an empty marker means an outage from now on
 select mooring.mark_outage_seen();
+
+-- graphile-worker keeps the names of tasks in a table with a unique key, and the first job of a name inserts it: without these, the first
+-- insert of a deployment ever would make all others wait until its transaction ends
+do $$
+declare
+  task text;
+begin
+  foreach task in array '{place,reap,evict,prune}'::text[] loop
+    perform graphile_worker.add_job(task, job_key => 'make ' || task || ' known');
+    perform graphile_worker.remove_job('make ' || task || ' known');
+  end loop;
+end;
+$$;

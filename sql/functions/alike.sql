@@ -1,22 +1,28 @@
 -- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
 -- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
 create or replace function mooring.alike(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with wanted as materialized (
-    select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
-      from mooring.deployment d where d.id = any(alike.deployments)
-  ),
-  pattern as materialized (
-    select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
-  ),
-  trust as (
-    select m.package, array_agg(m.pattern order by m.pattern) as patterns
-      from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
-     group by m.package
-  )
-  select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
-    from wanted w left join trust t on t.package = w.package;
+  -- one plan for every call: planning for the very array would take twice as long as answering
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with wanted as materialized (
+      select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
+        from mooring.deployment d where d.id = any(alike.deployments)
+    ),
+    pattern as materialized (
+      select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
+    ),
+    trust as (
+      select m.package, array_agg(m.pattern order by m.pattern) as patterns
+        from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
+       group by m.package
+    )
+    select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
+      from wanted w left join trust t on t.package = w.package;
 end;
+$$;
 comment on function mooring.alike(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';

@@ -6,6 +6,8 @@ create or replace function mooring.check_trust_pattern(pattern text) returns voi
 as $$
 declare
   odd text;
+  -- with a letter for each escaped character
+  bare text := regexp_replace(pattern, '\\.', 'x', 'g');
 begin
   if pattern is null then
     return;
@@ -14,8 +16,9 @@ begin
     when length(pattern) > 1000 then 'it is longer than 1000 characters'
     when pattern ~ '[^ -~]' then 'it has a character that is not printable ASCII'
     when pattern ~ '^[*][*][*]' then 'it starts with ***'
-    when pattern ~ '[(][?]' and pattern ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
-    when pattern ~ '\[[:.=]' then 'it has a [: [. or [= class'
+    when bare ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
+    when bare ~ '\[\^?\]' then 'Postgres reads [] and [^] as the beginning of a set, JavaScript as an empty one'
+    when bare ~ '\[\^?[^]]*\[[:.=]' then 'it has a [: [. or [= class'
     when pattern ~ '\\([A-Za-z0-9]|$)' and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\' then 'of the escapes only \d \w \s \D \W \S and punctuation are read alike by Postgres and JavaScript'
   end;
   if odd is null then

@@ -10,7 +10,7 @@ create or replace function mooring.choose_nodes(nodes mooring.node_state[], elig
 as $$
 declare
   cost_function text;
-  depth int := greatest(4, 2 * ceil(n::float8 / cardinality(eligible))::int);
+  depth int := greatest(4, 2 * ceil(n::float8 / nullif(cardinality(eligible), 0))::int);
   chosen int[];
   deepest int;
   unknown boolean;

@@ -16,12 +16,16 @@ as $$
 declare
   setting mooring.setting;
   nodes mooring.node_state[];
+  -- places given since the loads in nodes were added up
+  taken int[] := '{}';
   classes mooring.placement_class[];
   class_of jsonb;
   class mooring.placement_class;
   class_of_work record;
   chosen int[];
   queue bigint[];
+  queue_updated_at timestamptz[];
+  queue_created_at timestamptz[];
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
   -- the window's decisions, row by row
@@ -35,7 +39,8 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  if mooring.hold() or not mooring.lock_placement() then
+  -- asked again after the lock: a hold may have begun while it was waited for
+  if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
     return;
   end if;
   select array_agg(p) into classes from mooring.placeable() p;
@@ -48,7 +53,8 @@ begin
   end if;
   while classes is not null and remaining > 0 loop
     -- every row up to tail was placed, is held by somebody, or has no room: the next window starts behind it
-    select array_agg(q.id order by q.updated_at, q.created_at, q.id) into queue
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
+      into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
               from unnest(classes) c
              cross join lateral unnest(c.signatures) s (signature)
@@ -62,7 +68,7 @@ begin
              order by a.updated_at, a.created_at, a.id
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
-    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
     ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
@@ -70,7 +76,7 @@ begin
       with locked as materialized (
         select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
           from mooring.assignment a
-         where a.id = any (queue) and a.node_id is null and a.wanted = 'run'
+         where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
            for update skip locked
       )
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
@@ -84,13 +90,16 @@ begin
        order by 1
     loop
       class := classes[class_of_work.nr];
+      if taken <> '{}' then
+        nodes := mooring.with_load(nodes, taken);
+      end if;
       begin
         chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
         if class_of_work.replicated and chosen <> '{}' then
           chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
         end if;
       exception when others then
-        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm));
+        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
@@ -103,7 +112,7 @@ begin
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
       rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
-      nodes := mooring.with_load(nodes, chosen);
+      taken := chosen;
     end loop;
     return query
       update mooring.assignment a
@@ -116,6 +125,8 @@ begin
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
+    -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one
+    exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
   perform mooring.finish_round('place');

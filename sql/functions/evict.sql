@@ -7,6 +7,10 @@ create or replace function mooring.evict(deployments bigint[] default null, node
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
+  -- as a round; as a part of somebody's edit it leaves his transaction as it is
+  if evict.deployments is null and evict.nodes is null then
+    perform mooring.limit_idle();
+  end if;
   return query
     with owned as materialized (
       select a.signature, a.node_id, min(a.deployment_id) as deployment_id
@@ -41,6 +45,8 @@ begin
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
     perform mooring.make_daemons();
+    -- a daemon that was made while its node was being deleted has nobody who could stop it
+    delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
     perform mooring.finish_round('evict');
   end if;
 end;

@@ -19,15 +19,15 @@ begin
   select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
   return query execute format($query$
     select s.name,
-        coalesce('no: ' || mooring.why_not_eligible(e), case when %1$L = 'none' then 'no: policy none places nothing by itself'
+        coalesce('no: ' || mooring.why_not_eligible(e), case when o.refused then 'no: its agent refused it' when %1$L = 'none' then 'no: policy none places nothing by itself'
           when o.here > 0 then 'runs here' when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L else 'could run here' end),
         e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
       from mooring.eligibility(array[$1]) e
       join mooring.node_states() s on s.id = e.node_id
      cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-     cross join lateral (select count(*)::int as here from mooring.assignment a where a.deployment_id = $1 and a.node_id = s.id) o
-    window w as (order by e.eligible desc, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
-     order by e.eligible desc, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
+     cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+    window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
+     order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
     $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
     using spec.id;
 end;

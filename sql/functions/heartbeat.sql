@@ -2,7 +2,8 @@
 -- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
 -- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
 -- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
--- The time is the database's and never goes backwards. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- The time is the database's and never goes backwards, but where the clock itself was set back by more than the margin. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- An impossible figure (NaN, a negative one) is no figure: a broken sampler must not cost the lease.
 -- locks: heartbeat (its own row)
 create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
     disk_free_bytes bigint default null, running int default null)
@@ -15,18 +16,24 @@ declare
   setting mooring.setting;
   mine int;
 begin
+  cpu_pct := case when heartbeat.cpu_pct >= 0 and heartbeat.cpu_pct < 'infinity' then heartbeat.cpu_pct end;
+  memory_mb := case when heartbeat.memory_mb >= 0 and heartbeat.memory_mb < 'infinity' then heartbeat.memory_mb end;
+  disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
+  disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
+  running := case when heartbeat.running >= 0 then heartbeat.running end;
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
   end if;
   perform set_config('synchronous_commit', 'off', true);
+  perform mooring.limit_idle();
   select s.* into setting from mooring.setting s;
   update mooring.heartbeat h
-     set beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl,
+     set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
          cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
          disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
          running = coalesce(heartbeat.running, h.running),
          sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
-   where h.node_id = (select n.id from mooring.node n where n.name = heartbeat.node) and h.session = heartbeat.session
+   where h.node = heartbeat.node and h.session = heartbeat.session
   returning h.node_id into mine;
   if mine is null then
     perform mooring.session_over(heartbeat.node);
@@ -34,7 +41,7 @@ begin
   return query
     select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
         mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
-        exists (select from mooring.round r where r.name in ('reap', 'place') and r.done_at < clock_timestamp() - 1.5 * mooring.round_interval(r.name))
+        exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine;
 end;

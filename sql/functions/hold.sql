@@ -5,7 +5,7 @@
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
 --   a pulse in the future   the clock was set back.
 -- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
--- can be running, and nothing is held.
+-- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
 create or replace function mooring.hold() returns boolean
   language plpgsql volatile security definer
@@ -18,35 +18,41 @@ declare
   setting mooring.setting;
   seen_at timestamptz;
   noticed text;
+  somebody boolean;
+  longest interval;
 begin
   select p.* into pulse from mooring.pulse p;
-  if pulse.hold_until > at then
-    return true;
-  end if;
   select s.* into setting from mooring.setting s;
+  if pulse.hold_until > at then
+    longest := setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null));
+    if pulse.hold_until <= at + longest then
+      return true;
+    end if;
+    noticed := 'the clock went back during a hold';
+  end if;
   seen_at := greatest(pulse.pulse_at, pulse.hold_until);
-  noticed := case
+  noticed := coalesce(noticed, case
     when not mooring.outage_marked() then 'the database crashed, was promoted or restored'
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - seen_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
-  end;
+  end);
   if noticed is null then
     return false;
   end if;
-  if not exists (select from mooring.heartbeat h where h.session is not null) then
-    perform mooring.mark_outage_seen();
-    return false;
-  end if;
+  somebody := exists (select from mooring.heartbeat h where h.session is not null);
   perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from pulse.hold_until for update skip locked;
   if found then
     update mooring.pulse p
        set pulse_at = at,
-           hold_until = at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)),
-           hold_reason = noticed;
+           hold_until = case when somebody then at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) end,
+           hold_reason = case when somebody then noticed end;
+    -- under the lock of the pulse, so that nobody waits for whoever writes it
     perform mooring.mark_outage_seen();
-    perform mooring.add_event('hold_started', noticed);
+    if somebody then
+      perform mooring.add_event('hold_started', noticed);
+    end if;
   end if;
-  return true;
+  return somebody;
 end;
 $$;
 comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
@@ -58,6 +64,8 @@ create or replace function mooring.holding() returns text
 return (
   select case
       when p.hold_until > clock_timestamp() then p.hold_reason
+      -- unlogged tables cannot be read on a standby
+      when pg_is_in_recovery() then null
       when exists (select from mooring.heartbeat h where h.session is not null) and not mooring.outage_marked() then 'the database crashed, was promoted or restored'
     end
     from mooring.pulse p);

@@ -1,4 +1,4 @@
--- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's.
+-- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's, unless they are to stop.
 -- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
 create or replace function mooring.leave(node text, session uuid) returns int
   language plpgsql volatile security definer
@@ -9,14 +9,16 @@ declare
   mine int;
   freed int;
 begin
+  perform mooring.limit_idle();
   update mooring.heartbeat h set session = null
-   where h.node_id = (select n.id from mooring.node n where n.name = leave.node) and h.session = leave.session
+   where h.node = leave.node and h.session = leave.session
   returning h.node_id into mine;
   if mine is null then
     perform mooring.session_over(leave.node);
   end if;
   select count(*) into freed
-    from mooring.release((select array_agg(a.id) from mooring.assignment a where a.node_id = mine and a.ordinal is not null), 'released', 'the agent of its node left');
+    from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
+   cross join lateral mooring.release(o.ids, o.epochs, 'released', 'the agent of its node left');
   perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
   return freed;
 end;

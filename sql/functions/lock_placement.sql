@@ -1,9 +1,9 @@
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
--- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work".
+-- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work"; who has other work says must_wait.
 -- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
-create or replace function mooring.lock_placement() returns boolean
+create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -19,14 +19,21 @@ begin
   select s.placement_lock_timeout into patience from mooring.setting s;
   patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
   if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
-    if not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
+    if not must_wait and not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
       return false;
     end if;
     begin
       perform set_config('lock_timeout', patience_ms, true);
       perform pg_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'));
+      -- before anything that could be cancelled: this one is the session's, and would be kept
+      if not must_wait then
+        perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      end if;
+      perform set_config('lock_timeout', lock_timeout_before, true);
     exception when others or query_canceled then
-      perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      if not must_wait then
+        perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+      end if;
       if sqlstate <> '55P03' then
         raise;
       end if;
@@ -34,10 +41,8 @@ begin
       raise exception using errcode = 'MR004', message = format('placement has been held by another transaction for more than %s', patience),
         detail = format('pid %s holds it', holder), hint = format('Look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder);
     end;
-    perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
-    perform set_config('lock_timeout', lock_timeout_before, true);
   end if;
-  perform set_config('idle_in_transaction_session_timeout', patience_ms, true);
+  perform mooring.limit_idle(patience);
   -- a claim that was answered must survive a crash, whatever the session prefers
   if current_setting('synchronous_commit') = 'off' then
     perform set_config('synchronous_commit', 'on', true);
@@ -45,7 +50,7 @@ begin
   return true;
 end;
 $$;
-comment on function mooring.lock_placement() is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
+comment on function mooring.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
 
 create or replace function mooring.placement_lock_holder() returns int
   language sql stable

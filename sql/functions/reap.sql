@@ -2,6 +2,9 @@
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
 -- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
 -- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
+-- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
+-- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
+-- Daemons stay with their node, unless they are to stop.
 -- locks: heartbeat (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -12,35 +15,59 @@ declare
   margin interval;
   silent int[];
   lost bigint[];
+  lost_epochs bigint[];
   reaped bigint;
 begin
+  select s.reap_margin into margin from mooring.setting s;
+  -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
+  update mooring.heartbeat h set beat_at = at
+   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
   if mooring.hold() then
     return;
   end if;
-  select s.reap_margin into margin from mooring.setting s;
+  -- whose transaction holds heartbeat rows keeps their nodes from coming back
+  perform mooring.limit_idle();
+  -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
             from mooring.heartbeat h
-           where h.beat_at < at - margin
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at)
+           where (h.beat_at < at - margin or h.session is null)
+             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
-    select array_agg(l.id) into lost
-      from (select a.id
+    select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
+      from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and a.ordinal is not null and h.beat_at + a.lease_ttl + margin < at
+             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
              order by a.id limit coalesce(max_rows, 10000)) l;
-    return query select r.* from mooring.release(lost, 'reaped', 'the lease of its node is over') r;
+    return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     get diagnostics reaped = row_count;
     if reaped < cardinality(lost) then
+      -- xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
+      with lock as materialized (
+        select l.pid, l.transactionid, l.relation from pg_locks l
+         where l.granted and l.pid is distinct from pg_backend_pid()
+           and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
+                or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
+      ),
+      said as materialized (
+        select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
+         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min'
+      )
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
       select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
-          case when l.pid is null then 'the row is locked' else format('the row is locked by pid %s', l.pid) end, jsonb_build_object('pid', l.pid)
+          case when b.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(b.pids, ' or '), 'the row is locked') end,
+          jsonb_build_object('pid', b.pids[1], 'pids', b.pids)
         from mooring.assignment a
         join mooring.node n on n.id = a.node_id
-        left join pg_locks l on l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted and l.transactionid = a.xmax
-       where a.id = any (lost) and a.node_id = any (silent);
+       cross join lateral (
+         select bool_or(l.transactionid = a.xmax and l.pid is null) as prepared,
+             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = a.xmax), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
+           from lock l) b
+       where a.id = any (lost) and a.node_id = any (silent)
+         -- once a minute is enough, however long it lasts
+         and (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
     end if;
   end if;
   -- the round comes back when the next lease would end, if that is sooner than its period

@@ -24,14 +24,28 @@ begin
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;
   perform mooring.check_trust_pattern(register_node.trusts);
+  perform mooring.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
-  insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
-  values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-    register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
-  on conflict (name) do nothing;
-  select n.* into mine from mooring.node n where n.name = register_node.node;
-  select h.* into beat from mooring.heartbeat h where h.node_id = mine.id for update;
+  loop
+    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+    values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+    on conflict (name) do nothing;
+    -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
+    update mooring.node n
+       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+           max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
+           gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
+     where n.name = register_node.node
+       and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+           (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+            coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
+    select n.* into mine from mooring.node n where n.name = register_node.node;
+    select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
+    -- else the node was deleted in between
+    exit when found;
+  end loop;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
     free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
@@ -41,14 +55,6 @@ begin
         hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
     end if;
   end if;
-  update mooring.node n
-     set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
-         max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
-         gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
-   where n.id = mine.id
-     and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-         (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
-          coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
   update mooring.heartbeat h
      set session = register_node.session, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
    where h.node_id = mine.id;

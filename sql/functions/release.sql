@@ -1,17 +1,32 @@
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
 -- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
--- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned.
--- locks: assignment rows (skip locked)
-create or replace function mooring.release(ids bigint[], kind text, reason text) returns setof mooring.assignment
+-- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
+-- the caller's look and ours the row may have been freed by somebody else and given to another node.
+-- locks: assignment rows, run (both skip locked)
+create or replace function mooring.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
+  -- with the sets, a nested loop with their product
+  set enable_nestloop = off
 as $$
 declare
   locked bigint[];
+  deployments bigint[];
+  freed bigint;
+  daemons bigint[];
+  hosts int[];
 begin
-  select array_agg(l.id) into locked
-    from (select a.id from mooring.assignment a where a.id = any (release.ids) and a.node_id is not null order by a.id for update skip locked) l;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
+  end if;
+  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null)
+    into locked, deployments, daemons, hosts
+    from (select a.id, a.deployment_id, a.ordinal, a.node_id
+            from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
+           where a.id = any (release.ids) and a.node_id is not null
+           order by a.id for update of a skip locked) l;
   if locked is null then
     return;
   end if;
@@ -22,7 +37,7 @@ begin
          set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
-       where a.id = any (locked) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
+       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
       returning a.*
     ),
     logged as (
@@ -30,20 +45,28 @@ begin
       select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
-  -- what is still owned has nothing to come back for
-  return query
-    with ended as (
-      delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
-    ),
-    logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
-    )
-    select e.* from ended e;
+  get diagnostics freed = row_count;
+  if freed < cardinality(locked) then
+    -- what is still owned has nothing to come back for
+    return query
+      with ended as (
+        delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
+      ),
+      logged as (
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+        select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+      )
+      select e.* from ended e;
+  end if;
+  -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
   update mooring.run r
      set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
-   where r.assignment_id = any (locked);
+   where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
+  if daemons is not null then
+    -- stopped, and wanted again in the meantime
+    perform mooring.make_daemons(daemons, hosts);
+  end if;
   perform mooring.enqueue('place');
 end;
 $$;
-comment on function mooring.release(bigint[], text, text) is 'Takes assignments from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';

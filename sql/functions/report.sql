@@ -10,14 +10,20 @@ as $$
 declare
   mine int := mooring.session_node(report.node, report.session);
   stopped bigint[];
+  stopped_epochs bigint[];
   refused bigint[];
+  refused_epochs bigint[];
   freed bigint[];
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
   end if;
+  perform mooring.limit_idle();
   with heard as materialized (
-    select r.* from jsonb_to_recordset(report.rows) r (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)
+    -- the last word on an assignment counts
+    select distinct on (r.assignment_id, r.epoch) r.*
+      from rows from (jsonb_to_recordset(report.rows) as (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)) with ordinality r
+     order by r.assignment_id, r.epoch, r.ordinality desc
   ),
   current as materialized (
     select h.*, a.deployment_id, a.wanted, a.ordinal
@@ -28,6 +34,7 @@ begin
     select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, c.exit_signal, left(c.error, 2000),
         case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
       from current c
+     order by c.assignment_id
     on conflict (assignment_id) do update
        set deployment_id = excluded.deployment_id, node_id = excluded.node_id, epoch = excluded.epoch, generation = excluded.generation, state = excluded.state, pid = excluded.pid,
            restarts = excluded.restarts, exit_code = coalesce(excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
@@ -38,10 +45,12 @@ begin
            last_active_at = clock_timestamp()
      where excluded.epoch >= r.epoch
   )
-  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null)
-    into stopped, refused from current c;
+  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null)
+    into stopped, stopped_epochs, refused, refused_epochs from current c;
   select array_agg(f.id) into freed
-    from (select a.id from mooring.release(stopped, 'released', 'its processes are gone') a union all select a.id from mooring.release(refused, 'refused', 'the agent will not run it') a) f;
+    from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
+          union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
   update mooring.assignment a
      set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
     from mooring.deployment d
@@ -49,8 +58,9 @@ begin
   return query
     select h.assignment_id, h.epoch,
         case when h.assignment_id = any (freed) then true
+             when not exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) then false
              when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
-             else exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) end
+             else true end
       from jsonb_to_recordset(report.rows) h (assignment_id bigint, epoch bigint);
 end;
 $$;

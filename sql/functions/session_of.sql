@@ -22,7 +22,7 @@ as $$
 declare
   node_id int;
 begin
-  select n.id into node_id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.name = session_node.node and h.session = session_node.session;
+  select h.node_id into node_id from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
   if node_id is null then
     perform mooring.session_over(node);
   end if;

@@ -1,6 +1,7 @@
 -- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
+-- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
 -- Reads where the deployments run already, locks nothing.
 create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
   language plpgsql stable
@@ -11,7 +12,9 @@ as $$
 declare
   placed int[];
   load jsonb;
-  twin record;
+  deployment record;
+  here int[];
+  nr int;
   better int;
 begin
   select array_agg(p.node_id order by r.nr) into placed
@@ -19,25 +22,29 @@ begin
             from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
     join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
   select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
-  for twin in
-    select m.nr, m.deployment_id, m.node_id
-      from (select d.nr, d.deployment_id, p.node_id, row_number() over (partition by d.deployment_id, p.node_id order by d.nr) as copy
-              from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr)) m
-     where m.copy > 1
-        or exists (select from mooring.assignment a where a.deployment_id = m.deployment_id and a.node_id = m.node_id)
+  for deployment in
+    select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
+      from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
+              from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+                    union all
+                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
+     group by m.deployment_id
+    having count(*) filter (where m.nr is not null and m.copy > 1) > 0
+     order by min(m.nr)
   loop
-    select s.id into better
-      from unnest(nodes) s
-     where s.id = any (eligible)
-       and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
-       and s.id not in (select p.node_id from unnest(deployments) with ordinality d (deployment_id, nr) join unnest(placed) with ordinality p (node_id, nr) using (nr) where d.deployment_id = twin.deployment_id)
-       and not exists (select from mooring.assignment a where a.deployment_id = twin.deployment_id and a.node_id = s.id)
-     order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
-     limit 1;
-    if better is not null then
-      placed[twin.nr] := better;
-      load := load || jsonb_build_object(twin.node_id, (load ->> twin.node_id::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
-    end if;
+    here := deployment.nodes;
+    foreach nr in array deployment.twins loop
+      select s.id into better
+        from unnest(nodes) s
+       where s.id = any (eligible) and s.id <> all (here)
+         and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
+       order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
+       limit 1;
+      exit when better is null;
+      load := load || jsonb_build_object(placed[nr], (load ->> placed[nr]::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
+      placed[nr] := better;
+      here := here || better;
+    end loop;
   end loop;
   return placed;
 end;

@@ -2,7 +2,7 @@
 -- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
--- locks: pulse, worker, round (each skip locked)
+-- locks: worker, round, what the rounds lock, pulse (each skip locked)
 create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
   returns table (rounds text[], next_ms int, hold boolean)
   language plpgsql volatile security definer
@@ -16,8 +16,7 @@ declare
   dead text[];
 begin
   held := mooring.hold();
-  update mooring.pulse p set pulse_at = clock_timestamp()
-   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  perform mooring.limit_idle();
   if not inline then
     update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
     if not found then
@@ -37,7 +36,13 @@ begin
     end if;
   end if;
   with due as (
-    select r.name from mooring.round r where r.due_at <= clock_timestamp() order by r.name = 'reap' desc, r.name for update skip locked
+    select r.name
+      from mooring.round r
+     where r.due_at <= clock_timestamp() or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+        -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
+        or inline and mooring.round_is_overdue(r)
+     order by r.name = 'reap' desc, r.name
+       for update skip locked
   ),
   taken as (
     update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
@@ -51,7 +56,8 @@ begin
         case name
           when 'reap' then perform mooring.reap();
           when 'evict' then perform mooring.evict();
-          when 'place' then perform mooring.claim();
+          -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
+          when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
           when 'prune' then perform mooring.prune_events();
         end case;
       end if;
@@ -59,7 +65,12 @@ begin
       perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
     end;
   end loop;
-  return query select coalesce(won, '{}'), greatest(20, mooring.milliseconds((select min(r.due_at) from mooring.round r) - clock_timestamp())), held;
+  -- last: rounds that take long keep nobody from writing it, and make it no older
+  update mooring.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  -- a round that is due still is in somebody else's hands
+  return query
+    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held from mooring.round r;
 end;
 $$;
 comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';

@@ -1,56 +1,63 @@
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
 create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
-  language sql stable security definer rows 50
+  language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with recursive waiting as (
-    (select a.signature, a.deployment_id, a.refused_by
-       from mooring.assignment a
-      where a.node_id is null and a.wanted = 'run'
-      order by a.signature limit 1)
-    union all
-    select n.signature, n.deployment_id, n.refused_by
-      from waiting w
-     cross join lateral (
-       select a.signature, a.deployment_id, a.refused_by
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with recursive waiting as (
+      (select a.signature, a.deployment_id, a.refused_by
          from mooring.assignment a
-        where a.node_id is null and a.wanted = 'run' and a.signature > w.signature
-        order by a.signature limit 1) n
-  )
-  select w.signature, w.deployment_id, w.refused_by from waiting w;
+        where a.node_id is null and a.wanted = 'run'
+        order by a.signature limit 1)
+      union all
+      select n.signature, n.deployment_id, n.refused_by
+        from waiting w
+       cross join lateral (
+         select a.signature, a.deployment_id, a.refused_by
+           from mooring.assignment a
+          where a.node_id is null and a.wanted = 'run' and a.signature > w.signature
+          order by a.signature limit 1) n
+    )
+    select w.signature, w.deployment_id, w.refused_by from waiting w;
 end;
+$$;
 comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
 
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
 create or replace function mooring.placeable() returns setof mooring.placement_class
-  language sql stable security definer rows 20
+  language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-      from mooring.waiting_signatures() w
-      join mooring.deployment d on d.id = w.deployment_id
-     cross join mooring.setting s
-      join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
-  ),
-  alike as materialized (
-    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
-  ),
-  fit as materialized (
-    select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-     where e.eligible
-     group by e.deployment_id
-  ),
-  open as (
-    select w.policy, w.signature, case when w.refused_by = '{}' then f.node_ids else array(select n.id from unnest(f.node_ids) n (id) where n.id <> all (w.refused_by) order by n.id) end as node_ids
-      from waiting w join alike l on l.deployment_id = w.deployment_id join fit f on f.deployment_id = l.representative
-  )
-  select o.policy, array_agg(o.signature), o.node_ids
-    from open o
-   where o.node_ids <> '{}'
-   group by o.policy, o.node_ids
-   order by cardinality(o.node_ids), o.node_ids, o.policy;
+as $$
+begin
+  return query
+    with waiting as materialized (
+      select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
+        from mooring.waiting_signatures() w
+        join mooring.deployment d on d.id = w.deployment_id
+       cross join mooring.setting s
+        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+    ),
+    fit as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+       where e.eligible
+       group by e.deployment_id
+    ),
+    open as (
+      select w.policy, w.signature, case when w.refused_by = '{}' then f.node_ids else array(select n.id from unnest(f.node_ids) n (id) where n.id <> all (w.refused_by) order by n.id) end as node_ids
+        from waiting w join alike l on l.deployment_id = w.deployment_id join fit f on f.deployment_id = l.representative
+    )
+    select o.policy, array_agg(o.signature), o.node_ids
+      from open o
+     where o.node_ids <> '{}'
+     group by o.policy, o.node_ids
+     order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
+$$;
 comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';

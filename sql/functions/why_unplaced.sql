@@ -45,7 +45,9 @@ begin atomic
       when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
       when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
       when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
-      else 'it is placed by the next round'
+      else coalesce((select f.reason from (select e.* from mooring.event e order by e.id desc limit 1000) f
+        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(d.policy, s.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
+        'it is placed by the next round')
     end
     from tally t
     join mooring.deployment d on d.id = t.deployment_id

@@ -50,7 +50,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
-    perform mooring.lock_placement();
+    perform mooring.lock_placement(must_wait => true);
+    if not exists (select from mooring.node n where n.id = new.node_id) then
+      raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';
+    end if;
     new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;

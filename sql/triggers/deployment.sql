@@ -64,11 +64,14 @@ create or replace function mooring.tg_deployment__change() returns trigger
 as $$
 declare
   changed bigint[];
+  reshaped bigint[];
   moved bigint[];
   daemons bigint[];
 begin
-  select array_agg(n.id) filter (where n.type = 'deployment'), array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
-    into changed, moved, daemons
+  select array_agg(n.id) filter (where n.type = 'deployment'),
+      array_agg(n.id) filter (where n.type = 'deployment' and (n.enabled, n.replicas, n.signature) is distinct from (o.enabled, o.replicas, o.signature)),
+      array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
+    into changed, reshaped, moved, daemons
     from new_deployment n join old_deployment o on o.id = n.id
    where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.stop_grace);
   if changed is null and daemons is null then
@@ -77,7 +80,8 @@ begin
   if daemons is not null then
     perform mooring.make_daemons(deployments => daemons);
   end if;
-  perform mooring.make_assignments(changed);
+  perform mooring.make_assignments(reshaped);
+  perform mooring.queue_anew(changed);
   if moved is not null then
     perform mooring.evict(deployments => moved);
   end if;

@@ -9,7 +9,7 @@ declare
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
-    perform mooring.lock_placement();
+    perform mooring.lock_placement(must_wait => true);
     select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
@@ -17,15 +17,18 @@ begin
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
     return old;
   end if;
-  if (new.id, new.name) is distinct from (old.id, old.name) then
+  if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring.check_trust_pattern(new.trusts);
-  new.updated_at := clock_timestamp();
+  if tg_op = 'UPDATE' then
+    new.updated_at := clock_timestamp();
+  end if;
   return new;
 end;
 $$;
 comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
 
@@ -40,7 +43,7 @@ begin
   if nodes is null then
     return null;
   end if;
-  insert into mooring.heartbeat (node_id) select n.id from unnest(nodes) n (id);
+  insert into mooring.heartbeat (node_id, node) select n.id, n.name from new_node n;
   perform mooring.make_daemons(nodes => nodes);
   return null;
 end;

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync, appendFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -120,6 +120,34 @@ t.test('apply does all of a file or nothing, and shows no value of env', async (
   t.equal((await pg.sql`select from mooring.deployment`).length, 0)
 })
 
+t.test('apply reads YAML too', async (t) => {
+  const pg = await testDatabase(t)
+  const place = { url: pg.url, state: tempDir(t) }
+  const file = join(place.state, 'fleet.yaml')
+  writeFileSync(file, 'deployments:\n  - name: web\n    package_name: http-server\n    args: ["-p", "8080"]\n    selector: { rack: a }\n')
+  t.match((await run(t, place, ['apply', file])).stdout, 'web created')
+  t.match(await pg.sql`select d.args, d.selector from mooring.deployment d`, [{ args: ['-p', '8080'], selector: { rack: 'a' } }])
+  writeFileSync(file, 'deployments: [\n')
+  t.match(await run(t, place, ['apply', file]), { code: 2, stderr: /is no YAML/ })
+})
+
+t.test('an agent and a worker that are told to stop leave nothing behind and exit 0', async (t) => {
+  const pg = await testDatabase(t)
+  const state = tempDir(t)
+  const worker = mooring(t, ['worker'], { databaseUrl: pg.url, env: { MOORING_STATE_DIR: state } })
+  const agent = mooring(t, ['agent', '--name', 'host-a', '--trust', '^http-server@', '--allow-exec', '--label', 'rack=a', '--label', 'zone=z1', '--max-assignments', '3'], { databaseUrl: pg.url, env: { MOORING_STATE_DIR: state } })
+  await pg.sql`insert into mooring.deployment (command, args, selector) values ('sleep', '["600"]', '{"rack": "a"}')`
+  const { pid } = await waitFor(async () => (await pg.sql<{ pid: number }[]>`select p.pid from mooring.placement p where p.run_state = 'running'`)[0], { label: 'the work runs', show: () => pg.sql`select * from mooring.placement` })
+  t.match(await pg.sql`select n.labels, n.max_assignments from mooring.node n`, [{ labels: { rack: 'a', zone: 'z1' }, max_assignments: 3 }])
+  agent.kill('SIGTERM')
+  worker.kill('SIGTERM')
+  t.equal((await agent.exited).code, 0)
+  t.equal((await worker.exited).code, 0)
+  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+  t.match(await pg.sql`select p.node from mooring.placement p`, [{ node: null }])
+  t.ok(agent.stderr().trim().split('\n').every((line) => 'event' in (JSON.parse(line) as object)), 'the log is JSON lines, each with its event')
+})
+
 t.test('psql runs against the same database, with the password out of its arguments', async (t) => {
   const place = await fleet(t)
   const bin = tempDir(t, 'bin')
@@ -131,10 +159,12 @@ t.test('psql runs against the same database, with the password out of its argume
 
 t.test('where no psql is installed, -c works all the same', async (t) => {
   const place = await fleet(t)
-  const nowhere = { PATH: tempDir(t, 'bin'), PGBINDIR: '' }
+  const bin = tempDir(t, 'bin')
+  symlinkSync('/usr/bin/env', join(bin, 'env')) // the helper starts programs with it
+  const nowhere = { PATH: bin, PGBINDIR: '' }
   const { code, stdout, stderr } = await run(t, place, ['psql', '-c', "select name, package_name from mooring.deployment order by id; update mooring.deployment set enabled = false where name = 'api'"], nowhere)
   t.equal(code, 0, stderr)
-  t.match(stdout, /^ name \| package_name\n-+\+-+\n web +\| http-server\n/)
+  t.match(stdout, /^ name \| package_name\n-+\+-+\n web  \| http-server\n/)
   t.match(stdout, /\(3 rows\)\n\nUPDATE 1/)
   const wrong = await run(t, place, ['psql', '-c', 'select nonsense'], nowhere)
   t.equal(wrong.code, 1)

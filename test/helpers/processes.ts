@@ -24,7 +24,11 @@ export interface ProgramOptions {
   databaseUrl?: string
   env?: Record<string, string>
   cwd?: string
+  /** Another user to run as; only root can. */
+  user?: { uid?: number; gid?: number }
 }
+
+const TAPS_OWN = ['NODE_OPTIONS', ...['CWD', 'EXCLUDE', 'COVERAGE', 'COV_FILES', 'COV_EXCLUDE_FILES', 'COV_EXCLUDE', 'ROOT', 'PARENT'].map((name) => `_TAPJS_PROCESSINFO_${name}_`)]
 
 const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
 
@@ -33,8 +37,10 @@ export function mooring(t: Test, args: readonly string[], options: ProgramOption
   return program(t, process.execPath, [MAIN, ...args], options)
 }
 
-export function program(t: Test, command: string, args: readonly string[], { databaseUrl, env = {}, cwd }: ProgramOptions = {}): Program {
-  const child = spawn(command, args, {
+export function program(t: Test, command: string, args: readonly string[], { databaseUrl, env = {}, cwd, user }: ProgramOptions = {}): Program {
+  // tap puts a loader and exit handlers of its own into every child; `env` takes them out and becomes the program, same pid
+  const child = spawn('env', [...TAPS_OWN.flatMap((name) => ['-u', name]), command, ...args], {
+    ...user,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...inherited(), ...(databaseUrl ? { DATABASE_URL: databaseUrl } : {}), ...env },
     ...(cwd ? { cwd } : {}),

@@ -1,20 +1,192 @@
-import pino from 'pino'
-import t from 'tap'
+import { Logger, run } from 'graphile-worker'
+import t, { type Test } from 'tap'
 import { createWorker } from '../../workers/runner.js'
-import { testDatabase } from '../helpers/postgres.js'
+import { heardLog, type HeardLog } from '../agent/fleet.js'
+import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
+import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
+import { mooring } from '../helpers/processes.js'
+import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
 
-const log = pino({ level: process.env['LOG'] ?? 'silent' })
+interface TestWorker extends HeardLog { start(): void; stop(): Promise<void> }
 
-t.test('a stopped worker leaves no locked job and no connection', async (t) => {
-  const { url, sql } = await testDatabase(t)
-  const worker = createWorker({ databaseUrl: url, log })
-  t.teardown(() => worker.stop())
+function testWorker(t: Test, databaseUrl: string): TestWorker {
+  const heard = heardLog()
+  const worker = createWorker({ databaseUrl, log: heard.log })
+  t.teardown(async () => {
+    if (!t.passing()) t.comment(heard.text().slice(-6_000))
+    await worker.stop()
+  })
+  return { ...heard, ...worker }
+}
+
+const ticking = ({ sql }: TestDatabase, workers = 1) => waitFor(async () => (await sql`select 1 from mooring.worker`).length === workers, { label: `${workers} workers tick` })
+const locked = ({ sql }: TestDatabase) => sql`select j.task_identifier from graphile_worker.jobs j where j.locked_at is not null`.then((rows) => rows.length)
+const queued = ({ sql }: TestDatabase, task: string) => sql`select 1 from graphile_worker.jobs j where j.task_identifier = ${task}`.then((rows) => rows.length)
+const placed = async ({ sql }: TestDatabase) => (await assignments(sql)).filter((row) => row.node !== null).length
+
+/** Another session takes the right to place and keeps it until the end of its transaction: a forgotten psql. */
+async function holdPlacement(database: TestDatabase): Promise<{ release(): Promise<void> }> {
+  const psql = database.client('a forgotten psql')
+  await psql`begin`
+  await psql`select mooring.lock_placement()`
+  await psql`set local idle_in_transaction_session_timeout = 0`
+  return { release: async () => void await psql`rollback` }
+}
+
+t.test('an insert is placed at once: trigger, job, claim', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  const worker = testWorker(t, database.url)
   worker.start()
-  await waitFor(async () => (await sql`select 1 from mooring.worker`).length === 1, { label: 'the worker ticks' })
-  await sql`select graphile_worker.add_job('place') from generate_series(1, 50)`
-  await waitFor(async () => (await sql`select 1 from graphile_worker.jobs where locked_at is not null`).length > 0 || (await sql`select 1 from graphile_worker.jobs where task_identifier='place'`).length === 0, { label: 'a job is taken' })
+  await ticking(database)
+  await database.sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour'` // no round helps
+  await deployments(database.sql, 21)
+  await waitFor(async () => await placed(database) === 21, { label: 'all 21 are placed' })
   await worker.stop()
-  t.equal((await sql`select 1 from graphile_worker.jobs where locked_at is not null`).length, 0)
-  await waitFor(async () => (await sql`select 1 from pg_stat_activity where datname = current_database() and application_name like 'mooring worker%'`).length === 0, { label: 'no connection is left' })
+})
+
+t.test('more than a window is placed in several transactions', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  await database.sql`update mooring.setting set claim_window = 10`
+  const worker = testWorker(t, database.url)
+  worker.start()
+  await ticking(database)
+  await deployments(database.sql, 25)
+  await waitFor(async () => await placed(database) === 25, { label: 'all 25 are placed' })
+  const [row] = await database.sql<{ n: number }[]>`select count(distinct a.xmin::text)::int as n from mooring.assignment a`
+  t.ok(row!.n >= 3, `${row!.n} transactions`)
+})
+
+t.test('a worker that is stopped in the middle of a job finishes it and leaves none locked', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  const worker = testWorker(t, database.url)
+  worker.start()
+  await ticking(database)
+  const psql = await holdPlacement(database)
+  await deployments(database.sql, 1)
+  await waitFor(async () => await locked(database) > 0, { label: 'the place job is being worked on' })
+  const stopped = worker.stop()
+  await psql.release()
+  await stopped
+  t.equal(await locked(database), 0)
+  t.equal(await placed(database), 1)
+  await waitFor(async () => (await database.sql`select 1 from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`).length === 0, { label: 'no connection is left' })
+})
+
+t.test('negative control: with the library\'s own settings a stopped worker leaves its job locked for hours', async (t) => {
+  const database = await testDatabase(t)
+  let finish = (): void => {}
+  const started = new Promise<void>((resolve) => { finish = resolve })
+  const runner = await run({ connectionString: database.url, noHandleSignals: true, parsedCronItems: [], logger: new Logger(() => () => {}), taskList: { slow: async () => { finish(); await new Promise((resolve) => setTimeout(resolve, 100)) } } })
+  runner.promise.catch(() => {})
+  await database.sql`select graphile_worker.add_job('slow')`
+  await started
+  await runner.stop().catch(() => {})
+  t.equal(await locked(database), 1, 'when this fails, the library is mended and the two settings can go')
+})
+
+t.test('the jobs of a worker that was killed are freed by the tick of the others', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  await database.sql`update mooring.setting set round_interval = '200 ms'`
+  const doomed = mooring(t, ['worker'], { databaseUrl: database.url })
+  await ticking(database)
+  const psql = await holdPlacement(database)
+  await deployments(database.sql, 1)
+  await waitFor(async () => await locked(database) > 0, { label: 'the place job is being worked on' })
+  doomed.kill('SIGKILL')
+  await doomed.exited
+  t.ok(await locked(database) > 0)
+  await psql.release()
+  const other = testWorker(t, database.url)
+  other.start()
+  await waitFor(async () => (await database.sql`select 1 from mooring.last_events(100) e where e.kind = 'worker_lost'`).length, { label: 'the dead worker is found' })
+  await waitFor(async () => await locked(database) === 0 && await placed(database) === 1, { label: 'its job is done by another' })
+})
+
+t.test('five hundred place jobs and a placement that nobody ends do not keep a dead node\'s work from being reaped', async (t) => {
+  const database = await testDatabase(t)
+  await database.sql`update mooring.setting set round_interval = '200 ms'`
+  const dead = await node(database.sql, { name: 'dead' })
+  const alive = await node(database.sql, { name: 'alive', max_assignments: 0 })
+  await deployments(database.sql, 3)
+  await database.sql`select from mooring.claim()`
+  t.equal(await placed(database), 3)
+  const worker = testWorker(t, database.url)
+  worker.start()
+  await ticking(database)
+  const psql = await holdPlacement(database)
+  await Promise.all(Array.from({ length: 500 }, () => deployment(database.sql)))
+  await beat(database.sql, alive)
+  await age(database.sql, dead.name, '-61 seconds')
+  await waitFor(async () => await placed(database) === 0, { label: 'reaped', timeoutMs: 4_000 })
+  t.ok(await queued(database, 'place') > 0, 'while place jobs still wait')
+  await psql.release()
+})
+
+t.test('a placement held for too long is no failure of the job: the next round finds the rows', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  await database.sql`update mooring.setting set round_interval = '200 ms', placement_lock_timeout = '50 ms'`
+  const worker = testWorker(t, database.url)
+  worker.start()
+  await ticking(database)
+  const psql = await holdPlacement(database)
+  await deployments(database.sql, 1)
+  await waitFor(() => worker.text().includes('placement has been held'), { label: 'the worker says who holds it' })
+  await psql.release()
+  await waitFor(async () => await placed(database) === 1, { label: 'placed' })
+  t.equal((await database.sql`select 1 from graphile_worker.jobs j where j.last_error is not null`).length, 0)
+})
+
+t.test('a worker whose connections were all killed is back at once, listening', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  const worker = testWorker(t, database.url)
+  worker.start()
+  await ticking(database)
+  for (let lives = 2; lives <= 4; lives += 1) {
+    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`
+    await waitFor(() => worker.events('worker_started').length === lives, { label: `life ${lives}` })
+  }
+  await database.sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour'` // no round helps
+  await deployments(database.sql, 5)
+  await waitFor(async () => await placed(database) === 5, { label: 'placed' })
+})
+
+t.test('a database that is away at the start, goes silent and comes back is used again, and stop never waits for it', async (t) => {
+  const database = await testDatabase(t)
+  const host = await node(database.sql)
+  const proxy = await tcpProxy(t, database.url)
+  proxy.reset()
+  const worker = testWorker(t, proxy.url)
+  worker.start()
+  await waitFor(() => worker.events('worker_away').length, { label: 'it says so' })
+  proxy.restore()
+  await ticking(database)
+  proxy.cut()
+  await waitFor(() => worker.events('tick_failed').length, { label: 'the silence is noticed' })
+  proxy.restore()
+  await waitFor(() => worker.events('worker_started').length === 2, { label: 'a new life' })
+  await database.sql`update mooring.pulse set hold_until = null, pulse_at = clock_timestamp()` // nobody ticked for a while
+  await beat(database.sql, host)
+  await deployments(database.sql, 1)
+  await waitFor(async () => await placed(database) === 1, { label: 'placed' })
+  proxy.reset()
+  await waitFor(() => worker.events('worker_away').length === 2, { label: 'away again' })
+  await worker.stop()
+  t.equal(new Set(worker.text().match(/postgres:\/\//g)).size, 0, 'no address, so no password, in the log')
+})
+
+t.test('stop is legal before start and twice', async (t) => {
+  const worker = testWorker(t, 'postgres://nobody@127.0.0.1:1/none')
+  await worker.stop()
+  worker.start()
+  await worker.stop()
+  const other = testWorker(t, 'postgres://nobody@127.0.0.1:1/none')
+  other.start()
+  await Promise.all([other.stop(), other.stop()])
 })

@@ -3,15 +3,24 @@
  * nothing to do: claim returns at once when another transaction waits to place, because that one will see our rows.
  */
 import type { Task } from 'graphile-worker'
+import { codeOf } from '../../agent/retry.js'
 
-export const place: Task = async (_payload, { query, abortSignal }) => {
+const PLACEMENT_HELD = 'MR004'
+
+export const place: Task = async (_payload, { query, abortSignal, logger }) => {
   for (;;) {
-    const { rows } = await query<{ placed: number; claim_window: number }>(
-      `select count(*)::int as placed, s.claim_window
-         from mooring.setting s left join lateral mooring.claim(s.claim_window) a on true
-        group by s.claim_window`,
-    )
-    const [done] = rows
-    if (done === undefined || done.placed < done.claim_window || abortSignal?.aborted) return
+    try {
+      const { rows: [window] } = await query<{ placed: number; claim_window: number }>(
+        `select count(a.id)::int as placed, s.claim_window
+           from mooring.setting s left join lateral mooring.claim(s.claim_window) a on true
+          group by s.claim_window`,
+      )
+      if (window === undefined || window.placed < window.claim_window || abortSignal.aborted) return
+    } catch (error) {
+      if (codeOf(error) !== PLACEMENT_HELD) throw error
+      // not this job's failure: the next round finds the rows
+      logger.warn(`${(error as Error).message}: ${(error as { detail?: string }).detail ?? ''}`)
+      return
+    }
   }
 }

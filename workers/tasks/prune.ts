@@ -4,6 +4,6 @@ import type { Task } from 'graphile-worker'
 export const prune: Task = async (_payload, { query, abortSignal }) => {
   for (;;) {
     const { rows } = await query<{ pruned: string }>('select mooring.prune_events() as pruned')
-    if (Number(rows[0]?.pruned ?? 0) === 0 || abortSignal?.aborted) return
+    if (Number(rows[0]?.pruned ?? 0) === 0 || abortSignal.aborted) return
   }
 }

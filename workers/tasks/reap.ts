@@ -7,6 +7,6 @@ const BATCH = 10_000
 export const reap: Task = async (_payload, { query, abortSignal }) => {
   for (;;) {
     const { rows } = await query<{ reaped: number }>('select count(*)::int as reaped from mooring.reap($1)', [BATCH])
-    if ((rows[0]?.reaped ?? 0) < BATCH || abortSignal?.aborted) return
+    if ((rows[0]?.reaped ?? 0) < BATCH || abortSignal.aborted) return
   }
 }

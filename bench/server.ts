@@ -1,0 +1,81 @@
+/**
+ * The server benchmarks run on: the same binaries and settings as `mooring up` gives a user, fsync and all, in a folder of its own that is
+ * gone afterwards. Only max_connections is higher, for the benchmarks that need hundreds of sessions.
+ */
+import { randomBytes } from 'node:crypto'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import postgres, { type Sql } from 'postgres'
+import { ensureCluster } from '../cli/embedded/cluster.js'
+import { migrate } from '../cli/migrate.js'
+
+export interface Database {
+  url: string
+  /** At most 4 connections. */
+  sql: Sql
+  /** Other sessions of this database, for listeners, snapshots and crowds; closed with it. */
+  connect(max: number, applicationName?: string): Sql
+}
+
+export interface Server {
+  version: string
+  inDatabase<T>(use: (database: Database) => Promise<T>): Promise<T>
+  /** Idempotent. */
+  stop(): Promise<void>
+}
+
+const TEMPLATE = 'bench_template'
+const SETTINGS = { max_connections: '700' }
+
+export async function startServer(stateRoot: string): Promise<Server> {
+  mkdirSync(stateRoot, { recursive: true })
+  const stateDir = mkdtempSync(join(resolve(stateRoot), 'bench-'))
+  chmodSync(stateDir, 0o755) // the server's user has to get in
+  const cluster = await ensureCluster({ stateDir, settings: SETTINGS })
+  const urlOf = (database: string): string => Object.assign(new URL(cluster.url), { pathname: `/${database}` }).href
+  const admin = open(cluster.url, 1, 'bench: admin')
+  let stopping: Promise<void> | undefined
+
+  async function stop(): Promise<void> {
+    await admin.end({ timeout: 1 })
+    await cluster.stop()
+    // where the server's user cannot get into the state folder, its files are somewhere else
+    for (const folder of [dirname(cluster.dataDir), stateDir]) rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  }
+
+  async function inDatabase<T>(use: (database: Database) => Promise<T>): Promise<T> {
+    const name = `bench_${randomBytes(4).toString('hex')}`
+    await admin.unsafe(`create database ${name} template ${TEMPLATE} strategy file_copy`)
+    const url = urlOf(name)
+    const clients: Sql[] = []
+    const connect = (max: number, applicationName = 'bench'): Sql => {
+      const client = open(url, max, applicationName)
+      clients.push(client)
+      return client
+    }
+    try {
+      const sql = connect(4)
+      // the marker came from the template and is foreign here: without this a hold would begin
+      await sql`select mooring.mark_outage_seen()`
+      return await use({ url, sql, connect })
+    } finally {
+      await Promise.all(clients.map((client) => client.end({ timeout: 1 }).catch(() => {})))
+      await admin.unsafe(`drop database if exists ${name} with (force)`)
+    }
+  }
+
+  try {
+    await admin.unsafe(`create database ${TEMPLATE}`)
+    await migrate({ databaseUrl: urlOf(TEMPLATE) })
+    const [row] = await admin<{ version: string }[]>`select current_setting('server_version') as version`
+    return { version: row!.version, inDatabase, stop: () => (stopping ??= stop()) }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** idle_timeout would end sessions that a benchmark keeps open on purpose. */
+function open(url: string, max: number, applicationName: string): Sql {
+  return postgres(url, { max, max_lifetime: null, onnotice: () => {}, connection: { application_name: applicationName } })
+}

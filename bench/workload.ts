@@ -1,0 +1,77 @@
+/** Small workloads, and ways to see from outside what became of them. */
+import { watch } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Sql } from 'postgres'
+import type { Database } from './server.js'
+
+const PATIENCE_MS = 30_000
+
+export async function insertCommands(sql: Sql, count: number): Promise<void> {
+  await sql`insert into mooring.deployment (command, args) select '/bin/sleep', '["1000000"]' from generate_series(1, ${count}::int)`
+}
+
+/** Deletes every deployment and waits until the last process is gone: the next measurement finds an idle fleet. */
+export async function removeDeployments(sql: Sql): Promise<void> {
+  await sql`delete from mooring.deployment`
+  for (const deadline = performance.now() + PATIENCE_MS; ;) {
+    const [left] = await sql<{ n: number }[]>`select count(*)::int as n from mooring.assignment`
+    if (left!.n === 0) return
+    if (performance.now() > deadline) throw new Error(`${left!.n} assignments were not stopped within ${PATIENCE_MS} ms`)
+    await pause(5)
+  }
+}
+
+/**
+ * Wakes with the hints that agents get, which arrive with the commit that moved something, and asks then: an answer is late by one round trip, not by the
+ * period of a poll.
+ */
+export async function hintsOf({ sql, connect }: Database): Promise<{ until(condition: () => Promise<boolean>): Promise<void> }> {
+  let wake = (): void => {}
+  const listener = connect(1, 'bench: listener')
+  for (const { id } of await sql<{ id: number }[]>`select n.id from mooring.node n`) await listener.listen(`mooring_node_${id}`, () => wake())
+  return {
+    async until(condition) {
+      for (const deadline = performance.now() + PATIENCE_MS; ;) {
+        const hinted = new Promise<void>((resolve) => (wake = resolve))
+        if (await condition()) return
+        if (performance.now() > deadline) throw new Error(`waited ${PATIENCE_MS} ms in vain`)
+        const patience = new AbortController()
+        await Promise.race([hinted, pause(500, undefined, { signal: patience.signal }).catch(() => {})])
+        patience.abort()
+      }
+    },
+  }
+}
+
+export interface Appearances {
+  /** performance.now() of the moment this process was told that the file is there; waits for it. */
+  of(name: string): Promise<number>
+  close(): void
+}
+
+/** When files appear in these folders, told by the kernel (inotify): late by a wake-up of this process, a tenth of a millisecond. */
+export function watchFiles(folders: readonly string[]): Appearances {
+  const times = new Map<string, number>()
+  const waiting = new Map<string, (at: number) => void>()
+  const watchers = folders.map((folder) => watch(folder, (_event, name) => {
+    const at = performance.now()
+    if (name === null || times.has(name)) return
+    times.set(name, at)
+    waiting.get(name)?.(at)
+  }))
+  return {
+    async of(name) {
+      const patience = new AbortController()
+      try {
+        return times.get(name) ?? await Promise.race([
+          new Promise<number>((resolve) => waiting.set(name, resolve)),
+          pause(PATIENCE_MS, undefined, { signal: patience.signal }).then(() => { throw new Error(`no ${name} in ${folders.join(', ')} within ${PATIENCE_MS} ms`) }),
+        ])
+      } finally {
+        patience.abort()
+        waiting.delete(name)
+      }
+    },
+    close: () => watchers.forEach((watcher) => watcher.close()),
+  }
+}

@@ -1,0 +1,113 @@
+/** The worker and the agents of `mooring up`, and the watch over them and their database. */
+import { setTimeout as pause } from 'node:timers/promises'
+import { withDbAt } from './database.js'
+import { isConnectionProblem, problemOf } from './errors.js'
+import { createUpChild } from './up-child.js'
+import { markOf } from './up-lock.js'
+import type { UpLock } from './up-lock.js'
+import type { UpOutput } from './up-output.js'
+import type { UpServer } from './up-server.js'
+import type { FleetView, Snapshot } from './up-snapshot.js'
+import { createWatcher } from './up-watcher.js'
+
+export interface UpFleetOptions {
+  server: UpServer
+  stateDir: string
+  lock: UpLock
+  output: UpOutput
+  /** Options of `mooring agent`, for both. */
+  agentArgs: readonly string[]
+  demo: boolean
+  footer: string
+}
+
+export interface UpFleet {
+  /** Until the signal, and then until everything has stopped. */
+  run(signal: AbortSignal): Promise<void>
+  /** Once it stops: nobody is waited for any more. */
+  force(): void
+}
+
+const AGENTS = ['host-a', 'host-b']
+const LOOK_INTERVAL_MS = 500
+const REVIVE_INTERVAL_MS = 2_000
+/** With a node missing for so long the demo goes to those that are there. */
+const AGENTS_WAIT_MS = 15_000
+const STOPPING = 'stopping: the agents with what they run, then the worker, then the server; Ctrl-C again does not wait'
+
+export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo, footer }: UpFleetOptions): UpFleet {
+  const env = () => ({ ...process.env, DATABASE_URL: server.url(), MOORING_STATE_DIR: stateDir })
+  const child = (name: string, args: string[]) => createUpChild({ name, args, env, logFile: `${stateDir}/up/${name}.log`, onChange: () => { changed() } })
+  const worker = child('worker', ['worker', '--state-dir', stateDir])
+  const agents = AGENTS.map((name) => child(name, ['agent', '--name', name, '--state-dir', stateDir, ...agentArgs]))
+  const children = [worker, ...agents]
+  const snapshot: Snapshot = { view: null, problem: null, processes: [] }
+  const watcher = createWatcher(server.url)
+  let draw = () => {}
+
+  const changed = () => {
+    const guard = server.guard()
+    const alive = children.flatMap((each) => { const pid = each.pid(); return pid === null ? [] : [{ name: each.view().name, ...markOf(pid) }] })
+    lock.note({ children: guard ? [...alive, { name: 'guard', ...guard }] : alive })
+    draw()
+  }
+
+  const look = async (stopping: AbortSignal) => {
+    try {
+      snapshot.view = await watcher.look()
+      snapshot.problem = null
+      if (demo && !stopping.aborted) await insertDemo(snapshot.view)
+    } catch (error) {
+      snapshot.problem = problemOf(error).message
+      if (isConnectionProblem(error) && !stopping.aborted) await revive()
+    }
+    draw()
+  }
+
+  let triedAt = -Infinity
+  const revive = async () => {
+    if (performance.now() - triedAt < REVIVE_INTERVAL_MS) return
+    triedAt = performance.now()
+    const moved = await server.revive().catch((error: unknown) => { snapshot.problem = problemOf(error).message; return false })
+    // they hold the old address in their environment
+    if (moved) await Promise.all(children.map((each) => each.restart()))
+  }
+
+  // Only when all agents are live: at a cold start the first one to register, some milliseconds ahead, would be the only node
+  // there is, and get everything.
+  const giveUpAt = performance.now() + AGENTS_WAIT_MS
+  const insertDemo = async ({ nodes }: FleetView) => {
+    const live = AGENTS.every((name) => nodes.some((node) => node.node === name && node.health !== 'STALE' && node.health !== 'UNKNOWN'))
+    if (!live && performance.now() < giveUpAt) return
+    const inserted = await withDbAt(server.url(), (db) => db.insertDemo())
+    demo = false
+    if (inserted > 0) output.note(`demo: inserted ${inserted} deployments of http-server@14.1.1`)
+  }
+
+  return {
+    async run(signal) {
+      // what happened in an earlier life is not shown as news
+      snapshot.view = await watcher.look()
+      for (const each of children) each.start()
+      draw = () => { output.show({ ...snapshot, processes: children.map((each) => each.view()) }, signal.aborted ? STOPPING : footer) }
+      const ended = new AbortController()
+      const watched = (async () => {
+        while (!ended.signal.aborted) {
+          await look(signal)
+          await pause(LOOK_INTERVAL_MS, undefined, { signal: ended.signal }).catch(() => {})
+        }
+      })()
+      if (!signal.aborted) await new Promise((done) => { signal.addEventListener('abort', done, { once: true }) })
+      draw()
+      await Promise.all(agents.map((agent) => agent.stop()))
+      await worker.stop()
+      ended.abort()
+      await watched
+      await look(signal)
+      await watcher.close()
+    },
+    force() {
+      for (const each of children) each.force()
+    },
+  }
+}

@@ -1,0 +1,216 @@
+import pino from 'pino'
+import t, { type Test } from 'tap'
+import { createAssignments } from '../../agent/assignments.js'
+import { createAgentDb, type AgentDb, type OwnedAssignment } from '../../agent/db.js'
+import { createHeartbeat } from '../../agent/heartbeat.js'
+import { bootClock, createLeases } from '../../agent/lease.js'
+import { createListener } from '../../agent/listener.js'
+import { age, assignments, deployment, node, report } from '../helpers/factories.js'
+import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
+import { waitFor } from '../helpers/wait-for.js'
+
+const log = pino({ level: 'silent' })
+
+interface Seen { rows: readonly OwnedAssignment[]; mayStart: boolean }
+
+/** Everything of a session but the processes: what the supervisor would have been told is kept. */
+async function following(t: Test, database: TestDatabase, { clock = bootClock, wrap = (db: AgentDb): AgentDb => db } = {}) {
+  const { session, id } = await node(database.sql, { name: 'host-a' })
+  const db = wrap(createAgentDb({ databaseUrl: database.url, node: 'host-a' }))
+  const told: Seen[] = []
+  const fenced: string[] = []
+  const over: unknown[] = []
+  const parts = { db, node: 'host-a', session, onOver: (error: unknown) => over.push(error), log }
+  const leases = createLeases({ reapMarginMs: 3_000, fence: (ids) => fenced.push(...ids), log, clock })
+  const heartbeat = createHeartbeat({
+    ...parts, leaseTtlMs: 12_000, beatIntervalMs: 3_600_000, running: () => 0, clock,
+    sample: () => ({ cpu_pct: null, memory_mb: null, disk_free_pct: null, disk_free_bytes: null }), onBeat: (beat) => assignments.beaten(beat),
+  })
+  let wantedBeats = 0
+  const assignments = createAssignments({ ...parts, leases, reconcile: (rows, { mayStart }) => told.push({ rows, mayStart }), wantBeat: () => { wantedBeats += 1 } })
+  const listener = createListener({ databaseUrl: database.url, applicationName: 'mooring agent host-a: listen', channel: `mooring_node_${id}`, onHint: assignments.hint, log })
+  t.teardown(async () => {
+    leases.stop()
+    db.close()
+    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop()])
+  })
+  return { db, session, told, fenced, over, leases, heartbeat, assignments, listener, wantedBeats: () => wantedBeats, last: () => told.at(-1) }
+}
+
+const claim = (database: TestDatabase) => database.sql`select from mooring.claim()`
+
+t.test('a hint is followed at once: what was claimed is given to the supervisor without waiting for a beat', async (t) => {
+  const database = await testDatabase(t)
+  const f = await following(t, database)
+  await f.heartbeat.runOnce()
+  f.listener.start()
+  await waitFor(() => f.told.length >= 2, { label: 'read after the first beat and after listening' })
+  await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  const { mayStart, rows } = await waitFor(() => (f.last()?.rows.length === 1 ? f.last() : null), { label: 'the row is told' })
+  t.ok(mayStart)
+  t.match(rows[0], { command: 'sleep', wanted: 'run', epoch: '1', args: [], env: {} })
+})
+
+t.test('a storm of hints costs two reads: the one in flight and one more', async (t) => {
+  const database = await testDatabase(t)
+  let reads = 0
+  const f = await following(t, database, { wrap: (db) => ({ ...db, assignmentsOf: (...args) => { reads += 1; return db.assignmentsOf(...args) } }) })
+  for (let hints = 0; hints < 1_000; hints += 1) f.assignments.hint()
+  await waitFor(() => f.told.length === 2, { label: 'both reads are told' })
+  t.equal(reads, 2)
+})
+
+t.test('what was notified while nobody listened is found when listening again', async (t) => {
+  const database = await testDatabase(t)
+  const f = await following(t, database)
+  await f.heartbeat.runOnce()
+  f.listener.start()
+  await waitFor(() => f.told.length >= 2, { label: 'listening' })
+  for (let kills = 1; kills <= 5; kills += 1) {
+    await deployment(database.sql, { command: 'sleep' })
+    await database.sql.begin(async (tx) => {
+      await tx`select from mooring.claim()`
+      await tx`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name = 'mooring agent host-a: listen'`
+    })
+    await waitFor(() => f.last()?.rows.length === kills, { label: `after ${kills} lost connections all rows are known` })
+  }
+})
+
+t.test('a lost hint costs one beat: its digest is not that of the set we hold', async (t) => {
+  const database = await testDatabase(t)
+  const f = await following(t, database)
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.told.length === 1, { label: 'the empty set' })
+  await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  t.same(f.last()?.rows, [])
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
+  const before = f.told.length
+  await f.heartbeat.runOnce()
+  t.equal(f.told.length, before, 'and an equal digest costs nothing')
+})
+
+t.test('nothing is given to run before a beat was answered: a read alone confirms nothing', async (t) => {
+  const database = await testDatabase(t)
+  await deployment(database.sql, { command: 'sleep' })
+  const f = await following(t, database)
+  await claim(database)
+  f.assignments.hint()
+  await waitFor(() => f.told.length === 1, { label: 'read' })
+  t.same(f.last(), { rows: [], mayStart: false })
+  t.equal(f.wantedBeats(), 1, 'a beat is asked for')
+  await f.heartbeat.runOnce()
+  t.match(f.last(), { rows: [{ wanted: 'run' }], mayStart: true }, 'the digest of the beat confirms what was read before it')
+})
+
+t.test('a read that began before the beat was answered does not confirm by it', async (t) => {
+  const database = await testDatabase(t)
+  let release = (): void => {}
+  const held = new Promise<void>((resolve) => { release = resolve })
+  let first = true
+  const f = await following(t, database, {
+    wrap: (db) => ({
+      ...db,
+      async assignmentsOf(...args) {
+        if (!first) return db.assignmentsOf(...args)
+        first = false
+        const rows = await db.assignmentsOf(...args) // the set as it was before the claim was taken back
+        await held
+        return rows
+      },
+    }),
+  })
+  await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  f.assignments.hint()
+  // taken back and given again meanwhile: another epoch
+  await waitFor(async () => !first && (await database.sql`select 1 from pg_stat_activity where application_name = 'mooring agent host-a: calls' and state = 'idle'`).length, { label: 'the first read is answered' })
+  await database.sql`update mooring.deployment set enabled = false`
+  const [owned] = await assignments(database.sql)
+  await report(database.sql, { name: 'host-a', session: f.session }, owned!, 'stopped')
+  await database.sql`update mooring.deployment set enabled = true`
+  await claim(database)
+  await f.heartbeat.runOnce()
+  release()
+  await waitFor(() => f.last()?.rows[0]?.epoch === '3', { label: 'the new epoch is given to run' })
+  t.notOk(f.told.some(({ rows }) => rows.some(({ epoch }) => epoch === '1')), 'the old one never was')
+})
+
+t.test('in a hold nothing new may start, and the beat that ends it says so', async (t) => {
+  const database = await testDatabase(t)
+  await deployment(database.sql, { command: 'sleep' })
+  const f = await following(t, database)
+  await claim(database)
+  await database.sql`update mooring.pulse set hold_until = clock_timestamp() + interval '1 hour'`
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
+  t.equal(f.last()?.mayStart, false)
+  await database.sql`update mooring.pulse set hold_until = null, pulse_at = clock_timestamp()`
+  await f.heartbeat.runOnce()
+  t.match(f.last(), { rows: [{}], mayStart: true })
+})
+
+t.test('after a lost connection nothing new starts until a beat was answered: another server may be there now', async (t) => {
+  const database = await testDatabase(t)
+  const f = await following(t, database)
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.told.length === 1, { label: 'the empty set' })
+  t.ok(f.last()?.mayStart)
+  const before = f.db.connectionEpoch()
+  await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name = 'mooring agent host-a: calls'`
+  await waitFor(() => f.db.connectionEpoch() > before, { label: 'the loss is noticed' })
+  await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  f.assignments.hint()
+  await waitFor(() => f.told.length === 2, { label: 'read over the new connection' })
+  t.same(f.last(), { rows: [], mayStart: false })
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.last()?.rows.length === 1 && f.last()?.mayStart, { label: 'given to run' })
+})
+
+t.test('a stop order needs no lease, and what lost its lease is listed again by the beat that revives it', async (t) => {
+  const database = await testDatabase(t)
+  const clock = { nowMs: 1_000_000 }
+  const f = await following(t, database, { clock: () => clock.nowMs })
+  const id = await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.last()?.rows.length === 1, { label: 'given to run' })
+  clock.nowMs += 11_000
+  await waitFor(() => f.fenced.length, { label: 'fenced' })
+  f.assignments.hint()
+  await waitFor(() => f.last()?.rows.length === 0, { label: 'not listed: nothing may start it' })
+  await f.heartbeat.runOnce()
+  t.match(f.last(), { rows: [{ wanted: 'run' }] }, 'revived')
+  clock.nowMs += 11_000
+  await waitFor(() => f.fenced.length === 2, { label: 'fenced again' })
+  await database.sql`update mooring.deployment set enabled = false where id = ${id}`
+  f.assignments.hint()
+  await waitFor(() => f.last()?.rows[0]?.wanted === 'stop', { label: 'the stop order is listed' })
+})
+
+t.test('a frozen follower keeps confirming leases and tells the supervisor nothing', async (t) => {
+  const database = await testDatabase(t)
+  const f = await following(t, database)
+  await f.heartbeat.runOnce()
+  await waitFor(() => f.told.length === 1, { label: 'the empty set' })
+  f.assignments.freeze()
+  await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  await f.heartbeat.runOnce()
+  const [row] = await f.db.assignmentsOf('host-a', f.session)
+  await waitFor(() => f.leases.isLive(row!), { label: 'its lease runs' })
+  t.equal(f.told.length, 1)
+})
+
+t.test('a session that is over is told by a read too', async (t) => {
+  const database = await testDatabase(t)
+  const f = await following(t, database)
+  await age(database.sql, 'host-a', '61 seconds ago')
+  await node(database.sql, { name: 'host-a' })
+  f.assignments.hint()
+  await waitFor(() => f.over.length, { label: 'over' })
+  t.match(f.over, [{ code: 'MR001' }])
+})

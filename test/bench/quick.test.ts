@@ -1,0 +1,26 @@
+import { join } from 'node:path'
+import t from 'tap'
+import { program, tempDir } from '../helpers/processes.js'
+
+interface Printed {
+  figures: { benchmark: string; what: string; median: number; n: number }[]
+}
+
+const BENCH = join(import.meta.dirname, '..', '..', 'dist', 'bench', 'main.js')
+
+t.test('every benchmark still runs, and what it measures is checked (not how fast it is)', { timeout: 120_000 }, async (t) => {
+  const bench = program(t, process.execPath, [BENCH, '--quick', '--json'], { cwd: tempDir(t, 'bench') })
+  const { code } = await bench.exited
+  t.equal(code, 0, bench.stderr())
+  const { figures } = JSON.parse(bench.stdout()) as Printed
+  t.same([...new Set(figures.map(({ benchmark }) => benchmark))], [
+    'insert-to-assigned', 'insert-to-spawned', 'failover', 'claim/all', 'claim/listeners', 'claim/snapshot', 'claim/one', 'claim/signatures', 'claim/unplaceable', 'insert-burst', 'reap', 'heartbeat',
+  ])
+  for (const { what, median, n } of figures) t.ok(Number.isFinite(median) && n > 0, what)
+})
+
+t.test('a name that no benchmark has is bad usage', async (t) => {
+  const bench = program(t, process.execPath, [BENCH, 'claims'], { cwd: tempDir(t, 'bench') })
+  t.equal((await bench.exited).code, 2)
+  t.match(bench.stderr(), 'no benchmark is named claims')
+})

@@ -1,0 +1,35 @@
+import { createServer } from 'node:net'
+import t from 'tap'
+import { parseDatabaseUrl } from '../../cli/database-url.js'
+import { migrate } from '../../cli/migrate.js'
+import { primaryHost } from '../../cli/primary-host.js'
+import { emptyDatabase } from '../helpers/postgres.js'
+
+/** A port where nobody listens any more. */
+function deadPort(): Promise<number> {
+  const server = createServer()
+  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => {
+    const { port } = server.address() as { port: number }
+    server.close(() => resolve(port))
+  }))
+}
+
+t.test('of several hosts the first primary that answers is taken', async (t) => {
+  const { url } = await emptyDatabase(t)
+  const { host, port } = new URL(url)
+  const several = url.replace(host, `127.0.0.1:${await deadPort()},${host}`)
+  t.strictSame((await primaryHost(parseDatabaseUrl(several))).hosts, [{ host: '127.0.0.1', port: Number(port) }])
+  t.match(await migrate({ databaseUrl: several }), { searchPath: 'set' }, 'the migration goes there too')
+})
+
+t.test('one host is taken as it is, without asking it', async (t) => {
+  const url = parseDatabaseUrl(`postgres://u:p@127.0.0.1:${await deadPort()}/d`)
+  t.equal(await primaryHost(url), url)
+})
+
+t.test('when none is a primary, each is named with its reason, and the password is not', async (t) => {
+  const [one, two] = [await deadPort(), await deadPort()]
+  const error = (await primaryHost(parseDatabaseUrl(`postgres://u:hunter2@127.0.0.1:${one},127.0.0.1:${two}/d`)).catch((error: unknown) => error)) as Error
+  t.match(error.message, new RegExp(`127.0.0.1:${one}: .*ECONNREFUSED.*; 127.0.0.1:${two}: `))
+  t.notMatch(error.message, /hunter2/)
+})

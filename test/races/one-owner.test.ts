@@ -1,0 +1,108 @@
+/**
+ * The promise that everything else is for: at no moment have two nodes the right to run one assignment. Four agents, played here with nothing but the verbs, beat,
+ * fall silent for a while and come back, as fast as the settings allow; workers reap and claim; a user edits, deletes and inserts again. Each agent notes from
+ * when to when it was allowed to run what: from the start of a beat whose answer confirmed it, for the lease it was given with. A judge compares the notes.
+ *
+ * All of them share one machine and one clock, so the judge needs no tolerance: an overlap of any length is a broken promise.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { setTimeout as silence } from 'node:timers/promises'
+import t from 'tap'
+import { deployments, node } from '../helpers/factories.js'
+import { waitFor } from '../helpers/wait-for.js'
+import { stage, type Stage } from './stage.js'
+
+const LEASE_MS = 600
+const SETTINGS = { beat_interval: '150 ms', lease_ttl: `${LEASE_MS} ms`, reap_margin: '100 ms', round_interval: '50 ms', evict_interval: '300 ms', placement_lock_timeout: '5 s' }
+
+interface Right { agent: string; assignment: string; epoch: string; fromMs: number; untilMs: number }
+interface Owned { assignment_id: string; epoch: string; generation: string; wanted: 'run' | 'stop' }
+
+const digestOf = (owned: readonly Owned[]) => createHash('sha256').update(owned.map((a) => `${a.assignment_id}:${a.epoch}:${a.generation}:${a.wanted}`).join(',')).digest('hex')
+
+/** Beats until it is told to stop, and answers with the rights it had. beliefMs is how long it takes a lease for. */
+async function playAgent(pg: Stage, name: string, beliefMs: number, over: AbortSignal): Promise<Right[]> {
+  const { sql } = await pg.session(name)
+  const rights: Right[] = []
+  let session = (await node(sql, { name })).session
+  let known: Owned[] = []
+  while (!over.aborted) {
+    const startedMs = performance.now()
+    try {
+      const [answer] = await sql<{ digest: string }[]>`select digest from mooring.heartbeat(${name}, ${session})`
+      if (answer!.digest === digestOf(known)) {
+        for (const { assignment_id, epoch, wanted } of known) {
+          if (wanted === 'run') rights.push({ agent: name, assignment: assignment_id, epoch, fromMs: performance.now(), untilMs: startedMs + beliefMs })
+        }
+        // mostly a beat, at times longer than the lease
+        await silence(Math.random() < 0.2 ? Math.random() * 2.5 * LEASE_MS : 30 + Math.random() * 100)
+      } else {
+        // what is new may be run when the next beat has confirmed it
+        known = await sql<Owned[]>`select assignment_id, epoch, generation, wanted from mooring.assignments_of(${name}, ${session})`
+      }
+      const stopping = known.filter(({ wanted }) => wanted === 'stop')
+      if (stopping.length > 0) {
+        // its process is gone now: the right ends with the word
+        for (const right of rights) if (stopping.some((a) => a.assignment_id === right.assignment && a.epoch === right.epoch)) right.untilMs = Math.min(right.untilMs, performance.now())
+        await sql`select * from mooring.report(${name}, ${session}, ${sql.json(stopping.map((a) => ({ ...a, state: 'stopped' })))})`
+      }
+    } catch (error) {
+      if (!['MR001', 'MR002'].includes((error as { code: string }).code)) throw error
+      session = randomUUID()
+      await sql`select from mooring.register_node(${name}, ${session}, '.')`.catch(() => {})
+    }
+  }
+  return rights
+}
+
+async function play(t: Parameters<typeof stage>[0], beliefMs: number, reaped: number): Promise<Right[]> {
+  const pg = await stage(t)
+  await pg.sql`update mooring.setting set ${pg.sql(SETTINGS)}`
+  await deployments(pg.sql, 20)
+  const over = new AbortController()
+  const loop = async (name: string, step: (sql: Stage['sql'], round: number) => Promise<unknown>) => {
+    const { sql } = await pg.session(name)
+    for (let round = 0; !over.signal.aborted; round++) await step(sql, round)
+  }
+  const agents = ['host-a', 'host-b', 'host-c', 'host-d'].map((name) => playAgent(pg, name, beliefMs, over.signal))
+  const others = [
+    ...['first', 'second'].map((name) => loop(name, async (sql) => {
+      await sql`select * from mooring.tick(${name}, inline => true)`
+      await sql`select count(*) from mooring.claim()`
+      await silence(10)
+    })),
+    loop('user', async (sql, round) => {
+      const id = 1 + (round % 20)
+      if (round % 3 === 0) await sql`update mooring.deployment set enabled = not enabled where id = ${id}`
+      else if (round % 3 === 1) await sql`update mooring.deployment set generation = generation + 1, enabled = true where id = ${id}`
+      else await sql.begin(async (sql) => {
+        await sql`delete from mooring.deployment where id = ${id}`
+        await sql`insert into mooring.deployment (id, package_name) values (${id}, 'http-server')`
+      })
+      await silence(150)
+    }),
+  ]
+  const all = Promise.all([...agents, ...others])
+  const enough = waitFor(async () => (await pg.sql`select from mooring.event where kind = 'reaped' offset ${reaped} limit 1`).length > 0, { label: `${reaped} rows were reaped`, timeoutMs: 60_000 })
+  await Promise.race([all, enough]).finally(() => over.abort())
+  await all
+  return (await Promise.all(agents)).flat()
+}
+
+/** Rights of different agents to one assignment at one time; fromMs to untilMs of each is when a process may run. */
+function overlaps(rights: readonly Right[]): [Right, Right][] {
+  const of = new Map<string, Right[]>()
+  for (const right of rights) of.set(right.assignment, [...(of.get(right.assignment) ?? []), right])
+  return [...of.values()].flatMap((same) => same.flatMap((one) => same.filter((other) => one.agent < other.agent && one.fromMs < other.untilMs && other.fromMs < one.untilMs).map((other): [Right, Right] => [one, other])))
+}
+
+t.test('no two agents have the right to run one assignment, whatever falls silent', async (t) => {
+  const rights = await play(t, LEASE_MS, 60)
+  t.ok(rights.length > 500, `${rights.length} rights were judged`)
+  t.same(overlaps(rights).slice(0, 3), [])
+})
+
+t.test('negative control: agents that take the lease for longer than it is are seen running beside the next owner', async (t) => {
+  const rights = await play(t, LEASE_MS + 1_000, 20)
+  t.ok(overlaps(rights).length > 0, `${overlaps(rights).length} overlaps`)
+})

@@ -1,0 +1,107 @@
+import t from 'tap'
+import type { ISql } from 'postgres'
+import { testDatabase } from '../helpers/postgres.js'
+import { waitFor } from '../helpers/wait-for.js'
+import { age, assignments, beat, deployment, node, report } from '../helpers/factories.js'
+import { claim, events, refused, storiesIn } from './story.js'
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+const assertOwner = (sql: ISql, row: { id: string; epoch: string }) => sql`select mooring.assert_owner(${row.id}, ${row.epoch})`
+
+async function owned(sql: ISql) {
+  const host = await node(sql, { name: 'host-a' })
+  const id = await deployment(sql)
+  await claim(sql)
+  return { host, id, row: (await assignments(sql, id))[0]! }
+}
+
+story('the owner passes, and may sit idle only for what is left of its lease', async (t, sql) => {
+  const { row } = await owned(sql)
+  await age(sql, 'host-a', '9 seconds ago')
+  await assertOwner(sql, row)
+  const [idle] = await sql<{ ms: number }[]>`select extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 as ms`
+  t.ok(Number(idle!.ms) > 1000 && Number(idle!.ms) <= 3000, `${idle!.ms} ms`)
+})
+
+story('everybody else is stopped: old epoch, lease over, freed, unknown', async (t, sql) => {
+  const { row } = await owned(sql)
+  const no = { code: 'MR005', hint: /stop without writing/i }
+  await refused(t, sql, (sql) => assertOwner(sql, { ...row, epoch: '0' }), no, 'an old epoch')
+  await refused(t, sql, (sql) => assertOwner(sql, { ...row, epoch: '2' }), no, 'a future one')
+  await refused(t, sql, (sql) => assertOwner(sql, { id: '999999999', epoch: '1' }), no, 'unknown')
+  await age(sql, 'host-a', '12.1 seconds ago')
+  await refused(t, sql, (sql) => assertOwner(sql, row), no, 'the lease is over, the margin is not')
+  await age(sql, 'host-a', '1 minute ago')
+  await sql`select from mooring.reap()`
+  await refused(t, sql, (sql) => assertOwner(sql, row), no, 'reaped')
+  await refused(t, sql, (sql) => assertOwner(sql, { ...row, epoch: '2' }), no, 'the epoch of a row that waits is nobody\'s')
+})
+
+story('a copy that was told to stop still owns its work until it is gone', async (t, sql) => {
+  const { id, row } = await owned(sql)
+  await sql`delete from mooring.deployment where id = ${id}`
+  await assertOwner(sql, row)
+  t.pass()
+})
+
+/** A workload's transaction that stays open after assert_owner. */
+async function holding(sql: ISql, row: { id: string; epoch: string }): Promise<number> {
+  await sql`begin`
+  await assertOwner(sql, row)
+  const [me] = await sql<{ pid: number }[]>`select pg_backend_pid() as pid`
+  return me!.pid
+}
+
+void t.test('while it is held reports and orders to stop pass, and only a change of owner waits', async (t) => {
+  const pg = await testDatabase(t)
+  const workload = pg.client()
+  const { host, id, row } = await owned(pg.sql)
+  await holding(workload, row)
+  t.equal(await report(pg.sql, host, row, 'running', { pid: 1 }), true)
+  await pg.sql`update mooring.deployment set enabled = false where id = ${id}`
+  t.equal(await report(pg.sql, host, row, 'stopped'), null, 'locked: report it again')
+  t.match((await assignments(pg.sql, id))[0], { node: 'host-a', wanted: 'stop', epoch: '1' })
+  await workload`commit`
+  t.equal(await report(pg.sql, host, row, 'stopped'), true)
+})
+
+void t.test('a zombie that was cut off in the middle cannot stop the failover', async (t) => {
+  const pg = await testDatabase(t)
+  const zombie = pg.client()
+  const { row } = await owned(pg.sql)
+  await pg.sql`create table public.outcome (written_once text)`
+  await age(pg.sql, 'host-a', '11.5 seconds ago')
+  const pid = await holding(zombie, row)
+  await zombie`insert into public.outcome values ('by the zombie')`
+  await age(pg.sql, 'host-a', '1 minute ago')
+  t.same([...(await pg.sql`select * from mooring.reap()`)], [], 'the row is left alone')
+  t.match(await events(pg.sql, 'reap_blocked'), [{ assignment_id: row.id, node: 'host-a', reason: `the row is locked by pid ${pid}`, detail: { pid } }])
+  const freed = await waitFor(async () => (await pg.sql`select id from mooring.reap()`)[0], { label: 'the server has ended the zombie with its lease', show: () => pg.sql`select pid, state, query from pg_stat_activity where datname = current_database()` })
+  t.match(freed, { id: row.id })
+  t.same([...(await pg.sql`select * from public.outcome`)], [], 'and what it wrote is undone')
+})
+
+void t.test('without the idle limit the zombie holds the failover up for as long as it lives', async (t) => {
+  const pg = await testDatabase(t)
+  const zombie = pg.client()
+  const { row } = await owned(pg.sql)
+  await age(pg.sql, 'host-a', '11.9 seconds ago')
+  await zombie`begin`
+  await assertOwner(zombie, row)
+  await zombie`set local idle_in_transaction_session_timeout = 0`
+  await age(pg.sql, 'host-a', '1 hour ago')
+  t.same([...(await pg.sql`select * from mooring.reap()`)], [])
+  await waitFor(async () => (await pg.sql`select now() - xact_start > interval '400 ms' as late from pg_stat_activity where application_name = 'test: another session'`)[0]?.late, { label: 'the time is over' })
+  t.same([...(await pg.sql`select * from mooring.reap()`)], [])
+  await zombie`rollback`
+})
+
+story('a beat renews what it asks about', async (t, sql) => {
+  const { host, row } = await owned(sql)
+  await age(sql, 'host-a', '12.1 seconds ago')
+  await beat(sql, host)
+  await assertOwner(sql, row)
+  t.pass()
+})

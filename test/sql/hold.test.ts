@@ -1,0 +1,138 @@
+import t from 'tap'
+import type { TransactionSql } from 'postgres'
+import { testDatabase } from '../helpers/postgres.js'
+import { age, beat, deployment, node } from '../helpers/factories.js'
+import { claim, events, loads, storiesIn } from './story.js'
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+const hold = async (sql: TransactionSql) => (await sql<{ hold: boolean }[]>`select mooring.hold()`)[0]!.hold
+const pulse = async (sql: TransactionSql) => (await sql<{ hold_reason: string | null; seconds: number | null }[]>`
+  select hold_reason, round(extract(epoch from hold_until - clock_timestamp()))::int as seconds from mooring.pulse`)[0]!
+const ticked = (sql: TransactionSql, ago: string) => sql`update mooring.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
+const ended = (sql: TransactionSql) => sql`update mooring.pulse set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
+
+story('an emptied marker is a crash: for one lease and margin nothing is reaped, claimed or started', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await deployment(sql)
+  await claim(sql)
+  t.equal(await hold(sql), false)
+  await deployment(sql)
+  await age(sql, 'host-a', '1 minute ago')
+  await sql`delete from mooring.outage_marker`
+  t.same([...(await sql`select * from mooring.reap()`)], [])
+  t.match(await pulse(sql), { hold_reason: 'the database crashed, was promoted or restored', seconds: 15 })
+  t.match(await events(sql, 'hold_started'), [{ reason: 'the database crashed, was promoted or restored' }])
+  t.match(await beat(sql, host), { hold: true })
+  t.same(await claim(sql), [])
+  const [fleet] = await sql`select hold, hold_until is not null as until from mooring.fleet`
+  t.same(fleet, { hold: 'the database crashed, was promoted or restored', until: true })
+  await ended(sql)
+  t.equal(await hold(sql), false, 'it ends by itself')
+  t.equal((await claim(sql)).length, 1)
+  t.same(await loads(sql), { 'host-a': 2 }, 'the node had beaten in the hold')
+})
+
+story('a marker of another cluster or database is a restored dump', async (t, sql) => {
+  await node(sql)
+  await sql`update mooring.outage_marker set system_identifier = 1`
+  t.equal(await hold(sql), true)
+})
+
+story('a silence of the scheduler longer than half a lease is an outage', async (t, sql) => {
+  await node(sql)
+  await ticked(sql, '-5.9 s')
+  t.equal(await hold(sql), false)
+  await ticked(sql, '-6.1 s')
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:06/, seconds: 15 })
+})
+
+story('whoever notices an outage first starts the hold: a tick does not wipe it away', async (t, sql) => {
+  await node(sql)
+  await ticked(sql, '-1 hour')
+  const [answer] = await sql`select hold from mooring.tick('me')`
+  t.same(answer, { hold: true })
+  const [next] = await sql`select hold from mooring.tick('me')`
+  t.same(next, { hold: true })
+  t.equal((await events(sql, 'hold_started')).length, 1, 'set once')
+})
+
+story('a hold is not renewed by looking at it, and healthy gaps after it start none', async (t, sql) => {
+  await node(sql)
+  await ticked(sql, '-1 hour')
+  await hold(sql)
+  const [before] = await sql`select hold_until from mooring.pulse`
+  await hold(sql)
+  await sql`select mooring.tick('me')`
+  const [after] = await sql`select hold_until from mooring.pulse`
+  t.same(after, before)
+  await ended(sql)
+  t.equal(await hold(sql), false)
+})
+
+story('a hold lasts as long as the longest lease that was given', async (t, sql) => {
+  await sql`update mooring.setting set lease_ttl = '1 min'`
+  await node(sql)
+  await sql`update mooring.setting set lease_ttl = '12 s'`
+  await sql`delete from mooring.outage_marker`
+  await hold(sql)
+  t.match(await pulse(sql), { seconds: 63 })
+})
+
+story('a clock that was set back by more than the margin starts a hold', async (t, sql) => {
+  await node(sql)
+  await ticked(sql, '2 s')
+  t.equal(await hold(sql), false, 'a small step')
+  await ticked(sql, '1 hour')
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: /^the clock went back by 00:59/, seconds: 15 })
+})
+
+story('a hold in whose middle the clock is set back does not last until the old time', async (t, sql) => {
+  await node(sql)
+  await sql`update mooring.pulse set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: 'the clock went back during a hold', seconds: 15 })
+})
+
+story('where no agent holds a name nothing can run, and the first one that comes is not held up', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await sql`select mooring.leave('host-a', ${host.session})`
+  await sql`delete from mooring.outage_marker`
+  await ticked(sql, '-1 day')
+  await node(sql, { name: 'host-b' })
+  await deployment(sql)
+  t.equal((await claim(sql)).length, 1)
+  t.same([...(await events(sql, 'hold_started'))], [])
+})
+
+story('an agent that comes back after an outage finds the hold, though its own name was free', async (t, sql) => {
+  await node(sql, { name: 'host-a', seen: '1 hour ago' })
+  await ticked(sql, '-1 hour')
+  await node(sql, { name: 'host-b' })
+  await deployment(sql)
+  t.same(await claim(sql), [], 'host-a might still run things')
+})
+
+story('reading says the same without writing', async (t, sql) => {
+  await node(sql)
+  const holding = async () => (await sql`select mooring.holding()`)[0]!.holding
+  t.equal(await holding(), null)
+  await sql`delete from mooring.outage_marker`
+  t.equal(await holding(), 'the database crashed, was promoted or restored')
+  const [pulse] = await sql`select hold_until from mooring.pulse`
+  t.same(pulse, { hold_until: null })
+})
+
+story('without the hold a reap after an outage takes the work of nodes that could not beat', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await deployment(sql)
+  await claim(sql)
+  await age(sql, 'host-a', '1 minute ago')
+  await ticked(sql, '-1 minute')
+  t.same([...(await sql`select * from mooring.reap()`)], [], 'with it')
+  await sql`create or replace function mooring.hold() returns boolean language sql return false`
+  t.equal((await sql`select * from mooring.reap()`).length, 1, 'without it')
+})

@@ -1,0 +1,69 @@
+import type { ISql } from 'postgres'
+
+export interface Seen {
+  id: string
+  node_id: number | null
+  epoch: string
+  wanted: string
+}
+export type Snapshot = Map<string, Seen>
+
+export const snapshot = async (sql: ISql): Promise<Snapshot> =>
+  new Map((await sql<Seen[]>`select id, node_id, epoch, wanted from mooring.assignment`).map((row) => [row.id, row]))
+
+/** What must hold at every moment, each as a query that finds the offenders. */
+const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>][] = [
+  [
+    'loads are the real counts',
+    (sql) => sql`select coalesce(l.node_id, c.node_id) as node_id, l.assigned, c.n
+       from (select node_id, assigned from mooring.node_assigned() where assigned <> 0) l
+       full join (select node_id, count(*) as n from mooring.assignment where node_id is not null and ordinal is not null group by node_id) c on c.node_id = l.node_id
+      where l.assigned is distinct from c.n`,
+  ],
+  [
+    'a deployment has each of its ordinals',
+    (sql) => sql`select d.id, o.ordinal from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+      where d.type = 'deployment' and not exists (select from mooring.assignment a where a.deployment_id = d.id and a.ordinal = o.ordinal)`,
+  ],
+  [
+    'what no deployment wants is owned and told to stop',
+    (sql) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
+      where (d.id is null or a.ordinal >= d.replicas or not d.enabled and a.node_id is not null) and (a.node_id is null or a.wanted <> 'stop')`,
+  ],
+  [
+    'what waits is wanted as its deployment says, under its signature',
+    (sql) => sql`select a.*, d.enabled from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id
+      where a.node_id is null and (a.wanted <> case when d.enabled then 'run' else 'stop' end or a.signature <> mooring.queue_signature(d.signature, a.refused_by))`,
+  ],
+  ['every owner exists', (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and not exists (select from mooring.node n where n.id = a.node_id)`],
+  [
+    'what is wanted to run is permitted where it is',
+    (sql) => sql`select a.*, e.* from mooring.assignment a join mooring.eligibility(array(select id from mooring.deployment)) e on e.deployment_id = a.deployment_id and e.node_id = a.node_id
+      where a.wanted = 'run' and not e.permitted`,
+  ],
+  [
+    'every permitted node has every enabled daemon',
+    (sql) => sql`select e.* from mooring.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
+      where e.permitted and not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = e.deployment_id and a.node_id = e.node_id)`,
+  ],
+  ['nobody owns what he refused', (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`],
+  ['an owner has an epoch of its own', (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and a.epoch = 0`],
+]
+
+/** Which laws are broken now, and which assignment's history did not go forward since the snapshot before. Empty: all is well. */
+export async function brokenLaws(sql: ISql, before: Snapshot, now: Snapshot, ended: Set<string>): Promise<string[]> {
+  const broken: string[] = []
+  for (const [law, offenders] of laws) {
+    const found = await offenders(sql)
+    if (found.length > 0) broken.push(`${law}: ${JSON.stringify(found[0])}`)
+  }
+  for (const [id, old] of before) {
+    const row = now.get(id)
+    if (!row) ended.add(id)
+    else if (BigInt(row.epoch) < BigInt(old.epoch)) broken.push(`the epoch of ${id} went back`)
+    else if (row.epoch === old.epoch && row.node_id !== old.node_id) broken.push(`${id} changed its owner within an epoch`)
+    else if (row.epoch === old.epoch && row.node_id !== null && old.wanted === 'stop' && row.wanted === 'run') broken.push(`${id} went from stop to run within an epoch`)
+  }
+  for (const id of now.keys()) if (ended.has(id)) broken.push(`${id} came back from the dead`)
+  return broken
+}

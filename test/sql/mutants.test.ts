@@ -1,0 +1,56 @@
+import t from 'tap'
+import type { TransactionSql } from 'postgres'
+import { testDatabase } from '../helpers/postgres.js'
+import { storiesIn } from './story.js'
+import { weather } from './storm.js'
+
+// A storm that nothing survives is worth something: each guard that is taken out here has to be missed by it.
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+type Change = [guard: string, instead: string]
+
+async function mutate(sql: TransactionSql, name: string, changes: Change[]): Promise<void> {
+  const [row] = await sql<{ def: string }[]>`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${name}`
+  let def = row?.def ?? ''
+  for (const [guard, instead] of changes) {
+    if (!def.includes(guard)) throw new Error(`mooring.${name} has no ${JSON.stringify(guard)} any more: give this mutant another guard`)
+    def = def.replaceAll(guard, () => instead)
+  }
+  await sql.unsafe(def)
+}
+
+const mutants: [what: string, name: string, ...changes: Change[]][] = [
+  ['loads that do not follow', 'tg_assignment__follow', ['having', 'having false and']],
+  ['scale-down that leaves the surplus running', 'make_assignments', ['or a.ordinal >= d.replicas)', ')']],
+  ['a disabled deployment that runs on', 'make_assignments', ['(d.id is null or not d.enabled', '(d.id is null']],
+  ['an order to stop that is taken back', 'queue_anew', ['WHEN (a.node_id IS NOT NULL) THEN', 'WHEN false THEN']],
+  ['a claim that looks only at what is permitted', 'placeable', ['where e.eligible', 'where e.permitted']],
+  ['a claim that forgets who refused', 'placeable', ["case when w.refused_by = '{}' then", 'case when true then']],
+  ['a reap that does not look at the lease', 'reap', ['mooring.lease_end(h, a) + margin < at', 'true'], ['h.beat_at < at - margin', 'true']],
+  ['a release without a look at the deployment', 'release', [' and a.ordinal < d.replicas', '']],
+  ['an edit that evicts nobody', 'evict', ['where not e.permitted', 'where false']],
+  ['a node that is deleted with its work', 'tg_node__guard', ['if owned > 0', 'if false']],
+  ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
+]
+
+for (const [what, name, ...changes] of mutants) {
+  story(`the laws notice ${what}`, async (t, sql) => {
+    await mutate(sql, name, changes)
+    let broken: string[] = []
+    for (let seed = 1; seed <= 6 && broken.length === 0; seed++) {
+      await sql
+        .savepoint(async (sql) => {
+          broken = await weather(sql, seed, 300)
+          throw undone
+        })
+        .catch((error: unknown) => {
+          if (error !== undone) broken = [String(error)]
+        })
+    }
+    t.ok(broken.length > 0)
+    t.comment(broken[0]?.slice(0, 160) ?? 'it survived')
+  })
+}
+const undone = new Error('only tried')

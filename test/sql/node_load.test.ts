@@ -1,0 +1,43 @@
+import t from 'tap'
+import { testDatabase } from '../helpers/postgres.js'
+import { age, deployments, node } from '../helpers/factories.js'
+import { claim, loads, storiesIn } from './story.js'
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+story('folding keeps the sums, once there is something to fold', async (t, sql) => {
+  const [a, b] = [await node(sql), await node(sql)]
+  await sql`insert into mooring.node_load (node_id, change) select case i % 2 when 0 then ${a.id}::int else ${b.id}::int end, case i % 5 when 0 then -1 else 1 end from generate_series(1, 1001) i`
+  const sums = async () => [...(await sql`select node_id, assigned from mooring.node_assigned() order by node_id`)]
+  const rows = async () => (await sql<{ n: number }[]>`select count(*)::int as n from mooring.node_load`)[0]!.n
+  const before = await sums()
+  await sql`select mooring.fold_node_load()`
+  t.equal(await rows(), 1001, 'short enough')
+  await sql`insert into mooring.node_load (node_id, change) select 12345, change from generate_series(1, 10), unnest(array[1, -1]) change`
+  await sql`select mooring.fold_node_load()`
+  t.equal(await rows(), 2, 'one for each node, none for a sum of zero')
+  t.same(await sums(), before)
+})
+
+story('a claim folds what failovers left', async (t, sql) => {
+  const hosts = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
+  await deployments(sql, 4)
+  await claim(sql)
+  await sql`insert into mooring.node_load (node_id, change) select ${hosts[0]!.id}::int, c from generate_series(1, 600), unnest(array[1, -1]) c`
+  await age(sql, 'host-b', '1 minute ago')
+  await sql`select from mooring.reap()`
+  await claim(sql)
+  t.same(await loads(sql), { 'host-a': 4, 'host-b': 0 })
+  const [row] = await sql`select count(*) < 10 as folded, sum(change)::int as n from mooring.node_load`
+  t.same(row, { folded: true, n: 4 })
+})
+
+story('without the trigger loads would be wrong, and nodes overfilled', async (t, sql) => {
+  await node(sql, { max_assignments: 2 })
+  await sql`alter table mooring.assignment disable trigger tg_assignment__follow`
+  await deployments(sql, 2)
+  await claim(sql)
+  await deployments(sql, 2)
+  t.equal((await claim(sql)).length, 2, 'the limit is broken')
+})

@@ -1,0 +1,66 @@
+import t from 'tap'
+import { testDatabase } from '../helpers/postgres.js'
+import { assignments, deployment, node, report } from '../helpers/factories.js'
+import { claim, storiesIn } from './story.js'
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+story('events older than the retention are deleted, younger ones stay', async (t, sql) => {
+  await sql`insert into mooring.event (kind, at) values ('claimed', now() - interval '31 days'), ('reaped', now() - interval '31 days'), ('claimed', now() - interval '29 days')`
+  const [pruned] = await sql`select mooring.prune_events() as n`
+  t.same(pruned, { n: '2' })
+  t.equal((await sql`select * from mooring.event`).length, 1)
+  await sql`update mooring.setting set event_retention = '1 day'`
+  const [more] = await sql`select mooring.prune_events() as n`
+  t.same(more, { n: '1' })
+})
+
+story('one call deletes at most fifty thousand', async (t, sql) => {
+  await sql`insert into mooring.event (kind, at) select 'claimed', now() - interval '40 days' from generate_series(1, 50010)`
+  const [first] = await sql`select mooring.prune_events() as n`
+  const [second] = await sql`select mooring.prune_events() as n`
+  t.same([first!.n, second!.n], ['50000', '10'])
+})
+
+story('observations of assignments that are long gone go too, those of living ones stay', async (t, sql) => {
+  const host = await node(sql)
+  const [gone, stays] = [await deployment(sql), await deployment(sql)]
+  await claim(sql)
+  for (const row of await assignments(sql)) await report(sql, host, row, 'running')
+  await sql`delete from mooring.deployment where id = ${gone}`
+  for (const row of await assignments(sql, gone)) await report(sql, host, row, 'stopped')
+  await sql`update mooring.run set last_active_at = now() - interval '31 days'`
+  await sql`select mooring.prune_events()`
+  t.same((await sql`select deployment_id from mooring.run`).map(({ deployment_id }) => deployment_id), [stays])
+})
+
+story('spent jobs of rounds are cleaned, others are not touched', async (t, sql) => {
+  await sql`select graphile_worker.add_job(task, max_attempts => 1) from unnest('{reap,place,their_task}'::text[]) task`
+  await sql`update graphile_worker._private_jobs set attempts = 1`
+  await sql`select graphile_worker.add_job('place')`
+  await sql`select mooring.prune_events()`
+  t.same((await sql`select task_identifier as task from graphile_worker.jobs order by 1`).map(({ task }) => task), ['place', 'their_task'])
+})
+
+story('without graphile-worker\'s schema events are pruned all the same', async (t, sql) => {
+  await sql`drop schema graphile_worker cascade`
+  await sql`insert into mooring.event (kind, at) values ('claimed', now() - interval '31 days')`
+  const [pruned] = await sql`select mooring.prune_events() as n`
+  t.same(pruned, { n: '1' })
+})
+
+story('last_events gives the last n, oldest first', async (t, sql) => {
+  await sql`insert into mooring.event (kind, epoch) select 'claimed', i from generate_series(1, 60) i`
+  const last = async (n: number) => (await sql`select epoch from mooring.last_events(${n})`).map(({ epoch }) => Number(epoch))
+  t.same(await last(3), [58, 59, 60])
+  t.same(await last(0), [])
+  t.same(await last(-1), [])
+  t.equal((await sql`select * from mooring.last_events()`).length, 50)
+})
+
+story('an event names the role that did it', async (t, sql) => {
+  await node(sql)
+  const [row] = await sql`select actor = session_user as me from mooring.last_events(1)`
+  t.same(row, { me: true })
+})

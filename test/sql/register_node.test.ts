@@ -1,0 +1,108 @@
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import type { TransactionSql } from 'postgres'
+import { testDatabase } from '../helpers/postgres.js'
+import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
+import { claim, events, refused, storiesIn } from './story.js'
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+const register = (sql: TransactionSql, name: string | null, session: string | null = randomUUID(), replaces: string | null = null) =>
+  sql`select * from mooring.register_node(${name}, ${session}, '.', replaces => ${replaces})`
+
+story('a first registration makes the node and answers with the intervals to live by', async (t, sql) => {
+  const [answer] = await sql`select * from mooring.register_node('host-a', ${randomUUID()}, '^http-server@', '{npm,exec}', '{"zone": "b"}', 7, 'http://a:1', 'http://a:2', version => '0.1.0')`
+  const [row] = await sql`select * from mooring.node`
+  t.match(answer, { node_id: row!.id, beat_interval_ms: 3000, lease_ttl_ms: 12_000, reap_margin_ms: 3000, channel: `mooring_node_${row!.id}`, schema_version: Number })
+  t.match(row, { name: 'host-a', enabled: true, weight: 100, trusts: '^http-server@', drivers: ['npm', 'exec'], labels: { zone: 'b' }, max_assignments: 7, agent_base_url: 'http://a:1', gateway_base_url: 'http://a:2', version: '0.1.0' })
+  const [health] = await sql`select health from mooring.node_status`
+  t.same(health, { health: 'HEALTHY' })
+  t.match(await events(sql, 'node_registered'), [{ node: 'host-a', reason: 'its agent started', detail: { version: '0.1.0' } }])
+})
+
+story('two agents of one name: the second is told in how many milliseconds the name is free', async (t, sql) => {
+  await node(sql, { name: 'host-a', seen: '5 seconds ago' })
+  await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /^\{"free_in_ms" : (6[89]\d\d|7000)\}$/, hint: /another name/i })
+})
+
+story('an assignment with a longer lease keeps the name taken for as long', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await deployment(sql, { lease_ttl: '1 min' })
+  await claim(sql)
+  await age(sql, 'host-a', '30 seconds ago')
+  await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /"free_in_ms" : (29\d\d\d|30000)/ })
+})
+
+story('when the lease is over the name goes to the new session, with the work the node still owns', async (t, sql) => {
+  const old = await node(sql, { name: 'host-a' })
+  await deployments(sql, 2)
+  await claim(sql)
+  await age(sql, 'host-a', '12.1 seconds ago')
+  const session = randomUUID()
+  await register(sql, 'host-a', session)
+  t.equal((await beat(sql, { name: 'host-a', session })).owned, 2)
+  t.same((await assignments(sql)).map(({ epoch }) => epoch), ['1', '1'])
+  await refused(t, sql, (sql) => beat(sql, old), { code: 'MR001' })
+})
+
+story('a session may take over the live one that it names, and only that one', async (t, sql) => {
+  const old = await node(sql, { name: 'host-a' })
+  await refused(t, sql, (sql) => register(sql, 'host-a', randomUUID(), randomUUID()), { code: 'MR002' }, 'a guess')
+  await register(sql, 'host-a', randomUUID(), old.session)
+  await refused(t, sql, (sql) => beat(sql, old), { code: 'MR001' })
+  t.match((await events(sql, 'node_registered')).at(-1), { reason: 'its agent was replaced' })
+})
+
+story('the same session may register again, and one that left is free at once', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await register(sql, 'host-a', host.session)
+  await beat(sql, host)
+  await sql`select mooring.leave('host-a', ${host.session})`
+  await register(sql, 'host-a')
+  t.pass()
+})
+
+story('what the agent says of itself is stored as said, what operators edit too only when given', async (t, sql) => {
+  await sql`select from mooring.register_node('host-a', ${randomUUID()}, '^a@', '{npm,exec}', '{"zone": "b"}', 7, 'http://a:1', 'http://a:2', version => '1')`
+  await sql`update mooring.node set labels = '{"zone": "c"}', max_assignments = 9, enabled = false, weight = 5`
+  await age(sql, 'host-a', '1 minute ago')
+  await sql`select from mooring.register_node('host-a', ${randomUUID()})`
+  const [row] = await sql`select trusts, drivers, version, labels, max_assignments, agent_base_url, gateway_base_url, enabled, weight from mooring.node`
+  t.same(row, { trusts: null, drivers: ['npm'], version: null, labels: { zone: 'c' }, max_assignments: 9, agent_base_url: 'http://a:1', gateway_base_url: 'http://a:2', enabled: false, weight: 5 })
+  await age(sql, 'host-a', '1 minute ago')
+  await sql`select from mooring.register_node('host-a', ${randomUUID()}, labels => '{}', max_assignments => 1)`
+  const [given] = await sql`select labels, max_assignments from mooring.node`
+  t.same(given, { labels: {}, max_assignments: 1 })
+})
+
+story('bad values are refused, each by its own rule', async (t, sql) => {
+  for (const name of ['', '-a', '.a', 'a b', 'a/b', "a'b", 'a\nb', 'hôst', 'а', 'a'.repeat(64), null]) {
+    await refused(t, sql, (sql) => register(sql, name), { code: 'MR007', hint: /63 letters/ }, JSON.stringify(name))
+  }
+  await refused(t, sql, (sql) => register(sql, 'host-a', null), { code: 'MR007' }, 'no session')
+  await refused(t, sql, (sql) => sql`select mooring.register_node('host-a', ${randomUUID()}, '(')`, { code: 'MR007', message: /trust pattern '\(' cannot be used/ }, 'a pattern')
+  await refused(t, sql, (sql) => sql`select mooring.register_node('host-a', ${randomUUID()}, drivers => '{docker}')`, { code: '23514', constraint_name: 'node_drivers_are_known' }, 'drivers')
+  await refused(t, sql, (sql) => sql`select mooring.register_node('host-a', ${randomUUID()}, labels => '[]')`, { code: '23514', constraint_name: 'node_labels_are_an_object' }, 'labels')
+  await refused(t, sql, (sql) => sql`select mooring.register_node('host-a', ${randomUUID()}, max_assignments => -1)`, { code: '23514', constraint_name: 'node_max_assignments_is_not_negative' }, 'limit')
+  t.same([...(await sql`select name from mooring.node`)], [], 'and no row is left')
+})
+
+story('a registration asks for a place job', async (t, sql) => {
+  await register(sql, 'host-a')
+  const [jobs] = await sql`select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
+  t.same(jobs, { n: 1 })
+})
+
+void t.test('two first registrations of one name at once: one gets it, the other waits for the answer', async (t) => {
+  const pg = await testDatabase(t)
+  const [first, second] = [pg.client(), pg.client()]
+  await first`begin`
+  await node(first, { name: 'host-a' })
+  const answer = node(second, { name: 'host-a' }).then(
+    () => 'registered',
+    (error: { code: string }) => error.code,
+  )
+  await first`commit`
+  t.equal(await answer, 'MR002')
+})

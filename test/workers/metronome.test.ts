@@ -1,0 +1,51 @@
+import pino from 'pino'
+import t, { type Test } from 'tap'
+import { createWorkerDb } from '../../workers/db.js'
+import { createMetronome, MAX_SLEEP_MS } from '../../workers/metronome.js'
+import { heardLog } from '../agent/fleet.js'
+import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
+import { waitFor } from '../helpers/wait-for.js'
+
+function ticking(t: Test, { url }: TestDatabase, worker: string, poolIds: string[] = [], log = pino({ level: 'silent' })) {
+  const db = createWorkerDb({ databaseUrl: url })
+  const silences: unknown[] = []
+  const metronome = createMetronome({ db, worker, poolIds, onSilence: (error) => silences.push(error), log })
+  t.teardown(async () => {
+    db.close()
+    await metronome.stop()
+  })
+  metronome.start()
+  return { metronome, silences }
+}
+
+t.test('a metronome keeps its worker\'s name alive and its pools known', async (t) => {
+  const database = await testDatabase(t)
+  ticking(t, database, 'w1', ['pool-1', 'pool-2'])
+  const first = await waitFor(async () => (await database.sql`select pool_ids, seen_at::text from mooring.worker where id = 'w1'`)[0], { label: 'the first tick' })
+  t.same(first['pool_ids'], ['pool-1', 'pool-2'])
+  await waitFor(async () => (await database.sql`select 1 from mooring.worker where seen_at::text > ${first['seen_at'] as string}`).length, { label: 'the next', timeoutMs: MAX_SLEEP_MS + 5_000 })
+})
+
+t.test('it survives whatever its tick says, and says so once', async (t) => {
+  const database = await testDatabase(t)
+  const { log, events } = heardLog()
+  await database.sql`alter function mooring.tick(text, text[], boolean) rename to tock`
+  ticking(t, database, 'w1', [], log)
+  await waitFor(() => events('tick_failed').length, { label: 'it fails' })
+  await database.sql`alter function mooring.tock(text, text[], boolean) rename to tick`
+  await waitFor(() => events('ticking').length, { label: 'it ticks' })
+  t.equal(events('tick_failed').length, 1)
+})
+
+t.test('of many metronomes one is let through for each round', async (t) => {
+  const database = await testDatabase(t)
+  await database.sql`update mooring.setting set round_interval = '300 ms'`
+  for (let worker = 1; worker <= 4; worker += 1) ticking(t, database, `w${worker}`)
+  await waitFor(async () => (await database.sql`select 1 from mooring.worker`).length === 4, { label: 'all tick' })
+  // nobody works on the jobs: there is one of each round, however many asked for it
+  const jobs = await waitFor(async () => {
+    const rows = await database.sql<{ task: string; n: number }[]>`select j.task_identifier as task, count(*)::int as n from graphile_worker.jobs j group by 1 order by 1`
+    return rows.length === 4 ? rows : null
+  }, { label: 'all rounds are queued' })
+  t.same([...jobs], ['evict', 'place', 'prune', 'reap'].map((task) => ({ task, n: 1 })))
+})

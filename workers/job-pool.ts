@@ -1,0 +1,53 @@
+/**
+ * The connections of one life of a worker: a pool of `pg` whose sockets are ours, so that abandon() ends them even where the server is gone
+ * and answers no goodbye.
+ *
+ * After abandon() every question is answered with nothing. The library repeats "this job is done" up to twenty times, at last half a
+ * minute apart, and cannot be told to stop; the jobs it speaks of are freed by tick, as those of a dead worker.
+ */
+import { Socket } from 'node:net'
+import pg from 'pg'
+import { parseDatabaseUrl, pgConfig } from '../cli/database-url.js'
+import { primaryHost } from '../cli/primary-host.js'
+
+export interface JobPool {
+  pool: pg.Pool
+  /** Ends every connection at once. Idempotent. */
+  abandon(): void
+}
+
+export interface JobPoolOptions { databaseUrl: string; connections: number }
+
+/** Of a claim of one window or a reap of one batch, many times over. */
+const STATEMENT_TIMEOUT_MS = 60_000
+
+export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
+  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), { application_name: 'mooring worker: jobs' })
+  const sockets = new Set<Socket>()
+  const stream = (): Socket => {
+    const socket = new Socket().setNoDelay(true)
+    socket.once('close', () => sockets.delete(socket))
+    sockets.add(socket)
+    return socket
+  }
+  const pool = new pg.Pool({
+    ...config,
+    stream,
+    max: connections,
+    idleTimeoutMillis: 0, // kept warm
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+    query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
+  })
+  // without these two an idle connection that breaks would end the process
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return {
+    pool,
+    abandon() {
+      Object.assign(pool, { connect: () => Promise.resolve(NOBODY) })
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
+
+const NOBODY = { query: () => Promise.resolve({ rows: [], rowCount: 0 }), release() {} }
