@@ -38,6 +38,8 @@ function finder(stateDir: string): () => Process[] {
   const bootId = readBootId()
   const runs = readRunFiles(stateDir).filter(run => run.boot_id === bootId)
   const seenBy = new Map<string, Seen>(runs.map(run => [run.mark, new Map()]))
+  // A process that is ending loses its environment before it is gone.
+  const marked: Seen = new Map()
   return () => {
     const table = processTable()
     const members = new Map<number, Process>()
@@ -45,7 +47,11 @@ function finder(stateDir: string): () => Process[] {
       const root = { pid: run.pid, startTicks: run.start_ticks, mark: run.mark, groupOutlivesRoot: false }
       for (const p of membersOf(root, seenBy.get(run.mark)!, table)) members.set(p.pid, p)
     }
-    for (const p of markedWith(prefix, table)) members.set(p.pid, p)
+    for (const p of markedWith(prefix, table)) marked.set(p.pid, p.startTicks)
+    for (const [pid, startTicks] of marked) {
+      const p = table.get(pid)
+      if (p?.startTicks === startTicks) members.set(pid, p)
+    }
     addDescendants(members, table)
     return [...members.values()]
   }

@@ -93,10 +93,10 @@ export function createLogKeeper(stateDir: string, log: Logger, options: Rotation
   }
 }
 
-/** Rotates until the log is within maxBytes. */
+/** Rotates until the log is within maxBytes, or `count` times: a log that grows as fast as it is compressed must not keep the others waiting. */
 export async function keepInSize(file: string, options: RotationOptions, log: Logger): Promise<void> {
   const tail = Math.min(TAIL_BYTES, options.maxBytes / 4)
-  for (;;) {
+  for (let turn = 0; turn <= options.count; turn++) {
     const size = await stat(file).then(found => found.size, () => 0)
     if (size <= options.maxBytes) return
     // A writer faster than gzip: what the count would delete again is cut off without compressing it first.

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d859dcd1920be5b3660f1eb7d9cbec3f9240ef24
+--! Hash: sha1:8732ff075d77040d32158974b06de283f3b795b2
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1857,8 +1857,8 @@ begin
     raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
   end if;
   perform set_config('synchronous_commit', 'off', true);
-  perform mooring.limit_idle();
   select s.* into setting from mooring.setting s;
+  perform mooring.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h
      set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
          cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),

@@ -16,8 +16,8 @@ declare
   setting mooring.setting;
   mine int;
 begin
-  cpu_pct := case when heartbeat.cpu_pct >= 0 and heartbeat.cpu_pct < 'infinity' then heartbeat.cpu_pct end;
-  memory_mb := case when heartbeat.memory_mb >= 0 and heartbeat.memory_mb < 'infinity' then heartbeat.memory_mb end;
+  cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
+  memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
   disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
   disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
   running := case when heartbeat.running >= 0 then heartbeat.running end;
@@ -25,8 +25,8 @@ begin
     raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
   end if;
   perform set_config('synchronous_commit', 'off', true);
-  perform mooring.limit_idle();
   select s.* into setting from mooring.setting s;
+  perform mooring.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h
      set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
          cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),

@@ -94,7 +94,9 @@ t.test('a workload that forks as fast as it can is gone all the same', async t =
 
 t.test('a stopped process is killed as well', async t => {
   const { handle, pidOf } = await workload(t, 'echo me=$$; while :; do sleep 0.05; done')
-  process.kill(await pidOf('me'), 'SIGSTOP')
+  const pid = await pidOf('me')
+  process.kill(pid, 'SIGSTOP')
+  await waitFor(() => readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') T '), { label: 'it is stopped' })
   await stopTree(handle, 100, silent).done
   t.match(await handle.exit, { signal: 'SIGKILL' })
 })

@@ -3,6 +3,7 @@ import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
+import type { TestNode } from '../helpers/factories.js'
 import { claim, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
@@ -103,22 +104,30 @@ void t.test('a heartbeat in a transaction of another isolation level is refused'
   await t.rejects(pg.sql.begin('isolation level repeatable read', (sql) => beat(sql, { name: 'x', session: '00000000-0000-0000-0000-000000000000' })), { code: 'MR008' })
 })
 
-void t.test('every beat is a HOT update: no index is written', async (t) => {
+void t.test('every beat is a HOT update: no index is written, unless one is made on what changes', async (t) => {
   const pg = await testDatabase(t)
   const sql = pg.client()
-  const hosts = []
+  const hosts: TestNode[] = []
   for (let n = 0; n < 20; n++) hosts.push(await node(sql))
-  await sql`select pg_stat_force_next_flush()`
-  const stats = async () => {
+  const written = async () => {
+    await sql`select pg_stat_force_next_flush()`
     const [row] = await sql<{ updated: number; hot: number }[]>`
       select n_tup_upd::int as updated, n_tup_hot_upd::int as hot from pg_stat_user_tables where relid = 'mooring.heartbeat'::regclass`
     return row!
   }
-  for (let round = 0; round < 50; round++) for (const host of hosts) await beat(sql, host, { cpu_pct: round, memory_mb: round, disk_free_pct: 50, disk_free_bytes: round, running: round })
-  await sql`select pg_stat_force_next_flush()`
-  const { updated, hot } = await stats()
-  t.ok(updated >= 1000)
-  t.equal(hot, updated)
+  /** Share of HOT updates in 500 beats. */
+  const hotShare = async () => {
+    const before = await written()
+    for (let round = 0; round < 25; round++) for (const host of hosts) await beat(sql, host, { cpu_pct: round, memory_mb: round, disk_free_pct: 50, disk_free_bytes: round, running: round })
+    const after = await written()
+    return (after.hot - before.hot) / (after.updated - before.updated)
+  }
+  // an autovacuum worker that analyzes at this moment holds a snapshot for a while: then the next try shows it
+  let share = 0
+  for (let tries = 0; tries < 5 && share < 1; tries++) share = await hotShare()
+  t.equal(share, 1)
+  await sql`create index on mooring.heartbeat (beat_at)`
+  t.equal(await hotShare(), 0)
 })
 
 story('a node sees only its own work', async (t, sql) => {

@@ -1,0 +1,142 @@
+/** Hosts as users run them: `mooring agent` and `mooring worker` as processes of their own. And a workload that bears witness. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Sql } from 'postgres'
+import type { Test } from 'tap'
+import { deployment, type DeploymentSpec } from '../helpers/factories.js'
+import { mooring, tempDir, type Program } from '../helpers/processes.js'
+import { waitFor } from '../helpers/wait-for.js'
+import type { PlacedRow } from '../agent/fleet.js'
+
+/** Generous: a busy machine is slow, not wrong. */
+export const PATIENCE_MS = 60_000
+
+/** Leases that can be waited for, and that a busy machine still keeps. */
+export async function shortLeases(sql: Sql, lease = '4 s'): Promise<void> {
+  await sql`update mooring.setting set beat_interval = '300 ms', lease_ttl = ${lease}, reap_margin = '600 ms', round_interval = '300 ms'`
+}
+
+export interface Host extends Program {
+  name: string
+  /** What it logged under that event, in order. */
+  events(event: string): Record<string, unknown>[]
+  /** Where the output of an assignment goes. */
+  logOf(assignmentId: string): string
+}
+
+export interface Hosts {
+  agent(name: string, options?: { databaseUrl?: string; trust?: string; exec?: boolean; args?: string[] }): Host
+  worker(): Program
+}
+
+/** Agents get a state folder in common, as on one machine; all of it ends with the test. Ask for the database first. */
+export function hosts(t: Test, databaseUrl: string): Hosts {
+  const state = tempDir(t)
+  return {
+    agent(name, { databaseUrl: url = databaseUrl, trust, exec = true, args = [] } = {}) {
+      const flags = ['--name', name, ...(trust === undefined ? [] : ['--trust', trust]), ...(exec ? ['--allow-exec'] : []), ...args]
+      const program = mooring(t, ['agent', ...flags], { databaseUrl: url, env: { MOORING_STATE_DIR: state } })
+      return {
+        ...program,
+        name,
+        events: (event) => `${program.stdout()}${program.stderr()}`.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['event'] === event),
+        logOf(assignmentId) {
+          const file = join(state, 'agents', name, 'logs', `${assignmentId}.log`)
+          return existsSync(file) ? readFileSync(file, 'utf8') : ''
+        },
+      }
+    },
+    worker: () => mooring(t, ['worker'], { databaseUrl }),
+  }
+}
+
+/** Waits until nodes of these names are live. */
+export async function live(sql: Sql, ...names: string[]): Promise<void> {
+  await waitFor(async () => (await sql`select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`).length === names.length,
+    { label: `${names.join(', ')} are healthy`, timeoutMs: PATIENCE_MS, show: () => sql`select s.node, s.health, s.beat_age::text from mooring.node_status s` })
+}
+
+/** A process that has ended and waits to be collected by init is not alive. */
+export function alive(pid: number | null): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2))
+  } catch {
+    return false
+  }
+}
+
+export async function gone(pids: readonly (number | null)[], label: string): Promise<void> {
+  await waitFor(() => pids.every((pid) => !alive(pid)), { label, timeoutMs: PATIENCE_MS, show: () => pids.filter(alive) })
+}
+
+/** What may not change where nothing happened: owner, epoch and process of each assignment. */
+export const processes = (rows: readonly PlacedRow[]): unknown[] => rows.map((row) => [row.assignment_id, row.node, row.epoch, row.pid])
+
+/** Each time an assignment was given to a node, and by which transaction, in order. */
+export async function claims(sql: Sql, after = '0'): Promise<{ id: string; assignment_id: string; node: string; tx: string }[]> {
+  return await sql<{ id: string; assignment_id: string; node: string; tx: string }[]>`
+    select e.id, e.assignment_id, e.node, e.xmin::text as tx from mooring.event e where e.kind = 'claimed' and e.id > ${after} order by e.id`
+}
+
+export const lastEvent = async (sql: Sql): Promise<string> => (await sql<{ id: string }[]>`select coalesce(max(e.id), 0)::text as id from mooring.event e`)[0]!.id
+
+export const eventsOf = async (sql: Sql, kind: string): Promise<number> => (await sql`select from mooring.event e where e.kind = ${kind}`).length
+
+/** The environment a process was started with. */
+export function environmentOf(pid: number | null): Record<string, string> {
+  const entries = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter(Boolean)
+  return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+}
+
+/** Every 10 ms it says that it lives, by the clock all processes of the machine share; asked to end it takes its time. */
+const WITNESS = `
+const { appendFileSync } = require('node:fs')
+const { MOORING_ASSIGNMENT_ID: id, MOORING_NODE: node, WITNESS_FILE: file, WITNESS_WORD: word = '' } = process.env
+const stamp = () => appendFileSync(file, [id, node, process.pid, Number(process.hrtime.bigint() / 1000n), word].join(' ') + '\\n')
+stamp()
+setInterval(stamp, 10)
+process.on('SIGTERM', () => setTimeout(() => { stamp(); process.exit(0) }, 150))
+`
+
+export interface Life { assignment_id: string; node: string; pid: number; word: string; first: number; last: number }
+
+export interface Witness {
+  insert(sql: Sql, more?: DeploymentSpec): Promise<string>
+  /** Each process that ever ran, from its first word to its last, in microseconds, in order of their births. */
+  lives(): Life[]
+  /** For how many microseconds two processes of one assignment lived at once, over all assignments given. */
+  overlap(assignmentIds: readonly string[]): number
+}
+
+/** Deployments whose processes leave stamps in a file, and the judge who reads it and knows nothing else. */
+export function witness(t: Test): Witness {
+  const folder = tempDir(t, 'witness')
+  const script = join(folder, 'witness.cjs')
+  const file = join(folder, 'stamps')
+  writeFileSync(script, WITNESS)
+  writeFileSync(file, '')
+  const lives = (): Life[] => {
+    const found = new Map<string, Life>()
+    for (const line of readFileSync(file, 'utf8').split('\n').slice(0, -1)) {
+      const [assignment_id, node, pid, at, word] = line.split(' ') as [string, string, string, string, string]
+      const key = `${assignment_id} ${node} ${pid}`
+      const life = found.get(key) ?? { assignment_id, node, pid: Number(pid), word, first: Number(at), last: 0 }
+      life.last = Math.max(life.last, Number(at))
+      found.set(key, life)
+    }
+    return [...found.values()].sort((a, b) => a.first - b.first)
+  }
+  return {
+    insert: (sql, { env = {}, ...more } = {}) => deployment(sql, { command: process.execPath, args: [script], env: { WITNESS_FILE: file, ...(env as object) }, stop_grace: '5 s', ...more }),
+    lives,
+    overlap(assignmentIds) {
+      let together = 0
+      for (const id of assignmentIds) {
+        const mine = lives().filter((life) => life.assignment_id === id)
+        for (const [nr, a] of mine.entries()) for (const b of mine.slice(nr + 1)) together += Math.max(0, Math.min(a.last, b.last) - Math.max(a.first, b.first))
+      }
+      return together
+    },
+  }
+}
