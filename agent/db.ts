@@ -91,6 +91,8 @@ export interface AgentDb {
   heartbeat(node: string, session: string, sample: UsageSample, running: number, deadlineMs: number): Promise<BeatAnswer>
   assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
   report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
+  /** No new work for this node; its lease goes on. */
+  beginLeave(node: string, session: string): Promise<void>
   leave(node: string, session: string): Promise<number>
   /** Runs the rounds that are due inside this call: the agents keep placement and failover going when no worker lives. */
   tick(name: string): Promise<void>
@@ -149,6 +151,9 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
     },
     report: (name, session, reports) => calls.run(CALL_DEADLINE_MS, (sql) => sql<ReportOutcome[]>`
       select r.* from mooring.report(${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`),
+    async beginLeave(name, session) {
+      await calls.run(CALL_DEADLINE_MS, (sql) => sql`select mooring.begin_leave(${name}, ${session}::uuid)`)
+    },
     async leave(name, session) {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<{ freed: number }[]>`select mooring.leave(${name}, ${session}::uuid) as freed`)
       return only(rows).freed

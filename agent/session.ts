@@ -81,6 +81,7 @@ export function createSession(options: SessionOptions): Session {
     await firstAbort(over.signal, signal)
     const end = over.signal.aborted ? 'over' : 'left'
     assignments.freeze()
+    if (end === 'left' && !killed) beginLeave()
     // beats and leases go on until the last process is gone: a long grace does not outlive the right to run
     await supervisor.stopAll()
     leases.stop()
@@ -89,6 +90,13 @@ export function createSession(options: SessionOptions): Session {
     db.close()
     await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop()])
     return end
+  }
+
+  /** So that nothing is placed here while the stop takes its time. Not waited for: what is placed here all the same is given back by leave. */
+  function beginLeave(): void {
+    db.beginLeave(node, session).catch((error: unknown) => {
+      log.debug({ event: 'begin_leave_failed', ...describeError(error) }, 'the database could not be told that this agent stops')
+    })
   }
 
   /** Tells the database, within leaveTimeoutMs. When that fails, the lease runs out and the others take over then: slower, not worse. */

@@ -36,6 +36,7 @@
 --!include functions/heartbeat.sql
 --!include functions/assignments_of.sql
 --!include functions/report.sql
+--!include functions/begin_leave.sql
 --!include functions/leave.sql
 --!include functions/assert_owner.sql
 --!include functions/explain.sql

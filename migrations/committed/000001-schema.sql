@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8732ff075d77040d32158974b06de283f3b795b2
+--! Hash: sha1:683a4e33e808b5a2b788b79f19ae5ff48c9b87c3
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -39,8 +39,8 @@ create table mooring.setting (
   evict_interval interval not null default '30 s' constraint setting_evict_interval_is_sane check (evict_interval between interval '50 ms' and interval '1 day'),
   prune_interval interval not null default '10 min' constraint setting_prune_interval_is_sane check (prune_interval between interval '50 ms' and interval '1 day'),
   default_policy text not null default 'deployment_count',
-  cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_finite_and_not_negative check (cpu_weight >= 0 and cpu_weight < 'infinity'),
-  memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_finite_and_not_negative check (memory_weight >= 0 and memory_weight < 'infinity'),
+  cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_between_0_and_a_million check (cpu_weight between 0 and 1000000),
+  memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_between_0_and_a_million check (memory_weight between 0 and 1000000),
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
@@ -72,8 +72,9 @@ create table mooring.node (
   name text not null constraint node_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   enabled boolean not null default true,
   draining_since timestamptz,
-  weight float8 not null default 100 constraint node_weight_is_positive_and_finite check (weight > 0 and weight < 'infinity'),
-  labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536),
+  weight float8 not null default 100 constraint node_weight_is_between_a_thousandth_and_a_million check (weight between 0.001 and 1000000),
+  -- depth: containment of what nests thousands deep overflows the stack, in every claim
+  labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536 and not jsonb_path_exists(labels, '$.**{32}')),
   max_assignments int constraint node_max_assignments_is_not_negative check (max_assignments >= 0),
   trusts text constraint node_trusts_is_short check (length(trusts) <= 1000),
   drivers text[] not null default '{npm}' constraint node_drivers_are_known check (drivers <@ '{npm,exec}'),
@@ -105,6 +106,7 @@ comment on column mooring.node.updated_at is 'When the row was last changed; hea
 
 -- heartbeat: only ever updated, many times a second. Narrow, with free space on every page and no index on a column that changes, so that
 -- every update is HOT: it writes no index and its dead version is cleaned by the next reader of the page.
+-- A fifth filled leaves room for four beats of every node on the page, 12 s, while somebody's snapshot (an ANALYZE, a dump) keeps the dead ones.
 create table mooring.heartbeat (
   node_id int not null,
   -- the name, which never changes, a second time: a beat that looked it up in node would wait for every DDL there
@@ -118,11 +120,12 @@ create table mooring.heartbeat (
   disk_free_bytes bigint constraint heartbeat_disk_free_bytes_is_not_negative check (disk_free_bytes >= 0),
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
+  leaving boolean not null default false,
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
   constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
-) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
 comment on column mooring.heartbeat.node_id is 'The node.';
 comment on column mooring.heartbeat.node is 'Its name, so that a beat reads nothing of table node.';
@@ -135,11 +138,12 @@ comment on column mooring.heartbeat.disk_free_pct is 'Free share of the disk tha
 comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.';
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is 'When the figures were taken; a beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.leaving is 'Its agent is stopping: it keeps its lease until everything is gone, and takes no new work.';
 
 create table mooring.deployment (
   id bigint generated by default as identity,
   name text constraint deployment_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
-  labels jsonb not null default '{}' constraint deployment_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536),
+  labels jsonb not null default '{}' constraint deployment_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536 and not jsonb_path_exists(labels, '$.**{32}')),
   type text not null default 'deployment' constraint deployment_type_is_deployment_or_daemon check (type in ('deployment', 'daemon')),
   package_name text constraint deployment_package_name_is_a_registry_name check (package_name ~ '^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$' and length(package_name) <= 214),
   package_version text not null default 'latest' constraint deployment_package_version_is_exact_or_a_tag check (package_version ~ '^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$'),
@@ -149,7 +153,7 @@ create table mooring.deployment (
   enabled boolean not null default true,
   replicas int not null default 1 constraint deployment_replicas_is_between_0_and_10000 check (replicas between 0 and 10000),
   policy text,
-  selector jsonb not null default '{}' constraint deployment_selector_is_an_object check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 65536),
+  selector jsonb not null default '{}' constraint deployment_selector_is_an_object check (jsonb_typeof(selector) = 'object' and octet_length(selector::text) <= 65536 and not jsonb_path_exists(selector, '$.**{32}')),
   pinned_node text constraint deployment_pinned_node_is_a_node_name check (pinned_node ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   needs_urls boolean not null default false,
   on_lost text not null default 'stop' constraint deployment_on_lost_is_stop_or_keep check (on_lost in ('stop', 'keep')),
@@ -788,7 +792,7 @@ begin
     ),
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
-          mooring.node_is_live(h) as live, n.enabled, n.draining_since is null as not_draining,
+          mooring.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
           n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
@@ -841,7 +845,7 @@ begin
   return coalesce(mooring.why_not_permitted(predicates), case
     when not predicates.live then 'the node is not live'
     when not predicates.enabled then 'the node is disabled'
-    when not predicates.not_draining then 'the node is draining'
+    when not predicates.not_draining then 'the node is draining or its agent is stopping'
     when not predicates.has_room then 'the node has max_assignments already'
     when not predicates.disk_ok then 'the node has too little free disk'
   end);
@@ -958,7 +962,7 @@ begin atomic
       when t.willing = 0 then 'every node that may run it refused it (see last_error in placement); change the spec or the agents'
       when t.live = 0 then format('none of the %s that may run it is live', case t.willing when 1 then 'one node' else t.willing || ' nodes' end)
       when t.enabled = 0 then 'every live node that may run it is disabled'
-      when t.not_draining = 0 then 'every live node that may run it is draining'
+      when t.not_draining = 0 then 'every live node that may run it is draining or its agent is stopping'
       when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
       when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
       when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
@@ -1817,7 +1821,7 @@ begin
     end if;
   end if;
   update mooring.heartbeat h
-     set session = register_node.session, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
+     set session = register_node.session, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
    where h.node_id = mine.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
@@ -1848,8 +1852,8 @@ declare
   setting mooring.setting;
   mine int;
 begin
-  cpu_pct := case when heartbeat.cpu_pct >= 0 and heartbeat.cpu_pct < 'infinity' then heartbeat.cpu_pct end;
-  memory_mb := case when heartbeat.memory_mb >= 0 and heartbeat.memory_mb < 'infinity' then heartbeat.memory_mb end;
+  cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
+  memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
   disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
   disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
   running := case when heartbeat.running >= 0 then heartbeat.running end;
@@ -1985,6 +1989,24 @@ end;
 $$;
 comment on function mooring.report(text, uuid, jsonb) is 'Stores what an agent observed of its assignments and frees what has stopped or was refused; accepted is false for an old epoch, null for "locked, report again".';
 --! EndIncluded functions/report.sql
+--! Included functions/begin_leave.sql
+-- begin_leave: an agent that was told to stop says so before it stops what it runs: from now on its node takes no new work, while its lease
+-- goes on until the last process is gone and leave() gives everything back.
+-- locks: heartbeat
+create or replace function mooring.begin_leave(node text, session uuid) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  perform mooring.limit_idle();
+  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session;
+  if not found then
+    perform mooring.session_over(begin_leave.node);
+  end if;
+end;
+$$;
+comment on function mooring.begin_leave(text, uuid) is 'The agent is stopping: no new work for its node.';
+--! EndIncluded functions/begin_leave.sql
 --! Included functions/leave.sql
 -- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's, unless they are to stop.
 -- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
@@ -1998,7 +2020,7 @@ declare
   freed int;
 begin
   perform mooring.limit_idle();
-  update mooring.heartbeat h set session = null
+  update mooring.heartbeat h set session = null, leaving = false
    where h.node = leave.node and h.session = leave.session
   returning h.node_id into mine;
   if mine is null then
@@ -2065,8 +2087,15 @@ begin
   select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
   return query execute format($query$
     select s.name,
-        coalesce('no: ' || mooring.why_not_eligible(e), case when o.refused then 'no: its agent refused it' when %1$L = 'none' then 'no: policy none places nothing by itself'
-          when o.here > 0 then 'runs here' when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L else 'could run here' end),
+        case
+          when o.here > 0 and e.permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(e), '')
+          when not e.eligible then 'no: ' || mooring.why_not_eligible(e)
+          when o.refused then 'no: its agent refused it'
+          when not $2 then 'no: the deployment is disabled'
+          when %1$L = 'none' then 'no: policy none places nothing by itself'
+          when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L
+          else 'could run here'
+        end,
         e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
       from mooring.eligibility(array[$1]) e
       join mooring.node_states() s on s.id = e.node_id
@@ -2075,7 +2104,7 @@ begin
     window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
      order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
     $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
-    using spec.id;
+    using spec.id, spec.enabled;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
@@ -2423,10 +2452,10 @@ create or replace view mooring.node_status as
         when not mooring.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
-        when n.draining_since is not null or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
+        when n.draining_since is not null or h.leaving or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
         else 'HEALTHY'
       end as health,
-      n.enabled, n.draining_since is not null as draining, clock_timestamp() - h.beat_at as beat_age,
+      n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
       coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
       n.agent_base_url, n.gateway_base_url, n.id as node_id
@@ -2438,7 +2467,7 @@ create or replace view mooring.node_status as
                 where a.node_id is not null group by a.node_id) c on c.node_id = n.id;
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
-comment on column mooring.node_status.health is 'UNKNOWN never beat; STALE lease over or left; UNHEALTHY disk below the floor; DISABLED; DRAINING draining, or disk within 10 points of the floor; HEALTHY.';
+comment on column mooring.node_status.health is 'UNKNOWN never beat; STALE lease over or left; UNHEALTHY disk below the floor; DISABLED; DRAINING draining, its agent stopping, or disk within 10 points of the floor; HEALTHY.';
 comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: work is moved away.';
 comment on column mooring.node_status.beat_age is 'Since the last beat, by the database clock.';

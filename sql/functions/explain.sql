@@ -19,8 +19,15 @@ begin
   select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
   return query execute format($query$
     select s.name,
-        coalesce('no: ' || mooring.why_not_eligible(e), case when o.refused then 'no: its agent refused it' when %1$L = 'none' then 'no: policy none places nothing by itself'
-          when o.here > 0 then 'runs here' when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L else 'could run here' end),
+        case
+          when o.here > 0 and e.permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(e), '')
+          when not e.eligible then 'no: ' || mooring.why_not_eligible(e)
+          when o.refused then 'no: its agent refused it'
+          when not $2 then 'no: the deployment is disabled'
+          when %1$L = 'none' then 'no: policy none places nothing by itself'
+          when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L
+          else 'could run here'
+        end,
         e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
       from mooring.eligibility(array[$1]) e
       join mooring.node_states() s on s.id = e.node_id
@@ -29,7 +36,7 @@ begin
     window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
      order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
     $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
-    using spec.id;
+    using spec.id, spec.enabled;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';

@@ -10,7 +10,7 @@ declare
   freed int;
 begin
   perform mooring.limit_idle();
-  update mooring.heartbeat h set session = null
+  update mooring.heartbeat h set session = null, leaving = false
    where h.node = leave.node and h.session = leave.session
   returning h.node_id into mine;
   if mine is null then

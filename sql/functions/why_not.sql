@@ -23,7 +23,7 @@ begin
   return coalesce(mooring.why_not_permitted(predicates), case
     when not predicates.live then 'the node is not live'
     when not predicates.enabled then 'the node is disabled'
-    when not predicates.not_draining then 'the node is draining'
+    when not predicates.not_draining then 'the node is draining or its agent is stopping'
     when not predicates.has_room then 'the node has max_assignments already'
     when not predicates.disk_ok then 'the node has too little free disk'
   end);

@@ -41,7 +41,7 @@ begin atomic
       when t.willing = 0 then 'every node that may run it refused it (see last_error in placement); change the spec or the agents'
       when t.live = 0 then format('none of the %s that may run it is live', case t.willing when 1 then 'one node' else t.willing || ' nodes' end)
       when t.enabled = 0 then 'every live node that may run it is disabled'
-      when t.not_draining = 0 then 'every live node that may run it is draining'
+      when t.not_draining = 0 then 'every live node that may run it is draining or its agent is stopping'
       when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
       when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
       when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()

@@ -6,10 +6,10 @@ create or replace view mooring.node_status as
         when not mooring.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
-        when n.draining_since is not null or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
+        when n.draining_since is not null or h.leaving or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
         else 'HEALTHY'
       end as health,
-      n.enabled, n.draining_since is not null as draining, clock_timestamp() - h.beat_at as beat_age,
+      n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
       coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
       n.agent_base_url, n.gateway_base_url, n.id as node_id
@@ -21,7 +21,7 @@ create or replace view mooring.node_status as
                 where a.node_id is not null group by a.node_id) c on c.node_id = n.id;
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
-comment on column mooring.node_status.health is 'UNKNOWN never beat; STALE lease over or left; UNHEALTHY disk below the floor; DISABLED; DRAINING draining, or disk within 10 points of the floor; HEALTHY.';
+comment on column mooring.node_status.health is 'UNKNOWN never beat; STALE lease over or left; UNHEALTHY disk below the floor; DISABLED; DRAINING draining, its agent stopping, or disk within 10 points of the floor; HEALTHY.';
 comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: work is moved away.';
 comment on column mooring.node_status.beat_age is 'Since the last beat, by the database clock.';

@@ -18,12 +18,12 @@ async function placementOf(sql: Sql, deployment: string) {
 
 const saysError = (sql: Sql, deployment: string, text: RegExp) => waitFor(async () => {
   const row = await placementOf(sql, deployment)
-  return text.test(row.last_error ?? '') && row
+  return text.test(row.last_error ?? '') ? row : null
 }, { label: `its last error is ${text}`, timeoutMs: INSTALL_MS, show: () => placements(sql) })
 
 const runs = (sql: Sql, deployment: string) => waitFor(async () => {
   const row = await placementOf(sql, deployment)
-  return row.run_state === 'running' && alive(row.pid) && row
+  return row.run_state === 'running' && alive(row.pid) ? row : null
 }, { label: 'it runs', timeoutMs: INSTALL_MS, show: () => placements(sql) })
 
 t.test('packages that cannot be run say why and run when the row is mended (defect 11: a failed install was kept as a success)', async (t) => {
@@ -39,11 +39,10 @@ t.test('packages that cannot be run say why and run when the row is mended (defe
 
   t.match(await saysError(sql, missing, /99\.99\.99/), { node: 'host-a', pid: null })
   t.match(await saysError(sql, library, /neither a bin nor a main/), { node: 'host-a', pid: null })
-  const tries = () => host.events('prepare_failed').length
   await sql`update mooring.deployment set package_name = 'http-server', package_version = '14.1.1'`
   t.match(await runs(sql, missing), { node: 'host-a', restarts: 0 })
   t.match(await runs(sql, library), { node: 'host-a', restarts: 0 })
-  t.equal(tries() >= 0 && host.ended(), false)
+  t.equal(host.ended(), false)
 })
 
 t.test('defect 8: what no agent trusts is never claimed and says so; it runs when an agent comes that does', async (t) => {
@@ -81,15 +80,15 @@ t.test('a command that cannot be started, and one that crashes again and again, 
   const absent = await deployment(sql, { command: 'no-such-program-anywhere' })
   const large = await deployment(sql, { command: 'sleep', args: ['1000'], env: { HUGE: 'geheim'.repeat(35_000) } })
   const crashing = await deployment(sql, { command: 'sh', args: ['-c', 'exit 3'] })
-  await t.rejects(deployment(sql, { command: 'sleep', env: { HUGE: 'x'.repeat(300_000) } }), { constraint_name: 'deployment_env_is_bounded' })
-  await t.rejects(deployment(sql, { command: 'sleep', env: { NUL: 'a\0b' } }), 'Postgres itself takes no NUL')
+  await t.rejects(deployment(sql, { command: 'sleep', env: { HUGE: 'x'.repeat(300_000) } }), /deployment_env_is_bounded/)
+  await t.rejects(deployment(sql, { command: 'sleep', env: { NUL: 'a\0b' } }), /unsupported Unicode escape sequence/, 'Postgres itself takes no NUL')
 
   t.match(await saysError(sql, absent, /there is no program "no-such-program-anywhere"/), { node: 'host-a', pid: null })
   t.match(await saysError(sql, large, /E2BIG/), { node: 'host-a', pid: null })
   t.notMatch(`${host.stderr()}${JSON.stringify(await sql`select * from mooring.placement`)}${JSON.stringify(await sql`select * from mooring.event`)}`, /geheim/, 'no value of the environment is told to anybody')
   const crashed = await waitFor(async () => {
     const row = await placementOf(sql, crashing)
-    return row.restarts >= 3 && row
+    return row.restarts >= 3 ? row : null
   }, { label: 'it has been started four times', timeoutMs: PATIENCE_MS, show: () => placementOf(sql, crashing) })
   t.match(crashed, { node: 'host-a', exit_code: 3, last_error: /exited with code 3 after/ })
   const delays = host.events('process_ended').filter((line) => line['exit_code'] === 3).map((line) => line['next_start_in_ms'] as number)

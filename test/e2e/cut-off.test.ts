@@ -29,7 +29,7 @@ t.test('a host that is cut off ends its work before others start it, but for on_
   proxy.cut()
   const after = await waitFor(async () => {
     const rows = await placements(sql)
-    return rows.every((row) => row.node === 'host-b' && row.run_state === 'running') && rows
+    return rows.every((row) => row.node === 'host-b' && row.run_state === 'running') ? rows : null
   }, { label: 'host-b runs everything', timeoutMs: PATIENCE_MS, show: () => placements(sql) })
   t.ok(after.every((row, nr) => BigInt(row.epoch) > BigInt(before[nr]!.epoch)), 'under new epochs')
   await waitFor(() => after.every((row) => bothOf(row.assignment_id).includes('host-b')), { label: 'the new copies have said that they live', timeoutMs: PATIENCE_MS, show: lives })

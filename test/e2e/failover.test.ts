@@ -29,7 +29,7 @@ t.test('a host dies with all that ran on it: the survivors run everything, and t
   await gone(orphans.map((row) => row.pid), 'the host is dead')
   const after = await waitFor(async () => {
     const rows = await placements(sql)
-    return rows.every((row) => row.node !== 'host-c' && row.run_state === 'running') && rows
+    return rows.every((row) => row.node !== 'host-c' && row.run_state === 'running') ? rows : null
   }, { label: 'the survivors run everything', timeoutMs: PATIENCE_MS, show: () => placements(sql) })
   t.equal(after.length, 21, 'no row is lost')
   t.equal(new Set(after.map((row) => row.pid)).size, 21)
@@ -77,7 +77,7 @@ t.test('defect 7: an agent that was killed alone ends, when it starts again, wha
   t.notOk(orphans.some((row) => alive(row.pid)), 'they were ended before it took the name')
   const after = await waitFor(async () => {
     const rows = (await placements(sql)).filter((row) => row.run_state === 'running' && !orphans.some((of) => of.pid === row.pid))
-    return rows.length === 4 && rows
+    return rows.length === 4 ? rows : null
   }, { label: 'the new agent runs everything', timeoutMs: PATIENCE_MS, show: () => placements(sql) })
   t.ok(after.every((row) => row.node === 'host-a' && alive(row.pid)))
 })

@@ -24,7 +24,7 @@ t.test('with no worker at all the agents place what is inserted, and take over f
   await gone(lost.map((row) => row.pid), 'host-b is dead')
   const after = await waitFor(async () => {
     const rows = (await placements(sql)).filter((row) => row.node === 'host-a' && row.run_state === 'running')
-    return rows.length === 11 && rows
+    return rows.length === 11 ? rows : null
   }, { label: 'host-a runs all ten, and its daemon', timeoutMs: PATIENCE_MS, show: () => placements(sql) })
   t.ok(after.every((row) => alive(row.pid)))
   const mine = before.filter((row) => row.node === 'host-a')

@@ -111,6 +111,11 @@ void t.test('a role that may only insert deployments can do that and nothing els
   await app`insert into mooring.deployment (package_name, type) values ('http-server', 'daemon')`
   t.equal(await count(pg.sql), 2)
   t.equal(await placeJobs(pg.sql), 2)
+  await pg.sql.unsafe(`grant select, update, delete on mooring.deployment to ${role}`)
+  await app`update mooring.deployment set enabled = false, replicas = 3, selector = '{"a": "b"}'`
+  await app`delete from mooring.deployment where type = 'daemon'`
+  t.equal(await count(pg.sql), 3, 'edits work through the triggers as well')
+  await pg.sql.unsafe(`revoke select, update, delete on mooring.deployment from ${role}`)
   const denied = { code: '42501' }
   await t.rejects(app`select * from mooring.deployment`, denied, 'it cannot read')
   await t.rejects(app`update mooring.deployment set enabled = false`, denied)

@@ -54,6 +54,16 @@ story('a node whose agent refused it says so', async (t, sql) => {
   t.match(await explain(sql, id), [{ node: 'host-b', verdict: /^next/ }, { node: 'host-a', verdict: 'no: its agent refused it' }])
 })
 
+story('what runs stays, also where nothing new would go, and a disabled deployment goes nowhere', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  const id = await deployment(sql)
+  await claim(sql)
+  await sql`update mooring.node set enabled = false`
+  t.match(await explain(sql, id), [{ verdict: 'runs here; nothing new: the node is disabled' }])
+  await node(sql, { name: 'host-b' })
+  t.match(await explain(sql, await deployment(sql, { enabled: false })), [{ node: 'host-b', verdict: 'no: the deployment is disabled' }, {}])
+})
+
 story('with policy none nobody is next', async (t, sql) => {
   await node(sql)
   t.match(await explain(sql, await deployment(sql, { policy: 'none' })), [{ verdict: 'no: policy none places nothing by itself', cost: null }])

@@ -63,7 +63,7 @@ story('a beat without figures keeps the old ones, and each figure stands for its
 
 story('an impossible figure is no figure and does not cost the beat', async (t, sql) => {
   const host = await node(sql, { sample: { cpu_pct: 1, memory_mb: 2, disk_free_pct: 3, disk_free_bytes: 4, running: 5 }, seen: '10 seconds ago' })
-  for (const value of [NaN, Infinity, -1]) await beat(sql, host, { cpu_pct: value, memory_mb: value, disk_free_pct: value })
+  for (const value of [NaN, Infinity, -1, 1e300]) await beat(sql, host, { cpu_pct: value, memory_mb: value, disk_free_pct: value })
   await beat(sql, host, { disk_free_pct: 100.1, disk_free_bytes: -1, running: -1 })
   t.match(await sample(sql), { cpu_pct: 1, memory_mb: 2, disk_free_pct: 3, disk_free_bytes: '4', running: 5 })
   const [fresh] = await sql`select clock_timestamp() - beat_at < interval '5 s' as fresh from mooring.heartbeat`

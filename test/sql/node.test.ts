@@ -7,18 +7,21 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const bad: [edit: string, constraint_name: string][] = [
-  ["weight = 0", 'node_weight_is_positive_and_finite'],
-  ["weight = -1", 'node_weight_is_positive_and_finite'],
-  ["weight = 'NaN'", 'node_weight_is_positive_and_finite'],
-  ["weight = 'Infinity'", 'node_weight_is_positive_and_finite'],
+  ["weight = 0", 'node_weight_is_between_a_thousandth_and_a_million'],
+  ["weight = -1", 'node_weight_is_between_a_thousandth_and_a_million'],
+  ["weight = 'NaN'", 'node_weight_is_between_a_thousandth_and_a_million'],
+  ["weight = 'Infinity'", 'node_weight_is_between_a_thousandth_and_a_million'],
+  ["weight = 1e-320", 'node_weight_is_between_a_thousandth_and_a_million'],
   ["max_assignments = -1", 'node_max_assignments_is_not_negative'],
   ["labels = '[]'", 'node_labels_are_an_object'],
   ["labels = 'null'", 'node_labels_are_an_object'],
+  ["labels = ('{\"a\":' || repeat('[', 10000) || repeat(']', 10000) || '}')::jsonb", 'node_labels_are_an_object'],
+  ["labels = jsonb_build_object('a', repeat('x', 70000))", 'node_labels_are_an_object'],
   ["drivers = '{docker}'", 'node_drivers_are_known'],
   ["agent_base_url = repeat('x', 2049)", 'node_agent_base_url_is_short'],
 ]
 for (const [edit, constraint_name] of bad) {
-  story(`${edit} is refused`, async (t, sql) => {
+  story(`${edit.slice(0, 60)} is refused`, async (t, sql) => {
     await node(sql)
     await refused(t, sql, (sql) => sql.unsafe(`update mooring.node set ${edit}`), { code: '23514', constraint_name })
   })
