@@ -92,7 +92,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
 
   const ownGraceMs = (): number => copy?.assignment.stop_grace_ms ?? 0
   /** As last edited; of a deleted deployment (generation 0) only the copy that runs still knows it. */
-  const graceMs = (): number => (want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs())
+  const wantedGraceMs = (): number => (want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs())
 
   const next = (): void => {
     const action = decide(want, facts(), { mayStart })
@@ -102,7 +102,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   const apply = (action: Action): void => {
     switch (action.kind) {
       case 'start': return begin()
-      case 'stop': return beginStop(action.reason, graceMs())
+      case 'stop': return beginStop(action.reason, wantedGraceMs())
       case 'settle': return settle()
     }
   }

@@ -1,5 +1,5 @@
 /** Hosts as users run them: `mooring agent` and `mooring worker` as processes of their own. And a workload that bears witness. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Sql } from 'postgres'
 import type { Test } from 'tap'
@@ -87,6 +87,16 @@ export const eventsOf = async (sql: Sql, kind: string): Promise<number> => (awai
 export function environmentOf(pid: number | null): Record<string, string> {
   const entries = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter(Boolean)
   return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+}
+
+/** The TCP port of 127.0.0.1 on which a process listens, as its host sees it. */
+export function listeningPort(pid: number): number | null {
+  const sockets = new Set(readdirSync(`/proc/${pid}/fd`).map((fd) => /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]))
+  for (const line of readFileSync(`/proc/${pid}/net/tcp`, 'utf8').trim().split('\n').slice(1)) {
+    const [, local, , state, , , , , , inode] = line.trim().split(/\s+/)
+    if (state === '0A' && sockets.has(inode)) return parseInt(local!.split(':')[1]!, 16)
+  }
+  return null
 }
 
 /** Every 10 ms it says that it lives, by the clock all processes of the machine share; asked to end it takes its time. */

@@ -6,7 +6,7 @@ import { deployment } from '../helpers/factories.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { descendantsOf, tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
-import { alive, claims, environmentOf, gone, hosts, live, PATIENCE_MS, shortLeases, witness } from './hosts.js'
+import { alive, claims, environmentOf, gone, hosts, listeningPort, live, PATIENCE_MS, shortLeases, witness } from './hosts.js'
 
 t.setTimeout(400_000)
 
@@ -36,7 +36,7 @@ t.test('21 rows inserted by plain SQL become 21 web servers on two hosts, 11 and
     t.same(Object.keys(environment).filter((name) => /^(DATABASE_URL|PG|NODE_OPTIONS|npm_)/.test(name)), [])
     const host = both.find(({ name }) => name === row.node)!
     t.ok(descendantsOf(host.pid).some(({ pid }) => pid === row.pid), 'it is a process of the host that was chosen')
-    const port = await waitFor(() => /http:\/\/127\.0\.0\.1:(?:\x1b\[\d+m)*(\d+)/.exec(host.logOf(row.assignment_id))?.[1], { label: 'the server says where it listens', timeoutMs: PATIENCE_MS })
+    const port = await waitFor(() => listeningPort(row.pid!), { label: 'the server listens', timeoutMs: PATIENCE_MS, show: () => host.logOf(row.assignment_id) })
     t.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 200)
   }
   t.same((await placements(sql)).filter((row) => row.restarts !== 0 || row.last_error !== null), [])
