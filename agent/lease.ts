@@ -63,7 +63,8 @@ export interface Leases {
 
 export interface LeaseOptions {
   reapMarginMs: number
-  fence(assignmentIds: readonly string[], graceMs: number): void
+  /** Returns how many of them were still alive. */
+  fence(assignmentIds: readonly string[], graceMs: number): number
   log: Logger
   clock?: BootClock
 }
@@ -117,8 +118,9 @@ export function createLeases({ reapMarginMs, fence, log, clock = bootClock }: Le
     }
     for (const [endAtMs, ids] of due) {
       const graceMs = Math.max(0, endAtMs - nowMs)
-      log.warn({ event: 'lease_ending', assignments: ids.length, grace_ms: Math.round(graceMs) }, 'the lease ends unconfirmed: stopping what another node may be given')
-      fence(ids, graceMs)
+      // what was stopped in order keeps its entry until its old end, and is no news
+      const alive = fence(ids, graceMs)
+      if (alive > 0) log.warn({ event: 'lease_ending', assignments: alive, grace_ms: Math.round(graceMs) }, 'the lease ends unconfirmed: stopping what another node may be given')
     }
     schedule()
   }

@@ -27,7 +27,7 @@ export interface Supervisor {
    */
   reconcile(owned: readonly OwnedAssignment[], options: { mayStart: boolean }): void
   /** Lease about to end: SIGTERM now, SIGKILL after graceMs; each starts again only by a later reconcile that lists it. */
-  fence(assignmentIds: readonly string[], graceMs: number): void
+  fence(assignmentIds: readonly string[], graceMs: number): number
   /** Graceful end of the agent: everything stops with its own grace. Resolves when all trees are gone; reconcile does nothing from then on. Idempotent. */
   stopAll(): Promise<void>
   /** SIGKILL to every tree before it returns; reconcile does nothing from then on. */
@@ -122,7 +122,10 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
       for (const action of actions) runs.get(action.assignment_id)?.apply(action)
     },
     fence(assignmentIds, graceMs) {
-      for (const id of assignmentIds) runs.get(id)?.fence(graceMs)
+      const fenced = assignmentIds.flatMap(id => runs.get(id) ?? [])
+      const alive = fenced.filter(run => run.pid() !== null).length
+      for (const run of fenced) run.fence(graceMs)
+      return alive
     },
     stopAll: () => stopping ??= stopAll(),
     killAll() {
