@@ -41,6 +41,7 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
   // without these two an idle connection that breaks would end the process
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
+  forgiveSecondRelease(pool)
   return {
     pool,
     abandon() {
@@ -48,6 +49,25 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
       for (const socket of sockets) socket.destroy()
     },
   }
+}
+
+/**
+ * When a connection is killed in the moment the library begins to listen on it, the library gives it back twice, and the pool's protest
+ * is a rejection nobody handles, which ends the process. The second time means nothing.
+ */
+function forgiveSecondRelease(pool: pg.Pool): void {
+  const connect = pool.connect.bind(pool) as (...callback: unknown[]) => Promise<pg.PoolClient> | undefined
+  Object.assign(pool, {
+    connect: (...callback: unknown[]) => connect(...callback)?.then((client) => {
+      const release = client.release
+      let released = false
+      client.release = (error) => {
+        if (!released) release(error)
+        released = true
+      }
+      return client
+    }),
+  })
 }
 
 const NOBODY = { query: () => Promise.resolve({ rows: [], rowCount: 0 }), release() {} }
