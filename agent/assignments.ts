@@ -57,7 +57,12 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
 
   function hint(): void {
     outdated = true
-    if (!stopping.signal.aborted) reading ??= readWhileOutdated().finally(() => { reading = null })
+    if (stopping.signal.aborted) return
+    reading ??= readWhileOutdated().finally(() => {
+      reading = null
+      // hinted between the last look and now
+      if (outdated) hint()
+    })
   }
 
   async function readWhileOutdated(): Promise<void> {

@@ -58,8 +58,16 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     const at = outbox.findLastIndex((queued) => sameRun(queued, clean))
     if (at !== -1 && !isFinal(outbox[at]!)) outbox[at] = clean
     else outbox.push(clean)
+    begin()
+  }
+
+  function begin(): void {
     // after the caller's turn: what one reconcile reports travels together
-    sending ??= Promise.resolve().then(sendAll).finally(() => { sending = null })
+    sending ??= Promise.resolve().then(sendAll).finally(() => {
+      sending = null
+      // told between the last look at the outbox and now: the answers of a report and of a read can arrive in one turn
+      if (outbox.length > 0 && !stopping.signal.aborted) begin()
+    })
   }
 
   async function sendAll(): Promise<void> {
@@ -128,7 +136,8 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     async flush(timeoutMs) {
       let timer: NodeJS.Timeout | undefined
       const late = new Promise<void>((resolve) => { timer = setTimeout(resolve, timeoutMs) })
-      await Promise.race([sending ?? Promise.resolve(), late])
+      const sent = async (): Promise<void> => { while (sending) await sending }
+      await Promise.race([sent(), late])
       clearTimeout(timer)
       return outbox.length === 0
     },

@@ -16,7 +16,8 @@ async function beats(bench: Bench): Promise<Figure[]> {
     await addDeployments(sql, nodes * perNode)
     assertEqual(await claim(sql), nodes * perNode, 'rows that claim() returned')
     await sql`vacuum (analyze)`
-    const agents = await sql<{ name: string; session: string }[]>`select n.name, h.session from mooring.node n join mooring.heartbeat h on h.node_id = n.id order by n.id`
+    // in no order: a fleet does not beat page by page
+    const agents = await sql<{ name: string; session: string }[]>`select n.name, h.session from mooring.node n join mooring.heartbeat h on h.node_id = n.id order by random()`
     const one = connect(1, 'bench: agent')
     const crowd = connect(8, 'bench: agents')
     const beat = (client: typeof one, { name, session }: { name: string; session: string }) =>

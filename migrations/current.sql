@@ -102,7 +102,8 @@ comment on column mooring.node.updated_at is 'When the row was last changed; hea
 
 -- heartbeat: only ever updated, many times a second. Narrow, with free space on every page and no index on a column that changes, so that
 -- every update is HOT: it writes no index and its dead version is cleaned by the next reader of the page.
--- A fifth filled leaves room for four beats of every node on the page, 12 s, while somebody's snapshot (an ANALYZE, a dump) keeps the dead ones.
+-- A row is born empty and grows to thrice that size with its first beat. A tenth filled leaves room for four beats of every node on the page,
+-- 12 s, while somebody's snapshot (an ANALYZE, a dump) keeps the dead ones.
 create table mooring.heartbeat (
   node_id int not null,
   -- the name, which never changes, a second time: a beat that looked it up in node would wait for every DDL there
@@ -121,7 +122,7 @@ create table mooring.heartbeat (
   constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
   constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
-) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+) with (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
 comment on column mooring.heartbeat.node_id is 'The node.';
 comment on column mooring.heartbeat.node is 'Its name, so that a beat reads nothing of table node.';

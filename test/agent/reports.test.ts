@@ -42,6 +42,37 @@ t.test('what is reported in one turn travels together, and is sent at once', asy
   t.same(new Set(await states(database)), new Set(['starting']))
 })
 
+t.test('a report told in the very turn in which the one before it is settled is sent too', async (t) => {
+  const database = await testDatabase(t)
+  const { session } = await node(database.sql, { name: 'host-a' })
+  await deployment(database.sql, { command: 'sleep' })
+  await database.sql`select from mooring.claim()`
+  const [row] = await assignments(database.sql)
+  const db = createAgentDb({ databaseUrl: database.url, node: 'host-a' })
+  let later = (): void => {}
+  // the answer to a read arrives so many microtasks after the answer to the report: both in one turn
+  const report: typeof db.report = async (...args) => {
+    const outcomes = await db.report(...args)
+    later()
+    return outcomes
+  }
+  const reports = createReports({ db: { report }, node: 'host-a', session, onOver: () => {}, log })
+  t.teardown(async () => {
+    db.close()
+    await reports.stop()
+  })
+  for (let microtasks = 0; microtasks < 16; microtasks++) {
+    later = () => {
+      later = () => {}
+      let left = microtasks
+      const step = (): void => { if (left-- > 0) queueMicrotask(step); else reports.push(of(row!, 'stopping', { restarts: microtasks + 1 })) }
+      step()
+    }
+    reports.push(of(row!, 'running'))
+    await waitFor(async () => (await database.sql`select from mooring.placement p where p.run_state = 'stopping' and p.restarts = ${microtasks + 1}`).length === 1, { label: `told ${microtasks} microtasks later`, timeoutMs: 5_000 })
+  }
+})
+
 t.test('batches are bounded', async (t) => {
   const database = await testDatabase(t)
   const { rows, sent, reports } = await reporting(t, database, { replicas: REPORT_BATCH + 1 })
