@@ -56,18 +56,22 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
  * is a rejection nobody handles, which ends the process. The second time means nothing.
  */
 function forgiveSecondRelease(pool: pg.Pool): void {
-  const connect = pool.connect.bind(pool) as (...callback: unknown[]) => Promise<pg.PoolClient> | undefined
+  type Taken = (error: Error | undefined, client: pg.PoolClient | undefined, release: pg.PoolClient['release']) => void
+  const connect = pool.connect.bind(pool) as unknown as (taken?: Taken) => Promise<pg.PoolClient> | undefined
   Object.assign(pool, {
-    connect: (...callback: unknown[]) => connect(...callback)?.then((client) => {
-      const release = client.release
-      let released = false
-      client.release = (error) => {
-        if (!released) release(error)
-        released = true
-      }
-      return client
-    }),
+    // the library takes the connection it listens on by callback, and the others by promise
+    connect: (taken?: Taken) => taken
+      ? connect((error, client, release) => taken(error, client, once(release)))
+      : connect()?.then((client) => Object.assign(client, { release: once(client.release) })),
   })
+}
+
+function once(release: pg.PoolClient['release']): pg.PoolClient['release'] {
+  let released = false
+  return (error) => {
+    if (!released) release(error)
+    released = true
+  }
 }
 
 const NOBODY = { query: () => Promise.resolve({ rows: [], rowCount: 0 }), release() {} }
