@@ -15,24 +15,28 @@ declare
   -- read before the pulse: whatever delays us afterwards only makes the pulse look younger
   at timestamptz := clock_timestamp();
   pulse mooring.pulse;
+  read record;
   setting mooring.setting;
   seen_at timestamptz;
   noticed text;
   somebody boolean;
   longest interval;
 begin
-  select p.* into pulse from mooring.pulse p;
+  -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
+  select p as pulse, mooring.outage_marked() as marked into read from mooring.pulse p;
+  pulse := read.pulse;
   select s.* into setting from mooring.setting s;
   if pulse.hold_until > at then
     longest := setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null));
-    if pulse.hold_until <= at + longest then
+    -- the margin: whoever set it may have read the clock after we did
+    if pulse.hold_until <= at + longest + setting.reap_margin then
       return true;
     end if;
     noticed := 'the clock went back during a hold';
   end if;
   seen_at := greatest(pulse.pulse_at, pulse.hold_until);
   noticed := coalesce(noticed, case
-    when not mooring.outage_marked() then 'the database crashed, was promoted or restored'
+    when not read.marked then 'the database crashed, was promoted or restored'
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - seen_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
   end);
