@@ -87,7 +87,8 @@ export interface BeatAnswer {
 }
 
 export interface AgentDb {
-  registerNode(description: NodeDescription, session: string): Promise<Registration>
+  /** `replaces`: the session whose processes this one has taken over, or knows to be dead. */
+  registerNode(description: NodeDescription, session: string, replaces: string | null): Promise<Registration>
   heartbeat(node: string, session: string, sample: UsageSample, running: number, deadlineMs: number): Promise<BeatAnswer>
   assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
   report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
@@ -129,12 +130,12 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
 
   return {
-    async registerNode(d, session) {
+    async registerNode(d, session, replaces) {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<Registration[]>`
         select r.* from mooring.register_node(
           node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts}, drivers => ${`{${d.drivers.join(',')}}`}::text[],
           labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb, max_assignments => ${d.max_assignments}::int,
-          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, version => ${d.version}) r`)
+          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}) r`)
       return only(rows)
     },
     async heartbeat(name, session, sample, running, deadlineMs) {

@@ -21,7 +21,7 @@ async function following(t: Test, database: TestDatabase, { clock = bootClock, w
   const fenced: string[] = []
   const over: unknown[] = []
   const parts = { db, node: 'host-a', session, onOver: (error: unknown) => over.push(error), log }
-  const leases = createLeases({ reapMarginMs: 3_000, fence: (ids) => fenced.push(...ids), log, clock })
+  const leases = createLeases({ reapMarginMs: 3_000, fence: (ids) => fenced.push(...ids), renew() {}, log, clock })
   const heartbeat = createHeartbeat({
     ...parts, leaseTtlMs: 12_000, beatIntervalMs: 3_600_000, running: () => 0, clock,
     sample: () => ({ cpu_pct: null, memory_mb: null, disk_free_pct: null, disk_free_bytes: null }), onBeat: (beat) => assignments.beaten(beat),
