@@ -79,7 +79,8 @@ export async function attachWarden(given: AttachOptions): Promise<WardenClient> 
   return createClient(await startWarden(prefix, options), prefix, options)
 }
 
-interface Greeted { socket: Socket; hello: Extract<FromWarden, { t: 'hello' }>; onMessage: { call(message: FromWarden): void } }
+/** `early`: what it said right after its hello, before anybody listened. */
+interface Greeted { socket: Socket; hello: Extract<FromWarden, { t: 'hello' }>; early: FromWarden[]; onMessage: { call(message: FromWarden): void } }
 
 /** Null: there is none, or none that answers and speaks our language. */
 function greet(folder: string): Promise<Greeted | null> {
@@ -93,7 +94,12 @@ function greet(folder: string): Promise<Greeted | null> {
       done(greeted)
     }
     const timer = setTimeout(give, HELLO_WITHIN_MS, null)
-    onMessage.call = message => give(message.t === 'hello' && message.protocol === PROTOCOL ? { socket, hello: message, onMessage } : null)
+    onMessage.call = message => {
+      if (message.t !== 'hello' || message.protocol !== PROTOCOL) return give(null)
+      const early: FromWarden[] = []
+      onMessage.call = next => void early.push(next)
+      give({ socket, hello: message, early, onMessage })
+    }
     socket.once('connect', () => {
       release()
       send(socket, { t: 'hello', protocol: PROTOCOL, pid: process.pid })
@@ -126,7 +132,7 @@ async function startWarden(prefix: string, { folder, containment = 'pid-namespac
   throw new Error(`the warden of this agent could not be started: ${failure ?? `it did not answer within ${STARTED_WITHIN_MS / 1000} s`}`)
 }
 
-function createClient({ socket, hello, onMessage }: Greeted, prefix: string, { log }: AttachOptions): WardenClient {
+function createClient({ socket, hello, early, onMessage }: Greeted, prefix: string, { log }: AttachOptions): WardenClient {
   const processes = new Map<string, RemoteProcess>()
   const lost = new AbortController()
   const ownPrefix = `${prefix}${hello.id}.`
@@ -189,6 +195,8 @@ function createClient({ socket, hello, onMessage }: Greeted, prefix: string, { l
   }
 
   socket.removeAllListeners('close').once('close', () => lose('it ended'))
+  if (socket.destroyed) lose('it ended')
+  early.forEach(onMessage.call)
   watch(DEFAULT_BEAT_MS)
 
   return {
