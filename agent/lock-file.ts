@@ -32,8 +32,7 @@ export function takeLock<Fields extends object>(file: string, fields: Fields): L
   let inherited: (LockRecord & Fields) | null = null
   while (!create(file, record)) {
     const holder = readLock<Fields>(file)
-    if (holder === null) continue // released in between
-    if (isAlive(holder)) throw new LockHeldError(file, holder)
+    if (holder && isAlive(holder)) throw new LockHeldError(file, holder)
     inherited = setAside(file, holder) ?? inherited
   }
   return {
@@ -48,13 +47,22 @@ export function takeLock<Fields extends object>(file: string, fields: Fields): L
   }
 }
 
-/** Null when nobody holds it. Throws when the file is there and cannot be read. */
+/** Null when nobody holds it: also where the file makes no sense, as a machine that lost power may leave it. A living holder's is always whole. */
 export function readLock<Fields extends object>(file: string): (LockRecord & Fields) | null {
   try {
-    return JSON.parse(readFileSync(file, 'utf8')) as LockRecord & Fields
+    return parse<Fields>(readFileSync(file, 'utf8'))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
+  }
+}
+
+function parse<Fields extends object>(text: string): (LockRecord & Fields) | null {
+  try {
+    const record = JSON.parse(text) as (LockRecord & Fields) | null
+    return typeof record?.pid === 'number' ? record : null
+  } catch {
+    return null
   }
 }
 
@@ -93,7 +101,7 @@ function write(file: string, record: LockRecord): void {
 }
 
 /** Moves a dead holder's file away. Two may do so at once: who moved a living one's file instead puts it back. */
-function setAside<Fields extends object>(file: string, judged: LockRecord): (LockRecord & Fields) | null {
+function setAside<Fields extends object>(file: string, judged: LockRecord | null): (LockRecord & Fields) | null {
   const aside = `${file}.stale-${process.pid}`
   try {
     renameSync(file, aside)
@@ -101,8 +109,8 @@ function setAside<Fields extends object>(file: string, judged: LockRecord): (Loc
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
   }
-  const moved = JSON.parse(readFileSync(aside, 'utf8')) as LockRecord & Fields
-  if (moved.pid !== judged.pid || moved.since !== judged.since) {
+  const moved = parse<Fields>(readFileSync(aside, 'utf8'))
+  if (moved?.pid !== judged?.pid || moved?.since !== judged?.since) {
     try {
       linkSync(aside, file)
     } catch {
@@ -110,7 +118,7 @@ function setAside<Fields extends object>(file: string, judged: LockRecord): (Loc
     }
   }
   rmSync(aside, { force: true })
-  return moved.pid === judged.pid ? moved : null
+  return moved?.pid === judged?.pid ? moved : null
 }
 
 /** In clock ticks after boot; null for what has ended, and where the system does not tell. */

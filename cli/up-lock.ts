@@ -33,11 +33,7 @@ export function takeUpLock(stateDir: string): UpLock {
 }
 
 export function readUpRecord(stateDir: string): UpRecord | null {
-  try {
-    return readLock<UpFields>(upFile(stateDir))
-  } catch (error) {
-    throw new CommandError(`${upFile(stateDir)} cannot be read: ${error instanceof Error ? error.message : String(error)}`, 'when no `mooring up` runs there, delete it')
-  }
+  return readLock<UpFields>(upFile(stateDir))
 }
 
 export function upFile(stateDir: string): string {
