@@ -216,6 +216,48 @@ t.test('a standby shows everything and decides nothing; promoted, it holds befor
   t.equal((await standby.sql`select from mooring.event where kind = 'hold_started'`).length, 1)
 })
 
+/** The hold after the promotion is over, and nobody has beaten since. */
+async function holdIsOver(sql: Session['sql']): Promise<void> {
+  t.equal((await sql`select * from mooring.claim()`).length, 0, 'the promotion is noticed')
+  await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await age(sql, 'host-a', '11 minutes ago')
+}
+
+/** Three assignments placed; their standby is promoted without the claims that its primary made last. The epochs these had, and those handed out next. */
+async function promotedWithoutTheLastClaims(t: Test, prepare: (sql: Session['sql']) => Promise<unknown>): Promise<{ lost: bigint[]; next: bigint[] }> {
+  const { server, sql: before } = await aFleetOn(t)
+  await node(before, { name: 'host-a' })
+  await deployments(before, 3)
+  await prepare(before)
+  await before`select * from mooring.claim()`
+  await before`select mooring.tick('worker')`
+  const { standby, promote } = await server.copyAsStandby()
+  const primary = await server.open('primary')
+  await age(primary.sql, 'host-a', '11 minutes ago')
+  t.equal((await primary.sql`select * from mooring.reap()`).length, 3)
+  await node(primary.sql, { name: 'host-b' })
+  const lost = (await primary.sql<{ epoch: string }[]>`select epoch from mooring.claim()`).map(({ epoch }) => BigInt(epoch))
+  t.same(lost, [3n, 3n, 3n], 'the primary hands out a token that the standby never hears of')
+  await promote()
+  await holdIsOver(standby.sql)
+  t.equal((await standby.sql`select * from mooring.reap()`).length, 3)
+  await node(standby.sql, { name: 'host-c' })
+  const next = (await standby.sql<{ epoch: string }[]>`select epoch from mooring.claim()`).map(({ epoch }) => BigInt(epoch))
+  t.equal(next.length, 3)
+  return { lost, next }
+}
+
+t.test('a promoted standby that lost the last claims hands out greater tokens than they had', async (t) => {
+  const { lost, next } = await promotedWithoutTheLastClaims(t, async () => {})
+  t.ok(next.every((epoch) => lost.every((other) => epoch > other)), `${next.join(', ')} after ${lost.join(', ')}`)
+  t.same(next, [(1n << 40n) + 2n, (1n << 40n) + 2n, (1n << 40n) + 2n], 'two steps into the second timeline: reaped, claimed')
+})
+
+t.test('negative control: an epoch without the timeline is handed out twice', async (t) => {
+  const { lost, next } = await promotedWithoutTheLastClaims(t, (sql) => sql`create or replace function mooring.next_epoch(epoch bigint) returns bigint language sql stable return epoch + 1`)
+  t.same(next, lost)
+})
+
 t.test('negative control: with a marker that survives the crash, the first reap takes everything from everybody', async (t) => {
   const { server, sql: before } = await aFleetOn(t)
   await before`alter table mooring.outage_marker set logged`
