@@ -6,6 +6,7 @@
  * a call that misses it rejects with code CALL_DEADLINE, its connection is thrown away and the next call opens a new one.
  */
 import { createLane } from './lane.js'
+import { createTickWatch } from './last-tick.js'
 
 /** One row of assignments_of: everything needed to run an assignment. The spec is null, and wanted 'stop', when the deployment is gone. */
 export interface OwnedAssignment {
@@ -128,6 +129,7 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   const beats = createLane({ ...named('beat'), onDisconnect })
   const calls = createLane({ ...named('calls'), onDisconnect })
   const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
+  const watch = createTickWatch()
 
   return {
     async registerNode(d, session, replaces) {
@@ -160,7 +162,13 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       return only(rows).freed
     },
     async tick(name) {
-      await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select t.* from mooring.tick(${name}, inline => true) t`)
+      // this connection is opened when it is needed, which may take a while; what is said of the clock has to arrive at once
+      await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select`)
+      const rows = await rounds.run(TICK_DEADLINE_MS, (sql) => {
+        const { clockMs, sinceMs } = watch.asking()
+        return sql<{ clock_ms: number }[]>`select t.clock_ms from mooring.tick(${name}, inline => true, last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
+      })
+      watch.answered(only(rows).clock_ms)
     },
     connectionEpoch: () => epoch,
     close() {

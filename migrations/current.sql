@@ -40,6 +40,8 @@ create table mooring.setting (
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
+  reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
+  reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -60,6 +62,8 @@ comment on column mooring.setting.memory_weight is 'Share of memory in policy re
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
+comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
+comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
@@ -78,6 +82,7 @@ create table mooring.node (
   gateway_base_url text constraint node_gateway_base_url_is_short check (length(gateway_base_url) <= 2048),
   role_name name,
   version text,
+  containment text constraint node_containment_is_known check (containment in ('pid-namespace', 'pdeathsig', 'process-group')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint node_pkey primary key (id),
@@ -97,6 +102,7 @@ comment on column mooring.node.agent_base_url is 'Where the agent can be reached
 comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
 comment on column mooring.node.role_name is 'The database role that first registered the node.';
 comment on column mooring.node.version is 'Version of the agent that registered last.';
+comment on column mooring.node.containment is 'What ends a workload whose agent and warden are both gone or stopped. pid-namespace: whatever it started, by the end of the lease. pdeathsig: its own process, by the end of the lease; what left its process group may live on. process-group: its process group, by a timer that nothing guards; what left the group may live on. null: the agent has not said.';
 comment on column mooring.node.created_at is 'When the row was made.';
 comment on column mooring.node.updated_at is 'When the row was last changed; heartbeats do not count.';
 
@@ -360,6 +366,26 @@ comment on column mooring.pulse.pulse_at is 'The last tick of anybody.';
 comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
 comment on column mooring.pulse.hold_reason is 'What was noticed.';
 insert into mooring.pulse default values;
+
+-- reap_pause: apart from pulse, which hold() and every tick write.
+create table mooring.reap_pause (
+  only_row boolean not null default true constraint reap_pause_is_one_row check (only_row),
+  paused_at timestamptz,
+  reason text,
+  resumed_at timestamptz,
+  resumed_by name,
+  constraint reap_pause_pkey primary key (only_row),
+  constraint reap_pause_has_a_reason check ((paused_at is null) = (reason is null)),
+  constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
+  constraint reap_pause_is_resumed_only_when_paused check (resumed_at is null or paused_at is not null)
+) with (fillfactor = 50);
+comment on table mooring.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
+comment on column mooring.reap_pause.only_row is 'Always true: there is one row.';
+comment on column mooring.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
+comment on column mooring.reap_pause.reason is 'How many of how many.';
+comment on column mooring.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
+comment on column mooring.reap_pause.resumed_by is 'Who.';
+insert into mooring.reap_pause default values;
 
 -- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
 create unlogged table mooring.outage_marker (

@@ -3,6 +3,7 @@
 --!include functions/milliseconds.sql
 --!include functions/limit_idle.sql
 --!include functions/schema_version.sql
+--!include functions/next_epoch.sql
 --!include functions/node_channel.sql
 --!include functions/round_interval.sql
 --!include functions/check_trust_pattern.sql
@@ -26,7 +27,9 @@
 --!include functions/lock_placement.sql
 --!include functions/claim.sql
 --!include functions/release.sql
+--!include functions/reaping_paused.sql
 --!include functions/reap.sql
+--!include functions/resume_reaping.sql
 --!include functions/make_assignments.sql
 --!include functions/evict.sql
 --!include functions/prune_events.sql

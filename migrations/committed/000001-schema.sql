@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d0aeb28c732c36ef90beee90033d36e5bfbb5ecb
+--! Hash: sha1:4eaccc50b3141b99e599603d4c882d6018e907ea
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -44,6 +44,8 @@ create table mooring.setting (
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
+  reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
+  reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -64,6 +66,8 @@ comment on column mooring.setting.memory_weight is 'Share of memory in policy re
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
+comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
+comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
@@ -82,6 +86,7 @@ create table mooring.node (
   gateway_base_url text constraint node_gateway_base_url_is_short check (length(gateway_base_url) <= 2048),
   role_name name,
   version text,
+  containment text constraint node_containment_is_known check (containment in ('pid-namespace', 'pdeathsig', 'process-group')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint node_pkey primary key (id),
@@ -101,6 +106,7 @@ comment on column mooring.node.agent_base_url is 'Where the agent can be reached
 comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
 comment on column mooring.node.role_name is 'The database role that first registered the node.';
 comment on column mooring.node.version is 'Version of the agent that registered last.';
+comment on column mooring.node.containment is 'What ends a workload whose agent and warden are both gone or stopped. pid-namespace: whatever it started, by the end of the lease. pdeathsig: its own process, by the end of the lease; what left its process group may live on. process-group: its process group, by a timer that nothing guards; what left the group may live on. null: the agent has not said.';
 comment on column mooring.node.created_at is 'When the row was made.';
 comment on column mooring.node.updated_at is 'When the row was last changed; heartbeats do not count.';
 
@@ -365,6 +371,26 @@ comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, cla
 comment on column mooring.pulse.hold_reason is 'What was noticed.';
 insert into mooring.pulse default values;
 
+-- reap_pause: apart from pulse, which hold() and every tick write.
+create table mooring.reap_pause (
+  only_row boolean not null default true constraint reap_pause_is_one_row check (only_row),
+  paused_at timestamptz,
+  reason text,
+  resumed_at timestamptz,
+  resumed_by name,
+  constraint reap_pause_pkey primary key (only_row),
+  constraint reap_pause_has_a_reason check ((paused_at is null) = (reason is null)),
+  constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
+  constraint reap_pause_is_resumed_only_when_paused check (resumed_at is null or paused_at is not null)
+) with (fillfactor = 50);
+comment on table mooring.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
+comment on column mooring.reap_pause.only_row is 'Always true: there is one row.';
+comment on column mooring.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
+comment on column mooring.reap_pause.reason is 'How many of how many.';
+comment on column mooring.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
+comment on column mooring.reap_pause.resumed_by is 'Who.';
+insert into mooring.reap_pause default values;
+
 -- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
 create unlogged table mooring.outage_marker (
   only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
@@ -442,6 +468,16 @@ create or replace function mooring.schema_version() returns int
 return 1;
 comment on function mooring.schema_version() is 'Number of the last migration.';
 --! EndIncluded functions/schema_version.sql
+--! Included functions/next_epoch.sql
+-- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
+-- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
+-- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
+-- It costs two microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
+create or replace function mooring.next_epoch(epoch bigint) returns bigint
+  language sql stable
+return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
+comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the database can have handed out.';
+--! EndIncluded functions/next_epoch.sql
 --! Included functions/node_channel.sql
 create or replace function mooring.node_channel(node_id int) returns text
   language sql immutable parallel safe
@@ -569,7 +605,8 @@ comment on function mooring.mark_outage_seen() is 'Writes the outage marker: fro
 --   an empty outage_marker  crash recovery or promotion (an unlogged table is emptied by both, and survives a clean restart),
 --   a foreign outage_marker a restored dump,
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
---   a pulse in the future   the clock was set back.
+--   a pulse in the future   the clock was set back,
+--   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
 -- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
@@ -585,7 +622,6 @@ declare
   setting mooring.setting;
   seen_at timestamptz;
   noticed text;
-  somebody boolean;
   longest interval;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
@@ -593,7 +629,7 @@ begin
   pulse := read.pulse;
   select s.* into setting from mooring.setting s;
   if pulse.hold_until > at then
-    longest := setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null));
+    longest := mooring.hold_length();
     -- the margin: whoever set it may have read the clock after we did
     if pulse.hold_until <= at + longest + setting.reap_margin then
       return true;
@@ -609,23 +645,74 @@ begin
   if noticed is null then
     return false;
   end if;
-  somebody := exists (select from mooring.heartbeat h where h.session is not null);
-  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from pulse.hold_until for update skip locked;
+  return mooring.start_hold(at, pulse.hold_until, noticed);
+end;
+$$;
+comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+
+-- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
+-- shorter than half a lease leaves no old pulse behind. The caller says what our clock showed when it last ticked, and how long ago that was by its own, which no
+-- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
+-- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
+-- locks: pulse (skip locked)
+create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  at timestamptz := clock_timestamp();
+  setting mooring.setting;
+  until timestamptz;
+  since interval;
+  step interval;
+begin
+  select s.* into setting from mooring.setting s;
+  if since_ms between 0 and mooring.milliseconds(setting.lease_ttl) and last_clock_ms between 0 and 1e15 then
+    since := since_ms * interval '1 ms';
+    step := (extract(epoch from at)::float8 * 1000 - last_clock_ms) * interval '1 ms' - since;
+    if abs(extract(epoch from step)) > extract(epoch from greatest(setting.reap_margin, interval '1 s')) then
+      select p.hold_until into until from mooring.pulse p;
+      if until is null or until < at + mooring.hold_length() - since - setting.reap_margin then
+        return mooring.start_hold(at, until, format('the clock went %s by %s', case when step < interval '0' then 'back' else 'forward' end,
+          justify_interval(date_trunc('milliseconds', greatest(step, -step)))));
+      end if;
+    end if;
+  end if;
+  return false;
+end;
+$$;
+comment on function mooring.noticed_clock_step(float8, float8) is 'Starts a hold when the database clock was stepped since a caller last ticked, by the caller''s own clock.';
+
+create or replace function mooring.hold_length() returns interval
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
+
+-- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
+-- locks: pulse (skip locked)
+create or replace function mooring.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  somebody boolean := exists (select from mooring.heartbeat h where h.session is not null);
+begin
+  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from start_hold.hold_until_seen for update skip locked;
   if found then
     update mooring.pulse p
-       set pulse_at = at,
-           hold_until = case when somebody then at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) end,
-           hold_reason = case when somebody then noticed end;
+       set pulse_at = start_hold.at, hold_until = case when somebody then start_hold.at + mooring.hold_length() end, hold_reason = case when somebody then start_hold.noticed end;
     -- under the lock of the pulse, so that nobody waits for whoever writes it
     perform mooring.mark_outage_seen();
     if somebody then
-      perform mooring.add_event('hold_started', noticed);
+      perform mooring.add_event('hold_started', start_hold.noticed);
     end if;
   end if;
   return somebody;
 end;
 $$;
-comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+comment on function mooring.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
 
 -- The same for readers: writes nothing, so it works on a standby and inside views.
 create or replace function mooring.holding() returns text
@@ -1197,6 +1284,8 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
@@ -1244,7 +1333,7 @@ begin
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
-          array_agg(l.epoch + 1 order by l.updated_at, l.created_at, l.id) as epochs,
+          array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
           array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
@@ -1316,6 +1405,8 @@ declare
   freed bigint;
   daemons bigint[];
   hosts int[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
@@ -1333,7 +1424,7 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
@@ -1353,7 +1444,7 @@ begin
       ),
       logged as (
         insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
   end if;
@@ -1370,6 +1461,62 @@ end;
 $$;
 comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
 --! EndIncluded functions/release.sql
+--! Included functions/reaping_paused.sql
+-- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
+-- more often than so many dead hosts, and moving everything to the few that are left would make it worse: nothing is taken, until they return or
+-- an operator says that they are dead (resume_reaping). Said once, in an event and in fleet.reap_paused.
+--
+-- Counted are nodes that hold a session; a node that left has none. Silent is one whose lease and margin are over, or whose work is so by a shorter lease of
+-- its own. A host that is gone for good is a node with a session too: it counts while it owns something that would be taken, and for four leases more, so that
+-- hosts that go down one after the other are seen together. Afterwards it is forgotten, else six dead rows in a fleet of ten would stop every failover for ever.
+-- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
+-- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
+-- locks: reap_pause (skip locked: whoever holds it sees the same)
+create or replace function mooring.reaping_paused(at timestamptz) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  setting mooring.setting;
+  pause mooring.reap_pause;
+  counted record;
+  too_many boolean := false;
+begin
+  select s.* into setting from mooring.setting s;
+  select p.* into pause from mooring.reap_pause p;
+  if setting.reap_pause_share is not null then
+    select count(*) as nodes, count(*) filter (where n.silent or n.owes) as silent, count(*) filter (where n.owes) as owing into counted
+      from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
+                   h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
+                   -- offset 0: as in reap(), a look at the index for each silent node
+                   h.beat_at < at - setting.reap_margin
+                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
+              from mooring.heartbeat h where h.session is not null) n
+     where n.recent or n.owes;
+    too_many := counted.nodes >= setting.reap_pause_min_nodes and counted.silent > setting.reap_pause_share * counted.nodes and (counted.owing > 0 or pause.paused_at is not null);
+  end if;
+  if too_many and pause.paused_at is null then
+    update mooring.reap_pause p
+       set paused_at = at, reason = format('%s of %s nodes are silent', counted.silent, counted.nodes)
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
+    if found then
+      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', counted.silent, counted.nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes, 'owning', counted.owing, 'share', setting.reap_pause_share));
+    end if;
+  elsif not too_many and pause.paused_at is not null then
+    update mooring.reap_pause p
+       set paused_at = null, reason = null, resumed_at = null, resumed_by = null
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
+    if found and pause.resumed_at is null then
+      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', counted.silent, counted.nodes) end,
+        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes) end);
+    end if;
+  end if;
+  return too_many and pause.resumed_at is null;
+end;
+$$;
+comment on function mooring.reaping_paused(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
+--! EndIncluded functions/reaping_paused.sql
 --! Included functions/reap.sql
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
@@ -1378,7 +1525,8 @@ comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes as
 -- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
 -- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
 -- Daemons stay with their node, unless they are to stop.
--- locks: heartbeat (skip locked), then assignment (skip locked)
+-- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
+-- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1396,6 +1544,11 @@ begin
   update mooring.heartbeat h set beat_at = at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
   if mooring.hold() then
+    return;
+  end if;
+  if mooring.reaping_paused(at) then
+    -- else every heartbeat would be asked to do what is not to be done
+    perform mooring.finish_round('reap');
     return;
   end if;
   -- whose transaction holds heartbeat rows keeps their nodes from coming back
@@ -1450,8 +1603,32 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold.';
+comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
 --! EndIncluded functions/reap.sql
+--! Included functions/resume_reaping.sql
+-- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
+-- The next time so many fall silent it pauses anew.
+-- locks: reap_pause
+create or replace function mooring.resume_reaping() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  resumed text;
+begin
+  perform mooring.limit_idle();
+  update mooring.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
+  if resumed is null then
+    return false;
+  end if;
+  perform mooring.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
+  update mooring.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring.round l where l.name = 'reap' for update skip locked);
+  perform mooring.enqueue('reap');
+  return true;
+end;
+$$;
+comment on function mooring.resume_reaping() is 'Lets reap() take the work of the silent nodes although they are so many, until the share has fallen again; false when reaping was not paused.';
+--! EndIncluded functions/resume_reaping.sql
 --! Included functions/make_assignments.sql
 -- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
 
@@ -1526,7 +1703,7 @@ begin
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp()
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -1660,19 +1837,23 @@ comment on function mooring.prune_events() is 'Deletes events and observations p
 -- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
+-- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
-create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
-  returns table (rounds text[], next_ms int, hold boolean)
+create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
+  returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
+  -- read first, near to when the caller sent it
+  at timestamptz := clock_timestamp();
   period interval := mooring.round_interval('reap');
   held boolean;
   won text[];
   name text;
   dead text[];
 begin
+  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -1728,10 +1909,10 @@ begin
    where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
   -- a round that is due still is in somebody else's hands
   return query
-    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held from mooring.round r;
+    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
 end;
 $$;
-comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';
+comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
 --! EndIncluded functions/tick.sql
 --! Included functions/session_of.sql
 -- The agent's side of every verb: which node is this, and is it still this session's?
@@ -1770,11 +1951,11 @@ comment on function mooring.session_node(text, uuid) is 'Id of the node whose na
 --! Included functions/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
 -- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
--- What the agent says of itself (trusts, drivers, version) is stored as said; what operators edit too (labels, max_assignments, URLs)
+-- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- locks: node, then heartbeat
 create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
-    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null)
+    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
   returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1793,23 +1974,26 @@ begin
   if register_node.session is null then
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;
+  if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
+    raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+  end if;
   perform mooring.check_trust_pattern(register_node.trusts);
   perform mooring.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
-    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
     values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n
-       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, containment = register_node.containment, labels = coalesce(register_node.labels, n.labels),
            max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
            gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
      where n.name = register_node.node
-       and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-           (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+       and (n.trusts, n.drivers, n.version, n.containment, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+           (register_node.trusts, register_node.drivers, register_node.version, register_node.containment, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
@@ -1830,13 +2014,13 @@ begin
    where h.node_id = mine.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
-    jsonb_build_object('session', register_node.session, 'version', register_node.version));
+    jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
   perform mooring.enqueue('place');
   return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
     mooring.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
 --! EndIncluded functions/register_node.sql
 --! Included functions/heartbeat.sql
 -- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
@@ -1880,7 +2064,7 @@ begin
     perform mooring.session_over(heartbeat.node);
   end if;
   return query
-    select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
+    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
         mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
         exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
@@ -1889,10 +2073,17 @@ end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
 
+-- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
+create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
+  language sql stable parallel safe
+return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
+  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
+comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
+
 create or replace function mooring.ownership_digest(lines text[]) returns text
   language sql stable parallel safe
 return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted, in order of assignment.';
+comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
 --! EndIncluded functions/heartbeat.sql
 --! Included functions/assignments_of.sql
 -- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
@@ -2132,6 +2323,8 @@ create or replace function mooring.tg_node__guard() returns trigger
 as $$
 declare
   owned int;
+  daemons int;
+  beat mooring.heartbeat;
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
@@ -2139,6 +2332,15 @@ begin
     select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
+    end if;
+    select count(*) into daemons from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    if daemons > 0 then
+      -- under its row, so that no beat comes between the look and the delete; held by somebody it is beating now
+      select h.* into beat from mooring.heartbeat h where h.node_id = old.id for update skip locked;
+      if not found or beat.session is not null
+         and beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = old.id)) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+        raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
+      end if;
     end if;
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
     return old;
@@ -2153,7 +2355,7 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
 create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
@@ -2375,12 +2577,19 @@ comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load a
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
--- it cannot go in one step, because the first would still be running it.
+-- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
+-- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  owner mooring.heartbeat;
 begin
+  if new.epoch < old.epoch then
+    raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
+  end if;
   if old.node_id is not null and new.node_id is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
@@ -2393,18 +2602,25 @@ begin
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
   else
+    select h.* into owner from mooring.heartbeat h where h.node_id = old.node_id for update skip locked;
+    if mooring.hold() or not found and exists (select from mooring.heartbeat h where h.node_id = old.node_id)
+       or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+      raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
+        hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
+    end if;
+    perform mooring.limit_idle();
     new.lease_ttl := null;
     new.assigned_at := null;
     new.waiting_since := clock_timestamp();
     new.last_node_id := old.node_id;
   end if;
-  new.epoch := old.epoch + 1;
+  new.epoch := mooring.next_epoch(old.epoch);
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch, and live-to-live is refused.';
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
 --! EndIncluded triggers/assignment.sql
 --! Included views/placement.sql
 create or replace view mooring.placement as
@@ -2463,7 +2679,7 @@ create or replace view mooring.node_status as
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
       coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
-      n.agent_base_url, n.gateway_base_url, n.id as node_id
+      n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -2493,6 +2709,7 @@ comment on column mooring.node_status.sampled_at is 'When the figures were taken
 comment on column mooring.node_status.agent_base_url is 'Where the agent is reached.';
 comment on column mooring.node_status.gateway_base_url is 'Where its workloads are reached.';
 comment on column mooring.node_status.node_id is 'Identity.';
+comment on column mooring.node_status.containment is 'How surely its workloads die when agent and warden do: pid-namespace with all they started, pdeathsig but for what left its process group, process-group the same by a timer alone.';
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
@@ -2517,7 +2734,7 @@ create or replace view mooring.fleet as
   select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
       case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
       (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
-      clock_timestamp() - p.pulse_at as pulse_age
+      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
@@ -2538,6 +2755,7 @@ comment on column mooring.fleet.hold_until is 'When the hold ends.';
 comment on column mooring.fleet.placement_lock_holder is 'Pid that is placing right now; the same one for long is a forgotten transaction.';
 comment on column mooring.fleet.workers is 'Worker processes that ticked lately; with none the agents run the rounds.';
 comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
+comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
 --! Included grants.sql
 -- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; give others what they need:

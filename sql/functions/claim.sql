@@ -35,6 +35,8 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
@@ -82,7 +84,7 @@ begin
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
-          array_agg(l.epoch + 1 order by l.updated_at, l.created_at, l.id) as epochs,
+          array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
           array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled

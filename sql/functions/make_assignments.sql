@@ -71,7 +71,7 @@ begin
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp()
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
