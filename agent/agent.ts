@@ -21,6 +21,7 @@ import { createSupervisor } from './supervisor.js'
 import { createUsageSampler } from './usage.js'
 import { packageVersion } from './version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
+import type { ContainmentLevel } from './warden/containment.js'
 
 export interface Agent {
   /** Takes over, or ends, what an earlier life of this agent left running, then returns; registering is tried for ever in the background. */
@@ -91,7 +92,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
         const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
         drop = db.close
         try {
-          const registered = await register({ db, description: describe(config), replaces: lastSession(folder), schemaVersion, log }, ending)
+          const registered = await register({ db, description: describe(config, runner.containment), replaces: lastSession(folder), schemaVersion, log }, ending)
           if (registered === null) break
           noteSession(folder, registered.session)
           log.info({ event: 'registered', session: registered.session, containment: runner.containment, ...registered.registration }, 'registered')
@@ -156,7 +157,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
   }
 }
 
-function describe(config: AgentConfig): NodeDescription {
+function describe(config: AgentConfig, containment: ContainmentLevel): NodeDescription {
   return {
     node: config.name,
     trusts: config.trust,
@@ -166,5 +167,6 @@ function describe(config: AgentConfig): NodeDescription {
     agent_base_url: config.agentBaseUrl,
     gateway_base_url: config.gatewayBaseUrl,
     version: packageVersion(),
+    containment,
   }
 }

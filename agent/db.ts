@@ -56,6 +56,8 @@ export interface NodeDescription {
   agent_base_url: string | null
   gateway_base_url: string | null
   version: string
+  /** How surely what runs here dies with what supervises it. */
+  containment: string
 }
 
 export interface Registration {
@@ -137,7 +139,7 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
         select r.* from mooring.register_node(
           node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts}, drivers => ${`{${d.drivers.join(',')}}`}::text[],
           labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb, max_assignments => ${d.max_assignments}::int,
-          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}) r`)
+          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}, containment => ${d.containment}) r`)
       return only(rows)
     },
     async heartbeat(name, session, sample, running, deadlineMs) {
