@@ -32,6 +32,9 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['a release without a look at the deployment', 'release', [' and a.ordinal < d.replicas', '']],
   ['an edit that evicts nobody', 'evict', ['where not e.permitted', 'where false']],
   ['a node that is deleted with its work', 'tg_node__guard', ['if owned > 0', 'if false']],
+  ['a move that goes on though its deployment was disabled', 'make_assignments', ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"]],
+  ['a promise that is kept whatever became of the node', 'place_moves', ['and d.obstacle is null', ''], ['and d.obstacle is not null', 'and false']],
+  ['places that are promised and given away', 'node_states', ['mooring.node_taken()', '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)']],
   ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
 ]
 
