@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:71f685d2fbd0f698750e882be15cfafddb0282b8
+--! Hash: sha1:b32a04ba80aa7c72773a7cbd6724f1c36c8c6e38
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -725,9 +725,13 @@ create or replace function mooring.node_taken() returns table (node_id int, take
 as $$
 #variable_conflict use_column
 begin
+  if not exists (select from mooring.moves() m where m.to_node is not null) then
+    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+    return;
+  end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.change as n from mooring.node_load l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
      group by u.node_id;
 end;
 $$;
@@ -1406,6 +1410,7 @@ create or replace function mooring.advance_drains() returns void
   set jit = off
 as $$
 declare
+  arrived bigint[];
   host mooring.node;
   class record;
   nodes mooring.node_state[];
@@ -1417,14 +1422,17 @@ declare
   chosen int[];
 begin
   -- seen running, or failing, where it went: the move is over
-  update mooring.assignment a set move_reason = null
-   where a.id = any (array(
-     select l.id from mooring.assignment l
-      where l.id = any (array(
-        select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-         where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
-        and l.node_id is not null and l.wanted = 'run'
-        for no key update skip locked));
+  select array_agg(l.id) into arrived
+    from (select a.id from mooring.assignment a
+           where a.id = any (array(
+             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
+             and a.node_id is not null and a.wanted = 'run'
+             for no key update skip locked) l;
+  -- an update of nothing would still fire the triggers of assignment
+  if arrived is not null then
+    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+  end if;
   for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
     begin
       select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
@@ -1678,8 +1686,8 @@ begin
         when not fit.trust_ok then 'Start its agent with a wider --trust.'
         when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
         when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true);', node.name)
-        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L);', node.name)
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
         when not fit.has_room then 'Raise its max_assignments with upsert_node().'
         when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
         else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
@@ -2579,7 +2587,7 @@ begin
   select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
   if mooring.node_is_live(beat) then
     raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
-      hint = case when owned > 0 then format('Drain it (select * from mooring.drain_node(%L);), then stop its agent.', node.name) else 'Stop its agent.' end;
+      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
   elsif owned > 0 then
     raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;

@@ -10,6 +10,7 @@ create or replace function mooring.advance_drains() returns void
   set jit = off
 as $$
 declare
+  arrived bigint[];
   host mooring.node;
   class record;
   nodes mooring.node_state[];
@@ -21,14 +22,17 @@ declare
   chosen int[];
 begin
   -- seen running, or failing, where it went: the move is over
-  update mooring.assignment a set move_reason = null
-   where a.id = any (array(
-     select l.id from mooring.assignment l
-      where l.id = any (array(
-        select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-         where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
-        and l.node_id is not null and l.wanted = 'run'
-        for no key update skip locked));
+  select array_agg(l.id) into arrived
+    from (select a.id from mooring.assignment a
+           where a.id = any (array(
+             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
+             and a.node_id is not null and a.wanted = 'run'
+             for no key update skip locked) l;
+  -- an update of nothing would still fire the triggers of assignment
+  if arrived is not null then
+    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+  end if;
   for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
     begin
       select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;

@@ -21,7 +21,7 @@ begin
   select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
   if mooring.node_is_live(beat) then
     raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
-      hint = case when owned > 0 then format('Drain it (select * from mooring.drain_node(%L);), then stop its agent.', node.name) else 'Stop its agent.' end;
+      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
   elsif owned > 0 then
     raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;

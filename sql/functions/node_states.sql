@@ -34,9 +34,13 @@ create or replace function mooring.node_taken() returns table (node_id int, take
 as $$
 #variable_conflict use_column
 begin
+  if not exists (select from mooring.moves() m where m.to_node is not null) then
+    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+    return;
+  end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.change as n from mooring.node_load l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
      group by u.node_id;
 end;
 $$;

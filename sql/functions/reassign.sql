@@ -48,8 +48,8 @@ begin
         when not fit.trust_ok then 'Start its agent with a wider --trust.'
         when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
         when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true);', node.name)
-        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L);', node.name)
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
         when not fit.has_room then 'Raise its max_assignments with upsert_node().'
         when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
         else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
