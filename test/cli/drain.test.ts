@@ -38,6 +38,7 @@ t.test('drain closes a node and says what is to be done; --wait ends with 0 only
   const { run, start, obey, sql } = await fleet(t, 3)
   const first = await run('drain', 'host-a', '--max-moves', '1')
   t.match(first, { code: 0, stdout: /^host-a drains: 3 of 3 left, 0 moving\nsee it through with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/ })
+  t.match((await run('status')).stdout, 'host-a drains: 3 of 3 left, 0 moving')
   t.match(await sql`select draining, max_moves from mooring.node_status s join mooring.drain_progress p on p.node = s.node`, [{ draining: true, max_moves: 1 }])
   const waiting = start('drain', 'host-a', '--wait')
   await waiting.said('3 of 3 left')
