@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4eaccc50b3141b99e599603d4c882d6018e907ea
+--! Hash: sha1:192da62c1caf1397d9139a88d7011c912587ba80
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -46,6 +46,7 @@ create table mooring.setting (
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
+  drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -68,6 +69,7 @@ comment on column mooring.setting.claim_window is 'How many pending assignments 
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
+comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
@@ -76,6 +78,11 @@ create table mooring.node (
   name text not null constraint node_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   enabled boolean not null default true,
   draining_since timestamptz,
+  drain_to int,
+  drain_max_moves int constraint node_drain_max_moves_is_positive check (drain_max_moves > 0),
+  drain_deadline_at timestamptz,
+  drain_total int,
+  drained_at timestamptz,
   weight float8 not null default 100 constraint node_weight_is_between_a_thousandth_and_a_million check (weight between 0.001 and 1000000),
   -- depth: containment of what nests thousands deep overflows the stack, in every claim
   labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536 and not jsonb_path_exists(labels, '$.**{32}')),
@@ -90,13 +97,21 @@ create table mooring.node (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint node_pkey primary key (id),
-  constraint node_name_key unique (name)
+  constraint node_name_key unique (name),
+  constraint node_that_does_not_drain_has_no_drain check (draining_since is not null or num_nonnulls(drain_to, drain_max_moves, drain_deadline_at, drain_total, drained_at) = 0)
 );
+-- read by every claim: is there a drain at all?
+create index node_draining_idx on mooring.node (id) where draining_since is not null;
 comment on table mooring.node is 'A host that runs an agent. Agents register themselves; operators edit enabled, weight, labels, max_assignments.';
 comment on column mooring.node.id is 'Identity; agents of the node listen on channel mooring_node_<id>.';
 comment on column mooring.node.name is 'Unique and never changed.';
 comment on column mooring.node.enabled is 'false: no new work; what runs stays.';
-comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away.';
+comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away. See drain_node() and view drain_progress.';
+comment on column mooring.node.drain_to is 'Where a drain moves everything; null: wherever it may run.';
+comment on column mooring.node.drain_max_moves is 'How many of its assignments are on their way at once; null: setting.drain_max_moves.';
+comment on column mooring.node.drain_deadline_at is 'From then on a drain stops what is left at once, whether it has somewhere to go or not.';
+comment on column mooring.node.drain_total is 'What it owned when the drain began.';
+comment on column mooring.node.drained_at is 'When the drain had nothing left to move.';
 comment on column mooring.node.weight is 'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is 'What deployment.selector is matched against (selector must be contained in it).';
 comment on column mooring.node.max_assignments is 'At most so many assignments, daemons not counted; null is no limit.';
@@ -218,6 +233,7 @@ create table mooring.assignment (
   wanted text not null default 'run' constraint assignment_wanted_is_run_or_stop check (wanted in ('run', 'stop')),
   stop_reason text,
   move_to int,
+  move_reason text,
   lease_ttl interval,
   last_node_id int,
   refused_by int[] not null default '{}',
@@ -232,12 +248,15 @@ create table mooring.assignment (
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
+  constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
 );
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
 -- read by heartbeat(), assignments_of(), reap(), leave()
 create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
+-- read by moves(): the few that are on their way
+create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
 comment on table mooring.assignment is 'One instance of a deployment and the node that owns it. Written by the verbs only; an owned row is never deleted before its process is gone or its lease is over.';
@@ -249,7 +268,8 @@ comment on column mooring.assignment.node_id is 'Owner; null is pending.';
 comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
 comment on column mooring.assignment.wanted is 'What the owner shall do. For one epoch it goes from run to stop and never back.';
 comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
-comment on column mooring.assignment.move_to is 'Node it shall go to next.';
+comment on column mooring.assignment.move_to is 'Node it shall go to next, if it still can when its processes are gone; a place there is kept for it.';
+comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
@@ -769,16 +789,51 @@ end;
 $$;
 comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
 
+-- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
+-- them for nearly all rows of the table, and reads it from end to end.
+create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop'
+      from mooring.assignment a where a.move_reason is not null;
+end;
+$$;
+comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running.';
+
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it.
+create or replace function mooring.node_taken() returns table (node_id int, taken int)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.moves() m where m.to_node is not null) then
+    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+    return;
+  end if;
+  return query
+    select u.node_id, sum(u.n)::int
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+     group by u.node_id;
+end;
+$$;
+comment on function mooring.node_taken() is 'How many assignments, daemons not counted, each node owns or has been promised.';
+
 create or replace function mooring.node_states() returns setof mooring.node_state
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
-      left join mooring.node_assigned() l on l.node_id = n.id
+      left join mooring.node_taken() l on l.node_id = n.id
      order by n.id;
 end;
 $$;
@@ -885,11 +940,11 @@ begin
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
-          n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
+          n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
         join mooring.heartbeat h on h.node_id = n.id
-        left join mooring.node_assigned() l on l.node_id = n.id
+        left join mooring.node_taken() l on l.node_id = n.id
     ),
     pair as (
       select w.id as deployment_id, n.id as node_id,
@@ -1246,15 +1301,294 @@ return (
    limit 1);
 comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
 --! EndIncluded functions/lock_placement.sql
+--! Included functions/no_such_node.sql
+-- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
+-- added letters, needs no extension, and is one pass over the names.
+create or replace function mooring.letter_pairs(word text) returns text[]
+  language sql immutable parallel safe
+return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
+comment on function mooring.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
+
+create or replace function mooring.no_such_node(name text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  typed text[] := mooring.letter_pairs(no_such_node.name);
+  nearest text;
+begin
+  if no_such_node.name is null then
+    raise exception using errcode = 'MR007', message = 'the name of a node is missing', hint = 'See mooring.node_status for the names there are.';
+  end if;
+  select string_agg(c.name, ', ' order by c.alike desc, c.name)
+    into nearest
+    from (select n.name, 2.0 * cardinality(array(select unnest(mooring.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring.letter_pairs(n.name)) + cardinality(typed), 0) as alike
+            from mooring.node n order by 2 desc, n.name limit 3) c;
+  raise exception using errcode = 'MR003', message = format('there is no node %s', no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
+end;
+$$;
+comment on function mooring.no_such_node(text) is 'Raises MR003 with the nearest names.';
+
+create or replace function mooring.node_named(name text) returns mooring.node
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  node mooring.node;
+begin
+  select n.* into node from mooring.node n where n.name = node_named.name;
+  if node.id is null then
+    perform mooring.no_such_node(node_named.name);
+  end if;
+  return node;
+end;
+$$;
+comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+--! EndIncluded functions/no_such_node.sql
+--! Included functions/place_moves.sql
+-- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
+-- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
+-- Called by claim() and reassign(), under the placement lock.
+-- locks: assignment rows (skip locked); the caller holds placement
+create or replace function mooring.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  first_epoch bigint := mooring.next_epoch(0);
+  waiting bigint[];
+begin
+  select array_agg(m.assignment_id) into waiting
+    from mooring.moves() m
+   where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
+  if waiting is null then
+    return;
+  end if;
+  select array_agg(l.id) into waiting
+    from (select a.id from mooring.assignment a
+           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+  -- judged by later statements than the one that locked
+  return query
+    with mover as materialized (
+      select a.id, a.deployment_id, a.move_to, a.move_reason, a.refused_by, a.updated_at, a.created_at, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+        from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id and d.enabled cross join mooring.setting s
+       where a.id = any (waiting)
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from mover m)) l
+    ),
+    fit as materialized (
+      -- has_room counts the very places that are kept for these
+      select e.deployment_id, e.node_id, coalesce(mooring.why_not_permitted(e), case
+          when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
+          when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+       where e.node_id in (select m.move_to from mover m)
+    ),
+    judged as materialized (
+      select m.*, n.name as to_name, n.max_assignments,
+          case when n.id is null then 'the node is gone' when m.move_to = any (m.refused_by) then 'its agent refused it' else f.obstacle end as obstacle
+        from mover m
+        join alike l on l.deployment_id = m.deployment_id
+        left join mooring.node n on n.id = m.move_to
+        left join fit f on f.deployment_id = l.representative and f.node_id = m.move_to
+    ),
+    decided as materialized (
+      select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
+          coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
+        from judged j left join mooring.node_assigned() o on o.node_id = j.move_to
+    ),
+    placed as (
+      update mooring.assignment a
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from decided d where a.id = d.id and d.obstacle is null
+      returning a.*
+    ),
+    dropped as (
+      update mooring.assignment a set move_to = null from decided d where a.id = d.id and d.obstacle is not null returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select e.kind, e.id, e.deployment_id, e.node_id, e.node, e.epoch, e.reason
+        from (select 'claimed' as kind, p.id, p.deployment_id, p.node_id, d.to_name as node, p.epoch, 'moved: ' || d.move_reason as reason from placed p join decided d on d.id = p.id
+              union all
+              select 'move_dropped', r.id, r.deployment_id, null, null, r.epoch, format('it cannot go to %s: %s', coalesce(d.to_name, 'node ' || d.move_to), d.obstacle) from dropped r join decided d on d.id = r.id) e
+       order by e.id
+    )
+    select p.* from placed p;
+end;
+$$;
+comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
+--! EndIncluded functions/place_moves.sql
+--! Included functions/drain_outlook.sql
+-- What of a draining node can go where. drain_progress shows it, and advance_drains() acts on the very same: one row for all that may go to the
+-- same nodes under the same policy, with an empty node_ids and a reason where that is nowhere.
+create or replace function mooring.drain_outlook(node_id int) returns table (policy text, node_ids int[], ids bigint[], why text)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_outlook.node_id
+    ),
+    owned as materialized (
+      select a.signature, a.refused_by, min(a.deployment_id) as deployment_id, array_agg(a.id order by a.id) as ids
+        from mooring.assignment a
+       where a.node_id = drain_outlook.node_id and a.wanted = 'run' and a.ordinal is not null
+       group by a.signature, a.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
+    ),
+    fit as materialized (
+      select e.*
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+    ),
+    open as materialized (
+      select f.deployment_id, array_agg(f.node_id order by f.node_id) as node_ids from fit f where f.eligible group by f.deployment_id
+    ),
+    outlook as materialized (
+      select coalesce(d.policy, g.default_policy) as policy, o.ids, o.refused_by, l.representative, s.drain_to, s.to_name, p.kind,
+          case when p.kind = 'none' and s.drain_to is null then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (o.refused_by) order by u.id) end as node_ids
+        from owned o
+        join alike l on l.deployment_id = o.deployment_id
+        join mooring.deployment d on d.id = o.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+        left join open f on f.deployment_id = l.representative
+    )
+    -- policy none leaves the choice to a person, who has made it by naming the one node
+    select case when k.kind = 'none' then 'deployment_count' else k.policy end, k.node_ids, array(select u.id from unnest(k.ids) u (id) order by u.id), k.why
+      from (select k.policy, k.kind, k.node_ids, r.why, array_agg(i.id) as ids
+              from outlook k
+             cross join lateral unnest(k.ids) i (id)
+             cross join lateral (
+               select case
+                   when k.node_ids <> '{}' then null
+                   when k.kind = 'none' and k.drain_to is null then 'its policy is none: drain to a node by name, or reassign it'
+                   when k.drain_to is not null and k.to_name is null then 'the node it was to be drained to is gone'
+                   when k.drain_to is null and not exists (select from fit f) then 'there is no other node: start an agent elsewhere'
+                   else coalesce(k.to_name || ' cannot take it: ', 'no other node can take it: ')
+                     || (select string_agg(w.reason || case when k.to_name is null then format(' (%s)', w.nodes) else '' end, ', ' order by w.nodes desc, w.reason)
+                           from (select coalesce(mooring.why_not_eligible(f), 'its agent refused it') as reason, count(*) as nodes from fit f where f.deployment_id = k.representative group by 1) w)
+                 end as why) r
+             group by k.policy, k.kind, k.node_ids, r.why) k
+     order by cardinality(k.node_ids), k.node_ids, k.policy;
+end;
+$$;
+comment on function mooring.drain_outlook(int) is 'Of what a node runs: where it could go if the node were drained, or why nowhere.';
+--! EndIncluded functions/drain_outlook.sql
+--! Included functions/advance_drains.sql
+-- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
+-- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
+-- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
+-- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
+-- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- locks: assignment rows, node (both skip locked); the caller holds placement
+create or replace function mooring.advance_drains() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  arrived bigint[];
+  host mooring.node;
+  class record;
+  nodes mooring.node_state[];
+  owned int;
+  budget int;
+  forced boolean;
+  reason text;
+  locked bigint[];
+  chosen int[];
+begin
+  -- seen running, or failing, where it went: the move is over
+  select array_agg(l.id) into arrived
+    from (select a.id from mooring.assignment a
+           where a.id = any (array(
+             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
+             and a.node_id is not null and a.wanted = 'run'
+             for no key update skip locked) l;
+  -- an update of nothing would still fire the triggers of assignment
+  if arrived is not null then
+    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+  end if;
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+    begin
+      select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
+      if (owned = 0) <> (host.drained_at is not null) then
+        update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
+         where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
+        if found and owned = 0 then
+          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+        end if;
+      end if;
+      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
+      reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
+      continue when budget <= 0;
+      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+        exit when budget <= 0;
+        select array_agg(l.id) into locked
+          from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
+        continue when locked is null;
+        -- with the places that were kept a moment ago
+        select array_agg(s) into nodes from mooring.node_states() s;
+        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        continue when chosen = '{}';
+        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
+        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
+        budget := budget - cardinality(chosen);
+      end loop;
+      if forced then
+        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason);
+      end if;
+    exception when others then
+      perform mooring.add_event('drain_failed', sqlerrm, host.id);
+    end;
+  end loop;
+end;
+$$;
+comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+
+-- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
+-- locks: none beyond the rows, which the caller has locked
+create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with ordered as (
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
+      from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
+     where a.id = o.id and a.node_id is not null
+    returning a.*
+  )
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason, jsonb_build_object('to', t.name)
+    from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
+   order by o.id;
+end;
+comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever).';
+--! EndIncluded functions/advance_drains.sql
 --! Included functions/claim.sql
 -- claim: gives pending assignments to nodes. The heart of Mooring.
 --
--- In windows of setting.claim_window rows in queue order (updated_at, created_at, id):
+-- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
 --   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
--- ends meanwhile is reaped like any other. Returns the assignments it placed.
+-- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
 -- locks: placement, then assignment rows (skip locked); never heartbeat rows
 create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -1277,6 +1611,7 @@ declare
   queue_created_at timestamptz[];
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
+  moved int;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -1294,6 +1629,10 @@ begin
   if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
     return;
   end if;
+  -- what is moved has been promised its place, and goes before the policy chooses
+  return query select m.* from mooring.place_moves(max_rows => max_rows) m;
+  get diagnostics moved = row_count;
+  remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
     perform mooring.fold_node_load();
@@ -1380,11 +1719,85 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
+  perform mooring.advance_drains();
   perform mooring.finish_round('place');
 end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
 --! EndIncluded functions/claim.sql
+--! Included functions/reassign.sql
+-- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
+-- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
+-- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
+-- A second call changes the target while the first is under way.
+-- locks: placement, then assignment (its row, waiting 5 s at most)
+create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  row mooring.assignment;
+  node mooring.node;
+  owner text;
+  spec mooring.deployment;
+  fit record;
+  obstacle text;
+  known text;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
+  if row.id is null then
+    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
+    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
+      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+  end if;
+  node := mooring.node_named(reassign.target);
+  select n.name into owner from mooring.node n where n.id = row.node_id;
+  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  if row.ordinal is null then
+    raise exception using errcode = 'MR006', message = format('assignment %s is a daemon''s and stays on %s', row.id, owner), hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
+  elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
+    raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
+      hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
+  elsif row.node_id = node.id and row.wanted = 'run' then
+    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = 'To restart it there add 1 to generation of its deployment.';
+  end if;
+  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
+  -- the place that is kept for it already is no obstacle
+  fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
+  obstacle := coalesce(mooring.why_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
+  if obstacle is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
+      hint = case
+        when not fit.pin_ok then format('It is pinned to %s: change pinned_node of deployment %s, and it moves by itself.', spec.pinned_node, spec.id)
+        when not fit.selector_ok then format('The node needs the labels %s: label it with upsert_node(), or change the selector.', spec.selector)
+        when not fit.driver_ok then 'Start its agent with --allow-exec.'
+        when not fit.trust_ok then 'Start its agent with a wider --trust.'
+        when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
+        when not fit.live then 'Start its agent.'
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
+        when not fit.has_room then 'Raise its max_assignments with upsert_node().'
+        when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
+        else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
+      end || format(' See mooring.explain(%s).', spec.id);
+  end if;
+  if mooring.hold() then
+    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  end if;
+  if row.node_id is not null then
+    perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
+  else
+    update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
+    perform mooring.place_moves(ids => array[row.id]);
+  end if;
+  select a.* into row from mooring.assignment a where a.id = row.id;
+  return row;
+end;
+$$;
+comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Says why not where that cannot be.';
+--! EndIncluded functions/reassign.sql
 --! Included functions/release.sql
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
@@ -1425,6 +1838,8 @@ begin
     with freed as (
       update mooring.assignment a
          set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+             -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
+             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
@@ -1641,6 +2056,7 @@ create or replace function mooring.queue_anew(deployments bigint[]) returns void
 begin atomic
   update mooring.assignment a
      set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+         move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
          updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
     from mooring.deployment d
    where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
@@ -1663,9 +2079,11 @@ begin
      and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
   with stopping as (
     update mooring.assignment a
-       set wanted = 'stop', stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
+       set wanted = 'stop', move_to = null, move_reason = null, stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
       from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
-     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null and a.wanted = 'run'
+     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null
+       -- what is stopped only to be moved is stopped for good
+       and (a.wanted = 'run' or a.move_reason is not null)
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
@@ -1783,7 +2201,7 @@ begin
          for no key update of a skip locked
     ),
     evicted as (
-      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
@@ -1920,14 +2338,11 @@ create or replace function mooring.session_over(node text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
-declare
-  nearest text;
 begin
   if exists (select from mooring.node n where n.name = session_over.node) then
     raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
   end if;
-  select string_agg(n.name, ', ') into nearest from (select n.name from mooring.node n order by abs(length(n.name) - length(session_over.node)), n.name limit 3) n;
-  raise exception using errcode = 'MR003', message = format('there is no node %s', session_over.node), hint = coalesce('There are ' || nearest || '.', 'No node has registered yet: start an agent.');
+  perform mooring.no_such_node(session_over.node);
 end;
 $$;
 comment on function mooring.session_over(text) is 'Raises MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
@@ -2133,6 +2548,7 @@ declare
   refused bigint[];
   refused_epochs bigint[];
   freed bigint[];
+  arrived boolean;
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
@@ -2145,7 +2561,7 @@ begin
      order by r.assignment_id, r.epoch, r.ordinality desc
   ),
   current as materialized (
-    select h.*, a.deployment_id, a.wanted, a.ordinal
+    select h.*, a.deployment_id, a.wanted, a.ordinal, a.move_reason
       from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
   ),
   observed as (
@@ -2165,8 +2581,13 @@ begin
      where excluded.epoch >= r.epoch
   )
   select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
-      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null)
-    into stopped, stopped_epochs, refused, refused_epochs from current c;
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
+      bool_or(c.move_reason is not null and c.wanted = 'run' and c.state not in ('installing', 'starting'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
+  if arrived then
+    -- a drain goes on when what it moved runs elsewhere
+    perform mooring.enqueue('place');
+  end if;
   select array_agg(f.id) into freed
     from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
           union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
@@ -2261,6 +2682,191 @@ end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
 --! EndIncluded functions/assert_owner.sql
+--! Included functions/upsert_node.sql
+-- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
+-- comes with its registration.
+-- locks: node
+create or replace function mooring.upsert_node(name text, weight float8 default null, labels jsonb default null, max_assignments int default null,
+    agent_base_url text default null, gateway_base_url text default null, enabled boolean default null)
+  returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  before mooring.node;
+  after mooring.node;
+begin
+  if upsert_node.name is null or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+  perform mooring.limit_idle();
+  insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
+  values (upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true))
+  on conflict (name) do nothing
+  returning * into after;
+  if after.id is not null then
+    perform mooring.add_event('node_added', 'by an operator', after.id);
+    return after;
+  end if;
+  select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
+  update mooring.node n
+     set weight = coalesce(upsert_node.weight, n.weight), labels = coalesce(upsert_node.labels, n.labels), max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
+         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url), gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url), enabled = coalesce(upsert_node.enabled, n.enabled)
+   where n.id = before.id
+     and (n.weight, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.enabled) is distinct from
+         (coalesce(upsert_node.weight, n.weight), coalesce(upsert_node.labels, n.labels), coalesce(upsert_node.max_assignments, n.max_assignments),
+          coalesce(upsert_node.agent_base_url, n.agent_base_url), coalesce(upsert_node.gateway_base_url, n.gateway_base_url), coalesce(upsert_node.enabled, n.enabled))
+  returning n.* into after;
+  if after.id is null then
+    return before;
+  end if;
+  perform mooring.add_event('node_changed', 'by an operator', after.id, (
+    select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
+  return after;
+end;
+$$;
+comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is 'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. An event names what changed, as [before, after].';
+--! EndIncluded functions/upsert_node.sql
+--! Included functions/set_node_enabled.sql
+-- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an error, with the nearest ones.
+-- locks: node
+create or replace function mooring.set_node_enabled(name text, enabled boolean) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring.node_named(set_node_enabled.name);
+begin
+  if set_node_enabled.enabled is null then
+    raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
+  end if;
+  perform mooring.limit_idle();
+  update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
+  if found then
+    perform mooring.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
+    return node;
+  end if;
+  return mooring.node_named(set_node_enabled.name);
+end;
+$$;
+comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';
+--! EndIncluded functions/set_node_enabled.sql
+--! Included functions/forget_node.sql
+-- forget_node: deletes a node and its heartbeat row; its daemons end with it. Refused while its agent lives or it owns work: processes would run on
+-- without an owner. History keeps its name.
+-- locks: placement, then node, then heartbeat
+create or replace function mooring.forget_node(name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node;
+  beat mooring.heartbeat;
+  owned int;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select n.* into node from mooring.node n where n.name = forget_node.name for update;
+  if node.id is null then
+    perform mooring.no_such_node(forget_node.name);
+  end if;
+  -- an agent that registers in this moment waits for us, and comes back as a new node
+  select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
+  select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
+  if mooring.node_is_live(beat) then
+    raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
+      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
+  elsif owned > 0 then
+    raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
+  end if;
+  perform mooring.add_event('node_forgotten', 'by an operator', node.id);
+  delete from mooring.node n where n.id = node.id;
+end;
+$$;
+comment on function mooring.forget_node(text) is 'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
+--! EndIncluded functions/forget_node.sql
+--! Included functions/drain_node.sql
+-- drain_node: closes a node at once and moves away what it runs, a bounded number at a time; advance_drains() does the moving, view drain_progress shows it. A second
+-- call changes target, max_moves and deadline of the same drain.
+--   target     everything goes there; what cannot is blocked. null: wherever each may run
+--   max_moves  so many on their way at once; null: setting.drain_max_moves
+--   deadline   after this long everything left is stopped at once, whether it has somewhere to go or not; null: never
+-- Daemons stay: they end with the node's agent.
+-- locks: node
+create or replace function mooring.drain_node(name text, target text default null, max_moves int default null, deadline interval default null)
+  returns table (node text, total int, "left" int, moving int, blocked int, why text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  source mooring.node := mooring.node_named(drain_node.name);
+  destination mooring.node;
+  beat mooring.heartbeat;
+  begun boolean;
+begin
+  if drain_node.max_moves < 1 then
+    raise exception using errcode = 'MR007', message = format('max_moves is %s', drain_node.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+  elsif drain_node.deadline < interval '0' or drain_node.deadline > interval '100 years' then
+    raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
+  end if;
+  if drain_node.target is not null then
+    destination := mooring.node_named(drain_node.target);
+    select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
+    if destination.id = source.id then
+      raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
+    elsif not mooring.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
+      raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
+          case when not mooring.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
+        hint = 'Name another node, or none: then each goes wherever it may run.';
+    end if;
+  end if;
+  perform mooring.limit_idle();
+  begun := source.draining_since is null;
+  update mooring.node n
+     set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
+         drain_total = coalesce(n.drain_total, (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null))
+   where n.id = source.id
+  returning n.* into source;
+  if not found then
+    perform mooring.no_such_node(drain_node.name);
+  end if;
+  perform mooring.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
+    jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
+  -- the claim that this asks for takes the first step, once this is committed
+  perform mooring.enqueue('place');
+  return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
+end;
+$$;
+comment on function mooring.drain_node(text, text, int, interval) is 'Closes a node and moves away what it runs, a few at a time; returns what is to be done. See view drain_progress.';
+--! EndIncluded functions/drain_node.sql
+--! Included functions/undrain_node.sql
+-- undrain_node: ends a drain, done or not, and opens the node again. What was ordered to stop goes on to where it was to go; nothing else moves.
+-- locks: node
+create or replace function mooring.undrain_node(name text) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring.node_named(undrain_node.name);
+begin
+  perform mooring.limit_idle();
+  update mooring.node n set draining_since = null where n.id = node.id and n.draining_since is not null returning n.* into node;
+  if found then
+    perform mooring.add_event('drain_ended', 'by an operator', node.id);
+    return node;
+  end if;
+  return mooring.node_named(undrain_node.name);
+end;
+$$;
+comment on function mooring.undrain_node(text) is 'Ends the drain of a node and opens it for new work.';
+--! EndIncluded functions/undrain_node.sql
 --! Included functions/explain.sql
 -- explain: every node, every predicate, the cost, and a verdict, from the same relation and the same policy the claim uses.
 create or replace function mooring.explain(deployment bigint)
@@ -2349,6 +2955,10 @@ begin
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring.check_trust_pattern(new.trusts);
+  if new.draining_since is null then
+    -- a drain that is ended by hand ends as undrain_node() ends it
+    new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
+  end if;
   if tg_op = 'UPDATE' then
     new.updated_at := clock_timestamp();
   end if;
@@ -2630,12 +3240,13 @@ create or replace view mooring.placement as
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
-      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node
+      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason
     from mooring.assignment a
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring.node n on n.id = a.node_id
     left join mooring.node l on l.id = a.last_node_id
+    left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
 comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation.';
 comment on column mooring.placement.assignment_id is 'The assignment; MOORING_ASSIGNMENT_ID of its process.';
@@ -2663,6 +3274,8 @@ comment on column mooring.placement.next_start_at is 'When the agent tries again
 comment on column mooring.placement.stop_reason is 'Why wanted is stop.';
 comment on column mooring.placement.waiting_since is 'Pending since.';
 comment on column mooring.placement.last_node is 'The owner before.';
+comment on column mooring.placement.move_to is 'Where it is to go next.';
+comment on column mooring.placement.move_reason is 'Why it is moved; set until it was seen running where it went.';
 --! EndIncluded views/placement.sql
 --! Included views/node_status.sql
 -- health asks what eligibility() asks of a node: the same liveness, the same floor.
@@ -2757,6 +3370,59 @@ comment on column mooring.fleet.workers is 'Worker processes that ticked lately;
 comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
 comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
+--! Included views/drain_progress.sql
+-- The reasons come from drain_outlook(), which the drain itself goes by.
+create or replace view mooring.drain_progress as
+  select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
+      case
+        when o.owned = 0 then null
+        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        else b.why
+      end as why,
+      n.draining_since as since,
+      case when o.owned < n.drain_total and n.drained_at is null then (clock_timestamp() - n.draining_since) * o.owned / (n.drain_total - o.owned) end as eta,
+      o.owned = 0 as done, t.name as target, coalesce(n.drain_max_moves, s.drain_max_moves) as max_moves, n.drain_deadline_at as deadline_at, n.drained_at
+    from mooring.node n
+   cross join mooring.setting s
+    left join mooring.heartbeat h on h.node_id = n.id
+    left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
+   cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
+   cross join lateral (
+     select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
+       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+   where n.draining_since is not null;
+comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
+comment on column mooring.drain_progress.node is 'The node.';
+comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
+comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
+comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.why is 'What stands in the way.';
+comment on column mooring.drain_progress.since is 'When the drain began.';
+comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';
+comment on column mooring.drain_progress.done is 'Nothing is left: each of its processes is gone, or was never there.';
+comment on column mooring.drain_progress.target is 'Where everything goes; null: wherever it may run.';
+comment on column mooring.drain_progress.max_moves is 'So many on their way at once.';
+comment on column mooring.drain_progress.deadline_at is 'From then on everything left is stopped at once.';
+comment on column mooring.drain_progress.drained_at is 'When it was seen to be done.';
+--! EndIncluded views/drain_progress.sql
+--! Included functions/placements_of.sql
+create or replace function mooring.placements_of(node text, max_rows int default 200, skip int default 0) returns setof mooring.placement
+  language plpgsql stable security definer rows 200
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owner mooring.node := mooring.node_named(placements_of.node);
+begin
+  return query
+    select p.* from mooring.placement p where p.node = owner.name order by p.assignment_id
+     offset greatest(coalesce(placements_of.skip, 0), 0) limit least(greatest(coalesce(placements_of.max_rows, 200), 0), 2000);
+end;
+$$;
+comment on function mooring.placements_of(text, int, int) is 'What a node owns, a page at a time: at most max_rows (up to 2000), after the first skip.';
+--! EndIncluded functions/placements_of.sql
 --! Included grants.sql
 -- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; give others what they need:
 --   grant usage on schema mooring to app; grant select, insert, update, delete on mooring.deployment to app;

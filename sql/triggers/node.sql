@@ -32,6 +32,10 @@ begin
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring.check_trust_pattern(new.trusts);
+  if new.draining_since is null then
+    -- a drain that is ended by hand ends as undrain_node() ends it
+    new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
+  end if;
   if tg_op = 'UPDATE' then
     new.updated_at := clock_timestamp();
   end if;

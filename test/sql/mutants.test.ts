@@ -40,6 +40,9 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['a pause that nobody counts as over', 'reaping_paused', ['elsif not too_many', 'elsif false']],
   ['a pause that no operator can end', 'reaping_paused', ['return too_many and pause.resumed_at is null', 'return too_many']],
   ['an operator whose word outlasts the outage', 'reaping_paused', ['elsif not too_many and pause.paused_at is not null', 'elsif not too_many and pause.paused_at is not null and pause.resumed_at is null']],
+  ['a move that goes on though its deployment was disabled', 'make_assignments', ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"]],
+  ['a promise that is kept whatever became of the node', 'place_moves', ['and d.obstacle is null', ''], ['and d.obstacle is not null', 'and false']],
+  ['places that are promised and given away', 'node_states', ['mooring.node_taken()', '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)']],
   ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
 ]
 

@@ -113,6 +113,13 @@ export function storm(seed: number, sql: TransactionSql): Storm {
       await sql`select from mooring.reap()`
     },
     'set an epoch back': async () => unlessRefused(async (sql) => sql`update mooring.assignment set epoch = 0 where id = ${one(await assignments(sql))?.id ?? 0}`),
+    reassign: async () => {
+      const row = one(await assignments(sql))
+      await tried(sql, (sql) => sql`select from mooring.reassign(${row?.id ?? 0}, ${`host-${random(5)}`})`)
+    },
+    drain: async () => tried(sql, (sql) => sql`select from mooring.drain_node(${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!}, ${1 + random(3)}, ${one([null, null, null, '0'])!})`),
+    undrain: async () => tried(sql, (sql) => sql`select from mooring.undrain_node(${`host-${random(5)}`})`),
+    forget: async () => tried(sql, (sql) => sql`select from mooring.forget_node(${`host-${random(5)}`})`),
     'place or free by hand': async () => unlessRefused(async (sql) => sql`
       update mooring.assignment a set node_id = case when a.node_id is null then (select n.node_id from mooring.eligibility(array[a.deployment_id]) n where n.permitted and n.node_id <> all (a.refused_by) order by n.node_id limit 1) end
        where a.id = ${one(await assignments(sql))?.id ?? 0} and a.ordinal is not null and a.wanted = 'run'`),
@@ -129,6 +136,11 @@ export function storm(seed: number, sql: TransactionSql): Storm {
   }
 }
 
+
+/** A verb for people may say no, with a reason of its own. */
+async function tried(sql: TransactionSql, verb: (sql: TransactionSql) => Promise<unknown>): Promise<void> {
+  await sql.savepoint((sql) => verb(sql)).catch((error: { code?: string }) => { if (!/^MR00[367]$/.test(error.code ?? '')) throw error })
+}
 
 /** Runs a storm until a law is broken or the steps are over; what was broken, and after which step. */
 export async function weather(sql: TransactionSql, seed: number, steps: number): Promise<string[]> {
@@ -156,8 +168,11 @@ export async function weather(sql: TransactionSql, seed: number, steps: number):
   return []
 }
 
+/** A place that is kept for a move is taken for everybody else. */
 const eligiblePairs = async (sql: TransactionSql) =>
-  new Set((await sql<{ pair: string }[]>`select e.deployment_id || ' ' || e.node_id as pair from mooring.eligibility(array(select id from mooring.deployment)) e where e.eligible`).map(({ pair }) => pair))
+  new Set((await sql<{ pair: string }[]>`select e.deployment_id || ' ' || e.node_id as pair from mooring.eligibility(array(select id from mooring.deployment)) e
+    where e.eligible or e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok
+      and exists (select from mooring.assignment a where a.deployment_id = e.deployment_id and a.move_to = e.node_id)`).map(({ pair }) => pair))
 
 const owners = (sql: TransactionSql) => sql<{ id: string; pair: string }[]>`select id, deployment_id || ' ' || node_id as pair from mooring.assignment where node_id is not null`
 
