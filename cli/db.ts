@@ -19,6 +19,8 @@ export interface FleetRow {
   version: number
   /** Why nothing is claimed, reaped or started; null: no hold. */
   hold: string | null
+  /** Why nothing is taken from silent nodes; null: it is, or there are none. */
+  reap_paused: string | null
   placement_lock_holder: number | null
   workers: number
   [column: string]: unknown
@@ -93,6 +95,8 @@ export interface CliDb {
   placementsOfDeployment(idOrName: string): Promise<PlacementRow[]>
   placementOfAssignment(id: string): Promise<PlacementRow | null>
   deploymentNames(): Promise<string[]>
+  /** Lets work be taken from the silent nodes, however many; false when that was not paused. */
+  resumeReaping(): Promise<boolean>
   /** Says the deployments, all or none of them. With dryRun the database ends as it was. */
   apply(specs: readonly DeploymentSpec[], options: { dryRun: boolean }): Promise<AppliedRow[]>
   /** The 21 deployments of the demo; only in a database that never had a deployment. */
@@ -138,6 +142,10 @@ export function createCliDb(sql: Sql): CliDb {
     async deploymentNames() {
       const rows = await sql<{ name: string }[]>`select d.name from mooring.deployment d where d.name is not null order by d.name limit 1000`
       return rows.map((row) => row.name)
+    },
+    async resumeReaping() {
+      const rows = await sql<{ resumed: boolean }[]>`select mooring.resume_reaping() as resumed`
+      return rows[0]!.resumed
     },
     apply: (specs, options) => apply(sql, specs, options),
     async insertDemo() {

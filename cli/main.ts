@@ -9,6 +9,7 @@ import { addExplain } from './commands/explain.js'
 import { addLogs } from './commands/logs.js'
 import { addMigrate } from './commands/migrate.js'
 import { addPsql } from './commands/psql.js'
+import { addResumeReaping } from './commands/resume-reaping.js'
 import { addStatus } from './commands/status.js'
 import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
@@ -32,7 +33,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addExplain, addEvents, addLogs, addApply, addPsql, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addExplain, addEvents, addLogs, addApply, addResumeReaping, addPsql, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

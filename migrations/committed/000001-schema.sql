@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4eaccc50b3141b99e599603d4c882d6018e907ea
+--! Hash: sha1:73c3a75cde7e547bd9f35fb03779fef4ed08710a
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -472,7 +472,7 @@ comment on function mooring.schema_version() is 'Number of the last migration.';
 -- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
 -- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
 -- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
--- It costs two microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
+-- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
 create or replace function mooring.next_epoch(epoch bigint) returns bigint
   language sql stable
 return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
