@@ -1,4 +1,4 @@
--- The reasons come from drain_outlook(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), which the drain itself goes by.
 create or replace view mooring.drain_progress as
   select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
       case
@@ -18,7 +18,7 @@ create or replace view mooring.drain_progress as
    cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+       from mooring.drain_obstacles(n.id) k) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
