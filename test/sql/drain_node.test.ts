@@ -289,3 +289,18 @@ story('a policy that fails stops its own drain with an event, and no claim', asy
   t.match(await events(sql, 'drain_failed'), [{ node: 'host-a', reason: /division by zero/ }])
   t.equal(await stopping(sql), 0)
 })
+
+story('a stuck drain does not look again for every insert: it does when a node is edited, and twice a round', async (t, sql) => {
+  await loaded(sql, 1)
+  await sql`update mooring.heartbeat set leaving = true where node = 'host-b'`
+  await sql`select from mooring.drain_node('host-a')`
+  await claim(sql)
+  await sql`update mooring.heartbeat set leaving = false where node = 'host-b'`
+  await sql`update mooring.round set done_at = clock_timestamp() where name = 'place'`
+  await deployments(sql, 1)
+  await claim(sql)
+  t.equal(await stopping(sql), 0)
+  await sql`update mooring.round set done_at = clock_timestamp() - mooring.round_interval('place') where name = 'place'`
+  await claim(sql)
+  t.equal(await stopping(sql), 1)
+})
