@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e5b21e68e9633ea5df35689ea46f58738af378a8
+--! Hash: sha1:2beb3deb0d5b4a2e0962268f522aa5947cf78dae
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1366,9 +1366,11 @@ begin
     return;
   end if;
   select array_agg(l.id) into waiting
-    from (select a.id from mooring.assignment a
-           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+    from (select a.id, a.node_id, a.wanted, a.move_to
+            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
+            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
   -- judged by later statements than the one that locked
   return query
     with mover as materialized (
@@ -1422,10 +1424,59 @@ end;
 $$;
 comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
 --! EndIncluded functions/place_moves.sql
---! Included functions/drain_outlook.sql
--- What of a draining node can go where. drain_progress shows it, and advance_drains() acts on the very same: one row for all that may go to the
--- same nodes under the same policy, with an empty node_ids and a reason where that is nowhere.
-create or replace function mooring.drain_outlook(node_id int) returns table (policy text, node_ids int[], ids bigint[], why text)
+--! Included functions/drain_targets.sql
+-- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
+-- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+    ),
+    owned as materialized (
+      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+    ),
+    kind as materialized (
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+    ),
+    open as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+       group by e.deployment_id
+    ),
+    class as materialized (
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+        from owned o
+        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
+        join alike l on l.deployment_id = k.deployment_id
+        join mooring.deployment d on d.id = k.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
+    )
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+      from class c
+      left join open f on f.deployment_id = c.representative
+     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     order by cardinality(t.node_ids), c.ids[1];
+end;
+$$;
+comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+
+-- For people, in words. Apart, because words for each node take far longer than the choice.
+create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -1433,71 +1484,48 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    with source as materialized (
-      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_outlook.node_id
+    with blocked as materialized (
+      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
     ),
-    owned as materialized (
-      select a.signature, a.refused_by, min(a.deployment_id) as deployment_id, array_agg(a.id order by a.id) as ids
-        from mooring.assignment a
-       where a.node_id = drain_outlook.node_id and a.wanted = 'run' and a.ordinal is not null
-       group by a.signature, a.refused_by
+    source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
     ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
-    ),
-    fit as materialized (
-      select e.*
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+    reason as materialized (
+      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
+        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
        where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
-    ),
-    open as materialized (
-      select f.deployment_id, array_agg(f.node_id order by f.node_id) as node_ids from fit f where f.eligible group by f.deployment_id
-    ),
-    outlook as materialized (
-      select coalesce(d.policy, g.default_policy) as policy, o.ids, o.refused_by, l.representative, s.drain_to, s.to_name, p.kind,
-          case when p.kind = 'none' and s.drain_to is null then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (o.refused_by) order by u.id) end as node_ids
-        from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring.deployment d on d.id = o.deployment_id
-       cross join mooring.setting g
-       cross join source s
-        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
-        left join open f on f.deployment_id = l.representative
     )
-    -- policy none leaves the choice to a person, who has made it by naming the one node
-    select case when k.kind = 'none' then 'deployment_count' else k.policy end, k.node_ids, array(select u.id from unnest(k.ids) u (id) order by u.id), k.why
-      from (select k.policy, k.kind, k.node_ids, r.why, array_agg(i.id) as ids
-              from outlook k
-             cross join lateral unnest(k.ids) i (id)
-             cross join lateral (
-               select case
-                   when k.node_ids <> '{}' then null
-                   when k.kind = 'none' and k.drain_to is null then 'its policy is none: drain to a node by name, or reassign it'
-                   when k.drain_to is not null and k.to_name is null then 'the node it was to be drained to is gone'
-                   when k.drain_to is null and not exists (select from fit f) then 'there is no other node: start an agent elsewhere'
-                   else coalesce(k.to_name || ' cannot take it: ', 'no other node can take it: ')
-                     || (select string_agg(w.reason || case when k.to_name is null then format(' (%s)', w.nodes) else '' end, ', ' order by w.nodes desc, w.reason)
-                           from (select coalesce(mooring.why_not_eligible(f), 'its agent refused it') as reason, count(*) as nodes from fit f where f.deployment_id = k.representative group by 1) w)
-                 end as why) r
-             group by k.policy, k.kind, k.node_ids, r.why) k
-     order by cardinality(k.node_ids), k.node_ids, k.policy;
+    select b.ids, case
+        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
+        when w.reasons is null then 'there is no other node: start an agent elsewhere'
+        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+      end
+      from blocked b
+     cross join source s
+     cross join lateral (
+       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
 end;
 $$;
-comment on function mooring.drain_outlook(int) is 'Of what a node runs: where it could go if the node were drained, or why nowhere.';
---! EndIncluded functions/drain_outlook.sql
+comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+--! EndIncluded functions/drain_targets.sql
 --! Included functions/advance_drains.sql
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
 -- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
 -- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
 -- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
 -- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
+-- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains() returns void
+create or replace function mooring.advance_drains(progress boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
+  started_at timestamptz := clock_timestamp();
   arrived bigint[];
   host mooring.node;
   class record;
@@ -1505,23 +1533,28 @@ declare
   owned int;
   budget int;
   forced boolean;
+  asked boolean;
   reason text;
   locked bigint[];
   chosen int[];
 begin
   -- seen running, or failing, where it went: the move is over
-  select array_agg(l.id) into arrived
-    from (select a.id from mooring.assignment a
-           where a.id = any (array(
-             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
-             and a.node_id is not null and a.wanted = 'run'
-             for no key update skip locked) l;
+  select array_agg(m.assignment_id) into arrived
+    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+   where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
-    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+    update mooring.assignment a set move_reason = null
+     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
   end if;
-  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+  if not exists (select from mooring.node n where n.draining_since is not null) then
+    return;
+  end if;
+  asked := advance_drains.progress or arrived is not null or exists (
+    select from mooring.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
+    exit when clock_timestamp() > started_at + interval '100 ms';
     begin
       select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
       if (owned = 0) <> (host.drained_at is not null) then
@@ -1531,12 +1564,12 @@ begin
           perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
       budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
       continue when budget <= 0;
-      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
           from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
@@ -1558,7 +1591,7 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
 -- locks: none beyond the rows, which the caller has locked
@@ -1719,7 +1752,7 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains();
+  perform mooring.advance_drains(progress => moved > 0);
   perform mooring.finish_round('place');
 end;
 $$;
@@ -3371,13 +3404,13 @@ comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
 comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
 --! Included views/drain_progress.sql
--- The reasons come from drain_outlook(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), which the drain itself goes by.
 create or replace view mooring.drain_progress as
   select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
       case
         when o.owned = 0 then null
-        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
-        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        when not w.live then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when w.hold is not null then 'hold after an outage: ' || w.hold
         else b.why
       end as why,
       n.draining_since as since,
@@ -3387,18 +3420,19 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
    cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
 comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
 comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
 comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
-comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them. Not judged in a hold, or of a silent node.';
 comment on column mooring.drain_progress.why is 'What stands in the way.';
 comment on column mooring.drain_progress.since is 'When the drain began.';
 comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';
