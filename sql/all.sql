@@ -23,6 +23,8 @@
 --!include functions/why_unplaced.sql
 --!include functions/choose_nodes.sql
 --!include functions/spread_replicas.sql
+--!include functions/choose_by_affinity.sql
+--!include functions/choose_places.sql
 --!include functions/lock_placement.sql
 --!include functions/claim.sql
 --!include functions/release.sql
