@@ -169,3 +169,19 @@ story('an affinity policy that fails is an event, and other work is placed', asy
   t.equal((await claim(sql)).length, 1)
   t.match(await events(sql, 'claim_failed'), [{ reason: 'policy broken failed: division by zero' }])
 })
+
+story('a drain sends work where its affinity says', async (t, sql) => {
+  await useHash(sql)
+  for (const name of ['host-a', 'host-b', 'host-c']) await node(sql, { name })
+  await deployments(sql, 30)
+  await sql`update mooring.node set enabled = false where name = 'host-a'`
+  const without = await placeAnew(sql)
+  await sql`update mooring.node set enabled = true where name = 'host-a'`
+  await placeAnew(sql)
+  await sql`select from mooring.drain_node('host-a', max_moves => 100)`
+  await claim(sql)
+  t.same(await events(sql, 'drain_failed'), [])
+  const promised = await sql<{ id: string; to: string }[]>`select a.id, n.name as to from mooring.assignment a join mooring.node n on n.id = a.move_to order by a.id`
+  t.equal(promised.length, (await loads(sql))['host-a'])
+  t.same(promised.filter(({ id, to }) => without.get(id) !== to), [], 'the very nodes it is placed on without host-a')
+})
