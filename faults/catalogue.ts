@@ -152,7 +152,7 @@ export const CATALOGUE: readonly Fault[] = [
     name: 'delay', what: 'up to 450 ms of delay each way', at: 'network', prepare: 'proxied',
     inject: ({ host, draw }) => {
       const ms = Math.round(50 + 400 * draw)
-      host.network.delay({ there: Math.round(ms * 1_000 * draw % (ms + 1)), back: ms })
+      host.network.delay({ there: Math.round(ms * ((10 * draw) % 1)), back: ms })
       return () => host.network.heal()
     },
   },

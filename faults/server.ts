@@ -3,7 +3,7 @@
  * the next one starts from the same state. fsync is off (nothing here cuts the power of the disk), commits are synchronous (a crash loses what was not written).
  */
 import { execFile, execFileSync } from 'node:child_process'
-import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -20,7 +20,7 @@ export interface Template {
   /** A server of its own below that folder, running. */
   copy(folder: string, options: ServerOptions): Promise<Server>
   /** A streaming standby of it. */
-  standbyOf(primary: Server, folder: string): Promise<Server>
+  standbyOf(primary: Server, folder: string, options: ServerOptions): Promise<Server>
 }
 
 export interface ServerOptions {
@@ -45,7 +45,7 @@ export interface Server {
   pids(): number[]
   /** Sets its wall clock so far from the true one. Only with fakeClock. */
   setClock(offsetSeconds: number): void
-  /** Gone, its connections closed. */
+  /** Ended, its connections closed; its files stay. */
   discard(): Promise<void>
 }
 
@@ -94,12 +94,12 @@ export async function makeTemplate(folder: string): Promise<Template> {
       await server.start()
       return server
     },
-    async standbyOf(primary, folder) {
+    async standbyOf(primary, folder, options) {
       const copied = copyFiles(folder)
       // the same template: the same system, so it streams from the beginning
       writeFileSync(join(copied, 'standby.signal'), '', { mode: 0o644 })
       const server = createLocalServer({
-        dataDir: copied, folder, identity, binaries, password, port: await freePort(), options: {},
+        dataDir: copied, folder, identity, binaries, password, port: await freePort(), options,
         settings: { primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password} application_name=standby`, wal_receiver_status_interval: '1s' },
       })
       await server.start()
@@ -164,7 +164,6 @@ function createLocalServer({ dataDir, folder, identity, binaries, password, port
       for (const pid of pids()) kill(pid, 'SIGCONT')
       await stop('immediate')
       for (const pid of pids()) kill(pid, 'SIGKILL')
-      rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
     },
   }
 }
