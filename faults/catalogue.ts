@@ -259,8 +259,10 @@ export const CATALOGUE: readonly Fault[] = [
   },
   {
     name: 'pg-disk-full', what: 'no free byte for Postgres; emptied and started later', at: 'server', needs: 'smallDisk', prepare: 'serverDisk',
-    inject: ({ fleet, disk }) => {
+    inject: async ({ fleet, disk }) => {
       disk!.fill()
+      // what is there of the log of changes would last for long
+      await withDeadline(fleet.server.sql`select pg_logical_emit_message(false, 'faults', repeat('x', 1000000)) from generate_series(1, 40)`, 2_000).catch(() => {})
       return () => {
         disk!.empty()
         return fleet.server.start()

@@ -152,6 +152,8 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
   async function unsettled(): Promise<string | null> {
     const rows = await withDeadline(primary.sql<{ assignment_id: string; node: string | null; epoch: string; run_state: string | null }[]>`
       select p.assignment_id, p.node, p.epoch, p.run_state from mooring.placement p`, 2_000)
+    const silent = await withDeadline(primary.sql<{ node: string }[]>`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > '900 ms'`, 2_000)
+    if (silent.length > 0 || rows.length < wanted.length) return `${silent.map(({ node }) => node).join(', ')} is silent`
     const now = nowMs()
     const lives = readLives(stamps).filter(({ lastMs }) => lastMs > now - ALIVE_MS)
     for (const id of wanted) {

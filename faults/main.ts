@@ -26,6 +26,7 @@ interface Options {
   controls?: boolean | string[]
   short?: boolean
   list?: boolean
+  keep?: boolean
 }
 
 export interface Report {
@@ -53,6 +54,7 @@ const program = new Command('faults')
   .option('--table [file]', 'each fault alone at each level, as Markdown; of a file that --json wrote, without running anything')
   .option('--controls [names]', 'negative controls: each guard switched off, the judge has to see it', names)
   .option('--short', 'every fault once in pairs, and two controls: a few minutes')
+  .option('--keep', 'keep stamps, logs and events of every run, not only of those that failed')
   .option('--list', 'the faults and the controls, and what is not available here')
   .action(main)
 
@@ -94,7 +96,7 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
     for (let nr = 0; nr < (options.runs ?? 20); nr++) work.push({ level: levels[0], plan: randomPlan(seed + nr, usable, mannersAt(levels[0])) })
   }
   const runs = await inParallel(options.jobs, work, async ({ level, plan }, nr) => {
-    const result = await attempt(rig, level, plan)
+    const result = await attempt(rig, level, plan, options.keep === true)
     say(`${nr + 1}/${work.length} ${sentenceOf(result)}${result.ok ? '' : `\n#   again: ${commandFor(result, options)}`}`)
     return result
   })
@@ -109,9 +111,9 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
 }
 
 /** A run that could not be carried out says so; it is not taken for one in order. */
-async function attempt(rig: Rig, level: string | undefined, plan: Plan): Promise<RunResult> {
+async function attempt(rig: Rig, level: string | undefined, plan: Plan, keepAll: boolean): Promise<RunResult> {
   try {
-    return await runPlan({ ...rig.stage, level }, plan)
+    return await runPlan({ ...rig.stage, level, keepAll }, plan)
   } catch (error) {
     const verdict = { overlaps: [], overlapMs: 0, gaps: [], epochsBack: [], lost: [], robbed: [], lateWrites: [], ok: false }
     return { seed: plan.seed, level: level ?? 'none', plan, timeline: [], verdict, settledMs: null, gaps: [], ok: false, void: null, kept: `not carried out: ${(error as Error).stack}` }

@@ -67,7 +67,7 @@ export const fakeTimeLibrary = (): string | undefined => FAKETIME.find((path) =>
 export async function makeTemplate(folder: string): Promise<Template> {
   const identity = serverIdentity()
   const binaries = findBinaries(identity, process.env, () => {})
-  const cluster = await ensureCluster({ stateDir: folder, durable: false })
+  const cluster = await ensureCluster({ stateDir: folder, durable: false, settings: { max_connections: SETTINGS.max_connections } })
   await migrate({ databaseUrl: cluster.url })
   const sql = postgres(cluster.url, { max: 1, onnotice: () => {} })
   await sql.unsafe(`
