@@ -145,7 +145,7 @@ export const CATALOGUE: readonly Fault[] = [
   },
   { name: 'cut', what: 'the network cut between one agent and Postgres', at: 'network', inject: ({ host }) => healing(host, host.network.cut()) },
   { name: 'deaf', what: 'one way only: requests arrive, answers do not', at: 'network', inject: ({ host }) => healing(host, host.network.deaf()) },
-  { name: 'mute', what: 'one way only: answers would arrive, requests do not', at: 'network', needs: 'filter', inject: ({ host }) => healing(host, host.network.mute()) },
+  { name: 'mute', what: 'one way only: answers would arrive, requests do not', at: 'network', inject: ({ host }) => healing(host, host.network.mute()) },
   { name: 'loss', what: 'a fifth to two thirds of the packets lost', at: 'network', needs: 'filter', inject: ({ host, draw }) => healing(host, host.network.lose(Math.round(20 + 47 * draw))) },
   { name: 'reset', what: 'every connection of one agent reset, new ones too', at: 'network', inject: ({ host }) => healing(host, host.network.reset()) },
   {

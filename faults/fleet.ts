@@ -152,7 +152,7 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
   async function unsettled(): Promise<string | null> {
     const rows = await withDeadline(primary.sql<{ assignment_id: string; node: string | null; epoch: string; run_state: string | null }[]>`
       select p.assignment_id, p.node, p.epoch, p.run_state from mooring.placement p`, 2_000)
-    const silent = await withDeadline(primary.sql<{ node: string }[]>`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > '900 ms'`, 2_000)
+    const silent = await withDeadline(primary.sql<{ node: string }[]>`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`, 2_000)
     if (silent.length > 0 || rows.length < wanted.length) return `${silent.map(({ node }) => node).join(', ')} is silent`
     const now = nowMs()
     const lives = readLives(stamps).filter(({ lastMs }) => lastMs > now - ALIVE_MS)
@@ -160,7 +160,7 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
       const row = rows.find(({ assignment_id }) => assignment_id === id)
       if (!row?.node || row.run_state !== 'running') return `assignment ${id} is ${row?.run_state ?? 'not observed'} on ${row?.node ?? 'no node'}`
       const copies = new Set(lives.filter(({ assignment }) => assignment === id).map(({ copy }) => copy))
-      const here = lives.some((life) => life.assignment === id && life.role === 'main' && life.node === row.node)
+      const here = lives.some((life) => life.assignment === id && life.role === 'main' && life.node === row.node && life.epoch === BigInt(row.epoch))
       if (copies.size !== 1 || !here) return `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} of them on ${row.node}`
     }
     return null

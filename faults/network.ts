@@ -11,7 +11,7 @@ export interface HostNetwork {
   cut(): Promise<void>
   /** Hears nothing: answers are lost, requests arrive. */
   deaf(): Promise<void>
-  /** Says nothing. A proxy cannot do that and cuts both ways. */
+  /** Says nothing: requests are lost, answers under way arrive. */
   mute(): Promise<void>
   lose(percent: number): Promise<void>
   reset(): Promise<void>
@@ -43,7 +43,7 @@ export async function hostNetwork(lab: Lab | null, servers: readonly [Server, ..
     url: servers[0].url('at').replace(`at:${servers[0].port}`, places.join(',')),
     cut,
     deaf: host?.deaf ?? each((proxy) => proxy.cutAnswers()),
-    mute: host?.mute ?? cut,
+    mute: host?.mute ?? each((proxy) => proxy.cutRequests()),
     lose: host?.lose ?? cut,
     reset: host?.reset ?? each((proxy) => proxy.reset()),
     delay: (ms) => proxies.forEach((proxy) => proxy.delay(ms)),

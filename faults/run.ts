@@ -3,7 +3,7 @@ import { appendFileSync, cpSync, existsSync, mkdirSync, rmSync, writeFileSync } 
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { CATALOGUE, type Fault, type Heal } from './catalogue.js'
-import { createFleet, NotSettled, withDeadline, type Fleet } from './fleet.js'
+import { createFleet, NotSettled, withDeadline, type Fleet, type Manners } from './fleet.js'
 import { judge, type Verdict, type Written } from './judge.js'
 import { createLab, type Lab } from './lab.js'
 import type { Plan, Step } from './plan.js'
@@ -119,17 +119,17 @@ export async function runPlan(stage: Stage, plan: Plan, announce: (text: string)
       gaps: verdict.gaps.filter(({ assignment }) => concerned.includes(assignment)).map(({ ms }) => ms),
       void: slept > 50 ? `the machine slept for ${Math.round(slept)} ms` : null, kept: null,
     }
-    return ok && stage.keepAll !== true ? result : { ...result, kept: await keep(stage, fleet, folder, { ...result, missing }) }
+    return ok && stage.keepAll !== true ? result : { ...result, kept: await keep(stage, fleet, folder, String(plan.seed), { ...result, missing }) }
   })
 }
 
-async function allRunning(fleet: Fleet, plan: Plan): Promise<void> {
+export async function allRunning(fleet: Fleet, plan: { hosts: number; manners: readonly Manners[]; graceMs?: number }): Promise<void> {
   for (const deadline = performance.now() + START_PATIENCE_MS; ; await pause(50)) {
     const [row] = await fleet.server.sql<{ n: number }[]>`select count(*)::int as n from mooring.node_status s where s.health = 'HEALTHY'`
     if (row!.n === plan.hosts) break
     if (performance.now() > deadline) throw new Error(`${row!.n} of ${plan.hosts} agents came up; the first one said:\n${fleet.hosts[0]?.log().slice(-2_000)}`)
   }
-  await fleet.insert(plan.manners)
+  await fleet.insert(plan.manners, plan.graceMs === undefined ? {} : { graceMs: plan.graceMs })
   await fleet.settle(START_PATIENCE_MS, 'before any fault')
 }
 
@@ -164,12 +164,12 @@ async function placedOn(fleet: Fleet): Promise<{ id: string; node: string | null
   return await fleet.server.sql<{ id: string; node: string | null }[]>`select p.assignment_id as id, p.node from mooring.placement p`
 }
 
-async function writtenIn(fleet: Fleet): Promise<Written[]> {
+export async function writtenIn(fleet: Fleet): Promise<Written[]> {
   const rows = await answered(fleet, (sql) => sql<{ assignment_id: string; epoch: string; node: string }[]>`select w.assignment_id, w.epoch, w.node from faults.written w order by w.id`)
   return rows.map(({ assignment_id, epoch, node }) => ({ assignment: assignment_id, epoch: BigInt(epoch), node }))
 }
 
-async function robbedOf(fleet: Fleet, touched: ReadonlySet<string>): Promise<string[]> {
+export async function robbedOf(fleet: Fleet, touched: ReadonlySet<string>): Promise<string[]> {
   const rows = await answered(fleet, (sql) => sql<{ node: string }[]>`select distinct e.node from mooring.event e where e.kind = 'reaped'`)
   return rows.map(({ node }) => node).filter((node) => !touched.has(node))
 }
@@ -187,8 +187,8 @@ async function answered<T>(fleet: Fleet, ask: (sql: Fleet['server']['sql']) => P
 }
 
 /** Stamps, logs, events and the verdict: what is needed to understand it. */
-async function keep(stage: Stage, fleet: Fleet, folder: string, said: object): Promise<string> {
-  const to = join(stage.keepIn, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}-${(said as RunResult).seed}`)
+export async function keep(stage: Stage, fleet: Fleet, folder: string, name: string, said: object): Promise<string> {
+  const to = join(stage.keepIn, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}-${name}`)
   mkdirSync(to, { recursive: true })
   cpSync(fleet.stamps, join(to, 'stamps'), { recursive: true, filter: (path) => !/url\.[^/]*$/.test(path) })
   for (const host of fleet.hosts) appendFileSync(join(to, `${host.name}.log`), host.log())

@@ -7,6 +7,8 @@ export interface TcpProxy {
   cut(): void
   /** What is sent arrives, answers do not: one direction of the cable. */
   cutAnswers(): void
+  /** What is sent does not arrive, answers under way do. */
+  cutRequests(): void
   /** Connections are reset, new ones refused: a server that is down. */
   reset(): void
   /** So long each way, or for answers alone. Order is kept. */
@@ -28,13 +30,13 @@ function reset(socket: Socket): void {
 
 export async function openTcpProxy(target: { host: string; port: number }, listenOn = '127.0.0.1'): Promise<TcpProxy> {
   const sockets = new Set<Socket>()
-  let passing: 'all' | 'requests' | 'nothing' | 'refused' = 'all'
+  let passing: 'all' | 'requests' | 'answers' | 'nothing' | 'refused' = 'all'
   let lost = false
   const delayMs = { there: 0, back: 0 }
 
   function pass(from: Socket, to: Socket, direction: 'there' | 'back'): void {
     from.on('data', (data) => {
-      if (passing !== 'all' && !(passing === 'requests' && direction === 'there')) return
+      if (passing !== 'all' && passing !== (direction === 'there' ? 'requests' : 'answers')) return
       if (delayMs[direction] === 0) to.write(data)
       else setTimeout(() => { if (!to.destroyed) to.write(data) }, delayMs[direction])
     })
@@ -44,7 +46,7 @@ export async function openTcpProxy(target: { host: string; port: number }, liste
     sockets.add(near)
     near.on('error', () => {}).on('close', () => sockets.delete(near))
     if (passing === 'refused') reset(near)
-    if (passing === 'refused' || passing === 'nothing') return
+    if (passing === 'refused' || passing === 'nothing' || passing === 'answers') return
     const far = connect(target.port, target.host)
     sockets.add(far)
     const open = (): boolean => passing === 'all' || passing === 'refused'
@@ -68,6 +70,7 @@ export async function openTcpProxy(target: { host: string; port: number }, liste
     port: (server.address() as AddressInfo).port,
     cut: () => lose('nothing'),
     cutAnswers: () => lose('requests'),
+    cutRequests: () => lose('answers'),
     reset() {
       lose('refused')
       resetAll()
