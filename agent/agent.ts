@@ -2,7 +2,8 @@
  * The agent of a host: registers the node, beats, runs what the node owns, and stops it in time when it may not any more.
  *
  * Its life is a row of sessions, each made from nothing and thrown away whole (session.ts). It ends only when it is told to: by stop(), which
- * leaves nothing running and nothing owned, or by kill().
+ * leaves nothing running and nothing owned; by handOver(), which leaves everything running for the next agent of this name; or by kill(). What it runs is
+ * run by its warden, which outlives it where it ends in any other way.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +11,8 @@ import type { Logger } from 'pino'
 import { committedMigrations } from '../cli/committed-migrations.js'
 import type { AgentConfig } from './config.js'
 import { createAgentDb, type NodeDescription } from './db.js'
-import { killLeftovers } from './leftovers.js'
+import { takeFolder } from './folder.js'
+import { lastSession, noteSession } from './last-session.js'
 import { pause } from './pause.js'
 import { register } from './register.js'
 import { createBackoff } from './retry.js'
@@ -18,28 +20,39 @@ import { createSession, type Session } from './session.js'
 import { createSupervisor } from './supervisor.js'
 import { createUsageSampler } from './usage.js'
 import { packageVersion } from './version.js'
+import { attachWarden, type WardenClient } from './warden/client.js'
+import type { ContainmentLevel } from './warden/containment.js'
 
 export interface Agent {
-  /** Ends what an earlier life of this agent left running, then returns; registering is tried for ever in the background. */
+  /** Takes over, or ends, what an earlier life of this agent left running, then returns; registering is tried for ever in the background. */
   start(): Promise<void>
   /** Graceful: every process is stopped with its own grace, then the node leaves. Resolves when nothing is left. Idempotent, legal before start. */
   stop(): Promise<void>
+  /** Ends the agent and nothing else: what it runs goes on for the next agent of this name, which has until the leases end to come. Resolves as `done`. */
+  handOver(): Promise<void>
   /** For the second signal: SIGKILL to every process tree, connections dropped, nothing said to the database. */
   kill(): void
   /** Resolves when the agent has stopped. Rejects when it cannot go on: its state folder is unusable, or the database refuses its name or trust pattern. */
   readonly done: Promise<void>
 }
 
-export interface AgentDependencies { log: Logger }
+export interface AgentDependencies {
+  log: Logger
+  /** What node runs as its warden, where that is not beside this file. */
+  wardenProgram?: string
+}
 
 /** Between the end of a session and the next registration. */
 const NEW_SESSION_MS = { first: 200, max: 5_000 }
 
-export function createAgent(config: AgentConfig, { log: parentLog }: AgentDependencies): Agent {
+export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram }: AgentDependencies): Agent {
   const log = parentLog.child({ node: config.name })
   const folder = join(config.stateDir, 'agents', config.name)
   const stopping = new AbortController()
+  const handingOver = new AbortController()
+  const ending = AbortSignal.any([stopping.signal, handingOver.signal])
   let current: Session | null = null
+  let warden: WardenClient | null = null
   let drop: () => void = () => {}
   let started: Promise<void> | null = null
   let settle: { resolve(): void; reject(error: unknown): void } = { resolve() {}, reject() {} }
@@ -49,68 +62,102 @@ export function createAgent(config: AgentConfig, { log: parentLog }: AgentDepend
 
   async function start(): Promise<void> {
     try {
-      mkdirSync(folder, { recursive: true })
-      await killLeftovers(folder, log)
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      const release = await takeFolder(folder, { handOver: config.handOver, log }, ending)
+      if (release === null) return settle.resolve()
+      warden = await attach()
+      live().finally(release).then(settle.resolve, settle.reject)
     } catch (error) {
       settle.reject(error)
       throw error
     }
-    live().then(settle.resolve, settle.reject)
   }
+
+  const attach = (): Promise<WardenClient> => attachWarden({ folder, log, ...(config.containment && { containment: config.containment }), ...(wardenProgram && { program: wardenProgram }) })
 
   async function live(): Promise<void> {
     const sampler = createUsageSampler({ stateDir: folder })
     const backoff = createBackoff(NEW_SESSION_MS.first, NEW_SESSION_MS.max)
     const schemaVersion = committedMigrations().length
-    while (!stopping.signal.aborted) {
-      const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
-      drop = db.close
-      try {
-        const registered = await register({ db, description: describe(config), schemaVersion, log }, stopping.signal)
-        if (registered === null) return
-        log.info({ event: 'registered', session: registered.session, ...registered.registration }, 'registered')
-        current = createSession({
-          ...registered,
-          config,
-          db,
-          createSupervisor: (report) => createSupervisor({
-            node: config.name,
-            stateDir: folder,
-            trusts: config.trust === null ? null : new RegExp(config.trust),
-            allowExec: config.allowExec,
-            allowScripts: config.allowScripts,
+    let runner = warden!
+    /** Of the warden: taken over by the first session, whatever becomes of it. */
+    let { inherited } = runner
+    try {
+      while (!ending.aborted) {
+        if (runner.lost.aborted) {
+          // waits for the end of everything the lost one ran
+          runner = warden = await attach()
+          inherited = []
+        }
+        const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
+        drop = db.close
+        try {
+          const registered = await register({ db, description: describe(config, runner.containment), replaces: lastSession(folder), schemaVersion, log }, ending)
+          if (registered === null) break
+          noteSession(folder, registered.session)
+          log.info({ event: 'registered', session: registered.session, containment: runner.containment, ...registered.registration }, 'registered')
+          current = createSession({
+            ...registered,
+            config,
+            db,
+            warden: runner,
+            createSupervisor: (report) => createSupervisor({
+              node: config.name,
+              stateDir: folder,
+              host: runner,
+              inherited,
+              trusts: config.trust === null ? null : new RegExp(config.trust),
+              allowExec: config.allowExec,
+              allowScripts: config.allowScripts,
+              log,
+              report,
+            }),
+            sample: (pids) => sampler.sample([...pids, runner.pid]),
             log,
-            report,
-          }),
-          sample: (pids) => sampler.sample(pids),
-          log,
-        })
-        if (await current.run(stopping.signal) === 'left') return
-      } finally {
-        current = null
-        db.close()
+          })
+          const end = await current.run({ stop: stopping.signal, handOver: handingOver.signal })
+          if (end === 'left') return
+          if (end === 'handed_over') {
+            log.info({ event: 'handed_over', warden_pid: runner.pid }, 'this agent ends; what it ran goes on for the next one of its name')
+            return
+          }
+          inherited = []
+        } finally {
+          current = null
+          db.close()
+        }
+        await pause(backoff.nextMs(), ending)
       }
-      await pause(backoff.nextMs(), stopping.signal)
+      // told to stop before anything was taken over
+      if (stopping.signal.aborted) await Promise.all(inherited.map((process) => { process.end(process.about.stop_grace_ms); return process.gone }))
+    } finally {
+      await runner.close()
     }
   }
 
   return {
-    start: () => (started ??= stopping.signal.aborted ? Promise.resolve() : start()),
+    start: () => (started ??= ending.aborted ? Promise.resolve() : start()),
     async stop() {
       stopping.abort()
+      if (started === null) settle.resolve()
+      await done
+    },
+    async handOver() {
+      handingOver.abort()
       if (started === null) settle.resolve()
       await done
     },
     kill() {
       stopping.abort()
       current?.kill()
+      for (const process of warden?.inherited ?? []) process.end(0)
       drop()
     },
     done,
   }
 }
 
-function describe(config: AgentConfig): NodeDescription {
+function describe(config: AgentConfig, containment: ContainmentLevel): NodeDescription {
   return {
     node: config.name,
     trusts: config.trust,
@@ -120,5 +167,6 @@ function describe(config: AgentConfig): NodeDescription {
     agent_base_url: config.agentBaseUrl,
     gateway_base_url: config.gatewayBaseUrl,
     version: packageVersion(),
+    containment,
   }
 }

@@ -50,6 +50,8 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   let owned: { rows: readonly OwnedAssignment[]; digest: string } | null = null
   let lastBeat: Beat | null = null
   let applied = { mayStart: false, complete: false }
+  /** What runs already when a session begins was taken over, under leases that its warden knows; until the first confirmation nothing is said against it. */
+  let confirmed = false
   let frozen = false
   let failing = false
   let outdated = false
@@ -92,10 +94,15 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     }
   }
 
+  function confirm(rows: readonly OwnedAssignment[], atMs: number): boolean {
+    confirmed = true
+    return leases.confirm(rows, atMs)
+  }
+
   function take(rows: readonly OwnedAssignment[], before: Beat | null): void {
     owned = { rows, digest: digestOf(rows) }
     const confirmedBy = lastBeat?.answer.digest === owned.digest ? lastBeat : before
-    if (confirmedBy && confirmedBy.connectionEpoch === db.connectionEpoch()) leases.confirm(rows, confirmedBy.tMs)
+    if (confirmedBy && confirmedBy.connectionEpoch === db.connectionEpoch()) confirm(rows, confirmedBy.tMs)
     apply()
     if (!applied.complete || lastBeat?.connectionEpoch !== db.connectionEpoch()) options.wantBeat()
   }
@@ -106,7 +113,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
       hint()
       return
     }
-    const revived = leases.confirm(owned.rows, beat.tMs)
+    const revived = confirm(owned.rows, beat.tMs)
     if (revived || !applied.complete || applied.mayStart !== mayStart()) apply()
   }
 
@@ -116,7 +123,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
 
   /** What may not run now is not listed, and so it is stopped; a stop order needs no lease. */
   function apply(): void {
-    if (frozen || owned === null) return
+    if (frozen || owned === null || !confirmed) return
     const runnable = owned.rows.filter((row) => row.wanted === 'stop' || !isFenced(row) || leases.isLive(row))
     applied = { mayStart: mayStart(), complete: runnable.length === owned.rows.length }
     try {

@@ -5,6 +5,8 @@
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { z } from 'zod'
+import { CONTAINMENT_LEVELS } from './warden/containment.js'
+import type { ContainmentLevel } from './warden/containment.js'
 
 export interface AgentConfig {
   /** Unique name of the node. Two live agents cannot share one. */
@@ -24,6 +26,10 @@ export interface AgentConfig {
   /** Where this agent, and the workloads of this host, can be reached; for deployments with needs_urls. null keeps what the row has. */
   agentBaseUrl: string | null
   gatewayBaseUrl: string | null
+  /** At most this much containment; null is the best this host has. */
+  containment: ContainmentLevel | null
+  /** Ask the agent of this name that runs on this host to hand its processes over. */
+  handOver: boolean
   /** Root of local state, shared by the agents of a host; an agent's own folder is <stateDir>/agents/<name>. */
   stateDir: string
   /** How long stop() tries to tell the database, after the processes are gone. */
@@ -93,6 +99,8 @@ const schema = z.strictObject({
   maxAssignments: z.int().min(0).nullable().default(null),
   agentBaseUrl: baseUrl,
   gatewayBaseUrl: baseUrl,
+  containment: z.enum(CONTAINMENT_LEVELS, { error: `must be one of ${CONTAINMENT_LEVELS.join(', ')}` }).nullable().default(null),
+  handOver: z.boolean().default(false),
   stateDir: z.string().min(1, 'must not be empty').default(() => process.env['MOORING_STATE_DIR'] ?? '.mooring'),
   leaveTimeoutMs: z.int().min(0).default(DEFAULT_LEAVE_TIMEOUT_MS),
 })

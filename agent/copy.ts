@@ -1,25 +1,17 @@
 /** One start of an assignment: its process tree together with what is kept beside it on disk while it runs (run file, log, work folder). */
-import { closeSync, mkdirSync, rmdirSync } from 'node:fs'
+import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { OwnedAssignment } from './db.js'
 import type { Launch } from './drivers/launch.js'
 import type { LogKeeper } from './log-rotation.js'
+import { isFenced } from './lease.js'
 import { newMark, removeRunFile, writeRunFile } from './run-file.js'
-import { start } from './spawn.js'
-import type { Exit } from './spawn.js'
-import { stopTree } from './stop-tree.js'
-import type { Stop } from './stop-tree.js'
+import type { Host, HostedProcess } from './warden/host.js'
 import { workloadEnv } from './workload-env.js'
 
 export interface Copy {
-  readonly assignment: OwnedAssignment
-  /** Null when it could not be started; `exit` says why. */
-  readonly pid: number | null
-  /** Of the leader. Never rejects. */
-  readonly exit: Promise<Exit>
-  readonly startedAtMs: number
-  end(graceMs: number): Stop
+  readonly process: HostedProcess
   /** To be called when nothing of the tree is alive. */
   release(): void
 }
@@ -29,40 +21,47 @@ export interface CopyDependencies {
   /** A copy: asking process.env for each of its names costs a tenth of a start. */
   agentEnv: Readonly<Record<string, string | undefined>>
   stateDir: string
+  host: Host
+  /** Of everything that host starts for us. */
   markPrefix: string
   bootId: string | null
   logs: LogKeeper
   log: Logger
 }
 
-/** The process runs when this returns. Throws only where its work folder cannot be made. */
-export function startCopy(assignment: OwnedAssignment, launch: Launch, deps: CopyDependencies): Copy {
-  const { stateDir, logs, log } = deps
-  const { assignment_id, epoch, generation } = assignment
-  const cwd = launch.cwd ?? workDirOf(stateDir, assignment_id)
+/** Asks for the process. Throws only where its work folder cannot be made. */
+export function startCopy(assignment: OwnedAssignment, launch: Launch, restarts: number, deps: CopyDependencies): Copy {
+  const { assignment_id, epoch, generation, stop_grace_ms } = assignment
+  const cwd = launch.cwd ?? workDirOf(deps.stateDir, assignment_id)
   if (launch.cwd === null) makeFolder(cwd)
+  return keepBeside(deps.host.start({
+    argv: launch.argv, cwd, env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir), logFile: deps.logs.keep(assignment_id), mark: newMark(deps.markPrefix),
+    about: { assignment_id, epoch, generation, stop_grace_ms, leased: isFenced(assignment), restarts },
+  }), deps)
+}
 
-  const mark = newMark(deps.markPrefix)
-  const logFd = logs.open(assignment_id)
-  const handle = start({ argv: launch.argv, cwd, env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir), logFd, mark })
-  const startedAtMs = performance.now()
-  if (logFd !== null) closeSync(logFd)
-  // On the next turn: what else is to be started now does not wait for a disk. Until then, and where it cannot be written, the mark finds the process.
-  const note = handle.pid === null ? undefined : setImmediate((pid: number) => {
+/** One that an earlier agent started. */
+export function adoptCopy(process: HostedProcess, deps: CopyDependencies): Copy {
+  deps.logs.keep(process.about.assignment_id)
+  return keepBeside(process, deps)
+}
+
+function keepBeside(process: HostedProcess, { stateDir, bootId, logs, log }: CopyDependencies): Copy {
+  const { mark, about: { assignment_id, epoch, generation } } = process
+  let released = false
+  // Until it is written, and where it cannot be, the mark finds the process.
+  void process.started.then(started => {
+    if (started === null || released) return
     try {
-      writeRunFile(stateDir, { assignment_id, epoch, generation, pid, start_ticks: handle.startTicks, boot_id: deps.bootId, mark })
+      writeRunFile(stateDir, { assignment_id, epoch, generation, pid: process.rootPid() ?? started.pid, start_ticks: started.startTicks, boot_id: bootId, mark })
     } catch (error) {
       log.warn({ event: 'run_file_failed', code: (error as NodeJS.ErrnoException).code }, 'run file not written')
     }
-  }, handle.pid)
+  })
   return {
-    assignment,
-    pid: handle.pid,
-    exit: handle.exit,
-    startedAtMs,
-    end: graceMs => stopTree(handle, graceMs, log),
+    process,
     release() {
-      clearImmediate(note)
+      released = true
       logs.release(assignment_id)
       try {
         removeRunFile(stateDir, assignment_id)

@@ -6,6 +6,7 @@
  * a call that misses it rejects with code CALL_DEADLINE, its connection is thrown away and the next call opens a new one.
  */
 import { createLane } from './lane.js'
+import { createTickWatch } from './last-tick.js'
 
 /** One row of assignments_of: everything needed to run an assignment. The spec is null, and wanted 'stop', when the deployment is gone. */
 export interface OwnedAssignment {
@@ -55,6 +56,8 @@ export interface NodeDescription {
   agent_base_url: string | null
   gateway_base_url: string | null
   version: string
+  /** How surely what runs here dies with what supervises it. */
+  containment: string
 }
 
 export interface Registration {
@@ -87,7 +90,8 @@ export interface BeatAnswer {
 }
 
 export interface AgentDb {
-  registerNode(description: NodeDescription, session: string): Promise<Registration>
+  /** `replaces`: the session whose processes this one has taken over, or knows to be dead. */
+  registerNode(description: NodeDescription, session: string, replaces: string | null): Promise<Registration>
   heartbeat(node: string, session: string, sample: UsageSample, running: number, deadlineMs: number): Promise<BeatAnswer>
   assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
   report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
@@ -127,14 +131,15 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   const beats = createLane({ ...named('beat'), onDisconnect })
   const calls = createLane({ ...named('calls'), onDisconnect })
   const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
+  const watch = createTickWatch()
 
   return {
-    async registerNode(d, session) {
+    async registerNode(d, session, replaces) {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<Registration[]>`
         select r.* from mooring.register_node(
           node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts}, drivers => ${`{${d.drivers.join(',')}}`}::text[],
           labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb, max_assignments => ${d.max_assignments}::int,
-          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, version => ${d.version}) r`)
+          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}, containment => ${d.containment}) r`)
       return only(rows)
     },
     async heartbeat(name, session, sample, running, deadlineMs) {
@@ -159,7 +164,13 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       return only(rows).freed
     },
     async tick(name) {
-      await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select t.* from mooring.tick(${name}, inline => true) t`)
+      // this connection is opened when it is needed, which may take a while; what is said of the clock has to arrive at once
+      await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select`)
+      const rows = await rounds.run(TICK_DEADLINE_MS, (sql) => {
+        const { clockMs, sinceMs } = watch.asking()
+        return sql<{ clock_ms: number }[]>`select t.clock_ms from mooring.tick(${name}, inline => true, last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
+      })
+      watch.answered(only(rows).clock_ms)
     },
     connectionEpoch: () => epoch,
     close() {

@@ -1,14 +1,15 @@
 /**
- * The digest of what a node owns, as mooring.heartbeat computes it: hex SHA-256 of the lines id:epoch:generation:wanted, in order of id,
- * joined with commas. Equal digests mean that this agent and the database hold the same set, stop orders and new generations included.
+ * The digest of what a node owns, as mooring.heartbeat computes it: hex SHA-256 of the lines
+ * id:epoch:generation:wanted:on_lost:stop_grace_ms, in order of id, joined with commas. Equal digests mean that this agent and the database hold
+ * the same set and would do the same with it: stop orders, new generations, and what is done when the lease or the patience ends.
  */
 import { createHash } from 'node:crypto'
 import type { OwnedAssignment } from './db.js'
 
-export function digestOf(rows: readonly Pick<OwnedAssignment, 'assignment_id' | 'epoch' | 'generation' | 'wanted'>[]): string {
+export function digestOf(rows: readonly Pick<OwnedAssignment, 'assignment_id' | 'epoch' | 'generation' | 'wanted' | 'on_lost' | 'stop_grace_ms'>[]): string {
   const lines = [...rows]
     .sort((a, b) => compareIds(a.assignment_id, b.assignment_id))
-    .map((row) => `${row.assignment_id}:${row.epoch}:${row.generation}:${row.wanted}`)
+    .map((row) => `${row.assignment_id}:${row.epoch}:${row.generation}:${row.wanted}:${row.on_lost}:${row.stop_grace_ms}`)
   return createHash('sha256').update(lines.join(',')).digest('hex')
 }
 

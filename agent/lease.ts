@@ -22,11 +22,14 @@
  * - Daemons belong to the node and on_lost='keep' says so: neither is ever taken from a silent node, neither is fenced.
  *
  * The clock is the boot clock: the monotonic clock of the process stands still while a laptop or a VM sleeps, and a lease does not.
+ * Here the lease ends in order: what runs is asked to stop, and it is told. That it ends in any case, were this process killed, stopped or stuck, is the
+ * warden's part, which is given every term as soon as it is known.
  * What no process can do from inside: stop itself while the whole machine is paused. assert_owner() covers that in the database.
  */
 import { uptime } from 'node:os'
 import type { Logger } from 'pino'
 import type { OwnedAssignment } from './db.js'
+import type { LeaseTerm } from './warden/wire.js'
 
 /** Milliseconds since the machine booted, suspension included. */
 export type BootClock = () => number
@@ -65,13 +68,15 @@ export interface LeaseOptions {
   reapMarginMs: number
   /** Returns how many of them were still alive. */
   fence(assignmentIds: readonly string[], graceMs: number): number
+  /** Gives the terms of everything that is confirmed to whoever runs it, before it is asked to run anything by them. */
+  renew(terms: readonly LeaseTerm[]): void
   log: Logger
   clock?: BootClock
 }
 
 interface Entry { row: LeasedRow; term: Term; listed: boolean; fenced: boolean }
 
-export function createLeases({ reapMarginMs, fence, log, clock = bootClock }: LeaseOptions): Leases {
+export function createLeases({ reapMarginMs, fence, renew, log, clock = bootClock }: LeaseOptions): Leases {
   const entries = new Map<string, Entry>()
   let timer: NodeJS.Timeout | undefined
   let stopped = false
@@ -97,6 +102,10 @@ export function createLeases({ reapMarginMs, fence, log, clock = bootClock }: Le
       }
     }
     for (const [id, entry] of entries) if (!entry.listed && nowMs >= entry.term.endAtMs) entries.delete(id)
+    renew(rows.map(row => {
+      const { termAtMs, endAtMs } = entries.get(row.assignment_id)!.term
+      return isFenced(row) ? [row.assignment_id, row.epoch, termAtMs, endAtMs] : [row.assignment_id, row.epoch, null, null]
+    }))
     schedule()
     return revived
   }

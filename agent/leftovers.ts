@@ -1,42 +1,56 @@
 /**
- * What an earlier life of this agent left running is ended before the agent registers: nobody supervises it, and a new copy must not meet it.
+ * What an earlier life of this agent left running, and no warden looks after any more, is ended before the agent registers: a new copy must not meet it.
  *
  * Found by the run files (pid with start time) and by the mark in the environment, so trees whose leader died, and starts whose file was never written,
  * are found too. Nothing else is touched, whatever number a file holds.
  */
 import type { Logger } from 'pino'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { markPrefix, readBootId, readRunFiles } from './run-file.js'
+import { markPrefix, readBootId, readRunFiles, removeRunFilesBut } from './run-file.js'
+import type { RunFile } from './run-file.js'
 import { addDescendants, markedWith, membersOf, processTable } from './process-table.js'
 import type { Process, Seen } from './process-table.js'
-import { signalProcess } from './spawn.js'
-import { stopTree } from './stop-tree.js'
+import { signalProcess } from './warden/process-tree.js'
+import { stopTree } from './warden/stop-tree.js'
 
 /** Short: the lease of these processes may be over already. */
 export const LEFTOVER_GRACE_MS = 1_000
 
+export interface LeftoverOptions {
+  graceMs?: number
+  /** What carries a mark that begins so is in good hands, and stays. */
+  keep?: string
+}
+
 /** Resolves with the number of processes that were found, when all of them are gone. */
-export async function killLeftovers(stateDir: string, log: Logger, graceMs = LEFTOVER_GRACE_MS): Promise<number> {
+export async function killLeftovers(stateDir: string, log: Logger, { graceMs = LEFTOVER_GRACE_MS, keep }: LeftoverOptions = {}): Promise<number> {
   mkdirSync(join(stateDir, 'runs'), { recursive: true })
-  const find = finder(stateDir)
+  const all = readRunFiles(stateDir)
+  const kept = all.filter(run => keep !== undefined && run.mark.startsWith(keep))
+  const runs = all.filter(run => !kept.includes(run))
+  const find = finder(markPrefix(stateDir), runs.filter(run => run.boot_id === readBootId()), keep)
   const found = find()
   if (found.length > 0) {
     log.warn({ event: 'leftovers_found', pids: found.map(p => p.pid) }, 'an earlier life of this agent left processes running; ending them')
-    const signalTree = (signal: NodeJS.Signals): void => find().forEach(p => signalProcess(p, signal))
-    const tree = { signalTree, treeAlive: () => find().length > 0, exit: Promise.resolve({ code: null, signal: null, error: null }) }
-    await stopTree(tree, graceMs, log).done
+    await end(find, graceMs, log)
     log.info({ event: 'leftovers_gone', count: found.length }, 'leftover processes are gone')
   }
-  rmSync(join(stateDir, 'runs'), { recursive: true, force: true })
-  mkdirSync(join(stateDir, 'runs'))
+  removeRunFilesBut(stateDir, kept)
   return found.length
 }
 
-function finder(stateDir: string): () => Process[] {
-  const prefix = markPrefix(stateDir)
-  const bootId = readBootId()
-  const runs = readRunFiles(stateDir).filter(run => run.boot_id === bootId)
+/** SIGKILL to everything whose mark begins so, until nothing is left. */
+export async function killMarked(prefix: string, log: Logger): Promise<void> {
+  await end(finder(prefix, []), 0, log)
+}
+
+async function end(find: () => Process[], graceMs: number, log: Logger): Promise<void> {
+  const tree = { signalTree: (signal: NodeJS.Signals): void => find().forEach(p => signalProcess(p, signal)), treeAlive: () => find().length > 0, exit: Promise.resolve() }
+  await stopTree(tree, graceMs, () => log.error({ event: 'process_unkillable' }, 'a process of an earlier life does not end on SIGKILL')).done
+}
+
+function finder(prefix: string, runs: readonly RunFile[], keep?: string): () => Process[] {
   const seenBy = new Map<string, Seen>(runs.map(run => [run.mark, new Map()]))
   // A process that is ending loses its environment before it is gone.
   const marked: Seen = new Map()
@@ -47,7 +61,7 @@ function finder(stateDir: string): () => Process[] {
       const root = { pid: run.pid, startTicks: run.start_ticks, mark: run.mark, groupOutlivesRoot: false }
       for (const p of membersOf(root, seenBy.get(run.mark)!, table)) members.set(p.pid, p)
     }
-    for (const p of markedWith(prefix, table)) marked.set(p.pid, p.startTicks)
+    for (const p of markedWith(prefix, table, keep)) marked.set(p.pid, p.startTicks)
     for (const [pid, startTicks] of marked) {
       const p = table.get(pid)
       if (p?.startTicks === startTicks) members.set(pid, p)

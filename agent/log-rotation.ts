@@ -41,8 +41,8 @@ const BLOCK_BYTES = 4096
 const REST_LIMIT_BYTES = 16 * 1024 * 1024
 
 export interface LogKeeper {
-  /** Descriptor to append to; the caller closes its copy. Null, and a warning, when there can be no log. The log is kept in size until `release`. */
-  open(assignmentId: string): number | null
+  /** The file to append to. It is kept in size until `release`. */
+  keep(assignmentId: string): string
   release(assignmentId: string): void
   /** Idempotent; resolves when no rotation is under way. */
   stop(): Promise<void>
@@ -66,16 +66,10 @@ export function createLogKeeper(stateDir: string, log: Logger, options: Rotation
   }
 
   return {
-    open(assignmentId) {
-      try {
-        const fd = openSync(logFileOf(stateDir, assignmentId), 'a', 0o600)
-        written.add(assignmentId)
-        timer ??= setInterval(() => check([...written]), options.checkIntervalMs).unref()
-        return fd
-      } catch (error) {
-        log.warn({ event: 'log_unavailable', assignment_id: assignmentId, code: (error as NodeJS.ErrnoException).code }, 'started without a log: its file cannot be opened')
-        return null
-      }
+    keep(assignmentId) {
+      written.add(assignmentId)
+      timer ??= setInterval(() => check([...written]), options.checkIntervalMs).unref()
+      return logFileOf(stateDir, assignmentId)
     },
     release(assignmentId) {
       if (!written.delete(assignmentId)) return

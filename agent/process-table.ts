@@ -87,10 +87,19 @@ export function membersOf(root: TreeRoot, seen: Seen, table: ReadonlyMap<number,
   return [...members.values()]
 }
 
-/** Every process whose MOORING_RUN starts with `prefix`. */
-export function markedWith(prefix: string, table: ReadonlyMap<number, Process> = processTable()): Process[] {
-  const wanted = `MOORING_RUN=${prefix}`
-  return [...table.values()].filter(p => p.pid !== process.pid && !p.kernel && environmentOf(p.pid).some(entry => entry.startsWith(wanted)))
+/** Pids of what it started itself, oldest first. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(child => child !== '').map(Number)
+  } catch {
+    return [...processTable().values()].filter(p => p.ppid === pid).map(p => p.pid)
+  }
+}
+
+/** Every process whose MOORING_RUN starts with `prefix`, and not with `but`. */
+export function markedWith(prefix: string, table: ReadonlyMap<number, Process> = processTable(), but?: string): Process[] {
+  const fits = (entry: string): boolean => entry.startsWith(`MOORING_RUN=${prefix}`) && (but === undefined || !entry.startsWith(`MOORING_RUN=${but}`))
+  return [...table.values()].filter(p => p.pid !== process.pid && !p.kernel && environmentOf(p.pid).some(fits))
 }
 
 /** Adds to `members` all that they started, at any depth. A child is listed before its parent when pids wrapped, hence the repetition. */

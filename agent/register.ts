@@ -13,6 +13,8 @@ export interface Registered { session: string; registration: Registration }
 export interface RegisterOptions {
   db: Pick<AgentDb, 'registerNode' | 'leave'>
   description: NodeDescription
+  /** The last session of this agent: what it ran is taken over or dead. */
+  replaces: string | null
   /** The schema this program knows. */
   schemaVersion: number
   log: Logger
@@ -41,7 +43,7 @@ export async function register(options: RegisterOptions, signal: AbortSignal): P
 
   while (!signal.aborted) {
     try {
-      const registration = await db.registerNode(description, session)
+      const registration = await db.registerNode(description, session, options.replaces)
       if (registration.schema_version === options.schemaVersion) return { session, registration }
       const { schema_version: theirs } = registration
       once('schema', () => log.error({ event: 'schema_differs', database: theirs, program: options.schemaVersion },

@@ -45,6 +45,12 @@ export function removeRunFile(stateDir: string, assignmentId: string): void {
   rmSync(pathOf(stateDir, assignmentId), { force: true })
 }
 
+/** What cannot be read goes too. */
+export function removeRunFilesBut(stateDir: string, kept: readonly RunFile[]): void {
+  const names = kept.map(run => `${run.assignment_id}.json`)
+  for (const name of readdirSync(join(stateDir, 'runs'))) if (!names.includes(name)) rmSync(join(stateDir, 'runs', name), { recursive: true, force: true })
+}
+
 /** Files cut short by a crash are left out: the mark's prefix still finds their processes. */
 export function readRunFiles(stateDir: string): RunFile[] {
   const folder = join(stateDir, 'runs')

@@ -10,7 +10,7 @@
 import type { Logger } from 'pino'
 import { backoffDelayMs, failuresAfter } from './backoff.js'
 import type { BackoffOptions } from './backoff.js'
-import { removeEmptyWorkDir, startCopy } from './copy.js'
+import { adoptCopy, removeEmptyWorkDir, startCopy } from './copy.js'
 import type { Copy, CopyDependencies } from './copy.js'
 import type { OwnedAssignment, RunReport, RunState } from './db.js'
 import { EntryError } from './drivers/entry.js'
@@ -22,8 +22,9 @@ import { judge } from './package-spec.js'
 import type { PackageRef, Trust } from './package-spec.js'
 import { decide } from './reconcile.js'
 import type { Action, Phase, Running, StopReason } from './reconcile.js'
-import type { Exit } from './spawn.js'
-import type { Stop } from './stop-tree.js'
+import { bootClock } from './lease.js'
+import type { HostedProcess } from './warden/host.js'
+import type { Exit } from './warden/spawn.js'
 
 export interface RunDependencies extends CopyDependencies {
   trust: Trust
@@ -46,8 +47,12 @@ export interface Run {
   fence(graceMs: number): void
   /** Stops within graceMs (its own grace when not given) and for good; `onGone` tells when it has. */
   close(graceMs?: number): void
+  /** Calls off what is no process yet, and has nothing more to do with what is. */
+  letGo(): void
   /** Root of the present tree, null when there is none. */
   pid(): number | null
+  /** Goes on with what an earlier agent started; legal before anything else. */
+  adopt(process: HostedProcess): void
 }
 
 const FENCED = 'fenced: lease ended'
@@ -75,26 +80,29 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   let prepared: Launch | null = null
   let timer: NodeJS.Timeout | undefined
   let copy: Copy | null = null
-  let stop: Stop | null = null
   /** When the copy that ended by itself is to be followed by the next. */
   let restartAtMs: number | null = null
+  /** Why the copy could not be started. */
+  let failure: string | null = null
+  let handedOn = false
 
   const facts = (): Running => ({ assignment_id: assignmentId, epoch, generation, phase, ran_epoch: ranEpoch, fenced })
   const isAbout = (assignment: OwnedAssignment): boolean => assignment.epoch === epoch && assignment.generation === generation
 
   const observe = (state: RunState, more: Partial<RunReport> = {}): void => {
     lastReport = {
-      assignment_id: assignmentId, epoch, generation, state, pid: copy?.pid ?? null, restarts,
+      assignment_id: assignmentId, epoch, generation, state, pid: copy?.process.pid() ?? null, restarts,
       exit_code: lastExit?.code ?? null, exit_signal: lastExit?.signal ?? null, error: null, next_start_in_ms: null, ...more,
     }
     deps.report(lastReport)
   }
 
-  const ownGraceMs = (): number => copy?.assignment.stop_grace_ms ?? 0
+  const ownGraceMs = (): number => copy?.process.about.stop_grace_ms ?? 0
   /** As last edited; of a deleted deployment (generation 0) only the copy that runs still knows it. */
   const wantedGraceMs = (): number => (want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs())
 
   const next = (): void => {
+    if (handedOn) return
     const action = decide(want, facts(), { mayStart })
     if (action) apply(action)
   }
@@ -170,69 +178,68 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   const spawnCopy = (assignment: OwnedAssignment, launch: Launch): void => {
     prepared = null
     try {
-      copy = startCopy(assignment, launch, { ...deps, log })
+      copy = startCopy(assignment, launch, restarts, { ...deps, log })
     } catch (error) {
       return failed(`cannot start: its work folder cannot be made (${(error as NodeJS.ErrnoException).code})`)
     }
-    if (copy.pid === null) {
-      phase = 'ending'
-      void copy.exit.then(exit => {
-        letGo()
-        failed(exit.error ?? 'cannot start')
-      })
-      return
-    }
+    follow(copy)
+  }
+
+  const follow = (of: Copy): void => {
+    const { started, exit, fenced: leaseEnded, gone: treeGone } = of.process
     phase = 'alive'
     ranEpoch = epoch
     deps.onRan(epoch)
-    log.info({ event: 'process_started', epoch, pid: copy.pid }, 'process started')
-    observe('running')
-    void copy.exit.then(ended)
+    void started.then(process => {
+      if (process === null) return
+      log.info({ event: 'process_started', epoch, pid: process.pid }, 'process started')
+      if (phase === 'alive') observe('running')
+    })
+    void exit.then(ended)
+    void leaseEnded.then(() => fence(null))
+    void treeGone.then(gone)
   }
 
   /** Of the leader; the rest of its tree has to follow before anything else is done. */
   const ended = (exit: Exit): void => {
-    lastExit = exit
+    lastExit = exit.error === null ? exit : null
     if (phase !== 'alive' || !copy) return
-    const ranForMs = performance.now() - copy.startedAtMs
+    phase = 'ending'
+    if (exit.error !== null) {
+      failure = exit.error
+      return
+    }
+    const ranForMs = bootClock() - copy.process.startedAtMs
     failures = failuresAfter(failures, ranForMs, deps.backoff)
     restarts++
     const delayMs = backoffDelayMs(failures, deps.backoff)
     restartAtMs = performance.now() + delayMs
     const how = exit.signal === null ? `exited with code ${exit.code}` : `ended by ${exit.signal}`
-    log.warn({ event: 'process_ended', epoch, pid: copy.pid, exit_code: exit.code, exit_signal: exit.signal, ran_for_ms: Math.round(ranForMs), next_start_in_ms: delayMs }, 'process ended by itself')
-    endTree(ownGraceMs())
+    log.warn({ event: 'process_ended', epoch, pid: copy.process.pid(), exit_code: exit.code, exit_signal: exit.signal, ran_for_ms: Math.round(ranForMs), next_start_in_ms: delayMs }, 'process ended by itself')
     observe('backoff', { pid: null, error: `${how} after ${(ranForMs / 1000).toFixed(1)} s`, next_start_in_ms: delayMs })
   }
 
-  const beginStop = (reason: StopReason, graceMs: number): void => {
-    log.info({ event: 'process_stopping', epoch, pid: copy?.pid, reason, grace_ms: graceMs }, 'stopping process')
-    endTree(graceMs)
+  /** graceMs null: whoever runs the process is stopping it already. */
+  const beginStop = (reason: StopReason, graceMs: number | null): void => {
+    log.info({ event: 'process_stopping', epoch, pid: copy?.process.pid(), reason, grace_ms: graceMs }, 'stopping process')
+    phase = 'ending'
+    if (graceMs !== null) copy?.process.end(graceMs)
     observe('stopping', { error: fenced ? FENCED : null })
   }
 
-  const endTree = (graceMs: number): void => {
-    phase = 'ending'
-    stop = copy!.end(graceMs)
-    void stop.done.then(gone)
-  }
-
   const gone = (): void => {
-    log.info({ event: 'process_gone', epoch, pid: copy?.pid }, 'process and all it started are gone')
-    letGo()
+    if (failure === null) log.info({ event: 'process_gone', epoch, pid: copy?.process.pid() }, 'process and all it started are gone')
+    copy?.release()
+    copy = null
     phase = 'none'
+    if (failure !== null) return failed(failure)
     if (restartAtMs !== null) wait(restartAtMs - performance.now())
     restartAtMs = null
     next()
   }
 
-  const letGo = (): void => {
-    copy?.release()
-    copy = null
-    stop = null
-  }
-
   const failed = (reason: string): void => {
+    failure = null
     failures++
     const delayMs = backoffDelayMs(failures, deps.backoff)
     log.warn({ event: 'start_failed', epoch, reason, next_start_in_ms: delayMs }, 'cannot be started')
@@ -262,29 +269,40 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     deps.onGone()
   }
 
+  const fence = (graceMs: number | null): void => {
+    if (phase === 'refused') return
+    const again = fenced
+    fenced = true
+    if (phase === 'alive') beginStop('fenced', graceMs)
+    else if (phase === 'ending' && graceMs !== null) copy?.process.end(graceMs)
+    else if (phase !== 'ending' && !again) next()
+  }
+
   return {
     facts,
     apply,
+    fence,
     want(assignment, startAllowed) {
       want = assignment
       mayStart = startAllowed
       fenced = false
-    },
-    fence(graceMs) {
-      if (phase === 'refused') return
-      const again = fenced
-      fenced = true
-      if (phase === 'alive') beginStop('fenced', graceMs)
-      else if (phase === 'ending') stop?.hurry(graceMs)
-      else if (!again) next()
     },
     close(graceMs) {
       want = undefined
       mayStart = false
       if (phase === 'alive') beginStop('agent_stops', graceMs ?? ownGraceMs())
       else if (phase !== 'ending') next()
-      else if (graceMs !== undefined) stop?.hurry(graceMs)
+      else if (graceMs !== undefined) copy?.process.end(graceMs)
     },
-    pid: () => copy?.pid ?? null,
+    letGo() {
+      callOff()
+      handedOn = true
+    },
+    pid: () => copy?.process.rootPid() ?? null,
+    adopt(process) {
+      ({ epoch, generation, restarts } = process.about)
+      copy = adoptCopy(process, { ...deps, log })
+      follow(copy)
+    },
   }
 }

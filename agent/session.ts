@@ -1,8 +1,9 @@
 /**
  * One life of a session, from the answer of register_node to its end.
  *
- *     registered ──► beating, listening, reading, running ──┬─ stop asked ──► everything stopped, reports told, left
- *                                                           └─ MR001 ───────► everything stopped; the agent registers anew
+ *     registered ──► beating, listening, reading, running ──┬─ stop asked ──────────► everything stopped, reports told, left
+ *                                                           ├─ MR001, warden lost ──► everything stopped; the agent registers anew
+ *                                                           └─ handed over ─────────► reports told; what runs goes on for the next session
  *
  * A database that is away ends nothing: beats, reads and reports are each tried for ever, and what runs is stopped by its lease alone. What
  * ends a session is the database saying that it is over. Then nothing is repaired: all parts are thrown away and made anew.
@@ -19,12 +20,16 @@ import type { Registered } from './register.js'
 import { createReports } from './reports.js'
 import { describeError } from './retry.js'
 import type { Supervisor } from './supervisor.js'
+import type { WardenClient } from './warden/client.js'
 
-export type SessionEnd = 'left' | 'over'
+export type SessionEnd = 'left' | 'over' | 'handed_over'
 
 export interface Session {
-  /** Runs until the signal aborts ('left') or the database says that the session is over ('over'). Resolves when every process is gone. */
-  run(signal: AbortSignal): Promise<SessionEnd>
+  /**
+   * Runs until it is told to stop ('left'), the database says that the session is over or the warden is lost ('over'): resolves when every process is
+   * gone; or until it is told to hand over ('handed_over'): resolves when it has nothing more to do with what goes on running.
+   */
+  run(signals: { stop: AbortSignal; handOver: AbortSignal }): Promise<SessionEnd>
   /** SIGKILL to every tree, at once; nothing is said to the database. */
   kill(): void
 }
@@ -32,13 +37,14 @@ export interface Session {
 export interface SessionOptions extends Registered {
   config: AgentConfig
   db: AgentDb
+  warden: WardenClient
   createSupervisor(report: (report: RunReport) => void): Supervisor
   sample(pids: readonly number[]): UsageSample | Promise<UsageSample>
   log: Logger
 }
 
 export function createSession(options: SessionOptions): Session {
-  const { config, db, session, registration } = options
+  const { config, db, session, registration, warden } = options
   const node = config.name
   const log = options.log.child({ session })
   const over = new AbortController()
@@ -52,7 +58,7 @@ export function createSession(options: SessionOptions): Session {
 
   const reports = createReports(parts)
   const supervisor = options.createSupervisor(reports.push)
-  const leases = createLeases({ reapMarginMs: registration.reap_margin_ms, fence: supervisor.fence, log })
+  const leases = createLeases({ reapMarginMs: registration.reap_margin_ms, fence: supervisor.fence, renew: warden.renew, log })
   const heartbeat = createHeartbeat({
     ...parts,
     leaseTtlMs: registration.lease_ttl_ms,
@@ -75,21 +81,31 @@ export function createSession(options: SessionOptions): Session {
     log,
   })
 
-  async function run(signal: AbortSignal): Promise<SessionEnd> {
+  async function run({ stop, handOver }: { stop: AbortSignal; handOver: AbortSignal }): Promise<SessionEnd> {
+    warden.watch(registration.beat_interval_ms)
     heartbeat.start()
     listener.start()
-    await firstAbort(over.signal, signal)
-    const end = over.signal.aborted ? 'over' : 'left'
+    await firstAbort(over.signal, warden.lost, stop, handOver)
+    const end = over.signal.aborted || warden.lost.aborted ? 'over' : stop.aborted ? 'left' : 'handed_over'
     assignments.freeze()
-    if (end === 'left' && !killed) beginLeave()
-    // beats and leases go on until the last process is gone: a long grace does not outlive the right to run
-    await supervisor.stopAll()
+    if (end === 'handed_over') await handOn()
+    else {
+      if (end === 'left' && !killed) beginLeave()
+      // beats and leases go on until the last process is gone: a long grace does not outlive the right to run
+      await supervisor.stopAll()
+    }
     leases.stop()
     if (end === 'left' && !killed) await leave()
     // what is still in flight has nobody left to tell
     db.close()
     await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop()])
     return end
+  }
+
+  /** What runs stays as it is, under the leases it has: the next session has until their end to come. */
+  async function handOn(): Promise<void> {
+    supervisor.letGo()
+    await reports.flush(config.leaveTimeoutMs)
   }
 
   /** So that nothing is placed here while the stop takes its time. Not waited for: what is placed here all the same is given back by leave. */

@@ -19,6 +19,7 @@ import { reconcile } from './reconcile.js'
 import { createRun } from './run.js'
 import type { Run } from './run.js'
 import { markPrefix, readBootId } from './run-file.js'
+import type { Host, HostedProcess } from './warden/host.js'
 
 export interface Supervisor {
   /**
@@ -32,6 +33,8 @@ export interface Supervisor {
   stopAll(): Promise<void>
   /** SIGKILL to every tree before it returns; reconcile does nothing from then on. */
   killAll(): void
+  /** Leaves everything as it is: a later supervisor takes it over. reconcile does nothing from then on. */
+  letGo(): void
   /** How many processes run. */
   running(): number
   /** Their roots, for usage sampling. */
@@ -44,6 +47,10 @@ export interface SupervisorDependencies {
   stateDir: string
   /** Tested against `name@version`; null trusts no package. */
   trusts: RegExp | null
+  /** Runs the processes. */
+  host: Host & { readonly markPrefix: string }
+  /** What it runs already for this agent: taken over as it is, and stopped by the first reconcile that does not list it. */
+  inherited?: readonly HostedProcess[]
   allowExec: boolean
   allowScripts: boolean
   log: Logger
@@ -62,15 +69,15 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   // Workloads and npm run in other folders.
   const stateDir = resolve(deps.stateDir)
   for (const folder of ['runs', 'logs', 'packages', 'work']) mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
-  const prefix = markPrefix(stateDir)
   const logs = createLogKeeper(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
     node, stateDir, log, logs,
     agentEnv: { ...process.env },
-    markPrefix: prefix,
+    host: deps.host,
+    markPrefix: deps.host.markPrefix,
     bootId: readBootId(),
     trust: { trusts: deps.trusts, allowExec: deps.allowExec },
-    installer: createNpmInstaller({ packagesDir: join(stateDir, 'packages'), markPrefix: prefix, log, npm: { ...deps.npm, allowScripts: deps.allowScripts } }),
+    installer: createNpmInstaller({ packagesDir: join(stateDir, 'packages'), markPrefix: markPrefix(stateDir), log, npm: { ...deps.npm, allowScripts: deps.allowScripts } }),
     backoff: { ...DEFAULT_BACKOFF, ...deps.backoff },
     report: deps.report,
   }
@@ -99,6 +106,8 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     return run
   }
 
+  for (const process of deps.inherited ?? []) add(process.about.assignment_id).adopt(process)
+
   let stopping: Promise<void> | null = null
   const stopAll = async (): Promise<void> => {
     closing = true
@@ -123,11 +132,16 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     },
     fence(assignmentIds, graceMs) {
       const fenced = assignmentIds.flatMap(id => runs.get(id) ?? [])
-      const alive = fenced.filter(run => run.pid() !== null).length
+      const alive = fenced.filter(run => ['alive', 'ending'].includes(run.facts().phase)).length
       for (const run of fenced) run.fence(graceMs)
       return alive
     },
     stopAll: () => stopping ??= stopAll(),
+    letGo() {
+      closing = true
+      for (const run of [...runs.values()]) run.letGo()
+      void logs.stop()
+    },
     killAll() {
       closing = true
       for (const run of [...runs.values()]) run.close(0)

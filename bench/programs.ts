@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { addDescendants, processTable, type Process } from '../agent/process-table.js'
-import { signalProcess } from '../agent/spawn.js'
+import { signalProcess } from '../agent/warden/process-tree.js'
 
 export interface Program {
   /** SIGTERM, and SIGKILL for everything it started when it does not end. */

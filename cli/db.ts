@@ -76,6 +76,31 @@ export interface PlacementRow {
   last_error: string | null
 }
 
+export interface DrainRow {
+  node: string
+  total: number
+  left: number
+  moving: number
+  blocked: number
+  why: string | null
+  since: Date
+  eta: string | null
+  done: boolean
+  deadline_at: Date | null
+  [column: string]: unknown
+}
+
+/** What is left out stays as it is. */
+export interface NodeEdit {
+  weight?: number
+  labels?: Record<string, string>
+  maxAssignments?: number
+  agentBaseUrl?: string
+  gatewayBaseUrl?: string
+}
+
+export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string }
+
 export interface StateCount { node: string | null; run_state: string; assignments: number }
 
 export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
@@ -93,6 +118,15 @@ export interface CliDb {
   placementsOfDeployment(idOrName: string): Promise<PlacementRow[]>
   placementOfAssignment(id: string): Promise<PlacementRow | null>
   deploymentNames(): Promise<string[]>
+  drains(): Promise<DrainRow[]>
+  drainProgress(node: string): Promise<DrainRow | null>
+  drainNode(node: string, options: { target?: string | undefined; maxMoves?: number | undefined; deadline?: string | undefined }): Promise<DrainRow>
+  undrainNode(node: string): Promise<void>
+  reassign(assignmentId: string, node: string): Promise<MovedRow>
+  setNodeEnabled(node: string, enabled: boolean): Promise<void>
+  forgetNode(node: string): Promise<void>
+  upsertNode(node: string, edit: NodeEdit): Promise<Record<string, unknown>>
+  placementsOf(node: string, limit: number, skip: number): Promise<Record<string, unknown>[]>
   /** Says the deployments, all or none of them. With dryRun the database ends as it was. */
   apply(specs: readonly DeploymentSpec[], options: { dryRun: boolean }): Promise<AppliedRow[]>
   /** The 21 deployments of the demo; only in a database that never had a deployment. */
@@ -109,6 +143,9 @@ export async function readSchema(sql: Sql): Promise<SchemaRow> {
 }
 
 export function createCliDb(sql: Sql): CliDb {
+  const drainProgress = async (node: string): Promise<DrainRow | null> =>
+    (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ?? null
+  const said = async (verb: PromiseLike<unknown>): Promise<void> => void (await verb)
   return {
     async fleet() {
       const rows = await sql<FleetRow[]>`select f.* from mooring.fleet f`
@@ -139,6 +176,26 @@ export function createCliDb(sql: Sql): CliDb {
       const rows = await sql<{ name: string }[]>`select d.name from mooring.deployment d where d.name is not null order by d.name limit 1000`
       return rows.map((row) => row.name)
     },
+    drains: () => sql<DrainRow[]>`select p.* from mooring.drain_progress p order by p.since, p.node`,
+    drainProgress,
+    async drainNode(node, { target = null, maxMoves = null, deadline = null }: { target?: string | null | undefined; maxMoves?: number | null | undefined; deadline?: string | null | undefined }) {
+      await sql`select d.node from mooring.drain_node(${node}, ${target}, ${maxMoves}::int, ${deadline}::interval) d`
+      return (await drainProgress(node))!
+    },
+    undrainNode: (node) => said(sql`select n.name from mooring.undrain_node(${node}) n`),
+    async reassign(assignmentId, node) {
+      const [moved] = await sql<MovedRow[]>`
+        select a.id, a.wanted, n.name as node, t.name as move_to, a.epoch
+          from mooring.reassign(${assignmentId}::bigint, ${node}) a left join mooring.node n on n.id = a.node_id left join mooring.node t on t.id = a.move_to`
+      return moved!
+    },
+    setNodeEnabled: (node, enabled) => said(sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`),
+    forgetNode: (node) => said(sql`select from mooring.forget_node(${node})`),
+    async upsertNode(node, { weight = null, labels = null, maxAssignments = null, agentBaseUrl = null, gatewayBaseUrl = null }: { [key in keyof NodeEdit]: NodeEdit[key] | null }) {
+      await sql`select n.name from mooring.upsert_node(${node}, ${weight}::float8, ${labels === null ? null : sql.json(labels)}::jsonb, ${maxAssignments}::int, ${agentBaseUrl}, ${gatewayBaseUrl}) n`
+      return (await sql`select n.* from mooring.node_status n where n.node = ${node}`)[0]!
+    },
+    placementsOf: (node, limit, skip) => sql`select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
     apply: (specs, options) => apply(sql, specs, options),
     async insertDemo() {
       // http-server looks for a free port by itself, but twenty-one of them at once find the same one: ' 0' (a string that is not

@@ -42,3 +42,19 @@ export function collectLabel(value: string, labels: Record<string, string> = {})
   if (at < 1) throw new InvalidArgumentError('A label is written key=value.')
   return { ...labels, [value.slice(0, at)]: value.slice(at + 1) }
 }
+
+const UNITS: Record<string, string> = { ms: 'ms', s: 's', m: 'min', min: 'min', h: 'h', d: 'd' }
+
+/** '90s', '10m', '1h30m' -> what Postgres reads as an interval; a bare number is seconds. */
+export function parseDuration(value: string): string {
+  const text = /^\d+$/.test(value) ? `${value}s` : value
+  const parts = [...text.matchAll(/(\d{1,9}(?:\.\d{1,3})?)(ms|min|[smhd])/g)]
+  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text) throw new InvalidArgumentError('It must be a duration, such as 90s, 10m or 1h30m.')
+  return parts.map(([, amount, unit = 's']) => `${amount} ${UNITS[unit]}`).join(' ')
+}
+
+export function parsePositive(value: string): number {
+  const count = parseCount(value)
+  if (count < 1) throw new InvalidArgumentError('It must be 1 or more.')
+  return count
+}

@@ -6,8 +6,9 @@
 import { parseDatabaseUrl } from './database-url.js'
 import { clusterUrl, ensureCluster, stopCluster } from './embedded/cluster.js'
 import { spawnMooring } from './up-child.js'
-import { markOf } from './up-lock.js'
-import type { ProcessMark, UpLock } from './up-lock.js'
+import { markOf } from '../agent/lock-file.js'
+import type { ProcessMark } from '../agent/lock-file.js'
+import type { UpLock } from './up-lock.js'
 
 export interface UpServer {
   url(): string

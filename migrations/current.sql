@@ -40,6 +40,9 @@ create table mooring.setting (
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
+  reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
+  reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
+  drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -60,6 +63,9 @@ comment on column mooring.setting.memory_weight is 'Share of memory in policy re
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
+comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
+comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
+comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
@@ -68,6 +74,11 @@ create table mooring.node (
   name text not null constraint node_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   enabled boolean not null default true,
   draining_since timestamptz,
+  drain_to int,
+  drain_max_moves int constraint node_drain_max_moves_is_positive check (drain_max_moves > 0),
+  drain_deadline_at timestamptz,
+  drain_total int,
+  drained_at timestamptz,
   weight float8 not null default 100 constraint node_weight_is_between_a_thousandth_and_a_million check (weight between 0.001 and 1000000),
   -- depth: containment of what nests thousands deep overflows the stack, in every claim
   labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536 and not jsonb_path_exists(labels, '$.**{32}')),
@@ -78,16 +89,25 @@ create table mooring.node (
   gateway_base_url text constraint node_gateway_base_url_is_short check (length(gateway_base_url) <= 2048),
   role_name name,
   version text,
+  containment text constraint node_containment_is_known check (containment in ('pid-namespace', 'pdeathsig', 'process-group')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint node_pkey primary key (id),
-  constraint node_name_key unique (name)
+  constraint node_name_key unique (name),
+  constraint node_that_does_not_drain_has_no_drain check (draining_since is not null or num_nonnulls(drain_to, drain_max_moves, drain_deadline_at, drain_total, drained_at) = 0)
 );
+-- read by every claim: is there a drain at all?
+create index node_draining_idx on mooring.node (id) where draining_since is not null;
 comment on table mooring.node is 'A host that runs an agent. Agents register themselves; operators edit enabled, weight, labels, max_assignments.';
 comment on column mooring.node.id is 'Identity; agents of the node listen on channel mooring_node_<id>.';
 comment on column mooring.node.name is 'Unique and never changed.';
 comment on column mooring.node.enabled is 'false: no new work; what runs stays.';
-comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away.';
+comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away. See drain_node() and view drain_progress.';
+comment on column mooring.node.drain_to is 'Where a drain moves everything; null: wherever it may run.';
+comment on column mooring.node.drain_max_moves is 'How many of its assignments are on their way at once; null: setting.drain_max_moves.';
+comment on column mooring.node.drain_deadline_at is 'From then on a drain stops what is left at once, whether it has somewhere to go or not.';
+comment on column mooring.node.drain_total is 'What it owned when the drain began.';
+comment on column mooring.node.drained_at is 'When the drain had nothing left to move.';
 comment on column mooring.node.weight is 'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is 'What deployment.selector is matched against (selector must be contained in it).';
 comment on column mooring.node.max_assignments is 'At most so many assignments, daemons not counted; null is no limit.';
@@ -97,6 +117,7 @@ comment on column mooring.node.agent_base_url is 'Where the agent can be reached
 comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
 comment on column mooring.node.role_name is 'The database role that first registered the node.';
 comment on column mooring.node.version is 'Version of the agent that registered last.';
+comment on column mooring.node.containment is 'What ends a workload whose agent and warden are both gone or stopped. pid-namespace: whatever it started, by the end of the lease. pdeathsig: its own process, by the end of the lease; what left its process group may live on. process-group: its process group, by a timer that nothing guards; what left the group may live on. null: the agent has not said.';
 comment on column mooring.node.created_at is 'When the row was made.';
 comment on column mooring.node.updated_at is 'When the row was last changed; heartbeats do not count.';
 
@@ -208,6 +229,7 @@ create table mooring.assignment (
   wanted text not null default 'run' constraint assignment_wanted_is_run_or_stop check (wanted in ('run', 'stop')),
   stop_reason text,
   move_to int,
+  move_reason text,
   lease_ttl interval,
   last_node_id int,
   refused_by int[] not null default '{}',
@@ -222,12 +244,15 @@ create table mooring.assignment (
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
+  constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
 );
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
 -- read by heartbeat(), assignments_of(), reap(), leave()
 create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
+-- read by moves(): the few that are on their way
+create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
 comment on table mooring.assignment is 'One instance of a deployment and the node that owns it. Written by the verbs only; an owned row is never deleted before its process is gone or its lease is over.';
@@ -239,7 +264,8 @@ comment on column mooring.assignment.node_id is 'Owner; null is pending.';
 comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
 comment on column mooring.assignment.wanted is 'What the owner shall do. For one epoch it goes from run to stop and never back.';
 comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
-comment on column mooring.assignment.move_to is 'Node it shall go to next.';
+comment on column mooring.assignment.move_to is 'Node it shall go to next, if it still can when its processes are gone; a place there is kept for it.';
+comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
@@ -360,6 +386,26 @@ comment on column mooring.pulse.pulse_at is 'The last tick of anybody.';
 comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
 comment on column mooring.pulse.hold_reason is 'What was noticed.';
 insert into mooring.pulse default values;
+
+-- reap_pause: apart from pulse, which hold() and every tick write.
+create table mooring.reap_pause (
+  only_row boolean not null default true constraint reap_pause_is_one_row check (only_row),
+  paused_at timestamptz,
+  reason text,
+  resumed_at timestamptz,
+  resumed_by name,
+  constraint reap_pause_pkey primary key (only_row),
+  constraint reap_pause_has_a_reason check ((paused_at is null) = (reason is null)),
+  constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
+  constraint reap_pause_is_resumed_only_when_paused check (resumed_at is null or paused_at is not null)
+) with (fillfactor = 50);
+comment on table mooring.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
+comment on column mooring.reap_pause.only_row is 'Always true: there is one row.';
+comment on column mooring.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
+comment on column mooring.reap_pause.reason is 'How many of how many.';
+comment on column mooring.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
+comment on column mooring.reap_pause.resumed_by is 'Who.';
+insert into mooring.reap_pause default values;
 
 -- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
 create unlogged table mooring.outage_marker (

@@ -3,6 +3,7 @@
 --!include functions/milliseconds.sql
 --!include functions/limit_idle.sql
 --!include functions/schema_version.sql
+--!include functions/next_epoch.sql
 --!include functions/node_channel.sql
 --!include functions/round_interval.sql
 --!include functions/check_trust_pattern.sql
@@ -24,9 +25,16 @@
 --!include functions/choose_nodes.sql
 --!include functions/spread_replicas.sql
 --!include functions/lock_placement.sql
+--!include functions/no_such_node.sql
+--!include functions/place_moves.sql
+--!include functions/drain_outlook.sql
+--!include functions/advance_drains.sql
 --!include functions/claim.sql
+--!include functions/reassign.sql
 --!include functions/release.sql
+--!include functions/reaping_paused.sql
 --!include functions/reap.sql
+--!include functions/resume_reaping.sql
 --!include functions/make_assignments.sql
 --!include functions/evict.sql
 --!include functions/prune_events.sql
@@ -39,6 +47,11 @@
 --!include functions/begin_leave.sql
 --!include functions/leave.sql
 --!include functions/assert_owner.sql
+--!include functions/upsert_node.sql
+--!include functions/set_node_enabled.sql
+--!include functions/forget_node.sql
+--!include functions/drain_node.sql
+--!include functions/undrain_node.sql
 --!include functions/explain.sql
 --!include functions/last_events.sql
 --!include triggers/node.sql
@@ -48,4 +61,6 @@
 --!include views/node_status.sql
 --!include views/unplaced.sql
 --!include views/fleet.sql
+--!include views/drain_progress.sql
+--!include functions/placements_of.sql
 --!include grants.sql

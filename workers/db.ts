@@ -1,20 +1,22 @@
 /** What the metronome says to the database; the tasks carry their own one statement each. */
 import { createLane } from '../agent/lane.js'
+import type { LastTick } from '../agent/last-tick.js'
 
-export interface TickAnswer { rounds: string; next_ms: number; hold: boolean }
+export interface TickAnswer { rounds: string; next_ms: number; hold: boolean; clock_ms: number }
 
 export interface WorkerDb {
   /** Sign of life of this worker; starts the rounds that are due. */
-  tick(worker: string, poolIds: readonly string[], deadlineMs: number): Promise<TickAnswer>
+  tick(worker: string, poolIds: readonly string[], last: LastTick, deadlineMs: number): Promise<TickAnswer>
   close(): void
 }
 
 export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): WorkerDb {
   const lane = createLane({ databaseUrl, applicationName: 'mooring worker: metronome' })
   return {
-    async tick(worker, poolIds, deadlineMs) {
+    async tick(worker, poolIds, last, deadlineMs) {
       // pool ids are pool-<hex>: they need no quoting in an array literal
-      const rows = await lane.run(deadlineMs, (sql) => sql<TickAnswer[]>`select t.* from mooring.tick(${worker}, ${`{${poolIds.join(',')}}`}::text[]) t`)
+      const rows = await lane.run(deadlineMs, (sql) => sql<TickAnswer[]>`
+        select t.* from mooring.tick(${worker}, ${`{${poolIds.join(',')}}`}::text[], last_clock_ms => ${last.clockMs}::float8, since_ms => ${last.sinceMs}::float8) t`)
       return rows[0]!
     },
     close: lane.close,

@@ -3,6 +3,7 @@
  * workers that have not ticked for a while. So any worker may die at any moment, and any number may run.
  */
 import type { Logger } from 'pino'
+import { createTickWatch, type TickWatch } from '../agent/last-tick.js'
 import { pause } from '../agent/pause.js'
 import { createBackoff, describeError } from '../agent/retry.js'
 import type { WorkerDb } from './db.js'
@@ -21,6 +22,8 @@ export interface MetronomeOptions {
   /** The database did not answer in time: the worker's other connections are no better. */
   onSilence(error: unknown): void
   log: Logger
+  /** What it tells the database of its own clock. */
+  watch?: TickWatch
 }
 
 export const TICK_DEADLINE_MS = 5_000
@@ -29,7 +32,7 @@ export const MAX_SLEEP_MS = 1_000
 const FIRST_RETRY_MS = 100
 const MAX_RETRY_MS = 2_000
 
-export function createMetronome({ db, worker, poolIds, onSilence, log }: MetronomeOptions): Metronome {
+export function createMetronome({ db, worker, poolIds, onSilence, log, watch = createTickWatch() }: MetronomeOptions): Metronome {
   const stopping = new AbortController()
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
   let loop: Promise<void> | null = null
@@ -38,7 +41,8 @@ export function createMetronome({ db, worker, poolIds, onSilence, log }: Metrono
   /** One tick; returns how long to sleep. */
   async function runOnce(): Promise<number> {
     try {
-      const { next_ms } = await db.tick(worker, poolIds, TICK_DEADLINE_MS)
+      const { next_ms, clock_ms } = await db.tick(worker, poolIds, watch.asking(), TICK_DEADLINE_MS)
+      watch.answered(clock_ms)
       if (failing) log.info({ event: 'ticking' }, 'ticking again')
       failing = false
       backoff.reset()

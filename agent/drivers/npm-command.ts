@@ -7,7 +7,7 @@ import { closeSync, existsSync, openSync, realpathSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { newMark } from '../run-file.js'
-import { start } from '../spawn.js'
+import { start } from '../warden/spawn.js'
 
 export interface NpmOptions {
   /** npm's own script or program; looked for beside this node, then on the PATH, when not given. */

@@ -1,4 +1,6 @@
+import { Option } from 'commander'
 import type { Command } from 'commander'
+import { CONTAINMENT_LEVELS } from '../../agent/warden/containment.js'
 import { collectLabel, databaseCommand, logLevelOption, parseCount, stopOnStdinEndOption } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { UsageError } from '../errors.js'
@@ -12,6 +14,8 @@ interface AgentOptions extends DatabaseOptions {
   maxAssignments?: number
   agentBaseUrl?: string
   gatewayBaseUrl?: string
+  containment?: string
+  handover?: boolean
   logLevel: string
   stopOnStdinEnd?: boolean
 }
@@ -27,10 +31,13 @@ export function addAgent(program: Command): void {
     .option('--max-assignments <n>', 'at most so many assignments here', parseCount)
     .option('--agent-base-url <url>', 'where this agent can be reached')
     .option('--gateway-base-url <url>', 'where what runs here can be reached')
+    .addOption(new Option('--containment <level>', 'at most this much (default: the best this host has)').choices([...CONTAINMENT_LEVELS]))
+    .option('--handover', 'take over from the agent of this name that runs on this host: it ends, what it runs goes on')
     .addOption(logLevelOption())
     .addOption(stopOnStdinEndOption())
     .addHelpText('after', `
 SIGTERM or Ctrl-C stops everything this agent runs, gives it back for other nodes, and exits 0. A second signal kills it all at once.
+SIGUSR2 ends the agent alone: what it runs goes on for the next agent of this name on this host, which has until the leases end to come.
 
   mooring agent --name host-a --trust '^http-server@'`)
     .action(runAgent)
@@ -41,15 +48,16 @@ async function runAgent(options: AgentOptions): Promise<void> {
     import('../../agent/config.js'), import('../../agent/agent.js'), import('../database.js'), import('../log.js'), import('../until-stopped.js'),
   ])
   const databaseUrl = await databaseUrlOf(options)
-  const { logLevel, stopOnStdinEnd, label, ...rest } = options
+  const { logLevel, stopOnStdinEnd, label, handover, ...rest } = options
   let config
   try {
-    config = parseAgentConfig({ ...rest, databaseUrl, labels: label ?? null })
+    config = parseAgentConfig({ ...rest, databaseUrl, labels: label ?? null, handOver: handover === true })
   } catch (error) {
     throw error instanceof AgentConfigError ? new UsageError(error.message, '`mooring agent --help` shows what can be said') : error
   }
   await requireSchemaIfReachable(databaseUrl)
   const agent = createAgent(config, { log: createLog(logLevel) })
+  process.on('SIGUSR2', () => void agent.handOver())
   const stopped = untilStopped(agent, { done: agent.done, stopOnStdinEnd: stopOnStdinEnd === true })
   await Promise.all([agent.start(), stopped])
 }

@@ -3,7 +3,8 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { stateDirOption } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { isAlive, readUpRecord, upFile } from '../up-lock.js'
+import { isAlive } from '../../agent/lock-file.js'
+import { readUpRecord, upFile } from '../up-lock.js'
 
 /** Longer than a graceful stop of agents takes; then the server is stopped under whoever is left. */
 const CHILDREN_WAIT_MS = 60_000

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d0aeb28c732c36ef90beee90033d36e5bfbb5ecb
+--! Hash: sha1:192da62c1caf1397d9139a88d7011c912587ba80
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -44,6 +44,9 @@ create table mooring.setting (
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
+  reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
+  reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
+  drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -64,6 +67,9 @@ comment on column mooring.setting.memory_weight is 'Share of memory in policy re
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
+comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
+comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
+comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
@@ -72,6 +78,11 @@ create table mooring.node (
   name text not null constraint node_name_is_a_plain_word check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   enabled boolean not null default true,
   draining_since timestamptz,
+  drain_to int,
+  drain_max_moves int constraint node_drain_max_moves_is_positive check (drain_max_moves > 0),
+  drain_deadline_at timestamptz,
+  drain_total int,
+  drained_at timestamptz,
   weight float8 not null default 100 constraint node_weight_is_between_a_thousandth_and_a_million check (weight between 0.001 and 1000000),
   -- depth: containment of what nests thousands deep overflows the stack, in every claim
   labels jsonb not null default '{}' constraint node_labels_are_an_object check (jsonb_typeof(labels) = 'object' and octet_length(labels::text) <= 65536 and not jsonb_path_exists(labels, '$.**{32}')),
@@ -82,16 +93,25 @@ create table mooring.node (
   gateway_base_url text constraint node_gateway_base_url_is_short check (length(gateway_base_url) <= 2048),
   role_name name,
   version text,
+  containment text constraint node_containment_is_known check (containment in ('pid-namespace', 'pdeathsig', 'process-group')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint node_pkey primary key (id),
-  constraint node_name_key unique (name)
+  constraint node_name_key unique (name),
+  constraint node_that_does_not_drain_has_no_drain check (draining_since is not null or num_nonnulls(drain_to, drain_max_moves, drain_deadline_at, drain_total, drained_at) = 0)
 );
+-- read by every claim: is there a drain at all?
+create index node_draining_idx on mooring.node (id) where draining_since is not null;
 comment on table mooring.node is 'A host that runs an agent. Agents register themselves; operators edit enabled, weight, labels, max_assignments.';
 comment on column mooring.node.id is 'Identity; agents of the node listen on channel mooring_node_<id>.';
 comment on column mooring.node.name is 'Unique and never changed.';
 comment on column mooring.node.enabled is 'false: no new work; what runs stays.';
-comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away.';
+comment on column mooring.node.draining_since is 'Not null: no new work, and what runs is moved away. See drain_node() and view drain_progress.';
+comment on column mooring.node.drain_to is 'Where a drain moves everything; null: wherever it may run.';
+comment on column mooring.node.drain_max_moves is 'How many of its assignments are on their way at once; null: setting.drain_max_moves.';
+comment on column mooring.node.drain_deadline_at is 'From then on a drain stops what is left at once, whether it has somewhere to go or not.';
+comment on column mooring.node.drain_total is 'What it owned when the drain began.';
+comment on column mooring.node.drained_at is 'When the drain had nothing left to move.';
 comment on column mooring.node.weight is 'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is 'What deployment.selector is matched against (selector must be contained in it).';
 comment on column mooring.node.max_assignments is 'At most so many assignments, daemons not counted; null is no limit.';
@@ -101,6 +121,7 @@ comment on column mooring.node.agent_base_url is 'Where the agent can be reached
 comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
 comment on column mooring.node.role_name is 'The database role that first registered the node.';
 comment on column mooring.node.version is 'Version of the agent that registered last.';
+comment on column mooring.node.containment is 'What ends a workload whose agent and warden are both gone or stopped. pid-namespace: whatever it started, by the end of the lease. pdeathsig: its own process, by the end of the lease; what left its process group may live on. process-group: its process group, by a timer that nothing guards; what left the group may live on. null: the agent has not said.';
 comment on column mooring.node.created_at is 'When the row was made.';
 comment on column mooring.node.updated_at is 'When the row was last changed; heartbeats do not count.';
 
@@ -212,6 +233,7 @@ create table mooring.assignment (
   wanted text not null default 'run' constraint assignment_wanted_is_run_or_stop check (wanted in ('run', 'stop')),
   stop_reason text,
   move_to int,
+  move_reason text,
   lease_ttl interval,
   last_node_id int,
   refused_by int[] not null default '{}',
@@ -226,12 +248,15 @@ create table mooring.assignment (
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
+  constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
 );
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
 -- read by heartbeat(), assignments_of(), reap(), leave()
 create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
+-- read by moves(): the few that are on their way
+create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
 comment on table mooring.assignment is 'One instance of a deployment and the node that owns it. Written by the verbs only; an owned row is never deleted before its process is gone or its lease is over.';
@@ -243,7 +268,8 @@ comment on column mooring.assignment.node_id is 'Owner; null is pending.';
 comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
 comment on column mooring.assignment.wanted is 'What the owner shall do. For one epoch it goes from run to stop and never back.';
 comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
-comment on column mooring.assignment.move_to is 'Node it shall go to next.';
+comment on column mooring.assignment.move_to is 'Node it shall go to next, if it still can when its processes are gone; a place there is kept for it.';
+comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
@@ -365,6 +391,26 @@ comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, cla
 comment on column mooring.pulse.hold_reason is 'What was noticed.';
 insert into mooring.pulse default values;
 
+-- reap_pause: apart from pulse, which hold() and every tick write.
+create table mooring.reap_pause (
+  only_row boolean not null default true constraint reap_pause_is_one_row check (only_row),
+  paused_at timestamptz,
+  reason text,
+  resumed_at timestamptz,
+  resumed_by name,
+  constraint reap_pause_pkey primary key (only_row),
+  constraint reap_pause_has_a_reason check ((paused_at is null) = (reason is null)),
+  constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
+  constraint reap_pause_is_resumed_only_when_paused check (resumed_at is null or paused_at is not null)
+) with (fillfactor = 50);
+comment on table mooring.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
+comment on column mooring.reap_pause.only_row is 'Always true: there is one row.';
+comment on column mooring.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
+comment on column mooring.reap_pause.reason is 'How many of how many.';
+comment on column mooring.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
+comment on column mooring.reap_pause.resumed_by is 'Who.';
+insert into mooring.reap_pause default values;
+
 -- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
 create unlogged table mooring.outage_marker (
   only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
@@ -442,6 +488,16 @@ create or replace function mooring.schema_version() returns int
 return 1;
 comment on function mooring.schema_version() is 'Number of the last migration.';
 --! EndIncluded functions/schema_version.sql
+--! Included functions/next_epoch.sql
+-- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
+-- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
+-- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
+-- It costs two microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
+create or replace function mooring.next_epoch(epoch bigint) returns bigint
+  language sql stable
+return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
+comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the database can have handed out.';
+--! EndIncluded functions/next_epoch.sql
 --! Included functions/node_channel.sql
 create or replace function mooring.node_channel(node_id int) returns text
   language sql immutable parallel safe
@@ -569,7 +625,8 @@ comment on function mooring.mark_outage_seen() is 'Writes the outage marker: fro
 --   an empty outage_marker  crash recovery or promotion (an unlogged table is emptied by both, and survives a clean restart),
 --   a foreign outage_marker a restored dump,
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
---   a pulse in the future   the clock was set back.
+--   a pulse in the future   the clock was set back,
+--   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
 -- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
@@ -585,7 +642,6 @@ declare
   setting mooring.setting;
   seen_at timestamptz;
   noticed text;
-  somebody boolean;
   longest interval;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
@@ -593,7 +649,7 @@ begin
   pulse := read.pulse;
   select s.* into setting from mooring.setting s;
   if pulse.hold_until > at then
-    longest := setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null));
+    longest := mooring.hold_length();
     -- the margin: whoever set it may have read the clock after we did
     if pulse.hold_until <= at + longest + setting.reap_margin then
       return true;
@@ -609,23 +665,74 @@ begin
   if noticed is null then
     return false;
   end if;
-  somebody := exists (select from mooring.heartbeat h where h.session is not null);
-  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from pulse.hold_until for update skip locked;
+  return mooring.start_hold(at, pulse.hold_until, noticed);
+end;
+$$;
+comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+
+-- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
+-- shorter than half a lease leaves no old pulse behind. The caller says what our clock showed when it last ticked, and how long ago that was by its own, which no
+-- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
+-- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
+-- locks: pulse (skip locked)
+create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  at timestamptz := clock_timestamp();
+  setting mooring.setting;
+  until timestamptz;
+  since interval;
+  step interval;
+begin
+  select s.* into setting from mooring.setting s;
+  if since_ms between 0 and mooring.milliseconds(setting.lease_ttl) and last_clock_ms between 0 and 1e15 then
+    since := since_ms * interval '1 ms';
+    step := (extract(epoch from at)::float8 * 1000 - last_clock_ms) * interval '1 ms' - since;
+    if abs(extract(epoch from step)) > extract(epoch from greatest(setting.reap_margin, interval '1 s')) then
+      select p.hold_until into until from mooring.pulse p;
+      if until is null or until < at + mooring.hold_length() - since - setting.reap_margin then
+        return mooring.start_hold(at, until, format('the clock went %s by %s', case when step < interval '0' then 'back' else 'forward' end,
+          justify_interval(date_trunc('milliseconds', greatest(step, -step)))));
+      end if;
+    end if;
+  end if;
+  return false;
+end;
+$$;
+comment on function mooring.noticed_clock_step(float8, float8) is 'Starts a hold when the database clock was stepped since a caller last ticked, by the caller''s own clock.';
+
+create or replace function mooring.hold_length() returns interval
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
+
+-- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
+-- locks: pulse (skip locked)
+create or replace function mooring.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  somebody boolean := exists (select from mooring.heartbeat h where h.session is not null);
+begin
+  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from start_hold.hold_until_seen for update skip locked;
   if found then
     update mooring.pulse p
-       set pulse_at = at,
-           hold_until = case when somebody then at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) end,
-           hold_reason = case when somebody then noticed end;
+       set pulse_at = start_hold.at, hold_until = case when somebody then start_hold.at + mooring.hold_length() end, hold_reason = case when somebody then start_hold.noticed end;
     -- under the lock of the pulse, so that nobody waits for whoever writes it
     perform mooring.mark_outage_seen();
     if somebody then
-      perform mooring.add_event('hold_started', noticed);
+      perform mooring.add_event('hold_started', start_hold.noticed);
     end if;
   end if;
   return somebody;
 end;
 $$;
-comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+comment on function mooring.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
 
 -- The same for readers: writes nothing, so it works on a standby and inside views.
 create or replace function mooring.holding() returns text
@@ -682,16 +789,51 @@ end;
 $$;
 comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
 
+-- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
+-- them for nearly all rows of the table, and reads it from end to end.
+create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop'
+      from mooring.assignment a where a.move_reason is not null;
+end;
+$$;
+comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running.';
+
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it.
+create or replace function mooring.node_taken() returns table (node_id int, taken int)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.moves() m where m.to_node is not null) then
+    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+    return;
+  end if;
+  return query
+    select u.node_id, sum(u.n)::int
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+     group by u.node_id;
+end;
+$$;
+comment on function mooring.node_taken() is 'How many assignments, daemons not counted, each node owns or has been promised.';
+
 create or replace function mooring.node_states() returns setof mooring.node_state
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
-      left join mooring.node_assigned() l on l.node_id = n.id
+      left join mooring.node_taken() l on l.node_id = n.id
      order by n.id;
 end;
 $$;
@@ -798,11 +940,11 @@ begin
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
-          n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
+          n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
         join mooring.heartbeat h on h.node_id = n.id
-        left join mooring.node_assigned() l on l.node_id = n.id
+        left join mooring.node_taken() l on l.node_id = n.id
     ),
     pair as (
       select w.id as deployment_id, n.id as node_id,
@@ -1159,15 +1301,294 @@ return (
    limit 1);
 comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
 --! EndIncluded functions/lock_placement.sql
+--! Included functions/no_such_node.sql
+-- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
+-- added letters, needs no extension, and is one pass over the names.
+create or replace function mooring.letter_pairs(word text) returns text[]
+  language sql immutable parallel safe
+return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
+comment on function mooring.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
+
+create or replace function mooring.no_such_node(name text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  typed text[] := mooring.letter_pairs(no_such_node.name);
+  nearest text;
+begin
+  if no_such_node.name is null then
+    raise exception using errcode = 'MR007', message = 'the name of a node is missing', hint = 'See mooring.node_status for the names there are.';
+  end if;
+  select string_agg(c.name, ', ' order by c.alike desc, c.name)
+    into nearest
+    from (select n.name, 2.0 * cardinality(array(select unnest(mooring.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring.letter_pairs(n.name)) + cardinality(typed), 0) as alike
+            from mooring.node n order by 2 desc, n.name limit 3) c;
+  raise exception using errcode = 'MR003', message = format('there is no node %s', no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
+end;
+$$;
+comment on function mooring.no_such_node(text) is 'Raises MR003 with the nearest names.';
+
+create or replace function mooring.node_named(name text) returns mooring.node
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  node mooring.node;
+begin
+  select n.* into node from mooring.node n where n.name = node_named.name;
+  if node.id is null then
+    perform mooring.no_such_node(node_named.name);
+  end if;
+  return node;
+end;
+$$;
+comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+--! EndIncluded functions/no_such_node.sql
+--! Included functions/place_moves.sql
+-- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
+-- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
+-- Called by claim() and reassign(), under the placement lock.
+-- locks: assignment rows (skip locked); the caller holds placement
+create or replace function mooring.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  first_epoch bigint := mooring.next_epoch(0);
+  waiting bigint[];
+begin
+  select array_agg(m.assignment_id) into waiting
+    from mooring.moves() m
+   where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
+  if waiting is null then
+    return;
+  end if;
+  select array_agg(l.id) into waiting
+    from (select a.id from mooring.assignment a
+           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+  -- judged by later statements than the one that locked
+  return query
+    with mover as materialized (
+      select a.id, a.deployment_id, a.move_to, a.move_reason, a.refused_by, a.updated_at, a.created_at, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+        from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id and d.enabled cross join mooring.setting s
+       where a.id = any (waiting)
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from mover m)) l
+    ),
+    fit as materialized (
+      -- has_room counts the very places that are kept for these
+      select e.deployment_id, e.node_id, coalesce(mooring.why_not_permitted(e), case
+          when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
+          when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+       where e.node_id in (select m.move_to from mover m)
+    ),
+    judged as materialized (
+      select m.*, n.name as to_name, n.max_assignments,
+          case when n.id is null then 'the node is gone' when m.move_to = any (m.refused_by) then 'its agent refused it' else f.obstacle end as obstacle
+        from mover m
+        join alike l on l.deployment_id = m.deployment_id
+        left join mooring.node n on n.id = m.move_to
+        left join fit f on f.deployment_id = l.representative and f.node_id = m.move_to
+    ),
+    decided as materialized (
+      select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
+          coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
+        from judged j left join mooring.node_assigned() o on o.node_id = j.move_to
+    ),
+    placed as (
+      update mooring.assignment a
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from decided d where a.id = d.id and d.obstacle is null
+      returning a.*
+    ),
+    dropped as (
+      update mooring.assignment a set move_to = null from decided d where a.id = d.id and d.obstacle is not null returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select e.kind, e.id, e.deployment_id, e.node_id, e.node, e.epoch, e.reason
+        from (select 'claimed' as kind, p.id, p.deployment_id, p.node_id, d.to_name as node, p.epoch, 'moved: ' || d.move_reason as reason from placed p join decided d on d.id = p.id
+              union all
+              select 'move_dropped', r.id, r.deployment_id, null, null, r.epoch, format('it cannot go to %s: %s', coalesce(d.to_name, 'node ' || d.move_to), d.obstacle) from dropped r join decided d on d.id = r.id) e
+       order by e.id
+    )
+    select p.* from placed p;
+end;
+$$;
+comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
+--! EndIncluded functions/place_moves.sql
+--! Included functions/drain_outlook.sql
+-- What of a draining node can go where. drain_progress shows it, and advance_drains() acts on the very same: one row for all that may go to the
+-- same nodes under the same policy, with an empty node_ids and a reason where that is nowhere.
+create or replace function mooring.drain_outlook(node_id int) returns table (policy text, node_ids int[], ids bigint[], why text)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_outlook.node_id
+    ),
+    owned as materialized (
+      select a.signature, a.refused_by, min(a.deployment_id) as deployment_id, array_agg(a.id order by a.id) as ids
+        from mooring.assignment a
+       where a.node_id = drain_outlook.node_id and a.wanted = 'run' and a.ordinal is not null
+       group by a.signature, a.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
+    ),
+    fit as materialized (
+      select e.*
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+    ),
+    open as materialized (
+      select f.deployment_id, array_agg(f.node_id order by f.node_id) as node_ids from fit f where f.eligible group by f.deployment_id
+    ),
+    outlook as materialized (
+      select coalesce(d.policy, g.default_policy) as policy, o.ids, o.refused_by, l.representative, s.drain_to, s.to_name, p.kind,
+          case when p.kind = 'none' and s.drain_to is null then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (o.refused_by) order by u.id) end as node_ids
+        from owned o
+        join alike l on l.deployment_id = o.deployment_id
+        join mooring.deployment d on d.id = o.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+        left join open f on f.deployment_id = l.representative
+    )
+    -- policy none leaves the choice to a person, who has made it by naming the one node
+    select case when k.kind = 'none' then 'deployment_count' else k.policy end, k.node_ids, array(select u.id from unnest(k.ids) u (id) order by u.id), k.why
+      from (select k.policy, k.kind, k.node_ids, r.why, array_agg(i.id) as ids
+              from outlook k
+             cross join lateral unnest(k.ids) i (id)
+             cross join lateral (
+               select case
+                   when k.node_ids <> '{}' then null
+                   when k.kind = 'none' and k.drain_to is null then 'its policy is none: drain to a node by name, or reassign it'
+                   when k.drain_to is not null and k.to_name is null then 'the node it was to be drained to is gone'
+                   when k.drain_to is null and not exists (select from fit f) then 'there is no other node: start an agent elsewhere'
+                   else coalesce(k.to_name || ' cannot take it: ', 'no other node can take it: ')
+                     || (select string_agg(w.reason || case when k.to_name is null then format(' (%s)', w.nodes) else '' end, ', ' order by w.nodes desc, w.reason)
+                           from (select coalesce(mooring.why_not_eligible(f), 'its agent refused it') as reason, count(*) as nodes from fit f where f.deployment_id = k.representative group by 1) w)
+                 end as why) r
+             group by k.policy, k.kind, k.node_ids, r.why) k
+     order by cardinality(k.node_ids), k.node_ids, k.policy;
+end;
+$$;
+comment on function mooring.drain_outlook(int) is 'Of what a node runs: where it could go if the node were drained, or why nowhere.';
+--! EndIncluded functions/drain_outlook.sql
+--! Included functions/advance_drains.sql
+-- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
+-- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
+-- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
+-- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
+-- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- locks: assignment rows, node (both skip locked); the caller holds placement
+create or replace function mooring.advance_drains() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  arrived bigint[];
+  host mooring.node;
+  class record;
+  nodes mooring.node_state[];
+  owned int;
+  budget int;
+  forced boolean;
+  reason text;
+  locked bigint[];
+  chosen int[];
+begin
+  -- seen running, or failing, where it went: the move is over
+  select array_agg(l.id) into arrived
+    from (select a.id from mooring.assignment a
+           where a.id = any (array(
+             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
+             and a.node_id is not null and a.wanted = 'run'
+             for no key update skip locked) l;
+  -- an update of nothing would still fire the triggers of assignment
+  if arrived is not null then
+    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+  end if;
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+    begin
+      select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
+      if (owned = 0) <> (host.drained_at is not null) then
+        update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
+         where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
+        if found and owned = 0 then
+          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+        end if;
+      end if;
+      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
+      reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
+      continue when budget <= 0;
+      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+        exit when budget <= 0;
+        select array_agg(l.id) into locked
+          from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
+        continue when locked is null;
+        -- with the places that were kept a moment ago
+        select array_agg(s) into nodes from mooring.node_states() s;
+        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        continue when chosen = '{}';
+        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
+        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
+        budget := budget - cardinality(chosen);
+      end loop;
+      if forced then
+        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason);
+      end if;
+    exception when others then
+      perform mooring.add_event('drain_failed', sqlerrm, host.id);
+    end;
+  end loop;
+end;
+$$;
+comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+
+-- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
+-- locks: none beyond the rows, which the caller has locked
+create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with ordered as (
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
+      from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
+     where a.id = o.id and a.node_id is not null
+    returning a.*
+  )
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason, jsonb_build_object('to', t.name)
+    from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
+   order by o.id;
+end;
+comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever).';
+--! EndIncluded functions/advance_drains.sql
 --! Included functions/claim.sql
 -- claim: gives pending assignments to nodes. The heart of Mooring.
 --
--- In windows of setting.claim_window rows in queue order (updated_at, created_at, id):
+-- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
 --   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
--- ends meanwhile is reaped like any other. Returns the assignments it placed.
+-- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
 -- locks: placement, then assignment rows (skip locked); never heartbeat rows
 create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -1190,6 +1611,7 @@ declare
   queue_created_at timestamptz[];
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
+  moved int;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -1197,6 +1619,8 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
@@ -1205,6 +1629,10 @@ begin
   if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
     return;
   end if;
+  -- what is moved has been promised its place, and goes before the policy chooses
+  return query select m.* from mooring.place_moves(max_rows => max_rows) m;
+  get diagnostics moved = row_count;
+  remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
     perform mooring.fold_node_load();
@@ -1244,7 +1672,7 @@ begin
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
-          array_agg(l.epoch + 1 order by l.updated_at, l.created_at, l.id) as epochs,
+          array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
           array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
@@ -1291,11 +1719,85 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
+  perform mooring.advance_drains();
   perform mooring.finish_round('place');
 end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
 --! EndIncluded functions/claim.sql
+--! Included functions/reassign.sql
+-- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
+-- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
+-- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
+-- A second call changes the target while the first is under way.
+-- locks: placement, then assignment (its row, waiting 5 s at most)
+create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  row mooring.assignment;
+  node mooring.node;
+  owner text;
+  spec mooring.deployment;
+  fit record;
+  obstacle text;
+  known text;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
+  if row.id is null then
+    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
+    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
+      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+  end if;
+  node := mooring.node_named(reassign.target);
+  select n.name into owner from mooring.node n where n.id = row.node_id;
+  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  if row.ordinal is null then
+    raise exception using errcode = 'MR006', message = format('assignment %s is a daemon''s and stays on %s', row.id, owner), hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
+  elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
+    raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
+      hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
+  elsif row.node_id = node.id and row.wanted = 'run' then
+    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = 'To restart it there add 1 to generation of its deployment.';
+  end if;
+  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
+  -- the place that is kept for it already is no obstacle
+  fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
+  obstacle := coalesce(mooring.why_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
+  if obstacle is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
+      hint = case
+        when not fit.pin_ok then format('It is pinned to %s: change pinned_node of deployment %s, and it moves by itself.', spec.pinned_node, spec.id)
+        when not fit.selector_ok then format('The node needs the labels %s: label it with upsert_node(), or change the selector.', spec.selector)
+        when not fit.driver_ok then 'Start its agent with --allow-exec.'
+        when not fit.trust_ok then 'Start its agent with a wider --trust.'
+        when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
+        when not fit.live then 'Start its agent.'
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
+        when not fit.has_room then 'Raise its max_assignments with upsert_node().'
+        when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
+        else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
+      end || format(' See mooring.explain(%s).', spec.id);
+  end if;
+  if mooring.hold() then
+    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  end if;
+  if row.node_id is not null then
+    perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
+  else
+    update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
+    perform mooring.place_moves(ids => array[row.id]);
+  end if;
+  select a.* into row from mooring.assignment a where a.id = row.id;
+  return row;
+end;
+$$;
+comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Says why not where that cannot be.';
+--! EndIncluded functions/reassign.sql
 --! Included functions/release.sql
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
@@ -1316,6 +1818,8 @@ declare
   freed bigint;
   daemons bigint[];
   hosts int[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
@@ -1333,7 +1837,9 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+             -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
+             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
@@ -1353,7 +1859,7 @@ begin
       ),
       logged as (
         insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
   end if;
@@ -1370,6 +1876,62 @@ end;
 $$;
 comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
 --! EndIncluded functions/release.sql
+--! Included functions/reaping_paused.sql
+-- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
+-- more often than so many dead hosts, and moving everything to the few that are left would make it worse: nothing is taken, until they return or
+-- an operator says that they are dead (resume_reaping). Said once, in an event and in fleet.reap_paused.
+--
+-- Counted are nodes that hold a session; a node that left has none. Silent is one whose lease and margin are over, or whose work is so by a shorter lease of
+-- its own. A host that is gone for good is a node with a session too: it counts while it owns something that would be taken, and for four leases more, so that
+-- hosts that go down one after the other are seen together. Afterwards it is forgotten, else six dead rows in a fleet of ten would stop every failover for ever.
+-- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
+-- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
+-- locks: reap_pause (skip locked: whoever holds it sees the same)
+create or replace function mooring.reaping_paused(at timestamptz) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  setting mooring.setting;
+  pause mooring.reap_pause;
+  counted record;
+  too_many boolean := false;
+begin
+  select s.* into setting from mooring.setting s;
+  select p.* into pause from mooring.reap_pause p;
+  if setting.reap_pause_share is not null then
+    select count(*) as nodes, count(*) filter (where n.silent or n.owes) as silent, count(*) filter (where n.owes) as owing into counted
+      from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
+                   h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
+                   -- offset 0: as in reap(), a look at the index for each silent node
+                   h.beat_at < at - setting.reap_margin
+                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
+              from mooring.heartbeat h where h.session is not null) n
+     where n.recent or n.owes;
+    too_many := counted.nodes >= setting.reap_pause_min_nodes and counted.silent > setting.reap_pause_share * counted.nodes and (counted.owing > 0 or pause.paused_at is not null);
+  end if;
+  if too_many and pause.paused_at is null then
+    update mooring.reap_pause p
+       set paused_at = at, reason = format('%s of %s nodes are silent', counted.silent, counted.nodes)
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
+    if found then
+      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', counted.silent, counted.nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes, 'owning', counted.owing, 'share', setting.reap_pause_share));
+    end if;
+  elsif not too_many and pause.paused_at is not null then
+    update mooring.reap_pause p
+       set paused_at = null, reason = null, resumed_at = null, resumed_by = null
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
+    if found and pause.resumed_at is null then
+      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', counted.silent, counted.nodes) end,
+        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes) end);
+    end if;
+  end if;
+  return too_many and pause.resumed_at is null;
+end;
+$$;
+comment on function mooring.reaping_paused(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
+--! EndIncluded functions/reaping_paused.sql
 --! Included functions/reap.sql
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
@@ -1378,7 +1940,8 @@ comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes as
 -- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
 -- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
 -- Daemons stay with their node, unless they are to stop.
--- locks: heartbeat (skip locked), then assignment (skip locked)
+-- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
+-- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1396,6 +1959,11 @@ begin
   update mooring.heartbeat h set beat_at = at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
   if mooring.hold() then
+    return;
+  end if;
+  if mooring.reaping_paused(at) then
+    -- else every heartbeat would be asked to do what is not to be done
+    perform mooring.finish_round('reap');
     return;
   end if;
   -- whose transaction holds heartbeat rows keeps their nodes from coming back
@@ -1450,8 +2018,32 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold.';
+comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
 --! EndIncluded functions/reap.sql
+--! Included functions/resume_reaping.sql
+-- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
+-- The next time so many fall silent it pauses anew.
+-- locks: reap_pause
+create or replace function mooring.resume_reaping() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  resumed text;
+begin
+  perform mooring.limit_idle();
+  update mooring.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
+  if resumed is null then
+    return false;
+  end if;
+  perform mooring.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
+  update mooring.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring.round l where l.name = 'reap' for update skip locked);
+  perform mooring.enqueue('reap');
+  return true;
+end;
+$$;
+comment on function mooring.resume_reaping() is 'Lets reap() take the work of the silent nodes although they are so many, until the share has fallen again; false when reaping was not paused.';
+--! EndIncluded functions/resume_reaping.sql
 --! Included functions/make_assignments.sql
 -- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
 
@@ -1464,6 +2056,7 @@ create or replace function mooring.queue_anew(deployments bigint[]) returns void
 begin atomic
   update mooring.assignment a
      set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+         move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
          updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
     from mooring.deployment d
    where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
@@ -1486,9 +2079,11 @@ begin
      and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
   with stopping as (
     update mooring.assignment a
-       set wanted = 'stop', stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
+       set wanted = 'stop', move_to = null, move_reason = null, stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
       from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
-     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null and a.wanted = 'run'
+     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null
+       -- what is stopped only to be moved is stopped for good
+       and (a.wanted = 'run' or a.move_reason is not null)
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
@@ -1526,7 +2121,7 @@ begin
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp()
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -1606,7 +2201,7 @@ begin
          for no key update of a skip locked
     ),
     evicted as (
-      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
@@ -1660,19 +2255,23 @@ comment on function mooring.prune_events() is 'Deletes events and observations p
 -- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
+-- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
-create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
-  returns table (rounds text[], next_ms int, hold boolean)
+create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
+  returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
+  -- read first, near to when the caller sent it
+  at timestamptz := clock_timestamp();
   period interval := mooring.round_interval('reap');
   held boolean;
   won text[];
   name text;
   dead text[];
 begin
+  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -1728,10 +2327,10 @@ begin
    where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
   -- a round that is due still is in somebody else's hands
   return query
-    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held from mooring.round r;
+    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
 end;
 $$;
-comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';
+comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
 --! EndIncluded functions/tick.sql
 --! Included functions/session_of.sql
 -- The agent's side of every verb: which node is this, and is it still this session's?
@@ -1739,14 +2338,11 @@ create or replace function mooring.session_over(node text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
-declare
-  nearest text;
 begin
   if exists (select from mooring.node n where n.name = session_over.node) then
     raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
   end if;
-  select string_agg(n.name, ', ') into nearest from (select n.name from mooring.node n order by abs(length(n.name) - length(session_over.node)), n.name limit 3) n;
-  raise exception using errcode = 'MR003', message = format('there is no node %s', session_over.node), hint = coalesce('There are ' || nearest || '.', 'No node has registered yet: start an agent.');
+  perform mooring.no_such_node(session_over.node);
 end;
 $$;
 comment on function mooring.session_over(text) is 'Raises MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
@@ -1770,11 +2366,11 @@ comment on function mooring.session_node(text, uuid) is 'Id of the node whose na
 --! Included functions/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
 -- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
--- What the agent says of itself (trusts, drivers, version) is stored as said; what operators edit too (labels, max_assignments, URLs)
+-- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- locks: node, then heartbeat
 create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
-    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null)
+    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
   returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1793,23 +2389,26 @@ begin
   if register_node.session is null then
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;
+  if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
+    raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+  end if;
   perform mooring.check_trust_pattern(register_node.trusts);
   perform mooring.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
-    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
     values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n
-       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, containment = register_node.containment, labels = coalesce(register_node.labels, n.labels),
            max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
            gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
      where n.name = register_node.node
-       and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-           (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+       and (n.trusts, n.drivers, n.version, n.containment, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+           (register_node.trusts, register_node.drivers, register_node.version, register_node.containment, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
@@ -1830,13 +2429,13 @@ begin
    where h.node_id = mine.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
-    jsonb_build_object('session', register_node.session, 'version', register_node.version));
+    jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
   perform mooring.enqueue('place');
   return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
     mooring.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
 --! EndIncluded functions/register_node.sql
 --! Included functions/heartbeat.sql
 -- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
@@ -1880,7 +2479,7 @@ begin
     perform mooring.session_over(heartbeat.node);
   end if;
   return query
-    select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
+    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
         mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
         exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
@@ -1889,10 +2488,17 @@ end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
 
+-- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
+create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
+  language sql stable parallel safe
+return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
+  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
+comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
+
 create or replace function mooring.ownership_digest(lines text[]) returns text
   language sql stable parallel safe
 return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted, in order of assignment.';
+comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
 --! EndIncluded functions/heartbeat.sql
 --! Included functions/assignments_of.sql
 -- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
@@ -1942,6 +2548,7 @@ declare
   refused bigint[];
   refused_epochs bigint[];
   freed bigint[];
+  arrived boolean;
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
@@ -1954,7 +2561,7 @@ begin
      order by r.assignment_id, r.epoch, r.ordinality desc
   ),
   current as materialized (
-    select h.*, a.deployment_id, a.wanted, a.ordinal
+    select h.*, a.deployment_id, a.wanted, a.ordinal, a.move_reason
       from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
   ),
   observed as (
@@ -1974,8 +2581,13 @@ begin
      where excluded.epoch >= r.epoch
   )
   select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
-      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null)
-    into stopped, stopped_epochs, refused, refused_epochs from current c;
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
+      bool_or(c.move_reason is not null and c.wanted = 'run' and c.state not in ('installing', 'starting'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
+  if arrived then
+    -- a drain goes on when what it moved runs elsewhere
+    perform mooring.enqueue('place');
+  end if;
   select array_agg(f.id) into freed
     from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
           union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
@@ -2070,6 +2682,191 @@ end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
 --! EndIncluded functions/assert_owner.sql
+--! Included functions/upsert_node.sql
+-- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
+-- comes with its registration.
+-- locks: node
+create or replace function mooring.upsert_node(name text, weight float8 default null, labels jsonb default null, max_assignments int default null,
+    agent_base_url text default null, gateway_base_url text default null, enabled boolean default null)
+  returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  before mooring.node;
+  after mooring.node;
+begin
+  if upsert_node.name is null or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+  perform mooring.limit_idle();
+  insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
+  values (upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true))
+  on conflict (name) do nothing
+  returning * into after;
+  if after.id is not null then
+    perform mooring.add_event('node_added', 'by an operator', after.id);
+    return after;
+  end if;
+  select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
+  update mooring.node n
+     set weight = coalesce(upsert_node.weight, n.weight), labels = coalesce(upsert_node.labels, n.labels), max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
+         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url), gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url), enabled = coalesce(upsert_node.enabled, n.enabled)
+   where n.id = before.id
+     and (n.weight, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.enabled) is distinct from
+         (coalesce(upsert_node.weight, n.weight), coalesce(upsert_node.labels, n.labels), coalesce(upsert_node.max_assignments, n.max_assignments),
+          coalesce(upsert_node.agent_base_url, n.agent_base_url), coalesce(upsert_node.gateway_base_url, n.gateway_base_url), coalesce(upsert_node.enabled, n.enabled))
+  returning n.* into after;
+  if after.id is null then
+    return before;
+  end if;
+  perform mooring.add_event('node_changed', 'by an operator', after.id, (
+    select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
+  return after;
+end;
+$$;
+comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is 'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. An event names what changed, as [before, after].';
+--! EndIncluded functions/upsert_node.sql
+--! Included functions/set_node_enabled.sql
+-- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an error, with the nearest ones.
+-- locks: node
+create or replace function mooring.set_node_enabled(name text, enabled boolean) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring.node_named(set_node_enabled.name);
+begin
+  if set_node_enabled.enabled is null then
+    raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
+  end if;
+  perform mooring.limit_idle();
+  update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
+  if found then
+    perform mooring.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
+    return node;
+  end if;
+  return mooring.node_named(set_node_enabled.name);
+end;
+$$;
+comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';
+--! EndIncluded functions/set_node_enabled.sql
+--! Included functions/forget_node.sql
+-- forget_node: deletes a node and its heartbeat row; its daemons end with it. Refused while its agent lives or it owns work: processes would run on
+-- without an owner. History keeps its name.
+-- locks: placement, then node, then heartbeat
+create or replace function mooring.forget_node(name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node;
+  beat mooring.heartbeat;
+  owned int;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select n.* into node from mooring.node n where n.name = forget_node.name for update;
+  if node.id is null then
+    perform mooring.no_such_node(forget_node.name);
+  end if;
+  -- an agent that registers in this moment waits for us, and comes back as a new node
+  select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
+  select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
+  if mooring.node_is_live(beat) then
+    raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
+      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
+  elsif owned > 0 then
+    raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
+  end if;
+  perform mooring.add_event('node_forgotten', 'by an operator', node.id);
+  delete from mooring.node n where n.id = node.id;
+end;
+$$;
+comment on function mooring.forget_node(text) is 'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
+--! EndIncluded functions/forget_node.sql
+--! Included functions/drain_node.sql
+-- drain_node: closes a node at once and moves away what it runs, a bounded number at a time; advance_drains() does the moving, view drain_progress shows it. A second
+-- call changes target, max_moves and deadline of the same drain.
+--   target     everything goes there; what cannot is blocked. null: wherever each may run
+--   max_moves  so many on their way at once; null: setting.drain_max_moves
+--   deadline   after this long everything left is stopped at once, whether it has somewhere to go or not; null: never
+-- Daemons stay: they end with the node's agent.
+-- locks: node
+create or replace function mooring.drain_node(name text, target text default null, max_moves int default null, deadline interval default null)
+  returns table (node text, total int, "left" int, moving int, blocked int, why text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  source mooring.node := mooring.node_named(drain_node.name);
+  destination mooring.node;
+  beat mooring.heartbeat;
+  begun boolean;
+begin
+  if drain_node.max_moves < 1 then
+    raise exception using errcode = 'MR007', message = format('max_moves is %s', drain_node.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+  elsif drain_node.deadline < interval '0' or drain_node.deadline > interval '100 years' then
+    raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
+  end if;
+  if drain_node.target is not null then
+    destination := mooring.node_named(drain_node.target);
+    select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
+    if destination.id = source.id then
+      raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
+    elsif not mooring.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
+      raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
+          case when not mooring.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
+        hint = 'Name another node, or none: then each goes wherever it may run.';
+    end if;
+  end if;
+  perform mooring.limit_idle();
+  begun := source.draining_since is null;
+  update mooring.node n
+     set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
+         drain_total = coalesce(n.drain_total, (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null))
+   where n.id = source.id
+  returning n.* into source;
+  if not found then
+    perform mooring.no_such_node(drain_node.name);
+  end if;
+  perform mooring.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
+    jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
+  -- the claim that this asks for takes the first step, once this is committed
+  perform mooring.enqueue('place');
+  return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
+end;
+$$;
+comment on function mooring.drain_node(text, text, int, interval) is 'Closes a node and moves away what it runs, a few at a time; returns what is to be done. See view drain_progress.';
+--! EndIncluded functions/drain_node.sql
+--! Included functions/undrain_node.sql
+-- undrain_node: ends a drain, done or not, and opens the node again. What was ordered to stop goes on to where it was to go; nothing else moves.
+-- locks: node
+create or replace function mooring.undrain_node(name text) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring.node_named(undrain_node.name);
+begin
+  perform mooring.limit_idle();
+  update mooring.node n set draining_since = null where n.id = node.id and n.draining_since is not null returning n.* into node;
+  if found then
+    perform mooring.add_event('drain_ended', 'by an operator', node.id);
+    return node;
+  end if;
+  return mooring.node_named(undrain_node.name);
+end;
+$$;
+comment on function mooring.undrain_node(text) is 'Ends the drain of a node and opens it for new work.';
+--! EndIncluded functions/undrain_node.sql
 --! Included functions/explain.sql
 -- explain: every node, every predicate, the cost, and a verdict, from the same relation and the same policy the claim uses.
 create or replace function mooring.explain(deployment bigint)
@@ -2132,6 +2929,8 @@ create or replace function mooring.tg_node__guard() returns trigger
 as $$
 declare
   owned int;
+  daemons int;
+  beat mooring.heartbeat;
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
@@ -2140,6 +2939,15 @@ begin
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
     end if;
+    select count(*) into daemons from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    if daemons > 0 then
+      -- under its row, so that no beat comes between the look and the delete; held by somebody it is beating now
+      select h.* into beat from mooring.heartbeat h where h.node_id = old.id for update skip locked;
+      if not found or beat.session is not null
+         and beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = old.id)) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+        raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
+      end if;
+    end if;
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
     return old;
   end if;
@@ -2147,13 +2955,17 @@ begin
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring.check_trust_pattern(new.trusts);
+  if new.draining_since is null then
+    -- a drain that is ended by hand ends as undrain_node() ends it
+    new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
+  end if;
   if tg_op = 'UPDATE' then
     new.updated_at := clock_timestamp();
   end if;
   return new;
 end;
 $$;
-comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
 create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
@@ -2375,12 +3187,19 @@ comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load a
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
--- it cannot go in one step, because the first would still be running it.
+-- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
+-- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  owner mooring.heartbeat;
 begin
+  if new.epoch < old.epoch then
+    raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
+  end if;
   if old.node_id is not null and new.node_id is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
@@ -2393,18 +3212,25 @@ begin
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
   else
+    select h.* into owner from mooring.heartbeat h where h.node_id = old.node_id for update skip locked;
+    if mooring.hold() or not found and exists (select from mooring.heartbeat h where h.node_id = old.node_id)
+       or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+      raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
+        hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
+    end if;
+    perform mooring.limit_idle();
     new.lease_ttl := null;
     new.assigned_at := null;
     new.waiting_since := clock_timestamp();
     new.last_node_id := old.node_id;
   end if;
-  new.epoch := old.epoch + 1;
+  new.epoch := mooring.next_epoch(old.epoch);
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch, and live-to-live is refused.';
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
 --! EndIncluded triggers/assignment.sql
 --! Included views/placement.sql
 create or replace view mooring.placement as
@@ -2414,12 +3240,13 @@ create or replace view mooring.placement as
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
-      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node
+      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason
     from mooring.assignment a
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring.node n on n.id = a.node_id
     left join mooring.node l on l.id = a.last_node_id
+    left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
 comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation.';
 comment on column mooring.placement.assignment_id is 'The assignment; MOORING_ASSIGNMENT_ID of its process.';
@@ -2447,6 +3274,8 @@ comment on column mooring.placement.next_start_at is 'When the agent tries again
 comment on column mooring.placement.stop_reason is 'Why wanted is stop.';
 comment on column mooring.placement.waiting_since is 'Pending since.';
 comment on column mooring.placement.last_node is 'The owner before.';
+comment on column mooring.placement.move_to is 'Where it is to go next.';
+comment on column mooring.placement.move_reason is 'Why it is moved; set until it was seen running where it went.';
 --! EndIncluded views/placement.sql
 --! Included views/node_status.sql
 -- health asks what eligibility() asks of a node: the same liveness, the same floor.
@@ -2463,7 +3292,7 @@ create or replace view mooring.node_status as
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
       coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
-      n.agent_base_url, n.gateway_base_url, n.id as node_id
+      n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -2493,6 +3322,7 @@ comment on column mooring.node_status.sampled_at is 'When the figures were taken
 comment on column mooring.node_status.agent_base_url is 'Where the agent is reached.';
 comment on column mooring.node_status.gateway_base_url is 'Where its workloads are reached.';
 comment on column mooring.node_status.node_id is 'Identity.';
+comment on column mooring.node_status.containment is 'How surely its workloads die when agent and warden do: pid-namespace with all they started, pdeathsig but for what left its process group, process-group the same by a timer alone.';
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
@@ -2517,7 +3347,7 @@ create or replace view mooring.fleet as
   select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
       case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
       (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
-      clock_timestamp() - p.pulse_at as pulse_age
+      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
@@ -2538,7 +3368,61 @@ comment on column mooring.fleet.hold_until is 'When the hold ends.';
 comment on column mooring.fleet.placement_lock_holder is 'Pid that is placing right now; the same one for long is a forgotten transaction.';
 comment on column mooring.fleet.workers is 'Worker processes that ticked lately; with none the agents run the rounds.';
 comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
+comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
+--! Included views/drain_progress.sql
+-- The reasons come from drain_outlook(), which the drain itself goes by.
+create or replace view mooring.drain_progress as
+  select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
+      case
+        when o.owned = 0 then null
+        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        else b.why
+      end as why,
+      n.draining_since as since,
+      case when o.owned < n.drain_total and n.drained_at is null then (clock_timestamp() - n.draining_since) * o.owned / (n.drain_total - o.owned) end as eta,
+      o.owned = 0 as done, t.name as target, coalesce(n.drain_max_moves, s.drain_max_moves) as max_moves, n.drain_deadline_at as deadline_at, n.drained_at
+    from mooring.node n
+   cross join mooring.setting s
+    left join mooring.heartbeat h on h.node_id = n.id
+    left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
+   cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
+   cross join lateral (
+     select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
+       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+   where n.draining_since is not null;
+comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
+comment on column mooring.drain_progress.node is 'The node.';
+comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
+comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
+comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.why is 'What stands in the way.';
+comment on column mooring.drain_progress.since is 'When the drain began.';
+comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';
+comment on column mooring.drain_progress.done is 'Nothing is left: each of its processes is gone, or was never there.';
+comment on column mooring.drain_progress.target is 'Where everything goes; null: wherever it may run.';
+comment on column mooring.drain_progress.max_moves is 'So many on their way at once.';
+comment on column mooring.drain_progress.deadline_at is 'From then on everything left is stopped at once.';
+comment on column mooring.drain_progress.drained_at is 'When it was seen to be done.';
+--! EndIncluded views/drain_progress.sql
+--! Included functions/placements_of.sql
+create or replace function mooring.placements_of(node text, max_rows int default 200, skip int default 0) returns setof mooring.placement
+  language plpgsql stable security definer rows 200
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owner mooring.node := mooring.node_named(placements_of.node);
+begin
+  return query
+    select p.* from mooring.placement p where p.node = owner.name order by p.assignment_id
+     offset greatest(coalesce(placements_of.skip, 0), 0) limit least(greatest(coalesce(placements_of.max_rows, 200), 0), 2000);
+end;
+$$;
+comment on function mooring.placements_of(text, int, int) is 'What a node owns, a page at a time: at most max_rows (up to 2000), after the first skip.';
+--! EndIncluded functions/placements_of.sql
 --! Included grants.sql
 -- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; give others what they need:
 --   grant usage on schema mooring to app; grant select, insert, update, delete on mooring.deployment to app;

@@ -1,11 +1,11 @@
 -- claim: gives pending assignments to nodes. The heart of Mooring.
 --
--- In windows of setting.claim_window rows in queue order (updated_at, created_at, id):
+-- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
 --   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
--- ends meanwhile is reaped like any other. Returns the assignments it placed.
+-- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
 -- locks: placement, then assignment rows (skip locked); never heartbeat rows
 create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -28,6 +28,7 @@ declare
   queue_created_at timestamptz[];
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
+  moved int;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -35,6 +36,8 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
@@ -43,6 +46,10 @@ begin
   if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
     return;
   end if;
+  -- what is moved has been promised its place, and goes before the policy chooses
+  return query select m.* from mooring.place_moves(max_rows => max_rows) m;
+  get diagnostics moved = row_count;
+  remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
     perform mooring.fold_node_load();
@@ -82,7 +89,7 @@ begin
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
-          array_agg(l.epoch + 1 order by l.updated_at, l.created_at, l.id) as epochs,
+          array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
           array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
@@ -129,6 +136,7 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
+  perform mooring.advance_drains();
   perform mooring.finish_round('place');
 end;
 $$;

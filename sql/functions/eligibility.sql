@@ -26,11 +26,11 @@ begin
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
-          n.max_assignments is null or coalesce(l.assigned, 0) < n.max_assignments as has_room,
+          n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
         join mooring.heartbeat h on h.node_id = n.id
-        left join mooring.node_assigned() l on l.node_id = n.id
+        left join mooring.node_taken() l on l.node_id = n.id
     ),
     pair as (
       select w.id as deployment_id, n.id as node_id,

@@ -36,7 +36,7 @@ begin
          for no key update of a skip locked
     ),
     evicted as (
-      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)

@@ -39,7 +39,7 @@ begin
     perform mooring.session_over(heartbeat.node);
   end if;
   return query
-    select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || coalesce(d.generation, 0) || ':' || a.wanted order by a.id)), count(*)::int,
+    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
         mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
         exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
@@ -48,7 +48,14 @@ end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
 
+-- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
+create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
+  language sql stable parallel safe
+return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
+  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
+comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
+
 create or replace function mooring.ownership_digest(lines text[]) returns text
   language sql stable parallel safe
 return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted, in order of assignment.';
+comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';

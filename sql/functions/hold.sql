@@ -3,7 +3,8 @@
 --   an empty outage_marker  crash recovery or promotion (an unlogged table is emptied by both, and survives a clean restart),
 --   a foreign outage_marker a restored dump,
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
---   a pulse in the future   the clock was set back.
+--   a pulse in the future   the clock was set back,
+--   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
 -- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
@@ -19,7 +20,6 @@ declare
   setting mooring.setting;
   seen_at timestamptz;
   noticed text;
-  somebody boolean;
   longest interval;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
@@ -27,7 +27,7 @@ begin
   pulse := read.pulse;
   select s.* into setting from mooring.setting s;
   if pulse.hold_until > at then
-    longest := setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null));
+    longest := mooring.hold_length();
     -- the margin: whoever set it may have read the clock after we did
     if pulse.hold_until <= at + longest + setting.reap_margin then
       return true;
@@ -43,23 +43,74 @@ begin
   if noticed is null then
     return false;
   end if;
-  somebody := exists (select from mooring.heartbeat h where h.session is not null);
-  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from pulse.hold_until for update skip locked;
+  return mooring.start_hold(at, pulse.hold_until, noticed);
+end;
+$$;
+comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+
+-- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
+-- shorter than half a lease leaves no old pulse behind. The caller says what our clock showed when it last ticked, and how long ago that was by its own, which no
+-- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
+-- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
+-- locks: pulse (skip locked)
+create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  at timestamptz := clock_timestamp();
+  setting mooring.setting;
+  until timestamptz;
+  since interval;
+  step interval;
+begin
+  select s.* into setting from mooring.setting s;
+  if since_ms between 0 and mooring.milliseconds(setting.lease_ttl) and last_clock_ms between 0 and 1e15 then
+    since := since_ms * interval '1 ms';
+    step := (extract(epoch from at)::float8 * 1000 - last_clock_ms) * interval '1 ms' - since;
+    if abs(extract(epoch from step)) > extract(epoch from greatest(setting.reap_margin, interval '1 s')) then
+      select p.hold_until into until from mooring.pulse p;
+      if until is null or until < at + mooring.hold_length() - since - setting.reap_margin then
+        return mooring.start_hold(at, until, format('the clock went %s by %s', case when step < interval '0' then 'back' else 'forward' end,
+          justify_interval(date_trunc('milliseconds', greatest(step, -step)))));
+      end if;
+    end if;
+  end if;
+  return false;
+end;
+$$;
+comment on function mooring.noticed_clock_step(float8, float8) is 'Starts a hold when the database clock was stepped since a caller last ticked, by the caller''s own clock.';
+
+create or replace function mooring.hold_length() returns interval
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
+
+-- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
+-- locks: pulse (skip locked)
+create or replace function mooring.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  somebody boolean := exists (select from mooring.heartbeat h where h.session is not null);
+begin
+  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from start_hold.hold_until_seen for update skip locked;
   if found then
     update mooring.pulse p
-       set pulse_at = at,
-           hold_until = case when somebody then at + setting.reap_margin + greatest(setting.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) end,
-           hold_reason = case when somebody then noticed end;
+       set pulse_at = start_hold.at, hold_until = case when somebody then start_hold.at + mooring.hold_length() end, hold_reason = case when somebody then start_hold.noticed end;
     -- under the lock of the pulse, so that nobody waits for whoever writes it
     perform mooring.mark_outage_seen();
     if somebody then
-      perform mooring.add_event('hold_started', noticed);
+      perform mooring.add_event('hold_started', start_hold.noticed);
     end if;
   end if;
   return somebody;
 end;
 $$;
-comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+comment on function mooring.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
 
 -- The same for readers: writes nothing, so it works on a standby and inside views.
 create or replace function mooring.holding() returns text

@@ -9,6 +9,7 @@ create or replace function mooring.queue_anew(deployments bigint[]) returns void
 begin atomic
   update mooring.assignment a
      set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+         move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
          updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
     from mooring.deployment d
    where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
@@ -31,9 +32,11 @@ begin
      and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
   with stopping as (
     update mooring.assignment a
-       set wanted = 'stop', stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
+       set wanted = 'stop', move_to = null, move_reason = null, stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
       from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
-     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null and a.wanted = 'run'
+     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null
+       -- what is stopped only to be moved is stopped for good
+       and (a.wanted = 'run' or a.move_reason is not null)
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
@@ -71,7 +74,7 @@ begin
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, 1, d.lease_ttl, clock_timestamp()
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)

@@ -5,7 +5,8 @@
 -- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
 -- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
 -- Daemons stay with their node, unless they are to stop.
--- locks: heartbeat (skip locked), then assignment (skip locked)
+-- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
+-- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -23,6 +24,11 @@ begin
   update mooring.heartbeat h set beat_at = at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
   if mooring.hold() then
+    return;
+  end if;
+  if mooring.reaping_paused(at) then
+    -- else every heartbeat would be asked to do what is not to be done
+    perform mooring.finish_round('reap');
     return;
   end if;
   -- whose transaction holds heartbeat rows keeps their nodes from coming back
@@ -77,4 +83,4 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold.';
+comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';

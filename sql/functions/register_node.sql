@@ -1,10 +1,10 @@
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
 -- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
--- What the agent says of itself (trusts, drivers, version) is stored as said; what operators edit too (labels, max_assignments, URLs)
+-- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- locks: node, then heartbeat
 create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
-    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null)
+    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
   returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -23,23 +23,26 @@ begin
   if register_node.session is null then
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;
+  if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
+    raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+  end if;
   perform mooring.check_trust_pattern(register_node.trusts);
   perform mooring.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
-    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, role_name)
+    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
     values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, session_user)
+      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n
-       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, labels = coalesce(register_node.labels, n.labels),
+       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, containment = register_node.containment, labels = coalesce(register_node.labels, n.labels),
            max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
            gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
      where n.name = register_node.node
-       and (n.trusts, n.drivers, n.version, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-           (register_node.trusts, register_node.drivers, register_node.version, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+       and (n.trusts, n.drivers, n.version, n.containment, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+           (register_node.trusts, register_node.drivers, register_node.version, register_node.containment, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
@@ -60,10 +63,10 @@ begin
    where h.node_id = mine.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
-    jsonb_build_object('session', register_node.session, 'version', register_node.version));
+    jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
   perform mooring.enqueue('place');
   return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
     mooring.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';

@@ -17,6 +17,8 @@ declare
   freed bigint;
   daemons bigint[];
   hosts int[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
@@ -34,7 +36,9 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = a.epoch + 1, wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+             -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
+             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
@@ -54,7 +58,7 @@ begin
       ),
       logged as (
         insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, e.epoch + 1, release.reason from ended e left join mooring.node n on n.id = e.node_id
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
   end if;

@@ -14,6 +14,7 @@ declare
   refused bigint[];
   refused_epochs bigint[];
   freed bigint[];
+  arrived boolean;
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
@@ -26,7 +27,7 @@ begin
      order by r.assignment_id, r.epoch, r.ordinality desc
   ),
   current as materialized (
-    select h.*, a.deployment_id, a.wanted, a.ordinal
+    select h.*, a.deployment_id, a.wanted, a.ordinal, a.move_reason
       from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
   ),
   observed as (
@@ -46,8 +47,13 @@ begin
      where excluded.epoch >= r.epoch
   )
   select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
-      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null)
-    into stopped, stopped_epochs, refused, refused_epochs from current c;
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
+      bool_or(c.move_reason is not null and c.wanted = 'run' and c.state not in ('installing', 'starting'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
+  if arrived then
+    -- a drain goes on when what it moved runs elsewhere
+    perform mooring.enqueue('place');
+  end if;
   select array_agg(f.id) into freed
     from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
           union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;

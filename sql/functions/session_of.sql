@@ -3,14 +3,11 @@ create or replace function mooring.session_over(node text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
-declare
-  nearest text;
 begin
   if exists (select from mooring.node n where n.name = session_over.node) then
     raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
   end if;
-  select string_agg(n.name, ', ') into nearest from (select n.name from mooring.node n order by abs(length(n.name) - length(session_over.node)), n.name limit 3) n;
-  raise exception using errcode = 'MR003', message = format('there is no node %s', session_over.node), hint = coalesce('There are ' || nearest || '.', 'No node has registered yet: start an agent.');
+  perform mooring.no_such_node(session_over.node);
 end;
 $$;
 comment on function mooring.session_over(text) is 'Raises MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';

@@ -2,19 +2,23 @@
 -- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
+-- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
-create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false)
-  returns table (rounds text[], next_ms int, hold boolean)
+create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
+  returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
+  -- read first, near to when the caller sent it
+  at timestamptz := clock_timestamp();
   period interval := mooring.round_interval('reap');
   held boolean;
   won text[];
   name text;
   dead text[];
 begin
+  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -70,7 +74,7 @@ begin
    where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
   -- a round that is due still is in somebody else's hands
   return query
-    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held from mooring.round r;
+    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
 end;
 $$;
-comment on function mooring.tick(text, text[], boolean) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won and the milliseconds until the next is due.';
+comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';

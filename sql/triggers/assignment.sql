@@ -40,12 +40,19 @@ comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load a
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
--- it cannot go in one step, because the first would still be running it.
+-- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
+-- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  owner mooring.heartbeat;
 begin
+  if new.epoch < old.epoch then
+    raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
+  end if;
   if old.node_id is not null and new.node_id is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
@@ -58,15 +65,22 @@ begin
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
   else
+    select h.* into owner from mooring.heartbeat h where h.node_id = old.node_id for update skip locked;
+    if mooring.hold() or not found and exists (select from mooring.heartbeat h where h.node_id = old.node_id)
+       or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+      raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
+        hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
+    end if;
+    perform mooring.limit_idle();
     new.lease_ttl := null;
     new.assigned_at := null;
     new.waiting_since := clock_timestamp();
     new.last_node_id := old.node_id;
   end if;
-  new.epoch := old.epoch + 1;
+  new.epoch := mooring.next_epoch(old.epoch);
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch, and live-to-live is refused.';
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();

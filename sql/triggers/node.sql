@@ -6,6 +6,8 @@ create or replace function mooring.tg_node__guard() returns trigger
 as $$
 declare
   owned int;
+  daemons int;
+  beat mooring.heartbeat;
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
@@ -14,6 +16,15 @@ begin
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
     end if;
+    select count(*) into daemons from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    if daemons > 0 then
+      -- under its row, so that no beat comes between the look and the delete; held by somebody it is beating now
+      select h.* into beat from mooring.heartbeat h where h.node_id = old.id for update skip locked;
+      if not found or beat.session is not null
+         and beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = old.id)) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+        raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
+      end if;
+    end if;
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
     return old;
   end if;
@@ -21,13 +32,17 @@ begin
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring.check_trust_pattern(new.trusts);
+  if new.draining_since is null then
+    -- a drain that is ended by hand ends as undrain_node() ends it
+    new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
+  end if;
   if tg_op = 'UPDATE' then
     new.updated_at := clock_timestamp();
   end if;
   return new;
 end;
 $$;
-comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work.';
+comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
 create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
 create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();

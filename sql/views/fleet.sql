@@ -2,7 +2,7 @@ create or replace view mooring.fleet as
   select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
       case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
       (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
-      clock_timestamp() - p.pulse_at as pulse_age
+      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
@@ -23,3 +23,4 @@ comment on column mooring.fleet.hold_until is 'When the hold ends.';
 comment on column mooring.fleet.placement_lock_holder is 'Pid that is placing right now; the same one for long is a forgotten transaction.';
 comment on column mooring.fleet.workers is 'Worker processes that ticked lately; with none the agents run the rounds.';
 comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
+comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';

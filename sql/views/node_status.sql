@@ -12,7 +12,7 @@ create or replace view mooring.node_status as
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
       coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
-      n.agent_base_url, n.gateway_base_url, n.id as node_id
+      n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -42,3 +42,4 @@ comment on column mooring.node_status.sampled_at is 'When the figures were taken
 comment on column mooring.node_status.agent_base_url is 'Where the agent is reached.';
 comment on column mooring.node_status.gateway_base_url is 'Where its workloads are reached.';
 comment on column mooring.node_status.node_id is 'Identity.';
+comment on column mooring.node_status.containment is 'How surely its workloads die when agent and warden do: pid-namespace with all they started, pdeathsig but for what left its process group, process-group the same by a timer alone.';

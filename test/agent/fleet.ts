@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import { createAgent, type Agent } from '../../agent/agent.js'
 import { parseAgentConfig, type AgentConfigInput } from '../../agent/config.js'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
-import { tempDir } from '../helpers/processes.js'
+import { tempDir, WARDEN_PROGRAM } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 /** Every line an agent logged, to be searched by event. */
@@ -32,7 +32,7 @@ export interface TestAgent extends HeardLog { agent: Agent; stateDir: string }
 export function testAgent(t: Test, databaseUrl: string, more: Partial<AgentConfigInput> = {}): TestAgent {
   const stateDir = more.stateDir ?? tempDir(t)
   const heard = heardLog()
-  const agent = createAgent(parseAgentConfig({ name: 'host-a', databaseUrl, allowExec: true, stateDir, leaveTimeoutMs: 2_000, ...more }), { log: heard.log })
+  const agent = createAgent(parseAgentConfig({ name: 'host-a', databaseUrl, allowExec: true, stateDir, leaveTimeoutMs: 2_000, ...more }), { log: heard.log, wardenProgram: WARDEN_PROGRAM })
   t.teardown(async () => {
     if (!t.passing()) t.comment(heard.text().slice(-6_000))
     agent.kill()

@@ -1,6 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
 import { CLOCK_GRAIN_MS, createLeases, isFenced, termOf, type LeasedRow } from '../../agent/lease.js'
+import type { LeaseTerm } from '../../agent/warden/wire.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 const log = pino({ level: 'silent' })
@@ -13,9 +14,10 @@ function row(changes: Partial<LeasedRow> = {}): LeasedRow {
 function leases(t: Test, reapMarginMs = 3_000) {
   const clock = { nowMs: 1_000_000 }
   const fenced: { ids: readonly string[]; graceMs: number }[] = []
-  const kept = createLeases({ reapMarginMs, fence: (ids, graceMs) => fenced.push({ ids, graceMs }), log, clock: () => clock.nowMs })
+  const renewed: LeaseTerm[] = []
+  const kept = createLeases({ reapMarginMs, fence: (ids, graceMs) => fenced.push({ ids, graceMs }), renew: (terms) => renewed.push(...terms), log, clock: () => clock.nowMs })
   t.teardown(() => kept.stop())
-  return { clock, fenced, ...kept }
+  return { clock, fenced, renewed, ...kept }
 }
 
 t.test('the right to run ends before the reaper may give the work away, by the margin or a tenth of the lease', (t) => {
@@ -116,4 +118,16 @@ t.test('a clock that jumped over a suspension is noticed at the next look', asyn
   clock.nowMs += 3_600_000
   await waitFor(() => fenced.length > 0, { label: 'fenced', timeoutMs: 5_000 })
   t.same(fenced, [{ ids: ['1'], graceMs: 0 }])
+})
+
+t.test('whoever runs the processes is given the term of everything confirmed, and of what has none that it has none', (t) => {
+  const { renewed, confirm } = leases(t)
+  const leased = row()
+  confirm([leased, row({ assignment_id: '2', epoch: '7', type: 'daemon' }), row({ assignment_id: '3', on_lost: 'keep' })], 1_000_000)
+  const { termAtMs, endAtMs } = termOf(leased, 1_000_000, 3_000)
+  t.same(renewed, [['1', '1', termAtMs, endAtMs], ['2', '7', null, null], ['3', '1', null, null]])
+  renewed.length = 0
+  confirm([leased], 999_000)
+  t.same(renewed, [['1', '1', termAtMs, endAtMs]], 'an answer that comes late takes nothing back')
+  t.end()
 })

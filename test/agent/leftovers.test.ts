@@ -37,7 +37,7 @@ t.test('what an earlier life left running is gone when the agent may register, g
   first.supervisor.reconcile([a], { mayStart: true })
   const [leader, daemon] = [await printed(first, a, 'leader'), await printed(first, a, 'daemon')]
   // The first supervisor lives on in this process, but a next life knows only what is on disk and in /proc.
-  t.ok(await killLeftovers(first.stateDir, silent, 100) >= 2)
+  t.ok(await killLeftovers(first.stateDir, silent, { graceMs: 100 }) >= 2)
   t.notOk(alive(leader))
   t.notOk(alive(daemon))
 })

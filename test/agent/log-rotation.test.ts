@@ -133,10 +133,8 @@ t.test('the keeper rotates what runs, by itself', async t => {
   const folder = await temporaryFolder(t)
   const keeper = createLogKeeper(folder, silent, { maxBytes: 64 * KIB, count: 5, checkIntervalMs: 10 })
   t.teardown(() => keeper.stop())
-  const fd = keeper.open('1')!
-  await writeFile(join(folder, 'logs', '1.log'), 'x'.repeat(100 * KIB), { flag: 'a' })
+  await writeFile(keeper.keep('1'), 'x'.repeat(100 * KIB), { flag: 'a' })
   await waitFor(() => existsSync(join(folder, 'logs', '1.log.1.gz')), { label: 'the log was rotated' })
-  closeSync(fd)
   keeper.release('1')
   await keeper.stop()
   await keeper.stop()

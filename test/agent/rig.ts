@@ -6,8 +6,10 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import type { OwnedAssignment, RunReport } from '../../agent/db.js'
 import { readProcess } from '../../agent/process-table.js'
+import { markPrefix } from '../../agent/run-file.js'
 import { createSupervisor } from '../../agent/supervisor.js'
 import type { Supervisor, SupervisorDependencies } from '../../agent/supervisor.js'
+import { createLocalHost } from '../../agent/warden/local-host.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 export const silent = pino({ level: 'silent' })
@@ -47,7 +49,7 @@ export interface Rig {
 export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): Promise<Rig> {
   const stateDir = more.stateDir ?? await temporaryFolder(t)
   const reports: RunReport[] = []
-  const supervisor = createSupervisor({ node: 'host-a', stateDir, trusts: /./, allowExec: true, allowScripts: false, log: silent, report: r => reports.push(r), backoff: { firstMs: 40, jitter: 0 }, ...more })
+  const supervisor = createSupervisor({ node: 'host-a', stateDir, host: { ...createLocalHost(), markPrefix: markPrefix(stateDir) }, trusts: /./, allowExec: true, allowScripts: false, log: silent, report: r => reports.push(r), backoff: { firstMs: 40, jitter: 0 }, ...more })
   t.teardown(async () => {
     supervisor.killAll()
     await supervisor.stopAll()

@@ -12,11 +12,11 @@ const mayNot = { mayStart: false }
 const SLOW_TO_END = 'trap "sleep 0.3; echo ended; exit 0" TERM; echo me=$$; while :; do sleep 0.02; done'
 const IGNORES_SIGTERM = 'trap "" TERM; echo me=$$; while :; do sleep 0.02; done'
 
-t.test('a command runs when reconcile returns', async t => {
+t.test('a command that is listed runs', async t => {
   const r = await rig(t)
   const a = owned()
   r.supervisor.reconcile([a], may)
-  t.match(r.last(a), { state: 'running', epoch: '1', generation: '1', pid: Number, restarts: 0, exit_code: null, exit_signal: null, error: null, next_start_in_ms: null })
+  t.match(await r.reached(a, 'running'), { state: 'running', epoch: '1', generation: '1', pid: Number, restarts: 0, exit_code: null, exit_signal: null, error: null, next_start_in_ms: null })
   t.ok(alive(r.last(a)!.pid!))
   t.equal(r.supervisor.running(), 1)
   t.strictSame(r.supervisor.pids(), [r.last(a)!.pid])
@@ -39,6 +39,7 @@ t.test('the same set again and again is one process', async t => {
   const r = await rig(t)
   const set = [owned(), owned()]
   for (let i = 0; i < 10; i++) r.supervisor.reconcile(set, may)
+  await Promise.all(set.map(a => r.reached(a, 'running')))
   t.strictSame(set.map(a => r.states(a)), [['running'], ['running']])
 })
 
@@ -144,6 +145,7 @@ t.test('defect 10: a change that is no new generation restarts nothing', async t
   const a = owned()
   r.supervisor.reconcile([a], may)
   r.supervisor.reconcile([{ ...a, stop_grace_ms: 5, on_lost: 'keep', lease_ttl_ms: 500 }], may)
+  await r.reached(a, 'running')
   t.strictSame(r.states(a), ['running'])
 })
 
@@ -281,11 +283,13 @@ t.test('fenced work starts again by a later reconcile that lists it, also in a h
   const r = await rig(t, { backoff: { firstMs: 1, jitter: 0 } })
   const a = owned()
   r.supervisor.reconcile([a], may)
+  await r.reached(a, 'running')
   r.supervisor.fence([a.assignment_id], 100)
   await r.reached(a, 'stopped')
   r.supervisor.fence([a.assignment_id], 100)
   t.strictSame(r.states(a), ['running', 'stopping', 'stopped'], 'fencing what is fenced says nothing new')
   r.supervisor.reconcile([a], mayNot)
+  await waitFor(() => r.last(a)?.state === 'running', { label: 'it runs again' })
   t.strictSame(r.states(a), ['running', 'stopping', 'stopped', 'running'])
 })
 
@@ -326,7 +330,8 @@ t.test('in a hold nothing new starts; what this session ran under that epoch is 
   await waitFor(() => r.supervisor.running() === 1, { label: 'the copy of the old epoch is gone' })
   t.strictSame(r.states(reclaimed), ['running', 'stopping'], 'its new epoch waits')
   r.supervisor.reconcile([ran, fresh, { ...reclaimed, epoch: '2' }], may)
-  t.match([r.last(fresh), r.last(reclaimed)], [{ state: 'running' }, { state: 'running', epoch: '2' }])
+  await r.reached(fresh, 'running')
+  await r.reached(reclaimed, 'running', { epoch: '2' })
 })
 
 t.test('what was not listed for a while may come back in a hold under the epoch it ran with', async t => {
@@ -340,7 +345,7 @@ t.test('what was not listed for a while may come back in a hold under the epoch 
   t.equal(r.last(a)?.state, 'stopped')
   r.supervisor.reconcile([], mayNot)
   r.supervisor.reconcile([a], mayNot)
-  t.equal(r.last(a)?.state, 'running')
+  await waitFor(() => r.last(a)?.state === 'running', { label: 'it runs again' })
   t.ok(r.reports.every(report => report.epoch === '1'), 'of what was never begun here nothing is told')
 })
 

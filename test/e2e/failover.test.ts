@@ -1,6 +1,5 @@
 import t from 'tap'
-import { placements, running, sleeper } from '../agent/fleet.js'
-import { deployment } from '../helpers/factories.js'
+import { placements, running } from '../agent/fleet.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, claims, eventsOf, gone, hosts, lastEvent, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
@@ -56,28 +55,4 @@ t.test('a host dies with all that ran on it: the survivors run everything, and t
   t.same(all.slice(21).map((row) => row.node), Array(9).fill('host-c'), 'and is given what is new')
   t.equal(again.ended(), false)
   t.equal(await eventsOf(sql, 'reaped'), 7)
-})
-
-t.test('defect 7: an agent that was killed alone ends, when it starts again, what it had left running, before a new copy runs', async (t) => {
-  const { url, sql } = await testDatabase(t)
-  await shortLeases(sql, '2 s')
-  const { agent, worker } = hosts(t, url)
-  worker()
-  const a = agent('host-a')
-  await live(sql, 'host-a')
-  await sleeper(sql, { replicas: 3 })
-  await deployment(sql, { type: 'daemon', command: 'sleep', args: ['1000'] })
-  const orphans = await running(sql, 4, PATIENCE_MS)
-  a.kill('SIGKILL')
-  await a.exited
-  t.ok(orphans.every((row) => alive(row.pid)), 'its processes go on without it')
-
-  const again = agent('host-a')
-  await again.said('"registered"', PATIENCE_MS)
-  t.notOk(orphans.some((row) => alive(row.pid)), 'they were ended before it took the name')
-  const after = await waitFor(async () => {
-    const rows = (await placements(sql)).filter((row) => row.run_state === 'running' && !orphans.some((of) => of.pid === row.pid))
-    return rows.length === 4 ? rows : null
-  }, { label: 'the new agent runs everything', timeoutMs: PATIENCE_MS, show: () => placements(sql) })
-  t.ok(after.every((row) => row.node === 'host-a' && alive(row.pid)))
 })

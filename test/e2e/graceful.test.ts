@@ -1,8 +1,7 @@
 import t from 'tap'
 import { placements, running, sleeper } from '../agent/fleet.js'
 import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { alive, claims, eventsOf, gone, hosts, lastEvent, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
+import { alive, childOf, claims, eventsOf, gone, hosts, lastEvent, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
 t.setTimeout(300_000)
 
@@ -14,12 +13,12 @@ t.test('SIGTERM to an agent ends every process it started, gives the work to the
   const a = agent('host-a')
   agent('host-b')
   await live(sql, 'host-a', 'host-b')
-  await sleeper(sql, { command: 'sh', args: ['-c', 'sleep 1000 & echo child $!; wait'], replicas: 4 })
+  const workload = await sleeper(sql, { command: 'sh', args: ['-c', 'sleep 1000 & wait'], replicas: 4 })
   await sleeper(sql, { type: 'daemon' })
   const before = await running(sql, 6, PATIENCE_MS)
   const mine = before.filter((row) => row.node === 'host-a')
   t.equal(mine.length, 3)
-  const children = await Promise.all(mine.slice(0, 2).map((row) => waitFor(() => Number(/child (\d+)/.exec(a.logOf(row.assignment_id))?.[1]), { label: 'the workload tells the pid of its child' })))
+  const children = await Promise.all(mine.filter((row) => row.deployment_id === workload).map((row) => childOf(row.pid)))
   t.ok(children.every(alive))
 
   const event = await lastEvent(sql)

@@ -6,6 +6,7 @@ import type { Test } from 'tap'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
 import { mooring, tempDir, type Program } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
+import { childrenOf } from '../../agent/process-table.js'
 import type { PlacedRow } from '../agent/fleet.js'
 
 /** Generous: a busy machine is slow, not wrong. */
@@ -18,6 +19,8 @@ export async function shortLeases(sql: Sql, lease = '4 s'): Promise<void> {
 
 export interface Host extends Program {
   name: string
+  /** What the agent keeps on disk. */
+  folder: string
   /** What it logged under that event, in order. */
   events(event: string): Record<string, unknown>[]
   /** Where the output of an assignment goes. */
@@ -39,6 +42,7 @@ export function hosts(t: Test, databaseUrl: string): Hosts {
       return {
         ...program,
         name,
+        folder: join(state, 'agents', name),
         events: (event) => `${program.stdout()}${program.stderr()}`.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['event'] === event),
         logOf(assignmentId) {
           const file = join(state, 'agents', name, 'logs', `${assignmentId}.log`)
@@ -47,6 +51,16 @@ export function hosts(t: Test, databaseUrl: string): Hosts {
       }
     },
     worker: () => mooring(t, ['worker'], { databaseUrl }),
+  }
+}
+
+/** The pid of the warden of a host's agent, null when there is none. */
+export function wardenOf(host: Host): number | null {
+  try {
+    const { pid } = JSON.parse(readFileSync(join(host.folder, 'warden.json'), 'utf8')) as { pid: number }
+    return alive(pid) ? pid : null
+  } catch {
+    return null
   }
 }
 
@@ -68,6 +82,11 @@ export function alive(pid: number | null): boolean {
 
 export async function gone(pids: readonly (number | null)[], label: string): Promise<void> {
   await waitFor(() => pids.every((pid) => !alive(pid)), { label, timeoutMs: PATIENCE_MS, show: () => pids.filter(alive) })
+}
+
+/** The pid of a workload's only child, as its host sees it: what the workload itself is told is a number of its own namespace. */
+export function childOf(pid: number | null): Promise<number> {
+  return waitFor(() => childrenOf(pid ?? -1)[0], { label: `process ${pid} has a child`, timeoutMs: PATIENCE_MS })
 }
 
 /** What may not change where nothing happened: owner, epoch and process of each assignment. */
@@ -103,13 +122,16 @@ export function listeningPort(pid: number): number | null {
 const WITNESS = `
 const { appendFileSync } = require('node:fs')
 const { MOORING_ASSIGNMENT_ID: id, MOORING_NODE: node, WITNESS_FILE: file, WITNESS_WORD: word = '' } = process.env
-const stamp = () => appendFileSync(file, [id, node, process.pid, Number(process.hrtime.bigint() / 1000n), word].join(' ') + '\\n')
+const now = () => Number(process.hrtime.bigint() / 1000n)
+const born = now()
+const stamp = () => appendFileSync(file, [id, node, born, now(), word].join(' ') + '\\n')
 stamp()
 setInterval(stamp, 10)
 process.on('SIGTERM', () => setTimeout(() => { stamp(); process.exit(0) }, 150))
 `
 
-export interface Life { assignment_id: string; node: string; pid: number; word: string; first: number; last: number }
+/** Times in microseconds. Which process it was is known by its birth: pids are told apart only inside a namespace. */
+export interface Life { assignment_id: string; node: string; word: string; first: number; last: number }
 
 export interface Witness {
   insert(sql: Sql, more?: DeploymentSpec): Promise<string>
@@ -129,9 +151,9 @@ export function witness(t: Test): Witness {
   const lives = (): Life[] => {
     const found = new Map<string, Life>()
     for (const line of readFileSync(file, 'utf8').split('\n').slice(0, -1)) {
-      const [assignment_id, node, pid, at, word] = line.split(' ') as [string, string, string, string, string]
-      const key = `${assignment_id} ${node} ${pid}`
-      const life = found.get(key) ?? { assignment_id, node, pid: Number(pid), word, first: Number(at), last: 0 }
+      const [assignment_id, node, born, at, word] = line.split(' ') as [string, string, string, string, string]
+      const key = `${assignment_id} ${node} ${born}`
+      const life = found.get(key) ?? { assignment_id, node, word, first: Number(at), last: 0 }
       life.last = Math.max(life.last, Number(at))
       found.set(key, life)
     }

@@ -30,7 +30,10 @@ export interface ProgramOptions {
 
 const TAPS_OWN = ['NODE_OPTIONS', ...['CWD', 'EXCLUDE', 'COVERAGE', 'COV_FILES', 'COV_EXCLUDE_FILES', 'COV_EXCLUDE', 'ROOT', 'PARENT'].map((name) => `_TAPJS_PROCESSINFO_${name}_`)]
 
-const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
+const DIST = join(import.meta.dirname, '..', '..', 'dist')
+const MAIN = join(DIST, 'cli', 'main.js')
+/** For an agent that runs inside a test: node cannot run its warden from the sources. */
+export const WARDEN_PROGRAM = join(DIST, 'agent', 'warden', 'main.js')
 
 /** `mooring <args>` as a real process (of dist/: run `npm run build` first). It and its descendants end with the test. */
 export function mooring(t: Test, args: readonly string[], options: ProgramOptions = {}): Program {

@@ -5,98 +5,11 @@
  * An unlogged table is emptied by crash recovery and by nothing else: while it is empty there was an outage, and for one lease and margin nothing is
  * reaped, claimed or started. The stories run on a server of their own, because they kill it.
  */
-import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
-import { dirname, join } from 'node:path'
 import t from 'tap'
-import postgres from 'postgres'
-import type { Test } from 'tap'
-import { ensureCluster, stopCluster } from '../../cli/embedded/cluster.js'
-import { findBinaries } from '../../cli/embedded/binaries.js'
-import { run } from '../../cli/embedded/data-folder.js'
-import { serverIdentity } from '../../cli/embedded/identity.js'
-import { migrate } from '../../cli/migrate.js'
 import { age, assignments, beat, deployments, node } from '../helpers/factories.js'
-import { tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
-import { openSession, stage, type Session } from './stage.js'
-
-interface Server {
-  /** A migrated database of this story, and a session in it; to be asked for again after a restart. */
-  open(name?: string): Promise<Session>
-  killPostmaster(): Promise<void>
-  stopFast(): Promise<void>
-  /** A copy of the stopped server, started as a standby: a session in it, and its promotion. It ends with the story. */
-  copyAsStandby(): Promise<{ standby: Session; promote(): Promise<void> }>
-}
-
-const stateDir = tempDir(t, 'crash')
-const settings = { max_connections: '40', synchronous_commit: 'on', wal_writer_delay: '1s' }
-const start = () => ensureCluster({ stateDir, durable: false, settings })
-t.teardown(() => stopCluster({ stateDir }))
-await migrate({ databaseUrl: (await start()).url })
-
-let stories = 0
-
-/** Leases are long, so that no restart, however slow the machine, is long beside them: what holds is the crash and not the time. */
-async function aFleetOn(t: Test): Promise<{ server: Server; sql: Session['sql'] }> {
-  const database = `story_${++stories}`
-  const urlOf = (url: string, name: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
-  const { url, dataDir } = await start()
-  const admin = postgres(urlOf(url, 'postgres'), { max: 1 })
-  await admin.unsafe(`create database ${database} template mooring`)
-  await admin.end()
-  const clients: postgres.Sql[] = []
-  const server: Server = {
-    async open(name = 'story') {
-      const client = postgres(urlOf((await start()).url, database), { max: 1, onnotice: () => {} })
-      clients.push(client)
-      return openSession(client, name)
-    },
-    async killPostmaster() {
-      process.kill(Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0]), 'SIGKILL')
-      await Promise.all(clients.splice(0).map((client) => client.end({ timeout: 0 })))
-    },
-    async stopFast() {
-      await Promise.all(clients.splice(0).map((client) => client.end({ timeout: 1 })))
-      await stopCluster({ stateDir })
-    },
-    async copyAsStandby() {
-      await server.stopFast()
-      const copy = join(dirname(dataDir), `standby-of-${database}`)
-      execFileSync('cp', ['-a', dataDir, copy])
-      writeFileSync(join(copy, 'standby.signal'), '')
-      const identity = serverIdentity()
-      const pgCtl = (...args: string[]) => run(findBinaries(identity, process.env, () => {}), 'pg_ctl', identity, dirname(dataDir), [...args, '-w', '-D', copy])
-      const port = await freePort()
-      await pgCtl('start', '-l', `${copy}.log`, '-o', `-p ${port}`)
-      t.teardown(() => pgCtl('stop', '-m', 'fast'))
-      const client = postgres(Object.assign(new URL(urlOf(url, database)), { port: String(port) }).href, { max: 1, onnotice: () => {} })
-      clients.push(client)
-      return { standby: await openSession(client, 'standby'), promote: () => pgCtl('promote') }
-    },
-  }
-  t.teardown(() => Promise.all(clients.map((client) => client.end({ timeout: 1 }))))
-  const { sql } = await server.open()
-  await sql`set search_path = public, mooring`
-  await sql`update mooring.setting set beat_interval = '1 min', lease_ttl = '10 min'`
-  return { server, sql }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  await new Promise((closed) => probe.close(closed))
-  return port
-}
-
-const hold = async (sql: Session['sql']) => (await sql<{ hold: string | null; ends_in: number | null }[]>`
-  select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in from mooring.fleet f`)[0]!
-
-const CRASHED = 'the database crashed, was promoted or restored'
+import { aFleetOn, CRASHED, hold } from './own-server.js'
+import { stage } from './stage.js'
 
 t.test('after a kill -9 of the server nothing is reaped, claimed or started for one lease and margin; then everything goes on', async (t) => {
   const { server, sql: before } = await aFleetOn(t)
@@ -181,6 +94,20 @@ t.test('a clean restart after a time longer than the lease: the old pulse tells'
   t.match((await hold(sql)).hold, /^nobody ticked for 00:20:/)
 })
 
+t.test('out of a dump, or copied, the database holds: it knows nothing of what has happened since', async (t) => {
+  const { server, sql: before } = await aFleetOn(t)
+  await node(before, { name: 'host-a' })
+  await deployments(before, 3)
+  await before`select * from mooring.claim(2)`
+  await before`select mooring.tick('worker')`
+  await age(before, 'host-a', '11 minutes ago')
+  const { sql } = await server.restored()
+  t.equal((await hold(sql)).hold, CRASHED)
+  t.equal((await sql`select * from mooring.reap()`).length, 0)
+  t.equal((await sql`select * from mooring.claim()`).length, 0)
+  t.equal((await sql`select from mooring.event where kind = 'hold_started'`).length, 1)
+})
+
 t.test('a crash with no agent anywhere holds nothing: nothing can be running', async (t) => {
   const { server, sql: before } = await aFleetOn(t)
   const hostA = await node(before, { name: 'host-a' })
@@ -192,28 +119,6 @@ t.test('a crash with no agent anywhere holds nothing: nothing can be running', a
   await node(sql, { name: 'host-a' })
   t.equal((await sql`select * from mooring.claim()`).length, 3, 'the first agent that comes gets work at once')
   t.equal((await hold(sql)).hold, null)
-})
-
-t.test('a standby shows everything and decides nothing; promoted, it holds before it decides', async (t) => {
-  const { server, sql: before } = await aFleetOn(t)
-  await node(before, { name: 'host-a' })
-  await deployments(before, 3)
-  await before`select * from mooring.claim(2)`
-  await before`select mooring.tick('worker')`
-  await age(before, 'host-a', '11 minutes ago')
-  const { standby, promote } = await server.copyAsStandby()
-  t.match(await standby.sql`select nodes, assigned, waiting, hold from mooring.fleet`, [{ nodes: 1, assigned: 2, waiting: 1, hold: null }])
-  t.match(await standby.sql`select node, health from mooring.node_status`, [{ node: 'host-a', health: 'STALE' }])
-  t.equal((await standby.sql`select * from mooring.placement`).length, 3)
-  t.equal((await standby.sql`select * from mooring.unplaced`).length, 1)
-  t.ok((await standby.sql`select * from mooring.last_events(10)`).length > 0)
-  t.equal((await standby.sql`select * from mooring.explain((select min(id) from mooring.deployment))`).length, 1)
-  await t.rejects(standby.sql`select * from mooring.claim()`, { code: /^(25006|55000|0A000)$/ }, 'claims are for the primary')
-  await promote()
-  t.equal((await hold(standby.sql)).hold, CRASHED)
-  t.equal((await standby.sql`select * from mooring.reap()`).length, 0)
-  t.equal((await standby.sql`select * from mooring.claim()`).length, 0)
-  t.equal((await standby.sql`select from mooring.event where kind = 'hold_started'`).length, 1)
 })
 
 t.test('negative control: with a marker that survives the crash, the first reap takes everything from everybody', async (t) => {

@@ -18,7 +18,7 @@ async function anAgentThatComesBack(t: Parameters<typeof stage>[0]) {
   const id = await deployment(pg.sql)
   await pg.sql`select mooring.claim()`
   const [owned] = await assignments(pg.sql, id)
-  const confirmed = digestOf(`${owned!.id}:${owned!.epoch}:1:run`)
+  const confirmed = digestOf(`${owned!.id}:${owned!.epoch}:1:run:stop:10000`)
   t.equal((await beat(pg.sql, hostA)).digest, confirmed, 'what it owns is confirmed')
   await age(pg.sql, 'host-a', '61 seconds ago')
   return { pg, hostA, id, confirmed, reaper: await pg.session('reaper'), agent: await pg.session('agent') }
@@ -44,7 +44,7 @@ t.test('negative control: as one statement the beat confirms work that was reape
        where h.node_id = (select n.id from mooring.node n where n.name = beat_in_one_statement.node) and h.session = beat_in_one_statement.session
       returning h.node_id
     )
-    select mooring.ownership_digest(array_agg(a.id || ':' || a.epoch || ':' || d.generation || ':' || a.wanted order by a.id)), count(*)::int
+    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int
       from beat join mooring.assignment a on a.node_id = beat.node_id join mooring.deployment d on d.id = a.deployment_id
   $$`
   await reaper.begin()

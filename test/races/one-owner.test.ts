@@ -16,9 +16,9 @@ const LEASE_MS = 1_000
 const SETTINGS = { beat_interval: '250 ms', lease_ttl: `${LEASE_MS} ms`, reap_margin: '100 ms', round_interval: '50 ms', evict_interval: '300 ms', placement_lock_timeout: '5 s' }
 
 interface Right { agent: string; assignment: string; epoch: string; fromMs: number; untilMs: number }
-interface Owned { assignment_id: string; epoch: string; generation: string; wanted: 'run' | 'stop' }
+interface Owned { assignment_id: string; epoch: string; generation: string; wanted: 'run' | 'stop'; on_lost: string; stop_grace_ms: number }
 
-const digestOf = (owned: readonly Owned[]) => createHash('sha256').update(owned.map((a) => `${a.assignment_id}:${a.epoch}:${a.generation}:${a.wanted}`).join(',')).digest('hex')
+const digestOf = (owned: readonly Owned[]) => createHash('sha256').update(owned.map((a) => `${a.assignment_id}:${a.epoch}:${a.generation}:${a.wanted}:${a.on_lost}:${a.stop_grace_ms}`).join(',')).digest('hex')
 
 /** Beats until it is over, and notes the rights it has. beliefMs is how long it takes a lease for. */
 async function playAgent(pg: Stage, name: string, rights: Right[], beliefMs: number, over: AbortSignal): Promise<void> {
@@ -37,7 +37,7 @@ async function playAgent(pg: Stage, name: string, rights: Right[], beliefMs: num
         await silence(Math.random() < 0.2 ? Math.random() * 2.5 * LEASE_MS : 30 + Math.random() * 100)
       } else {
         // what is new may be run when the next beat has confirmed it
-        known = await sql<Owned[]>`select assignment_id, epoch, generation, wanted from mooring.assignments_of(${name}, ${session})`
+        known = await sql<Owned[]>`select assignment_id, epoch, generation, wanted, on_lost, stop_grace_ms from mooring.assignments_of(${name}, ${session})`
       }
       const stopping = known.filter(({ wanted }) => wanted === 'stop')
       if (stopping.length > 0) {

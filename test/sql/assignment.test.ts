@@ -1,7 +1,8 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, beat, deployment, node } from '../helpers/factories.js'
+import { waitFor } from '../helpers/wait-for.js'
+import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
 import { claim, loads, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
@@ -20,15 +21,98 @@ story('a DBA may place a row by hand: it becomes an assignment like any other', 
   t.equal((await beat(sql, host)).owned, 1)
 })
 
-story('and free it by hand: the epoch goes up', async (t, sql) => {
+story('and free it by hand when its owner is dead: the epoch goes up', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await deployment(sql)
   await claim(sql)
+  await age(sql, 'host-a', '15.1 seconds ago')
   await sql`update mooring.assignment set node_id = null`
   t.match((await assignments(sql))[0], { node: null, epoch: '2' })
   const [row] = await sql`select last_node_id, lease_ttl, assigned_at, waiting_since is not null as waits from mooring.assignment`
   t.same(row, { last_node_id: host.id, lease_ttl: null, assigned_at: null, waits: true })
   t.same(await assigned(sql), {})
+})
+
+const freed = (sql: TransactionSql) => sql`update mooring.assignment set node_id = null`
+
+story('while its owner may still run it, it is not freed by hand', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const id = await deployment(sql)
+  await claim(sql)
+  const why = { code: 'MR006', message: /its owner may still run it/, hint: /wanted = 'stop'.*reassign/ }
+  await refused(t, sql, freed, why, 'live')
+  await age(sql, 'host-a', '14 seconds ago')
+  await refused(t, sql, freed, why, 'its lease is over, the margin is not')
+  await sql`update mooring.assignment set lease_ttl = '1 min', assigned_at = assigned_at - interval '1 hour'`
+  await age(sql, 'host-a', '62 seconds ago')
+  await refused(t, sql, freed, why, 'this one has a longer lease')
+  t.match((await assignments(sql, id))[0], { node: 'host-a', epoch: '1' })
+  await age(sql, 'host-a', '63.1 seconds ago')
+  await sql`delete from mooring.outage_marker`
+  await refused(t, sql, freed, why, 'in a hold its silence proves nothing')
+  await sql`select mooring.hold()`
+  await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await freed(sql)
+  t.match((await assignments(sql, id))[0], { node: null, epoch: '2' })
+  t.ok(host)
+})
+
+story('the way the hint shows: its owner is told to stop it, and reports', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const id = await deployment(sql)
+  await claim(sql)
+  await sql`update mooring.assignment set wanted = 'stop'`
+  t.equal(await report(sql, host, (await assignments(sql, id))[0]!, 'stopped'), true)
+  t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
+})
+
+story('of a node that left, or was never there, it is freed at once', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const never = await node(sql, { name: 'host-b', seen: 'never' })
+  await deployments(sql, 2)
+  await sql`update mooring.assignment set node_id = case when id % 2 = 0 then ${host.id}::int else ${never.id}::int end`
+  await sql`update mooring.heartbeat set session = null where node = 'host-a'`
+  await freed(sql)
+  t.ok((await assignments(sql)).every(({ node, epoch }) => node === null && epoch === '2'))
+})
+
+story('an epoch never goes back, with an owner or without', async (t, sql) => {
+  await node(sql)
+  await deployment(sql)
+  await claim(sql)
+  await refused(t, sql, (sql) => sql`update mooring.assignment set epoch = 0`, { code: 'MR006', message: /cannot go back from 1 to 0/ })
+  await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = null, lease_ttl = null, assigned_at = null, waiting_since = now(), epoch = 0`, { code: 'MR006', message: /cannot go back/ })
+  await refused(t, sql, (sql) => sql`insert into mooring.assignment (deployment_id, ordinal, signature, waiting_since, epoch) values (7, 0, gen_random_uuid(), now(), -1)`, { code: '23514', constraint_name: 'assignment_epoch_is_not_negative' })
+})
+
+void t.test('a beat that is being written is a sign of life: what it may confirm is not freed by hand', async (t) => {
+  const pg = await testDatabase(t)
+  const host = await node(pg.sql, { name: 'host-a' })
+  await deployment(pg.sql)
+  await claim(pg.sql)
+  await age(pg.sql, 'host-a', '1 minute ago')
+  const agent = pg.client('agent')
+  await agent`begin`
+  await beat(agent, host)
+  await t.rejects(pg.sql`update mooring.assignment set node_id = null`, { code: 'MR006' }, 'its beat is old as far as anybody can see')
+  await agent`rollback`
+  await pg.sql`update mooring.assignment set node_id = null`
+  t.match((await assignments(pg.sql))[0], { node: null, epoch: '2' })
+})
+
+void t.test('and a beat that comes while it is freed by hand waits, and confirms nothing of it', async (t) => {
+  const pg = await testDatabase(t)
+  const host = await node(pg.sql, { name: 'host-a' })
+  await deployment(pg.sql)
+  await claim(pg.sql)
+  await age(pg.sql, 'host-a', '1 minute ago')
+  const dba = pg.client('dba')
+  await dba`begin`
+  await dba`update mooring.assignment set node_id = null`
+  const beating = beat(pg.sql, host)
+  await waitFor(async () => (await pg.sql`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%heartbeat(%'`).length === 1, { label: 'the beat waits' })
+  await dba`commit`
+  t.equal((await beating).owned, 0)
 })
 
 story('from one owner to another it cannot go in one step', async (t, sql) => {
@@ -66,7 +150,6 @@ story('by hand does not work inside another isolation level', async (t, sql) => 
 
 const bad: [edit: string, constraint_name: string][] = [
   ["ordinal = -1", 'assignment_ordinal_is_not_negative'],
-  ["epoch = -1", 'assignment_epoch_is_not_negative'],
   ["wanted = 'pause'", 'assignment_wanted_is_run_or_stop'],
   ["lease_ttl = '1 s'", 'assignment_owned_iff_leased'],
   ["assigned_at = now()", 'assignment_owned_iff_assigned'],

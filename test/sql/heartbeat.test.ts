@@ -21,8 +21,8 @@ story('a beat answers with the digest of what the node owns', async (t, sql) => 
   await claim(sql)
   await sql`delete from mooring.deployment where id = ${ids[3]!}`
   await sql`update mooring.deployment set env = '{"A": "1"}' where id = ${ids[4]!}`
-  const text = (await assignments(sql)).map((row) => [row.id, row.epoch, row.generation ?? '0', row.wanted].join(':')).join(',')
-  t.match(text, /:1:0:stop,.*:1:2:run/)
+  const text = (await assignments(sql)).map((row) => [row.id, row.epoch, row.generation ?? '0', row.wanted, 'stop', 10_000].join(':')).join(',')
+  t.match(text, /:1:0:stop:stop:10000,.*:1:2:run:/)
   t.match(await beat(sql, host), { digest: createHash('sha256').update(text).digest('hex'), owned: 11 })
 })
 

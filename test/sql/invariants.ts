@@ -46,6 +46,22 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
     (sql) => sql`select e.* from mooring.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
       where e.permitted and not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = e.deployment_id and a.node_id = e.node_id)`,
   ],
+  [
+    'what is moved stops, waits, or has come where it went: it never runs on where it was to go away from, and never waits without being wanted',
+    (sql) => sql`select a.* from mooring.assignment a
+      where a.move_to is not null and (a.move_reason is null or a.ordinal is null or a.wanted = 'run' and a.node_id is not null)
+         or a.move_reason is not null and a.node_id is null and a.wanted = 'stop'`,
+  ],
+  [
+    'what is moved is wanted by its deployment',
+    (sql) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+      where a.move_reason is not null and a.wanted = 'stop' and (d.id is null or not d.enabled or a.ordinal >= d.replicas)`,
+  ],
+  [
+    'no node is promised more than it may have',
+    (sql) => sql`select n.* from mooring.node n join mooring.node_states() s on s.id = n.id
+      where s.assigned <> (select count(*) from mooring.assignment a where a.ordinal is not null and (a.node_id = n.id or a.move_to = n.id))`,
+  ],
   ['nobody owns what he refused', (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`],
   ['an owner has an epoch of its own', (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and a.epoch = 0`],
 ]

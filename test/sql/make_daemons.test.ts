@@ -93,8 +93,9 @@ story('an agent that registers with more trust gets its daemons', async (t, sql)
 })
 
 story('its rows end with the node', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
+  const host = await node(sql, { name: 'host-a' })
   await deployment(sql, { type: 'daemon' })
+  await sql`select mooring.leave('host-a', ${host.session})`
   await sql`delete from mooring.node where name = 'host-a'`
   t.same(await assignments(sql), [])
 })

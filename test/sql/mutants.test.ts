@@ -32,6 +32,17 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['a release without a look at the deployment', 'release', [' and a.ordinal < d.replicas', '']],
   ['an edit that evicts nobody', 'evict', ['where not e.permitted', 'where false']],
   ['a node that is deleted with its work', 'tg_node__guard', ['if owned > 0', 'if false']],
+  ['a live node that is deleted under its daemons', 'tg_node__guard', ['if daemons > 0', 'if false']],
+  ['work that is freed by hand under a live owner', 'tg_assignment__by_hand', ['>= clock_timestamp() then', '>= clock_timestamp() and false then']],
+  ['an epoch that is set back', 'tg_assignment__by_hand', ['if new.epoch < old.epoch then', 'if false then'], ['mooring.next_epoch(old.epoch)', 'new.epoch + 1']],
+  ['a reap that believes every silence', 'reaping_paused', ['counted.silent > setting.reap_pause_share * counted.nodes', 'false']],
+  ['a reap that believes none', 'reaping_paused', ['counted.silent > setting.reap_pause_share * counted.nodes', 'counted.silent > 0']],
+  ['a pause that nobody counts as over', 'reaping_paused', ['elsif not too_many', 'elsif false']],
+  ['a pause that no operator can end', 'reaping_paused', ['return too_many and pause.resumed_at is null', 'return too_many']],
+  ['an operator whose word outlasts the outage', 'reaping_paused', ['elsif not too_many and pause.paused_at is not null', 'elsif not too_many and pause.paused_at is not null and pause.resumed_at is null']],
+  ['a move that goes on though its deployment was disabled', 'make_assignments', ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"]],
+  ['a promise that is kept whatever became of the node', 'place_moves', ['and d.obstacle is null', ''], ['and d.obstacle is not null', 'and false']],
+  ['places that are promised and given away', 'node_states', ['mooring.node_taken()', '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)']],
   ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
 ]
 
@@ -39,7 +50,7 @@ for (const [what, name, ...changes] of mutants) {
   story(`the laws notice ${what}`, async (t, sql) => {
     await mutate(sql, name, changes)
     let broken: string[] = []
-    for (let seed = 1; seed <= 6 && broken.length === 0; seed++) {
+    for (let seed = 1; seed <= 12 && broken.length === 0; seed++) {
       await sql
         .savepoint(async (sql) => {
           broken = await weather(sql, seed, 300)

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, deployment, deployments, node } from '../helpers/factories.js'
+import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, loads, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
@@ -49,6 +49,26 @@ story('a node with work is not deleted; when it owns nothing it goes, and its he
   await sql`delete from mooring.node`
   t.same([...(await sql`select * from mooring.heartbeat`)], [])
   t.same([...(await sql`select * from mooring.node_status`)], [])
+})
+
+story('a live node that runs daemons is not deleted under them; when it left or its lease is over it goes with them', async (t, sql) => {
+  const live = { code: 'MR006', message: /is live and runs 2 daemons/, hint: /Stop its agent first/ }
+  await deployment(sql, { type: 'daemon' })
+  await deployment(sql, { type: 'daemon', lease_ttl: '1 min' })
+  const host = await node(sql, { name: 'host-a' })
+  await refused(t, sql, (sql) => sql`delete from mooring.node`, live, 'live')
+  await age(sql, 'host-a', '62 seconds ago')
+  await refused(t, sql, (sql) => sql`delete from mooring.node`, live, 'the longest lease of its daemons runs')
+  await sql.savepoint(async (sql) => {
+    await age(sql, 'host-a', '64 seconds ago')
+    await sql`delete from mooring.node`
+    t.same(await assignments(sql), [])
+    throw new Error('undo')
+  }).catch(() => {})
+  await beat(sql, host)
+  await sql`select mooring.leave('host-a', ${host.session})`
+  await sql`delete from mooring.node`
+  t.same(await assignments(sql), [])
 })
 
 story('a deleted node may come back under its name, as another one', async (t, sql) => {

@@ -21,6 +21,23 @@ story('a first registration makes the node and answers with the intervals to liv
   t.match(await events(sql, 'node_registered'), [{ node: 'host-a', reason: 'its agent started', detail: { version: '0.1.0' } }])
 })
 
+story('an agent says how surely its workloads die with it, at every registration anew', async (t, sql) => {
+  const containment = async () => (await sql`select s.containment, n.containment as stored from mooring.node_status s join mooring.node n on n.name = s.node`)[0]
+  for (const level of ['pid-namespace', 'pdeathsig', 'process-group']) {
+    await sql`delete from mooring.node`
+    await sql`select from mooring.register_node('host-a', ${randomUUID()}, '.', containment => ${level})`
+    t.same(await containment(), { containment: level, stored: level })
+  }
+  t.match((await events(sql, 'node_registered')).at(-1), { detail: { containment: 'process-group' } })
+  await age(sql, 'host-a', '1 minute ago')
+  await register(sql, 'host-a')
+  t.same(await containment(), { containment: null, stored: null }, 'what the one before could do says nothing of this one')
+  for (const level of ['', 'docker', 'PDEATHSIG']) {
+    await refused(t, sql, (sql) => sql`select from mooring.register_node('host-b', ${randomUUID()}, '.', containment => ${level})`, { code: 'MR007', message: new RegExp(`'${level}' is no containment`), hint: /pid-namespace, pdeathsig, process-group/ }, `'${level}'`)
+  }
+  await refused(t, sql, (sql) => sql`update mooring.node set containment = 'docker'`, { code: '23514', constraint_name: 'node_containment_is_known' })
+})
+
 story('two agents of one name: the second is told in how many milliseconds the name is free', async (t, sql) => {
   await node(sql, { name: 'host-a', seen: '5 seconds ago' })
   await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /^\{"free_in_ms" : (6[89]\d\d|7000)\}$/, hint: /another name/i })

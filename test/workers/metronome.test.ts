@@ -29,10 +29,10 @@ t.test('a metronome keeps its worker\'s name alive and its pools known', async (
 t.test('it survives whatever its tick says, and says so once', async (t) => {
   const database = await testDatabase(t)
   const { log, events } = heardLog()
-  await database.sql`alter function mooring.tick(text, text[], boolean) rename to tock`
+  await database.sql`alter function mooring.tick rename to tock`
   ticking(t, database, 'w1', [], log)
   await waitFor(() => events('tick_failed').length, { label: 'it fails' })
-  await database.sql`alter function mooring.tock(text, text[], boolean) rename to tick`
+  await database.sql`alter function mooring.tock rename to tick`
   await waitFor(() => events('ticking').length, { label: 'it ticks' })
   t.equal(events('tick_failed').length, 1)
 })

@@ -8,8 +8,7 @@
  * While the leader lives nothing is polled: its end is an event. `done` means two looks in a row found nothing, because one look at /proc is not a snapshot.
  * A process that even SIGKILL does not end (stuck in the kernel) keeps `done` open, and with it the assignment: that is the point.
  */
-import type { Logger } from 'pino'
-import type { Exit, ProcessTree } from './spawn.js'
+import type { ProcessTree } from './process-tree.js'
 
 export interface Stop {
   /** Never rejects. */
@@ -21,11 +20,11 @@ export interface Stop {
 const FIRST_LOOK_MS = 5
 const SLOWEST_LOOK_MS = 200
 const KILL_AGAIN_MS = 50
-/** After this long with SIGKILL unheeded a person should know. */
 const STUCK_AFTER_MS = 5_000
 const STUCK_LOOK_MS = 1_000
 
-export function stopTree(tree: ProcessTree & { exit: Promise<Exit> }, graceMs: number, log: Logger): Stop {
+/** `onStuck`: SIGKILL has been unheeded for some seconds; a person should know. */
+export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & { exit: Promise<unknown> }, graceMs: number, onStuck: () => void = () => {}): Stop {
   let killAt = performance.now() + graceMs
   let firstKillAt: number | null = null
   let leaderEnded = false
@@ -55,7 +54,7 @@ export function stopTree(tree: ProcessTree & { exit: Promise<Exit> }, graceMs: n
       const unheededMs = firstKillAt === null ? 0 : performance.now() - firstKillAt
       if (unheededMs > STUCK_AFTER_MS && !warned) {
         warned = true
-        log.error({ event: 'process_unkillable' }, 'a process does not end on SIGKILL; its assignment stays here until it does')
+        onStuck()
       }
       await nap(warned ? STUCK_LOOK_MS : left() > 0 ? Math.min(pauseMs, left()) : Math.min(pauseMs, KILL_AGAIN_MS))
       pauseMs = Math.min(pauseMs * 2, SLOWEST_LOOK_MS)

@@ -3,23 +3,23 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { start } from '../../agent/spawn.js'
-import type { ProcessHandle, SpawnSpec } from '../../agent/spawn.js'
-import { stopTree } from '../../agent/stop-tree.js'
-import { readProcess } from '../../agent/process-table.js'
-import { silent, temporaryFolder } from './rig.js'
+import { start } from '../../../agent/warden/spawn.js'
+import type { ProcessHandle, SpawnSpec } from '../../../agent/warden/spawn.js'
+import { stopTree } from '../../../agent/warden/stop-tree.js'
+import { readProcess } from '../../../agent/process-table.js'
+import { temporaryFolder } from '../rig.js'
 
 let starts = 0
 
 function startIn(t: Test, cwd: string, argv: string[], more: Partial<SpawnSpec> = {}): ProcessHandle {
   const handle = start({ argv, cwd, env: { PATH: process.env['PATH']! }, logFd: null, mark: `spawn-test-${process.pid}-${++starts}`, ...more })
-  t.teardown(() => stopTree(handle, 0, silent).done)
+  t.teardown(() => stopTree(handle, 0).done)
   return handle
 }
 
 t.test('what is started leads a session and a process group of its own', async t => {
   const handle = startIn(t, await temporaryFolder(t), ['sleep', '1000'])
-  t.match(readProcess(handle.pid!), { pgid: handle.pid!, sid: handle.pid!, ppid: process.pid, startTicks: handle.startTicks! })
+  t.match(readProcess(handle.root!.pid), { pgid: handle.root!.pid, sid: handle.root!.pid, ppid: process.pid, startTicks: handle.root!.startTicks! })
   t.equal(handle.treeAlive(), true)
 })
 
@@ -39,7 +39,7 @@ t.test('what cannot be started says why in one sentence, and is nothing to stop'
   await chmod(join(folder, 'no-interpreter'), 0o755)
   const errorOf = async (argv: string[], more: Partial<SpawnSpec> = {}): Promise<string | null> => {
     const handle = startIn(t, folder, argv, more)
-    t.equal(handle.pid, null)
+    t.equal(handle.root, null)
     t.equal(handle.treeAlive(), false)
     return (await handle.exit).error
   }

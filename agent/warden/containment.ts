@@ -1,0 +1,60 @@
+/**
+ * How surely a workload dies with what supervises it: the means of the kernel, as far as this host has them.
+ *
+ *   process-group   every workload leads a process group. Whoever is alive kills the group; what called setsid is looked for in /proc.
+ *   pdeathsig       and the kernel kills the workload itself when the warden ends, however it ends. What it started is looked for.
+ *   pid-namespace   and it lives in a PID namespace of its own, whose end kills everything in it, whatever it forked or called. Nothing to look for.
+ *
+ * At each level a dead-man timer (dead-man.ts) kills at the deadline when neither agent nor warden can.
+ *
+ *     warden ── setpriv ──► unshare ──► init (sh, PID 1 in there) ──► the workload
+ *               PDEATHSIG    kill-child
+ *
+ * The two wrappers are util-linux. `init` is there because PID 1 gets no signal it has no handler for, SIGTERM above all, and has to reap orphans; it tells
+ * on descriptor 3 that it stands, and how the workload ended. Exit codes above 128 are what a shell makes of signals, and are read back as such.
+ * /proc is mounted anew in there where that is allowed, so that a program finds itself under its own pid.
+ * An ordinary user gets his namespace through a user namespace: in there only his own uid exists, and nothing can become another user.
+ */
+import { spawnSync } from 'node:child_process'
+import { delimiter } from 'node:path'
+import { findProgram } from './why-not-started.js'
+
+export const CONTAINMENT_LEVELS = ['process-group', 'pdeathsig', 'pid-namespace'] as const
+export type ContainmentLevel = (typeof CONTAINMENT_LEVELS)[number]
+
+export interface Containment {
+  level: ContainmentLevel
+  /** What is put before the workload's argv; empty at the lowest level. Absolute paths: the workload's PATH is not ours. */
+  wrapper: readonly string[]
+}
+
+const STANDARD_FOLDERS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+const PROBE_TIMEOUT_MS = 5_000
+
+/** 3: what init says. 4: the workload's own stderr; init's is closed, or the shell would write "Terminated" into the workload's log. */
+const INIT = 'exec 4>&2 2>/dev/null; (echo up >&3; exec "$@" 2>&4 3>&- 4>&-); echo $? >&3; exec 3>&- 4>&-; exec sleep 2147483647'
+
+/** The highest level up to `most` that works here, found by trying it. */
+export function detectContainment(most: ContainmentLevel = 'pid-namespace', path = process.env['PATH'] ?? ''): Containment {
+  const find = (program: string): string | null => findProgram(program, [path, ...STANDARD_FOLDERS].join(delimiter))
+  const [setpriv, unshare, sh] = [find('setpriv'), find('unshare'), find('sh')]
+  const lowest: Containment = { level: 'process-group', wrapper: [] }
+  if (most === 'process-group' || setpriv === null) return lowest
+  const untilWarden = [setpriv, '--pdeathsig', 'KILL', '--']
+  if (!works([...untilWarden, setpriv, '--version'])) return lowest
+  if (most === 'pid-namespace' && unshare !== null && sh !== null) {
+    const own = ['--pid', '--fork', '--kill-child=KILL']
+    const ownProc = ['--mount-proc', '--propagation', 'slave']
+    const asUser = ['--user', '--map-current-user']
+    for (const options of [[...own, ...ownProc], [...asUser, ...own, ...ownProc], own, [...asUser, ...own]]) {
+      const inside = [...untilWarden, unshare, ...options, '--', sh, '-c']
+      if (works([...inside, '[ $$ = 1 ]'])) return { level: 'pid-namespace', wrapper: [...inside, INIT, 'init'] }
+    }
+  }
+  return { level: 'pdeathsig', wrapper: untilWarden }
+}
+
+function works(argv: readonly string[]): boolean {
+  const [program, ...args] = argv
+  return spawnSync(program!, args, { stdio: 'ignore', timeout: PROBE_TIMEOUT_MS, killSignal: 'SIGKILL', env: {} }).status === 0
+}

@@ -1,0 +1,86 @@
+/** Runs processes as children of this one. Knows nothing of leases: that is warden.ts. */
+import { closeSync, openSync } from 'node:fs'
+import { bootClock } from '../lease.js'
+import type { Containment } from './containment.js'
+import type { Host, HostedProcess, StartSpec } from './host.js'
+import { start } from './spawn.js'
+import type { ProcessHandle, StartedProcess } from './spawn.js'
+import { stopTree } from './stop-tree.js'
+import type { Stop } from './stop-tree.js'
+
+export interface LocalProcess extends HostedProcess {
+  readonly root: StartedProcess | null
+  /** To be called by whoever watches its lease. */
+  fence(graceMs: number): void
+}
+
+export interface LocalHost extends Host {
+  start(spec: StartSpec): LocalProcess
+}
+
+export interface LocalHostOptions {
+  containment?: Containment
+  /** Its log cannot be opened; it runs without one. */
+  onNoLog?(spec: StartSpec, code: string | undefined): void
+  /** SIGKILL does not end it. */
+  onStuck?(mark: string): void
+}
+
+export function createLocalHost({ containment, onNoLog = () => {}, onStuck = () => {} }: LocalHostOptions = {}): LocalHost {
+  return {
+    start(spec) {
+      const logFd = openLog(spec, onNoLog)
+      const handle = start({ ...spec, logFd }, containment)
+      if (logFd !== null) closeSync(logFd)
+      return hosted(spec, handle, () => onStuck(spec.mark))
+    },
+  }
+}
+
+function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () => void): LocalProcess {
+  let pid: number | null = null
+  let stop: Stop | null = null
+  let onGone: () => void
+  let onFenced: () => void
+  const gone = new Promise<void>(resolve => { onGone = resolve })
+  const fenced = new Promise<void>(resolve => { onFenced = resolve })
+
+  function end(graceMs: number): void {
+    if (stop !== null) return stop.hurry(graceMs)
+    stop = stopTree(handle, graceMs, onStuck)
+    void stop.done.then(handle.close).then(onGone)
+  }
+
+  const started = handle.started.then(process => {
+    pid = process?.pid ?? null
+    return process
+  })
+  void handle.exit.then(({ error }) => end(error === null ? about.stop_grace_ms : 0))
+  return {
+    mark,
+    about,
+    root: handle.root,
+    pid: () => pid,
+    rootPid: () => handle.root?.pid ?? null,
+    started,
+    startedAtMs: bootClock(),
+    exit: handle.exit,
+    gone,
+    fenced,
+    end,
+    fence(graceMs) {
+      onFenced()
+      end(graceMs)
+    },
+  }
+}
+
+function openLog(spec: StartSpec, onNoLog: NonNullable<LocalHostOptions['onNoLog']>): number | null {
+  if (spec.logFile === null) return null
+  try {
+    return openSync(spec.logFile, 'a', 0o600)
+  } catch (error) {
+    onNoLog(spec, (error as NodeJS.ErrnoException).code)
+    return null
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * A workload and everything it started, as something that can be signalled and asked whether it lives. A process that cannot be proven to be of the tree
+ * is never signalled.
+ */
+import { childrenOf, hasProc, membersOf, readProcess } from '../process-table.js'
+import type { Process, Seen, TreeRoot } from '../process-table.js'
+
+export interface ProcessTree {
+  /** To all of the tree that is alive, wherever it went. */
+  signalTree(signal: NodeJS.Signals): void
+  /** Is anything of the tree alive? */
+  treeAlive(): boolean
+  /** Ends what contained it; to be called when nothing of it is alive. Resolves when that is gone too. */
+  close(): Promise<void>
+}
+
+/** unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. */
+export function namespacedTree(root: TreeRoot, rootHeld: () => boolean, rootExit: Promise<unknown>): ProcessTree {
+  const seen: Seen = new Map()
+  const inside = (): Process[] => {
+    const init = childrenOf(root.pid)[0]
+    return membersOf(root, seen).filter(p => p.pid !== root.pid && p.pid !== init)
+  }
+  const killAll = (): void => {
+    const init = childrenOf(root.pid)[0]
+    if (init !== undefined && rootHeld()) killByNumber(init)
+    if (rootHeld()) killByNumber(root.pid)
+  }
+  return {
+    signalTree(signal) {
+      if (signal === 'SIGKILL') killAll()
+      for (const p of inside()) signalProcess(p, signal)
+    },
+    treeAlive: () => inside().length > 0,
+    async close() {
+      killAll()
+      await rootExit
+    },
+  }
+}
+
+/** Only for children that have not been waited for: their numbers are their own. */
+function killByNumber(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // gone
+  }
+}
+
+/** `rootHeld`: the root has not been waited for yet, so its number cannot belong to anything else. */
+export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTree {
+  const seen: Seen = new Map()
+  return {
+    signalTree(signal) {
+      // Looked for before anything is signalled: what the leader started in another session is lost sight of when the leader ends.
+      const members = membersOf(root, seen)
+      // The group in one call, which no fork can escape.
+      const groupDone = (rootHeld() || !hasProc) && signalGroup(root.pid, signal)
+      for (const p of members) {
+        if (!(groupDone && p.pgid === root.pid)) signalProcess(p, signal)
+      }
+    },
+    treeAlive() {
+      if (rootHeld()) return true
+      return hasProc ? membersOf(root, seen).length > 0 : signalGroup(root.pid, 0)
+    },
+    close: () => Promise.resolve(),
+  }
+}
+
+/** Only when it is still the process that was looked at. */
+export function signalProcess(p: Process, signal: NodeJS.Signals): void {
+  if (readProcess(p.pid)?.startTicks !== p.startTicks) return
+  try {
+    process.kill(p.pid, signal)
+  } catch {
+    // Gone, or of another user: the next look tells.
+  }
+}
+
+function signalGroup(pgid: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(-pgid, signal)
+    return true
+  } catch {
+    return false
+  }
+}

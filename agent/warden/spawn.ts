@@ -1,0 +1,125 @@
+/**
+ * The one place that starts workloads and signals them.
+ *
+ * Promises: when `start` returns the process has been started or could not be (about a millisecond); what was started leads a session and a process group
+ * of its own; nothing is thrown and nothing rejects; the sentence about a failed start holds none of the environment's values. A process that cannot be
+ * proven to be of the tree is never signalled. Decides nothing: who is stopped, and when, is the caller's.
+ */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { constants } from 'node:os'
+import type { Readable } from 'node:stream'
+import { childrenOf, readProcess } from '../process-table.js'
+import type { Containment } from './containment.js'
+import { namespacedTree, processTree } from './process-tree.js'
+import type { ProcessTree } from './process-tree.js'
+import { sentence, unfitFor } from './why-not-started.js'
+import type { Command } from './why-not-started.js'
+
+/** argv[0] is the program: a path, or a name looked for in the PATH of `env`; no shell reads it. env is complete: nothing is added but MOORING_RUN. */
+export interface SpawnSpec extends Command {
+  /** File descriptor that stdout and stderr go to, or null for nowhere. Stays the caller's to close. */
+  logFd: number | null
+  /** Value of MOORING_RUN, unique to this start: everything it starts can be found by it. */
+  mark: string
+}
+
+export interface Exit {
+  code: number | null
+  signal: NodeJS.Signals | null
+  /** Why it could not be started at all; null when it was. */
+  error: string | null
+}
+
+export interface StartedProcess {
+  /** The workload's own. */
+  pid: number
+  startTicks: number | null
+}
+
+export interface ProcessHandle extends ProcessTree {
+  /** What leads the session: the workload, or what contains it. Null when nothing could be started; `exit` says why. */
+  readonly root: StartedProcess | null
+  /** Resolves when the workload's program is about to be run; null when that could not be. */
+  readonly started: Promise<StartedProcess | null>
+  /** Of the workload itself; others of its tree may live on. */
+  readonly exit: Promise<Exit>
+}
+
+const BARE: Containment = { level: 'process-group', wrapper: [] }
+
+export function start(spec: SpawnSpec, containment: Containment = BARE): ProcessHandle {
+  const unfit = unfitFor(spec, containment.wrapper.length > 0)
+  if (unfit !== null) return neverStarted(Promise.resolve(unfit))
+  const namespaced = containment.level === 'pid-namespace'
+  const [program, ...args] = [...containment.wrapper, ...spec.argv]
+  const output = spec.logFd ?? 'ignore'
+  let child: ChildProcess
+  try {
+    child = spawn(program!, args, {
+      cwd: spec.cwd, env: { ...spec.env, MOORING_RUN: spec.mark }, detached: true, shell: false, stdio: ['ignore', output, output, ...(namespaced ? ['pipe' as const] : [])],
+    })
+  } catch (error) {
+    // E2BIG and other rare ones are thrown; ENOENT and its like arrive as an event.
+    return neverStarted(Promise.resolve(sentence(spec, error)))
+  }
+  if (child.pid === undefined) {
+    return neverStarted(new Promise(resolve => child.once('error', error => resolve(sentence(spec, error)))))
+  }
+
+  // After a start only a failed kill or message is told by 'error', and neither is asked of Node; unhandled it would end the warden.
+  child.on('error', () => {})
+  const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null, mark: spec.mark, groupOutlivesRoot: true }
+  let reaped = false
+  const rootExit = new Promise<Exit>(resolve => {
+    child.once('exit', (code, signal) => {
+      reaped = true
+      resolve({ code, signal, error: null })
+    })
+  })
+  if (!namespaced) return { root, started: Promise.resolve(root), exit: rootExit, ...processTree(root, () => !reaped) }
+  return { root, ...told(child, root, rootExit), ...namespacedTree(root, () => !reaped, rootExit) }
+}
+
+/** What init says on its descriptor: that it is about to run the program, and how that ended. */
+function told(child: ChildProcess, root: StartedProcess, rootExit: Promise<Exit>): Pick<ProcessHandle, 'started' | 'exit'> {
+  const status = child.stdio[3] as Readable
+  let said = ''
+  let onStart: (process: StartedProcess | null) => void = () => {}
+  const started = new Promise<StartedProcess | null>(resolve => { onStart = resolve })
+  const exit = new Promise<Exit>(resolve => {
+    status.setEncoding('latin1').on('error', () => {}).on('data', (text: string) => {
+      said += text
+      if (said.startsWith('up\n')) onStart(workloadBelow(root))
+      const code = /^up\n(\d+)\n/.exec(said)?.[1]
+      if (code !== undefined) resolve(exitOf(Number(code)))
+    })
+    // an end that init could not tell: it was killed with all the rest, or never stood
+    void rootExit.then(({ code, signal }) => setImmediate(() => {
+      onStart(null)
+      resolve(said === '' && signal === null ? { code: null, signal: null, error: `cannot start: its PID namespace could not be made (unshare ended with ${code})` } : { code: null, signal: signal ?? 'SIGKILL', error: null })
+    }))
+  })
+  return { started, exit }
+}
+
+/** init's child; where it cannot be found any more, what contains it stands for it. */
+function workloadBelow(root: StartedProcess): StartedProcess {
+  const init = childrenOf(root.pid)[0]
+  const workload = init === undefined ? undefined : childrenOf(init)[0]
+  const found = workload === undefined ? null : readProcess(workload)
+  return found ? { pid: found.pid, startTicks: found.startTicks } : root
+}
+
+/** As a shell tells it: 128 + the signal's number. */
+function exitOf(code: number): Exit {
+  const signal = Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0] as NodeJS.Signals | undefined
+  return signal ? { code: null, signal, error: null } : { code, signal: null, error: null }
+}
+
+function neverStarted(reason: Promise<string>): ProcessHandle {
+  return {
+    root: null, started: Promise.resolve(null), exit: reason.then(error => ({ code: null, signal: null, error })), signalTree() {}, treeAlive: () => false, close: () => Promise.resolve(),
+  }
+}
+

@@ -1,0 +1,168 @@
+/**
+ * The warden: runs what its agent asks for, and sees to it that nothing outlives its lease, whatever becomes of the agent.
+ *
+ *     agent    beat ──► confirmed ──► terms ─┐                      killed, stopped, blocked, cut off: no more terms
+ *     warden                                 ▼ moved on ............ term: SIGTERM ── grace ── end: SIGKILL
+ *     dead-man                               ▼ started anew ............................... end + 50 ms: SIGKILL, if the warden is gone too
+ *
+ * - A deadline is a moment of the boot clock, per assignment and epoch, as lease.ts reckons it. It comes before the process: what has none, or is past its
+ *   term, is not started. It is only ever moved on. A process of another epoch than the terms speak of keeps its own.
+ * - Daemons and on_lost='keep' are told to have no deadline, and run until somebody ends them.
+ * - What ends by itself is followed by the rest of its tree. Nothing is started again here: that is for the agent to decide.
+ * - When the agent goes, everything goes on until its deadline, for the next agent, which is told all of it. With no agent and nothing left to run the
+ *   warden ends. An agent that finds its warden gone or silent kills what it ran (client.ts); so each of the two watches the other.
+ */
+import { bootClock, LONGEST_SLEEP_MS } from '../lease.js'
+import type { BootClock } from '../lease.js'
+import type { ContainmentLevel } from './containment.js'
+import type { DeadMan, Doomed } from './dead-man.js'
+import type { StartSpec } from './host.js'
+import type { LocalHost, LocalProcess } from './local-host.js'
+import type { Exit } from './spawn.js'
+import { PROTOCOL } from './wire.js'
+import type { FromWarden, LeaseTerm, RunningProcess, ToWarden } from './wire.js'
+
+export interface Warden {
+  /** An agent is there; `say` reaches it. It is told what runs. */
+  attach(say: (message: FromWarden) => void): void
+  /** The agent is gone. */
+  detach(): void
+  receive(message: ToWarden): void
+  /** How many processes it looks after. */
+  running(): number
+}
+
+export interface WardenOptions {
+  id: string
+  containment: ContainmentLevel
+  host: LocalHost
+  deadMan: DeadMan
+  /** Nothing is left of the last of its processes. */
+  onEmpty(): void
+  clock?: BootClock
+}
+
+/** Null: has no deadline. */
+type Term = { termAtMs: number; endAtMs: number } | null
+interface Entry { process: LocalProcess; term: Term; exit: Exit | null; gone: boolean; fenced: boolean }
+
+export function createWarden(options: WardenOptions): Warden {
+  const { host, deadMan, clock = bootClock } = options
+  const entries = new Map<string, Entry>()
+  /** By assignment: what its next process may run until. */
+  const terms = new Map<string, { epoch: string; term: Term }>()
+  let say: (message: FromWarden) => void = () => {}
+  let attached = false
+  let timer: NodeJS.Timeout | undefined
+  let arming: NodeJS.Immediate | undefined
+
+  function start(spec: StartSpec): void {
+    const { mark, about } = spec
+    const known = terms.get(about.assignment_id)
+    const term = known?.epoch === about.epoch ? known.term : null
+    if (about.leased && known?.epoch !== about.epoch || term !== null && clock() >= term.termAtMs) {
+      say({ t: 'exit', mark, exit: { code: null, signal: null, error: 'cannot start: the lease it would run under is over' } })
+      say({ t: 'gone', mark })
+      return
+    }
+    const process = host.start(spec)
+    const entry: Entry = { process, term, exit: null, gone: false, fenced: false }
+    entries.set(mark, entry)
+    void process.started.then(started => {
+      if (started) say({ t: 'started', mark, pid: started.pid, rootPid: process.rootPid(), startTicks: started.startTicks })
+    })
+    void process.exit.then(exit => {
+      entry.exit = exit
+      say({ t: 'exit', mark, exit })
+    })
+    void process.gone.then(() => {
+      entry.gone = true
+      if (attached) say({ t: 'gone', mark })
+      tidy()
+    })
+    look()
+  }
+
+  function renew(renewed: readonly LeaseTerm[]): void {
+    for (const [id, epoch, termAtMs, endAtMs] of renewed) {
+      const before = terms.get(id)
+      terms.set(id, { epoch, term: later(before?.epoch === epoch ? before.term : undefined, termAtMs === null || endAtMs === null ? null : { termAtMs, endAtMs }) })
+    }
+    for (const entry of entries.values()) {
+      const known = terms.get(entry.process.about.assignment_id)
+      if (known?.epoch === entry.process.about.epoch) entry.term = known.term
+    }
+    const nowMs = clock()
+    for (const [id, { term }] of terms) if (term !== null && nowMs >= term.endAtMs) terms.delete(id)
+    look()
+  }
+
+  /** Stops what is due and comes back for the next. The boot clock decides, not the timer: it goes on while a machine sleeps. */
+  function look(): void {
+    clearTimeout(timer)
+    const nowMs = clock()
+    let soonestMs = Infinity
+    for (const entry of entries.values()) {
+      if (entry.term === null || entry.gone) continue
+      const { termAtMs, endAtMs } = entry.term
+      if (nowMs >= endAtMs) entry.process.end(0)
+      if (nowMs < termAtMs) soonestMs = Math.min(soonestMs, termAtMs)
+      else if (nowMs < endAtMs) soonestMs = Math.min(soonestMs, endAtMs)
+      if (nowMs < termAtMs || entry.fenced) continue
+      entry.fenced = true
+      say({ t: 'fenced', mark: entry.process.mark })
+      entry.process.fence(Math.max(0, endAtMs - nowMs))
+    }
+    // once for all that happens in this turn
+    arming ??= setImmediate(arm)
+    if (soonestMs < Infinity) timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
+  }
+
+  function arm(): void {
+    arming = undefined
+    const nowMs = clock()
+    deadMan.arm([...entries.values()].flatMap(({ process: { root }, term, gone }): Doomed[] => (root === null || term === null || gone ? [] : [{ ...root, inMs: term.endAtMs - nowMs }])))
+  }
+
+  /** What is gone and told is forgotten. */
+  function tidy(): void {
+    if (attached) for (const [mark, entry] of entries) if (entry.gone) entries.delete(mark)
+    look()
+    if ([...entries.values()].every(entry => entry.gone)) options.onEmpty()
+  }
+
+  return {
+    attach(agent) {
+      attached = true
+      say = agent
+      say({ t: 'hello', protocol: PROTOCOL, id: options.id, pid: process.pid, containment: options.containment, running: [...entries.values()].map(told) })
+      for (const [mark, entry] of entries) if (entry.gone) say({ t: 'gone', mark })
+      tidy()
+    },
+    detach() {
+      attached = false
+      say = () => {}
+    },
+    receive(message) {
+      switch (message.t) {
+        case 'start': return start(message.spec)
+        case 'end': return entries.get(message.mark)?.process.end(message.graceMs)
+        case 'lease':
+          renew(message.terms)
+          return say({ t: 'ack', nr: message.nr })
+        case 'hello': return
+      }
+    },
+    running: () => [...entries.values()].filter(entry => !entry.gone).length,
+  }
+}
+
+/** A deadline is moved on, never back; one that was lifted is given again when it is named again. */
+function later(before: Term | undefined, now: Term): Term {
+  return before && now && before.endAtMs > now.endAtMs ? before : now
+}
+
+function told({ process, exit, fenced }: Entry): RunningProcess {
+  const { mark, about, startedAtMs, root } = process
+  return { mark, about, pid: process.pid(), rootPid: process.rootPid(), startTicks: root?.startTicks ?? null, startedAtMs, exit, fenced }
+}

@@ -1,0 +1,89 @@
+/** Why a program could not be started, as one sentence for a person that holds none of the environment's values. */
+import { accessSync, closeSync, constants, openSync, readSync, statSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+
+export interface Command {
+  argv: readonly string[]
+  cwd: string
+  env: Readonly<Record<string, string>>
+}
+
+/** Node refuses most of these too, but quotes the offending value, which may be a secret. A wrapper would find a missing program only after it was started. */
+export function unfitFor(spec: Command, wrapped: boolean): string | null {
+  const [program, ...args] = spec.argv
+  if (program === undefined || program === '') return 'cannot start: the command is empty'
+  if (program.includes('\0')) return 'cannot start: the command contains a NUL character'
+  const argument = args.findIndex(value => value.includes('\0'))
+  if (argument >= 0) return `cannot start: argument ${argument + 1} contains a NUL character`
+  for (const [name, value] of Object.entries(spec.env)) {
+    if (name === '' || /[\0=]/.test(name)) return 'cannot start: the name of an environment variable is empty or contains NUL or ='
+    if (value.includes('\0')) return `cannot start: environment variable ${name} contains a NUL character`
+  }
+  if (!wrapped) return null
+  const path = spec.env['PATH'] ?? ''
+  const code = isFolder(spec.cwd) ? whyNotRun(program, path, spec.cwd) : 'ENOENT'
+  return code === null ? null : sentence(spec, { code })
+}
+
+export function sentence(spec: Command, error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code ?? 'unknown error'
+  const program = JSON.stringify(spec.argv[0]!.slice(0, 200))
+  switch (code) {
+    case 'ENOENT':
+      if (!isFolder(spec.cwd)) return 'cannot start: its working folder is gone (ENOENT)'
+      if (/\s/.test(spec.argv[0]!)) return `cannot start: there is no program ${program} (ENOENT); a command is one program and no shell reads it, arguments belong in args`
+      return `cannot start: there is no program ${program} on this host, or the interpreter it names is missing (ENOENT)`
+    case 'EACCES': return `cannot start: ${program} is not an executable file (EACCES)`
+    case 'E2BIG': return 'cannot start: arguments and environment are larger than this host allows (E2BIG; a single value may have 128 KiB)'
+    case 'EAGAIN': case 'ENOMEM': case 'EMFILE': case 'ENFILE': return `cannot start: this host has no room for another process now (${code})`
+    default: return `cannot start ${program} (${code})`
+  }
+}
+
+/** Where exec would find `program`; null where it would not. `path` as in the environment, `cwd` for what is neither absolute nor a bare name. */
+export function findProgram(program: string, path: string, cwd = '/'): string | null {
+  return candidates(program, path, cwd).find(isExecutable) ?? null
+}
+
+/** As exec finds it: the program, and the interpreter its first line names. */
+function whyNotRun(program: string, path: string, cwd: string): 'ENOENT' | 'EACCES' | null {
+  const found = findProgram(program, path, cwd)
+  if (found === null) return candidates(program, path, cwd).some(file => statSync(file, { throwIfNoEntry: false })) ? 'EACCES' : 'ENOENT'
+  const interpreter = interpreterOf(found)
+  return interpreter === null || isExecutable(interpreter) ? null : 'ENOENT'
+}
+
+function candidates(program: string, path: string, cwd: string): string[] {
+  if (program.startsWith('/')) return [program]
+  if (program.includes('/')) return [join(cwd, program)]
+  return path.split(delimiter).map(folder => join(folder === '' ? cwd : folder, program))
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK)
+    return statSync(file).isFile()
+  } catch {
+    return false
+  }
+}
+
+/** Of a script; null for everything else, and for what cannot be read. */
+function interpreterOf(file: string): string | null {
+  const line = Buffer.alloc(256)
+  try {
+    const fd = openSync(file, 'r')
+    try {
+      const length = readSync(fd, line, 0, line.length, 0)
+      return /^#![ \t]*(\S+)/.exec(line.toString('latin1', 0, length))?.[1] ?? null
+    } finally {
+      closeSync(fd)
+    }
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,26 @@
+import type { Command } from 'commander'
+import { withDb } from '../database.js'
+import { UsageError } from '../errors.js'
+import { databaseCommand, jsonOption } from '../options.js'
+import type { DatabaseOptions, JsonOptions } from '../options.js'
+import { json, print } from '../render.js'
+
+export function addReassign(program: Command): void {
+  databaseCommand(program.command('reassign'))
+    .description('move one assignment to a node: it is stopped where it runs, and then started there')
+    .argument('<assignment>', 'its id, as in the view mooring.placement')
+    .argument('<node>')
+    .addOption(jsonOption('print {id, wanted, node, move_to, epoch} as JSON'))
+    .action(reassign)
+}
+
+async function reassign(assignment: string, node: string, options: DatabaseOptions & JsonOptions): Promise<void> {
+  if (!/^\d{1,18}$/.test(assignment)) throw new UsageError(`'${assignment}' is no id of an assignment`, 'the ids stand in `mooring node show NODE`, and in the view mooring.placement')
+  await withDb(options, async (db) => {
+    const row = await db.reassign(assignment, node)
+    if (options.json) return print(json(row))
+    print(row.move_to === null
+      ? `assignment ${row.id} is on ${row.node} now`
+      : `assignment ${row.id} stops on ${row.node} and goes to ${row.move_to} when it is gone: \`mooring events -f\``)
+  })
+}

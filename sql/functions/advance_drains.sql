@@ -1,0 +1,93 @@
+-- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
+-- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
+-- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
+-- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
+-- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- locks: assignment rows, node (both skip locked); the caller holds placement
+create or replace function mooring.advance_drains() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  arrived bigint[];
+  host mooring.node;
+  class record;
+  nodes mooring.node_state[];
+  owned int;
+  budget int;
+  forced boolean;
+  reason text;
+  locked bigint[];
+  chosen int[];
+begin
+  -- seen running, or failing, where it went: the move is over
+  select array_agg(l.id) into arrived
+    from (select a.id from mooring.assignment a
+           where a.id = any (array(
+             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
+             and a.node_id is not null and a.wanted = 'run'
+             for no key update skip locked) l;
+  -- an update of nothing would still fire the triggers of assignment
+  if arrived is not null then
+    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+  end if;
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+    begin
+      select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
+      if (owned = 0) <> (host.drained_at is not null) then
+        update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
+         where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
+        if found and owned = 0 then
+          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+        end if;
+      end if;
+      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
+      reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
+      continue when budget <= 0;
+      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+        exit when budget <= 0;
+        select array_agg(l.id) into locked
+          from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
+        continue when locked is null;
+        -- with the places that were kept a moment ago
+        select array_agg(s) into nodes from mooring.node_states() s;
+        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        continue when chosen = '{}';
+        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
+        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
+        budget := budget - cardinality(chosen);
+      end loop;
+      if forced then
+        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason);
+      end if;
+    exception when others then
+      perform mooring.add_event('drain_failed', sqlerrm, host.id);
+    end;
+  end loop;
+end;
+$$;
+comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+
+-- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
+-- locks: none beyond the rows, which the caller has locked
+create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  with ordered as (
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
+      from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
+     where a.id = o.id and a.node_id is not null
+    returning a.*
+  )
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason, jsonb_build_object('to', t.name)
+    from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
+   order by o.id;
+end;
+comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever).';

@@ -1,0 +1,54 @@
+-- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
+-- more often than so many dead hosts, and moving everything to the few that are left would make it worse: nothing is taken, until they return or
+-- an operator says that they are dead (resume_reaping). Said once, in an event and in fleet.reap_paused.
+--
+-- Counted are nodes that hold a session; a node that left has none. Silent is one whose lease and margin are over, or whose work is so by a shorter lease of
+-- its own. A host that is gone for good is a node with a session too: it counts while it owns something that would be taken, and for four leases more, so that
+-- hosts that go down one after the other are seen together. Afterwards it is forgotten, else six dead rows in a fleet of ten would stop every failover for ever.
+-- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
+-- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
+-- locks: reap_pause (skip locked: whoever holds it sees the same)
+create or replace function mooring.reaping_paused(at timestamptz) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  setting mooring.setting;
+  pause mooring.reap_pause;
+  counted record;
+  too_many boolean := false;
+begin
+  select s.* into setting from mooring.setting s;
+  select p.* into pause from mooring.reap_pause p;
+  if setting.reap_pause_share is not null then
+    select count(*) as nodes, count(*) filter (where n.silent or n.owes) as silent, count(*) filter (where n.owes) as owing into counted
+      from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
+                   h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
+                   -- offset 0: as in reap(), a look at the index for each silent node
+                   h.beat_at < at - setting.reap_margin
+                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
+              from mooring.heartbeat h where h.session is not null) n
+     where n.recent or n.owes;
+    too_many := counted.nodes >= setting.reap_pause_min_nodes and counted.silent > setting.reap_pause_share * counted.nodes and (counted.owing > 0 or pause.paused_at is not null);
+  end if;
+  if too_many and pause.paused_at is null then
+    update mooring.reap_pause p
+       set paused_at = at, reason = format('%s of %s nodes are silent', counted.silent, counted.nodes)
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
+    if found then
+      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', counted.silent, counted.nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes, 'owning', counted.owing, 'share', setting.reap_pause_share));
+    end if;
+  elsif not too_many and pause.paused_at is not null then
+    update mooring.reap_pause p
+       set paused_at = null, reason = null, resumed_at = null, resumed_by = null
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
+    if found and pause.resumed_at is null then
+      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', counted.silent, counted.nodes) end,
+        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes) end);
+    end if;
+  end if;
+  return too_many and pause.resumed_at is null;
+end;
+$$;
+comment on function mooring.reaping_paused(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';

@@ -1,0 +1,131 @@
+/** Each level this host has: the same promises at all of them, and what each adds when the one who started the workload is killed. */
+import { spawn } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Test } from 'tap'
+import { markedWith, readProcess } from '../../../agent/process-table.js'
+import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
+import type { Containment } from '../../../agent/warden/containment.js'
+import { start } from '../../../agent/warden/spawn.js'
+import type { ProcessHandle } from '../../../agent/warden/spawn.js'
+import { stopTree } from '../../../agent/warden/stop-tree.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { temporaryFolder } from '../rig.js'
+
+const here = CONTAINMENT_LEVELS.map(level => detectContainment(level)).filter((found, nr) => found.level === CONTAINMENT_LEVELS[nr])
+let starts = 0
+
+const newMark = (): string => `containment-test-${process.pid}-${++starts}`
+const alive = (mark: string): number => markedWith(mark).length
+
+function startIn(t: Test, containment: Containment, cwd: string, argv: string[], env: Record<string, string> = {}): ProcessHandle & { mark: string } {
+  const mark = newMark()
+  const handle = start({ argv, cwd, env: { PATH: process.env['PATH']!, ...env }, logFd: null, mark }, containment)
+  t.teardown(async () => {
+    await stopTree(handle, 0).done
+    await handle.close()
+  })
+  return { ...handle, mark }
+}
+
+/** A grandchild that ignores SIGTERM, forks twice and leaves the session; it says that it stands by making the file. */
+const RUDE = 'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done'
+
+t.test('at the best level of this host nothing else is asked of it than at the others', t => {
+  t.ok(here.length >= 1)
+  t.comment(`levels here: ${here.map(({ level }) => level).join(', ')}`)
+  if (process.platform === 'linux' && process.getuid!() === 0) t.equal(here.at(-1)!.level, 'pid-namespace', 'root on Linux has all of them')
+  t.equal(detectContainment('process-group').level, 'process-group', 'no more than is asked for')
+  t.equal(detectContainment('pid-namespace', '/nowhere').level, here.at(-1)!.level, 'whatever the PATH')
+  t.end()
+})
+
+for (const containment of here) {
+  t.test(containment.level, async t => {
+    t.test('the pid it tells is the workload\'s own', async t => {
+      const handle = startIn(t, containment, '/', ['sleep', '1000'])
+      const started = await handle.started
+      t.equal(readProcess(started!.pid)?.startTicks, started!.startTicks)
+      await waitFor(() => markedWith(handle.mark).length > 0 && /sleep/.test(commandOf(started!.pid)), { label: 'it is the program itself' })
+    })
+
+    t.test('exit codes and signals are told apart', async t => {
+      t.strictSame(await startIn(t, containment, '/', ['sh', '-c', 'exit 3']).exit, { code: 3, signal: null, error: null })
+      t.strictSame(await startIn(t, containment, '/', ['true']).exit, { code: 0, signal: null, error: null })
+      const killed = startIn(t, containment, '/', ['sleep', '1000'])
+      await killed.started
+      killed.signalTree('SIGKILL')
+      t.strictSame(await killed.exit, { code: null, signal: 'SIGKILL', error: null })
+      const asked = startIn(t, containment, '/', ['sleep', '1000'])
+      await asked.started
+      await stopTree(asked, 60_000).done
+      t.strictSame(await asked.exit, { code: null, signal: 'SIGTERM', error: null })
+    })
+
+    t.test('what cannot be started says why, and nothing was started', async t => {
+      const folder = await temporaryFolder(t)
+      writeFileSync(join(folder, 'not-executable'), '#!/bin/sh\n')
+      writeFileSync(join(folder, 'no-interpreter'), '#!/no/such/interpreter\n')
+      chmodSync(join(folder, 'no-interpreter'), 0o755)
+      mkdirSync(join(folder, 'a-folder'))
+      const why = async (argv: string[], cwd = folder): Promise<string | null> => {
+        const handle = startIn(t, containment, cwd, argv)
+        t.equal(await handle.started, null)
+        return (await handle.exit).error
+      }
+      t.match(await why(['no-such-program']), /there is no program "no-such-program"/)
+      t.match(await why(['./no-interpreter']), /the interpreter it names is missing/)
+      t.match(await why(['./not-executable']), /not an executable file/)
+      t.match(await why(['./a-folder']), /not an executable file/)
+      t.match(await why(['true'], join(folder, 'gone')), /working folder is gone/)
+    })
+
+    t.test('a stop takes what left the session and ignores SIGTERM too', async t => {
+      const folder = await temporaryFolder(t)
+      const handle = startIn(t, containment, folder, ['sh', '-c', RUDE])
+      await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
+      await stopTree(handle, 50).done
+      await handle.close()
+      t.equal(alive(handle.mark), 0)
+    })
+
+    t.test('what a workload leaves behind when it ends is alive until it is stopped', async t => {
+      const folder = await temporaryFolder(t)
+      const handle = startIn(t, containment, folder, ['sh', '-c', 'setsid -f sh -c \': > stands; exec sleep 1000\'; while [ ! -e stands ]; do sleep 0.01; done; exit 5'])
+      t.match(await handle.exit, { code: 5 })
+      t.equal(handle.treeAlive(), true)
+      await stopTree(handle, 60_000).done
+      await handle.close()
+      t.equal(alive(handle.mark), 0)
+    })
+
+    t.test('when whoever started it is killed', async t => {
+      const folder = await temporaryFolder(t)
+      const mark = newMark()
+      const starter = starterOf(containment, folder, mark)
+      t.teardown(() => { for (const p of markedWith(mark)) process.kill(p.pid, 'SIGKILL') })
+      await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
+      starter.kill('SIGKILL')
+      await new Promise(resolve => starter.once('exit', resolve))
+      if (containment.level === 'pid-namespace') await waitFor(() => alive(mark) === 0, { label: 'nothing of it is left' })
+      else {
+        const left = containment.level === 'pdeathsig' ? 'the workload is dead, but not what left its session' : 'all of it lives: only a deadline, or the next agent, ends it'
+        const leaders = (): number => markedWith(mark).filter(p => p.sid === p.pid && p.ppid !== 1).length
+        if (containment.level === 'pdeathsig') await waitFor(() => leaders() === 0, { label: 'the workload is dead' })
+        t.ok(alive(mark) > 0, left)
+      }
+    })
+  })
+}
+
+/** Another process that starts the rude one and then has to be killed. */
+function starterOf(containment: Containment, cwd: string, mark: string): ReturnType<typeof spawn> {
+  const argv = [...containment.wrapper, 'sh', '-c', RUDE]
+  const script = `require('node:child_process').spawn(${JSON.stringify(argv[0])}, ${JSON.stringify(argv.slice(1))}, { detached: true, cwd: ${JSON.stringify(cwd)}, stdio: ['ignore', 'ignore', 'ignore', 'pipe'], env: { ...process.env, MOORING_RUN: ${JSON.stringify(mark)} } }); setInterval(() => {}, 1000)`
+  return spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], { stdio: 'ignore' })
+}
+
+function commandOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/comm`, 'utf8')
+}
