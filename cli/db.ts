@@ -19,6 +19,8 @@ export interface FleetRow {
   version: number
   /** Why nothing is claimed, reaped or started; null: no hold. */
   hold: string | null
+  /** Why nothing is taken from silent nodes; null: it is, or there are none. */
+  reap_paused: string | null
   placement_lock_holder: number | null
   workers: number
   [column: string]: unknown
@@ -127,6 +129,8 @@ export interface CliDb {
   forgetNode(node: string): Promise<void>
   upsertNode(node: string, edit: NodeEdit): Promise<Record<string, unknown>>
   placementsOf(node: string, limit: number, skip: number): Promise<Record<string, unknown>[]>
+  /** Lets work be taken from the silent nodes, however many; false when that was not paused. */
+  resumeReaping(): Promise<boolean>
   /** Says the deployments, all or none of them. With dryRun the database ends as it was. */
   apply(specs: readonly DeploymentSpec[], options: { dryRun: boolean }): Promise<AppliedRow[]>
   /** The 21 deployments of the demo; only in a database that never had a deployment. */
@@ -196,6 +200,10 @@ export function createCliDb(sql: Sql): CliDb {
       return (await sql`select n.* from mooring.node_status n where n.node = ${node}`)[0]!
     },
     placementsOf: (node, limit, skip) => sql`select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
+    async resumeReaping() {
+      const rows = await sql<{ resumed: boolean }[]>`select mooring.resume_reaping() as resumed`
+      return rows[0]!.resumed
+    },
     apply: (specs, options) => apply(sql, specs, options),
     async insertDemo() {
       // http-server looks for a free port by itself, but twenty-one of them at once find the same one: ' 0' (a string that is not

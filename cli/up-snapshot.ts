@@ -42,7 +42,7 @@ export type Change =
 
 export const NOTHING: Snapshot = { view: null, problem: null, processes: [] }
 
-const FLEET_COUNTS = ['nodes', 'healthy', 'deployments', 'assignments', 'assigned', 'running', 'waiting', 'hold', 'workers'] as const
+const FLEET_COUNTS = ['nodes', 'healthy', 'deployments', 'assignments', 'assigned', 'running', 'waiting', 'hold', 'reap_paused', 'workers'] as const
 
 export function changesBetween(before: Snapshot, after: Snapshot): Change[] {
   const changes: Change[] = []
@@ -109,8 +109,9 @@ export function processText(process: ProcessView): string {
 
 export function fleetText(fleet: FleetRow): string {
   const hold = fleet.hold === null ? '' : ` - on hold, nothing is claimed, reaped or started: ${cell(fleet.hold)}`
+  const paused = fleet.reap_paused === null ? '' : ` - reaping is paused: ${cell(fleet.reap_paused)} (are they dead? \`mooring resume-reaping\`)`
   return `${fleet.healthy} of ${fleet.nodes} nodes healthy, ${fleet.deployments} deployments, ${fleet.assigned} of ${fleet.assignments} assigned, ` +
-    `${fleet.running} running, ${fleet.waiting} waiting, ${fleet.workers} worker${fleet.workers === 1 ? '' : 's'}${hold}`
+    `${fleet.running} running, ${fleet.waiting} waiting, ${fleet.workers} worker${fleet.workers === 1 ? '' : 's'}${hold}${paused}`
 }
 
 export function stateText(states: Record<string, number>): string {

@@ -84,7 +84,7 @@ interface Greeted { socket: Socket; hello: Extract<FromWarden, { t: 'hello' }>; 
 
 /** Null: there is none, or none that answers and speaks our language. */
 function greet(folder: string): Promise<Greeted | null> {
-  return new Promise(done => {
+  return new Promise((done, fail) => {
     const { address, release } = addressOf(folder)
     const socket = connect(address)
     const onMessage = { call: (_: FromWarden): void => {} }
@@ -95,6 +95,8 @@ function greet(folder: string): Promise<Greeted | null> {
     }
     const timer = setTimeout(give, HELLO_WITHIN_MS, null)
     onMessage.call = message => {
+      // its agent lives, and this one should not be here: what runs there is not ours to end
+      if (message.t === 'busy') return fail(new Error(`the warden in ${folder} is in the hands of another agent, pid ${message.pid}`))
       if (message.t !== 'hello' || message.protocol !== PROTOCOL) return give(null)
       const early: FromWarden[] = []
       onMessage.call = next => void early.push(next)

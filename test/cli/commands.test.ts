@@ -45,6 +45,17 @@ t.test('status --json holds the rows of fleet, node_status and unplaced', async 
   t.match(unplaced, [{ assignment_id: place.ids['odd']!.assignment_id, package_name: 'left-pad', reason: /no node trusts/ }])
 })
 
+t.test('where reaping has paused status says so, and resume-reaping lets it go on', async (t) => {
+  const place = await fleet(t)
+  await place.sql`update mooring.setting set reap_pause_min_nodes = 1`
+  t.match((await run(t, place, ['resume-reaping'])).stdout, /^reaping was not paused$/m)
+  await place.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  await place.sql`select from mooring.reap()`
+  t.match((await run(t, place, ['status'])).stdout, /reaping is paused: 1 of 1 nodes are silent \(are they dead\? `mooring resume-reaping`\)/)
+  t.same(JSON.parse((await run(t, place, ['resume-reaping', '--json'])).stdout), { resumed: true })
+  t.equal((await place.sql`select from mooring.reap()`).length, 2)
+})
+
 t.test('explain takes a name or an id, and says why not', async (t) => {
   const place = await fleet(t)
   t.match((await run(t, place, ['explain', 'web'])).stdout, /host-a +runs here/)

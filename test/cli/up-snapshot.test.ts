@@ -9,7 +9,7 @@ const event = (id: number, more: Partial<EventRow> = {}): EventRow => ({
   id: String(id), at: new Date(0), kind: 'claimed', assignment_id: '7', deployment_id: '3', node: 'host-a', epoch: '1', actor: 'app', reason: null, detail: null, ...more,
 })
 const fleet = (more: Partial<FleetRow> = {}): FleetRow => ({
-  nodes: 1, healthy: 1, deployments: 21, assignments: 21, assigned: 21, running: 20, waiting: 0, version: 1, hold: null, placement_lock_holder: null, workers: 1, ...more,
+  nodes: 1, healthy: 1, deployments: 21, assignments: 21, assigned: 21, running: 20, waiting: 0, version: 1, hold: null, reap_paused: null, placement_lock_holder: null, workers: 1, ...more,
 })
 const node = (more: Partial<NodeRow> = {}): NodeRow => ({
   node: 'host-a', health: 'HEALTHY', enabled: true, draining: false, beat_age: '00:00:01', assignments: 21, running: 20, cpu_pct: 1, memory_mb: 2, disk_free_pct: 50,

@@ -1,15 +1,17 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
+import { createTickWatch } from '../../agent/last-tick.js'
 import { createWorkerDb } from '../../workers/db.js'
 import { createMetronome, MAX_SLEEP_MS } from '../../workers/metronome.js'
 import { heardLog } from '../agent/fleet.js'
+import { node } from '../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
-function ticking(t: Test, { url }: TestDatabase, worker: string, poolIds: string[] = [], log = pino({ level: 'silent' })) {
+function ticking(t: Test, { url }: TestDatabase, worker: string, poolIds: string[] = [], log = pino({ level: 'silent' }), watch = createTickWatch()) {
   const db = createWorkerDb({ databaseUrl: url })
   const silences: unknown[] = []
-  const metronome = createMetronome({ db, worker, poolIds, onSilence: (error) => silences.push(error), log })
+  const metronome = createMetronome({ db, worker, poolIds, onSilence: (error) => silences.push(error), log, watch })
   t.teardown(async () => {
     db.close()
     await metronome.stop()
@@ -48,4 +50,24 @@ t.test('of many metronomes one is let through for each round', async (t) => {
     return rows.length === 4 ? rows : null
   }, { label: 'all rounds are queued' })
   t.same([...jobs], ['evict', 'place', 'prune', 'reap'].map((task) => ({ task, n: 1 })))
+})
+
+t.test('a metronome lets its own clock judge the database\'s: where they differ by a step, nothing is reaped', async (t) => {
+  const database = await testDatabase(t)
+  await database.sql`update mooring.setting set lease_ttl = '1 hour'`
+  await node(database.sql)
+  const seen = () => database.sql<{ seen: string; hold: string | null }[]>`select w.seen_at::text as seen, f.hold from mooring.worker w, mooring.fleet f`
+  let ahead = 0
+  ticking(t, database, 'w1', [], pino({ level: 'silent' }), createTickWatch(() => performance.now() + ahead))
+  // healthy: several ticks, and the clocks agree
+  const ticks = new Set<string>()
+  await waitFor(async () => {
+    const [row] = await seen()
+    if (row) ticks.add(row.seen)
+    return ticks.size === 3
+  }, { label: 'three ticks', timeoutMs: 3 * MAX_SLEEP_MS + 10_000 })
+  t.equal((await seen())[0]!.hold, null)
+  ahead = 600_000
+  await waitFor(async () => (await seen())[0]!.hold, { label: 'a hold', timeoutMs: MAX_SLEEP_MS + 10_000 })
+  t.match((await seen())[0]!.hold, /^the clock went back by 00:(09:5|10:0)/)
 })

@@ -1,0 +1,20 @@
+import type { Command } from 'commander'
+import { withDb } from '../database.js'
+import { databaseCommand, jsonOption } from '../options.js'
+import type { DatabaseOptions, JsonOptions } from '../options.js'
+import { json, print } from '../render.js'
+
+export function addResumeReaping(program: Command): void {
+  databaseCommand(program.command('resume-reaping'))
+    .description('say that the silent nodes are dead, where reaping has paused because they are so many')
+    .addOption(jsonOption('print {resumed} as JSON'))
+    .action(resumeReaping)
+}
+
+async function resumeReaping(options: DatabaseOptions & JsonOptions): Promise<void> {
+  await withDb(options, async (db) => {
+    const resumed = await db.resumeReaping()
+    if (options.json) return print(json({ resumed }))
+    print(resumed ? 'reaping goes on, for this outage' : 'reaping was not paused')
+  })
+}

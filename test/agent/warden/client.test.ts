@@ -1,0 +1,163 @@
+/** Agent and warden as two processes: each notices the end of the other, and nothing is left of what ran. */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import t from 'tap'
+import type { Test } from 'tap'
+import { markedWith, readProcess } from '../../../agent/process-table.js'
+import { markPrefix } from '../../../agent/run-file.js'
+import { attachWarden } from '../../../agent/warden/client.js'
+import type { WardenClient } from '../../../agent/warden/client.js'
+import type { HostedProcess } from '../../../agent/warden/host.js'
+import { WARDEN_PROGRAM } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { silent, temporaryFolder } from '../rig.js'
+
+/** Ignores SIGTERM; its child has forked twice and left the session. */
+const RUDE = ['sh', '-c', 'trap "" TERM; setsid -f sh -c \'trap "" TERM; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done']
+const FAR_MS = 60_000
+
+async function folderOf(t: Test): Promise<string> {
+  const folder = await temporaryFolder(t)
+  const prefix = markPrefix(folder)
+  t.teardown(async () => {
+    await waitFor(() => {
+      const left = markedWith(prefix)
+      for (const p of left) process.kill(p.pid, 'SIGKILL')
+      return left.length === 0
+    }, { label: 'everything of this folder has ended' })
+  })
+  return folder
+}
+
+const attach = (folder: string): Promise<WardenClient> => attachWarden({ folder, log: silent, program: WARDEN_PROGRAM })
+
+function run(warden: WardenClient, id: string, argv: readonly string[] = RUDE): HostedProcess {
+  warden.renew([[id, '1', bootMs() + FAR_MS, bootMs() + FAR_MS]])
+  return warden.start({ argv, cwd: '/', env: { PATH: process.env['PATH']! }, logFile: null, mark: `${warden.markPrefix}${id}`, about: { assignment_id: id, epoch: '1', generation: '1', stop_grace_ms: 100, leased: true, restarts: 0 } })
+}
+
+const bootMs = (): number => Math.round(Number(process.hrtime.bigint() / 1_000_000n))
+const alive = (mark: string): number => markedWith(mark).length
+
+t.test('what it starts runs, ends, and is gone; without work and without agent the warden ends', async t => {
+  const folder = await folderOf(t)
+  const warden = await attach(folder)
+  const [rude, brief] = [run(warden, '1'), run(warden, '2', ['sh', '-c', 'exit 3'])]
+  t.match(await brief.exit, { code: 3 })
+  await brief.gone
+  t.match(await rude.started, { pid: rude.pid()! })
+  rude.end(50)
+  await rude.gone
+  t.match(await rude.exit, { signal: 'SIGKILL' })
+  t.equal(alive(warden.markPrefix + '1'), 0)
+  await warden.close()
+  await warden.close()
+  await waitFor(() => readProcess(warden.pid) === null, { label: 'it ends' })
+  t.notOk(existsSync(join(folder, 'warden.sock')))
+})
+
+t.test('an agent that goes leaves everything to the next one', async t => {
+  const folder = await folderOf(t)
+  const first = await attach(folder)
+  const process = run(first, '1')
+  await process.started
+  await first.close()
+  const second = await attach(folder)
+  t.equal(second.pid, first.pid)
+  t.match(second.inherited.map(each => [each.about.assignment_id, each.pid()]), [['1', process.pid()]])
+  second.inherited[0]!.end(0)
+  await second.inherited[0]!.gone
+  t.equal(alive(first.markPrefix + '1'), 0)
+  await second.close()
+})
+
+t.test('one agent at a time: a second is told so and ends nothing', async t => {
+  const folder = await folderOf(t)
+  const warden = await attach(folder)
+  await run(warden, '1').started
+  await t.rejects(attach(folder), { message: new RegExp(`in the hands of another agent, pid ${process.pid}`) })
+  t.ok(alive(warden.markPrefix + '1') > 0)
+  await warden.close()
+})
+
+for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
+  t.test(`a warden that gets ${signal} is lost, and told as such when nothing of it is left`, async t => {
+    const warden = await attach(await folderOf(t))
+    warden.watch(100)
+    const processes = [run(warden, '1'), run(warden, '2')]
+    await Promise.all(processes.map(each => each.started))
+    process.kill(warden.pid, signal)
+    await Promise.all(processes.map(each => each.gone))
+    t.ok(warden.lost.aborted)
+    t.equal(alive(warden.markPrefix), 0)
+    t.match(await processes[0]!.exit, { signal: 'SIGKILL' })
+    const late = run(warden, '3')
+    await late.gone
+    t.match(await late.started, null, 'and nothing is started by it any more')
+  })
+}
+
+t.test('the next warden of a folder is a new one, and what an unknown one ran is ended first', async t => {
+  const folder = await folderOf(t)
+  const first = await attach(folder)
+  await run(first, '1').started
+  // it cannot be reached: as one that speaks another language
+  rmSync(join(folder, 'warden.sock'))
+  const second = await attach(folder)
+  t.not(second.pid, first.pid)
+  t.equal(readProcess(first.pid), null)
+  t.equal(alive(first.markPrefix + '1'), 0)
+  t.same(second.inherited, [])
+  await second.close()
+})
+
+t.test('a folder with a path longer than the kernel takes for a socket is as good as another', async t => {
+  const folder = join(await folderOf(t), 'x'.repeat(120))
+  mkdirSync(folder)
+  const prefix = markPrefix(folder)
+  const warden = await attach(folder)
+  await run(warden, '1', ['true']).gone
+  await warden.close()
+  await waitFor(() => markedWith(prefix).length === 0, { label: 'it ends' })
+})
+
+/** An agent of which nothing is left but what it holds: a warden, the rude workload, and a lease of leaseMs. */
+async function holder(t: Test, folder: string, leaseMs: number): Promise<{ child: ChildProcess; warden: number; mark: string }> {
+  const client = pathToFileURL(join(WARDEN_PROGRAM, '..', 'client.js')).href
+  const script = `
+    const { attachWarden } = await import(${JSON.stringify(client)})
+    const log = { info() {}, warn() {}, error() {}, debug() {} }
+    const warden = await attachWarden({ folder: ${JSON.stringify(folder)}, log })
+    const now = Math.round(Number(process.hrtime.bigint() / 1_000_000n))
+    warden.renew([['1', '1', now + ${leaseMs - 200}, now + ${leaseMs}]])
+    const process1 = warden.start({ argv: ${JSON.stringify(RUDE)}, cwd: '/', env: { PATH: process.env.PATH }, logFile: null, mark: warden.markPrefix + '1', about: { assignment_id: '1', epoch: '1', generation: '1', stop_grace_ms: 100, leased: true, restarts: 0 } })
+    await process1.started
+    console.log(JSON.stringify({ warden: warden.pid, mark: warden.markPrefix + '1' }))
+    setInterval(() => {}, 1000)`
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => { child.kill('SIGKILL') })
+  let said = ''
+  child.stdout!.on('data', (text: Buffer) => { said += text.toString() })
+  const line = await waitFor(() => (said.includes('\n') ? said : null), { label: 'the holder holds' })
+  return { child, ...(JSON.parse(line) as { warden: number; mark: string }) }
+}
+
+t.test('whatever is killed or stopped, nothing outlives the lease', async t => {
+  const faults: [string, (pids: { agent: number; warden: number }) => void][] = [
+    ['the agent killed', ({ agent }) => process.kill(agent, 'SIGKILL')],
+    ['the agent stopped', ({ agent }) => process.kill(agent, 'SIGSTOP')],
+    ['both killed', ({ agent, warden }) => { process.kill(agent, 'SIGKILL'); process.kill(warden, 'SIGKILL') }],
+    ['both stopped', ({ agent, warden }) => { process.kill(agent, 'SIGSTOP'); process.kill(warden, 'SIGSTOP') }],
+  ]
+  for (const [fault, inject] of faults) {
+    await t.test(fault, async t => {
+      const { child, warden, mark } = await holder(t, await folderOf(t), 1_500)
+      t.ok(alive(mark) > 0)
+      inject({ agent: child.pid!, warden })
+      await waitFor(() => alive(mark) === 0, { label: 'everything it ran is dead' })
+    })
+  }
+})
