@@ -8,7 +8,7 @@ import type { Circumstances } from './catalogue.js'
 import type { Fleet, Manners } from './fleet.js'
 import { judge, type Verdict } from './judge.js'
 import { mutantProgram, mutateDatabase, type Mutation } from './mutant.js'
-import { processesOf, signal } from './processes.js'
+import { isWorkload, processesOf, signal } from './processes.js'
 import type { Rig } from './rig.js'
 import { allRunning, keep, writtenIn, robbedOf, withFleet } from './run.js'
 import { nowMs, readLives } from './stamps.js'
@@ -182,12 +182,13 @@ export const CONTROLS: readonly Control[] = [
     guard: [{ in: { function: 'assert_owner' }, find: `if remaining is null or remaining <= interval '0' then`, put: 'if false then' }],
     async story(fleet) {
       const host = fleet.hosts[0]!
-      const frozen = processesOf(host.folder).map(({ pid }) => pid)
-      const zombies = new Set(readLives(fleet.stamps).filter(({ node }) => node === host.name).map(({ pid }) => pid))
+      const warden = host.wardenPid()
+      const frozen = [...(warden ? [warden] : []), ...processesOf(host.folder).map(({ pid }) => pid)]
+      const zombies = frozen.filter(isWorkload)
       for (const pid of frozen) signal(pid, 'SIGSTOP')
       await pause(4_500)
       // the machine wakes up, and the workload gets the first slice of time
-      for (const pid of frozen) if (zombies.has(pid)) signal(pid, 'SIGCONT')
+      for (const pid of zombies) signal(pid, 'SIGCONT')
       await pause(1_500)
       for (const pid of frozen) signal(pid, 'SIGCONT')
       await pause(500)

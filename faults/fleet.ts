@@ -135,7 +135,9 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
         } else if (pid) rmSync(`${blockFile}.${pid}`, { force: true })
       },
       async lose() {
-        if (!await network.killAll()) await killProcessesOf(here)
+        if (await network.killAll()) return
+        signal(host.wardenPid(), 'SIGKILL')
+        await killProcessesOf(here)
       },
       log: () => (existsSync(join(here, 'agent.log')) ? readFileSync(join(here, 'agent.log'), 'utf8') : ''),
     }

@@ -2,7 +2,7 @@
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { readProcess, type Process } from '../agent/process-table.js'
-import { signalProcess } from '../agent/spawn.js'
+import { signalProcess } from '../agent/warden/process-tree.js'
 
 /** Working directory or environment names the folder. */
 export function processesOf(folder: string): Process[] {
@@ -17,6 +17,15 @@ function belongs(pid: number, folder: string): boolean {
   }
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(folder)
+  } catch {
+    return false
+  }
+}
+
+/** Workloads among the host's processes, by the pid the host knows them by: in a PID namespace of their own they stamp another. */
+export const isWorkload = (pid: number): boolean => {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1').includes('FAULTS_MANNERS=')
   } catch {
     return false
   }

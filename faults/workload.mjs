@@ -15,7 +15,7 @@ const { MOORING_ASSIGNMENT_ID: assignment, MOORING_EPOCH: epoch, MOORING_NODE: n
 const nowMs = () => Number(process.hrtime.bigint() / 1000n) / 1000
 // in a PID namespace of its own a process does not know the number that the host knows it by; the host's /proc does
 const pid = Number(readlinkSync('/proc/self'))
-const copy = process.env.FAULTS_COPY ?? `${pid}-${Math.round(nowMs())}`
+const copy = process.env.FAULTS_COPY ?? `${pid}-${Math.round(nowMs())}-${Math.random().toString(36).slice(2, 8)}`
 const role = process.env.FAULTS_COPY ? 'grandchild' : 'main'
 const file = `${folder}/${assignment}.${node}.${pid}.${Math.round(nowMs())}.stamps`
 
