@@ -191,7 +191,7 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     assignments: () => wanted,
     async settle(patienceMs, label) {
       const began = performance.now()
-      for (let missing: string | null = null; ; await pause(50)) {
+      for (let missing: string | null = null; ; await pause(100)) {
         try {
           missing = await unsettled()
           if (missing === null) return performance.now() - began

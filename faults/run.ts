@@ -1,5 +1,6 @@
 /** One run: a fleet is made, faults are injected and healed as planned, everything has to run exactly once again, and the judge reads the stamps. */
-import { appendFileSync, cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { CATALOGUE, type Fault, type Heal } from './catalogue.js'
@@ -80,7 +81,8 @@ export async function withFleet<T>(stage: Stage, needs: { hosts: number; prepare
     for (const close of closers) await close()
     await lab?.stop()
     unmountBelow(folder)
-    rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+    // not in one go: the proxies of another run are served by the same event loop
+    await rm(folder, { recursive: true, force: true, maxRetries: 5 })
   }
 }
 
@@ -190,9 +192,9 @@ async function answered<T>(fleet: Fleet, ask: (sql: Fleet['server']['sql']) => P
 export async function keep(stage: Stage, fleet: Fleet, folder: string, name: string, said: object): Promise<string> {
   const to = join(stage.keepIn, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}-${name}`)
   mkdirSync(to, { recursive: true })
-  cpSync(fleet.stamps, join(to, 'stamps'), { recursive: true, filter: (path) => !/url\.[^/]*$/.test(path) })
+  await cp(fleet.stamps, join(to, 'stamps'), { recursive: true, filter: (path) => !/url\.[^/]*$/.test(path) })
   for (const host of fleet.hosts) appendFileSync(join(to, `${host.name}.log`), host.log())
-  for (const log of ['worker.log', 'server/data/server.log', 'standby/data/server.log']) if (existsSync(join(folder, log))) cpSync(join(folder, log), join(to, log.replaceAll('/', '-')))
+  for (const log of ['worker.log', 'server/data/server.log', 'standby/data/server.log']) if (existsSync(join(folder, log))) await cp(join(folder, log), join(to, log.replaceAll('/', '-')))
   writeFileSync(join(to, 'run.json'), toJson(said))
   for (const [name, query] of [['events', 'select * from mooring.event order by id'], ['placement', 'select * from mooring.placement'], ['nodes', 'select * from mooring.node_status'], ['fleet', 'select * from mooring.fleet']] as const) {
     const rows = await answered(fleet, (sql) => sql.unsafe(query)).catch((error: unknown) => String(error))

@@ -2,7 +2,7 @@
  * The Postgres of a run: a copy of a data folder that was made and migrated once, so that a run may kill it, fill its disk or promote its standby, and
  * the next one starts from the same state. fsync is off (nothing here cuts the power of the disk), commits are synchronous (a crash loses what was not written).
  */
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -80,22 +80,22 @@ export async function makeTemplate(folder: string): Promise<Template> {
   for (const database of ['all', 'replication']) appendFileSync(join(dataDir, 'pg_hba.conf'), `host ${database} all samenet scram-sha-256\n`)
   const password = passwordOf(dataDir)
 
-  const copyFiles = (to: string): string => {
+  const copyFiles = async (to: string): Promise<string> => {
     mkdirSync(to, { recursive: true })
     const copied = join(to, 'data')
-    execFileSync('cp', ['-a', dataDir, copied])
+    await run('cp', ['-a', dataDir, copied])
     return realpathSync(copied)
   }
 
   return {
     async copy(folder, options) {
-      const copied = copyFiles(folder)
+      const copied = await copyFiles(folder)
       const server = createLocalServer({ dataDir: copied, folder, identity, binaries, password, port: await freePort(), options })
       await server.start()
       return server
     },
     async standbyOf(primary, folder, options) {
-      const copied = copyFiles(folder)
+      const copied = await copyFiles(folder)
       // the same template: the same system, so it streams from the beginning
       writeFileSync(join(copied, 'standby.signal'), '', { mode: 0o644 })
       const server = createLocalServer({
