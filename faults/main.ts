@@ -67,6 +67,7 @@ async function main(options: Options): Promise<void> {
   const noControl = (Array.isArray(options.controls) ? options.controls : []).filter((name) => !CONTROLS.some((control) => control.name === name))
   if (noControl.length > 0) program.error(`no control is named ${noControl.join(', ')}; --list shows them`, { exitCode: 2 })
   const rig = await createRig({ network: options.network })
+  if (process.env['FAULTS_ANNOUNCE']) say(`folder ${rig.stage.folder}`)
   const stop = (): void => void rig.close().finally(() => process.exit(1))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop)
   try {
@@ -113,7 +114,7 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
 /** A run that could not be carried out says so; it is not taken for one in order. */
 async function attempt(rig: Rig, level: string | undefined, plan: Plan, keepAll: boolean): Promise<RunResult> {
   try {
-    return await runPlan({ ...rig.stage, level, keepAll }, plan)
+    return await runPlan({ ...rig.stage, level, keepAll }, plan, (text) => { if (process.env['FAULTS_ANNOUNCE']) say(text) })
   } catch (error) {
     const verdict = { overlaps: [], overlapMs: 0, gaps: [], epochsBack: [], lost: [], robbed: [], lateWrites: [], ok: false }
     return { seed: plan.seed, level: level ?? 'none', plan, timeline: [], verdict, settledMs: null, gaps: [], ok: false, void: null, kept: `not carried out: ${(error as Error).stack}` }

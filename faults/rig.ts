@@ -23,6 +23,7 @@ export interface Rig {
 
 const ROOT = [resolve(import.meta.dirname, '..'), resolve(import.meta.dirname, '..', '..')].find((folder) => existsSync(join(folder, 'package.json')))!
 const NAME = 'mooring-faults-'
+const RIG = /^mooring-faults-([0-9a-z]+-[0-9a-z]+)$/
 
 export async function createRig({ network }: { network: 'auto' | 'namespaces' | 'proxy' }): Promise<Rig> {
   await sweep()
@@ -60,7 +61,8 @@ export async function createRig({ network }: { network: 'auto' | 'namespaces' | 
 async function sweep(): Promise<void> {
   await sweepLabs()
   for (const entry of readdirSync(tmpdir())) {
-    if (!entry.startsWith(NAME) || isAlive(entry.slice(NAME.length))) continue
+    const [, name] = RIG.exec(entry) ?? []
+    if (name === undefined || isAlive(name)) continue
     const folder = join(tmpdir(), entry)
     await killProcessesOf(folder)
     unmountBelow(folder)
