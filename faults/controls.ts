@@ -8,7 +8,7 @@ import type { Circumstances } from './catalogue.js'
 import type { Fleet, Manners } from './fleet.js'
 import { judge, type Verdict } from './judge.js'
 import { mutantProgram, mutateDatabase, type Mutation } from './mutant.js'
-import { isWorkload, processesOf, signal } from './processes.js'
+import { isWorkload, signal } from './processes.js'
 import type { Rig } from './rig.js'
 import { allRunning, keep, writtenIn, robbedOf, withFleet } from './run.js'
 import { nowMs, readLives } from './stamps.js'
@@ -27,8 +27,6 @@ export interface Control {
   manners?: readonly Manners[]
   graceMs?: number
   expects: 'overlap' | 'robbed' | 'late write'
-  /** The window is narrow: without the guard it may take so many attempts. */
-  attempts?: number
   inShort?: true
   story(fleet: Fleet): Promise<void>
 }
@@ -48,14 +46,22 @@ const lease = (find: string, put: string): Mutation => ({ in: { file: 'agent/lea
 /** A beat may take half a lease: the network and locks of these stories are slower than a scaled-down fleet is prepared for. */
 const PATIENT_BEAT: Mutation = { in: { file: 'agent/heartbeat.js' }, find: 'leaseTtlMs / 6', put: 'leaseTtlMs / 2' }
 
-/** Commits as soon as a beat waits for it. */
-const SLOW_REAP = `get diagnostics reaped = row_count;
-  for nr in 1..100 loop
-    perform pg_stat_clear_snapshot();
-    exit when exists (select from pg_stat_activity a where a.application_name like 'mooring agent %: beat' and a.wait_event_type = 'Lock');
-    perform pg_sleep(0.05);
-  end loop;
-`
+const NO_DEADLINE: readonly Mutation[] = [
+  ['if (nowMs >= endAtMs)', 'if (false)'],
+  [`say({ t: 'fenced', mark: entry.process.mark })`, ''],
+  ['entry.process.fence(Math.max(0, endAtMs - nowMs))', ''],
+].map(([find, put]) => ({ in: { file: 'agent/warden/warden.js' }, find: find!, put: put! }))
+const NO_HOLD: readonly Mutation[] = [
+  { in: { function: 'hold' }, find: 'if noticed is null then', put: 'if true then' },
+  { in: { function: 'noticed_clock_step' }, find: 'if abs(extract(epoch from step)) >', put: 'if false and abs(extract(epoch from step)) >' },
+]
+const NO_DEAD_MAN: readonly Mutation[] = [{ in: { file: 'agent/warden/dead-man.js' }, find: 'if (doomed.length > 0)', put: 'if (false)' }]
+
+async function frozen(pids: readonly (number | undefined)[], ms = CUT_MS): Promise<void> {
+  for (const pid of pids) signal(pid, 'SIGSTOP')
+  await pause(ms)
+  for (const pid of pids) signal(pid, 'SIGCONT')
+}
 
 async function cutFor(fleet: Fleet, ms = CUT_MS): Promise<void> {
   const [host] = fleet.hosts
@@ -66,9 +72,19 @@ async function cutFor(fleet: Fleet, ms = CUT_MS): Promise<void> {
 
 export const CONTROLS: readonly Control[] = [
   {
-    name: 'no-fence', what: 'the agent stops nothing when its lease ends', expects: 'overlap', inShort: true,
-    guard: [lease('const alive = fence(ids, graceMs)', 'const alive = 0')],
+    name: 'no-fence', what: 'nobody stops anything when a lease ends: not the agent, not the warden, not the dead-man timer', expects: 'overlap', inShort: true,
+    guard: [lease('const alive = fence(ids, graceMs)', 'const alive = 0'), ...NO_DEADLINE, ...NO_DEAD_MAN],
     story: cutFor,
+  },
+  {
+    name: 'agent-alone', what: 'the agent alone keeps the deadlines, and is stopped', expects: 'overlap',
+    guard: [...NO_DEADLINE, ...NO_DEAD_MAN],
+    story: (fleet) => frozen([fleet.hosts[0]!.agentPid()]),
+  },
+  {
+    name: 'no-dead-man', what: 'no dead-man timer: agent and warden are both stopped', expects: 'overlap',
+    guard: NO_DEAD_MAN,
+    story: (fleet) => frozen([fleet.hosts[0]!.wardenPid(), fleet.hosts[0]!.agentPid()]),
   },
   {
     name: 'longer-lease', what: 'the agent takes its lease for twice as long as the reaper', expects: 'overlap',
@@ -105,7 +121,7 @@ export const CONTROLS: readonly Control[] = [
   {
     name: 'no-hold', what: 'no hold: the clock of the server jumps, and the next reap takes everything from everybody', expects: 'overlap', needs: 'fakeClock', prepare: 'fakeClock',
     manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'], graceMs: 2_000, inShort: true,
-    guard: [{ in: { function: 'hold' }, find: 'if noticed is null then', put: 'if true then' }],
+    guard: NO_HOLD,
     async story(fleet) {
       fleet.server.setClock(60)
       await pause(3_000)
@@ -113,7 +129,7 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-hold-away', what: 'no hold: Postgres was away for longer than the lease, and agents that live are robbed before they can beat', expects: 'robbed', prepare: 'proxied',
-    guard: [{ in: { function: 'hold' }, find: 'if noticed is null then', put: 'if true then' }],
+    guard: NO_HOLD,
     async story(fleet) {
       await fleet.server.stop('fast')
       // a slow network, so that the worker is the first who comes back
@@ -121,29 +137,6 @@ export const CONTROLS: readonly Control[] = [
       await pause(4_000)
       await fleet.server.start()
       await pause(2_500)
-    },
-  },
-  {
-    name: 'one-statement', what: 'a beat as one statement confirms what was reaped while it waited', expects: 'overlap', attempts: 3,
-    manners: ['stubborn', 'stubborn', 'stubborn'], graceMs: 2_000,
-    always: [{ in: { function: 'reap' }, find: 'get diagnostics reaped = row_count;', put: SLOW_REAP }, PATIENT_BEAT],
-    guard: [
-      { in: { function: 'heartbeat' }, find: 'update mooring.heartbeat h\n', put: 'return query with beaten as (update mooring.heartbeat h\n' },
-      {
-        in: { function: 'heartbeat' },
-        find: 'returning h.node_id into mine;\n  if mine is null then\n    perform mooring.session_over(heartbeat.node);\n  end if;\n  return query\n', put: 'returning h.node_id)\n',
-      },
-      { in: { function: 'heartbeat' }, find: 'where a.node_id = mine;', put: 'where a.node_id = (select b.node_id from beaten b);' },
-    ],
-    async story(fleet) {
-      const { network } = fleet.hosts[0]!
-      await network.cut()
-      for (const deadline = performance.now() + 10_000; performance.now() < deadline; await pause(10)) {
-        const reaping = await fleet.server.sql`select from pg_stat_activity a where a.wait_event = 'PgSleep'`
-        if (reaping.length > 0) break
-      }
-      await network.heal()
-      await pause(5_000)
     },
   },
   {
@@ -178,12 +171,11 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
-    name: 'no-assert-owner', what: 'assert_owner() lets everybody pass: a zombie that wakes up writes', expects: 'late write', manners: ['writer', 'writer', 'writer'],
+    name: 'no-assert-owner', what: 'assert_owner() lets everybody pass: a zombie that wakes up writes', expects: 'late write', manners: ['writer', 'writer', 'writer'], needs: 'lab',
     guard: [{ in: { function: 'assert_owner' }, find: `if remaining is null or remaining <= interval '0' then`, put: 'if false then' }],
     async story(fleet) {
       const host = fleet.hosts[0]!
-      const warden = host.wardenPid()
-      const frozen = [...(warden ? [warden] : []), ...processesOf(host.folder).map(({ pid }) => pid)]
+      const frozen = await host.network.pids()
       const zombies = frozen.filter(isWorkload)
       for (const pid of frozen) signal(pid, 'SIGSTOP')
       await pause(4_500)
@@ -198,15 +190,14 @@ export const CONTROLS: readonly Control[] = [
 
 const DEFAULT_MANNERS: readonly Manners[] = ['plain', 'stubborn', 'plain', 'stubborn']
 
-/** With the guard once, and without it until it is seen. */
+/** Once with the guard and once without it. */
 export async function runControl(rig: Rig, control: Control, level: string | undefined): Promise<ControlResult> {
   const why = control.needs ? rig.circumstances[control.needs] : null
   const base = { name: control.name, withGuard: '', without: '' }
   if (why !== null) return { ...base, ok: false, sentence: `left out: ${why}`, skipped: why }
   try {
     const guarded = offence(control, await tell(rig, control, level, false))
-    let found: string | null = null
-    for (let attempt = 1; attempt <= (control.attempts ?? 1) && found === null; attempt++) found = offence(control, await tell(rig, control, level, true))
+    const found = offence(control, await tell(rig, control, level, true))
     const ok = guarded === null && found !== null
     return { ...base, ok, withGuard: guarded ?? 'in order', without: found ?? 'in order', sentence: `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without it ${found ?? 'in order'}`, skipped: null }
   } catch (error) {

@@ -25,6 +25,7 @@ export interface LabHost {
   /** Every connection of it is reset, every new one refused. */
   reset(): Promise<void>
   heal(): Promise<void>
+  pids(): Promise<number[]>
   /** SIGKILL to everything that runs on it, whatever session or parent it has. */
   killAll(): Promise<void>
 }
@@ -106,6 +107,7 @@ export async function createLab(): Promise<Lab> {
         await ip('link', 'set', outer, 'up')
         await nft(namespace, 'flush ruleset\n').catch(() => {})
       },
+      pids: () => pidsIn(namespace),
       killAll: () => killNamespace(namespace),
     }
     hosts.push(host)
@@ -145,10 +147,14 @@ export function isAlive(name: string): boolean {
   return readProcess(parseInt(pid, 36))?.startTicks === parseInt(start, 36)
 }
 
+async function pidsIn(namespace: string): Promise<number[]> {
+  const { stdout } = await exec('ip', ['netns', 'pids', namespace]).catch(() => ({ stdout: '' }))
+  return stdout.split('\n').filter(Boolean).map(Number)
+}
+
 async function killNamespace(namespace: string): Promise<void> {
   for (let tries = 0; tries < 20; tries++) {
-    const { stdout } = await exec('ip', ['netns', 'pids', namespace]).catch(() => ({ stdout: '' }))
-    const found = stdout.split('\n').filter(Boolean).flatMap((pid) => readProcess(Number(pid)) ?? [])
+    const found = (await pidsIn(namespace)).flatMap((pid) => readProcess(pid) ?? [])
     if (found.length === 0) return
     for (const process of found) signalProcess(process, 'SIGKILL')
   }

@@ -138,15 +138,15 @@ function mannersAt(level: string | undefined): readonly Manners[] {
   return level === 'pid-namespace' ? MANNERS : MANNERS.filter((manners) => manners !== 'shedder')
 }
 
-/** Each fault once, two at a time where they go together. */
+/** Each fault once, two at a time where they go together; those of the server first, of which only one fits into a run. */
 function pairs(faults: readonly Fault[], seed: number, manners: readonly Manners[]): Plan[] {
-  const left = [...faults]
+  const left = [...faults].sort((a, b) => Number(b.at === 'server') - Number(a.at === 'server'))
   const plans: Plan[] = []
   for (let first = left.shift(); first; first = left.shift()) {
     const fits = left.findIndex((fault) => goTogether(first!, fault))
     const [second] = fits < 0 ? [] : left.splice(fits, 1)
     const plan = singlePlan(seed + plans.length, first, manners)
-    const steps = [first, ...(second ? [second] : [])].map((fault, nr) => ({ fault: fault.name, host: nr, atMs: 300 * nr, lastsMs: 3_200, draw: plan.steps[0]!.draw }))
+    const steps = [first, ...(second ? [second] : [])].map((fault, nr) => ({ fault: fault.name, host: nr, atMs: 300 * nr, lastsMs: 2_900, draw: plan.steps[0]!.draw }))
     plans.push({ ...plan, steps })
   }
   return plans

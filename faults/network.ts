@@ -17,6 +17,8 @@ export interface HostNetwork {
   reset(): Promise<void>
   delay(ms: { there: number; back: number }): void
   heal(): Promise<void>
+  /** Of everything on this host, dead-man timers too; empty where there is no lab. */
+  pids(): Promise<number[]>
   /** SIGKILL to all that runs on this host; false where its processes cannot be told from others by their network. */
   killAll(): Promise<boolean>
   close(): Promise<void>
@@ -51,6 +53,7 @@ export async function hostNetwork(lab: Lab | null, servers: readonly [Server, ..
       proxies.forEach((proxy) => proxy.restore())
       await host?.heal()
     },
+    pids: async () => await host?.pids() ?? [],
     async killAll() {
       await host?.killAll()
       return host !== null
