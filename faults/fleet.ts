@@ -24,8 +24,8 @@ export interface FleetOptions {
   server: Server
   standby?: Server
   lab: Lab | null
-  /** The network of every host goes through a proxy, so that it can be slow. */
-  proxied: boolean
+  /** Does the network of that host go through a proxy, so that it can be slow? The proxies share the rig's event loop: as few as possible. */
+  proxied(host: string): boolean
   /** Passed as --containment; undefined where this version has no such option. */
   level: string | undefined
 }
@@ -104,7 +104,7 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     const here = join(folder, 'hosts', machine)
     const state = join(here, 'state')
     mkdirSync(state, { recursive: true })
-    const network = await hostNetwork(lab, servers, options.proxied)
+    const network = await hostNetwork(lab, servers, options.proxied(name))
     writeFileSync(join(stamps, `url.${name}`), network.url)
     const blockFile = join(here, 'block')
     let child: ChildProcess | undefined

@@ -75,7 +75,7 @@ async function main(options: Options): Promise<void> {
     const report = await perform(rig, options)
     if (typeof options.json === 'string') writeFileSync(options.json, toJson(report))
     print(options.json === true ? toJson(report) : options.table ? renderTable(report) : summary(report))
-    const wrong = report.runs.some(({ ok, void: nothing }) => !ok && nothing === null) || report.controls.some(({ ok }) => !ok)
+    const wrong = report.runs.some(({ ok, void: nothing }) => !ok && nothing === null) || report.controls.some(({ ok, skipped }) => !ok && skipped === null)
     // where everything was prepared, what was left out is as bad as what failed
     process.exitCode = wrong || (process.env['CI'] !== undefined && Object.keys(report.skipped).length > 0) ? 1 : 0
   } finally {

@@ -55,7 +55,7 @@ const SERVER_DISK_MB = 160
 let runs = 0
 
 /** The scene of a scripted or random story: built before, taken down after, whatever happens in between. */
-export async function withFleet<T>(stage: Stage, needs: { hosts: number; prepare?: ReadonlySet<string>; diskOf?: number }, use: (fleet: Fleet, disks: Map<string, SmallDisk>, folder: string) => Promise<T>): Promise<T> {
+export async function withFleet<T>(stage: Stage, needs: { hosts: number; prepare?: ReadonlySet<string>; diskOf?: number; proxied?: ReadonlySet<string> }, use: (fleet: Fleet, disks: Map<string, SmallDisk>, folder: string) => Promise<T>): Promise<T> {
   const folder = join(stage.folder, `run-${++runs}`)
   mkdirSync(folder, { recursive: true, mode: 0o755 })
   const prepare = needs.prepare ?? new Set<string>()
@@ -71,7 +71,7 @@ export async function withFleet<T>(stage: Stage, needs: { hosts: number; prepare
     closers.push(() => server.discard())
     const standby = prepare.has('standby') ? await stage.template.standbyOf(server, join(folder, 'standby'), lab ? { listenOn: lab.address } : {}) : undefined
     if (standby) closers.push(() => standby.discard())
-    fleet = await createFleet({ folder, program: stage.program, sources: stage.sources, server, ...(standby ? { standby } : {}), lab, proxied: prepare.has('proxied'), level: stage.level })
+    fleet = await createFleet({ folder, program: stage.program, sources: stage.sources, server, ...(standby ? { standby } : {}), lab, proxied: (name) => prepare.has('proxied') && needs.proxied?.has(name) !== false, level: stage.level })
     await stage.prepare?.(fleet)
     for (const name of HOST_NAMES.slice(0, needs.hosts)) (await fleet.addHost(name)).start()
     fleet.startWorker()
@@ -90,7 +90,8 @@ export async function runPlan(stage: Stage, plan: Plan, announce: (text: string)
   const faults = plan.steps.map((step) => faultNamed(step.fault))
   const prepare = new Set(faults.flatMap((fault) => fault.prepare ?? []))
   const diskOf = plan.steps[faults.findIndex((fault) => fault.prepare === 'agentDisk')]?.host
-  return await withFleet(stage, { hosts: plan.hosts, prepare, ...(diskOf === undefined ? {} : { diskOf }) }, async (fleet, disks, folder) => {
+  const proxied = new Set(plan.steps.filter((_, nr) => faults[nr]!.prepare === 'proxied').map(({ host }) => HOST_NAMES[host]!))
+  return await withFleet(stage, { hosts: plan.hosts, prepare, proxied, ...(diskOf === undefined ? {} : { diskOf }) }, async (fleet, disks, folder) => {
     const sleptBefore = suspendedMs()
     await allRunning(fleet, plan)
     const fromMs = nowMs()

@@ -35,10 +35,16 @@ export async function openTcpProxy(target: { host: string; port: number }, liste
   const delayMs = { there: 0, back: 0 }
 
   function pass(from: Socket, to: Socket, direction: 'there' | 'back'): void {
-    from.on('data', (data) => {
+    const late: Buffer[] = []
+    from.on('data', (data: Buffer) => {
       if (passing !== 'all' && passing !== (direction === 'there' ? 'requests' : 'answers')) return
-      if (delayMs[direction] === 0) to.write(data)
-      else setTimeout(() => { if (!to.destroyed) to.write(data) }, delayMs[direction])
+      if (delayMs[direction] === 0 && late.length === 0) return void to.write(data)
+      // whichever timer comes first sends what was said first: order is kept when the delay changes
+      late.push(data)
+      setTimeout(() => {
+        const next = late.shift()
+        if (next && !to.destroyed) to.write(next)
+      }, delayMs[direction])
     })
   }
 

@@ -7,7 +7,7 @@ import { program, tempDir } from '../helpers/processes.js'
 interface Printed {
   skipped: Record<string, string>
   runs: { plan: { seed: number; steps: { fault: string }[] }; ok: boolean; void: string | null; kept: string | null; verdict: { overlaps: unknown[]; lost: string[] } }[]
-  controls: { name: string; ok: boolean; sentence: string }[]
+  controls: { name: string; ok: boolean; sentence: string; skipped: string | null }[]
 }
 
 const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'faults', 'main.js')
@@ -22,11 +22,11 @@ t.test('every fault once, at the best level of containment: no two copies at any
   const { runs, controls, skipped } = JSON.parse(rig.stdout()) as Printed
   for (const [name, why] of Object.entries(skipped)) {
     t.comment(`${name} was left out: ${why}`)
-    // where everything was prepared for it, a fault that is left out is one that nobody looks at
-    if (process.env['CI']) t.fail(`${name} was left out: ${why}`)
+    // where everything was prepared for it, a fault that is left out is one that nobody looks at; what only root can do is for root
+    if (process.env['CI'] && (process.getuid?.() === 0 || !/root|switched off/.test(why))) t.fail(`${name} was left out: ${why}`)
   }
   for (const { plan, ok, void: nothing, kept } of runs) t.ok(ok || nothing !== null, `${plan.steps.map(({ fault }) => fault).join(' and ')}${ok ? '' : `: ${kept}`}`)
-  for (const { name, ok, sentence } of controls) t.ok(ok, `control ${name}: ${sentence}`)
+  for (const { name, ok, sentence, skipped: why } of controls) t.ok(ok || why !== null, `control ${name}: ${sentence}`)
   t.ok(new Set(runs.flatMap(({ plan }) => plan.steps.map(({ fault }) => fault))).size >= 20)
 })
 
