@@ -54,6 +54,8 @@
 --!include functions/undrain_node.sql
 --!include functions/explain.sql
 --!include functions/last_events.sql
+--!include functions/history.sql
+--!include functions/placement_at.sql
 --!include triggers/node.sql
 --!include triggers/deployment.sql
 --!include triggers/assignment.sql
