@@ -27,7 +27,7 @@
 --!include functions/lock_placement.sql
 --!include functions/no_such_node.sql
 --!include functions/place_moves.sql
---!include functions/drain_outlook.sql
+--!include functions/drain_targets.sql
 --!include functions/advance_drains.sql
 --!include functions/claim.sql
 --!include functions/reassign.sql

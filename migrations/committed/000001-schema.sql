@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e31b410d9bc827bb0c3fdb2dfa75760f2860a170
+--! Hash: sha1:2beb3deb0d5b4a2e0962268f522aa5947cf78dae
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -70,7 +70,7 @@ comment on column mooring.setting.placement_lock_timeout is 'How long claim() wa
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
-comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
 insert into mooring.setting default values;
 
 create table mooring.node (
@@ -236,7 +236,6 @@ create table mooring.assignment (
   move_reason text,
   lease_ttl interval,
   last_node_id int,
-  owner_reason text,
   refused_by int[] not null default '{}',
   waiting_since timestamptz,
   assigned_at timestamptz,
@@ -273,7 +272,6 @@ comment on column mooring.assignment.move_to is 'Node it shall go to next, if it
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
-comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
 comment on column mooring.assignment.waiting_since is 'Pending since.';
 comment on column mooring.assignment.assigned_at is 'Owned since.';
@@ -345,31 +343,6 @@ comment on column mooring.event.epoch is 'The epoch after it.';
 comment on column mooring.event.actor is 'The database role that did it.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
-
--- ownership: who owned what when. Append-only: an epoch has one row, and it ends where the next one begins, so nothing is ever updated and two owners at
--- one instant cannot be said. (An exclusion constraint over ranges says the same for eighteen times the price of the primary key.)
-create table mooring.ownership (
-  assignment_id bigint not null,
-  epoch bigint not null,
-  deployment_id bigint not null,
-  node_id int,
-  node text,
-  began_at timestamptz not null,
-  actor text not null default session_user,
-  reason text,
-  constraint ownership_pkey primary key (assignment_id, epoch)
-);
--- read by prune_events(); rows arrive nearly in order of time
-create index ownership_began_at_idx on mooring.ownership using brin (began_at);
-comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
-comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
-comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';
-comment on column mooring.ownership.deployment_id is 'Its deployment.';
-comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
-comment on column mooring.ownership.node is 'Its name, which outlives it.';
-comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
-comment on column mooring.ownership.actor is 'The database role that did it.';
-comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
@@ -1371,20 +1344,6 @@ begin
 end;
 $$;
 comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
-
-create or replace function mooring.no_such_assignment(id bigint) returns void
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  known text;
-begin
-  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
-  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
-    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
-end;
-$$;
-comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/no_such_node.sql
 --! Included functions/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
@@ -1407,9 +1366,11 @@ begin
     return;
   end if;
   select array_agg(l.id) into waiting
-    from (select a.id from mooring.assignment a
-           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+    from (select a.id, a.node_id, a.wanted, a.move_to
+            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
+            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
   -- judged by later statements than the one that locked
   return query
     with mover as materialized (
@@ -1443,7 +1404,7 @@ begin
     ),
     placed as (
       update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from decided d where a.id = d.id and d.obstacle is null
       returning a.*
     ),
@@ -1463,10 +1424,59 @@ end;
 $$;
 comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
 --! EndIncluded functions/place_moves.sql
---! Included functions/drain_outlook.sql
--- What of a draining node can go where. drain_progress shows it, and advance_drains() acts on the very same: one row for all that may go to the
--- same nodes under the same policy, with an empty node_ids and a reason where that is nowhere.
-create or replace function mooring.drain_outlook(node_id int) returns table (policy text, node_ids int[], ids bigint[], why text)
+--! Included functions/drain_targets.sql
+-- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
+-- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+    ),
+    owned as materialized (
+      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+    ),
+    kind as materialized (
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+    ),
+    open as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+       group by e.deployment_id
+    ),
+    class as materialized (
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+        from owned o
+        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
+        join alike l on l.deployment_id = k.deployment_id
+        join mooring.deployment d on d.id = k.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
+    )
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+      from class c
+      left join open f on f.deployment_id = c.representative
+     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     order by cardinality(t.node_ids), c.ids[1];
+end;
+$$;
+comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+
+-- For people, in words. Apart, because words for each node take far longer than the choice.
+create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -1474,71 +1484,48 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    with source as materialized (
-      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_outlook.node_id
+    with blocked as materialized (
+      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
     ),
-    owned as materialized (
-      select a.signature, a.refused_by, min(a.deployment_id) as deployment_id, array_agg(a.id order by a.id) as ids
-        from mooring.assignment a
-       where a.node_id = drain_outlook.node_id and a.wanted = 'run' and a.ordinal is not null
-       group by a.signature, a.refused_by
+    source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
     ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
-    ),
-    fit as materialized (
-      select e.*
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+    reason as materialized (
+      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
+        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
        where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
-    ),
-    open as materialized (
-      select f.deployment_id, array_agg(f.node_id order by f.node_id) as node_ids from fit f where f.eligible group by f.deployment_id
-    ),
-    outlook as materialized (
-      select coalesce(d.policy, g.default_policy) as policy, o.ids, o.refused_by, l.representative, s.drain_to, s.to_name, p.kind,
-          case when p.kind = 'none' and s.drain_to is null then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (o.refused_by) order by u.id) end as node_ids
-        from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring.deployment d on d.id = o.deployment_id
-       cross join mooring.setting g
-       cross join source s
-        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
-        left join open f on f.deployment_id = l.representative
     )
-    -- policy none leaves the choice to a person, who has made it by naming the one node
-    select case when k.kind = 'none' then 'deployment_count' else k.policy end, k.node_ids, array(select u.id from unnest(k.ids) u (id) order by u.id), k.why
-      from (select k.policy, k.kind, k.node_ids, r.why, array_agg(i.id) as ids
-              from outlook k
-             cross join lateral unnest(k.ids) i (id)
-             cross join lateral (
-               select case
-                   when k.node_ids <> '{}' then null
-                   when k.kind = 'none' and k.drain_to is null then 'its policy is none: drain to a node by name, or reassign it'
-                   when k.drain_to is not null and k.to_name is null then 'the node it was to be drained to is gone'
-                   when k.drain_to is null and not exists (select from fit f) then 'there is no other node: start an agent elsewhere'
-                   else coalesce(k.to_name || ' cannot take it: ', 'no other node can take it: ')
-                     || (select string_agg(w.reason || case when k.to_name is null then format(' (%s)', w.nodes) else '' end, ', ' order by w.nodes desc, w.reason)
-                           from (select coalesce(mooring.why_not_eligible(f), 'its agent refused it') as reason, count(*) as nodes from fit f where f.deployment_id = k.representative group by 1) w)
-                 end as why) r
-             group by k.policy, k.kind, k.node_ids, r.why) k
-     order by cardinality(k.node_ids), k.node_ids, k.policy;
+    select b.ids, case
+        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
+        when w.reasons is null then 'there is no other node: start an agent elsewhere'
+        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+      end
+      from blocked b
+     cross join source s
+     cross join lateral (
+       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
 end;
 $$;
-comment on function mooring.drain_outlook(int) is 'Of what a node runs: where it could go if the node were drained, or why nowhere.';
---! EndIncluded functions/drain_outlook.sql
+comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+--! EndIncluded functions/drain_targets.sql
 --! Included functions/advance_drains.sql
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
 -- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
 -- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
 -- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
 -- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
+-- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains() returns void
+create or replace function mooring.advance_drains(progress boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
+  started_at timestamptz := clock_timestamp();
   arrived bigint[];
   host mooring.node;
   class record;
@@ -1546,23 +1533,28 @@ declare
   owned int;
   budget int;
   forced boolean;
+  asked boolean;
   reason text;
   locked bigint[];
   chosen int[];
 begin
   -- seen running, or failing, where it went: the move is over
-  select array_agg(l.id) into arrived
-    from (select a.id from mooring.assignment a
-           where a.id = any (array(
-             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
-             and a.node_id is not null and a.wanted = 'run'
-             for no key update skip locked) l;
+  select array_agg(m.assignment_id) into arrived
+    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+   where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
-    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+    update mooring.assignment a set move_reason = null
+     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
   end if;
-  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+  if not exists (select from mooring.node n where n.draining_since is not null) then
+    return;
+  end if;
+  asked := advance_drains.progress or arrived is not null or exists (
+    select from mooring.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
+    exit when clock_timestamp() > started_at + interval '100 ms';
     begin
       select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
       if (owned = 0) <> (host.drained_at is not null) then
@@ -1572,12 +1564,12 @@ begin
           perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
       budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
       continue when budget <= 0;
-      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
           from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
@@ -1599,7 +1591,7 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
 -- locks: none beyond the rows, which the caller has locked
@@ -1747,8 +1739,8 @@ begin
     end loop;
     return query
       update mooring.assignment a
-         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
@@ -1760,7 +1752,7 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains();
+  perform mooring.advance_drains(progress => moved > 0);
   perform mooring.finish_round('place');
 end;
 $$;
@@ -1784,11 +1776,14 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  known text;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
   if row.id is null then
-    perform mooring.no_such_assignment(reassign.assignment);
+    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
+    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
+      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
   end if;
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
@@ -1875,7 +1870,7 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
@@ -2158,8 +2153,8 @@ begin
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -2190,7 +2185,7 @@ begin
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
     select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, 'a daemon runs on every permitted node' as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
   )
@@ -2257,8 +2252,7 @@ $$;
 comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
 --! EndIncluded functions/evict.sql
 --! Included functions/prune_events.sql
--- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, and the spent jobs of rounds
--- that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
+-- prune_events: deletes events older than setting.event_retention, a bounded batch at a time, and the spent jobs of rounds that failed.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
@@ -2273,16 +2267,6 @@ begin
     returning 1
   )
   select count(*) into pruned from old;
-  with past as materialized (
-    select p.assignment_id, p.epoch
-      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
-      join mooring.ownership p on p.began_at < r.cutoff
-     -- by the primary key: without statistics the index of times would be read for each row
-     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
-        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
-     limit 50000
-  )
-  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
    where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
@@ -2297,7 +2281,7 @@ begin
   return pruned;
 end;
 $$;
-comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
+comment on function mooring.prune_events() is 'Deletes events and observations past setting.event_retention; returns how many events.';
 --! EndIncluded functions/prune_events.sql
 --! Included functions/tick.sql
 -- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
@@ -2969,55 +2953,6 @@ begin atomic
 end;
 comment on function mooring.last_events(int) is 'The last n events, oldest first.';
 --! EndIncluded functions/last_events.sql
---! Included functions/history.sql
--- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
--- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
-create or replace function mooring.history(assignment bigint)
-  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
-  language plpgsql stable security definer rows 10
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
-    perform mooring.no_such_assignment(history.assignment);
-  end if;
-  return query
-    select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
-      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
-              from mooring.ownership w
-             where w.assignment_id = history.assignment
-            window later as (order by w.epoch rows between 1 following and unbounded following)) o
-     where o.node_id is not null
-     order by o.epoch;
-end;
-$$;
-comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
---! EndIncluded functions/history.sql
---! Included functions/placement_at.sql
--- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
--- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
-create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
-  language plpgsql stable security definer rows 1000
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  retention interval := (select s.event_retention from mooring.setting s);
-begin
-  if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
-    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
-      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
-  end if;
-  return query
-    select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
-      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
-     where l.node_id is not null
-     order by l.assignment_id;
-end;
-$$;
-comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
---! EndIncluded functions/placement_at.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
 
@@ -3284,45 +3219,6 @@ $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
--- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
-create or replace function mooring.tg_assignment__record() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
-  set enable_nestloop = off
-as $$
-begin
-  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.name from mooring.node h where h.id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
-    from new_assignment n join old_assignment o on o.id = n.id
-   where n.epoch <> o.epoch;
-  return null;
-end;
-$$;
-comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
-create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
-
--- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
--- 100,000 that wait pays for a comparison only.
-create or replace function mooring.tg_assignment__record_owned() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  if tg_op = 'DELETE' then
-    insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
-    values (old.id, mooring.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
-  else
-    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-    values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
-  end if;
-  return null;
-end;
-$$;
-comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
-create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
-create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
-
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
@@ -3362,10 +3258,6 @@ begin
     new.last_node_id := old.node_id;
   end if;
   new.epoch := mooring.next_epoch(old.epoch);
-  new.owner_reason := 'by hand';
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-  select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
-    from (select coalesce(new.node_id, old.node_id) as id) o left join mooring.node n on n.id = o.id;
   return new;
 end;
 $$;
@@ -3512,13 +3404,13 @@ comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
 comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
 --! Included views/drain_progress.sql
--- The reasons come from drain_outlook(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), which the drain itself goes by.
 create or replace view mooring.drain_progress as
   select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
       case
         when o.owned = 0 then null
-        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
-        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        when not w.live then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when w.hold is not null then 'hold after an outage: ' || w.hold
         else b.why
       end as why,
       n.draining_since as since,
@@ -3528,18 +3420,19 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
    cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
 comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
 comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
 comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
-comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them. Not judged in a hold, or of a silent node.';
 comment on column mooring.drain_progress.why is 'What stands in the way.';
 comment on column mooring.drain_progress.since is 'When the drain began.';
 comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';

@@ -136,7 +136,7 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains();
+  perform mooring.advance_drains(progress => moved > 0);
   perform mooring.finish_round('place');
 end;
 $$;
