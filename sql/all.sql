@@ -24,6 +24,8 @@
 --!include functions/why_unplaced.sql
 --!include functions/choose_nodes.sql
 --!include functions/spread_replicas.sql
+--!include functions/choose_by_affinity.sql
+--!include functions/choose_places.sql
 --!include functions/lock_placement.sql
 --!include functions/no_such_node.sql
 --!include functions/place_moves.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2beb3deb0d5b4a2e0962268f522aa5947cf78dae
+--! Hash: sha1:f2499b2aa7067f1f79ee42bd34c94f85adffb0b8
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -13,22 +13,27 @@ alter default privileges in schema mooring revoke execute on functions from publ
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
   name text not null constraint policy_name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
-  kind text not null constraint policy_kind_is_known check (kind in ('load', 'none')),
+  kind text not null constraint policy_kind_is_known check (kind in ('load', 'affinity', 'none')),
   cost_function text constraint policy_cost_function_is_a_plain_name check (cost_function ~ '^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$'),
   description text not null,
+  fallback text,
   constraint policy_pkey primary key (name),
-  constraint policy_load_has_a_cost_function check ((kind = 'load') = (cost_function is not null))
+  constraint policy_fallback_fkey foreign key (fallback) references mooring.policy (name) on update cascade,
+  constraint policy_compares_by_a_cost_function check ((kind = 'none') = (cost_function is null))
 );
 comment on table mooring.policy is 'How nodes are compared when work is placed. One row per policy; deployment.policy and setting.default_policy name one.';
 comment on column mooring.policy.name is 'What deployment.policy says.';
-comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. none: nothing is placed automatically.';
-comment on column mooring.policy.cost_function is 'schema.function(node mooring.node_state, k int) returns float8: lower is better, null is unknown and sorts last. The node''s weight scales what it returns.';
+comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. affinity: the cost of one assignment on one node. none: nothing is placed automatically.';
+comment on column mooring.policy.cost_function is 'load: schema.function(node mooring.node_state, k int) returns float8. affinity: schema.function(node mooring.node_state, assignment mooring.assignment) returns float8. Lower is better, null is unknown and sorts last; the result is divided by the node''s weight / 100.';
 comment on column mooring.policy.description is 'One sentence for explain and the CLI.';
+comment on column mooring.policy.fallback is 'The policy that decides where no node''s cost is known; null: deployment_count.';
 
-insert into mooring.policy (name, kind, cost_function, description) values
-  ('deployment_count', 'load', 'mooring.policy_deployment_count', 'fewest assigned first'),
-  ('resource_usage', 'load', 'mooring.policy_resource_usage', 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
-  ('none', 'none', null, 'nothing is placed automatically');
+insert into mooring.policy (name, kind, cost_function, fallback, description) values
+  ('deployment_count', 'load', 'mooring.policy_deployment_count', null, 'fewest assigned first'),
+  ('resource_usage', 'load', 'mooring.policy_resource_usage', null, 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
+  ('hash', 'affinity', 'mooring.policy_hash', null, 'each assignment where its hash with the node says, in proportion to the weights'),
+  ('disk_free', 'load', 'mooring.policy_disk_free', 'hash', 'most free disk first'),
+  ('none', 'none', null, null, 'nothing is placed automatically');
 
 create table mooring.setting (
   only_row boolean not null default true constraint setting_is_one_row check (only_row),
@@ -42,6 +47,7 @@ create table mooring.setting (
   cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_between_0_and_a_million check (cpu_weight between 0 and 1000000),
   memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_between_0_and_a_million check (memory_weight between 0 and 1000000),
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
+  sticky_slack float8 not null default 1 constraint setting_sticky_slack_is_between_0_and_a_million check (sticky_slack between 0 and 1000000),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
@@ -65,12 +71,13 @@ comment on column mooring.setting.default_policy is 'The policy of deployments t
 comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
+comment on column mooring.setting.sticky_slack is 'How much dearer than the places a claim would take anyway the last node of waiting work may be, and still get it back: in points of a policy of kind load, as explain() shows them (assignments for deployment_count, percent for resource_usage and disk_free).';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
-comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 insert into mooring.setting default values;
 
 create table mooring.node (
@@ -236,6 +243,7 @@ create table mooring.assignment (
   move_reason text,
   lease_ttl interval,
   last_node_id int,
+  owner_reason text,
   refused_by int[] not null default '{}',
   waiting_since timestamptz,
   assigned_at timestamptz,
@@ -272,6 +280,7 @@ comment on column mooring.assignment.move_to is 'Node it shall go to next, if it
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
+comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
 comment on column mooring.assignment.waiting_since is 'Pending since.';
 comment on column mooring.assignment.assigned_at is 'Owned since.';
@@ -343,6 +352,31 @@ comment on column mooring.event.epoch is 'The epoch after it.';
 comment on column mooring.event.actor is 'The database role that did it.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
+
+-- ownership: who owned what when. Append-only: an epoch has one row, and it ends where the next one begins, so nothing is ever updated and two owners at
+-- one instant cannot be said. (An exclusion constraint over ranges says the same for eighteen times the price of the primary key.)
+create table mooring.ownership (
+  assignment_id bigint not null,
+  epoch bigint not null,
+  deployment_id bigint not null,
+  node_id int,
+  node text,
+  began_at timestamptz not null,
+  actor text not null default session_user,
+  reason text,
+  constraint ownership_pkey primary key (assignment_id, epoch)
+);
+-- read by prune_events(); rows arrive nearly in order of time
+create index ownership_began_at_idx on mooring.ownership using brin (began_at);
+comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
+comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
+comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';
+comment on column mooring.ownership.deployment_id is 'Its deployment.';
+comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
+comment on column mooring.ownership.node is 'Its name, which outlives it.';
+comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
+comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
@@ -858,8 +892,9 @@ $$;
 comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
 --! EndIncluded functions/fold_node_load.sql
 --! Included functions/policies.sql
--- Policies: cost of the k-th further assignment on a node; lower is better, never falling in k, null is unknown. The weight of the node is
--- applied by whoever calls. One expression each and no search_path, so that they are inlined into the query that compares the nodes.
+-- Policies: what a place costs; lower is better, null is unknown. Of kind load: the k-th further assignment on a node, never falling in k; of
+-- kind affinity: this assignment on this node. The weight of the node is applied by whoever calls. One expression each and no search_path, so
+-- that they are inlined into the query that compares the nodes. docs/policies.md shows how to add one.
 create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8
   language sql immutable parallel safe
 return (node).assigned + k;
@@ -872,6 +907,21 @@ create or replace function mooring.policy_resource_usage(node mooring.node_state
 return (select ((node).cpu_pct * s.cpu_weight + (node).memory_mb / 1024 * s.memory_weight) / (s.cpu_weight + s.memory_weight)
   + greatest((node).assigned - coalesce((node).running, 0), 0) + k from mooring.setting s);
 comment on function mooring.policy_resource_usage(mooring.node_state, int) is 'Policy resource_usage: cpu percent and memory GiB by weight, plus one per assignment not yet observed.';
+
+-- Percent of the disk in use. What is assigned and was not running at the last sample counts one percent each, so that the emptiest disk does not
+-- get everything placed between two samples. A node below setting.disk_free_min_pct is not eligible at all.
+create or replace function mooring.policy_disk_free(node mooring.node_state, k int) returns float8
+  language sql immutable parallel safe
+return 100 - (node).disk_free_pct + greatest((node).assigned - coalesce((node).running, 0), 0) + k;
+comment on function mooring.policy_disk_free(mooring.node_state, int) is 'Policy disk_free: percent of the disk in use, plus one per assignment not yet observed.';
+
+-- Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): u is a hash of assignment and node in (0, 1), and the least -ln(u) / weight wins, which
+-- gives each node its share by weight. Which of two nodes wins depends on no third one: a node that goes gives up its own, a node that comes takes its share.
+-- By name: a node that was forgotten and comes back is the same.
+create or replace function mooring.policy_hash(node mooring.node_state, assignment mooring.assignment) returns float8
+  language sql immutable parallel safe
+return -ln(((hashtextextended((node).name, (assignment).id) & 4503599627370495)::float8 + 0.5) / 4503599627370496.0::float8);
+comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) is 'Policy hash: weighted rendezvous hashing of assignment and node.';
 --! EndIncluded functions/policies.sql
 --! Included functions/queue_signature.sql
 -- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
@@ -1187,8 +1237,9 @@ comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chos
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
 -- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
+-- fixed_*: replicas that have got their node in the same window. shuffle => false: places belong to their rows, and only what meets its twin is moved.
 -- Reads where the deployments run already, locks nothing.
-create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
+create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -1202,15 +1253,20 @@ declare
   nr int;
   better int;
 begin
-  select array_agg(p.node_id order by r.nr) into placed
-    from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
-            from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
-    join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  placed := places;
+  if shuffle then
+    select array_agg(p.node_id order by r.nr) into placed
+      from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
+              from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
+      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  end if;
   select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
   for deployment in
     select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
       from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
               from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+                    union all
+                    select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
                     select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
      group by m.deployment_id
@@ -1234,8 +1290,178 @@ begin
   return placed;
 end;
 $$;
-comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[]) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
 --! EndIncluded functions/spread_replicas.sql
+--! Included functions/choose_by_affinity.sql
+-- Which node each of some assignments goes to under a policy of kind affinity, in queue order: one after the other, each on the cheapest node that has room left
+-- when its turn comes. Rows after the first that finds no room are left out, as nobody finds room after it.
+-- Not one after the other, though: all ask their cheapest node at once, a full node keeps those that come first in the queue, and who is turned away
+-- asks the next (Gale and Shapley, 1962; where all nodes prefer in one order, that order's own result). Without limits one pass is enough: n rows x m nodes.
+-- Reads the assignments it is given, locks nothing.
+create or replace function mooring.choose_by_affinity(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[]) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  no_limit constant int := 2147483647;
+  cost_function text;
+  fit mooring.node_state[] := array(select s from unnest(nodes) s where s.id = any (eligible) and coalesce(s.max_assignments > s.assigned, true) order by s.id);
+  last_id int := (select max(s.id) from unnest(fit) s);
+  -- by node id: how many it takes, and from which number in the queue on it takes nobody
+  room int[] := array(select coalesce(s.max_assignments - s.assigned, no_limit) from generate_series(1, last_id) g (id) left join unnest(fit) s on s.id = g.id order by g.id);
+  closed_from int[] := array_fill(no_limit, array[coalesce(last_id, 0)]);
+  asking int[] := array(select generate_series(1, cardinality(assignments)));
+  asked int[];
+  offered int[];
+  taken int[] := '{}';
+  taken_on int[] := '{}';
+begin
+  select p.cost_function into strict cost_function from mooring.policy p where p.name = choose_by_affinity.policy;
+  while asking <> '{}' and fit <> '{}' loop
+    execute format($query$
+      select array_agg(r.nr), array_agg(b.id)
+        from unnest($1, $2) r (nr, id)
+        join mooring.assignment a on a.id = r.id
+       cross join lateral (
+         select s.id from unnest($3) s where r.nr < $4[s.id] order by %s(s, a) * 100 / s.weight nulls last, s.id limit 1) b
+      $query$, cost_function) into asked, offered using asking, array(select assignments[u.nr] from unnest(asking) with ordinality u (nr, o) order by u.o), fit, closed_from;
+    exit when asked is null;
+    select coalesce(array_agg(w.nr order by w.nr) filter (where w.place <= room[w.node_id]), '{}'), coalesce(array_agg(w.node_id order by w.nr) filter (where w.place <= room[w.node_id]), '{}'),
+        coalesce(array_agg(w.nr order by w.nr) filter (where w.place > room[w.node_id]), '{}')
+      into taken, taken_on, asking
+      from (select u.nr, u.node_id, row_number() over (partition by u.node_id order by u.nr) as place
+              from (select t.nr, t.node_id from unnest(taken, taken_on) t (nr, node_id) union all select o.nr, o.node_id from unnest(asked, offered) o (nr, node_id)) u) w;
+    if asking <> '{}' then
+      closed_from := array(
+        select coalesce(f.nr, no_limit)
+          from generate_series(1, last_id) g (id)
+          left join (select t.node_id, max(t.nr) as nr from unnest(taken, taken_on) t (nr, node_id) group by t.node_id having count(*) >= room[t.node_id]) f on f.node_id = g.id
+         order by g.id);
+    end if;
+  end loop;
+  return taken_on;
+end;
+$$;
+comment on function mooring.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
+--! EndIncluded functions/choose_by_affinity.sql
+--! Included functions/choose_places.sql
+-- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
+-- which knows always. So a fleet whose samples fail is still filled.
+create or replace function mooring.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  in_force mooring.policy;
+  tried text[] := '{}';
+  known boolean;
+begin
+  select p.* into strict in_force from mooring.policy p where p.name = policy_in_force.policy;
+  while in_force.kind <> 'none' and in_force.name <> 'deployment_count' and cardinality(eligible) > 0 loop
+    execute format('select exists (select from unnest($1) s %s where s.id = any ($2) and %s is not null)',
+      case in_force.kind when 'affinity' then 'cross join (select a as assignment from mooring.assignment a where a.id = $3) a' else '' end,
+      in_force.cost_function || case in_force.kind when 'affinity' then '(s, a.assignment)' else '(s, 1)' end)
+      into known using nodes, eligible, assignment;
+    exit when known;
+    tried := tried || in_force.name;
+    select p.* into strict in_force from mooring.policy p where p.name = case when in_force.fallback = any (tried) then 'deployment_count' else coalesce(in_force.fallback, 'deployment_count') end;
+  end loop;
+  return in_force;
+end;
+$$;
+comment on function mooring.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
+
+-- Whose last node is near enough to get them back: the cost there is at most setting.sticky_slack above that of the dearest place that the window would take
+-- anyway. So with a slack of 0 work comes home only where that spoils no balance. Rows come in queue order; replicas do not come home to their twin.
+-- A node is asked for no more than its room. Returns their numbers in the queue.
+create or replace function mooring.comes_home(nodes mooring.node_state[], eligible int[], in_force mooring.policy, places int[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  wished int[];
+  wished_on int[];
+  home int[];
+begin
+  select array_agg(w.nr), array_agg(w.node_id) into wished, wished_on
+    from (select u.nr, u.node_id, u.deployment_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr) as copy
+            from unnest(last_nodes, deployments) with ordinality u (node_id, deployment_id, nr)
+           where u.nr <= cardinality(places) and u.node_id is not null) w
+   where w.node_id = any (eligible)
+     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id));
+  if wished is null then
+    return null;
+  end if;
+  execute format($query$
+    with wish as (
+      select u.nr, u.node_id, (row_number() over (partition by u.node_id order by u.nr))::int as k from unnest($2, $3) u (nr, node_id)
+    ),
+    dearest as materialized (
+      select coalesce(%1$s(s, (select count(*)::int from unnest($4) p (id) where p.id = s.id)) * 100 / s.weight, 'infinity') as cost from unnest($1) s where s.id = $4[cardinality($4)]
+    )
+    select array_agg(w.nr order by w.nr)
+      from wish w
+      join unnest($1) s on s.id = w.node_id
+     cross join dearest d
+     where w.k <= coalesce(s.max_assignments - s.assigned, 2147483647)
+       and coalesce(%1$s(s, w.k) * 100 / s.weight, 'infinity') <= d.cost + (select c.sticky_slack from mooring.setting c)
+    $query$, in_force.cost_function) into home using nodes, wished, wished_on, places;
+  return home;
+end;
+$$;
+comment on function mooring.comes_home(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
+
+-- Where waiting work of one class goes, row by row in queue order: by a policy of kind affinity each where it belongs; by one of kind load first home, as far as that is
+-- cheap, the others on the cheapest places. Replicas are kept apart. Fewer than asked for where room runs out. Pure: what claim() writes and what
+-- a simulation shows come from here.
+create or replace function mooring.choose_places(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  in_force mooring.policy := mooring.policy_in_force(nodes, eligible, policy, assignments[1]);
+  chosen int[];
+  home int[];
+  home_on int[];
+  others int[];
+begin
+  if in_force.kind = 'none' then
+    return '{}';
+  end if;
+  if in_force.kind = 'affinity' then
+    chosen := mooring.choose_by_affinity(nodes, eligible, in_force.name, assignments);
+    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible, shuffle => false) else chosen end;
+  end if;
+  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(assignments));
+  if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
+    home := mooring.comes_home(nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+  end if;
+  if home is null then
+    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible) else chosen end;
+  end if;
+  home_on := array(select last_nodes[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o);
+  others := array(select g.nr from generate_series(1, cardinality(chosen)) g (nr) except all select u.nr from unnest(home) u (nr) order by 1);
+  if others = '{}' then
+    return home_on;
+  end if;
+  nodes := mooring.with_load(nodes, home_on);
+  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
+  if replicated then
+    chosen := mooring.spread_replicas(array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o), chosen, nodes, eligible,
+      array(select deployments[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o), home_on);
+  end if;
+  return array(select u.node_id from (select h.nr, h.node_id from unnest(home, home_on) h (nr, node_id) union all select o.nr, o.node_id from unnest(others, chosen) o (nr, node_id)) u order by u.nr);
+end;
+$$;
+comment on function mooring.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
+--! EndIncluded functions/choose_places.sql
 --! Included functions/lock_placement.sql
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
@@ -1344,6 +1570,20 @@ begin
 end;
 $$;
 comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+
+create or replace function mooring.no_such_assignment(id bigint) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  known text;
+begin
+  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
+  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
+    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+end;
+$$;
+comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/no_such_node.sql
 --! Included functions/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
@@ -1404,7 +1644,7 @@ begin
     ),
     placed as (
       update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from decided d where a.id = d.id and d.obstacle is null
       returning a.*
     ),
@@ -1576,9 +1816,10 @@ begin
         continue when locked is null;
         -- with the places that were kept a moment ago
         select array_agg(s) into nodes from mooring.node_states() s;
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        -- no last nodes: what is sent away is not asked where it was before
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
         perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
         budget := budget - cardinality(chosen);
       end loop;
@@ -1618,7 +1859,7 @@ comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the ow
 --
 -- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
---   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
+--   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
 -- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
@@ -1652,6 +1893,7 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  last_nodes int[];
   -- read once, not for each row
   first_epoch bigint := mooring.next_epoch(0);
 begin
@@ -1692,12 +1934,12 @@ begin
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
     select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
-    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
       -- two of those by nested loop costs seconds
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
+        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
            for update skip locked
@@ -1706,7 +1948,8 @@ begin
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
           array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
-          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases,
+          array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
        group by 1
@@ -1717,10 +1960,7 @@ begin
         nodes := mooring.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
-        if class_of_work.replicated and chosen <> '{}' then
-          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
-        end if;
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
         perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
@@ -1735,12 +1975,16 @@ begin
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
       rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
       taken := chosen;
     end loop;
+    if array_remove(last_nodes, null) <> '{}' then
+      rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);
+    end if;
     return query
       update mooring.assignment a
-         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
@@ -1776,14 +2020,11 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  known text;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
   if row.id is null then
-    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
-    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
-      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+    perform mooring.no_such_assignment(reassign.assignment);
   end if;
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
@@ -1870,7 +2111,7 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
@@ -2153,8 +2394,8 @@ begin
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -2185,7 +2426,7 @@ begin
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
     select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, 'a daemon runs on every permitted node' as reason from made m
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
   )
@@ -2252,7 +2493,8 @@ $$;
 comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
 --! EndIncluded functions/evict.sql
 --! Included functions/prune_events.sql
--- prune_events: deletes events older than setting.event_retention, a bounded batch at a time, and the spent jobs of rounds that failed.
+-- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, and the spent jobs of rounds
+-- that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
@@ -2267,6 +2509,16 @@ begin
     returning 1
   )
   select count(*) into pruned from old;
+  with past as materialized (
+    select p.assignment_id, p.epoch
+      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
+      join mooring.ownership p on p.began_at < r.cutoff
+     -- by the primary key: without statistics the index of times would be read for each row
+     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
+        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
+     limit 50000
+  )
+  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
    where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
@@ -2281,7 +2533,7 @@ begin
   return pruned;
 end;
 $$;
-comment on function mooring.prune_events() is 'Deletes events and observations past setting.event_retention; returns how many events.';
+comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
 --! EndIncluded functions/prune_events.sql
 --! Included functions/tick.sql
 -- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
@@ -2912,6 +3164,8 @@ as $$
 declare
   spec mooring.deployment;
   policy mooring.policy;
+  waiting mooring.assignment;
+  nodes mooring.node_state[];
   known text;
 begin
   select d.* into spec from mooring.deployment d where d.id = explain.deployment;
@@ -2919,27 +3173,36 @@ begin
     select string_agg(k.id::text, ', ') into known from (select d.id from mooring.deployment d order by abs(d.id - explain.deployment) limit 3) k;
     raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
   end if;
-  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
+  nodes := array(select s from mooring.node_states() s);
+  policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
-    select s.name,
+    with compared as (
+      select s as state, e as fit, c.cost, o.here, o.refused,
+          coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
+            and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
+        from mooring.eligibility(array[$1]) e
+        join unnest($3) s on s.id = e.node_id
+       cross join lateral (select (%3$s) * 100 / s.weight as cost) c
+       cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+    )
+    select (c.state).name,
         case
-          when o.here > 0 and e.permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(e), '')
-          when not e.eligible then 'no: ' || mooring.why_not_eligible(e)
-          when o.refused then 'no: its agent refused it'
+          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
+          when c.refused then 'no: its agent refused it'
           when not $2 then 'no: the deployment is disabled'
           when %1$L = 'none' then 'no: policy none places nothing by itself'
-          when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L
+          when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
-        e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
-      from mooring.eligibility(array[$1]) e
-      join mooring.node_states() s on s.id = e.node_id
-     cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-     cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
-    window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
-     order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
-    $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
-    using spec.id, spec.enabled;
+        (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
+        (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
+      from compared c
+    window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
+     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
+    $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
+    using spec.id, spec.enabled, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
@@ -2953,6 +3216,55 @@ begin atomic
 end;
 comment on function mooring.last_events(int) is 'The last n events, oldest first.';
 --! EndIncluded functions/last_events.sql
+--! Included functions/history.sql
+-- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
+-- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
+create or replace function mooring.history(assignment bigint)
+  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
+    perform mooring.no_such_assignment(history.assignment);
+  end if;
+  return query
+    select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
+      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
+              from mooring.ownership w
+             where w.assignment_id = history.assignment
+            window later as (order by w.epoch rows between 1 following and unbounded following)) o
+     where o.node_id is not null
+     order by o.epoch;
+end;
+$$;
+comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
+--! EndIncluded functions/history.sql
+--! Included functions/placement_at.sql
+-- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
+-- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
+create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  retention interval := (select s.event_retention from mooring.setting s);
+begin
+  if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
+    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
+      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
+  end if;
+  return query
+    select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
+      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
+     where l.node_id is not null
+     order by l.assignment_id;
+end;
+$$;
+comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
+--! EndIncluded functions/placement_at.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
 
@@ -3219,6 +3531,45 @@ $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
+-- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
+create or replace function mooring.tg_assignment__record() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  set enable_nestloop = off
+as $$
+begin
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.name from mooring.node h where h.id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+    from new_assignment n join old_assignment o on o.id = n.id
+   where n.epoch <> o.epoch;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
+create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
+
+-- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
+-- 100,000 that wait pays for a comparison only.
+create or replace function mooring.tg_assignment__record_owned() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
+    values (old.id, mooring.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
+  else
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+    values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
+create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
+create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
@@ -3258,6 +3609,10 @@ begin
     new.last_node_id := old.node_id;
   end if;
   new.epoch := mooring.next_epoch(old.epoch);
+  new.owner_reason := 'by hand';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+  select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
+    from (select coalesce(new.node_id, old.node_id) as id) o left join mooring.node n on n.id = o.id;
   return new;
 end;
 $$;

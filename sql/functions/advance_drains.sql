@@ -63,9 +63,10 @@ begin
         continue when locked is null;
         -- with the places that were kept a moment ago
         select array_agg(s) into nodes from mooring.node_states() s;
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        -- no last nodes: what is sent away is not asked where it was before
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
         perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
         budget := budget - cardinality(chosen);
       end loop;
