@@ -32,6 +32,10 @@
 --!include functions/drain_targets.sql
 --!include functions/advance_drains.sql
 --!include functions/claim.sql
+--!include functions/plan_placement.sql
+--!include functions/simulate_node_loss.sql
+--!include functions/simulate_drain.sql
+--!include functions/simulate_insert.sql
 --!include functions/reassign.sql
 --!include functions/release.sql
 --!include functions/reaping_paused.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f2499b2aa7067f1f79ee42bd34c94f85adffb0b8
+--! Hash: sha1:e0806839e766f08ab6401512bce1e767ef5d65c1
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -966,7 +966,8 @@ comment on function mooring.alike(bigint[]) is 'Groups deployments that the pres
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
 -- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
-create or replace function mooring.eligibility(deployments bigint[])
+-- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
+create or replace function mooring.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
   language plpgsql stable security definer
@@ -980,6 +981,9 @@ begin
     with wanted as materialized (
       select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
         from mooring.deployment d where d.id = any(eligibility.deployments)
+      union all
+      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null, d.package_name || '@' || d.package_version
+        from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
     ),
     trust as materialized (
       select p.pattern, r.package, r.package ~ p.pattern as trusted
@@ -1014,7 +1018,7 @@ begin
       cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
 $$;
-comment on function mooring.eligibility(bigint[]) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
 --! EndIncluded functions/eligibility.sql
 --! Included functions/why_not.sql
 -- The predicates of eligibility() in words, in the order in which they are asked.
@@ -1051,8 +1055,27 @@ $$;
 comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
+-- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
+-- A move goes on to where it was to go, as far as that can be had.
+create or replace function mooring.left_behind(node_id int)
+  returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+      from mooring.assignment a
+      join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
+     where a.node_id = left_behind.node_id;
+end;
+$$;
+comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
+
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
-create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
+-- without_node: as if that node were gone, and what it runs had been released.
+create or replace function mooring.waiting_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
   language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1074,13 +1097,20 @@ begin
           order by a.signature limit 1) n
     )
     select w.signature, w.deployment_id, w.refused_by from waiting w;
+  if waiting_signatures.without_node is not null then
+    return query
+      select l.signature, min(l.deployment_id), l.refused_by
+        from mooring.left_behind(waiting_signatures.without_node) l
+       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
+       group by l.signature, l.refused_by;
+  end if;
 end;
 $$;
-comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
+comment on function mooring.waiting_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
 
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
-create or replace function mooring.placeable() returns setof mooring.placement_class
+create or replace function mooring.placeable(without_node int default null) returns setof mooring.placement_class
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1088,7 +1118,7 @@ begin
   return query
     with waiting as materialized (
       select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-        from mooring.waiting_signatures() w
+        from mooring.waiting_signatures(placeable.without_node) w
         join mooring.deployment d on d.id = w.deployment_id
        cross join mooring.setting s
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
@@ -1099,7 +1129,7 @@ begin
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
         from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.eligible
+       where e.eligible and e.node_id is distinct from placeable.without_node
        group by e.deployment_id
     ),
     open as (
@@ -1113,22 +1143,25 @@ begin
      order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
 $$;
-comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/waiting.sql
 --! Included functions/why_unplaced.sql
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
-create or replace function mooring.why_unplaced() returns table (signature uuid, reason text)
+-- without_node: as if that node were lost, for what it would leave behind too.
+create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures() w
+    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
   ),
   alike as materialized (
     select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
-    select e.* from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+    select e.deployment_id, e.node_id, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.permitted, e.enabled, e.not_draining, e.has_room,
+        e.live and e.node_id is distinct from why_unplaced.without_node as live, e.eligible and e.node_id is distinct from why_unplaced.without_node as eligible
+      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
   tally as (
     select w.signature, w.deployment_id, count(f.node_id) as nodes,
@@ -1171,7 +1204,7 @@ begin atomic
     join mooring.deployment d on d.id = t.deployment_id
    cross join mooring.setting s;
 end;
-comment on function mooring.why_unplaced() is 'For each signature that waits: why, and the way out.';
+comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/why_unplaced.sql
 --! Included functions/choose_nodes.sql
 -- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
@@ -2002,6 +2035,256 @@ end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
 --! EndIncluded functions/claim.sql
+--! Included functions/plan_placement.sql
+-- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
+-- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
+-- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
+create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  lost_ids bigint[];
+  lost_signatures uuid[];
+  nodes mooring.node_state[];
+  classes mooring.placement_class[];
+  class_of jsonb;
+  class mooring.placement_class;
+  class_of_work record;
+  queue bigint[];
+  queue_signatures uuid[];
+  tail record;
+  chosen int[];
+  taken int[] := '{}';
+  promised bigint[];
+  ids bigint[] := '{}';
+  owners int[] := '{}';
+  rules text[] := '{}';
+  failures jsonb := '{}';
+begin
+  select s.* into setting from mooring.setting s;
+  -- what is being moved away already goes where it was promised, see place_moves()
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
+    from mooring.left_behind(plan_placement.without_node) l
+    join mooring.eligibility(array(select b.deployment_id from mooring.left_behind(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+   where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
+  promised := coalesce(promised, '{}');
+  ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring.left_behind(plan_placement.without_node) l where l.id <> all (promised);
+  select array_agg(p) into classes from mooring.placeable(plan_placement.without_node) p;
+  if classes is not null then
+    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
+    select array_agg(s) into nodes from mooring.node_states() s where s.id <> plan_placement.without_node;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+  end if;
+  while classes is not null loop
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.signature order by q.updated_at, q.created_at, q.id) into queue, queue_signatures
+      from (select w.id, w.signature, w.updated_at, w.created_at
+              from unnest(classes) c
+             cross join lateral unnest(c.signatures) s (signature)
+             cross join lateral (
+               (select a.id, a.signature, a.updated_at, a.created_at
+                  from mooring.assignment a
+                 where a.node_id is null and a.wanted = 'run' and a.signature = s.signature and (a.move_to is null or a.move_to = plan_placement.without_node)
+                   and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
+                 order by a.updated_at, a.created_at, a.id
+                 limit setting.claim_window)
+               union all
+               select a.id, l.signature, a.updated_at, a.created_at
+                 from unnest(lost_ids, lost_signatures) l (id, signature) join mooring.assignment a on a.id = l.id
+                where l.signature = s.signature and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)) w
+             order by w.updated_at, w.created_at, w.id
+             limit setting.claim_window) q;
+    exit when queue is null;
+    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    for class_of_work in
+      select (class_of ->> q.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
+          array_agg(a.id order by q.nr) as ids, array_agg(a.deployment_id order by q.nr) as deployments,
+          array_agg(coalesce(a.node_id, a.last_node_id) order by q.nr) as last_nodes
+        from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
+        join mooring.assignment a on a.id = q.id
+        join mooring.deployment d on d.id = a.deployment_id and d.enabled
+       group by 1
+       order by 1
+    loop
+      class := classes[class_of_work.nr];
+      if taken <> '{}' then
+        nodes := mooring.with_load(nodes, taken);
+      end if;
+      begin
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+      exception when others then
+        failures := failures || jsonb_build_object(class.policy, sqlerrm);
+        chosen := '{}';
+      end;
+      if cardinality(chosen) < cardinality(class_of_work.ids) then
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+      end if;
+      ids := ids || class_of_work.ids[1:cardinality(chosen)];
+      owners := owners || chosen;
+      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      taken := chosen;
+    end loop;
+    exit when cardinality(queue) < setting.claim_window;
+  end loop;
+  return query
+    select l.id, l.deployment_id, p.node_id, p.rule
+      from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+  if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
+    return query
+      select l.id, l.deployment_id, null::int,
+          case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
+               when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
+               else w.reason end
+        from mooring.left_behind(plan_placement.without_node) l
+        left join mooring.why_unplaced(plan_placement.without_node) w on w.signature = l.signature
+       cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
+       where l.id <> all (ids);
+  end if;
+end;
+$$;
+comment on function mooring.plan_placement(int) is 'Where the work of a node would go if the node were gone (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/plan_placement.sql
+--! Included functions/simulate_node_loss.sql
+-- simulate_node_loss: where its work would go if a node were lost now and its lease over. Daemons are not in it: they end with their node.
+create or replace function mooring.simulate_node_loss(name text) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  lost mooring.node := mooring.node_named(simulate_node_loss.name);
+begin
+  return query
+    select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason
+      from mooring.plan_placement(lost.id) p left join mooring.node n on n.id = p.to_node
+     order by p.assignment_id;
+end;
+$$;
+comment on function mooring.simulate_node_loss(text) is 'Where each assignment of a node would go if the node were lost (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_node_loss.sql
+--! Included functions/simulate_drain.sql
+-- simulate_drain: where drain_node() would send what a node runs: the very targets and choice of advance_drains(), in its steps of max_moves, each step taken to have arrived
+-- before the next. What nobody else can take stays (to_node null, and why). Daemons are not in it, nor what is on its way already.
+create or replace function mooring.simulate_drain(name text, max_moves int default null) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  source mooring.node := mooring.node_named(simulate_drain.name);
+  step int;
+  budget int;
+  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  class record;
+  batch bigint[];
+  deployments bigint[];
+  chosen int[];
+  at int;
+begin
+  if simulate_drain.max_moves < 1 then
+    raise exception using errcode = 'MR007', message = format('max_moves is %s', simulate_drain.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+  end if;
+  step := coalesce(simulate_drain.max_moves, source.drain_max_moves, (select s.drain_max_moves from mooring.setting s));
+  budget := step;
+  for class in select t.* from mooring.drain_targets(source.id) t where t.node_ids <> '{}' loop
+    at := 0;
+    while at < cardinality(class.ids) loop
+      batch := class.ids[at + 1 : at + budget];
+      deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
+      chosen := mooring.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      return query
+        select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
+          from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
+      nodes := mooring.with_load(nodes, chosen);
+      at := at + cardinality(chosen);
+      if cardinality(chosen) < cardinality(batch) then
+        return query
+          select a.id, a.deployment_id, source.name, null::text, 'the nodes that may run it would be full: add a node or raise max_assignments'
+            from unnest(class.ids[at + 1 :]) u (id) join mooring.assignment a on a.id = u.id;
+        exit;
+      end if;
+      budget := case when cardinality(chosen) = budget then step else budget - cardinality(chosen) end;
+    end loop;
+  end loop;
+  return query
+    select a.id, a.deployment_id, source.name, null::text, b.why
+      from mooring.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
+end;
+$$;
+comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_drain.sql
+--! Included functions/simulate_insert.sql
+-- simulate_insert: where a deployment would go if it were inserted now, given as an object of its columns ({"package_name": "web", "replicas": 3}): one row for each
+-- replica, for a daemon one for each node. From the relation and the choice of claim(), on the loads as they are; what waits already is not counted.
+create or replace function mooring.simulate_insert(deployment jsonb) returns table (ordinal int, to_node text, reason text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  filled jsonb;
+  unknown text;
+  spec mooring.deployment;
+  policy mooring.policy;
+  eligible int[];
+  chosen int[] := '{}';
+  obstacle text;
+begin
+  if jsonb_typeof(simulate_insert.deployment) is distinct from 'object' then
+    raise exception using errcode = 'MR007', message = 'a deployment is said as one object of its columns', hint = 'For example {"package_name": "http-server", "replicas": 3}.';
+  end if;
+  select string_agg(k.key, ', ' order by k.key) into unknown from jsonb_object_keys(simulate_insert.deployment) k (key)
+   where k.key not in (select a.attname from pg_attribute a where a.attrelid = 'mooring.deployment'::regclass and a.attnum > 0 and a.attgenerated = '' and not a.attisdropped);
+  if unknown is not null then
+    raise exception using errcode = 'MR007', message = format('a deployment has no %s', unknown), hint = 'See \d mooring.deployment for its columns.';
+  end if;
+  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, "replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
+  select d.* into spec from jsonb_populate_record(null::mooring.deployment, filled) d;
+  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  if policy.name is null then
+    raise exception using errcode = 'MR007', message = format('there is no policy %s', spec.policy), hint = format('There are %s.', (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
+  elsif spec.replicas not between 0 and 10000 or spec.type not in ('deployment', 'daemon') or spec.package_name is null and spec.command is null then
+    raise exception using errcode = 'MR007', message = case
+        when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
+        when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
+        else 'it runs neither a package nor a command' end,
+      hint = 'replicas is between 0 and 10000, type is deployment or daemon, and package_name or command is given.';
+  end if;
+  if not spec.enabled then
+    return query select g.ordinal, null::text, 'the deployment is disabled' from generate_series(0, spec.replicas - 1) g (ordinal);
+    return;
+  elsif spec.type = 'daemon' then
+    return query
+      select null::int, n.name, 'a daemon runs on every permitted node'
+        from mooring.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+    return;
+  end if;
+  eligible := array(select e.node_id from mooring.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  if policy.kind = 'load' and eligible <> '{}' then
+    chosen := mooring.choose_places(array(select s from mooring.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
+      array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
+  end if;
+  obstacle := case
+    when policy.kind = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+    when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
+    when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
+    else coalesce('no node can take it: ' || (
+      select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
+        from (select mooring.why_not_eligible(e) as reason, count(*) as nodes from mooring.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+  return query
+    select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
+      from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]
+     order by g.ordinal;
+end;
+$$;
+comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would run if it were inserted now (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_insert.sql
 --! Included functions/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
 -- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
