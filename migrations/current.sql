@@ -49,6 +49,7 @@ create table mooring.setting (
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
+  rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -73,6 +74,7 @@ comment on column mooring.setting.placement_lock_timeout is 'How long claim() wa
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
+comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 insert into mooring.setting default values;
 

@@ -36,6 +36,7 @@
 --!include functions/simulate_node_loss.sql
 --!include functions/simulate_drain.sql
 --!include functions/simulate_insert.sql
+--!include functions/rebalance.sql
 --!include functions/reassign.sql
 --!include functions/release.sql
 --!include functions/reaping_paused.sql
