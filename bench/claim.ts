@@ -1,5 +1,5 @@
 /**
- * claim() of 100,000 rows on 1,000 nodes: alone, against a bare update, with a hundred listeners, with a snapshot that keeps every dead row.
+ * claim() of 100,000 rows on 1,000 nodes: alone, against a bare update, with a hundred listeners, with a snapshot that keeps every dead row, without history.
  *
  * Each run has a database of its own, and the rows were inserted a moment before: no vacuum and no analyze has seen them. Balance and events
  * are checked after each run: a fast claim that forgot something is an error, not a figure.
@@ -18,6 +18,7 @@ export const benchmarks: Benchmark[] = [
   { name: 'claim/listeners', run: withListeners },
   { name: 'claim/snapshot', run: withIdleSnapshot },
   { name: 'claim/one', run: oneAmongMany },
+  { name: 'claim/history', run: priceOfHistory },
   { name: 'claim/policies', run: byPolicy },
 ]
 
@@ -168,6 +169,20 @@ async function oneAmongMany(bench: Bench): Promise<Figure[]> {
     }
     return [{ what: `claim() of 1 pending among ${nodes} nodes holding ${rows}`, unit: 'ms', asked: { atMost: 15 }, values }]
   })
+}
+
+/** The same claims with the trigger that writes mooring.ownership switched off. */
+async function priceOfHistory(bench: Bench): Promise<Figure[]> {
+  const { rows } = sizes(bench)
+  const pairs = await repeat(bench, async (run) => {
+    bench.say(`claim of ${rows} with and without history, run ${run}`)
+    const without = await claimAll(bench, { before: async ({ sql }) => void (await sql`alter table mooring.assignment disable trigger tg_assignment__record`) })
+    return { without, kept: await claimAll(bench) }
+  })
+  return [
+    { what: `history: its share of the time of claim() of ${rows}`, unit: '%', asked: { atMost: 25 }, values: pairs.map((pair) => 100 * (1 - pair.kept / pair.without)) },
+    { what: 'the same claim without history', unit: '/s', values: pairs.map((pair) => pair.without) },
+  ]
 }
 
 /** Each policy beside the default one, on a fleet whose nodes report figures; and everything that comes home after an absence of the whole fleet. */

@@ -101,6 +101,15 @@ export interface NodeEdit {
   gatewayBaseUrl?: string
 }
 
+export interface OwnedRow { epoch: string; node: string; since: Date; until: Date | null; why: string | null; actor: string; ended_why: string | null; ended_by: string | null; [column: string]: unknown }
+
+/** to_node null: nowhere, and reason says why. */
+export interface ForetoldRow { assignment_id: string; deployment_id: string; from_node: string; to_node: string | null; reason: string | null; [column: string]: unknown }
+
+export interface ForetoldReplicaRow { ordinal: number | null; to_node: string | null; reason: string | null; [column: string]: unknown }
+
+export interface RebalanceRow { assignment_id: string; deployment_id: string; from_node: string; to_node: string; gain: number; [column: string]: unknown }
+
 export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string }
 
 export interface StateCount { node: string | null; run_state: string; assignments: number }
@@ -125,6 +134,11 @@ export interface CliDb {
   drainNode(node: string, options: { target?: string | undefined; maxMoves?: number | undefined; deadline?: string | undefined }): Promise<DrainRow>
   undrainNode(node: string): Promise<void>
   reassign(assignmentId: string, node: string): Promise<MovedRow>
+  history(assignmentId: string): Promise<OwnedRow[]>
+  simulateNodeLoss(node: string): Promise<ForetoldRow[]>
+  simulateDrain(node: string, maxMoves: number | undefined): Promise<ForetoldRow[]>
+  simulateInsert(deployment: Record<string, unknown>): Promise<ForetoldReplicaRow[]>
+  rebalance(maxMoves: number, options: { dryRun: boolean }): Promise<RebalanceRow[]>
   setNodeEnabled(node: string, enabled: boolean): Promise<void>
   forgetNode(node: string): Promise<void>
   upsertNode(node: string, edit: NodeEdit): Promise<Record<string, unknown>>
@@ -193,6 +207,11 @@ export function createCliDb(sql: Sql): CliDb {
           from mooring.reassign(${assignmentId}::bigint, ${node}) a left join mooring.node n on n.id = a.node_id left join mooring.node t on t.id = a.move_to`
       return moved!
     },
+    history: (assignmentId) => sql<OwnedRow[]>`select h.* from mooring.history(${assignmentId}::bigint) h`,
+    simulateNodeLoss: (node) => sql<ForetoldRow[]>`select s.* from mooring.simulate_node_loss(${node}) s`,
+    simulateDrain: (node, maxMoves) => sql<ForetoldRow[]>`select s.* from mooring.simulate_drain(${node}, ${maxMoves ?? null}::int) s order by s.assignment_id`,
+    simulateInsert: (deployment) => sql<ForetoldReplicaRow[]>`select s.* from mooring.simulate_insert(${sql.json(deployment as never)}::jsonb) s`,
+    rebalance: (maxMoves, { dryRun }) => sql<RebalanceRow[]>`select r.* from mooring.rebalance(${maxMoves}::int, ${dryRun}) r`,
     setNodeEnabled: (node, enabled) => said(sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`),
     forgetNode: (node) => said(sql`select from mooring.forget_node(${node})`),
     async upsertNode(node, { weight = null, labels = null, maxAssignments = null, agentBaseUrl = null, gatewayBaseUrl = null }: { [key in keyof NodeEdit]: NodeEdit[key] | null }) {

@@ -7,12 +7,15 @@ import { addDb } from './commands/db.js'
 import { addDrain } from './commands/drain.js'
 import { addEvents } from './commands/events.js'
 import { addExplain } from './commands/explain.js'
+import { addHistory } from './commands/history.js'
 import { addLogs } from './commands/logs.js'
 import { addMigrate } from './commands/migrate.js'
 import { addNode } from './commands/node.js'
 import { addPsql } from './commands/psql.js'
 import { addReassign } from './commands/reassign.js'
+import { addRebalance } from './commands/rebalance.js'
 import { addResumeReaping } from './commands/resume-reaping.js'
+import { addSimulate } from './commands/simulate.js'
 import { addStatus } from './commands/status.js'
 import { addUndrain } from './commands/undrain.js'
 import { addUp } from './commands/up.js'
@@ -37,7 +40,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addExplain, addEvents, addLogs, addApply, addDrain, addUndrain, addReassign, addNode, addResumeReaping, addPsql, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

@@ -1,6 +1,7 @@
 /** Options that several commands share, and the parsers of their values. A parser's complaint is a usage error (exit code 2). */
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
+import { UsageError } from './errors.js'
 
 export interface DatabaseOptions { stateDir: string }
 export interface JsonOptions { json?: boolean }
@@ -51,6 +52,12 @@ export function parseDuration(value: string): string {
   const parts = [...text.matchAll(/(\d{1,9}(?:\.\d{1,3})?)(ms|min|[smhd])/g)]
   if (parts.length === 0 || parts.map(([part]) => part).join('') !== text) throw new InvalidArgumentError('It must be a duration, such as 90s, 10m or 1h30m.')
   return parts.map(([, amount, unit = 's']) => `${amount} ${UNITS[unit]}`).join(' ')
+}
+
+/** An id of an assignment, which stays text: it may be larger than a number can say. */
+export function parseAssignmentId(value: string): string {
+  if (!/^\d{1,18}$/.test(value)) throw new UsageError(`'${value}' is no id of an assignment`, 'the ids stand in `mooring node show NODE`, and in the view mooring.placement')
+  return value
 }
 
 export function parsePositive(value: string): number {

@@ -49,6 +49,7 @@ create table mooring.setting (
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
+  rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -73,7 +74,8 @@ comment on column mooring.setting.placement_lock_timeout is 'How long claim() wa
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
-comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 insert into mooring.setting default values;
 
 create table mooring.node (
@@ -239,6 +241,7 @@ create table mooring.assignment (
   move_reason text,
   lease_ttl interval,
   last_node_id int,
+  owner_reason text,
   refused_by int[] not null default '{}',
   waiting_since timestamptz,
   assigned_at timestamptz,
@@ -275,6 +278,7 @@ comment on column mooring.assignment.move_to is 'Node it shall go to next, if it
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
+comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
 comment on column mooring.assignment.waiting_since is 'Pending since.';
 comment on column mooring.assignment.assigned_at is 'Owned since.';
@@ -346,6 +350,31 @@ comment on column mooring.event.epoch is 'The epoch after it.';
 comment on column mooring.event.actor is 'The database role that did it.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
+
+-- ownership: who owned what when. Append-only: an epoch has one row, and it ends where the next one begins, so nothing is ever updated and two owners at
+-- one instant cannot be said. (An exclusion constraint over ranges says the same for eighteen times the price of the primary key.)
+create table mooring.ownership (
+  assignment_id bigint not null,
+  epoch bigint not null,
+  deployment_id bigint not null,
+  node_id int,
+  node text,
+  began_at timestamptz not null,
+  actor text not null default session_user,
+  reason text,
+  constraint ownership_pkey primary key (assignment_id, epoch)
+);
+-- read by prune_events(); rows arrive nearly in order of time
+create index ownership_began_at_idx on mooring.ownership using brin (began_at);
+comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
+comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
+comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';
+comment on column mooring.ownership.deployment_id is 'Its deployment.';
+comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
+comment on column mooring.ownership.node is 'Its name, which outlives it.';
+comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
+comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.

@@ -32,6 +32,11 @@
 --!include functions/drain_targets.sql
 --!include functions/advance_drains.sql
 --!include functions/claim.sql
+--!include functions/plan_placement.sql
+--!include functions/simulate_node_loss.sql
+--!include functions/simulate_drain.sql
+--!include functions/simulate_insert.sql
+--!include functions/rebalance.sql
 --!include functions/reassign.sql
 --!include functions/release.sql
 --!include functions/reaping_paused.sql
@@ -56,6 +61,8 @@
 --!include functions/undrain_node.sql
 --!include functions/explain.sql
 --!include functions/last_events.sql
+--!include functions/history.sql
+--!include functions/placement_at.sql
 --!include triggers/node.sql
 --!include triggers/deployment.sql
 --!include triggers/assignment.sql

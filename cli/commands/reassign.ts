@@ -1,7 +1,6 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import { UsageError } from '../errors.js'
-import { databaseCommand, jsonOption } from '../options.js'
+import { databaseCommand, jsonOption, parseAssignmentId } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../render.js'
 
@@ -15,9 +14,8 @@ export function addReassign(program: Command): void {
 }
 
 async function reassign(assignment: string, node: string, options: DatabaseOptions & JsonOptions): Promise<void> {
-  if (!/^\d{1,18}$/.test(assignment)) throw new UsageError(`'${assignment}' is no id of an assignment`, 'the ids stand in `mooring node show NODE`, and in the view mooring.placement')
   await withDb(options, async (db) => {
-    const row = await db.reassign(assignment, node)
+    const row = await db.reassign(parseAssignmentId(assignment), node)
     if (options.json) return print(json(row))
     print(row.move_to === null
       ? `assignment ${row.id} is on ${row.node} now`

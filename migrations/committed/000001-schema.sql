@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e5708ef9b667cb5e2ed9dadd7576195b8a171e84
+--! Hash: sha1:8317306cea8266634db7444228f470444d38342b
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -53,6 +53,7 @@ create table mooring.setting (
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
+  rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
@@ -77,7 +78,8 @@ comment on column mooring.setting.placement_lock_timeout is 'How long claim() wa
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
-comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 insert into mooring.setting default values;
 
 create table mooring.node (
@@ -243,6 +245,7 @@ create table mooring.assignment (
   move_reason text,
   lease_ttl interval,
   last_node_id int,
+  owner_reason text,
   refused_by int[] not null default '{}',
   waiting_since timestamptz,
   assigned_at timestamptz,
@@ -279,6 +282,7 @@ comment on column mooring.assignment.move_to is 'Node it shall go to next, if it
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
+comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
 comment on column mooring.assignment.waiting_since is 'Pending since.';
 comment on column mooring.assignment.assigned_at is 'Owned since.';
@@ -350,6 +354,31 @@ comment on column mooring.event.epoch is 'The epoch after it.';
 comment on column mooring.event.actor is 'The database role that did it.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
+
+-- ownership: who owned what when. Append-only: an epoch has one row, and it ends where the next one begins, so nothing is ever updated and two owners at
+-- one instant cannot be said. (An exclusion constraint over ranges says the same for eighteen times the price of the primary key.)
+create table mooring.ownership (
+  assignment_id bigint not null,
+  epoch bigint not null,
+  deployment_id bigint not null,
+  node_id int,
+  node text,
+  began_at timestamptz not null,
+  actor text not null default session_user,
+  reason text,
+  constraint ownership_pkey primary key (assignment_id, epoch)
+);
+-- read by prune_events(); rows arrive nearly in order of time
+create index ownership_began_at_idx on mooring.ownership using brin (began_at);
+comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
+comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
+comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';
+comment on column mooring.ownership.deployment_id is 'Its deployment.';
+comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
+comment on column mooring.ownership.node is 'Its name, which outlives it.';
+comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
+comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
@@ -939,7 +968,8 @@ comment on function mooring.alike(bigint[]) is 'Groups deployments that the pres
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
 -- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
-create or replace function mooring.eligibility(deployments bigint[])
+-- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
+create or replace function mooring.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
   language plpgsql stable security definer
@@ -953,6 +983,9 @@ begin
     with wanted as materialized (
       select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
         from mooring.deployment d where d.id = any(eligibility.deployments)
+      union all
+      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null, d.package_name || '@' || d.package_version
+        from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
     ),
     trust as materialized (
       select p.pattern, r.package, r.package ~ p.pattern as trusted
@@ -987,7 +1020,7 @@ begin
       cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
 $$;
-comment on function mooring.eligibility(bigint[]) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
 --! EndIncluded functions/eligibility.sql
 --! Included functions/why_not.sql
 -- The predicates of eligibility() in words, in the order in which they are asked.
@@ -1024,8 +1057,27 @@ $$;
 comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
+-- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
+-- A move goes on to where it was to go, as far as that can be had.
+create or replace function mooring.left_behind(node_id int)
+  returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+      from mooring.assignment a
+      join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
+     where a.node_id = left_behind.node_id;
+end;
+$$;
+comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
+
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
-create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
+-- without_node: as if that node were gone, and what it runs had been released.
+create or replace function mooring.waiting_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
   language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1047,13 +1099,20 @@ begin
           order by a.signature limit 1) n
     )
     select w.signature, w.deployment_id, w.refused_by from waiting w;
+  if waiting_signatures.without_node is not null then
+    return query
+      select l.signature, min(l.deployment_id), l.refused_by
+        from mooring.left_behind(waiting_signatures.without_node) l
+       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
+       group by l.signature, l.refused_by;
+  end if;
 end;
 $$;
-comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
+comment on function mooring.waiting_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
 
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
-create or replace function mooring.placeable() returns setof mooring.placement_class
+create or replace function mooring.placeable(without_node int default null) returns setof mooring.placement_class
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1061,7 +1120,7 @@ begin
   return query
     with waiting as materialized (
       select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-        from mooring.waiting_signatures() w
+        from mooring.waiting_signatures(placeable.without_node) w
         join mooring.deployment d on d.id = w.deployment_id
        cross join mooring.setting s
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
@@ -1072,7 +1131,7 @@ begin
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
         from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.eligible
+       where e.eligible and e.node_id is distinct from placeable.without_node
        group by e.deployment_id
     ),
     open as (
@@ -1086,22 +1145,25 @@ begin
      order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
 $$;
-comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/waiting.sql
 --! Included functions/why_unplaced.sql
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
-create or replace function mooring.why_unplaced() returns table (signature uuid, reason text)
+-- without_node: as if that node were lost, for what it would leave behind too.
+create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures() w
+    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
   ),
   alike as materialized (
     select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
-    select e.* from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+    select e.deployment_id, e.node_id, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.permitted, e.enabled, e.not_draining, e.has_room,
+        e.live and e.node_id is distinct from why_unplaced.without_node as live, e.eligible and e.node_id is distinct from why_unplaced.without_node as eligible
+      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
   tally as (
     select w.signature, w.deployment_id, count(f.node_id) as nodes,
@@ -1144,7 +1206,7 @@ begin atomic
     join mooring.deployment d on d.id = t.deployment_id
    cross join mooring.setting s;
 end;
-comment on function mooring.why_unplaced() is 'For each signature that waits: why, and the way out.';
+comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/why_unplaced.sql
 --! Included functions/choose_nodes.sql
 -- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
@@ -1543,6 +1605,20 @@ begin
 end;
 $$;
 comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+
+create or replace function mooring.no_such_assignment(id bigint) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  known text;
+begin
+  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
+  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
+    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+end;
+$$;
+comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/no_such_node.sql
 --! Included functions/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
@@ -1603,7 +1679,7 @@ begin
     ),
     placed as (
       update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from decided d where a.id = d.id and d.obstacle is null
       returning a.*
     ),
@@ -1937,15 +2013,18 @@ begin
       last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
       taken := chosen;
     end loop;
+    if array_remove(last_nodes, null) <> '{}' then
+      rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);
+    end if;
     return query
       update mooring.assignment a
-         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, case when p.node_id = p.last_node_id then 'back on its last node, ' || p.rule || ' or near it' else p.rule end
-      from unnest(ids, deployments, owners, epochs, rules, last_nodes) with ordinality p (id, deployment_id, node_id, epoch, rule, last_node_id, nr)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
     -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one
@@ -1958,6 +2037,405 @@ end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
 --! EndIncluded functions/claim.sql
+--! Included functions/plan_placement.sql
+-- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
+-- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
+-- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
+create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  lost_ids bigint[];
+  lost_signatures uuid[];
+  nodes mooring.node_state[];
+  classes mooring.placement_class[];
+  class_of jsonb;
+  class mooring.placement_class;
+  class_of_work record;
+  queue bigint[];
+  queue_signatures uuid[];
+  tail record;
+  chosen int[];
+  taken int[] := '{}';
+  promised bigint[];
+  ids bigint[] := '{}';
+  owners int[] := '{}';
+  rules text[] := '{}';
+  failures jsonb := '{}';
+begin
+  select s.* into setting from mooring.setting s;
+  -- what is being moved away already goes where it was promised, see place_moves()
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
+    from mooring.left_behind(plan_placement.without_node) l
+    join mooring.eligibility(array(select b.deployment_id from mooring.left_behind(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+   where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
+  promised := coalesce(promised, '{}');
+  ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring.left_behind(plan_placement.without_node) l where l.id <> all (promised);
+  select array_agg(p) into classes from mooring.placeable(plan_placement.without_node) p;
+  if classes is not null then
+    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
+    select array_agg(s) into nodes from mooring.node_states() s where s.id <> plan_placement.without_node;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+  end if;
+  while classes is not null loop
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.signature order by q.updated_at, q.created_at, q.id) into queue, queue_signatures
+      from (select w.id, w.signature, w.updated_at, w.created_at
+              from unnest(classes) c
+             cross join lateral unnest(c.signatures) s (signature)
+             cross join lateral (
+               (select a.id, a.signature, a.updated_at, a.created_at
+                  from mooring.assignment a
+                 where a.node_id is null and a.wanted = 'run' and a.signature = s.signature and (a.move_to is null or a.move_to = plan_placement.without_node)
+                   and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
+                 order by a.updated_at, a.created_at, a.id
+                 limit setting.claim_window)
+               union all
+               select a.id, l.signature, a.updated_at, a.created_at
+                 from unnest(lost_ids, lost_signatures) l (id, signature) join mooring.assignment a on a.id = l.id
+                where l.signature = s.signature and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)) w
+             order by w.updated_at, w.created_at, w.id
+             limit setting.claim_window) q;
+    exit when queue is null;
+    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    for class_of_work in
+      select (class_of ->> q.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
+          array_agg(a.id order by q.nr) as ids, array_agg(a.deployment_id order by q.nr) as deployments,
+          array_agg(coalesce(a.node_id, a.last_node_id) order by q.nr) as last_nodes
+        from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
+        join mooring.assignment a on a.id = q.id
+        join mooring.deployment d on d.id = a.deployment_id and d.enabled
+       group by 1
+       order by 1
+    loop
+      class := classes[class_of_work.nr];
+      if taken <> '{}' then
+        nodes := mooring.with_load(nodes, taken);
+      end if;
+      begin
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+      exception when others then
+        failures := failures || jsonb_build_object(class.policy, sqlerrm);
+        chosen := '{}';
+      end;
+      if cardinality(chosen) < cardinality(class_of_work.ids) then
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+      end if;
+      ids := ids || class_of_work.ids[1:cardinality(chosen)];
+      owners := owners || chosen;
+      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      taken := chosen;
+    end loop;
+    exit when cardinality(queue) < setting.claim_window;
+  end loop;
+  return query
+    select l.id, l.deployment_id, p.node_id, p.rule
+      from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+  if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
+    return query
+      select l.id, l.deployment_id, null::int,
+          case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
+               when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
+               else w.reason end
+        from mooring.left_behind(plan_placement.without_node) l
+        left join mooring.why_unplaced(plan_placement.without_node) w on w.signature = l.signature
+       cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
+       where l.id <> all (ids);
+  end if;
+end;
+$$;
+comment on function mooring.plan_placement(int) is 'Where the work of a node would go if the node were gone (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/plan_placement.sql
+--! Included functions/simulate_node_loss.sql
+-- simulate_node_loss: where its work would go if a node were lost now and its lease over. Daemons are not in it: they end with their node.
+create or replace function mooring.simulate_node_loss(name text) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  lost mooring.node := mooring.node_named(simulate_node_loss.name);
+begin
+  return query
+    select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason
+      from mooring.plan_placement(lost.id) p left join mooring.node n on n.id = p.to_node
+     order by p.assignment_id;
+end;
+$$;
+comment on function mooring.simulate_node_loss(text) is 'Where each assignment of a node would go if the node were lost (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_node_loss.sql
+--! Included functions/simulate_drain.sql
+-- simulate_drain: where drain_node() would send what a node runs: the very targets and choice of advance_drains(), in its steps of max_moves, each step taken to have arrived
+-- before the next. What nobody else can take stays (to_node null, and why). Daemons are not in it, nor what is on its way already.
+create or replace function mooring.simulate_drain(name text, max_moves int default null) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  source mooring.node := mooring.node_named(simulate_drain.name);
+  step int;
+  budget int;
+  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  class record;
+  batch bigint[];
+  deployments bigint[];
+  chosen int[];
+  at int;
+begin
+  if simulate_drain.max_moves < 1 then
+    raise exception using errcode = 'MR007', message = format('max_moves is %s', simulate_drain.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+  end if;
+  step := coalesce(simulate_drain.max_moves, source.drain_max_moves, (select s.drain_max_moves from mooring.setting s));
+  budget := step;
+  for class in select t.* from mooring.drain_targets(source.id) t where t.node_ids <> '{}' loop
+    at := 0;
+    while at < cardinality(class.ids) loop
+      batch := class.ids[at + 1 : at + budget];
+      deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
+      chosen := mooring.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      return query
+        select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
+          from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
+      nodes := mooring.with_load(nodes, chosen);
+      at := at + cardinality(chosen);
+      if cardinality(chosen) < cardinality(batch) then
+        return query
+          select a.id, a.deployment_id, source.name, null::text, 'the nodes that may run it would be full: add a node or raise max_assignments'
+            from unnest(class.ids[at + 1 :]) u (id) join mooring.assignment a on a.id = u.id;
+        exit;
+      end if;
+      budget := case when cardinality(chosen) = budget then step else budget - cardinality(chosen) end;
+    end loop;
+  end loop;
+  return query
+    select a.id, a.deployment_id, source.name, null::text, b.why
+      from mooring.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
+end;
+$$;
+comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_drain.sql
+--! Included functions/simulate_insert.sql
+-- simulate_insert: where a deployment would go if it were inserted now, given as an object of its columns ({"package_name": "web", "replicas": 3}): one row for each
+-- replica, for a daemon one for each node. From the relation and the choice of claim(), on the loads as they are; what waits already is not counted.
+create or replace function mooring.simulate_insert(deployment jsonb) returns table (ordinal int, to_node text, reason text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  filled jsonb;
+  unknown text;
+  spec mooring.deployment;
+  policy mooring.policy;
+  eligible int[];
+  chosen int[] := '{}';
+  obstacle text;
+begin
+  if jsonb_typeof(simulate_insert.deployment) is distinct from 'object' then
+    raise exception using errcode = 'MR007', message = 'a deployment is said as one object of its columns', hint = 'For example {"package_name": "http-server", "replicas": 3}.';
+  end if;
+  select string_agg(k.key, ', ' order by k.key) into unknown from jsonb_object_keys(simulate_insert.deployment) k (key)
+   where k.key not in (select a.attname from pg_attribute a where a.attrelid = 'mooring.deployment'::regclass and a.attnum > 0 and a.attgenerated = '' and not a.attisdropped);
+  if unknown is not null then
+    raise exception using errcode = 'MR007', message = format('a deployment has no %s', unknown), hint = 'See \d mooring.deployment for its columns.';
+  end if;
+  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, "replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
+  select d.* into spec from jsonb_populate_record(null::mooring.deployment, filled) d;
+  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  if policy.name is null then
+    raise exception using errcode = 'MR007', message = format('there is no policy %s', spec.policy), hint = format('There are %s.', (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
+  elsif spec.replicas not between 0 and 10000 or spec.type not in ('deployment', 'daemon') or spec.package_name is null and spec.command is null then
+    raise exception using errcode = 'MR007', message = case
+        when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
+        when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
+        else 'it runs neither a package nor a command' end,
+      hint = 'replicas is between 0 and 10000, type is deployment or daemon, and package_name or command is given.';
+  end if;
+  if not spec.enabled then
+    return query select g.ordinal, null::text, 'the deployment is disabled' from generate_series(0, spec.replicas - 1) g (ordinal);
+    return;
+  elsif spec.type = 'daemon' then
+    return query
+      select null::int, n.name, 'a daemon runs on every permitted node'
+        from mooring.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+    return;
+  end if;
+  eligible := array(select e.node_id from mooring.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  if policy.kind = 'load' and eligible <> '{}' then
+    chosen := mooring.choose_places(array(select s from mooring.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
+      array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
+  end if;
+  obstacle := case
+    when policy.kind = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+    when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
+    when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
+    else coalesce('no node can take it: ' || (
+      select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
+        from (select mooring.why_not_eligible(e) as reason, count(*) as nodes from mooring.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+  return query
+    select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
+      from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]
+     order by g.ordinal;
+end;
+$$;
+comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would run if it were inserted now (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_insert.sql
+--! Included functions/rebalance.sql
+-- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
+-- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
+-- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
+-- setting.rebalance_cooldown, a replica to its twin. Only policies of kind load compare loads; work under the others stays. Reads only.
+create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
+  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
+  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  -- by node: what is about to leave or to come, and what comes by this plan
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' group by a.node_id) l), '{}');
+  comes jsonb := '{}';
+  kind record;
+  in_force mooring.policy;
+  open int[];
+  target record;
+  source record;
+  mover mooring.assignment;
+  budget int := plan_rebalance.max_moves;
+  planned bigint[] := '{}';
+  planned_deployments bigint[] := '{}';
+  planned_nodes int[] := '{}';
+begin
+  for kind in
+    with owned as materialized (
+      select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
+        from mooring.assignment a
+       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before
+       group by a.signature
+    ),
+    movable as materialized (
+      select o.*, p.name as policy
+        from owned o join mooring.deployment d on d.id = o.deployment_id and d.pinned_node is null cross join mooring.setting s
+        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from movable m)) l
+    ),
+    fit as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
+    )
+    select m.policy, t.node_ids, array_agg(m.signature) as signatures
+      from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
+     cross join lateral (select array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (m.refused_by) order by u.id) as node_ids) t
+     where t.node_ids <> '{}'
+     group by m.policy, t.node_ids
+     order by sum(m.n) desc, m.policy, t.node_ids
+  loop
+    open := kind.node_ids;
+    in_force := mooring.policy_in_force(nodes, open, kind.policy, null);
+    while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
+      execute format($query$
+        select c.id, c.cost
+          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0) + 1) * 100 / s.weight as cost
+                  from unnest($1) s
+                 where s.id = any ($2) and s.assigned + coalesce(($4 ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)) c
+         where c.cost is not null order by c.cost, c.id limit 1
+        $query$, in_force.cost_function) into target using nodes, open, shift, comes;
+      exit when target.id is null;
+      mover := null;
+      for source in execute format($query$
+        select c.id, c.cost
+          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0)) * 100 / s.weight as cost from unnest($1) s where s.id = any ($2)) c
+         where c.cost > $4 + 1e-9 order by c.cost desc, c.id
+        $query$, in_force.cost_function) using nodes, sources, shift, target.cost
+      loop
+        select a.* into mover
+          from mooring.assignment a
+         where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
+           and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
+           and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
+         order by a.assigned_at desc, a.id desc limit 1;
+        exit when mover.id is not null;
+      end loop;
+      if mover.id is null then
+        -- what could come here has a twin here, or nothing is dearer anywhere
+        open := array_remove(open, target.id);
+      else
+        planned := planned || mover.id; planned_deployments := planned_deployments || mover.deployment_id; planned_nodes := planned_nodes || target.id;
+        shift := shift || jsonb_build_object(source.id, coalesce((shift ->> source.id::text)::int, 0) - 1, target.id, coalesce((shift ->> target.id::text)::int, 0) + 1);
+        comes := comes || jsonb_build_object(target.id, coalesce((comes ->> target.id::text)::int, 0) + 1);
+        budget := budget - 1;
+        assignment_id := mover.id; deployment_id := mover.deployment_id; from_node := source.id; to_node := target.id; gain := source.cost - target.cost;
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$$;
+comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
+
+-- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
+-- again. Executed like reassign(): the owner stops it, and then it is placed; what becomes ineligible meanwhile goes wherever it may.
+-- locks: none with dry_run; placement, then assignment rows (skip locked)
+create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  reason constant text := 'rebalanced';
+  under_way int;
+  ids bigint[];
+  deployments bigint[];
+  sources int[];
+  targets int[];
+  gains float8[];
+  locked bigint[];
+begin
+  if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
+    raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
+      hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
+  end if;
+  if not rebalance.dry_run then
+    perform mooring.lock_placement(must_wait => true);
+    if mooring.hold() then
+      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+    end if;
+  end if;
+  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason;
+  select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
+    into ids, deployments, sources, targets, gains
+    from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
+  if not rebalance.dry_run and ids is not null then
+    select array_agg(l.id) into locked
+      from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
+             where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
+    perform mooring.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
+    perform mooring.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
+  end if;
+  return query
+    select p.id, p.deployment_id, f.name, t.name, p.gain
+      from unnest(ids, deployments, sources, targets, gains) with ordinality p (id, deployment_id, from_node, to_node, gain, nr)
+      left join mooring.node f on f.id = p.from_node left join mooring.node t on t.id = p.to_node
+     where rebalance.dry_run or p.id = any (locked)
+     order by p.nr;
+end;
+$$;
+comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
+--! EndIncluded functions/rebalance.sql
 --! Included functions/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
 -- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
@@ -1976,14 +2454,11 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  known text;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
   if row.id is null then
-    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
-    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
-      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+    perform mooring.no_such_assignment(reassign.assignment);
   end if;
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
@@ -2070,7 +2545,7 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
@@ -2353,8 +2828,8 @@ begin
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -2385,7 +2860,7 @@ begin
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
     select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, 'a daemon runs on every permitted node' as reason from made m
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
   )
@@ -2452,7 +2927,8 @@ $$;
 comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
 --! EndIncluded functions/evict.sql
 --! Included functions/prune_events.sql
--- prune_events: deletes events older than setting.event_retention, a bounded batch at a time, and the spent jobs of rounds that failed.
+-- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, and the spent jobs of rounds
+-- that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
@@ -2467,6 +2943,16 @@ begin
     returning 1
   )
   select count(*) into pruned from old;
+  with past as materialized (
+    select p.assignment_id, p.epoch
+      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
+      join mooring.ownership p on p.began_at < r.cutoff
+     -- by the primary key: without statistics the index of times would be read for each row
+     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
+        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
+     limit 50000
+  )
+  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
    where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
@@ -2481,7 +2967,7 @@ begin
   return pruned;
 end;
 $$;
-comment on function mooring.prune_events() is 'Deletes events and observations past setting.event_retention; returns how many events.';
+comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
 --! EndIncluded functions/prune_events.sql
 --! Included functions/tick.sql
 -- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
@@ -3164,6 +3650,55 @@ begin atomic
 end;
 comment on function mooring.last_events(int) is 'The last n events, oldest first.';
 --! EndIncluded functions/last_events.sql
+--! Included functions/history.sql
+-- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
+-- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
+create or replace function mooring.history(assignment bigint)
+  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
+    perform mooring.no_such_assignment(history.assignment);
+  end if;
+  return query
+    select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
+      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
+              from mooring.ownership w
+             where w.assignment_id = history.assignment
+            window later as (order by w.epoch rows between 1 following and unbounded following)) o
+     where o.node_id is not null
+     order by o.epoch;
+end;
+$$;
+comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
+--! EndIncluded functions/history.sql
+--! Included functions/placement_at.sql
+-- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
+-- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
+create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  retention interval := (select s.event_retention from mooring.setting s);
+begin
+  if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
+    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
+      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
+  end if;
+  return query
+    select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
+      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
+     where l.node_id is not null
+     order by l.assignment_id;
+end;
+$$;
+comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
+--! EndIncluded functions/placement_at.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
 
@@ -3430,6 +3965,45 @@ $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
+-- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
+create or replace function mooring.tg_assignment__record() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  set enable_nestloop = off
+as $$
+begin
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.name from mooring.node h where h.id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+    from new_assignment n join old_assignment o on o.id = n.id
+   where n.epoch <> o.epoch;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
+create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
+
+-- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
+-- 100,000 that wait pays for a comparison only.
+create or replace function mooring.tg_assignment__record_owned() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
+    values (old.id, mooring.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
+  else
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+    values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
+create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
+create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
@@ -3469,6 +4043,10 @@ begin
     new.last_node_id := old.node_id;
   end if;
   new.epoch := mooring.next_epoch(old.epoch);
+  new.owner_reason := 'by hand';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+  select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
+    from (select coalesce(new.node_id, old.node_id) as id) o left join mooring.node n on n.id = o.id;
   return new;
 end;
 $$;

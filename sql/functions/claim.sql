@@ -121,15 +121,18 @@ begin
       last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
       taken := chosen;
     end loop;
+    if array_remove(last_nodes, null) <> '{}' then
+      rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);
+    end if;
     return query
       update mooring.assignment a
-         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, case when p.node_id = p.last_node_id then 'back on its last node, ' || p.rule || ' or near it' else p.rule end
-      from unnest(ids, deployments, owners, epochs, rules, last_nodes) with ordinality p (id, deployment_id, node_id, epoch, rule, last_node_id, nr)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
     -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one

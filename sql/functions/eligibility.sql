@@ -2,7 +2,8 @@
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
 -- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
-create or replace function mooring.eligibility(deployments bigint[])
+-- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
+create or replace function mooring.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
   language plpgsql stable security definer
@@ -16,6 +17,9 @@ begin
     with wanted as materialized (
       select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
         from mooring.deployment d where d.id = any(eligibility.deployments)
+      union all
+      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null, d.package_name || '@' || d.package_version
+        from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
     ),
     trust as materialized (
       select p.pattern, r.package, r.package ~ p.pattern as trusted
@@ -50,4 +54,4 @@ begin
       cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
 $$;
-comment on function mooring.eligibility(bigint[]) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';

@@ -73,8 +73,8 @@ begin
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -105,7 +105,7 @@ begin
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
     select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, 'a daemon runs on every permitted node' as reason from made m
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
   )

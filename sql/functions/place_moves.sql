@@ -56,7 +56,7 @@ begin
     ),
     placed as (
       update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from decided d where a.id = d.id and d.obstacle is null
       returning a.*
     ),

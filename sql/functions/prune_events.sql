@@ -1,4 +1,5 @@
--- prune_events: deletes events older than setting.event_retention, a bounded batch at a time, and the spent jobs of rounds that failed.
+-- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, and the spent jobs of rounds
+-- that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
@@ -13,6 +14,16 @@ begin
     returning 1
   )
   select count(*) into pruned from old;
+  with past as materialized (
+    select p.assignment_id, p.epoch
+      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
+      join mooring.ownership p on p.began_at < r.cutoff
+     -- by the primary key: without statistics the index of times would be read for each row
+     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
+        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
+     limit 50000
+  )
+  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
    where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
@@ -27,4 +38,4 @@ begin
   return pruned;
 end;
 $$;
-comment on function mooring.prune_events() is 'Deletes events and observations past setting.event_retention; returns how many events.';
+comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';

@@ -15,14 +15,11 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  known text;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
   if row.id is null then
-    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
-    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
-      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+    perform mooring.no_such_assignment(reassign.assignment);
   end if;
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;

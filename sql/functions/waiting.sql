@@ -1,5 +1,24 @@
+-- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
+-- A move goes on to where it was to go, as far as that can be had.
+create or replace function mooring.left_behind(node_id int)
+  returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+      from mooring.assignment a
+      join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
+     where a.node_id = left_behind.node_id;
+end;
+$$;
+comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
+
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
-create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
+-- without_node: as if that node were gone, and what it runs had been released.
+create or replace function mooring.waiting_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
   language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -21,13 +40,20 @@ begin
           order by a.signature limit 1) n
     )
     select w.signature, w.deployment_id, w.refused_by from waiting w;
+  if waiting_signatures.without_node is not null then
+    return query
+      select l.signature, min(l.deployment_id), l.refused_by
+        from mooring.left_behind(waiting_signatures.without_node) l
+       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
+       group by l.signature, l.refused_by;
+  end if;
 end;
 $$;
-comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
+comment on function mooring.waiting_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
 
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
-create or replace function mooring.placeable() returns setof mooring.placement_class
+create or replace function mooring.placeable(without_node int default null) returns setof mooring.placement_class
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -35,7 +61,7 @@ begin
   return query
     with waiting as materialized (
       select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-        from mooring.waiting_signatures() w
+        from mooring.waiting_signatures(placeable.without_node) w
         join mooring.deployment d on d.id = w.deployment_id
        cross join mooring.setting s
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
@@ -46,7 +72,7 @@ begin
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
         from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.eligible
+       where e.eligible and e.node_id is distinct from placeable.without_node
        group by e.deployment_id
     ),
     open as (
@@ -60,4 +86,4 @@ begin
      order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
 $$;
-comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';

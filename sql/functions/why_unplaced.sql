@@ -1,16 +1,19 @@
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
-create or replace function mooring.why_unplaced() returns table (signature uuid, reason text)
+-- without_node: as if that node were lost, for what it would leave behind too.
+create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures() w
+    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
   ),
   alike as materialized (
     select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
-    select e.* from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+    select e.deployment_id, e.node_id, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.permitted, e.enabled, e.not_draining, e.has_room,
+        e.live and e.node_id is distinct from why_unplaced.without_node as live, e.eligible and e.node_id is distinct from why_unplaced.without_node as eligible
+      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
   tally as (
     select w.signature, w.deployment_id, count(f.node_id) as nodes,
@@ -53,4 +56,4 @@ begin atomic
     join mooring.deployment d on d.id = t.deployment_id
    cross join mooring.setting s;
 end;
-comment on function mooring.why_unplaced() is 'For each signature that waits: why, and the way out.';
+comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';

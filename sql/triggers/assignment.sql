@@ -39,6 +39,45 @@ $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
+-- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
+create or replace function mooring.tg_assignment__record() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  set enable_nestloop = off
+as $$
+begin
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.name from mooring.node h where h.id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+    from new_assignment n join old_assignment o on o.id = n.id
+   where n.epoch <> o.epoch;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
+create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
+
+-- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
+-- 100,000 that wait pays for a comparison only.
+create or replace function mooring.tg_assignment__record_owned() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
+    values (old.id, mooring.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
+  else
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+    values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
+create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
+create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
@@ -78,6 +117,10 @@ begin
     new.last_node_id := old.node_id;
   end if;
   new.epoch := mooring.next_epoch(old.epoch);
+  new.owner_reason := 'by hand';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+  select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
+    from (select coalesce(new.node_id, old.node_id) as id) o left join mooring.node n on n.id = o.id;
   return new;
 end;
 $$;

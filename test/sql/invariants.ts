@@ -63,6 +63,12 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
       where s.assigned <> (select count(*) from mooring.assignment a where a.ordinal is not null and (a.node_id = n.id or a.move_to = n.id))`,
   ],
   ['nobody owns what he refused', (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`],
+  [
+    'the newest of each history is what is, and nothing that is gone has an owner in it',
+    (sql) => sql`select a.id, a.epoch, a.node_id, o.* from mooring.assignment a
+        full join (select distinct on (w.assignment_id) w.* from mooring.ownership w order by w.assignment_id, w.epoch desc) o on o.assignment_id = a.id
+      where case when a.id is null then o.node_id is not null else a.epoch > 0 and (o.epoch, o.node_id) is distinct from (a.epoch, a.node_id) end`,
+  ],
   ['an owner has an epoch of its own', (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and a.epoch = 0`],
 ]
 

@@ -45,6 +45,8 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['a move that goes on though its deployment was disabled', 'make_assignments', ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"]],
   ['a promise that is kept whatever became of the node', 'place_moves', ['and d.obstacle is null', ''], ['and d.obstacle is not null', 'and false']],
   ['places that are promised and given away', 'node_states', ['mooring.node_taken()', '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)']],
+  ['a history that misses who was given back', 'tg_assignment__record', ['where n.epoch <> o.epoch', 'where n.epoch <> o.epoch and n.node_id is not null']],
+  ['a history in which what is gone is owned for ever', 'tg_assignment__record_owned', ["if tg_op = 'DELETE' then", "if tg_op = 'DELETE' then return null;"]],
   ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
 ]
 

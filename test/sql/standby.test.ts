@@ -31,4 +31,8 @@ void t.test('on a standby the views and explain answer', async (t) => {
   t.match(await sql`select reason from mooring.unplaced`, [{ reason: /max_assignments|not live|is live/ }])
   t.match(await sql`select verdict from mooring.explain(${id!})`, [{}])
   t.equal((await sql`select * from mooring.last_events(4)`).length, 4)
+  t.equal((await sql`select * from mooring.placement_at(now()) p cross join lateral mooring.history(p.assignment_id)`).length, 3)
+  t.match(await sql`select from_node, to_node from mooring.simulate_node_loss('host-a')`, [{ from_node: 'host-a', to_node: null }, {}, {}])
+  t.equal((await sql`select * from mooring.simulate_drain('host-a')`).length, 3)
+  t.equal((await sql`select * from mooring.simulate_insert('{"package_name": "http-server"}')`).length, 1)
 })
