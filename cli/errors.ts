@@ -71,6 +71,7 @@ const ADVICE: Record<string, Advice> = {
   },
   MR003: { hint: () => '`mooring status` lists the nodes' },
   MR006: { hint: () => '`mooring explain <deployment>` says for each node why not' },
+  MR009: { hint: () => 'connect as the role the node is bound to' },
   MR004: { hint: () => '`mooring status` shows who holds the placement lock' },
   ECONNREFUSED: { message: (error) => `no database server answers at ${addressOf(error)}`, hint: serverHint },
   ENOTFOUND: { message: (error) => `the host ${error.hostname ?? ''} of the database is unknown`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL' },

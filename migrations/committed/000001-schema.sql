@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e5b21e68e9633ea5df35689ea46f58738af378a8
+--! Hash: sha1:f1e62267683efaf9e1e491612340f881fe05b472
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -48,6 +48,7 @@ create table mooring.setting (
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
+  agents_may_add_nodes boolean not null default true,
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
   constraint setting_three_beats_fit_into_a_lease check (3 * beat_interval <= lease_ttl),
@@ -71,6 +72,7 @@ comment on column mooring.setting.reap_pause_share is 'When more than this share
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;
 
 create table mooring.node (
@@ -119,7 +121,7 @@ comment on column mooring.node.trusts is 'Regular expression on name@version: wh
 comment on column mooring.node.drivers is 'npm: runs npm packages. exec: runs custom commands.';
 comment on column mooring.node.agent_base_url is 'Where the agent can be reached, for deployments that need it.';
 comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
-comment on column mooring.node.role_name is 'The database role that first registered the node.';
+comment on column mooring.node.role_name is 'The database role that first registered the node: only it, and the owner of the schema, may act for it. An operator may change it: the old role''s session is refused from its next beat on.';
 comment on column mooring.node.version is 'Version of the agent that registered last.';
 comment on column mooring.node.containment is 'What ends a workload whose agent and warden are both gone or stopped. pid-namespace: whatever it started, by the end of the lease. pdeathsig: its own process, by the end of the lease; what left its process group may live on. process-group: its process group, by a timer that nothing guards; what left the group may live on. null: the agent has not said.';
 comment on column mooring.node.created_at is 'When the row was made.';
@@ -143,6 +145,7 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   leaving boolean not null default false,
+  role_name text,
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
@@ -160,6 +163,7 @@ comment on column mooring.heartbeat.disk_free_pct is 'Free share of the disk tha
 comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.';
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is 'When the figures were taken; a beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.role_name is 'node.role_name a second time: whose beats are taken.';
 comment on column mooring.heartbeat.leaving is 'Its agent is stopping: it keeps its lease until everything is gone, and takes no new work.';
 
 create table mooring.deployment (
@@ -515,6 +519,30 @@ end;
 $$;
 comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
 --! EndIncluded functions/node_channel.sql
+--! Included functions/acts_for.sql
+-- Who may act for a node: the database role its name is bound to (node.role_name: the one that first registered it), and whoever owns the schema. Asked of
+-- session_user, the login: inside a verb current_user is the owner, and SET ROLE changes nothing of it.
+create or replace function mooring.is_owner() returns boolean
+  language sql stable
+return pg_has_role(session_user, (select s.nspowner from pg_namespace s where s.nspname = 'mooring'), 'member');
+comment on function mooring.is_owner() is 'True for the role that owns the schema, its members, and superusers.';
+
+create or replace function mooring.acts_for(role_name text) returns boolean
+  language sql stable
+return case when role_name = session_user then true else mooring.is_owner() end;
+comment on function mooring.acts_for(text) is 'True when the login may act for a node that is bound to this role (null: to none yet).';
+
+create or replace function mooring.not_your_node(node text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  raise exception using errcode = 'MR009', message = format('node %s is not bound to role %s', left(coalesce(not_your_node.node, 'null'), 63), session_user),
+    hint = format('A node belongs to the role that first registered it. An operator may bind it anew: update mooring.node set role_name = %L where name = %L; or mooring role create agent prints how to make one.', session_user, left(not_your_node.node, 63));
+end;
+$$;
+comment on function mooring.not_your_node(text) is 'Raises MR009: the login is not the role to which the node is bound.';
+--! EndIncluded functions/acts_for.sql
 --! Included functions/round_interval.sql
 -- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
 create or replace function mooring.round_interval(name text) returns interval
@@ -2256,6 +2284,8 @@ comment on function mooring.prune_events() is 'Deletes events and observations p
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
 -- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
+-- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So what is said
+-- of the clock by a stolen agent is not believed, and it cannot hold the placement lock, as long as one worker works.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
 create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
   returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
@@ -2271,6 +2301,16 @@ declare
   name text;
   dead text[];
 begin
+  if not mooring.is_owner() then
+    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
+      raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
+    end if;
+    if exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s')
+       and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
+      return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
+      return;
+    end if;
+  end if;
   perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
   held := mooring.hold();
   perform mooring.limit_idle();
@@ -2333,19 +2373,30 @@ $$;
 comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
 --! EndIncluded functions/tick.sql
 --! Included functions/session_of.sql
--- The agent's side of every verb: which node is this, and is it still this session's?
+-- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
+-- may stop a beat: triggers keep the role there too.
 create or replace function mooring.session_over(node text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  holder mooring.heartbeat;
 begin
-  if exists (select from mooring.node n where n.name = session_over.node) then
+  select h.* into holder from mooring.heartbeat h where h.node = session_over.node;
+  if holder.node_id is not null then
+    if not mooring.acts_for(holder.role_name) then
+      perform mooring.not_your_node(session_over.node);
+    end if;
     raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
+  end if;
+  if not mooring.is_owner() then
+    -- the names of other nodes are no business of an agent
+    raise exception using errcode = 'MR003', message = format('there is no node %s', left(session_over.node, 63)), hint = 'Register it first.';
   end if;
   perform mooring.no_such_node(session_over.node);
 end;
 $$;
-comment on function mooring.session_over(text) is 'Raises MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
+comment on function mooring.session_over(text) is 'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
 
 create or replace function mooring.session_node(node text, session uuid) returns int
   language plpgsql stable
@@ -2353,21 +2404,24 @@ create or replace function mooring.session_node(node text, session uuid) returns
 as $$
 declare
   node_id int;
+  allowed boolean;
 begin
-  select h.node_id into node_id from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
-  if node_id is null then
+  select h.node_id, mooring.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
+  if allowed is not true then
     perform mooring.session_over(node);
   end if;
   return node_id;
 end;
 $$;
-comment on function mooring.session_node(text, uuid) is 'Id of the node whose name this session holds; raises MR001 or MR003 otherwise.';
+comment on function mooring.session_node(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
 --! EndIncluded functions/session_of.sql
 --! Included functions/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
 -- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
 -- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
+-- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
+-- row. The owner of the schema may register any name, and binds what nobody has.
 -- locks: node, then heartbeat
 create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
     max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
@@ -2381,6 +2435,7 @@ declare
   mine mooring.node;
   beat mooring.heartbeat;
   free_in interval;
+  known record;
 begin
   if register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' or register_node.node is null then
     raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
@@ -2391,6 +2446,18 @@ begin
   end if;
   if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
     raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+  end if;
+  if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
+    raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
+  end if;
+  if not mooring.is_owner() then
+    select n.role_name into known from mooring.node n where n.name = register_node.node;
+    if known.role_name <> session_user then
+      perform mooring.not_your_node(register_node.node);
+    elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
+      raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
+        hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
+    end if;
   end if;
   perform mooring.check_trust_pattern(register_node.trusts);
   perform mooring.limit_idle();
@@ -2415,6 +2482,9 @@ begin
     -- else the node was deleted in between
     exit when found;
   end loop;
+  if not mooring.acts_for(beat.role_name) then
+    perform mooring.not_your_node(register_node.node);
+  end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
     free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
@@ -2435,7 +2505,7 @@ begin
     mooring.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';
 --! EndIncluded functions/register_node.sql
 --! Included functions/heartbeat.sql
 -- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
@@ -2455,6 +2525,7 @@ as $$
 declare
   setting mooring.setting;
   mine int;
+  allowed boolean;
 begin
   cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
   memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
@@ -2474,8 +2545,8 @@ begin
          running = coalesce(heartbeat.running, h.running),
          sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
    where h.node = heartbeat.node and h.session = heartbeat.session
-  returning h.node_id into mine;
-  if mine is null then
+  returning h.node_id, mooring.acts_for(h.role_name) into mine, allowed;
+  if allowed is not true then
     perform mooring.session_over(heartbeat.node);
   end if;
   return query
@@ -2516,7 +2587,7 @@ begin
   if assignments_of.session is not null then
     mine := mooring.session_node(assignments_of.node, assignments_of.session);
   else
-    select n.id into mine from mooring.node n where n.name = assignments_of.node;
+    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring.acts_for(h.role_name);
     if mine is null then
       perform mooring.session_over(assignments_of.node);
     end if;
@@ -2553,6 +2624,9 @@ begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
   end if;
+  if pg_column_size(report.rows) > 67108864 then
+    raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
+  end if;
   perform mooring.limit_idle();
   with heard as materialized (
     -- the last word on an assignment counts
@@ -2566,7 +2640,7 @@ begin
   ),
   observed as (
     insert into mooring.run as r (assignment_id, deployment_id, node_id, epoch, generation, state, pid, restarts, exit_code, exit_signal, last_error, last_error_at, next_start_at, last_deployed_at, last_active_at)
-    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, c.exit_signal, left(c.error, 2000),
+    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, left(c.exit_signal, 40), left(c.error, 2000),
         case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
       from current c
      order by c.assignment_id
@@ -2616,7 +2690,7 @@ create or replace function mooring.begin_leave(node text, session uuid) returns 
 as $$
 begin
   perform mooring.limit_idle();
-  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session;
+  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring.acts_for(h.role_name);
   if not found then
     perform mooring.session_over(begin_leave.node);
   end if;
@@ -2638,7 +2712,7 @@ declare
 begin
   perform mooring.limit_idle();
   update mooring.heartbeat h set session = null, leaving = false
-   where h.node = leave.node and h.session = leave.session
+   where h.node = leave.node and h.session = leave.session and mooring.acts_for(h.role_name)
   returning h.node_id into mine;
   if mine is null then
     perform mooring.session_over(leave.node);
@@ -2981,7 +3055,7 @@ begin
   if nodes is null then
     return null;
   end if;
-  insert into mooring.heartbeat (node_id, node) select n.id, n.name from new_node n;
+  insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from new_node n;
   perform mooring.make_daemons(nodes => nodes);
   return null;
 end;
@@ -3001,6 +3075,14 @@ begin
       bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments) is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
     into permits, grows
     from new_node n join old_node o on o.id = n.id;
+  if exists (select from new_node n join old_node o on o.id = n.id where n.role_name is distinct from o.role_name) then
+    -- until this is committed the beats of these nodes wait for it
+    perform mooring.limit_idle();
+    update mooring.heartbeat h set role_name = n.role_name from new_node n join old_node o on o.id = n.id where h.node_id = n.id and n.role_name is distinct from o.role_name;
+    insert into mooring.event (kind, node_id, node, reason, detail)
+    select 'node_rebound', n.id, n.name, format('it belongs to role %s now', coalesce(n.role_name, 'whichever registers it next')), jsonb_build_object('from', o.role_name, 'to', n.role_name)
+      from new_node n join old_node o on o.id = n.id where o.role_name is not null and n.role_name is distinct from o.role_name order by n.id;
+  end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
     perform mooring.make_daemons(nodes => permits);
@@ -3011,7 +3093,7 @@ begin
   return null;
 end;
 $$;
-comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again.';
+comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
 create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
 --! EndIncluded triggers/node.sql
 --! Included triggers/deployment.sql
@@ -3423,12 +3505,85 @@ end;
 $$;
 comment on function mooring.placements_of(text, int, int) is 'What a node owns, a page at a time: at most max_rows (up to 2000), after the first skip.';
 --! EndIncluded functions/placements_of.sql
+--! Included functions/set_up_roles.sql
+-- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
+-- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
+-- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
+--   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
+--   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
+-- Workers have no role: graphile_worker's tables show their rows to their owner only.
+create or replace function mooring.set_up_roles() returns table (role text, problem text)
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  verbs constant jsonb := '{
+    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of",
+      "node_is_live", "holding", "moves", "drain_outlook", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+    "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping"],
+    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
+    "mooring_workload": ["assert_owner"]}';
+  tables constant jsonb := '{
+    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
+    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
+      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}';
+  thing text;
+  found_as text;
+begin
+  for role in select k from jsonb_object_keys(verbs) k order by k desc loop
+    problem := null;
+    begin
+      if to_regrole(role) is null then
+        execute format('create role %I nologin', role);
+      end if;
+    exception
+      when duplicate_object or unique_violation then null; -- another database of the cluster was migrated in this moment
+      when insufficient_privilege then
+        problem := format('role %s does not exist, and %s may not create it: create role %s; as a superuser, then run mooring migrate again', role, current_user, role);
+        return next;
+        continue;
+    end;
+    execute format('revoke all on all functions in schema mooring from %I', role);
+    execute format('revoke all on all tables in schema mooring from %I', role);
+    execute format('grant usage on schema mooring to %I', role);
+    for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
+      select p.oid::regprocedure::text into strict found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      execute format('grant execute on function %s to %I', found_as, role);
+    end loop;
+    for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
+      execute format('grant %s to %I', thing, role);
+    end loop;
+    if role = 'mooring_viewer' then
+      -- no view shows what may hold a secret
+      for thing in select c.oid::regclass::text from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v' loop
+        execute format('grant select on %s to %I', thing, role);
+      end loop;
+    end if;
+  end loop;
+  if to_regrole('mooring_viewer') is not null and to_regrole('mooring_operator') is not null and not pg_has_role('mooring_operator', 'mooring_viewer', 'usage') then
+    begin
+      grant mooring_viewer to mooring_operator;
+    exception
+      when unique_violation then null;
+      when insufficient_privilege then
+      role := 'mooring_operator';
+      problem := format('%s may not make operators viewers: grant mooring_viewer to mooring_operator; as a superuser', current_user);
+      return next;
+    end;
+  end if;
+end;
+$$;
+comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_operator, mooring_agent and mooring_workload and gives them their rights; returns what could not be done, and the way out.';
+--! EndIncluded functions/set_up_roles.sql
 --! Included grants.sql
--- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; give others what they need:
---   grant usage on schema mooring to app; grant select, insert, update, delete on mooring.deployment to app;
+-- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/set_up_roles.sql.
 revoke all on all functions in schema mooring from public;
 revoke all on all tables in schema mooring from public;
 revoke all on schema mooring from public;
+select from mooring.set_up_roles();
 --! EndIncluded grants.sql
 --! EndIncluded all.sql
 
