@@ -7,7 +7,8 @@ import type { Test } from 'tap'
 import { assignments, deployment } from '../helpers/factories.js'
 import { login } from '../helpers/logins.js'
 import type { Login } from '../helpers/logins.js'
-import { testDatabase } from '../helpers/postgres.js'
+import { migrate } from '../../cli/migrate.js'
+import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
 import type { TestDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
@@ -291,4 +292,28 @@ t.test('a workload asks for its ownership, and for nothing else', async (t) => {
   const workload = await login(t, pg, ['mooring_workload'])
   await workload.sql`select mooring.assert_owner(${assignment}::bigint, ${epoch}::bigint)`
   await t.rejects(Promise.resolve(workload.sql`select mooring.assert_owner(${assignment}::bigint, ${epoch}::bigint + 1)`), { code: 'MR005' })
+})
+
+t.test('one role that owns the schema and is no superuser does everything, as ever, and acts for every node', async (t) => {
+  const pg = await emptyDatabase(t)
+  const owner = await login(t, pg)
+  await pg.sql.unsafe(`grant create on database ${pg.name} to ${owner.name}`)
+  t.match((await migrate({ databaseUrl: owner.url })).applied, [String])
+  const { sql } = owner
+  const session = randomUUID()
+  await sql`select from mooring.register_node('host-a', ${session}, '.', '{npm,exec}')`
+  const id = await deployment(sql, { env: { TOKEN: SECRET } })
+  await sql`select from mooring.claim()`
+  await sql`select from mooring.tick('worker-1')`
+  await sql`select from mooring.tick('agent host-a', inline => true)`
+  t.match(await sql`select h.owned from mooring.heartbeat('host-a', ${session}) h`, [{ owned: 1 }])
+  t.match(await sql`select o.env from mooring.assignments_of('host-a', ${session}) o`, [{ env: { TOKEN: SECRET } }])
+  t.match(await assignments(sql, id), [{ node: 'host-a' }])
+  const agent = await login(t, pg, ['mooring_agent'])
+  const theirs = randomUUID()
+  await agent.sql`select from mooring.register_node('host-b', ${theirs}, '.')`
+  await sql`select from mooring.heartbeat('host-b', ${theirs})`
+  await attacked(t, pg, agent, [['the owner\'s node', 'MR009', (sql) => sql`select from mooring.heartbeat('host-a', ${session})`]])
+  await sql`select mooring.leave('host-a', ${session})`
+  await pg.sql.unsafe(`drop owned by ${owner.name} cascade`)
 })
