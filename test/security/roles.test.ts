@@ -1,6 +1,8 @@
 // What each role may do, and a list of attacks as each of them. An attack succeeds when it is not refused with the code named here, or when anything in the
 // database is another than before.
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Sql } from 'postgres'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -316,4 +318,19 @@ t.test('one role that owns the schema and is no superuser does everything, as ev
   await attacked(t, pg, agent, [['the owner\'s node', 'MR009', (sql) => sql`select from mooring.heartbeat('host-a', ${session})`]])
   await sql`select mooring.leave('host-a', ${session})`
   await pg.sql.unsafe(`drop owned by ${owner.name} cascade`)
+})
+
+t.test('advisory locks are everybody\'s until they are taken from PUBLIC, as docs/security.md says how', async (t) => {
+  const { pg } = await fleet(t)
+  const stranger = await login(t, pg)
+  const take = () => stranger.sql<{ taken: boolean }[]>`select pg_try_advisory_lock(1297043282, 1) as taken`
+  t.match(await take(), [{ taken: true }], 'negative control: so placement can be held up')
+  t.match(await pg.sql`select f.placement_lock_holder = s.pid as named from mooring.fleet f, pg_stat_activity s where s.usename = ${stranger.name}`, [{ named: true }], 'and the view names who does it')
+  await stranger.sql`select pg_advisory_unlock_all()`
+  const [, statement] = /```sql\n(do \$\$[\s\S]*?)```/.exec(readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'security.md'), 'utf8')) ?? []
+  const [{ owner } = { owner: '' }] = await pg.sql<{ owner: string }[]>`select current_user::text as owner`
+  await pg.sql.unsafe(statement!.replace('OWNER', owner))
+  await t.rejects(Promise.resolve(take()), { code: '42501' })
+  await deployment(pg.sql)
+  t.equal((await pg.sql`select from mooring.claim()`).length, 1, 'verbs place as before')
 })
