@@ -13,6 +13,8 @@ import { migrate } from '../../cli/migrate.js'
 import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
 import type { TestDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
+import { ACTING, DEPLOYING, READING, RESERVED } from './attacks.js'
+import type { Attack } from './attacks.js'
 
 interface Fleet { pg: TestDatabase; a: Login; b: Login; sessions: Record<'a' | 'b', string>; deployment: string; assignment: string }
 
@@ -41,8 +43,6 @@ async function everything(sql: Sql): Promise<string> {
   const jobs = await sql`select count(*)::int as n from graphile_worker.jobs`
   return JSON.stringify([rows, catalog, jobs])
 }
-
-type Attack = [what: string, code: string | RegExp, attack: (sql: Sql) => PromiseLike<unknown>]
 
 async function attacked(t: Test, pg: TestDatabase, attacker: Login, attacks: readonly Attack[]): Promise<void> {
   const before = await everything(pg.sql)
@@ -108,59 +108,6 @@ t.test('negative control: who owns the schema may act for every node', async (t)
   await pg.sql`select from mooring.register_node('host-b', ${successor}, '.', replaces => ${sessions.b})`
   t.match(await pg.sql`select from mooring.node n where n.name = 'host-b' and n.role_name = session_user`, [], 'and leaves it bound as it was')
 })
-
-const RESERVED: Attack[] = [
-  ...['node', 'heartbeat', 'assignment', 'run', 'worker', 'round', 'pulse', 'policy', 'outage_marker', 'node_load', 'reap_pause'].flatMap((table): Attack[] => [
-    [`insert into ${table}`, '42501', (sql) => sql.unsafe(`insert into mooring.${table} default values`)],
-    [`delete from ${table}`, '42501', (sql) => sql.unsafe(`delete from mooring.${table}`)],
-    [`truncate ${table}`, '42501', (sql) => sql.unsafe(`truncate mooring.${table} cascade`)],
-    [`lock ${table}`, '42501', (sql) => sql.unsafe(`begin; lock table mooring.${table} in access exclusive mode`)],
-  ]),
-  ['claim', '42501', (sql) => sql`select * from mooring.claim()`],
-  ['reap', '42501', (sql) => sql`select * from mooring.reap()`],
-  ['evict', '42501', (sql) => sql`select * from mooring.evict()`],
-  ['release', '42501', (sql) => sql`select * from mooring.release('{1}', '{1}', 'stolen', 'x')`],
-  ['prune_events', '42501', (sql) => sql`select mooring.prune_events()`],
-  ['an event of its own making', '42501', (sql) => sql`select mooring.add_event('lie', 'x')`],
-  ['a hold', '42501', (sql) => sql`select mooring.start_hold(now(), null, 'x')`],
-  ['the placement lock', '42501', (sql) => sql`select mooring.lock_placement()`],
-  ['the row lock of a workload', '42501', (sql) => sql`select mooring.assert_owner(1, 1)`],
-  ['jobs', '42501', (sql) => sql`select graphile_worker.add_job('place')`],
-  ['history: events deleted', '42501', (sql) => sql`delete from mooring.event`],
-  ['a function of its own in the schema', '42501', (sql) => sql`create function mooring.claim(text) returns int language sql return 1`],
-  ['a verb replaced', '42501', (sql) => sql.unsafe(`create or replace function mooring.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`)],
-  ['a trigger', '42501', (sql) => sql.unsafe(`create trigger t after insert on mooring.deployment execute function mooring.tg_refuse_truncate()`)],
-  ['the roles', '42501', (sql) => sql`select * from mooring.set_up_roles()`],
-  ['another role', '42501', (sql) => sql.unsafe('set role mooring_operator_of_somebody').catch((error: { code: string }) => { throw Object.assign(error, { code: error.code === '22023' ? '42501' : error.code }) })],
-  ['the superuser', '42501', (sql) => sql.unsafe(`set session authorization postgres`)],
-]
-
-const DEPLOYING: Attack[] = [
-  ['a deployment', '42501', (sql) => sql`insert into mooring.deployment (package_name) values ('http-server')`],
-  ['an edited deployment', '42501', (sql) => sql`update mooring.deployment set command = 'id' where true`],
-  ['a deleted deployment', '42501', (sql) => sql`delete from mooring.deployment`],
-  ['environments', '42501', (sql) => sql`select d.env from mooring.deployment d`],
-  ['whole deployments', '42501', (sql) => sql`select * from mooring.deployment`],
-  ['environments by way of a row', '42501', (sql) => sql`select to_jsonb(d) from mooring.deployment d`],
-  ['settings', '42501', (sql) => sql`update mooring.setting set lease_ttl = '1 hour'`],
-  ['a binding', '42501', (sql) => sql`update mooring.node set role_name = session_user`],
-  ['reassign', '42501', (sql) => sql`select mooring.reassign(1, 'host-a')`],
-  ['drain_node', '42501', (sql) => sql`select mooring.drain_node('host-b')`],
-  ['set_node_enabled', '42501', (sql) => sql`select mooring.set_node_enabled('host-b', false)`],
-  ['upsert_node', '42501', (sql) => sql`select mooring.upsert_node('host-b', 1)`],
-  ['forget_node', '42501', (sql) => sql`select mooring.forget_node('host-b')`],
-  ['resume_reaping', '42501', (sql) => sql`select mooring.resume_reaping()`],
-]
-
-const ACTING: Attack[] = [
-  ['a registration', '42501', (sql) => sql`select mooring.register_node('host-z', ${randomUUID()}, '.')`],
-  ['a beat', '42501', (sql) => sql`select mooring.heartbeat('host-b', ${randomUUID()})`],
-  ['environments through assignments_of', '42501', (sql) => sql`select * from mooring.assignments_of('host-b')`],
-  ['a tick', '42501', (sql) => sql`select mooring.tick('x')`],
-]
-
-const READING: Attack[] = ['deployment', 'node', 'heartbeat', 'assignment', 'run', 'event', 'setting', 'placement', 'node_status', 'unplaced', 'fleet', 'drain_progress'].map((table) =>
-  [`reads ${table}`, '42501', (sql) => sql.unsafe(`select * from mooring.${table}`)])
 
 for (const [group, attacks] of [['mooring_agent', [...RESERVED, ...DEPLOYING, ...READING]], ['mooring_viewer', [...RESERVED, ...DEPLOYING, ...ACTING]], ['mooring_operator', [...RESERVED.filter(([what]) => what !== 'insert into node'), ...ACTING]], ['mooring_workload', [...RESERVED.filter(([what]) => what !== 'the row lock of a workload'), ...DEPLOYING, ...ACTING, ...READING]]] as const) {
   t.test(`a member of ${group} is refused what is not its business`, async (t) => {
