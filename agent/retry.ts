@@ -4,7 +4,7 @@
 
 /**
  * retry        the connection or the moment was bad: soon again, for ever
- * unfit        nothing to run against yet (no schema, no rights, wrong password, no such database): again, but seldom, and say so
+ * unfit        nothing to run against yet (no schema, no rights, wrong password, no such database, a name of another role): again, but seldom, and say so
  * session_over another session holds the name, or the node was forgotten: stop everything, register anew
  * name_taken   a live agent has this name: wait until it is free
  * refused      the database will never accept what this agent says of itself
@@ -19,6 +19,7 @@ const KIND_BY_CODE: Readonly<Record<string, ErrorKind>> = {
   MR003: 'session_over',
   MR002: 'name_taken',
   MR007: 'refused',
+  MR009: 'unfit', // the name belongs to another role: until an operator binds it anew
   '3F000': 'unfit', // no schema mooring
   '42P01': 'unfit', // no such table
   '42703': 'unfit', // no such column

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
+import { isIP } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import type { ClientConfig } from 'pg'
 import type { Options } from 'postgres'
@@ -72,6 +73,11 @@ export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
   if (!database) throw new DatabaseUrlError('database', 'is missing; the address ends with /name')
   if (path.includes('/')) throw new DatabaseUrlError('database', 'must be one name; a slash in it is written %2F')
   const sslmode = parseSslMode(parameters)
+  // where there is an address and no name one of the drivers would have "localhost" checked
+  if (sslmode === 'verify-full' && hosts.some(({ host }) => isIP(host) > 0)) {
+    throw new DatabaseUrlError('sslmode', 'verify-full needs the name that stands in the certificate of the server, not its address; give it one in the DNS or in /etc/hosts')
+  }
+  if (sslmode !== 'disable' && hosts.some(({ host }) => host.startsWith('/'))) throw new DatabaseUrlError('sslmode', 'a Unix socket has no TLS; leave sslmode out')
   if (hosts.length > 1 && !parameters.target_session_attrs) parameters.target_session_attrs = 'primary'
   const secret = password === undefined ? '' : ':***'
   const redacted = `postgres://${encodeURIComponent(user)}${secret}@${hosts.map(shown).join(',')}/${encodeURIComponent(database)}`

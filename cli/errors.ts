@@ -71,6 +71,7 @@ const ADVICE: Record<string, Advice> = {
   },
   MR003: { hint: () => '`mooring status` lists the nodes' },
   MR006: { hint: () => '`mooring explain <deployment>` says for each node why not' },
+  MR009: { hint: () => 'connect as the role the node is bound to' },
   MR004: { hint: () => '`mooring status` shows who holds the placement lock' },
   ECONNREFUSED: { message: (error) => `no database server answers at ${addressOf(error)}`, hint: serverHint },
   ENOTFOUND: { message: (error) => `the host ${error.hostname ?? ''} of the database is unknown`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL' },
@@ -78,12 +79,21 @@ const ADVICE: Record<string, Advice> = {
   ETIMEDOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
   CONNECT_TIMEOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
   ECONNRESET: { message: () => 'the database server broke the connection', hint: () => 'try again in a moment' },
+  ERR_TLS_CERT_ALTNAME_INVALID: { message: (error) => `the certificate of the database server is for another name: ${error.message}`, hint: () => 'use in DATABASE_URL the name that stands in the certificate' },
+  SELF_SIGNED_CERT_IN_CHAIN: { hint: authorityHint },
+  DEPTH_ZERO_SELF_SIGNED_CERT: { hint: authorityHint },
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: { hint: authorityHint },
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: { hint: authorityHint },
   CONNECTION_CLOSED: { message: () => 'the database server broke the connection', hint: () => 'try again in a moment' },
 }
 
 function addressOf(error: ServerError): string {
   const host = error.hostname ?? error.address ?? 'the address in DATABASE_URL'
   return error.port === undefined ? host : `${host}:${error.port}`
+}
+
+function authorityHint(): string {
+  return 'the authority that signed the certificate of the server is not known: name its file with sslrootcert in DATABASE_URL'
 }
 
 function serverHint(): string {

@@ -16,6 +16,7 @@ import { addReassign } from './commands/reassign.js'
 import { addRebalance } from './commands/rebalance.js'
 import { addResumeReaping } from './commands/resume-reaping.js'
 import { addSimulate } from './commands/simulate.js'
+import { addRole } from './commands/role.js'
 import { addStatus } from './commands/status.js'
 import { addUndrain } from './commands/undrain.js'
 import { addUp } from './commands/up.js'
@@ -40,7 +41,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

@@ -11,6 +11,8 @@ export interface MigrationSession {
   blockersOf(applicationName: string): Promise<string[]>
   searchPathState(): Promise<SearchPathState>
   setSearchPath(line: string): Promise<void>
+  /** Makes the group roles and their grants; answers with what could not be done. */
+  setUpRoles(): Promise<string[]>
   close(): Promise<void>
 }
 
@@ -59,6 +61,11 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
     async setSearchPath(line) {
       await client.query(`set lock_timeout = '500ms'`)
       await client.query(line)
+    },
+    async setUpRoles() {
+      await client.query(`set lock_timeout = '500ms'`)
+      const { rows } = await client.query<{ problem: string }>('select r.problem from mooring.set_up_roles() r')
+      return rows.map(({ problem }) => problem)
     },
     close: () => client.end().catch(() => {}),
   }

@@ -36,7 +36,8 @@ export async function runMigrations(order: MigrateOrder, log: (message: string) 
     }
     const applied = files.slice(before.length).map(({ file }) => file)
     for (const file of applied) log(`ran ${file}`)
-    return { applied, version: files.at(-1)?.file ?? 'none', ...(await appendSearchPath(session)) }
+    const roleProblems = await session.setUpRoles()
+    return { applied, version: files.at(-1)?.file ?? 'none', roleProblems, ...(await appendSearchPath(session)) }
   } finally {
     await session.close()
   }

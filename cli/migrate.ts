@@ -25,6 +25,8 @@ export interface MigrateResult {
    */
   searchPath: 'set' | 'present' | 'left'
   searchPathLine: string | null
+  /** What could not be done for the group roles (set_up_roles), with the way out; empty: all is done. */
+  roleProblems: string[]
 }
 
 /** Why the database was not migrated, with the way out. `code` is a SQLSTATE or errno where there is one. */

@@ -51,6 +51,7 @@ create table mooring.setting (
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
+  agents_may_add_nodes boolean not null default true,
   constraint setting_pkey primary key (only_row),
   constraint setting_default_policy_fkey foreign key (default_policy) references mooring.policy (name) on update cascade,
   constraint setting_three_beats_fit_into_a_lease check (3 * beat_interval <= lease_ttl),
@@ -76,6 +77,7 @@ comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer n
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
+comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;
 
 create table mooring.node (
@@ -124,7 +126,7 @@ comment on column mooring.node.trusts is 'Regular expression on name@version: wh
 comment on column mooring.node.drivers is 'npm: runs npm packages. exec: runs custom commands.';
 comment on column mooring.node.agent_base_url is 'Where the agent can be reached, for deployments that need it.';
 comment on column mooring.node.gateway_base_url is 'Where the workloads of the node can be reached.';
-comment on column mooring.node.role_name is 'The database role that first registered the node.';
+comment on column mooring.node.role_name is 'The database role that first registered the node: only it, and the owner of the schema, may act for it. An operator may change it: the old role''s session is refused from its next beat on.';
 comment on column mooring.node.version is 'Version of the agent that registered last.';
 comment on column mooring.node.containment is 'What ends a workload whose agent and warden are both gone or stopped. pid-namespace: whatever it started, by the end of the lease. pdeathsig: its own process, by the end of the lease; what left its process group may live on. process-group: its process group, by a timer that nothing guards; what left the group may live on. null: the agent has not said.';
 comment on column mooring.node.created_at is 'When the row was made.';
@@ -148,6 +150,7 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   leaving boolean not null default false,
+  role_name text,
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
@@ -165,6 +168,7 @@ comment on column mooring.heartbeat.disk_free_pct is 'Free share of the disk tha
 comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.';
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is 'When the figures were taken; a beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.role_name is 'node.role_name a second time: whose beats are taken.';
 comment on column mooring.heartbeat.leaving is 'Its agent is stopping: it keeps its lease until everything is gone, and takes no new work.';
 
 create table mooring.deployment (

@@ -5,6 +5,7 @@
 --!include functions/schema_version.sql
 --!include functions/next_epoch.sql
 --!include functions/node_channel.sql
+--!include functions/acts_for.sql
 --!include functions/round_interval.sql
 --!include functions/check_trust_pattern.sql
 --!include functions/add_event.sql
@@ -72,4 +73,5 @@
 --!include views/fleet.sql
 --!include views/drain_progress.sql
 --!include functions/placements_of.sql
+--!include functions/set_up_roles.sql
 --!include grants.sql

@@ -13,7 +13,7 @@ begin
   if assignments_of.session is not null then
     mine := mooring.session_node(assignments_of.node, assignments_of.session);
   else
-    select n.id into mine from mooring.node n where n.name = assignments_of.node;
+    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring.acts_for(h.role_name);
     if mine is null then
       perform mooring.session_over(assignments_of.node);
     end if;

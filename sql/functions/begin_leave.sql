@@ -7,7 +7,7 @@ create or replace function mooring.begin_leave(node text, session uuid) returns 
 as $$
 begin
   perform mooring.limit_idle();
-  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session;
+  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring.acts_for(h.role_name);
   if not found then
     perform mooring.session_over(begin_leave.node);
   end if;

@@ -15,6 +15,7 @@ as $$
 declare
   setting mooring.setting;
   mine int;
+  allowed boolean;
 begin
   cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
   memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
@@ -34,8 +35,8 @@ begin
          running = coalesce(heartbeat.running, h.running),
          sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
    where h.node = heartbeat.node and h.session = heartbeat.session
-  returning h.node_id into mine;
-  if mine is null then
+  returning h.node_id, mooring.acts_for(h.role_name) into mine, allowed;
+  if allowed is not true then
     perform mooring.session_over(heartbeat.node);
   end if;
   return query

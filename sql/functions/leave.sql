@@ -11,7 +11,7 @@ declare
 begin
   perform mooring.limit_idle();
   update mooring.heartbeat h set session = null, leaving = false
-   where h.node = leave.node and h.session = leave.session
+   where h.node = leave.node and h.session = leave.session and mooring.acts_for(h.role_name)
   returning h.node_id into mine;
   if mine is null then
     perform mooring.session_over(leave.node);

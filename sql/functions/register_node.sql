@@ -2,6 +2,8 @@
 -- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
 -- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
+-- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
+-- row. The owner of the schema may register any name, and binds what nobody has.
 -- locks: node, then heartbeat
 create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
     max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
@@ -15,6 +17,7 @@ declare
   mine mooring.node;
   beat mooring.heartbeat;
   free_in interval;
+  known record;
 begin
   if register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' or register_node.node is null then
     raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
@@ -25,6 +28,18 @@ begin
   end if;
   if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
     raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+  end if;
+  if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
+    raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
+  end if;
+  if not mooring.is_owner() then
+    select n.role_name into known from mooring.node n where n.name = register_node.node;
+    if known.role_name <> session_user then
+      perform mooring.not_your_node(register_node.node);
+    elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
+      raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
+        hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
+    end if;
   end if;
   perform mooring.check_trust_pattern(register_node.trusts);
   perform mooring.limit_idle();
@@ -49,6 +64,9 @@ begin
     -- else the node was deleted in between
     exit when found;
   end loop;
+  if not mooring.acts_for(beat.role_name) then
+    perform mooring.not_your_node(register_node.node);
+  end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
     free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
@@ -69,4 +87,4 @@ begin
     mooring.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live.';
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';

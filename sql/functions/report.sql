@@ -19,6 +19,9 @@ begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using errcode = 'MR007', message = 'a report is an array of objects';
   end if;
+  if pg_column_size(report.rows) > 67108864 then
+    raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
+  end if;
   perform mooring.limit_idle();
   with heard as materialized (
     -- the last word on an assignment counts
@@ -32,7 +35,7 @@ begin
   ),
   observed as (
     insert into mooring.run as r (assignment_id, deployment_id, node_id, epoch, generation, state, pid, restarts, exit_code, exit_signal, last_error, last_error_at, next_start_at, last_deployed_at, last_active_at)
-    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, c.exit_signal, left(c.error, 2000),
+    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, left(c.exit_signal, 40), left(c.error, 2000),
         case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
       from current c
      order by c.assignment_id

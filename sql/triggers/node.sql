@@ -58,7 +58,7 @@ begin
   if nodes is null then
     return null;
   end if;
-  insert into mooring.heartbeat (node_id, node) select n.id, n.name from new_node n;
+  insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from new_node n;
   perform mooring.make_daemons(nodes => nodes);
   return null;
 end;
@@ -78,6 +78,14 @@ begin
       bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments) is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
     into permits, grows
     from new_node n join old_node o on o.id = n.id;
+  if exists (select from new_node n join old_node o on o.id = n.id where n.role_name is distinct from o.role_name) then
+    -- until this is committed the beats of these nodes wait for it
+    perform mooring.limit_idle();
+    update mooring.heartbeat h set role_name = n.role_name from new_node n join old_node o on o.id = n.id where h.node_id = n.id and n.role_name is distinct from o.role_name;
+    insert into mooring.event (kind, node_id, node, reason, detail)
+    select 'node_rebound', n.id, n.name, format('it belongs to role %s now', coalesce(n.role_name, 'whichever registers it next')), jsonb_build_object('from', o.role_name, 'to', n.role_name)
+      from new_node n join old_node o on o.id = n.id where o.role_name is not null and n.role_name is distinct from o.role_name order by n.id;
+  end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
     perform mooring.make_daemons(nodes => permits);
@@ -88,5 +96,5 @@ begin
   return null;
 end;
 $$;
-comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again.';
+comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
 create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();

@@ -8,7 +8,7 @@ t.test('what to do about an error is decided by its code', (t) => {
     session_over: ['MR001', 'MR003'],
     name_taken: ['MR002'],
     refused: ['MR007'],
-    unfit: ['3F000', '42P01', '42883', '42501', '28P01', '28000', '3D000'],
+    unfit: ['MR009', '3F000', '42P01', '42883', '42501', '28P01', '28000', '3D000'],
     bad_value: ['22021', '22P05', '22P02', '23514', '23505'],
     retry: ['ECONNREFUSED', 'ECONNRESET', 'CONNECTION_CLOSED', 'CALL_DEADLINE', '57P01', '57P03', '53300', '40001', '40P01', '55P03', '57014', '25006', 'XX000'],
   }

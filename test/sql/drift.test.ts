@@ -54,6 +54,7 @@ async function fingerprint(sql: Sql): Promise<string[]> {
       union all select format('policy %s %I %s %s', y.polrelid::regclass, y.polname, pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) from pg_policy y join c on c.oid = y.polrelid
       union all select format('type %s %s', t.oid::regtype, array(select e.enumlabel from pg_enum e where e.enumtypid = t.oid order by e.enumsortorder)) from pg_type t join s on s.oid = t.typnamespace where t.typtype in ('e', 'd', 'c')
       union all select format('acl %I.%I %s', c.nspname, c.relname, array(select unnest(c.relacl)::text order by 1)) from c where c.relkind in ('r', 'v', 'S', 'm', 'p')
+      union all select format('acl column %s.%I %s', a.attrelid::regclass, a.attname, array(select unnest(a.attacl)::text order by 1)) from c join pg_attribute a on a.attrelid = c.oid where a.attacl is not null
       union all select format('comment %s %s', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description) from pg_description d
        where d.objoid in (select c.oid from c union all select p.oid from pg_proc p join s on s.oid = p.pronamespace union all select s.oid from s
                           union all select t.oid from pg_type t join s on s.oid = t.typnamespace)

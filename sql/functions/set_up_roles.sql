@@ -1,0 +1,71 @@
+-- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
+-- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
+-- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
+--   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
+--   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
+-- Workers have no role: graphile_worker's tables show their rows to their owner only.
+create or replace function mooring.set_up_roles() returns table (role text, problem text)
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  verbs constant jsonb := '{
+    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of",
+      "node_is_live", "holding", "moves", "drain_outlook", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+    "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping"],
+    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
+    "mooring_workload": ["assert_owner"]}';
+  tables constant jsonb := '{
+    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
+    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
+      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}';
+  thing text;
+  found_as text;
+begin
+  for role in select k from jsonb_object_keys(verbs) k order by k desc loop
+    problem := null;
+    begin
+      if to_regrole(role) is null then
+        execute format('create role %I nologin', role);
+      end if;
+    exception
+      when duplicate_object or unique_violation then null; -- another database of the cluster was migrated in this moment
+      when insufficient_privilege then
+        problem := format('role %s does not exist, and %s may not create it: create role %s; as a superuser, then run mooring migrate again', role, current_user, role);
+        return next;
+        continue;
+    end;
+    execute format('revoke all on all functions in schema mooring from %I', role);
+    execute format('revoke all on all tables in schema mooring from %I', role);
+    execute format('grant usage on schema mooring to %I', role);
+    for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
+      select p.oid::regprocedure::text into strict found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      execute format('grant execute on function %s to %I', found_as, role);
+    end loop;
+    for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
+      execute format('grant %s to %I', thing, role);
+    end loop;
+    if role = 'mooring_viewer' then
+      -- no view shows what may hold a secret
+      for thing in select c.oid::regclass::text from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v' loop
+        execute format('grant select on %s to %I', thing, role);
+      end loop;
+    end if;
+  end loop;
+  if to_regrole('mooring_viewer') is not null and to_regrole('mooring_operator') is not null and not pg_has_role('mooring_operator', 'mooring_viewer', 'usage') then
+    begin
+      grant mooring_viewer to mooring_operator;
+    exception
+      when unique_violation then null;
+      when insufficient_privilege then
+      role := 'mooring_operator';
+      problem := format('%s may not make operators viewers: grant mooring_viewer to mooring_operator; as a superuser', current_user);
+      return next;
+    end;
+  end if;
+end;
+$$;
+comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_operator, mooring_agent and mooring_workload and gives them their rights; returns what could not be done, and the way out.';
