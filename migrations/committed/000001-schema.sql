@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f1e62267683efaf9e1e491612340f881fe05b472
+--! Hash: sha1:d331e6de58b0f8a000ab04bb8ef9cd7503870439
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -13,22 +13,27 @@ alter default privileges in schema mooring revoke execute on functions from publ
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
   name text not null constraint policy_name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
-  kind text not null constraint policy_kind_is_known check (kind in ('load', 'none')),
+  kind text not null constraint policy_kind_is_known check (kind in ('load', 'affinity', 'none')),
   cost_function text constraint policy_cost_function_is_a_plain_name check (cost_function ~ '^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$'),
   description text not null,
+  fallback text,
   constraint policy_pkey primary key (name),
-  constraint policy_load_has_a_cost_function check ((kind = 'load') = (cost_function is not null))
+  constraint policy_fallback_fkey foreign key (fallback) references mooring.policy (name) on update cascade,
+  constraint policy_compares_by_a_cost_function check ((kind = 'none') = (cost_function is null))
 );
 comment on table mooring.policy is 'How nodes are compared when work is placed. One row per policy; deployment.policy and setting.default_policy name one.';
 comment on column mooring.policy.name is 'What deployment.policy says.';
-comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. none: nothing is placed automatically.';
-comment on column mooring.policy.cost_function is 'schema.function(node mooring.node_state, k int) returns float8: lower is better, null is unknown and sorts last. The node''s weight scales what it returns.';
+comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. affinity: the cost of one assignment on one node. none: nothing is placed automatically.';
+comment on column mooring.policy.cost_function is 'load: schema.function(node mooring.node_state, k int) returns float8. affinity: schema.function(node mooring.node_state, assignment mooring.assignment) returns float8. Lower is better, null is unknown and sorts last; the result is divided by the node''s weight / 100.';
 comment on column mooring.policy.description is 'One sentence for explain and the CLI.';
+comment on column mooring.policy.fallback is 'The policy that decides where no node''s cost is known; null: deployment_count.';
 
-insert into mooring.policy (name, kind, cost_function, description) values
-  ('deployment_count', 'load', 'mooring.policy_deployment_count', 'fewest assigned first'),
-  ('resource_usage', 'load', 'mooring.policy_resource_usage', 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
-  ('none', 'none', null, 'nothing is placed automatically');
+insert into mooring.policy (name, kind, cost_function, fallback, description) values
+  ('deployment_count', 'load', 'mooring.policy_deployment_count', null, 'fewest assigned first'),
+  ('resource_usage', 'load', 'mooring.policy_resource_usage', null, 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
+  ('hash', 'affinity', 'mooring.policy_hash', null, 'each assignment where its hash with the node says, in proportion to the weights'),
+  ('disk_free', 'load', 'mooring.policy_disk_free', 'hash', 'most free disk first'),
+  ('none', 'none', null, null, 'nothing is placed automatically');
 
 create table mooring.setting (
   only_row boolean not null default true constraint setting_is_one_row check (only_row),
@@ -42,11 +47,13 @@ create table mooring.setting (
   cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_between_0_and_a_million check (cpu_weight between 0 and 1000000),
   memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_between_0_and_a_million check (memory_weight between 0 and 1000000),
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
+  sticky_slack float8 not null default 1 constraint setting_sticky_slack_is_between_0_and_a_million check (sticky_slack between 0 and 1000000),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
+  rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   agents_may_add_nodes boolean not null default true,
   constraint setting_pkey primary key (only_row),
@@ -66,12 +73,14 @@ comment on column mooring.setting.default_policy is 'The policy of deployments t
 comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
+comment on column mooring.setting.sticky_slack is 'How much dearer than the places a claim would take anyway the last node of waiting work may be, and still get it back: in points of a policy of kind load, as explain() shows them (assignments for deployment_count, percent for resource_usage and disk_free).';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
-comment on column mooring.setting.event_retention is 'Events older than this are deleted.';
+comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
+comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;
 
@@ -240,6 +249,7 @@ create table mooring.assignment (
   move_reason text,
   lease_ttl interval,
   last_node_id int,
+  owner_reason text,
   refused_by int[] not null default '{}',
   waiting_since timestamptz,
   assigned_at timestamptz,
@@ -276,6 +286,7 @@ comment on column mooring.assignment.move_to is 'Node it shall go to next, if it
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
+comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';
 comment on column mooring.assignment.refused_by is 'Nodes whose agent refused it; emptied when the spec changes.';
 comment on column mooring.assignment.waiting_since is 'Pending since.';
 comment on column mooring.assignment.assigned_at is 'Owned since.';
@@ -347,6 +358,31 @@ comment on column mooring.event.epoch is 'The epoch after it.';
 comment on column mooring.event.actor is 'The database role that did it.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
+
+-- ownership: who owned what when. Append-only: an epoch has one row, and it ends where the next one begins, so nothing is ever updated and two owners at
+-- one instant cannot be said. (An exclusion constraint over ranges says the same for eighteen times the price of the primary key.)
+create table mooring.ownership (
+  assignment_id bigint not null,
+  epoch bigint not null,
+  deployment_id bigint not null,
+  node_id int,
+  node text,
+  began_at timestamptz not null,
+  actor text not null default session_user,
+  reason text,
+  constraint ownership_pkey primary key (assignment_id, epoch)
+);
+-- read by prune_events(); rows arrive nearly in order of time
+create index ownership_began_at_idx on mooring.ownership using brin (began_at);
+comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
+comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
+comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';
+comment on column mooring.ownership.deployment_id is 'Its deployment.';
+comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
+comment on column mooring.ownership.node is 'Its name, which outlives it.';
+comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
+comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
@@ -886,8 +922,9 @@ $$;
 comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
 --! EndIncluded functions/fold_node_load.sql
 --! Included functions/policies.sql
--- Policies: cost of the k-th further assignment on a node; lower is better, never falling in k, null is unknown. The weight of the node is
--- applied by whoever calls. One expression each and no search_path, so that they are inlined into the query that compares the nodes.
+-- Policies: what a place costs; lower is better, null is unknown. Of kind load: the k-th further assignment on a node, never falling in k; of
+-- kind affinity: this assignment on this node. The weight of the node is applied by whoever calls. One expression each and no search_path, so
+-- that they are inlined into the query that compares the nodes. docs/policies.md shows how to add one.
 create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8
   language sql immutable parallel safe
 return (node).assigned + k;
@@ -900,6 +937,21 @@ create or replace function mooring.policy_resource_usage(node mooring.node_state
 return (select ((node).cpu_pct * s.cpu_weight + (node).memory_mb / 1024 * s.memory_weight) / (s.cpu_weight + s.memory_weight)
   + greatest((node).assigned - coalesce((node).running, 0), 0) + k from mooring.setting s);
 comment on function mooring.policy_resource_usage(mooring.node_state, int) is 'Policy resource_usage: cpu percent and memory GiB by weight, plus one per assignment not yet observed.';
+
+-- Percent of the disk in use. What is assigned and was not running at the last sample counts one percent each, so that the emptiest disk does not
+-- get everything placed between two samples. A node below setting.disk_free_min_pct is not eligible at all.
+create or replace function mooring.policy_disk_free(node mooring.node_state, k int) returns float8
+  language sql immutable parallel safe
+return 100 - (node).disk_free_pct + greatest((node).assigned - coalesce((node).running, 0), 0) + k;
+comment on function mooring.policy_disk_free(mooring.node_state, int) is 'Policy disk_free: percent of the disk in use, plus one per assignment not yet observed.';
+
+-- Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): u is a hash of assignment and node in (0, 1), and the least -ln(u) / weight wins, which
+-- gives each node its share by weight. Which of two nodes wins depends on no third one: a node that goes gives up its own, a node that comes takes its share.
+-- By name: a node that was forgotten and comes back is the same.
+create or replace function mooring.policy_hash(node mooring.node_state, assignment mooring.assignment) returns float8
+  language sql immutable parallel safe
+return -ln(((hashtextextended((node).name, (assignment).id) & 4503599627370495)::float8 + 0.5) / 4503599627370496.0::float8);
+comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) is 'Policy hash: weighted rendezvous hashing of assignment and node.';
 --! EndIncluded functions/policies.sql
 --! Included functions/queue_signature.sql
 -- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
@@ -944,7 +996,8 @@ comment on function mooring.alike(bigint[]) is 'Groups deployments that the pres
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
 -- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
-create or replace function mooring.eligibility(deployments bigint[])
+-- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
+create or replace function mooring.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
   language plpgsql stable security definer
@@ -958,6 +1011,9 @@ begin
     with wanted as materialized (
       select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
         from mooring.deployment d where d.id = any(eligibility.deployments)
+      union all
+      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null, d.package_name || '@' || d.package_version
+        from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
     ),
     trust as materialized (
       select p.pattern, r.package, r.package ~ p.pattern as trusted
@@ -992,7 +1048,7 @@ begin
       cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
 $$;
-comment on function mooring.eligibility(bigint[]) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
 --! EndIncluded functions/eligibility.sql
 --! Included functions/why_not.sql
 -- The predicates of eligibility() in words, in the order in which they are asked.
@@ -1029,8 +1085,27 @@ $$;
 comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
+-- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
+-- A move goes on to where it was to go, as far as that can be had.
+create or replace function mooring.left_behind(node_id int)
+  returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+      from mooring.assignment a
+      join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
+     where a.node_id = left_behind.node_id;
+end;
+$$;
+comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
+
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
-create or replace function mooring.waiting_signatures() returns table (signature uuid, deployment_id bigint, refused_by int[])
+-- without_node: as if that node were gone, and what it runs had been released.
+create or replace function mooring.waiting_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
   language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1052,13 +1127,20 @@ begin
           order by a.signature limit 1) n
     )
     select w.signature, w.deployment_id, w.refused_by from waiting w;
+  if waiting_signatures.without_node is not null then
+    return query
+      select l.signature, min(l.deployment_id), l.refused_by
+        from mooring.left_behind(waiting_signatures.without_node) l
+       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
+       group by l.signature, l.refused_by;
+  end if;
 end;
 $$;
-comment on function mooring.waiting_signatures() is 'Each distinct signature among pending assignments, with one deployment that has it.';
+comment on function mooring.waiting_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
 
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
-create or replace function mooring.placeable() returns setof mooring.placement_class
+create or replace function mooring.placeable(without_node int default null) returns setof mooring.placement_class
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1066,7 +1148,7 @@ begin
   return query
     with waiting as materialized (
       select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-        from mooring.waiting_signatures() w
+        from mooring.waiting_signatures(placeable.without_node) w
         join mooring.deployment d on d.id = w.deployment_id
        cross join mooring.setting s
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
@@ -1077,7 +1159,7 @@ begin
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
         from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.eligible
+       where e.eligible and e.node_id is distinct from placeable.without_node
        group by e.deployment_id
     ),
     open as (
@@ -1091,22 +1173,25 @@ begin
      order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
 $$;
-comment on function mooring.placeable() is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/waiting.sql
 --! Included functions/why_unplaced.sql
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
-create or replace function mooring.why_unplaced() returns table (signature uuid, reason text)
+-- without_node: as if that node were lost, for what it would leave behind too.
+create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures() w
+    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
   ),
   alike as materialized (
     select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
-    select e.* from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+    select e.deployment_id, e.node_id, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.permitted, e.enabled, e.not_draining, e.has_room,
+        e.live and e.node_id is distinct from why_unplaced.without_node as live, e.eligible and e.node_id is distinct from why_unplaced.without_node as eligible
+      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
   tally as (
     select w.signature, w.deployment_id, count(f.node_id) as nodes,
@@ -1149,7 +1234,7 @@ begin atomic
     join mooring.deployment d on d.id = t.deployment_id
    cross join mooring.setting s;
 end;
-comment on function mooring.why_unplaced() is 'For each signature that waits: why, and the way out.';
+comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/why_unplaced.sql
 --! Included functions/choose_nodes.sql
 -- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
@@ -1215,8 +1300,9 @@ comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chos
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
 -- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
+-- fixed_*: replicas that have got their node in the same window. shuffle => false: places belong to their rows, and only what meets its twin is moved.
 -- Reads where the deployments run already, locks nothing.
-create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
+create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -1230,15 +1316,20 @@ declare
   nr int;
   better int;
 begin
-  select array_agg(p.node_id order by r.nr) into placed
-    from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
-            from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
-    join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  placed := places;
+  if shuffle then
+    select array_agg(p.node_id order by r.nr) into placed
+      from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
+              from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
+      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  end if;
   select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
   for deployment in
     select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
       from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
               from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+                    union all
+                    select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
                     select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
      group by m.deployment_id
@@ -1262,8 +1353,178 @@ begin
   return placed;
 end;
 $$;
-comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[]) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
 --! EndIncluded functions/spread_replicas.sql
+--! Included functions/choose_by_affinity.sql
+-- Which node each of some assignments goes to under a policy of kind affinity, in queue order: one after the other, each on the cheapest node that has room left
+-- when its turn comes. Rows after the first that finds no room are left out, as nobody finds room after it.
+-- Not one after the other, though: all ask their cheapest node at once, a full node keeps those that come first in the queue, and who is turned away
+-- asks the next (Gale and Shapley, 1962; where all nodes prefer in one order, that order's own result). Without limits one pass is enough: n rows x m nodes.
+-- Reads the assignments it is given, locks nothing.
+create or replace function mooring.choose_by_affinity(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[]) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  no_limit constant int := 2147483647;
+  cost_function text;
+  fit mooring.node_state[] := array(select s from unnest(nodes) s where s.id = any (eligible) and coalesce(s.max_assignments > s.assigned, true) order by s.id);
+  last_id int := (select max(s.id) from unnest(fit) s);
+  -- by node id: how many it takes, and from which number in the queue on it takes nobody
+  room int[] := array(select coalesce(s.max_assignments - s.assigned, no_limit) from generate_series(1, last_id) g (id) left join unnest(fit) s on s.id = g.id order by g.id);
+  closed_from int[] := array_fill(no_limit, array[coalesce(last_id, 0)]);
+  asking int[] := array(select generate_series(1, cardinality(assignments)));
+  asked int[];
+  offered int[];
+  taken int[] := '{}';
+  taken_on int[] := '{}';
+begin
+  select p.cost_function into strict cost_function from mooring.policy p where p.name = choose_by_affinity.policy;
+  while asking <> '{}' and fit <> '{}' loop
+    execute format($query$
+      select array_agg(r.nr), array_agg(b.id)
+        from unnest($1, $2) r (nr, id)
+        join mooring.assignment a on a.id = r.id
+       cross join lateral (
+         select s.id from unnest($3) s where r.nr < $4[s.id] order by %s(s, a) * 100 / s.weight nulls last, s.id limit 1) b
+      $query$, cost_function) into asked, offered using asking, array(select assignments[u.nr] from unnest(asking) with ordinality u (nr, o) order by u.o), fit, closed_from;
+    exit when asked is null;
+    select coalesce(array_agg(w.nr order by w.nr) filter (where w.place <= room[w.node_id]), '{}'), coalesce(array_agg(w.node_id order by w.nr) filter (where w.place <= room[w.node_id]), '{}'),
+        coalesce(array_agg(w.nr order by w.nr) filter (where w.place > room[w.node_id]), '{}')
+      into taken, taken_on, asking
+      from (select u.nr, u.node_id, row_number() over (partition by u.node_id order by u.nr) as place
+              from (select t.nr, t.node_id from unnest(taken, taken_on) t (nr, node_id) union all select o.nr, o.node_id from unnest(asked, offered) o (nr, node_id)) u) w;
+    if asking <> '{}' then
+      closed_from := array(
+        select coalesce(f.nr, no_limit)
+          from generate_series(1, last_id) g (id)
+          left join (select t.node_id, max(t.nr) as nr from unnest(taken, taken_on) t (nr, node_id) group by t.node_id having count(*) >= room[t.node_id]) f on f.node_id = g.id
+         order by g.id);
+    end if;
+  end loop;
+  return taken_on;
+end;
+$$;
+comment on function mooring.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
+--! EndIncluded functions/choose_by_affinity.sql
+--! Included functions/choose_places.sql
+-- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
+-- which knows always. So a fleet whose samples fail is still filled.
+create or replace function mooring.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  in_force mooring.policy;
+  tried text[] := '{}';
+  known boolean;
+begin
+  select p.* into strict in_force from mooring.policy p where p.name = policy_in_force.policy;
+  while in_force.kind <> 'none' and in_force.name <> 'deployment_count' and cardinality(eligible) > 0 loop
+    execute format('select exists (select from unnest($1) s %s where s.id = any ($2) and %s is not null)',
+      case in_force.kind when 'affinity' then 'cross join (select a as assignment from mooring.assignment a where a.id = $3) a' else '' end,
+      in_force.cost_function || case in_force.kind when 'affinity' then '(s, a.assignment)' else '(s, 1)' end)
+      into known using nodes, eligible, assignment;
+    exit when known;
+    tried := tried || in_force.name;
+    select p.* into strict in_force from mooring.policy p where p.name = case when in_force.fallback = any (tried) then 'deployment_count' else coalesce(in_force.fallback, 'deployment_count') end;
+  end loop;
+  return in_force;
+end;
+$$;
+comment on function mooring.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
+
+-- Whose last node is near enough to get them back: the cost there is at most setting.sticky_slack above that of the dearest place that the window would take
+-- anyway. So with a slack of 0 work comes home only where that spoils no balance. Rows come in queue order; replicas do not come home to their twin.
+-- A node is asked for no more than its room. Returns their numbers in the queue.
+create or replace function mooring.comes_home(nodes mooring.node_state[], eligible int[], in_force mooring.policy, places int[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  wished int[];
+  wished_on int[];
+  home int[];
+begin
+  select array_agg(w.nr), array_agg(w.node_id) into wished, wished_on
+    from (select u.nr, u.node_id, u.deployment_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr) as copy
+            from unnest(last_nodes, deployments) with ordinality u (node_id, deployment_id, nr)
+           where u.nr <= cardinality(places) and u.node_id is not null) w
+   where w.node_id = any (eligible)
+     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id));
+  if wished is null then
+    return null;
+  end if;
+  execute format($query$
+    with wish as (
+      select u.nr, u.node_id, (row_number() over (partition by u.node_id order by u.nr))::int as k from unnest($2, $3) u (nr, node_id)
+    ),
+    dearest as materialized (
+      select coalesce(%1$s(s, (select count(*)::int from unnest($4) p (id) where p.id = s.id)) * 100 / s.weight, 'infinity') as cost from unnest($1) s where s.id = $4[cardinality($4)]
+    )
+    select array_agg(w.nr order by w.nr)
+      from wish w
+      join unnest($1) s on s.id = w.node_id
+     cross join dearest d
+     where w.k <= coalesce(s.max_assignments - s.assigned, 2147483647)
+       and coalesce(%1$s(s, w.k) * 100 / s.weight, 'infinity') <= d.cost + (select c.sticky_slack from mooring.setting c)
+    $query$, in_force.cost_function) into home using nodes, wished, wished_on, places;
+  return home;
+end;
+$$;
+comment on function mooring.comes_home(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
+
+-- Where waiting work of one class goes, row by row in queue order: by a policy of kind affinity each where it belongs; by one of kind load first home, as far as that is
+-- cheap, the others on the cheapest places. Replicas are kept apart. Fewer than asked for where room runs out. Pure: what claim() writes and what
+-- a simulation shows come from here.
+create or replace function mooring.choose_places(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  in_force mooring.policy := mooring.policy_in_force(nodes, eligible, policy, assignments[1]);
+  chosen int[];
+  home int[];
+  home_on int[];
+  others int[];
+begin
+  if in_force.kind = 'none' then
+    return '{}';
+  end if;
+  if in_force.kind = 'affinity' then
+    chosen := mooring.choose_by_affinity(nodes, eligible, in_force.name, assignments);
+    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible, shuffle => false) else chosen end;
+  end if;
+  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(assignments));
+  if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
+    home := mooring.comes_home(nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+  end if;
+  if home is null then
+    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible) else chosen end;
+  end if;
+  home_on := array(select last_nodes[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o);
+  others := array(select g.nr from generate_series(1, cardinality(chosen)) g (nr) except all select u.nr from unnest(home) u (nr) order by 1);
+  if others = '{}' then
+    return home_on;
+  end if;
+  nodes := mooring.with_load(nodes, home_on);
+  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
+  if replicated then
+    chosen := mooring.spread_replicas(array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o), chosen, nodes, eligible,
+      array(select deployments[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o), home_on);
+  end if;
+  return array(select u.node_id from (select h.nr, h.node_id from unnest(home, home_on) h (nr, node_id) union all select o.nr, o.node_id from unnest(others, chosen) o (nr, node_id)) u order by u.nr);
+end;
+$$;
+comment on function mooring.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
+--! EndIncluded functions/choose_places.sql
 --! Included functions/lock_placement.sql
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
@@ -1372,6 +1633,20 @@ begin
 end;
 $$;
 comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+
+create or replace function mooring.no_such_assignment(id bigint) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  known text;
+begin
+  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
+  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
+    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+end;
+$$;
+comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/no_such_node.sql
 --! Included functions/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
@@ -1394,9 +1669,11 @@ begin
     return;
   end if;
   select array_agg(l.id) into waiting
-    from (select a.id from mooring.assignment a
-           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+    from (select a.id, a.node_id, a.wanted, a.move_to
+            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
+            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
   -- judged by later statements than the one that locked
   return query
     with mover as materialized (
@@ -1430,7 +1707,7 @@ begin
     ),
     placed as (
       update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from decided d where a.id = d.id and d.obstacle is null
       returning a.*
     ),
@@ -1450,10 +1727,59 @@ end;
 $$;
 comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
 --! EndIncluded functions/place_moves.sql
---! Included functions/drain_outlook.sql
--- What of a draining node can go where. drain_progress shows it, and advance_drains() acts on the very same: one row for all that may go to the
--- same nodes under the same policy, with an empty node_ids and a reason where that is nowhere.
-create or replace function mooring.drain_outlook(node_id int) returns table (policy text, node_ids int[], ids bigint[], why text)
+--! Included functions/drain_targets.sql
+-- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
+-- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+    ),
+    owned as materialized (
+      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+    ),
+    kind as materialized (
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+    ),
+    open as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+       group by e.deployment_id
+    ),
+    class as materialized (
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+        from owned o
+        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
+        join alike l on l.deployment_id = k.deployment_id
+        join mooring.deployment d on d.id = k.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
+    )
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+      from class c
+      left join open f on f.deployment_id = c.representative
+     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     order by cardinality(t.node_ids), c.ids[1];
+end;
+$$;
+comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+
+-- For people, in words. Apart, because words for each node take far longer than the choice.
+create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -1461,71 +1787,48 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    with source as materialized (
-      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_outlook.node_id
+    with blocked as materialized (
+      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
     ),
-    owned as materialized (
-      select a.signature, a.refused_by, min(a.deployment_id) as deployment_id, array_agg(a.id order by a.id) as ids
-        from mooring.assignment a
-       where a.node_id = drain_outlook.node_id and a.wanted = 'run' and a.ordinal is not null
-       group by a.signature, a.refused_by
+    source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
     ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
-    ),
-    fit as materialized (
-      select e.*
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+    reason as materialized (
+      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
+        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
        where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
-    ),
-    open as materialized (
-      select f.deployment_id, array_agg(f.node_id order by f.node_id) as node_ids from fit f where f.eligible group by f.deployment_id
-    ),
-    outlook as materialized (
-      select coalesce(d.policy, g.default_policy) as policy, o.ids, o.refused_by, l.representative, s.drain_to, s.to_name, p.kind,
-          case when p.kind = 'none' and s.drain_to is null then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (o.refused_by) order by u.id) end as node_ids
-        from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring.deployment d on d.id = o.deployment_id
-       cross join mooring.setting g
-       cross join source s
-        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
-        left join open f on f.deployment_id = l.representative
     )
-    -- policy none leaves the choice to a person, who has made it by naming the one node
-    select case when k.kind = 'none' then 'deployment_count' else k.policy end, k.node_ids, array(select u.id from unnest(k.ids) u (id) order by u.id), k.why
-      from (select k.policy, k.kind, k.node_ids, r.why, array_agg(i.id) as ids
-              from outlook k
-             cross join lateral unnest(k.ids) i (id)
-             cross join lateral (
-               select case
-                   when k.node_ids <> '{}' then null
-                   when k.kind = 'none' and k.drain_to is null then 'its policy is none: drain to a node by name, or reassign it'
-                   when k.drain_to is not null and k.to_name is null then 'the node it was to be drained to is gone'
-                   when k.drain_to is null and not exists (select from fit f) then 'there is no other node: start an agent elsewhere'
-                   else coalesce(k.to_name || ' cannot take it: ', 'no other node can take it: ')
-                     || (select string_agg(w.reason || case when k.to_name is null then format(' (%s)', w.nodes) else '' end, ', ' order by w.nodes desc, w.reason)
-                           from (select coalesce(mooring.why_not_eligible(f), 'its agent refused it') as reason, count(*) as nodes from fit f where f.deployment_id = k.representative group by 1) w)
-                 end as why) r
-             group by k.policy, k.kind, k.node_ids, r.why) k
-     order by cardinality(k.node_ids), k.node_ids, k.policy;
+    select b.ids, case
+        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
+        when w.reasons is null then 'there is no other node: start an agent elsewhere'
+        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+      end
+      from blocked b
+     cross join source s
+     cross join lateral (
+       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
 end;
 $$;
-comment on function mooring.drain_outlook(int) is 'Of what a node runs: where it could go if the node were drained, or why nowhere.';
---! EndIncluded functions/drain_outlook.sql
+comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+--! EndIncluded functions/drain_targets.sql
 --! Included functions/advance_drains.sql
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
 -- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
 -- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
 -- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
 -- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
+-- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains() returns void
+create or replace function mooring.advance_drains(progress boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
+  started_at timestamptz := clock_timestamp();
   arrived bigint[];
   host mooring.node;
   class record;
@@ -1533,23 +1836,28 @@ declare
   owned int;
   budget int;
   forced boolean;
+  asked boolean;
   reason text;
   locked bigint[];
   chosen int[];
 begin
   -- seen running, or failing, where it went: the move is over
-  select array_agg(l.id) into arrived
-    from (select a.id from mooring.assignment a
-           where a.id = any (array(
-             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
-             and a.node_id is not null and a.wanted = 'run'
-             for no key update skip locked) l;
+  select array_agg(m.assignment_id) into arrived
+    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+   where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
-    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+    update mooring.assignment a set move_reason = null
+     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
   end if;
-  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+  if not exists (select from mooring.node n where n.draining_since is not null) then
+    return;
+  end if;
+  asked := advance_drains.progress or arrived is not null or exists (
+    select from mooring.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
+    exit when clock_timestamp() > started_at + interval '100 ms';
     begin
       select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
       if (owned = 0) <> (host.drained_at is not null) then
@@ -1559,21 +1867,22 @@ begin
           perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
       budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
       continue when budget <= 0;
-      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
           from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
         continue when locked is null;
         -- with the places that were kept a moment ago
         select array_agg(s) into nodes from mooring.node_states() s;
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        -- no last nodes: what is sent away is not asked where it was before
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
         perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
         budget := budget - cardinality(chosen);
       end loop;
@@ -1586,7 +1895,7 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
 -- locks: none beyond the rows, which the caller has locked
@@ -1613,7 +1922,7 @@ comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the ow
 --
 -- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
---   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
+--   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
 -- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
@@ -1647,6 +1956,7 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  last_nodes int[];
   -- read once, not for each row
   first_epoch bigint := mooring.next_epoch(0);
 begin
@@ -1687,12 +1997,12 @@ begin
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
     select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
-    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
       -- two of those by nested loop costs seconds
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
+        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
            for update skip locked
@@ -1701,7 +2011,8 @@ begin
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
           array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
-          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases,
+          array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
        group by 1
@@ -1712,10 +2023,7 @@ begin
         nodes := mooring.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
-        if class_of_work.replicated and chosen <> '{}' then
-          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
-        end if;
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
         perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
@@ -1730,12 +2038,16 @@ begin
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
       rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
       taken := chosen;
     end loop;
+    if array_remove(last_nodes, null) <> '{}' then
+      rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);
+    end if;
     return query
       update mooring.assignment a
-         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from unnest(ids, owners, epochs, leases) p (id, node_id, epoch, lease_ttl)
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
@@ -1747,12 +2059,411 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains();
+  perform mooring.advance_drains(progress => moved > 0);
   perform mooring.finish_round('place');
 end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
 --! EndIncluded functions/claim.sql
+--! Included functions/plan_placement.sql
+-- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
+-- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
+-- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
+create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  lost_ids bigint[];
+  lost_signatures uuid[];
+  nodes mooring.node_state[];
+  classes mooring.placement_class[];
+  class_of jsonb;
+  class mooring.placement_class;
+  class_of_work record;
+  queue bigint[];
+  queue_signatures uuid[];
+  tail record;
+  chosen int[];
+  taken int[] := '{}';
+  promised bigint[];
+  ids bigint[] := '{}';
+  owners int[] := '{}';
+  rules text[] := '{}';
+  failures jsonb := '{}';
+begin
+  select s.* into setting from mooring.setting s;
+  -- what is being moved away already goes where it was promised, see place_moves()
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
+    from mooring.left_behind(plan_placement.without_node) l
+    join mooring.eligibility(array(select b.deployment_id from mooring.left_behind(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+   where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
+  promised := coalesce(promised, '{}');
+  ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring.left_behind(plan_placement.without_node) l where l.id <> all (promised);
+  select array_agg(p) into classes from mooring.placeable(plan_placement.without_node) p;
+  if classes is not null then
+    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
+    select array_agg(s) into nodes from mooring.node_states() s where s.id <> plan_placement.without_node;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+  end if;
+  while classes is not null loop
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.signature order by q.updated_at, q.created_at, q.id) into queue, queue_signatures
+      from (select w.id, w.signature, w.updated_at, w.created_at
+              from unnest(classes) c
+             cross join lateral unnest(c.signatures) s (signature)
+             cross join lateral (
+               (select a.id, a.signature, a.updated_at, a.created_at
+                  from mooring.assignment a
+                 where a.node_id is null and a.wanted = 'run' and a.signature = s.signature and (a.move_to is null or a.move_to = plan_placement.without_node)
+                   and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
+                 order by a.updated_at, a.created_at, a.id
+                 limit setting.claim_window)
+               union all
+               select a.id, l.signature, a.updated_at, a.created_at
+                 from unnest(lost_ids, lost_signatures) l (id, signature) join mooring.assignment a on a.id = l.id
+                where l.signature = s.signature and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)) w
+             order by w.updated_at, w.created_at, w.id
+             limit setting.claim_window) q;
+    exit when queue is null;
+    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    for class_of_work in
+      select (class_of ->> q.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
+          array_agg(a.id order by q.nr) as ids, array_agg(a.deployment_id order by q.nr) as deployments,
+          array_agg(coalesce(a.node_id, a.last_node_id) order by q.nr) as last_nodes
+        from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
+        join mooring.assignment a on a.id = q.id
+        join mooring.deployment d on d.id = a.deployment_id and d.enabled
+       group by 1
+       order by 1
+    loop
+      class := classes[class_of_work.nr];
+      if taken <> '{}' then
+        nodes := mooring.with_load(nodes, taken);
+      end if;
+      begin
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+      exception when others then
+        failures := failures || jsonb_build_object(class.policy, sqlerrm);
+        chosen := '{}';
+      end;
+      if cardinality(chosen) < cardinality(class_of_work.ids) then
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+      end if;
+      ids := ids || class_of_work.ids[1:cardinality(chosen)];
+      owners := owners || chosen;
+      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      taken := chosen;
+    end loop;
+    exit when cardinality(queue) < setting.claim_window;
+  end loop;
+  return query
+    select l.id, l.deployment_id, p.node_id, p.rule
+      from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+  if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
+    return query
+      select l.id, l.deployment_id, null::int,
+          case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
+               when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
+               else w.reason end
+        from mooring.left_behind(plan_placement.without_node) l
+        left join mooring.why_unplaced(plan_placement.without_node) w on w.signature = l.signature
+       cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
+       where l.id <> all (ids);
+  end if;
+end;
+$$;
+comment on function mooring.plan_placement(int) is 'Where the work of a node would go if the node were gone (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/plan_placement.sql
+--! Included functions/simulate_node_loss.sql
+-- simulate_node_loss: where its work would go if a node were lost now and its lease over. Daemons are not in it: they end with their node.
+create or replace function mooring.simulate_node_loss(name text) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  lost mooring.node := mooring.node_named(simulate_node_loss.name);
+begin
+  return query
+    select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason
+      from mooring.plan_placement(lost.id) p left join mooring.node n on n.id = p.to_node
+     order by p.assignment_id;
+end;
+$$;
+comment on function mooring.simulate_node_loss(text) is 'Where each assignment of a node would go if the node were lost (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_node_loss.sql
+--! Included functions/simulate_drain.sql
+-- simulate_drain: where drain_node() would send what a node runs: the very targets and choice of advance_drains(), in its steps of max_moves, each step taken to have arrived
+-- before the next. What nobody else can take stays (to_node null, and why). Daemons are not in it, nor what is on its way already.
+create or replace function mooring.simulate_drain(name text, max_moves int default null) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  source mooring.node := mooring.node_named(simulate_drain.name);
+  step int;
+  budget int;
+  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  class record;
+  batch bigint[];
+  deployments bigint[];
+  chosen int[];
+  at int;
+begin
+  if simulate_drain.max_moves < 1 then
+    raise exception using errcode = 'MR007', message = format('max_moves is %s', simulate_drain.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+  end if;
+  step := coalesce(simulate_drain.max_moves, source.drain_max_moves, (select s.drain_max_moves from mooring.setting s));
+  budget := step;
+  for class in select t.* from mooring.drain_targets(source.id) t where t.node_ids <> '{}' loop
+    at := 0;
+    while at < cardinality(class.ids) loop
+      batch := class.ids[at + 1 : at + budget];
+      deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
+      chosen := mooring.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      return query
+        select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
+          from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
+      nodes := mooring.with_load(nodes, chosen);
+      at := at + cardinality(chosen);
+      if cardinality(chosen) < cardinality(batch) then
+        return query
+          select a.id, a.deployment_id, source.name, null::text, 'the nodes that may run it would be full: add a node or raise max_assignments'
+            from unnest(class.ids[at + 1 :]) u (id) join mooring.assignment a on a.id = u.id;
+        exit;
+      end if;
+      budget := case when cardinality(chosen) = budget then step else budget - cardinality(chosen) end;
+    end loop;
+  end loop;
+  return query
+    select a.id, a.deployment_id, source.name, null::text, b.why
+      from mooring.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
+end;
+$$;
+comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_drain.sql
+--! Included functions/simulate_insert.sql
+-- simulate_insert: where a deployment would go if it were inserted now, given as an object of its columns ({"package_name": "web", "replicas": 3}): one row for each
+-- replica, for a daemon one for each node. From the relation and the choice of claim(), on the loads as they are; what waits already is not counted.
+create or replace function mooring.simulate_insert(deployment jsonb) returns table (ordinal int, to_node text, reason text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  filled jsonb;
+  unknown text;
+  spec mooring.deployment;
+  policy mooring.policy;
+  eligible int[];
+  chosen int[] := '{}';
+  obstacle text;
+begin
+  if jsonb_typeof(simulate_insert.deployment) is distinct from 'object' then
+    raise exception using errcode = 'MR007', message = 'a deployment is said as one object of its columns', hint = 'For example {"package_name": "http-server", "replicas": 3}.';
+  end if;
+  select string_agg(k.key, ', ' order by k.key) into unknown from jsonb_object_keys(simulate_insert.deployment) k (key)
+   where k.key not in (select a.attname from pg_attribute a where a.attrelid = 'mooring.deployment'::regclass and a.attnum > 0 and a.attgenerated = '' and not a.attisdropped);
+  if unknown is not null then
+    raise exception using errcode = 'MR007', message = format('a deployment has no %s', unknown), hint = 'See \d mooring.deployment for its columns.';
+  end if;
+  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, "replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
+  select d.* into spec from jsonb_populate_record(null::mooring.deployment, filled) d;
+  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  if policy.name is null then
+    raise exception using errcode = 'MR007', message = format('there is no policy %s', spec.policy), hint = format('There are %s.', (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
+  elsif spec.replicas not between 0 and 10000 or spec.type not in ('deployment', 'daemon') or spec.package_name is null and spec.command is null then
+    raise exception using errcode = 'MR007', message = case
+        when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
+        when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
+        else 'it runs neither a package nor a command' end,
+      hint = 'replicas is between 0 and 10000, type is deployment or daemon, and package_name or command is given.';
+  end if;
+  if not spec.enabled then
+    return query select g.ordinal, null::text, 'the deployment is disabled' from generate_series(0, spec.replicas - 1) g (ordinal);
+    return;
+  elsif spec.type = 'daemon' then
+    return query
+      select null::int, n.name, 'a daemon runs on every permitted node'
+        from mooring.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+    return;
+  end if;
+  eligible := array(select e.node_id from mooring.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  if policy.kind = 'load' and eligible <> '{}' then
+    chosen := mooring.choose_places(array(select s from mooring.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
+      array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
+  end if;
+  obstacle := case
+    when policy.kind = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+    when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
+    when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
+    else coalesce('no node can take it: ' || (
+      select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
+        from (select mooring.why_not_eligible(e) as reason, count(*) as nodes from mooring.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+  return query
+    select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
+      from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]
+     order by g.ordinal;
+end;
+$$;
+comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would run if it were inserted now (to_node null: nowhere, and why). Locks and writes nothing.';
+--! EndIncluded functions/simulate_insert.sql
+--! Included functions/rebalance.sql
+-- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
+-- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
+-- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
+-- setting.rebalance_cooldown, a replica to its twin. Only policies of kind load compare loads; work under the others stays. Reads only.
+create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
+  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
+  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  -- by node: what is about to leave or to come, and what comes by this plan
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' group by a.node_id) l), '{}');
+  comes jsonb := '{}';
+  kind record;
+  in_force mooring.policy;
+  open int[];
+  target record;
+  source record;
+  mover mooring.assignment;
+  budget int := plan_rebalance.max_moves;
+  planned bigint[] := '{}';
+  planned_deployments bigint[] := '{}';
+  planned_nodes int[] := '{}';
+begin
+  for kind in
+    with owned as materialized (
+      select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
+        from mooring.assignment a
+       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before
+       group by a.signature
+    ),
+    movable as materialized (
+      select o.*, p.name as policy
+        from owned o join mooring.deployment d on d.id = o.deployment_id and d.pinned_node is null cross join mooring.setting s
+        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from movable m)) l
+    ),
+    fit as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
+    )
+    select m.policy, t.node_ids, array_agg(m.signature) as signatures
+      from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
+     cross join lateral (select array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (m.refused_by) order by u.id) as node_ids) t
+     where t.node_ids <> '{}'
+     group by m.policy, t.node_ids
+     order by sum(m.n) desc, m.policy, t.node_ids
+  loop
+    open := kind.node_ids;
+    in_force := mooring.policy_in_force(nodes, open, kind.policy, null);
+    while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
+      execute format($query$
+        select c.id, c.cost
+          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0) + 1) * 100 / s.weight as cost
+                  from unnest($1) s
+                 where s.id = any ($2) and s.assigned + coalesce(($4 ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)) c
+         where c.cost is not null order by c.cost, c.id limit 1
+        $query$, in_force.cost_function) into target using nodes, open, shift, comes;
+      exit when target.id is null;
+      mover := null;
+      for source in execute format($query$
+        select c.id, c.cost
+          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0)) * 100 / s.weight as cost from unnest($1) s where s.id = any ($2)) c
+         where c.cost > $4 + 1e-9 order by c.cost desc, c.id
+        $query$, in_force.cost_function) using nodes, sources, shift, target.cost
+      loop
+        select a.* into mover
+          from mooring.assignment a
+         where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
+           and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
+           and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
+         order by a.assigned_at desc, a.id desc limit 1;
+        exit when mover.id is not null;
+      end loop;
+      if mover.id is null then
+        -- what could come here has a twin here, or nothing is dearer anywhere
+        open := array_remove(open, target.id);
+      else
+        planned := planned || mover.id; planned_deployments := planned_deployments || mover.deployment_id; planned_nodes := planned_nodes || target.id;
+        shift := shift || jsonb_build_object(source.id, coalesce((shift ->> source.id::text)::int, 0) - 1, target.id, coalesce((shift ->> target.id::text)::int, 0) + 1);
+        comes := comes || jsonb_build_object(target.id, coalesce((comes ->> target.id::text)::int, 0) + 1);
+        budget := budget - 1;
+        assignment_id := mover.id; deployment_id := mover.deployment_id; from_node := source.id; to_node := target.id; gain := source.cost - target.cost;
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$$;
+comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
+
+-- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
+-- again. Executed like reassign(): the owner stops it, and then it is placed; what becomes ineligible meanwhile goes wherever it may.
+-- locks: none with dry_run; placement, then assignment rows (skip locked)
+create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  reason constant text := 'rebalanced';
+  under_way int;
+  ids bigint[];
+  deployments bigint[];
+  sources int[];
+  targets int[];
+  gains float8[];
+  locked bigint[];
+begin
+  if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
+    raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
+      hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
+  end if;
+  if not rebalance.dry_run then
+    perform mooring.lock_placement(must_wait => true);
+    if mooring.hold() then
+      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+    end if;
+  end if;
+  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason;
+  select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
+    into ids, deployments, sources, targets, gains
+    from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
+  if not rebalance.dry_run and ids is not null then
+    select array_agg(l.id) into locked
+      from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
+             where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
+    perform mooring.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
+    perform mooring.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
+  end if;
+  return query
+    select p.id, p.deployment_id, f.name, t.name, p.gain
+      from unnest(ids, deployments, sources, targets, gains) with ordinality p (id, deployment_id, from_node, to_node, gain, nr)
+      left join mooring.node f on f.id = p.from_node left join mooring.node t on t.id = p.to_node
+     where rebalance.dry_run or p.id = any (locked)
+     order by p.nr;
+end;
+$$;
+comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
+--! EndIncluded functions/rebalance.sql
 --! Included functions/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
 -- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
@@ -1771,14 +2482,11 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  known text;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
   if row.id is null then
-    select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - reassign.assignment), a.id limit 3) k;
-    raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(reassign.assignment::text, 'null')),
-      hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+    perform mooring.no_such_assignment(reassign.assignment);
   end if;
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
@@ -1865,7 +2573,7 @@ begin
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, lease_ttl = null, assigned_at = null,
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
@@ -2148,8 +2856,8 @@ begin
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, clock_timestamp()
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -2180,7 +2888,7 @@ begin
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
     select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, 'a daemon runs on every permitted node' as reason from made m
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
   )
@@ -2247,7 +2955,8 @@ $$;
 comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
 --! EndIncluded functions/evict.sql
 --! Included functions/prune_events.sql
--- prune_events: deletes events older than setting.event_retention, a bounded batch at a time, and the spent jobs of rounds that failed.
+-- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, and the spent jobs of rounds
+-- that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
@@ -2262,6 +2971,16 @@ begin
     returning 1
   )
   select count(*) into pruned from old;
+  with past as materialized (
+    select p.assignment_id, p.epoch
+      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
+      join mooring.ownership p on p.began_at < r.cutoff
+     -- by the primary key: without statistics the index of times would be read for each row
+     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
+        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
+     limit 50000
+  )
+  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
    where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
@@ -2276,7 +2995,7 @@ begin
   return pruned;
 end;
 $$;
-comment on function mooring.prune_events() is 'Deletes events and observations past setting.event_retention; returns how many events.';
+comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
 --! EndIncluded functions/prune_events.sql
 --! Included functions/tick.sql
 -- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
@@ -2417,7 +3136,7 @@ comment on function mooring.session_node(text, uuid) is 'Id of the node whose na
 --! EndIncluded functions/session_of.sql
 --! Included functions/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
--- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
+-- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
 -- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
@@ -2487,7 +3206,7 @@ begin
   end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
-    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
     if free_in > interval '0' then
       raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
         detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
@@ -2953,6 +3672,8 @@ as $$
 declare
   spec mooring.deployment;
   policy mooring.policy;
+  waiting mooring.assignment;
+  nodes mooring.node_state[];
   known text;
 begin
   select d.* into spec from mooring.deployment d where d.id = explain.deployment;
@@ -2960,27 +3681,36 @@ begin
     select string_agg(k.id::text, ', ') into known from (select d.id from mooring.deployment d order by abs(d.id - explain.deployment) limit 3) k;
     raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
   end if;
-  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
+  nodes := array(select s from mooring.node_states() s);
+  policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
-    select s.name,
+    with compared as (
+      select s as state, e as fit, c.cost, o.here, o.refused,
+          coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
+            and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
+        from mooring.eligibility(array[$1]) e
+        join unnest($3) s on s.id = e.node_id
+       cross join lateral (select (%3$s) * 100 / s.weight as cost) c
+       cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+    )
+    select (c.state).name,
         case
-          when o.here > 0 and e.permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(e), '')
-          when not e.eligible then 'no: ' || mooring.why_not_eligible(e)
-          when o.refused then 'no: its agent refused it'
+          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
+          when c.refused then 'no: its agent refused it'
           when not $2 then 'no: the deployment is disabled'
           when %1$L = 'none' then 'no: policy none places nothing by itself'
-          when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L
+          when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
-        e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
-      from mooring.eligibility(array[$1]) e
-      join mooring.node_states() s on s.id = e.node_id
-     cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-     cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
-    window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
-     order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
-    $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
-    using spec.id, spec.enabled;
+        (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
+        (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
+      from compared c
+    window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
+     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
+    $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
+    using spec.id, spec.enabled, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
@@ -2994,6 +3724,55 @@ begin atomic
 end;
 comment on function mooring.last_events(int) is 'The last n events, oldest first.';
 --! EndIncluded functions/last_events.sql
+--! Included functions/history.sql
+-- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
+-- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
+create or replace function mooring.history(assignment bigint)
+  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
+    perform mooring.no_such_assignment(history.assignment);
+  end if;
+  return query
+    select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
+      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
+              from mooring.ownership w
+             where w.assignment_id = history.assignment
+            window later as (order by w.epoch rows between 1 following and unbounded following)) o
+     where o.node_id is not null
+     order by o.epoch;
+end;
+$$;
+comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
+--! EndIncluded functions/history.sql
+--! Included functions/placement_at.sql
+-- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
+-- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
+create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  retention interval := (select s.event_retention from mooring.setting s);
+begin
+  if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
+    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
+      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
+  end if;
+  return query
+    select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
+      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
+     where l.node_id is not null
+     order by l.assignment_id;
+end;
+$$;
+comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
+--! EndIncluded functions/placement_at.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
 
@@ -3268,6 +4047,45 @@ $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
+-- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
+create or replace function mooring.tg_assignment__record() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  set enable_nestloop = off
+as $$
+begin
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.name from mooring.node h where h.id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+    from new_assignment n join old_assignment o on o.id = n.id
+   where n.epoch <> o.epoch;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
+create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
+
+-- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
+-- 100,000 that wait pays for a comparison only.
+create or replace function mooring.tg_assignment__record_owned() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
+    values (old.id, mooring.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
+  else
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+    values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
+create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
+create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
@@ -3307,6 +4125,10 @@ begin
     new.last_node_id := old.node_id;
   end if;
   new.epoch := mooring.next_epoch(old.epoch);
+  new.owner_reason := 'by hand';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+  select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
+    from (select coalesce(new.node_id, old.node_id) as id) o left join mooring.node n on n.id = o.id;
   return new;
 end;
 $$;
@@ -3453,13 +4275,13 @@ comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
 comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
 --! Included views/drain_progress.sql
--- The reasons come from drain_outlook(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), which the drain itself goes by.
 create or replace view mooring.drain_progress as
   select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
       case
         when o.owned = 0 then null
-        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
-        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        when not w.live then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when w.hold is not null then 'hold after an outage: ' || w.hold
         else b.why
       end as why,
       n.draining_since as since,
@@ -3469,18 +4291,19 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
    cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
 comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
 comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
 comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
-comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them. Not judged in a hold, or of a silent node.';
 comment on column mooring.drain_progress.why is 'What stands in the way.';
 comment on column mooring.drain_progress.since is 'When the drain began.';
 comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';
@@ -3520,9 +4343,9 @@ create or replace function mooring.set_up_roles() returns table (role text, prob
 as $$
 declare
   verbs constant jsonb := '{
-    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of",
-      "node_is_live", "holding", "moves", "drain_outlook", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping"],
+    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert",
+      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+    "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
     "mooring_workload": ["assert_owner"]}';
   tables constant jsonb := '{
