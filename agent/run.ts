@@ -34,6 +34,8 @@ export interface RunDependencies extends CopyDependencies {
   /** The last epoch under which this session ran it, and where that is kept: it outlives this object. */
   ranEpoch: string | null
   onRan: (epoch: string) => void
+  /** Its lease ended where it runs. */
+  onFenced: () => void
   /** Nothing of it is left and it is not owned. */
   onGone: () => void
 }
@@ -172,7 +174,12 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       if (phase === 'alive') observe('running')
     })
     void exit.then(ended)
-    void leaseEnded.then(() => fence(null))
+    void leaseEnded.then(() => {
+      // a copy of before, told of late, says nothing of the one that runs now
+      if (copy !== of) return
+      fence(null)
+      deps.onFenced()
+    })
     void treeGone.then(gone)
   }
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d7f01b2c6e9697684ed68b578dda308aee98921a
+--! Hash: sha1:8317306cea8266634db7444228f470444d38342b
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3084,7 +3084,7 @@ comment on function mooring.session_node(text, uuid) is 'Id of the node whose na
 --! EndIncluded functions/session_of.sql
 --! Included functions/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
--- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
+-- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
 -- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- locks: node, then heartbeat
@@ -3136,7 +3136,7 @@ begin
   end loop;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
-    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
     if free_in > interval '0' then
       raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
         detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
