@@ -101,7 +101,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
             config,
             db,
             warden: runner,
-            createSupervisor: (report) => createSupervisor({
+            createSupervisor: (events) => createSupervisor({
               node: config.name,
               stateDir: folder,
               host: runner,
@@ -110,7 +110,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
               allowExec: config.allowExec,
               allowScripts: config.allowScripts,
               log,
-              report,
+              ...events,
             }),
             sample: (pids) => sampler.sample([...pids, runner.pid]),
             log,

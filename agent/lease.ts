@@ -59,6 +59,8 @@ export function isFenced(row: LeasedRow): boolean {
 export interface Leases {
   /** The node owns exactly these rows, and a beat started at atMs confirms them. Returns true when that revived something fenced. */
   confirm(rows: readonly LeasedRow[], atMs: number): boolean
+  /** The warden has begun to stop it, whatever was confirmed since: a later confirmation revives it, and says so. */
+  noteFenced(assignmentId: string): void
   /** May it be started or kept running now? False for what was never confirmed under this epoch, and from the moment of SIGTERM on. */
   isLive(row: LeasedRow): boolean
   stop(): void
@@ -116,6 +118,11 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
     return entry !== undefined && entry.listed && entry.row.epoch === row.epoch && !entry.fenced && clock() < entry.term.termAtMs
   }
 
+  function noteFenced(assignmentId: string): void {
+    const entry = entries.get(assignmentId)
+    if (entry) entry.fenced = true
+  }
+
   /** SIGTERM to everything whose time has come; each group of equal ends is told how long it has. */
   function look(): void {
     const nowMs = clock()
@@ -145,6 +152,7 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
 
   return {
     confirm,
+    noteFenced,
     isLive,
     stop() {
       stopped = true

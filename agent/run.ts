@@ -13,13 +13,12 @@ import type { BackoffOptions } from './backoff.js'
 import { adoptCopy, removeEmptyWorkDir, startCopy } from './copy.js'
 import type { Copy, CopyDependencies } from './copy.js'
 import type { OwnedAssignment, RunReport, RunState } from './db.js'
-import { EntryError } from './drivers/entry.js'
-import { launchCommand, launchPackage } from './drivers/launch.js'
+import { launchCommand } from './drivers/launch.js'
 import type { Launch } from './drivers/launch.js'
-import { InstallError } from './drivers/npm-command.js'
 import type { NpmInstaller } from './drivers/npm.js'
 import { judge } from './package-spec.js'
-import type { PackageRef, Trust } from './package-spec.js'
+import type { Trust } from './package-spec.js'
+import { createPreparation } from './preparation.js'
 import { decide } from './reconcile.js'
 import type { Action, Phase, Running, StopReason } from './reconcile.js'
 import { bootClock } from './lease.js'
@@ -35,6 +34,8 @@ export interface RunDependencies extends CopyDependencies {
   /** The last epoch under which this session ran it, and where that is kept: it outlives this object. */
   ranEpoch: string | null
   onRan: (epoch: string) => void
+  /** Its lease ended where it runs. */
+  onFenced: () => void
   /** Nothing of it is left and it is not owned. */
   onGone: () => void
 }
@@ -72,12 +73,17 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   let failures = 0
   let restarts = 0
   let lastExit: Exit | null = null
-  let exact: PackageRef | null = null
   let refusal = ''
   let lastReport: RunReport | null = null
 
-  let preparing: AbortController | null = null
-  let prepared: Launch | null = null
+  const preparation = createPreparation(deps.installer, {
+    onInstalling: () => observe('installing'),
+    onReady() {
+      phase = 'prepared'
+      next()
+    },
+    onFailed: reason => failed(reason),
+  })
   let timer: NodeJS.Timeout | undefined
   let copy: Copy | null = null
   /** When the copy that ended by itself is to be followed by the next. */
@@ -117,9 +123,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
 
   /** Calls off what has not become a process. */
   const callOff = (): void => {
-    preparing?.abort(new Error('called off'))
-    preparing = null
-    prepared = null
+    preparation.callOff()
     clearTimeout(timer)
   }
 
@@ -130,7 +134,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     failures = 0
     restarts = 0
     lastExit = null
-    exact = null
+    preparation.forget()
   }
 
   const begin = (): void => {
@@ -143,40 +147,14 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       log.warn({ event: 'assignment_refused', epoch, reason: refusal }, 'will not run it here')
       return observe('refused', { error: refusal })
     }
-    if (prepared) return spawnCopy(want, prepared)
+    const ready = preparation.take()
+    if (ready) return spawnCopy(want, ready)
     if (verdict.ref === null) return spawnCopy(want, launchCommand(verdict.command!, want.args))
-    prepare(want, verdict.ref, verdict.command)
-  }
-
-  const prepare = (assignment: OwnedAssignment, ref: PackageRef, command: string | null): void => {
-    const mine = new AbortController()
-    preparing = mine
     phase = 'preparing'
-    let told = false
-    const onInstalling = (): void => {
-      if (!told && preparing === mine) observe('installing')
-      told = true
-    }
-    launchPackage(deps.installer, { ref, command, args: assignment.args, signal: mine.signal, resolved: exact, onInstalling }).then(
-      result => {
-        if (preparing !== mine) return
-        preparing = null
-        prepared = result.launch
-        exact = result.exact
-        phase = 'prepared'
-        next()
-      },
-      (error: Error) => {
-        if (preparing !== mine) return
-        preparing = null
-        const expected = error instanceof InstallError || error instanceof EntryError
-        failed(expected ? error.message : `cannot be prepared (${(error as NodeJS.ErrnoException).code ?? error.name})`)
-      },
-    )
+    preparation.begin({ ref: verdict.ref, command: verdict.command, args: want.args })
   }
 
   const spawnCopy = (assignment: OwnedAssignment, launch: Launch): void => {
-    prepared = null
     try {
       copy = startCopy(assignment, launch, restarts, { ...deps, log })
     } catch (error) {
@@ -196,7 +174,12 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       if (phase === 'alive') observe('running')
     })
     void exit.then(ended)
-    void leaseEnded.then(() => fence(null))
+    void leaseEnded.then(() => {
+      // a copy of before, told of late, says nothing of the one that runs now
+      if (copy !== of) return
+      fence(null)
+      deps.onFenced()
+    })
     void treeGone.then(gone)
   }
 

@@ -11,7 +11,7 @@
 import type { Logger } from 'pino'
 import { createAssignments } from './assignments.js'
 import type { AgentConfig } from './config.js'
-import type { AgentDb, RunReport, UsageSample } from './db.js'
+import type { AgentDb, UsageSample } from './db.js'
 import { createHeartbeat } from './heartbeat.js'
 import { createLeases } from './lease.js'
 import { createListener } from './listener.js'
@@ -19,7 +19,7 @@ import { firstAbort } from './pause.js'
 import type { Registered } from './register.js'
 import { createReports } from './reports.js'
 import { describeError } from './retry.js'
-import type { Supervisor } from './supervisor.js'
+import type { Supervisor, SupervisorDependencies } from './supervisor.js'
 import type { WardenClient } from './warden/client.js'
 
 export type SessionEnd = 'left' | 'over' | 'handed_over'
@@ -38,7 +38,7 @@ export interface SessionOptions extends Registered {
   config: AgentConfig
   db: AgentDb
   warden: WardenClient
-  createSupervisor(report: (report: RunReport) => void): Supervisor
+  createSupervisor(events: Pick<SupervisorDependencies, 'report' | 'onFenced'>): Supervisor
   sample(pids: readonly number[]): UsageSample | Promise<UsageSample>
   log: Logger
 }
@@ -57,7 +57,7 @@ export function createSession(options: SessionOptions): Session {
   let repeatedAt = db.connectionEpoch()
 
   const reports = createReports(parts)
-  const supervisor = options.createSupervisor(reports.push)
+  const supervisor = options.createSupervisor({ report: reports.push, onFenced: (id) => leases.noteFenced(id) })
   const leases = createLeases({ reapMarginMs: registration.reap_margin_ms, fence: supervisor.fence, renew: warden.renew, log })
   const heartbeat = createHeartbeat({
     ...parts,

@@ -56,6 +56,8 @@ export interface SupervisorDependencies {
   log: Logger
   /** Called on every change of observed state. */
   report: (report: RunReport) => void
+  /** Whoever runs it is stopping it, because its lease ended there. It starts again only by a later reconcile that lists it. */
+  onFenced?: (assignmentId: string) => void
   npm?: Omit<NpmOptions, 'allowScripts'>
   backoff?: Partial<BackoffOptions>
   rotation?: Partial<RotationOptions>
@@ -97,6 +99,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
         const oldest = ranEpochs.keys().next().value!
         if (ranEpochs.size > REMEMBERED_EPOCHS) ranEpochs.delete(oldest)
       },
+      onFenced: () => deps.onFenced?.(id),
       onGone() {
         runs.delete(id)
         if (runs.size === 0) whenEmpty()

@@ -18,6 +18,7 @@ export const benchmarks: Benchmark[] = [
   { name: 'claim/listeners', run: withListeners },
   { name: 'claim/snapshot', run: withIdleSnapshot },
   { name: 'claim/one', run: oneAmongMany },
+  { name: 'claim/policies', run: byPolicy },
 ]
 
 interface Sizes { rows: number; nodes: number }
@@ -167,4 +168,40 @@ async function oneAmongMany(bench: Bench): Promise<Figure[]> {
     }
     return [{ what: `claim() of 1 pending among ${nodes} nodes holding ${rows}`, unit: 'ms', asked: { atMost: 15 }, values }]
   })
+}
+
+/** Each policy beside the default one, on a fleet whose nodes report figures; and everything that comes home after an absence of the whole fleet. */
+async function byPolicy(bench: Bench): Promise<Figure[]> {
+  const { rows, nodes } = sizes(bench)
+  const perSecond = (policy: string, { limit = null, home = false }: { limit?: number | null; home?: boolean } = {}): Promise<number> =>
+    bench.inDatabase(async ({ sql }) => {
+      await addNodes(sql, nodes)
+      await sql`update mooring.heartbeat set cpu_pct = node_id % 17, memory_mb = 100, disk_free_pct = 40 + node_id % 7, running = 0`
+      await sql`update mooring.node set max_assignments = ${limit}`
+      await sql`update mooring.setting set default_policy = ${policy}`
+      await addDeployments(sql, rows)
+      if (home) {
+        await claim(sql)
+        await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, lease_ttl = null, assigned_at = null, waiting_since = now(), last_node_id = node_id`
+      }
+      const ms = await elapsedMs(async () => assertEqual(await claim(sql), rows, 'rows that claim() returned'))
+      if (home) assertEqual((await sql`select from mooring.assignment where node_id <> last_node_id`).length, 0, 'rows that did not come home')
+      return (rows * 1000) / ms
+    })
+  const runs = await repeat(bench, async (run) => {
+    bench.say(`claim of ${rows} by each policy, run ${run}`)
+    return {
+      count: await perSecond('deployment_count'), home: await perSecond('deployment_count', { home: true }), usage: await perSecond('resource_usage'), disk: await perSecond('disk_free'),
+      hash: await perSecond('hash'), full: await perSecond('hash', { limit: Math.ceil(rows / nodes) }),
+    }
+  })
+  const figure = (what: string, of: keyof (typeof runs)[number], note?: string): Figure => ({ what: `claim() of ${rows} on ${nodes} nodes: ${what}`, unit: '/s', values: runs.map((run) => run[of]), ...(note ? { note } : {}) })
+  return [
+    figure('deployment_count', 'count'),
+    figure('the same, all of it coming home', 'home', 'over the dead rows of the first claim'),
+    figure('resource_usage', 'usage'),
+    figure('disk_free', 'disk'),
+    figure('hash', 'hash', `${rows} x ${nodes} costs`),
+    figure('hash, every node full at the end', 'full'),
+  ]
 }

@@ -9,22 +9,27 @@ alter default privileges in schema mooring revoke execute on functions from publ
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
   name text not null constraint policy_name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
-  kind text not null constraint policy_kind_is_known check (kind in ('load', 'none')),
+  kind text not null constraint policy_kind_is_known check (kind in ('load', 'affinity', 'none')),
   cost_function text constraint policy_cost_function_is_a_plain_name check (cost_function ~ '^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$'),
   description text not null,
+  fallback text,
   constraint policy_pkey primary key (name),
-  constraint policy_load_has_a_cost_function check ((kind = 'load') = (cost_function is not null))
+  constraint policy_fallback_fkey foreign key (fallback) references mooring.policy (name) on update cascade,
+  constraint policy_compares_by_a_cost_function check ((kind = 'none') = (cost_function is null))
 );
 comment on table mooring.policy is 'How nodes are compared when work is placed. One row per policy; deployment.policy and setting.default_policy name one.';
 comment on column mooring.policy.name is 'What deployment.policy says.';
-comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. none: nothing is placed automatically.';
-comment on column mooring.policy.cost_function is 'schema.function(node mooring.node_state, k int) returns float8: lower is better, null is unknown and sorts last. The node''s weight scales what it returns.';
+comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. affinity: the cost of one assignment on one node. none: nothing is placed automatically.';
+comment on column mooring.policy.cost_function is 'load: schema.function(node mooring.node_state, k int) returns float8. affinity: schema.function(node mooring.node_state, assignment mooring.assignment) returns float8. Lower is better, null is unknown and sorts last; the result is divided by the node''s weight / 100.';
 comment on column mooring.policy.description is 'One sentence for explain and the CLI.';
+comment on column mooring.policy.fallback is 'The policy that decides where no node''s cost is known; null: deployment_count.';
 
-insert into mooring.policy (name, kind, cost_function, description) values
-  ('deployment_count', 'load', 'mooring.policy_deployment_count', 'fewest assigned first'),
-  ('resource_usage', 'load', 'mooring.policy_resource_usage', 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
-  ('none', 'none', null, 'nothing is placed automatically');
+insert into mooring.policy (name, kind, cost_function, fallback, description) values
+  ('deployment_count', 'load', 'mooring.policy_deployment_count', null, 'fewest assigned first'),
+  ('resource_usage', 'load', 'mooring.policy_resource_usage', null, 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
+  ('hash', 'affinity', 'mooring.policy_hash', null, 'each assignment where its hash with the node says, in proportion to the weights'),
+  ('disk_free', 'load', 'mooring.policy_disk_free', 'hash', 'most free disk first'),
+  ('none', 'none', null, null, 'nothing is placed automatically');
 
 create table mooring.setting (
   only_row boolean not null default true constraint setting_is_one_row check (only_row),
@@ -38,6 +43,7 @@ create table mooring.setting (
   cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_between_0_and_a_million check (cpu_weight between 0 and 1000000),
   memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_between_0_and_a_million check (memory_weight between 0 and 1000000),
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
+  sticky_slack float8 not null default 1 constraint setting_sticky_slack_is_between_0_and_a_million check (sticky_slack between 0 and 1000000),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
@@ -62,6 +68,7 @@ comment on column mooring.setting.default_policy is 'The policy of deployments t
 comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
+comment on column mooring.setting.sticky_slack is 'How much dearer than the places a claim would take anyway the last node of waiting work may be, and still get it back: in points of a policy of kind load, as explain() shows them (assignments for deployment_count, percent for resource_usage and disk_free).';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';

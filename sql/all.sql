@@ -25,10 +25,12 @@
 --!include functions/why_unplaced.sql
 --!include functions/choose_nodes.sql
 --!include functions/spread_replicas.sql
+--!include functions/choose_by_affinity.sql
+--!include functions/choose_places.sql
 --!include functions/lock_placement.sql
 --!include functions/no_such_node.sql
 --!include functions/place_moves.sql
---!include functions/drain_outlook.sql
+--!include functions/drain_targets.sql
 --!include functions/advance_drains.sql
 --!include functions/claim.sql
 --!include functions/reassign.sql

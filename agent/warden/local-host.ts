@@ -45,14 +45,24 @@ function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () =
   const gone = new Promise<void>(resolve => { onGone = resolve })
   const fenced = new Promise<void>(resolve => { onFenced = resolve })
 
+  /** Asked to end before it stood: SIGTERM would have met nobody. */
+  let owedGraceMs: number | null = null
+  let stands = false
+
   function end(graceMs: number): void {
     if (stop !== null) return stop.hurry(graceMs)
+    if (!stands && graceMs > 0) {
+      owedGraceMs = Math.min(owedGraceMs ?? Infinity, graceMs)
+      return
+    }
     stop = stopTree(handle, graceMs, onStuck)
     void stop.done.then(handle.close).then(onGone)
   }
 
   const started = handle.started.then(process => {
     pid = process?.pid ?? null
+    stands = true
+    if (owedGraceMs !== null) end(owedGraceMs)
     return process
   })
   void handle.exit.then(({ error }) => end(error === null ? about.stop_grace_ms : 0))

@@ -7,7 +7,7 @@
 import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { readProcess } from '../process-table.js'
 import { CONTAINMENT_LEVELS, detectContainment } from './containment.js'
 import { createDeadMan } from './dead-man.js'
@@ -23,7 +23,8 @@ const [folder, id, most] = process.argv.slice(2) as [string, string, string]
 const level = CONTAINMENT_LEVELS.find(name => name === most)
 if (level === undefined) throw new Error(`no level of containment is called ${most}`)
 
-process.title = 'mooring-warden'
+// for ps and pkill -f
+process.title = `mooring-warden ${basename(folder)}`
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE', 'SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {})
 
 let agent: { socket: Socket; pid: number } | null = null

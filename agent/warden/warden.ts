@@ -42,6 +42,8 @@ export interface WardenOptions {
   clock?: BootClock
 }
 
+const ARM_WITHIN_MS = 20
+
 /** Null: has no deadline. */
 type Term = { termAtMs: number; endAtMs: number } | null
 interface Entry { process: LocalProcess; term: Term; exit: Exit | null; gone: boolean; fenced: boolean }
@@ -53,17 +55,43 @@ export function createWarden(options: WardenOptions): Warden {
   const terms = new Map<string, { epoch: string; term: Term }>()
   let say: (message: FromWarden) => void = () => {}
   let attached = false
+  /** One start a turn: a thousand at once must not keep the agent waiting for a sign of life. */
+  const waiting: StartSpec[] = []
+  let turn: NodeJS.Immediate | null = null
   let timer: NodeJS.Timeout | undefined
-  let arming: NodeJS.Immediate | undefined
+  let arming: NodeJS.Immediate | NodeJS.Timeout | undefined
+
+  function startNext(): void {
+    if (turn !== null) return
+    const spec = waiting.shift()
+    if (spec === undefined) return
+    start(spec)
+    turn = setImmediate(() => {
+      turn = null
+      startNext()
+    })
+  }
+
+  /** Said in the same turn: it was called off before it was started. */
+  function callOff(mark: string): boolean {
+    const at = waiting.findIndex(spec => spec.mark === mark)
+    if (at < 0) return false
+    waiting.splice(at, 1)
+    notStarted(mark, 'it was called off')
+    return true
+  }
+
+  function notStarted(mark: string, why: string): void {
+    say({ t: 'exit', mark, exit: { code: null, signal: null, error: `cannot start: ${why}` } })
+    say({ t: 'gone', mark })
+  }
 
   function start(spec: StartSpec): void {
     const { mark, about } = spec
     const known = terms.get(about.assignment_id)
     const term = known?.epoch === about.epoch ? known.term : null
     if (about.leased && known?.epoch !== about.epoch || term !== null && clock() >= term.termAtMs) {
-      say({ t: 'exit', mark, exit: { code: null, signal: null, error: 'cannot start: the lease it would run under is over' } })
-      say({ t: 'gone', mark })
-      return
+      return notStarted(mark, 'the lease it would run under is over')
     }
     const process = host.start(spec)
     const entry: Entry = { process, term, exit: null, gone: false, fenced: false }
@@ -93,7 +121,9 @@ export function createWarden(options: WardenOptions): Warden {
       if (known?.epoch === entry.process.about.epoch) entry.term = known.term
     }
     const nowMs = clock()
-    for (const [id, { term }] of terms) if (term !== null && nowMs >= term.endAtMs) terms.delete(id)
+    // a renewal is complete, a ping is empty; what it does not name keeps its deadline until that is over
+    const named = new Set(renewed.map(([id]) => id))
+    for (const [id, { term }] of terms) if (term === null ? named.size > 0 && !named.has(id) : nowMs >= term.endAtMs) terms.delete(id)
     look()
   }
 
@@ -113,8 +143,8 @@ export function createWarden(options: WardenOptions): Warden {
       say({ t: 'fenced', mark: entry.process.mark })
       entry.process.fence(Math.max(0, endAtMs - nowMs))
     }
-    // once for all that happens in this turn
-    arming ??= setImmediate(arm)
+    // once for all that happens in this turn, and while many are started
+    arming ??= waiting.length > 0 ? setTimeout(arm, ARM_WITHIN_MS) : setImmediate(arm)
     if (soonestMs < Infinity) timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
   }
 
@@ -142,11 +172,17 @@ export function createWarden(options: WardenOptions): Warden {
     detach() {
       attached = false
       say = () => {}
+      // nobody knows of them
+      waiting.length = 0
     },
     receive(message) {
       switch (message.t) {
-        case 'start': return start(message.spec)
-        case 'end': return entries.get(message.mark)?.process.end(message.graceMs)
+        case 'start':
+          waiting.push(message.spec)
+          return startNext()
+        case 'end':
+          if (!callOff(message.mark)) entries.get(message.mark)?.process.end(message.graceMs)
+          return
         case 'lease':
           renew(message.terms)
           return say({ t: 'ack', nr: message.nr })

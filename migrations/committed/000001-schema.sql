@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f1e62267683efaf9e1e491612340f881fe05b472
+--! Hash: sha1:39c3ff74f206a931418e378b8302977655962336
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -13,22 +13,27 @@ alter default privileges in schema mooring revoke execute on functions from publ
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
   name text not null constraint policy_name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
-  kind text not null constraint policy_kind_is_known check (kind in ('load', 'none')),
+  kind text not null constraint policy_kind_is_known check (kind in ('load', 'affinity', 'none')),
   cost_function text constraint policy_cost_function_is_a_plain_name check (cost_function ~ '^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$'),
   description text not null,
+  fallback text,
   constraint policy_pkey primary key (name),
-  constraint policy_load_has_a_cost_function check ((kind = 'load') = (cost_function is not null))
+  constraint policy_fallback_fkey foreign key (fallback) references mooring.policy (name) on update cascade,
+  constraint policy_compares_by_a_cost_function check ((kind = 'none') = (cost_function is null))
 );
 comment on table mooring.policy is 'How nodes are compared when work is placed. One row per policy; deployment.policy and setting.default_policy name one.';
 comment on column mooring.policy.name is 'What deployment.policy says.';
-comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. none: nothing is placed automatically.';
-comment on column mooring.policy.cost_function is 'schema.function(node mooring.node_state, k int) returns float8: lower is better, null is unknown and sorts last. The node''s weight scales what it returns.';
+comment on column mooring.policy.kind is 'load: the cost of the k-th further assignment on a node, never falling in k. affinity: the cost of one assignment on one node. none: nothing is placed automatically.';
+comment on column mooring.policy.cost_function is 'load: schema.function(node mooring.node_state, k int) returns float8. affinity: schema.function(node mooring.node_state, assignment mooring.assignment) returns float8. Lower is better, null is unknown and sorts last; the result is divided by the node''s weight / 100.';
 comment on column mooring.policy.description is 'One sentence for explain and the CLI.';
+comment on column mooring.policy.fallback is 'The policy that decides where no node''s cost is known; null: deployment_count.';
 
-insert into mooring.policy (name, kind, cost_function, description) values
-  ('deployment_count', 'load', 'mooring.policy_deployment_count', 'fewest assigned first'),
-  ('resource_usage', 'load', 'mooring.policy_resource_usage', 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
-  ('none', 'none', null, 'nothing is placed automatically');
+insert into mooring.policy (name, kind, cost_function, fallback, description) values
+  ('deployment_count', 'load', 'mooring.policy_deployment_count', null, 'fewest assigned first'),
+  ('resource_usage', 'load', 'mooring.policy_resource_usage', null, 'least cpu and memory used first, by setting.cpu_weight and memory_weight'),
+  ('hash', 'affinity', 'mooring.policy_hash', null, 'each assignment where its hash with the node says, in proportion to the weights'),
+  ('disk_free', 'load', 'mooring.policy_disk_free', 'hash', 'most free disk first'),
+  ('none', 'none', null, null, 'nothing is placed automatically');
 
 create table mooring.setting (
   only_row boolean not null default true constraint setting_is_one_row check (only_row),
@@ -42,6 +47,7 @@ create table mooring.setting (
   cpu_weight float8 not null default 0.5 constraint setting_cpu_weight_is_between_0_and_a_million check (cpu_weight between 0 and 1000000),
   memory_weight float8 not null default 0.5 constraint setting_memory_weight_is_between_0_and_a_million check (memory_weight between 0 and 1000000),
   disk_free_min_pct float8 not null default 15 constraint setting_disk_free_min_pct_is_a_percentage check (disk_free_min_pct between 0 and 100),
+  sticky_slack float8 not null default 1 constraint setting_sticky_slack_is_between_0_and_a_million check (sticky_slack between 0 and 1000000),
   claim_window int not null default 10000 constraint setting_claim_window_is_sane check (claim_window between 1 and 100000),
   placement_lock_timeout interval not null default '5 s' constraint setting_placement_lock_timeout_is_sane check (placement_lock_timeout between interval '10 ms' and interval '10 min'),
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
@@ -66,6 +72,7 @@ comment on column mooring.setting.default_policy is 'The policy of deployments t
 comment on column mooring.setting.cpu_weight is 'Share of cpu in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.memory_weight is 'Share of memory in policy resource_usage; the two weights are normalised to 1.';
 comment on column mooring.setting.disk_free_min_pct is 'A node that reports less free disk than this takes no new work.';
+comment on column mooring.setting.sticky_slack is 'How much dearer than the places a claim would take anyway the last node of waiting work may be, and still get it back: in points of a policy of kind load, as explain() shows them (assignments for deployment_count, percent for resource_usage and disk_free).';
 comment on column mooring.setting.claim_window is 'How many pending assignments are placed at once: one window, one UPDATE.';
 comment on column mooring.setting.placement_lock_timeout is 'How long claim() waits for another placement, and how long a transaction in which a verb took locks may sit idle before the server ends it.';
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
@@ -886,8 +893,9 @@ $$;
 comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
 --! EndIncluded functions/fold_node_load.sql
 --! Included functions/policies.sql
--- Policies: cost of the k-th further assignment on a node; lower is better, never falling in k, null is unknown. The weight of the node is
--- applied by whoever calls. One expression each and no search_path, so that they are inlined into the query that compares the nodes.
+-- Policies: what a place costs; lower is better, null is unknown. Of kind load: the k-th further assignment on a node, never falling in k; of
+-- kind affinity: this assignment on this node. The weight of the node is applied by whoever calls. One expression each and no search_path, so
+-- that they are inlined into the query that compares the nodes. docs/policies.md shows how to add one.
 create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8
   language sql immutable parallel safe
 return (node).assigned + k;
@@ -900,6 +908,21 @@ create or replace function mooring.policy_resource_usage(node mooring.node_state
 return (select ((node).cpu_pct * s.cpu_weight + (node).memory_mb / 1024 * s.memory_weight) / (s.cpu_weight + s.memory_weight)
   + greatest((node).assigned - coalesce((node).running, 0), 0) + k from mooring.setting s);
 comment on function mooring.policy_resource_usage(mooring.node_state, int) is 'Policy resource_usage: cpu percent and memory GiB by weight, plus one per assignment not yet observed.';
+
+-- Percent of the disk in use. What is assigned and was not running at the last sample counts one percent each, so that the emptiest disk does not
+-- get everything placed between two samples. A node below setting.disk_free_min_pct is not eligible at all.
+create or replace function mooring.policy_disk_free(node mooring.node_state, k int) returns float8
+  language sql immutable parallel safe
+return 100 - (node).disk_free_pct + greatest((node).assigned - coalesce((node).running, 0), 0) + k;
+comment on function mooring.policy_disk_free(mooring.node_state, int) is 'Policy disk_free: percent of the disk in use, plus one per assignment not yet observed.';
+
+-- Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): u is a hash of assignment and node in (0, 1), and the least -ln(u) / weight wins, which
+-- gives each node its share by weight. Which of two nodes wins depends on no third one: a node that goes gives up its own, a node that comes takes its share.
+-- By name: a node that was forgotten and comes back is the same.
+create or replace function mooring.policy_hash(node mooring.node_state, assignment mooring.assignment) returns float8
+  language sql immutable parallel safe
+return -ln(((hashtextextended((node).name, (assignment).id) & 4503599627370495)::float8 + 0.5) / 4503599627370496.0::float8);
+comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) is 'Policy hash: weighted rendezvous hashing of assignment and node.';
 --! EndIncluded functions/policies.sql
 --! Included functions/queue_signature.sql
 -- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
@@ -1215,8 +1238,9 @@ comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chos
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
 -- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
+-- fixed_*: replicas that have got their node in the same window. shuffle => false: places belong to their rows, and only what meets its twin is moved.
 -- Reads where the deployments run already, locks nothing.
-create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[]) returns int[]
+create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -1230,15 +1254,20 @@ declare
   nr int;
   better int;
 begin
-  select array_agg(p.node_id order by r.nr) into placed
-    from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
-            from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
-    join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  placed := places;
+  if shuffle then
+    select array_agg(p.node_id order by r.nr) into placed
+      from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
+              from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
+      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+  end if;
   select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
   for deployment in
     select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
       from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
               from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+                    union all
+                    select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
                     select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
      group by m.deployment_id
@@ -1262,8 +1291,178 @@ begin
   return placed;
 end;
 $$;
-comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[]) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
 --! EndIncluded functions/spread_replicas.sql
+--! Included functions/choose_by_affinity.sql
+-- Which node each of some assignments goes to under a policy of kind affinity, in queue order: one after the other, each on the cheapest node that has room left
+-- when its turn comes. Rows after the first that finds no room are left out, as nobody finds room after it.
+-- Not one after the other, though: all ask their cheapest node at once, a full node keeps those that come first in the queue, and who is turned away
+-- asks the next (Gale and Shapley, 1962; where all nodes prefer in one order, that order's own result). Without limits one pass is enough: n rows x m nodes.
+-- Reads the assignments it is given, locks nothing.
+create or replace function mooring.choose_by_affinity(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[]) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  no_limit constant int := 2147483647;
+  cost_function text;
+  fit mooring.node_state[] := array(select s from unnest(nodes) s where s.id = any (eligible) and coalesce(s.max_assignments > s.assigned, true) order by s.id);
+  last_id int := (select max(s.id) from unnest(fit) s);
+  -- by node id: how many it takes, and from which number in the queue on it takes nobody
+  room int[] := array(select coalesce(s.max_assignments - s.assigned, no_limit) from generate_series(1, last_id) g (id) left join unnest(fit) s on s.id = g.id order by g.id);
+  closed_from int[] := array_fill(no_limit, array[coalesce(last_id, 0)]);
+  asking int[] := array(select generate_series(1, cardinality(assignments)));
+  asked int[];
+  offered int[];
+  taken int[] := '{}';
+  taken_on int[] := '{}';
+begin
+  select p.cost_function into strict cost_function from mooring.policy p where p.name = choose_by_affinity.policy;
+  while asking <> '{}' and fit <> '{}' loop
+    execute format($query$
+      select array_agg(r.nr), array_agg(b.id)
+        from unnest($1, $2) r (nr, id)
+        join mooring.assignment a on a.id = r.id
+       cross join lateral (
+         select s.id from unnest($3) s where r.nr < $4[s.id] order by %s(s, a) * 100 / s.weight nulls last, s.id limit 1) b
+      $query$, cost_function) into asked, offered using asking, array(select assignments[u.nr] from unnest(asking) with ordinality u (nr, o) order by u.o), fit, closed_from;
+    exit when asked is null;
+    select coalesce(array_agg(w.nr order by w.nr) filter (where w.place <= room[w.node_id]), '{}'), coalesce(array_agg(w.node_id order by w.nr) filter (where w.place <= room[w.node_id]), '{}'),
+        coalesce(array_agg(w.nr order by w.nr) filter (where w.place > room[w.node_id]), '{}')
+      into taken, taken_on, asking
+      from (select u.nr, u.node_id, row_number() over (partition by u.node_id order by u.nr) as place
+              from (select t.nr, t.node_id from unnest(taken, taken_on) t (nr, node_id) union all select o.nr, o.node_id from unnest(asked, offered) o (nr, node_id)) u) w;
+    if asking <> '{}' then
+      closed_from := array(
+        select coalesce(f.nr, no_limit)
+          from generate_series(1, last_id) g (id)
+          left join (select t.node_id, max(t.nr) as nr from unnest(taken, taken_on) t (nr, node_id) group by t.node_id having count(*) >= room[t.node_id]) f on f.node_id = g.id
+         order by g.id);
+    end if;
+  end loop;
+  return taken_on;
+end;
+$$;
+comment on function mooring.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
+--! EndIncluded functions/choose_by_affinity.sql
+--! Included functions/choose_places.sql
+-- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
+-- which knows always. So a fleet whose samples fail is still filled.
+create or replace function mooring.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  in_force mooring.policy;
+  tried text[] := '{}';
+  known boolean;
+begin
+  select p.* into strict in_force from mooring.policy p where p.name = policy_in_force.policy;
+  while in_force.kind <> 'none' and in_force.name <> 'deployment_count' and cardinality(eligible) > 0 loop
+    execute format('select exists (select from unnest($1) s %s where s.id = any ($2) and %s is not null)',
+      case in_force.kind when 'affinity' then 'cross join (select a as assignment from mooring.assignment a where a.id = $3) a' else '' end,
+      in_force.cost_function || case in_force.kind when 'affinity' then '(s, a.assignment)' else '(s, 1)' end)
+      into known using nodes, eligible, assignment;
+    exit when known;
+    tried := tried || in_force.name;
+    select p.* into strict in_force from mooring.policy p where p.name = case when in_force.fallback = any (tried) then 'deployment_count' else coalesce(in_force.fallback, 'deployment_count') end;
+  end loop;
+  return in_force;
+end;
+$$;
+comment on function mooring.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
+
+-- Whose last node is near enough to get them back: the cost there is at most setting.sticky_slack above that of the dearest place that the window would take
+-- anyway. So with a slack of 0 work comes home only where that spoils no balance. Rows come in queue order; replicas do not come home to their twin.
+-- A node is asked for no more than its room. Returns their numbers in the queue.
+create or replace function mooring.comes_home(nodes mooring.node_state[], eligible int[], in_force mooring.policy, places int[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  -- planned with the real lengths of the arrays, see with_load()
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  wished int[];
+  wished_on int[];
+  home int[];
+begin
+  select array_agg(w.nr), array_agg(w.node_id) into wished, wished_on
+    from (select u.nr, u.node_id, u.deployment_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr) as copy
+            from unnest(last_nodes, deployments) with ordinality u (node_id, deployment_id, nr)
+           where u.nr <= cardinality(places) and u.node_id is not null) w
+   where w.node_id = any (eligible)
+     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id));
+  if wished is null then
+    return null;
+  end if;
+  execute format($query$
+    with wish as (
+      select u.nr, u.node_id, (row_number() over (partition by u.node_id order by u.nr))::int as k from unnest($2, $3) u (nr, node_id)
+    ),
+    dearest as materialized (
+      select coalesce(%1$s(s, (select count(*)::int from unnest($4) p (id) where p.id = s.id)) * 100 / s.weight, 'infinity') as cost from unnest($1) s where s.id = $4[cardinality($4)]
+    )
+    select array_agg(w.nr order by w.nr)
+      from wish w
+      join unnest($1) s on s.id = w.node_id
+     cross join dearest d
+     where w.k <= coalesce(s.max_assignments - s.assigned, 2147483647)
+       and coalesce(%1$s(s, w.k) * 100 / s.weight, 'infinity') <= d.cost + (select c.sticky_slack from mooring.setting c)
+    $query$, in_force.cost_function) into home using nodes, wished, wished_on, places;
+  return home;
+end;
+$$;
+comment on function mooring.comes_home(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
+
+-- Where waiting work of one class goes, row by row in queue order: by a policy of kind affinity each where it belongs; by one of kind load first home, as far as that is
+-- cheap, the others on the cheapest places. Replicas are kept apart. Fewer than asked for where room runs out. Pure: what claim() writes and what
+-- a simulation shows come from here.
+create or replace function mooring.choose_places(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  in_force mooring.policy := mooring.policy_in_force(nodes, eligible, policy, assignments[1]);
+  chosen int[];
+  home int[];
+  home_on int[];
+  others int[];
+begin
+  if in_force.kind = 'none' then
+    return '{}';
+  end if;
+  if in_force.kind = 'affinity' then
+    chosen := mooring.choose_by_affinity(nodes, eligible, in_force.name, assignments);
+    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible, shuffle => false) else chosen end;
+  end if;
+  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(assignments));
+  if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
+    home := mooring.comes_home(nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+  end if;
+  if home is null then
+    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible) else chosen end;
+  end if;
+  home_on := array(select last_nodes[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o);
+  others := array(select g.nr from generate_series(1, cardinality(chosen)) g (nr) except all select u.nr from unnest(home) u (nr) order by 1);
+  if others = '{}' then
+    return home_on;
+  end if;
+  nodes := mooring.with_load(nodes, home_on);
+  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
+  if replicated then
+    chosen := mooring.spread_replicas(array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o), chosen, nodes, eligible,
+      array(select deployments[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o), home_on);
+  end if;
+  return array(select u.node_id from (select h.nr, h.node_id from unnest(home, home_on) h (nr, node_id) union all select o.nr, o.node_id from unnest(others, chosen) o (nr, node_id)) u order by u.nr);
+end;
+$$;
+comment on function mooring.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
+--! EndIncluded functions/choose_places.sql
 --! Included functions/lock_placement.sql
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
@@ -1394,9 +1593,11 @@ begin
     return;
   end if;
   select array_agg(l.id) into waiting
-    from (select a.id from mooring.assignment a
-           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+    from (select a.id, a.node_id, a.wanted, a.move_to
+            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
+            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
   -- judged by later statements than the one that locked
   return query
     with mover as materialized (
@@ -1450,10 +1651,59 @@ end;
 $$;
 comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
 --! EndIncluded functions/place_moves.sql
---! Included functions/drain_outlook.sql
--- What of a draining node can go where. drain_progress shows it, and advance_drains() acts on the very same: one row for all that may go to the
--- same nodes under the same policy, with an empty node_ids and a reason where that is nowhere.
-create or replace function mooring.drain_outlook(node_id int) returns table (policy text, node_ids int[], ids bigint[], why text)
+--! Included functions/drain_targets.sql
+-- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
+-- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+    ),
+    owned as materialized (
+      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+    ),
+    kind as materialized (
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+    ),
+    open as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+       group by e.deployment_id
+    ),
+    class as materialized (
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+        from owned o
+        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
+        join alike l on l.deployment_id = k.deployment_id
+        join mooring.deployment d on d.id = k.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
+    )
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+      from class c
+      left join open f on f.deployment_id = c.representative
+     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     order by cardinality(t.node_ids), c.ids[1];
+end;
+$$;
+comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+
+-- For people, in words. Apart, because words for each node take far longer than the choice.
+create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -1461,71 +1711,48 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    with source as materialized (
-      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_outlook.node_id
+    with blocked as materialized (
+      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
     ),
-    owned as materialized (
-      select a.signature, a.refused_by, min(a.deployment_id) as deployment_id, array_agg(a.id order by a.id) as ids
-        from mooring.assignment a
-       where a.node_id = drain_outlook.node_id and a.wanted = 'run' and a.ordinal is not null
-       group by a.signature, a.refused_by
+    source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
     ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
-    ),
-    fit as materialized (
-      select e.*
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+    reason as materialized (
+      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
+        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
        where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
-    ),
-    open as materialized (
-      select f.deployment_id, array_agg(f.node_id order by f.node_id) as node_ids from fit f where f.eligible group by f.deployment_id
-    ),
-    outlook as materialized (
-      select coalesce(d.policy, g.default_policy) as policy, o.ids, o.refused_by, l.representative, s.drain_to, s.to_name, p.kind,
-          case when p.kind = 'none' and s.drain_to is null then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (o.refused_by) order by u.id) end as node_ids
-        from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring.deployment d on d.id = o.deployment_id
-       cross join mooring.setting g
-       cross join source s
-        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
-        left join open f on f.deployment_id = l.representative
     )
-    -- policy none leaves the choice to a person, who has made it by naming the one node
-    select case when k.kind = 'none' then 'deployment_count' else k.policy end, k.node_ids, array(select u.id from unnest(k.ids) u (id) order by u.id), k.why
-      from (select k.policy, k.kind, k.node_ids, r.why, array_agg(i.id) as ids
-              from outlook k
-             cross join lateral unnest(k.ids) i (id)
-             cross join lateral (
-               select case
-                   when k.node_ids <> '{}' then null
-                   when k.kind = 'none' and k.drain_to is null then 'its policy is none: drain to a node by name, or reassign it'
-                   when k.drain_to is not null and k.to_name is null then 'the node it was to be drained to is gone'
-                   when k.drain_to is null and not exists (select from fit f) then 'there is no other node: start an agent elsewhere'
-                   else coalesce(k.to_name || ' cannot take it: ', 'no other node can take it: ')
-                     || (select string_agg(w.reason || case when k.to_name is null then format(' (%s)', w.nodes) else '' end, ', ' order by w.nodes desc, w.reason)
-                           from (select coalesce(mooring.why_not_eligible(f), 'its agent refused it') as reason, count(*) as nodes from fit f where f.deployment_id = k.representative group by 1) w)
-                 end as why) r
-             group by k.policy, k.kind, k.node_ids, r.why) k
-     order by cardinality(k.node_ids), k.node_ids, k.policy;
+    select b.ids, case
+        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
+        when w.reasons is null then 'there is no other node: start an agent elsewhere'
+        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+      end
+      from blocked b
+     cross join source s
+     cross join lateral (
+       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
 end;
 $$;
-comment on function mooring.drain_outlook(int) is 'Of what a node runs: where it could go if the node were drained, or why nowhere.';
---! EndIncluded functions/drain_outlook.sql
+comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+--! EndIncluded functions/drain_targets.sql
 --! Included functions/advance_drains.sql
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
 -- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
 -- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
 -- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
 -- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
+-- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains() returns void
+create or replace function mooring.advance_drains(progress boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
+  started_at timestamptz := clock_timestamp();
   arrived bigint[];
   host mooring.node;
   class record;
@@ -1533,23 +1760,28 @@ declare
   owned int;
   budget int;
   forced boolean;
+  asked boolean;
   reason text;
   locked bigint[];
   chosen int[];
 begin
   -- seen running, or failing, where it went: the move is over
-  select array_agg(l.id) into arrived
-    from (select a.id from mooring.assignment a
-           where a.id = any (array(
-             select m.assignment_id from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-              where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting')))
-             and a.node_id is not null and a.wanted = 'run'
-             for no key update skip locked) l;
+  select array_agg(m.assignment_id) into arrived
+    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+   where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
-    update mooring.assignment a set move_reason = null where a.id = any (arrived);
+    update mooring.assignment a set move_reason = null
+     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
   end if;
-  for host in select n.* from mooring.node n where n.draining_since is not null order by n.draining_since, n.id loop
+  if not exists (select from mooring.node n where n.draining_since is not null) then
+    return;
+  end if;
+  asked := advance_drains.progress or arrived is not null or exists (
+    select from mooring.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
+    exit when clock_timestamp() > started_at + interval '100 ms';
     begin
       select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
       if (owned = 0) <> (host.drained_at is not null) then
@@ -1559,21 +1791,22 @@ begin
           perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
       budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
       continue when budget <= 0;
-      for class in select o.* from mooring.drain_outlook(host.id) o where o.node_ids <> '{}' loop
+      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
           from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
         continue when locked is null;
         -- with the places that were kept a moment ago
         select array_agg(s) into nodes from mooring.node_states() s;
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(locked));
+        -- no last nodes: what is sent away is not asked where it was before
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        chosen := mooring.spread_replicas(array(select a.deployment_id from unnest(locked[1:cardinality(chosen)]) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), chosen, nodes, class.node_ids);
         perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
         budget := budget - cardinality(chosen);
       end loop;
@@ -1586,7 +1819,7 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.advance_drains() is 'Moves the next of what draining nodes still run; part of every claim().';
+comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
 -- locks: none beyond the rows, which the caller has locked
@@ -1613,7 +1846,7 @@ comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the ow
 --
 -- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
---   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
+--   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
 -- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
@@ -1647,6 +1880,7 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  last_nodes int[];
   -- read once, not for each row
   first_epoch bigint := mooring.next_epoch(0);
 begin
@@ -1687,12 +1921,12 @@ begin
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
     select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
-    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
       -- two of those by nested loop costs seconds
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
+        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
            for update skip locked
@@ -1701,7 +1935,8 @@ begin
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
           array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
-          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases,
+          array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
        group by 1
@@ -1712,10 +1947,7 @@ begin
         nodes := mooring.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
-        if class_of_work.replicated and chosen <> '{}' then
-          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
-        end if;
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
         perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
@@ -1730,6 +1962,7 @@ begin
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
       rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
       taken := chosen;
     end loop;
     return query
@@ -1739,15 +1972,15 @@ begin
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
-      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, case when p.node_id = p.last_node_id then 'back on its last node, ' || p.rule || ' or near it' else p.rule end
+      from unnest(ids, deployments, owners, epochs, rules, last_nodes) with ordinality p (id, deployment_id, node_id, epoch, rule, last_node_id, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
     -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains();
+  perform mooring.advance_drains(progress => moved > 0);
   perform mooring.finish_round('place');
 end;
 $$;
@@ -2417,7 +2650,7 @@ comment on function mooring.session_node(text, uuid) is 'Id of the node whose na
 --! EndIncluded functions/session_of.sql
 --! Included functions/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
--- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
+-- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
 -- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
@@ -2487,7 +2720,7 @@ begin
   end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
-    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
     if free_in > interval '0' then
       raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
         detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
@@ -2953,6 +3186,8 @@ as $$
 declare
   spec mooring.deployment;
   policy mooring.policy;
+  waiting mooring.assignment;
+  nodes mooring.node_state[];
   known text;
 begin
   select d.* into spec from mooring.deployment d where d.id = explain.deployment;
@@ -2960,27 +3195,36 @@ begin
     select string_agg(k.id::text, ', ') into known from (select d.id from mooring.deployment d order by abs(d.id - explain.deployment) limit 3) k;
     raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
   end if;
-  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
+  nodes := array(select s from mooring.node_states() s);
+  policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
-    select s.name,
+    with compared as (
+      select s as state, e as fit, c.cost, o.here, o.refused,
+          coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
+            and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
+        from mooring.eligibility(array[$1]) e
+        join unnest($3) s on s.id = e.node_id
+       cross join lateral (select (%3$s) * 100 / s.weight as cost) c
+       cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+    )
+    select (c.state).name,
         case
-          when o.here > 0 and e.permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(e), '')
-          when not e.eligible then 'no: ' || mooring.why_not_eligible(e)
-          when o.refused then 'no: its agent refused it'
+          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
+          when c.refused then 'no: its agent refused it'
           when not $2 then 'no: the deployment is disabled'
           when %1$L = 'none' then 'no: policy none places nothing by itself'
-          when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L
+          when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
-        e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
-      from mooring.eligibility(array[$1]) e
-      join mooring.node_states() s on s.id = e.node_id
-     cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-     cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
-    window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
-     order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
-    $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
-    using spec.id, spec.enabled;
+        (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
+        (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
+      from compared c
+    window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
+     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
+    $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
+    using spec.id, spec.enabled, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
@@ -3453,13 +3697,13 @@ comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
 comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
 --! EndIncluded views/fleet.sql
 --! Included views/drain_progress.sql
--- The reasons come from drain_outlook(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), which the drain itself goes by.
 create or replace view mooring.drain_progress as
   select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
       case
         when o.owned = 0 then null
-        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
-        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        when not w.live then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when w.hold is not null then 'hold after an outage: ' || w.hold
         else b.why
       end as why,
       n.draining_since as since,
@@ -3469,18 +3713,19 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
    cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
 comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
 comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
 comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
-comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them. Not judged in a hold, or of a silent node.';
 comment on column mooring.drain_progress.why is 'What stands in the way.';
 comment on column mooring.drain_progress.since is 'When the drain began.';
 comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';
@@ -3521,7 +3766,7 @@ as $$
 declare
   verbs constant jsonb := '{
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of",
-      "node_is_live", "holding", "moves", "drain_outlook", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
     "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
     "mooring_workload": ["assert_owner"]}';
@@ -3550,7 +3795,10 @@ begin
     execute format('revoke all on all tables in schema mooring from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
-      select p.oid::regprocedure::text into strict found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      if found_as is null then
+        raise exception 'set_up_roles() names a function that is not there: %', thing;
+      end if;
       execute format('grant execute on function %s to %I', found_as, role);
     end loop;
     for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop

@@ -2,7 +2,7 @@
 --
 -- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
 --   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
---   per class of work (same policy, same eligible nodes), tightest first: choose_nodes() takes the cheapest places and the loads grow
+--   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
 -- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
@@ -36,6 +36,7 @@ declare
   owners int[];
   leases interval[];
   rules text[];
+  last_nodes int[];
   -- read once, not for each row
   first_epoch bigint := mooring.next_epoch(0);
 begin
@@ -76,12 +77,12 @@ begin
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
     select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
-    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}';
+    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
       -- two of those by nested loop costs seconds
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at
+        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
            for update skip locked
@@ -90,7 +91,8 @@ begin
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
           array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
-          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases,
+          array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
        group by 1
@@ -101,10 +103,7 @@ begin
         nodes := mooring.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_nodes(nodes, class.node_ids, class.policy, cardinality(class_of_work.ids));
-        if class_of_work.replicated and chosen <> '{}' then
-          chosen := mooring.spread_replicas(class_of_work.deployments[1:cardinality(chosen)], chosen, nodes, class.node_ids);
-        end if;
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
         perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
@@ -119,6 +118,7 @@ begin
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
       rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
       taken := chosen;
     end loop;
     return query
@@ -128,15 +128,15 @@ begin
        where a.id = p.id
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
-      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, case when p.node_id = p.last_node_id then 'back on its last node, ' || p.rule || ' or near it' else p.rule end
+      from unnest(ids, deployments, owners, epochs, rules, last_nodes) with ordinality p (id, deployment_id, node_id, epoch, rule, last_node_id, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
     -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains();
+  perform mooring.advance_drains(progress => moved > 0);
   perform mooring.finish_round('place');
 end;
 $$;

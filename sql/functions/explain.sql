@@ -9,6 +9,8 @@ as $$
 declare
   spec mooring.deployment;
   policy mooring.policy;
+  waiting mooring.assignment;
+  nodes mooring.node_state[];
   known text;
 begin
   select d.* into spec from mooring.deployment d where d.id = explain.deployment;
@@ -16,27 +18,36 @@ begin
     select string_agg(k.id::text, ', ') into known from (select d.id from mooring.deployment d order by abs(d.id - explain.deployment) limit 3) k;
     raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
   end if;
-  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
+  nodes := array(select s from mooring.node_states() s);
+  policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
-    select s.name,
+    with compared as (
+      select s as state, e as fit, c.cost, o.here, o.refused,
+          coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
+            and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
+        from mooring.eligibility(array[$1]) e
+        join unnest($3) s on s.id = e.node_id
+       cross join lateral (select (%3$s) * 100 / s.weight as cost) c
+       cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+    )
+    select (c.state).name,
         case
-          when o.here > 0 and e.permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(e), '')
-          when not e.eligible then 'no: ' || mooring.why_not_eligible(e)
-          when o.refused then 'no: its agent refused it'
+          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
+          when c.refused then 'no: its agent refused it'
           when not $2 then 'no: the deployment is disabled'
           when %1$L = 'none' then 'no: policy none places nothing by itself'
-          when first_value(s.id) over w = s.id then 'next: cheapest by ' || %2$L
+          when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
-        e.permitted, e.eligible, c.cost, s.assigned, o.here, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.urls_ok, e.live, e.enabled, e.not_draining, e.has_room, e.disk_ok
-      from mooring.eligibility(array[$1]) e
-      join mooring.node_states() s on s.id = e.node_id
-     cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-     cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
-    window w as (order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id)
-     order by e.eligible desc, o.refused, c.cost nulls last, (s.assigned + 1) * 100 / s.weight, s.id
-    $query$, policy.kind, policy.name, case when policy.cost_function is null then 'null::float8' else policy.cost_function || '(s, 1)' end)
-    using spec.id, spec.enabled;
+        (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
+        (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
+      from compared c
+    window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
+     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
+    $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
+    using spec.id, spec.enabled, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';

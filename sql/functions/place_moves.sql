@@ -18,9 +18,11 @@ begin
     return;
   end if;
   select array_agg(l.id) into waiting
-    from (select a.id from mooring.assignment a
-           where a.id = any (waiting) and a.node_id is null and a.wanted = 'run' and a.move_to is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l;
+    from (select a.id, a.node_id, a.wanted, a.move_to
+            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
+            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
   -- judged by later statements than the one that locked
   return query
     with mover as materialized (

@@ -1,5 +1,5 @@
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
--- the milliseconds until the name is free, counted to the end of the longest lease the old session may still be running under.
+-- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
 -- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
 -- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
@@ -69,7 +69,7 @@ begin
   end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
-    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) - clock_timestamp();
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
     if free_in > interval '0' then
       raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
         detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,

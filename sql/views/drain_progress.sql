@@ -1,10 +1,10 @@
--- The reasons come from drain_outlook(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), which the drain itself goes by.
 create or replace view mooring.drain_progress as
   select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
       case
         when o.owned = 0 then null
-        when h.node_id is not null and not mooring.node_is_live(h) then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
-        when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
+        when not w.live then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when w.hold is not null then 'hold after an outage: ' || w.hold
         else b.why
       end as why,
       n.draining_since as since,
@@ -14,18 +14,19 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
+   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
    cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_outlook(n.id) k where k.node_ids = '{}') b
+       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
 comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
 comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
 comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
-comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them.';
+comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them. Not judged in a hold, or of a silent node.';
 comment on column mooring.drain_progress.why is 'What stands in the way.';
 comment on column mooring.drain_progress.since is 'When the drain began.';
 comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';

@@ -39,6 +39,12 @@ t.test('what a beat answers is the digest of what assignments_of reads, also of 
     rows.splice(0, rows.length, ...await db.assignmentsOf('host-a', host.session))
     t.equal(digest, digestOf(rows), `${edit}, read`)
   }
+  // a digest of what restarts and stops things alone
+  await sql`create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text language sql stable
+    return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted`
+  const { digest } = await beat(sql, host)
+  await sql`update mooring.deployment set on_lost = 'keep', stop_grace = '3 s'`
+  t.equal((await beat(sql, host)).digest, digest, 'would never tell')
 })
 
 t.test('a stop order, a new generation, a new epoch, and what is done at the end each change the digest', (t) => {

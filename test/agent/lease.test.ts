@@ -131,3 +131,15 @@ t.test('whoever runs the processes is given the term of everything confirmed, an
   t.same(renewed, [['1', '1', termAtMs, endAtMs]], 'an answer that comes late takes nothing back')
   t.end()
 })
+
+t.test('what the warden fenced, though a beat had come through meanwhile, is revived by the next', (t) => {
+  const { clock, confirm, isLive, noteFenced } = leases(t)
+  confirm([row()], clock.nowMs)
+  t.equal(confirm([row()], clock.nowMs), false, 'nothing to revive')
+  noteFenced('1')
+  noteFenced('unknown')
+  t.notOk(isLive(row()))
+  t.equal(confirm([row()], clock.nowMs), true, 'so the set is applied once more')
+  t.ok(isLive(row()))
+  t.end()
+})

@@ -1,42 +1,10 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import postgres from 'postgres'
 import t, { type Test } from 'tap'
-import { ensureCluster } from '../../cli/embedded/cluster.js'
-import { migrate } from '../../cli/migrate.js'
 import { createWorker } from '../../workers/runner.js'
+import { ownServer } from '../helpers/own-server.js'
 import { testDatabase } from '../helpers/postgres.js'
-import { tempDir } from '../helpers/processes.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
-import { alive, heardLog, placements, running, scaleDown, sleeper, testAgent } from './fleet.js'
-
-/** A server of our own, to be stopped and killed. */
-async function ownServer(t: Test) {
-  const stateDir = tempDir(t, 'server')
-  const start = () => ensureCluster({ stateDir, durable: false })
-  let cluster = await start()
-  await migrate({ databaseUrl: cluster.url })
-  const sql = postgres(cluster.url, { max: 2, onnotice: () => {}, backoff: () => 0.05 })
-  t.teardown(async () => {
-    await sql.end({ timeout: 1 })
-    await cluster.stop()
-  })
-  return {
-    url: cluster.url,
-    sql,
-    async restart() {
-      await cluster.stop()
-      cluster = await start()
-    },
-    async crash() {
-      const pid = Number(readFileSync(join(cluster.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
-      process.kill(pid, 'SIGKILL')
-      await waitFor(() => !alive(pid), { label: 'the postmaster is gone' })
-      cluster = await start()
-    },
-  }
-}
+import { heardLog, placements, running, scaleDown, sleeper, testAgent } from './fleet.js'
 
 function testWorker(t: Test, databaseUrl: string) {
   const heard = heardLog()

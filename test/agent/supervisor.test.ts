@@ -3,7 +3,10 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { waitFor } from '../helpers/wait-for.js'
-import { alive, owned, ownedPackage, printed, rig } from './rig.js'
+import { markPrefix } from '../../agent/run-file.js'
+import { createLocalHost } from '../../agent/warden/local-host.js'
+import type { LocalProcess } from '../../agent/warden/local-host.js'
+import { alive, owned, ownedPackage, printed, rig, temporaryFolder } from './rig.js'
 
 const may = { mayStart: true }
 const mayNot = { mayStart: false }
@@ -291,6 +294,22 @@ t.test('fenced work starts again by a later reconcile that lists it, also in a h
   r.supervisor.reconcile([a], mayNot)
   await waitFor(() => r.last(a)?.state === 'running', { label: 'it runs again' })
   t.strictSame(r.states(a), ['running', 'stopping', 'stopped', 'running'])
+})
+
+t.test('what is fenced where it runs is told on, and starts again by a later reconcile', async t => {
+  const started: LocalProcess[] = []
+  const told: string[] = []
+  const stateDir = await temporaryFolder(t)
+  const local = createLocalHost()
+  const r = await rig(t, { stateDir, onFenced: id => told.push(id), host: { markPrefix: markPrefix(stateDir), start: spec => started[started.push(local.start(spec)) - 1]! } })
+  const a = owned()
+  r.supervisor.reconcile([a], may)
+  await r.reached(a, 'running')
+  started[0]!.fence(10_000)
+  t.match(await r.reached(a, 'stopped'), { error: 'fenced: lease ended', exit_signal: 'SIGTERM' })
+  t.strictSame(told, [a.assignment_id])
+  r.supervisor.reconcile([a], mayNot)
+  await waitFor(() => r.last(a)?.state === 'running', { label: 'it runs again' })
 })
 
 t.test('a fence shortens a stop that is under way', async t => {

@@ -1,43 +1,23 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import postgres from 'postgres'
 import t, { type Test } from 'tap'
-import { ensureCluster } from '../../cli/embedded/cluster.js'
-import { migrate } from '../../cli/migrate.js'
 import { placements, running, sleeper } from '../agent/fleet.js'
-import { tempDir } from '../helpers/processes.js'
+import { ownServer } from '../helpers/own-server.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
 t.setTimeout(300_000)
 
 async function fleetOnItsOwnServer(t: Test) {
-  const stateDir = tempDir(t, 'server')
-  const start = () => ensureCluster({ stateDir, durable: false, settings: { synchronous_commit: 'on' } })
-  let cluster = await start()
-  t.teardown(() => cluster.stop())
-  await migrate({ databaseUrl: cluster.url })
-  const sql = postgres(cluster.url, { max: 2, onnotice: () => {}, backoff: () => 0.05 })
-  t.teardown(() => sql.end({ timeout: 1 }))
+  const server = await ownServer(t, { synchronous_commit: 'on' })
+  const { sql } = server
   // a lease longer than any restart, on the slowest machine; a hold lasts as long
   await shortLeases(sql, '15 s')
-  const { agent, worker } = hosts(t, cluster.url)
+  const { agent, worker } = hosts(t, server.url)
   const programs = [worker(), agent('host-a'), agent('host-b')]
   await live(sql, 'host-a', 'host-b')
   await sleeper(sql, { replicas: 6 })
   const before = await running(sql, 6, PATIENCE_MS)
   return {
-    sql, before, programs,
-    async restart() {
-      await cluster.stop()
-      cluster = await start()
-    },
-    async crash() {
-      const pid = Number(readFileSync(join(cluster.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
-      process.kill(pid, 'SIGKILL')
-      await waitFor(() => !alive(pid), { label: 'the postmaster is dead' })
-      cluster = await start()
-    },
+    ...server, before, programs,
     /** Everybody has come back, and everything is as it was. */
     async unchanged(t: Test, restartedAt: string) {
       const back = () => sql`select from mooring.node_status s join mooring.heartbeat h using (node) where h.beat_at > ${restartedAt}::timestamptz`

@@ -36,7 +36,7 @@ t.test('of two that register a new name at once one wins, and the other is told 
   await first.commit()
   const answer = refusal(await late.done.catch((error: unknown) => error))
   t.equal(answer.code, 'MR002')
-  t.ok(answer.free_in_ms > 0 && answer.free_in_ms <= 12_000, `free in ${answer.free_in_ms} ms`)
+  t.ok(answer.free_in_ms > 0 && answer.free_in_ms <= 15_000, `free in ${answer.free_in_ms} ms`)
   t.equal(await holder(), FIRST)
 })
 
@@ -69,9 +69,9 @@ t.test('when the lease is over the second gets in, with the work, and every word
   await deployments(pg.sql, 2)
   await pg.sql`select mooring.claim()`
   const [row] = await assignments(pg.sql)
-  await age(pg.sql, 'host-a', '11 seconds ago')
+  await age(pg.sql, 'host-a', '14.9 seconds ago')
   t.equal(refusal(await registers(second, SECOND).done.catch((error: unknown) => error)).code, 'MR002', 'a second before the end')
-  await age(pg.sql, 'host-a', '12.1 seconds ago')
+  await age(pg.sql, 'host-a', '15.1 seconds ago')
   await registers(second, SECOND).done
   t.equal(await holder(), SECOND)
   const was: TestNode = { id: 0, name: 'host-a', session: FIRST }
@@ -90,7 +90,7 @@ t.test('the name is kept for as long as the longest lease that was given', async
   await age(pg.sql, 'host-a', '20 seconds ago')
   const { code, free_in_ms } = refusal(await registers(second, SECOND).done.catch((error: unknown) => error))
   t.equal(code, 'MR002')
-  t.ok(free_in_ms > 30_000 && free_in_ms <= 40_000, `free in ${free_in_ms} ms`)
+  t.ok(free_in_ms > 33_000 && free_in_ms <= 43_000, `free in ${free_in_ms} ms`)
 })
 
 t.test('whoever names the live session replaces it at once; whoever names an older one does not', async (t) => {

@@ -170,7 +170,7 @@ story('a node that dies in the middle of its drain is drained by its lease', asy
   await age(sql, 'host-a', '14 seconds ago')
   await claim(sql)
   t.equal(await stopping(sql), 1, 'nobody is there to obey')
-  t.match(await progress(sql), { left: 3, why: /silent/ })
+  t.match(await progress(sql), { left: 3, blocked: 0, why: /silent/ })
   await age(sql, 'host-a', '16 seconds ago')
   await sql`select from mooring.reap()`
   await claim(sql)
@@ -288,4 +288,19 @@ story('a policy that fails stops its own drain with an event, and no claim', asy
   t.equal((await claim(sql)).length, 1)
   t.match(await events(sql, 'drain_failed'), [{ node: 'host-a', reason: /division by zero/ }])
   t.equal(await stopping(sql), 0)
+})
+
+story('a stuck drain does not look again for every insert: it does when a node is edited, and twice a round', async (t, sql) => {
+  await loaded(sql, 1)
+  await sql`update mooring.heartbeat set leaving = true where node = 'host-b'`
+  await sql`select from mooring.drain_node('host-a')`
+  await claim(sql)
+  await sql`update mooring.heartbeat set leaving = false where node = 'host-b'`
+  await sql`update mooring.round set done_at = clock_timestamp() where name = 'place'`
+  await deployments(sql, 1)
+  await claim(sql)
+  t.equal(await stopping(sql), 0)
+  await sql`update mooring.round set done_at = clock_timestamp() - mooring.round_interval('place') where name = 'place'`
+  await claim(sql)
+  t.equal(await stopping(sql), 1)
 })

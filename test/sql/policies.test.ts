@@ -71,6 +71,47 @@ story('policy none as the default of the fleet holds for those that name no poli
   t.ok((await assignments(sql, named))[0]!.node)
 })
 
+story('D10: disk_free gives new work to the node with most free disk, one percent for each assignment not yet observed', async (t, sql) => {
+  await node(sql, { name: 'host-a', sample: { disk_free_pct: 40, running: 0 } })
+  await node(sql, { name: 'host-b', sample: { disk_free_pct: 46, running: 0 } })
+  await node(sql, { name: 'host-c' })
+  await sql`update mooring.setting set default_policy = 'disk_free'`
+  await deployments(sql, 10)
+  await claim(sql)
+  t.same(await loads(sql), { 'host-a': 2, 'host-b': 8, 'host-c': 0 }, '60 + k against 54 + k; the one that says nothing is last')
+})
+
+story('D10: a node below the floor is out, however empty the others are not', async (t, sql) => {
+  await node(sql, { name: 'host-a', sample: { disk_free_pct: 14 } })
+  await node(sql, { name: 'host-b', max_assignments: 1, sample: { disk_free_pct: 16 } })
+  await node(sql, { name: 'host-c' })
+  await sql`update mooring.setting set default_policy = 'disk_free'`
+  await deployments(sql, 3)
+  await claim(sql)
+  t.same(await loads(sql), { 'host-a': 0, 'host-b': 1, 'host-c': 2 })
+})
+
+story('D10: where no node reports its disk, disk_free is hash', async (t, sql) => {
+  for (const name of ['host-a', 'host-b', 'host-c']) await node(sql, { name })
+  const id = await deployment(sql, { policy: 'disk_free' })
+  const same = await sql`select node, cost, verdict from mooring.explain(${id})`
+  t.match(same[0], { verdict: 'next: cheapest by hash' })
+  await claim(sql)
+  t.equal((await assignments(sql, id))[0]!.node, same[0]!.node)
+})
+
+story('policies that fall back on each other end with the count', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await node(sql, { name: 'host-b' })
+  await sql`create function public.unknown(node mooring.node_state, k int) returns float8 language sql return null::float8`
+  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('this', 'load', 'public.unknown', ''), ('that', 'load', 'public.unknown', '')`
+  await sql`update mooring.policy set fallback = case name when 'this' then 'that' else 'this' end where name in ('this', 'that')`
+  await sql`update mooring.setting set default_policy = 'this'`
+  await deployments(sql, 4)
+  await claim(sql)
+  t.same(await loads(sql), { 'host-a': 2, 'host-b': 2 })
+})
+
 story('a policy is a function registered by name', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
@@ -103,7 +144,7 @@ story('a policy that is not registered is refused where it is written', async (t
     ['policy_name_is_a_word', ['No Word', 'load', 'a.b']],
     ['policy_kind_is_known', ['a', 'guess', 'a.b']],
     ['policy_cost_function_is_a_plain_name', ['a', 'load', 'a.b(); drop table x']],
-    ['policy_load_has_a_cost_function', ['a', 'load', null]],
+    ['policy_compares_by_a_cost_function', ['a', 'load', null]],
   ] as const
   for (const [constraint_name, [name, kind, cost_function]] of odd) {
     await refused(t, sql, (sql) => sql`insert into mooring.policy values (${name}, ${kind}, ${cost_function}, '')`, { code: '23514', constraint_name }, constraint_name)

@@ -40,7 +40,7 @@ story('an agent says how surely its workloads die with it, at every registration
 
 story('two agents of one name: the second is told in how many milliseconds the name is free', async (t, sql) => {
   await node(sql, { name: 'host-a', seen: '5 seconds ago' })
-  await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /^\{"free_in_ms" : (6[89]\d\d|7000)\}$/, hint: /another name/i })
+  await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /^\{"free_in_ms" : (9[89]\d\d|10000)\}$/, hint: /another name/i })
 })
 
 story('an assignment with a longer lease keeps the name taken for as long', async (t, sql) => {
@@ -48,14 +48,14 @@ story('an assignment with a longer lease keeps the name taken for as long', asyn
   await deployment(sql, { lease_ttl: '1 min' })
   await claim(sql)
   await age(sql, 'host-a', '30 seconds ago')
-  await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /"free_in_ms" : (29\d\d\d|30000)/ })
+  await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002', detail: /"free_in_ms" : (32\d\d\d|33000)/ })
 })
 
 story('when the lease is over the name goes to the new session, with the work the node still owns', async (t, sql) => {
   const old = await node(sql, { name: 'host-a' })
   await deployments(sql, 2)
   await claim(sql)
-  await age(sql, 'host-a', '12.1 seconds ago')
+  await age(sql, 'host-a', '15.1 seconds ago')
   const session = randomUUID()
   await register(sql, 'host-a', session)
   t.equal((await beat(sql, { name: 'host-a', session })).owned, 2)

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, deployment, deployments, node } from '../helpers/factories.js'
+import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
 // Behaviour of the scheduler this one replaces that has to be here as well, by the number of its row.
@@ -97,4 +97,37 @@ story('Y20: a daemon is one instance on every node, never claimed, not counted, 
 
 story('Y21: an unknown type is refused by a constraint', async (t, sql) => {
   await refused(t, sql, (sql) => deployment(sql, { type: 'cron' }), { code: '23514', constraint_name: 'deployment_type_is_deployment_or_daemon' })
+})
+
+story('D1: registration and beats keep one row per name: URLs, disk and count; a beat without figures erases none', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a', agent_base_url: 'http://a', gateway_base_url: 'http://g', sample: { disk_free_pct: 40, disk_free_bytes: 4e9, running: 3 } })
+  await beat(sql, host)
+  t.match(await sql`select node, agent_base_url, gateway_base_url, disk_free_pct, disk_free_bytes::float8 as disk_free_bytes, beat_age < interval '1 minute' as fresh from mooring.node_status`,
+    [{ node: 'host-a', agent_base_url: 'http://a', gateway_base_url: 'http://g', disk_free_pct: 40, disk_free_bytes: 4e9, fresh: true }])
+  await sql`update mooring.node set enabled = false`
+  await beat(sql, host)
+  t.match(await sql`select enabled from mooring.node_status`, [{ enabled: false }], 'defect 13: a beat undoes no edit of an operator')
+})
+
+story('D5: fresh until the lease that the last beat was answered with is over, and only then stale', async (t, sql) => {
+  await node(sql, { name: 'host-a', seen: '-11 s' })
+  await node(sql, { name: 'host-b', seen: '-13 s' })
+  t.match(await sql`select node, health from mooring.node_status order by node`, [{ node: 'host-a', health: 'HEALTHY' }, { node: 'host-b', health: 'STALE' }])
+})
+
+story('D11, D14: the list of nodes says of each UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY, from what decides who gets work', async (t, sql) => {
+  await node(sql, { name: 'a-unknown', seen: 'never' })
+  await node(sql, { name: 'b-stale', seen: '-1 minute' })
+  await node(sql, { name: 'c-full', sample: { disk_free_pct: 14.9 } })
+  await node(sql, { name: 'd-filling', sample: { disk_free_pct: 24.9 } })
+  await node(sql, { name: 'e-draining' })
+  await sql`select from mooring.drain_node('e-draining')`
+  await node(sql, { name: 'f-disabled' })
+  await sql`select from mooring.set_node_enabled('f-disabled', false)`
+  await node(sql, { name: 'g-healthy', sample: { disk_free_pct: 25 } })
+  const rows = await sql<{ node: string; health: string }[]>`select node, health from mooring.node_status order by node`
+  t.same(rows.map(({ health }) => health), ['UNKNOWN', 'STALE', 'UNHEALTHY', 'DRAINING', 'DRAINING', 'DISABLED', 'HEALTHY'])
+  await deployments(sql, 4)
+  await claim(sql)
+  t.same((await loads(sql)), { 'a-unknown': 0, 'b-stale': 0, 'c-full': 0, 'd-filling': 2, 'e-draining': 0, 'f-disabled': 0, 'g-healthy': 2 }, 'what fills up is labelled, and still takes work above the floor')
 })

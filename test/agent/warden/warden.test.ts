@@ -1,4 +1,6 @@
 /** The warden itself, with a clock that the test moves and real processes. Of what becomes of it with its agent tell client.test.ts and e2e/takeover. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { markedWith } from '../../../agent/process-table.js'
@@ -7,6 +9,7 @@ import { createLocalHost } from '../../../agent/warden/local-host.js'
 import { createWarden } from '../../../agent/warden/warden.js'
 import type { FromWarden, LeaseTerm } from '../../../agent/warden/wire.js'
 import { waitFor } from '../../helpers/wait-for.js'
+import { temporaryFolder } from '../rig.js'
 
 let tests = 0
 
@@ -26,6 +29,7 @@ function warden(t: Test) {
   const of = <T extends FromWarden['t']>(kind: T, id: string) => heard.filter((m): m is Extract<FromWarden, { t: T; mark: string }> => m.t === kind && 'mark' in m && m.mark === prefix + id)
   return {
     ...made, clock, heard, armed, of,
+    markOf: (id: string) => prefix + id,
     empty: () => empty,
     alive: (id: string) => markedWith(prefix + id).length > 0,
     renew: (...terms: LeaseTerm[]) => made.receive({ t: 'lease', nr: ++nr, terms }),
@@ -53,19 +57,21 @@ t.test('what has no lease is not started, nor what is past its term, nor under a
   t.equal(w.of('gone', '1').length, 1)
   w.renew(term('2', 500, 800), term('3', 500, 800, '7'))
   w.start('3')
-  t.equal(w.of('exit', '3').length, 1)
+  await waitFor(() => w.of('gone', '3').length === 1, { label: 'the second is refused' })
   w.clock.nowMs += 500
   w.start('2')
-  t.equal(w.of('exit', '2').length, 1)
+  await waitFor(() => w.of('gone', '2').length === 1, { label: 'the third is refused' })
   t.equal(w.running(), 0)
 })
 
 t.test('at its term it is asked to end and says so; at the end of the lease it is dead', async t => {
   const w = warden(t)
   w.renew(term('1', 500, 800), term('2', 500, 800))
-  w.start('1', { script: 'trap "" TERM; while :; do sleep 0.02; done' })
+  const deaf = join(await temporaryFolder(t), 'deaf')
+  w.start('1', { script: `trap "" TERM; : > '${deaf}'; while :; do sleep 0.02; done` })
   w.start('2')
   await Promise.all([w.runs('1'), w.runs('2')])
+  await waitFor(() => existsSync(deaf), { label: 'it ignores SIGTERM by now' })
   w.at(499)
   t.equal(w.of('fenced', '1').length, 0)
   w.at(500)
@@ -137,4 +143,20 @@ t.test('the dead-man timer always holds exactly what has a deadline', async t =>
   await waitFor(() => w.armed.at(-1)?.[0]?.inMs === 1_700, { label: 'moved on' })
   w.at(8_000)
   await waitFor(() => w.running() === 1 && w.armed.at(-1)?.length === 0, { label: 'nothing is left that has one' })
+})
+
+t.test('many at once are started one a turn, and a sign of life is given in between; what is called off meanwhile never runs', async t => {
+  const w = warden(t)
+  const ids = Array.from({ length: 20 }, (_, nr) => String(nr))
+  w.renew(...ids.map(id => term(id, 60_000, 90_000)))
+  w.heard.length = 0
+  for (const id of ids) w.start(id)
+  w.receive({ t: 'end', mark: w.markOf('19'), graceMs: 1_000 })
+  w.at(1)
+  t.ok(w.heard.some(message => message.t === 'ack'))
+  t.ok(w.running() < ids.length - 1, 'before all have been started')
+  await waitFor(() => ids.slice(0, -1).every(id => w.of('started', id).length === 1), { label: 'all run but the last' })
+  t.match(w.of('exit', '19'), [{ exit: { error: /called off/ } }])
+  t.equal(w.of('gone', '19').length, 1)
+  t.equal(w.of('started', '19').length, 0)
 })

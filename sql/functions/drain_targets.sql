@@ -1,0 +1,84 @@
+-- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
+-- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+    ),
+    owned as materialized (
+      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+    ),
+    kind as materialized (
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+    ),
+    open as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+       group by e.deployment_id
+    ),
+    class as materialized (
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+        from owned o
+        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
+        join alike l on l.deployment_id = k.deployment_id
+        join mooring.deployment d on d.id = k.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
+    )
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+      from class c
+      left join open f on f.deployment_id = c.representative
+     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     order by cardinality(t.node_ids), c.ids[1];
+end;
+$$;
+comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+
+-- For people, in words. Apart, because words for each node take far longer than the choice.
+create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with blocked as materialized (
+      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
+    ),
+    source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
+    ),
+    reason as materialized (
+      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
+        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
+       where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+    )
+    select b.ids, case
+        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
+        when w.reasons is null then 'there is no other node: start an agent elsewhere'
+        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+      end
+      from blocked b
+     cross join source s
+     cross join lateral (
+       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
+end;
+$$;
+comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';

@@ -1,0 +1,45 @@
+/** A server of a test's own, with the schema, to be restarted and killed under a fleet that runs. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import postgres from 'postgres'
+import type { Sql } from 'postgres'
+import type { Test } from 'tap'
+import { readProcess } from '../../agent/process-table.js'
+import { ensureCluster } from '../../cli/embedded/cluster.js'
+import { migrate } from '../../cli/migrate.js'
+import { tempDir } from './processes.js'
+import { waitFor } from './wait-for.js'
+
+export interface OwnServer {
+  /** Stays the same over all restarts. */
+  url: string
+  sql: Sql
+  /** Ends and starts it in order. */
+  restart(): Promise<void>
+  /** SIGKILL to the postmaster, and a start. */
+  crash(): Promise<void>
+}
+
+export async function ownServer(t: Test, settings: Record<string, string> = {}): Promise<OwnServer> {
+  const stateDir = tempDir(t, 'server')
+  const start = () => ensureCluster({ stateDir, durable: false, settings })
+  let cluster = await start()
+  t.teardown(() => cluster.stop())
+  await migrate({ databaseUrl: cluster.url })
+  const sql = postgres(cluster.url, { max: 2, onnotice: () => {}, backoff: () => 0.05 })
+  t.teardown(() => sql.end({ timeout: 1 }))
+  return {
+    url: cluster.url,
+    sql,
+    async restart() {
+      await cluster.stop()
+      cluster = await start()
+    },
+    async crash() {
+      const pid = Number(readFileSync(join(cluster.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
+      process.kill(pid, 'SIGKILL')
+      await waitFor(() => readProcess(pid) === null, { label: 'the postmaster is gone' })
+      cluster = await start()
+    },
+  }
+}
