@@ -42,7 +42,10 @@ begin
     execute format('revoke all on all tables in schema mooring from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
-      select p.oid::regprocedure::text into strict found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      if found_as is null then
+        raise exception 'set_up_roles() names a function that is not there: %', thing;
+      end if;
       execute format('grant execute on function %s to %I', found_as, role);
     end loop;
     for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
