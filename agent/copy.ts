@@ -53,7 +53,7 @@ function keepBeside(process: HostedProcess, { stateDir, bootId, logs, log }: Cop
   void process.started.then(started => {
     if (started === null || released) return
     try {
-      writeRunFile(stateDir, { assignment_id, epoch, generation, pid: process.rootPid() ?? started.pid, start_ticks: started.startTicks, boot_id: bootId, mark })
+      writeRunFile(stateDir, { assignment_id, epoch, generation, pid: started.pid, start_ticks: started.startTicks, boot_id: bootId, mark })
     } catch (error) {
       log.warn({ event: 'run_file_failed', code: (error as NodeJS.ErrnoException).code }, 'run file not written')
     }

@@ -18,7 +18,7 @@ import type { ContainmentLevel } from './containment.js'
 import type { DeadMan, Doomed } from './dead-man.js'
 import type { StartSpec } from './host.js'
 import type { LocalHost, LocalProcess } from './local-host.js'
-import type { Exit } from './spawn.js'
+import type { Exit, StartedProcess } from './spawn.js'
 import { PROTOCOL } from './wire.js'
 import type { FromWarden, LeaseTerm, RunningProcess, ToWarden } from './wire.js'
 
@@ -46,7 +46,7 @@ const ARM_WITHIN_MS = 20
 
 /** Null: has no deadline. */
 type Term = { termAtMs: number; endAtMs: number } | null
-interface Entry { process: LocalProcess; term: Term; exit: Exit | null; gone: boolean; fenced: boolean }
+interface Entry { process: LocalProcess; term: Term; started: StartedProcess | null; exit: Exit | null; gone: boolean; fenced: boolean }
 
 export function createWarden(options: WardenOptions): Warden {
   const { host, deadMan, clock = bootClock } = options
@@ -94,9 +94,10 @@ export function createWarden(options: WardenOptions): Warden {
       return notStarted(mark, 'the lease it would run under is over')
     }
     const process = host.start(spec)
-    const entry: Entry = { process, term, exit: null, gone: false, fenced: false }
+    const entry: Entry = { process, term, started: null, exit: null, gone: false, fenced: false }
     entries.set(mark, entry)
     void process.started.then(started => {
+      entry.started = started
       if (started) say({ t: 'started', mark, pid: started.pid, rootPid: process.rootPid(), startTicks: started.startTicks })
     })
     void process.exit.then(exit => {
@@ -198,7 +199,7 @@ function later(before: Term | undefined, now: Term): Term {
   return before && now && before.endAtMs > now.endAtMs ? before : now
 }
 
-function told({ process, exit, fenced }: Entry): RunningProcess {
-  const { mark, about, startedAtMs, root } = process
-  return { mark, about, pid: process.pid(), rootPid: process.rootPid(), startTicks: root?.startTicks ?? null, startedAtMs, exit, fenced }
+function told({ process, started, exit, fenced }: Entry): RunningProcess {
+  const { mark, about, startedAtMs } = process
+  return { mark, about, pid: started?.pid ?? null, rootPid: process.rootPid(), startTicks: started?.startTicks ?? null, startedAtMs, exit, fenced }
 }

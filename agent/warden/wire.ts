@@ -71,9 +71,16 @@ export function send(socket: Socket, message: ToWarden | FromWarden): void {
 /** The kernel takes about a hundred bytes; what is longer is reached through a descriptor of its folder. */
 const LONGEST_ADDRESS_BYTES = 100
 
+/** `release` is to be called when the address has been used; idempotent. */
 export function addressOf(folder: string): { address: string; release(): void } {
   const address = join(folder, 'warden.sock')
   if (Buffer.byteLength(address) <= LONGEST_ADDRESS_BYTES || process.platform !== 'linux') return { address, release() {} }
-  const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
-  return { address: `/proc/self/fd/${fd}/warden.sock`, release: () => closeSync(fd) }
+  let fd: number | null = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+  return {
+    address: `/proc/self/fd/${fd}/warden.sock`,
+    release() {
+      if (fd !== null) closeSync(fd)
+      fd = null
+    },
+  }
 }

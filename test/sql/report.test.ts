@@ -77,7 +77,7 @@ story('a refusal frees, keeps this node out until the spec changes, and makes no
   t.same(await claim(sql), [], 'both refused')
   await sql`update mooring.deployment set package_version = '14.1.2'`
   t.equal((await claim(sql)).length, 1, 'a changed spec is asked again')
-  t.equal((await assignments(sql))[0]!.node, 'host-a')
+  t.equal((await assignments(sql))[0]!.node, 'host-b', 'where it was last')
 })
 
 story('a refused row goes to the back of the queue and others of its kind are still placed', async (t, sql) => {
