@@ -82,6 +82,8 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
   const entries = new Map<string, Entry>()
   let timer: NodeJS.Timeout | undefined
   let stopped = false
+  /** Fenced by the warden, and not yet said. */
+  let noted = 0
 
   function confirm(rows: readonly LeasedRow[], atMs: number): boolean {
     const nowMs = clock()
@@ -120,7 +122,17 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
 
   function noteFenced(assignmentId: string): void {
     const entry = entries.get(assignmentId)
-    if (entry) entry.fenced = true
+    if (entry === undefined || entry.fenced) return
+    entry.fenced = true
+    // told one by one, said once
+    if (noted++ === 0) setImmediate(() => {
+      sayEnding(noted, Math.max(0, entry.term.endAtMs - clock()))
+      noted = 0
+    })
+  }
+
+  function sayEnding(assignments: number, graceMs: number): void {
+    log.warn({ event: 'lease_ending', assignments, grace_ms: Math.round(graceMs) }, 'the lease ends unconfirmed: stopping what another node may be given')
   }
 
   /** SIGTERM to everything whose time has come; each group of equal ends is told how long it has. */
@@ -136,7 +148,7 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
       const graceMs = Math.max(0, endAtMs - nowMs)
       // what was stopped in order keeps its entry until its old end, and is no news
       const alive = fence(ids, graceMs)
-      if (alive > 0) log.warn({ event: 'lease_ending', assignments: alive, grace_ms: Math.round(graceMs) }, 'the lease ends unconfirmed: stopping what another node may be given')
+      if (alive > 0) sayEnding(alive, graceMs)
     }
     schedule()
   }

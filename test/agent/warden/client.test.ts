@@ -12,6 +12,7 @@ import { attachWarden } from '../../../agent/warden/client.js'
 import type { WardenClient } from '../../../agent/warden/client.js'
 import type { HostedProcess } from '../../../agent/warden/host.js'
 import { WARDEN_PROGRAM } from '../../helpers/processes.js'
+import { signalProcess } from '../../../agent/warden/process-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { silent, temporaryFolder } from '../rig.js'
 
@@ -25,7 +26,7 @@ async function folderOf(t: Test): Promise<string> {
   t.teardown(async () => {
     await waitFor(() => {
       const left = markedWith(prefix)
-      for (const p of left) process.kill(p.pid, 'SIGKILL')
+      for (const p of left) signalProcess(p, 'SIGKILL')
       return left.length === 0
     }, { label: 'everything of this folder has ended' })
   })

@@ -7,6 +7,7 @@ import type { Test } from 'tap'
 import { markedWith, readProcess } from '../../../agent/process-table.js'
 import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
 import type { Containment } from '../../../agent/warden/containment.js'
+import { signalProcess } from '../../../agent/warden/process-tree.js'
 import { start } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
@@ -104,7 +105,7 @@ for (const containment of here) {
       const folder = await temporaryFolder(t)
       const mark = newMark()
       const starter = starterOf(containment, folder, mark)
-      t.teardown(() => { for (const p of markedWith(mark)) process.kill(p.pid, 'SIGKILL') })
+      t.teardown(() => { for (const p of markedWith(mark)) signalProcess(p, 'SIGKILL') })
       await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
       starter.kill('SIGKILL')
       await new Promise(resolve => starter.once('exit', resolve))

@@ -8,6 +8,7 @@ import type { Doomed } from '../../../agent/warden/dead-man.js'
 import { createLocalHost } from '../../../agent/warden/local-host.js'
 import { createWarden } from '../../../agent/warden/warden.js'
 import type { FromWarden, LeaseTerm } from '../../../agent/warden/wire.js'
+import { signalProcess } from '../../../agent/warden/process-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { temporaryFolder } from '../rig.js'
 
@@ -23,7 +24,7 @@ function warden(t: Test) {
   const made = createWarden({ id: 'w', containment: 'process-group', host: createLocalHost(), deadMan: { arm: doomed => void armed.push(doomed) }, onEmpty: () => void empty++, clock: () => clock.nowMs })
   made.attach(message => heard.push(message))
   t.teardown(async () => {
-    for (const p of markedWith(prefix)) process.kill(p.pid, 'SIGKILL')
+    for (const p of markedWith(prefix)) signalProcess(p, 'SIGKILL')
     await waitFor(() => made.running() === 0, { label: 'all have ended' })
   })
   const of = <T extends FromWarden['t']>(kind: T, id: string) => heard.filter((m): m is Extract<FromWarden, { t: T; mark: string }> => m.t === kind && 'mark' in m && m.mark === prefix + id)
