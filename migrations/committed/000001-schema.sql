@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0bf29bcaf794da153e4955f5c040630010781e47
+--! Hash: sha1:bfc1008b245a95c127ef289d4f8fae2207c8575c
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4048,6 +4048,7 @@ comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load a
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
 
 -- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
+-- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
 create or replace function mooring.tg_assignment__record() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -4056,7 +4057,7 @@ create or replace function mooring.tg_assignment__record() returns trigger
 as $$
 begin
   insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.name from mooring.node h where h.id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
     from new_assignment n join old_assignment o on o.id = n.id
    where n.epoch <> o.epoch;
   return null;
