@@ -15,10 +15,11 @@ const SETTINGS = JSON.parse(readFileSync(join(ROOT, 'test/helpers/server-setting
 const args = process.argv.slice(2)
 const only = args.find((arg) => arg.startsWith('--leg='))?.slice(6)
 const files = args.filter((arg) => !arg.startsWith('--')).map((file) => relative(ROOT, resolve(file)))
-const inSql = (file) => /^test\/(sql|races)(\/|$)/.test(file)
+// the mutants try the tests, not the server
+const inSql = (file) => /^test\/(sql|races)(\/|$)/.test(file) && file !== 'test/sql/mutants.test.ts'
 const legs = [
   { name: 'embedded', env: { PGBINDIR: '' }, files },
-  { name: '15', env: { PGBINDIR: DEBIAN_15 }, files: files.length > 0 ? files.filter(inSql) : ['test/sql', 'test/races'].flatMap(testsIn) },
+  { name: '15', env: { PGBINDIR: DEBIAN_15 }, files: files.length > 0 ? files.filter(inSql) : ['test/sql', 'test/races'].flatMap(testsIn).filter(inSql) },
 ].filter(({ name }) => !only || name === only)
 
 const stop = new AbortController()
