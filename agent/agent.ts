@@ -22,6 +22,7 @@ import { createUsageSampler } from './usage.js'
 import { packageVersion } from './version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
 import type { ContainmentLevel } from './warden/containment.js'
+import type { HostedProcess } from './warden/host.js'
 
 export interface Agent {
   /** Takes over, or ends, what an earlier life of this agent left running, then returns; registering is tried for ever in the background. */
@@ -52,7 +53,8 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
   const handingOver = new AbortController()
   const ending = AbortSignal.any([stopping.signal, handingOver.signal])
   let current: Session | null = null
-  let warden: WardenClient | null = null
+  /** What an earlier agent left with the warden: taken over by the first session, whatever becomes of it. */
+  let inherited: readonly HostedProcess[] = []
   let drop: () => void = () => {}
   let started: Promise<void> | null = null
   let settle: { resolve(): void; reject(error: unknown): void } = { resolve() {}, reject() {} }
@@ -65,8 +67,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
       mkdirSync(folder, { recursive: true, mode: 0o700 })
       const release = await takeFolder(folder, { handOver: config.handOver, log }, ending)
       if (release === null) return settle.resolve()
-      warden = await attach()
-      live().finally(release).then(settle.resolve, settle.reject)
+      live(await attach()).finally(release).then(settle.resolve, settle.reject)
     } catch (error) {
       settle.reject(error)
       throw error
@@ -75,36 +76,34 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
 
   const attach = (): Promise<WardenClient> => attachWarden({ folder, log, ...(config.containment && { containment: config.containment }), ...(wardenProgram && { program: wardenProgram }) })
 
-  async function live(): Promise<void> {
+  async function live(warden: WardenClient): Promise<void> {
     const sampler = createUsageSampler({ stateDir: folder })
     const backoff = createBackoff(NEW_SESSION_MS.first, NEW_SESSION_MS.max)
     const schemaVersion = committedMigrations().length
-    let runner = warden!
-    /** Of the warden: taken over by the first session, whatever becomes of it. */
-    let { inherited } = runner
+    inherited = warden.inherited
     try {
       while (!ending.aborted) {
-        if (runner.lost.aborted) {
+        if (warden.lost.aborted) {
           // waits for the end of everything the lost one ran
-          runner = warden = await attach()
+          warden = await attach()
           inherited = []
         }
         const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
         drop = db.close
         try {
-          const registered = await register({ db, description: describe(config, runner.containment), replaces: lastSession(folder), schemaVersion, log }, ending)
+          const registered = await register({ db, description: describe(config, warden.containment), replaces: lastSession(folder), schemaVersion, log }, ending)
           if (registered === null) break
           noteSession(folder, registered.session)
-          log.info({ event: 'registered', session: registered.session, containment: runner.containment, ...registered.registration }, 'registered')
+          log.info({ event: 'registered', session: registered.session, containment: warden.containment, ...registered.registration }, 'registered')
           current = createSession({
             ...registered,
             config,
             db,
-            warden: runner,
+            warden,
             createSupervisor: (events) => createSupervisor({
               node: config.name,
               stateDir: folder,
-              host: runner,
+              host: warden,
               inherited,
               trusts: config.trust === null ? null : new RegExp(config.trust),
               allowExec: config.allowExec,
@@ -112,13 +111,13 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
               log,
               ...events,
             }),
-            sample: (pids) => sampler.sample([...pids, runner.pid]),
+            sample: (pids) => sampler.sample([...pids, warden.pid]),
             log,
           })
           const end = await current.run({ stop: stopping.signal, handOver: handingOver.signal })
           if (end === 'left') return
           if (end === 'handed_over') {
-            log.info({ event: 'handed_over', warden_pid: runner.pid }, 'this agent ends; what it ran goes on for the next one of its name')
+            log.info({ event: 'handed_over', warden_pid: warden.pid }, 'this agent ends; what it ran goes on for the next one of its name')
             return
           }
           inherited = []
@@ -131,7 +130,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
       // told to stop before anything was taken over
       if (stopping.signal.aborted) await Promise.all(inherited.map((process) => { process.end(process.about.stop_grace_ms); return process.gone }))
     } finally {
-      await runner.close()
+      await warden.close()
     }
   }
 
@@ -150,7 +149,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
     kill() {
       stopping.abort()
       current?.kill()
-      for (const process of warden?.inherited ?? []) process.end(0)
+      for (const process of inherited) process.end(0)
       drop()
     },
     done,

@@ -26,17 +26,17 @@ export interface LeftoverOptions {
 /** Resolves with the number of processes that were found, when all of them are gone. */
 export async function killLeftovers(stateDir: string, log: Logger, { graceMs = LEFTOVER_GRACE_MS, keep }: LeftoverOptions = {}): Promise<number> {
   mkdirSync(join(stateDir, 'runs'), { recursive: true })
-  const all = readRunFiles(stateDir)
-  const kept = all.filter(run => keep !== undefined && run.mark.startsWith(keep))
-  const runs = all.filter(run => !kept.includes(run))
-  const find = finder(markPrefix(stateDir), runs.filter(run => run.boot_id === readBootId()), keep)
+  const isKept = (run: RunFile): boolean => keep !== undefined && run.mark.startsWith(keep)
+  const runs = readRunFiles(stateDir)
+  const bootId = readBootId()
+  const find = finder(markPrefix(stateDir), runs.filter(run => !isKept(run) && run.boot_id === bootId), keep)
   const found = find()
   if (found.length > 0) {
     log.warn({ event: 'leftovers_found', pids: found.map(p => p.pid) }, 'an earlier life of this agent left processes running; ending them')
     await end(find, graceMs, log)
     log.info({ event: 'leftovers_gone', count: found.length }, 'leftover processes are gone')
   }
-  removeRunFilesBut(stateDir, kept)
+  removeRunFilesBut(stateDir, runs.filter(isKept))
   return found.length
 }
 

@@ -3,18 +3,18 @@
  * the next one starts from the same state. fsync is off (nothing here cuts the power of the disk), commits are synchronous (a crash loses what was not written).
  */
 import { execFile } from 'node:child_process'
-import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { appendFileSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import postgres, { type Sql } from 'postgres'
 import { findBinaries, type Binaries } from '../cli/embedded/binaries.js'
-import { ensureCluster } from '../cli/embedded/cluster.js'
+import { ensureCluster, freePort } from '../cli/embedded/cluster.js'
 import { passwordOf, writeSettings } from '../cli/embedded/data-folder.js'
 import { serverIdentity, type Identity } from '../cli/embedded/identity.js'
-import { serverState } from '../cli/embedded/postmaster.js'
+import { postmasterPid, processesOfServer, serverState } from '../cli/embedded/postmaster.js'
 import { migrate } from '../cli/migrate.js'
+import { signal } from './processes.js'
 
 export interface Template {
   /** A server of its own below that folder, running. */
@@ -53,6 +53,8 @@ const SETTINGS = {
   unix_socket_directories: '', max_connections: '120', fsync: 'off', full_page_writes: 'on', synchronous_commit: 'on', log_min_messages: 'warning',
   shared_buffers: '32MB', min_wal_size: '32MB', max_wal_size: '128MB', autovacuum_naptime: '60s', restart_after_crash: 'on', wal_level: 'replica', hot_standby: 'on', wal_keep_size: '64MB',
 }
+/** It is reached from network namespaces too. */
+const ANY_ADDRESS = '0.0.0.0'
 const FAKETIME = ['/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1', '/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1']
 const run = promisify(execFile)
 
@@ -90,7 +92,7 @@ export async function makeTemplate(folder: string): Promise<Template> {
   return {
     async copy(folder, options) {
       const copied = await copyFiles(folder)
-      const server = createLocalServer({ dataDir: copied, folder, identity, binaries, password, port: await freePort(), options })
+      const server = createLocalServer({ dataDir: copied, folder, identity, binaries, password, port: await freePort(ANY_ADDRESS), options })
       await server.start()
       return server
     },
@@ -99,7 +101,7 @@ export async function makeTemplate(folder: string): Promise<Template> {
       // the same template: the same system, so it streams from the beginning
       writeFileSync(join(copied, 'standby.signal'), '', { mode: 0o644 })
       const server = createLocalServer({
-        dataDir: copied, folder, identity, binaries, password, port: await freePort(), options,
+        dataDir: copied, folder, identity, binaries, password, port: await freePort(ANY_ADDRESS), options,
         settings: { primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password} application_name=standby`, wal_receiver_status_interval: '1s' },
       })
       await server.start()
@@ -131,8 +133,8 @@ function createLocalServer({ dataDir, folder, identity, binaries, password, port
   const url = (host: string, at = port): string => `postgres://postgres:${encodeURIComponent(password)}@${host}:${at}/mooring`
   const sql = postgres(url('127.0.0.1'), { max: 3, fetch_types: false, connect_timeout: 3, max_lifetime: null, backoff: () => 0.05, onnotice: () => {}, connection: { application_name: 'faults: rig' } })
   const pgCtl = (args: string[], withEnv: NodeJS.ProcessEnv = { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }) => run(join(binaries.bindir, 'pg_ctl'), ['-D', dataDir, ...args], { ...identity, cwd: dataDir, env: withEnv })
-  const postmaster = (): number => Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
-  const pids = (): number[] => readdirSync('/proc').map(Number).filter((pid) => pid > 1 && cwdOf(pid) === dataDir)
+  const postmaster = (): number => postmasterPid(dataDir)
+  const pids = (): number[] => processesOfServer(dataDir)
 
   async function start(): Promise<void> {
     writeSettings(dataDir, identity, { ...SETTINGS, ...settings, listen_addresses: ['127.0.0.1', options.listenOn].filter(Boolean).join(','), port: String(port) })
@@ -161,34 +163,9 @@ function createLocalServer({ dataDir, folder, identity, binaries, password, port
     promote: async () => void (await pgCtl(['promote', '-w', '-t', '10'])),
     async discard() {
       await Promise.race([sql.end({ timeout: 0 }).catch(() => {}), pause(500)])
-      for (const pid of pids()) kill(pid, 'SIGCONT')
+      for (const pid of pids()) signal(pid, 'SIGCONT')
       await stop('immediate')
-      for (const pid of pids()) kill(pid, 'SIGKILL')
+      for (const pid of pids()) signal(pid, 'SIGKILL')
     },
   }
-}
-
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch {
-    // gone
-  }
-}
-
-/** A server and its backends work in its data folder, and nothing else does. */
-function cwdOf(pid: number): string | undefined {
-  try {
-    return readlinkSync(`/proc/${pid}/cwd`)
-  } catch {
-    return undefined
-  }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((resolve, reject) => probe.once('error', reject).listen(0, '0.0.0.0', resolve))
-  const { port } = probe.address() as AddressInfo
-  await new Promise((resolve) => probe.close(resolve))
-  return port
 }

@@ -107,12 +107,13 @@ function existingDataDir({ stateDir, env = process.env }: Pick<ClusterOptions, '
 const urlOf = (dataDir: string, port: number): string =>
   `postgres://${SUPERUSER}:${encodeURIComponent(passwordOf(dataDir))}@127.0.0.1:${port}/${DATABASE}`
 
-function freePort(): Promise<number> {
+/** Free at the moment, on that address. */
+export function freePort(address = '127.0.0.1'): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()
-    server.once('error', reject).listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => (address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no free port'))))
+    server.once('error', reject).listen(0, address, () => {
+      const bound = server.address()
+      server.close(() => (bound && typeof bound === 'object' ? resolve(bound.port) : reject(new Error('no free port'))))
     })
   })
 }

@@ -22,13 +22,18 @@ export async function serverState(dataDir: string): Promise<ServerState> {
   const pid = Number(lines[0])
   if (!isServerOf(pid, dataDir)) {
     // never drop the lock under backends that still end: it names the shared memory they use
-    if (backendsOf(dataDir).length > 0) return { is: 'changing', pid }
+    if (processesOfServer(dataDir).length > 0) return { is: 'changing', pid }
     if (readOrUndefined(lockFile) === lock) rmSync(lockFile, { force: true })
     return { is: 'absent' }
   }
   const port = Number(lines[3])
   if (!lines[7]?.startsWith('ready') || !(await answers(port))) return { is: 'changing', pid }
   return { is: 'ready', pid, port }
+}
+
+/** What its lock file says. Throws where there is none. */
+export function postmasterPid(dataDir: string): number {
+  return Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
 }
 
 /** Fast shutdown: sessions are ended, a checkpoint is written. Resolves when the server is gone; false if there was none. */
@@ -70,7 +75,8 @@ function isServerOf(pid: number, dataDir: string): boolean {
   }
 }
 
-function backendsOf(dataDir: string): number[] {
+/** The postmaster and all its backends: they work in the data folder, and nothing else does. */
+export function processesOfServer(dataDir: string): number[] {
   if (process.platform !== 'linux') return []
   const real = realpathSync(dataDir)
   return readdirSync('/proc').map(Number).filter((pid) => pid > 1 && cwdOf(pid) === real && !isZombie(pid))

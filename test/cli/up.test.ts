@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import postgres from 'postgres'
 import t from 'tap'
 import type { Test } from 'tap'
 import { clusterUrl } from '../../cli/embedded/cluster.js'
+import { postmasterPid } from '../../cli/embedded/postmaster.js'
 import { isAlive } from '../../agent/lock-file.js'
 import { readUpRecord } from '../../cli/up-lock.js'
 import type { UpRecord } from '../../cli/up-lock.js'
@@ -93,7 +92,7 @@ t.test('what dies under up is started again: an agent, and the embedded server',
   const sql = postgres((await clusterUrl({ stateDir: state }))!, { max: 1 })
   const [server] = await sql<{ data_directory: string }[]>`select current_setting('data_directory') as data_directory`
   await sql.end({ timeout: 1 })
-  process.kill(Number(readFileSync(join(server!.data_directory, 'postmaster.pid'), 'utf8').split('\n')[0]), 'SIGKILL')
+  process.kill(postmasterPid(server!.data_directory), 'SIGKILL')
   await program.said('was started again', STARTED_WITHIN_MS)
   await program.said('the database answers again', STARTED_WITHIN_MS)
   program.kill('SIGINT')

@@ -1,11 +1,10 @@
 /** A server of a test's own, with the schema, to be restarted and killed under a fleet that runs. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
 import type { Test } from 'tap'
 import { readProcess } from '../../agent/process-table.js'
 import { ensureCluster } from '../../cli/embedded/cluster.js'
+import { postmasterPid } from '../../cli/embedded/postmaster.js'
 import { migrate } from '../../cli/migrate.js'
 import { tempDir } from './processes.js'
 import { waitFor } from './wait-for.js'
@@ -36,7 +35,7 @@ export async function ownServer(t: Test, settings: Record<string, string> = {}):
       cluster = await start()
     },
     async crash() {
-      const pid = Number(readFileSync(join(cluster.dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
+      const pid = postmasterPid(cluster.dataDir)
       process.kill(pid, 'SIGKILL')
       await waitFor(() => readProcess(pid) === null, { label: 'the postmaster is gone' })
       cluster = await start()

@@ -2,17 +2,16 @@
  * A server of a file's own, for stories that kill, stop or promote it, and a migrated database on it for each of them.
  */
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import postgres from 'postgres'
 import type { Test } from 'tap'
-import { ensureCluster, stopCluster } from '../../cli/embedded/cluster.js'
+import { ensureCluster, freePort, stopCluster } from '../../cli/embedded/cluster.js'
 import { findBinaries } from '../../cli/embedded/binaries.js'
 import { run } from '../../cli/embedded/data-folder.js'
 import { serverIdentity } from '../../cli/embedded/identity.js'
+import { postmasterPid } from '../../cli/embedded/postmaster.js'
 import { migrate } from '../../cli/migrate.js'
 import { descendantsOf, tempDir } from '../helpers/processes.js'
 import { openSession, type Session } from './stage.js'
@@ -54,7 +53,7 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
       return openSession(client, name)
     },
     async killPostmaster() {
-      process.kill(Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0]), 'SIGKILL')
+      process.kill(postmasterPid(dataDir), 'SIGKILL')
       await Promise.all(clients.splice(0).map((client) => client.end({ timeout: 0 })))
     },
     async stopFast() {
@@ -62,7 +61,7 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
       await stopCluster({ stateDir })
     },
     pause() {
-      const postmaster = Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
+      const postmaster = postmasterPid(dataDir)
       // the parent first: it would start new ones
       process.kill(postmaster, 'SIGSTOP')
       const children = descendantsOf(postmaster).map(({ pid }) => pid)
@@ -109,14 +108,6 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
   await sql`set search_path = public, mooring`
   await sql`update mooring.setting set beat_interval = '1 min', lease_ttl = '10 min'`
   return { server, sql }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  await new Promise((closed) => probe.close(closed))
-  return port
 }
 
 export const hold = async (sql: Session['sql']) => (await sql<{ hold: string | null; ends_in: number | null }[]>`
