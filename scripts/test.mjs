@@ -6,6 +6,7 @@ import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFile
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 import { ensureCluster } from '../dist/cli/embedded/cluster.js'
+import { failuresIn } from './failures.mjs'
 import { connectAdmin, leftDatabases, leftFiles, leftProcesses, leftSessions } from './leaks.mjs'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -26,6 +27,7 @@ const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => stop.abort())
 
 const sum = { pass: 0, fail: 0, skip: 0 }
+const failures = []
 for (const leg of legs) {
   if (stop.signal.aborted) break
   if (leg.name === '15' && leg.files.length === 0) continue
@@ -41,6 +43,7 @@ if (stop.signal.aborted) {
   console.log('# stopped before the end')
   sum.fail++
 }
+for (const failure of failures) console.log(`\n${failure}`)
 console.log(`${sum.pass} passed, ${sum.fail} failed, ${sum.skip} skipped`)
 process.exit(sum.fail > 0 || sum.pass === 0 ? 1 : 0)
 
@@ -62,9 +65,11 @@ async function runLeg({ name, env, files }) {
     const report = join(folder, 'report.tap')
     const code = await runTap(files, report, { ...withoutServers(process.env), ...bindir, MOORING_TEST_SERVER: cluster.url, TMPDIR: temporary })
     const counts = countsOf(report)
+    failures.push(...failuresIn(existsSync(report) ? readFileSync(report, 'utf8') : '').map((failure) => `# failed on ${name}: ${failure}`))
     if (code !== 0 && counts.fail === 0) counts.fail++
     const leaks = [...(await leftProcesses(temporary)), ...(await leftSessions(admin)), ...(await leftDatabases(admin)), ...leftFiles(temporary)]
     for (const leak of leaks) console.log(`not ok - left behind: ${leak}`)
+    failures.push(...leaks.map((leak) => `# failed on ${name}: left behind: ${leak}`))
     counts.fail += leaks.length
     return counts
   } catch (error) {

@@ -1,0 +1,30 @@
+/** What failed, out of a report in TAP: the reader of a long run sees its end first. */
+const DIAGNOSTIC_LINES = 40
+
+/** One text for each point that is not ok, with its file and its diagnostics, in the order of the report; those that only sum up others are left out. */
+export function failuresIn(report) {
+  const lines = report.split('\n')
+  return lines.flatMap((line, at) => {
+    const indent = /^( *)not ok /.exec(line)?.[1]
+    if (indent === undefined || / # (SKIP|TODO)/i.test(line)) return []
+    const text = [line, ...diagnostics(lines, at + 1, indent.length)].map((text) => text.slice(indent.length)).join('\n')
+    // the point of a subtest or of a file has a time, and says nothing where one within it failed
+    return [{ file: fileOf(lines, at), text, sums: line.includes('# time=') }]
+  }).filter((failure, _, all) => !failure.sums || all.every((other) => other.sums || other.file !== failure.file))
+    .map(({ file, text }) => `${file}\n${text}`)
+}
+
+function diagnostics(lines, from, indent) {
+  const open = lines[from]
+  if (open?.trim() !== '---' || open.search(/\S/) <= indent) return []
+  const end = lines.findIndex((text, at) => at > from && text.trim() === '...')
+  return lines.slice(from + 1, end === -1 ? lines.length : end).slice(0, DIAGNOSTIC_LINES)
+}
+
+function fileOf(lines, at) {
+  for (let line = at; line >= 0; line--) {
+    const file = /^# Subtest: (.*)$/.exec(lines[line])?.[1]
+    if (file !== undefined) return file
+  }
+  return 'no file'
+}
