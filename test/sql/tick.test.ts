@@ -119,3 +119,9 @@ story('in a hold the rounds are handed out and do nothing', async (t, sql) => {
   t.match(await tick(sql, 'agent', { inline: true }), { rounds: ['reap', 'evict', 'place', 'prune'], hold: true })
   t.same(await loads(sql), { 'host-a': 1 })
 })
+
+story('the reap that a tick starts judges by the time the tick has read, however long its job waits', async (t, sql) => {
+  const [tick] = await sql`select t.clock_ms from mooring.tick('worker-1') t`
+  const [job] = await sql`select extract(epoch from (j.payload ->> 'judged_at')::timestamptz)::float8 * 1000 as judged_ms from graphile_worker._private_jobs j where j.key = 'round:reap'`
+  t.ok(Math.abs(job!.judged_ms - tick!.clock_ms) < 0.01, `${job!.judged_ms} and ${tick!.clock_ms}`)
+})
