@@ -1,6 +1,7 @@
 import t from 'tap'
+import { randomOf } from '../../faults/plan.js'
 import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, deployments, node } from '../helpers/factories.js'
+import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
@@ -28,6 +29,41 @@ story('the queue goes by updated_at, then created_at, then id', async (t, sql) =
   const first = await deployment(sql, { updated_at: monday, created_at: monday })
   await claim(sql)
   t.same((await events(sql, 'claimed')).map((event) => event.deployment_id), [first, second, third, fourth])
+})
+
+story('Y14: whatever the ties, the order is that of a model: updated_at, created_at, id, and what was reaped keeps its place', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a', max_assignments: 0 })
+  // few different times, so that most rows tie with others on one of them or on both; ids in no order
+  const random = randomOf(20_261_121)
+  const draw = (n: number) => Math.floor(random() * n)
+  const days = ['2026-01-05Z', '2026-01-06Z', '2026-01-07Z']
+  for (let nr = 0; nr < 120; nr++) await deployment(sql, { id: 1 + ((nr * 77) % 1009), updated_at: days[draw(3)]!, created_at: days[draw(3)]! })
+  const model = async () => {
+    const rows = await sql<{ id: string; deployment_id: string; updated_us: string; created_us: string; node_id: number | null }[]>`
+      select a.id, a.deployment_id, a.node_id, (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us, (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us from mooring.assignment a`
+    const by = (a: string, b: string) => (BigInt(a) < BigInt(b) ? -1 : BigInt(a) > BigInt(b) ? 1 : 0)
+    return rows.filter((row) => row.node_id === null).sort((a, b) => by(a.updated_us, b.updated_us) || by(a.created_us, b.created_us) || by(a.id, b.id)).map(({ deployment_id }) => deployment_id)
+  }
+  let told = 0
+  const claimed = async () => {
+    const all = (await events(sql, 'claimed')).map(({ deployment_id }) => deployment_id)
+    const fresh = all.slice(told)
+    told = all.length
+    return fresh
+  }
+  const whole = await model()
+  await sql`update mooring.node set max_assignments = 50`
+  await claim(sql, 31)
+  await claim(sql)
+  t.same(await claimed(), whole.slice(0, 50), 'as many as there is room for, in two goes')
+  await age(sql, 'host-a', '1 minute ago')
+  await sql`select count(*) from mooring.reap(17)`
+  await beat(sql, host)
+  t.same((await model()).length, 120 - 33)
+  const rest = await model()
+  await sql`update mooring.node set max_assignments = null`
+  await claim(sql)
+  t.same(await claimed(), rest, 'what was lost stands where it stood')
 })
 
 story('with max_rows only the head of the queue is placed', async (t, sql) => {
@@ -110,7 +146,7 @@ story('a deployment that was disabled before the claim is not placed', async (t,
   t.equal((await claim(sql)).length, 1)
 })
 
-story('an event names the rule by which the node was chosen', async (t, sql) => {
+story('Y logs: an event names the rule by which the node was chosen', async (t, sql) => {
   await node(sql, { sample: { cpu_pct: 1, memory_mb: 1 } })
   await deployment(sql)
   await deployment(sql, { policy: 'resource_usage' })
