@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { TransactionSql } from 'postgres'
 import { randomOf } from '../../faults/plan.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
@@ -31,39 +32,46 @@ story('the queue goes by updated_at, then created_at, then id', async (t, sql) =
   t.same((await events(sql, 'claimed')).map((event) => event.deployment_id), [first, second, third, fourth])
 })
 
-story('Y14: whatever the ties, the order is that of a model: updated_at, created_at, id, and what was reaped keeps its place', async (t, sql) => {
+/** 120 rows of which most tie with others, placed in several goes and windows, some lost and placed again: what was claimed in which order, and what a model says. */
+async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: string[] }> {
   const host = await node(sql, { name: 'host-a', max_assignments: 0 })
-  // few different times, so that most rows tie with others on one of them or on both; ids in no order
+  await sql`update mooring.setting set claim_window = 16`
   const random = randomOf(20_261_121)
-  const draw = (n: number) => Math.floor(random() * n)
-  const days = ['2026-01-05Z', '2026-01-06Z', '2026-01-07Z']
-  for (let nr = 0; nr < 120; nr++) await deployment(sql, { id: 1 + ((nr * 77) % 1009), updated_at: days[draw(3)]!, created_at: days[draw(3)]! })
-  const model = async () => {
-    const rows = await sql<{ id: string; deployment_id: string; updated_us: string; created_us: string; node_id: number | null }[]>`
-      select a.id, a.deployment_id, a.node_id, (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us, (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us from mooring.assignment a`
+  const day = () => `2026-01-0${5 + Math.floor(random() * 3)}Z`
+  for (let nr = 0; nr < 120; nr++) await deployment(sql, { id: 1 + ((nr * 77) % 1009), updated_at: day(), created_at: day() })
+  const queue = async () => {
+    const rows = await sql<{ id: string; deployment_id: string; updated_us: string; created_us: string }[]>`
+      select a.id, a.deployment_id, (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us, (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us from mooring.assignment a where a.node_id is null`
     const by = (a: string, b: string) => (BigInt(a) < BigInt(b) ? -1 : BigInt(a) > BigInt(b) ? 1 : 0)
-    return rows.filter((row) => row.node_id === null).sort((a, b) => by(a.updated_us, b.updated_us) || by(a.created_us, b.created_us) || by(a.id, b.id)).map(({ deployment_id }) => deployment_id)
+    return rows.sort((a, b) => by(a.updated_us, b.updated_us) || by(a.created_us, b.created_us) || by(a.id, b.id)).map(({ deployment_id }) => deployment_id)
   }
-  let told = 0
-  const claimed = async () => {
-    const all = (await events(sql, 'claimed')).map(({ deployment_id }) => deployment_id)
-    const fresh = all.slice(told)
-    told = all.length
-    return fresh
-  }
-  const whole = await model()
+  const first = (await queue()).slice(0, 50)
   await sql`update mooring.node set max_assignments = 50`
   await claim(sql, 31)
   await claim(sql)
-  t.same(await claimed(), whole.slice(0, 50), 'as many as there is room for, in two goes')
   await age(sql, 'host-a', '1 minute ago')
   await sql`select count(*) from mooring.reap(17)`
   await beat(sql, host)
-  t.same((await model()).length, 120 - 33)
-  const rest = await model()
+  const rest = await queue()
   await sql`update mooring.node set max_assignments = null`
   await claim(sql)
-  t.same(await claimed(), rest, 'what was lost stands where it stood')
+  return { claimed: (await events(sql, 'claimed')).map(({ deployment_id }) => deployment_id!), model: [...first, ...rest] }
+}
+
+story('Y14: whatever the ties, the order is that of a model: updated_at, created_at, id, and what was reaped keeps its place', async (t, sql) => {
+  const { claimed, model } = await ties(sql)
+  t.equal(model.length, 50 + 70 + 17)
+  t.same(claimed, model)
+})
+
+story('negative control: a claim that leaves out one of the three is told from the model', async (t, sql) => {
+  const [{ source } = { source: '' }] = await sql<{ source: string }[]>`select pg_get_functiondef('mooring.claim'::regproc) as source`
+  const changed = source.replaceAll('l.updated_at, l.created_at, l.id', 'l.updated_at, l.id')
+  t.not(changed, source)
+  await sql.unsafe(changed)
+  const { claimed, model } = await ties(sql)
+  t.equal(claimed.length, model.length)
+  t.notSame(claimed, model)
 })
 
 story('with max_rows only the head of the queue is placed', async (t, sql) => {
