@@ -25,7 +25,7 @@ function kindsOf(expression: string, file: string): string[] {
   if (/^case\b/.test(expression)) return [...expression.matchAll(/\b(?:then|else)\s+('[a-z_]+')/g)].flatMap(([, word]) => literals(word!))
   if (/^'/.test(expression)) return literals(expression)
   if (/^(release|add_event)\.kind$/.test(expression)) return []
-  if (/^\w+\.kind$/.test(expression)) return [...file.matchAll(/('[a-z_]+') as kind\b/g), ...file.matchAll(/\bunion all\s+select ('[a-z_]+'),/g)].flatMap(([, word]) => literals(word!))
+  if (/^\w+\.kind$/.test(expression)) return [...file.matchAll(/\bthen ('[a-z_]+' else '[a-z_]+') end as kind\b/g), ...file.matchAll(/('[a-z_]+') as kind\b/g), ...file.matchAll(/\bunion all\s+select ('[a-z_]+'),/g)].flatMap(([, word]) => literals(word!))
   return ['?']
 }
 
@@ -59,6 +59,7 @@ t.test('negative control: a kind that is new is missed, however it is written', 
   t.same(kindsIn("perform mooring.add_event(case when a = 'b' then 'ship_sunk' else 'ship_found' end, 'why');"), ['ship_sunk', 'ship_found'])
   t.same(kindsIn("insert into mooring.event (kind, node_id, reason)\n values ('ship_sunk', 1, 'why');"), ['ship_sunk'])
   t.same(kindsIn("insert into mooring.event (kind, reason) select e.kind, e.reason from (select 'ship_sunk' as kind, 'x' as reason union all select 'ship_found', 'y') e"), ['ship_sunk', 'ship_found'])
+  t.same(kindsIn("insert into mooring.event (kind, reason) select p.kind, 'why' from (select case when x then 'ship_sunk' else 'ship_found' end as kind from y) p"), ['ship_sunk', 'ship_found'])
   t.same(kindsIn("select a.id from mooring.release(ids, epochs, 'ship_sunk', 'why') a;"), ['ship_sunk'])
   t.same(kindsIn('insert into mooring.event (kind, reason) select what(1), reason from x'), ['?'])
   t.same(tabled('## Events\n| `a`, `b` | x |\n|`c`|\n| `d` | `e` |\n## More\n| `f` | x |\n'), ['a', 'b', 'd'])
