@@ -67,6 +67,17 @@ story('D20: the last successful start is no failure\'s to erase, the last word i
   t.match(await seen(), { run_state: null, last_deployed_at: deployed.last_deployed_at, last_active_at: before, last_error: 'it cannot be started' })
 })
 
+story('negative control: a report that writes the whole row, as the obvious one does, loses the last success', async (t, sql) => {
+  const { host, row } = await owned(sql)
+  const [{ source } = { source: '' }] = await sql<{ source: string }[]>`select pg_get_functiondef('mooring.report'::regproc) as source`
+  const obvious = source.replace('then clock_timestamp() else r.last_deployed_at end', 'then clock_timestamp() else excluded.last_deployed_at end')
+  t.not(obvious, source)
+  await sql.unsafe(obvious)
+  await report(sql, host, row, 'running')
+  await report(sql, host, row, 'failed', { error: 'x' })
+  t.match(await sql`select last_deployed_at from mooring.placement`, [{ last_deployed_at: null }])
+})
+
 story('a report of an old epoch, of a foreign or of an unknown assignment changes nothing', async (t, sql) => {
   const { host, row } = await owned(sql)
   const other = await node(sql, { name: 'host-b' })
