@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { testDatabase } from '../helpers/postgres.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 const DOC = readFileSync(join(ROOT, 'docs', 'operating.md'), 'utf8')
@@ -64,4 +65,25 @@ t.test('negative control: a kind that is new is missed, however it is written', 
   t.same(kindsIn('insert into mooring.event (kind, reason) select what(1), reason from x'), ['?'])
   t.same(tabled('## Events\n| `a`, `b` | x |\n|`c`|\n| `d` | `e` |\n## More\n| `f` | x |\n'), ['a', 'b', 'd'])
   t.end()
+})
+
+t.test('every verb, view and setting that operators are told of is there', async (t) => {
+  const { sql } = await testDatabase(t)
+  const names = async (found: Promise<readonly { name: string }[]>): Promise<Set<string>> => new Set((await found).map(({ name }) => name))
+  const verbs = await names(sql`select p.proname as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace`)
+  const settings = await names(sql`select a.attname as name from pg_attribute a where a.attrelid = 'mooring.setting'::regclass and a.attnum > 0`)
+  const columns = await names(sql`select c.relname || '.' || a.attname as name from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'`)
+  const views = new Set([...columns].map((name) => name.split('.')[0]!))
+  const told = (text: string) => [
+    ...[...text.matchAll(/(?<=`|`select |from |mooring\.)(?:mooring\.)?(?!pg_)([a-z]+(?:_[a-z]+)*)\(/g)].map(([, name]) => ({ name: name!, there: verbs.has(name!) })),
+    ...[...text.matchAll(/`setting\.([a-z_]+)/g)].map(([, name]) => ({ name: `setting.${name}`, there: settings.has(name!) })),
+    ...[...text.matchAll(new RegExp(`\`((?:${[...views].join('|')})\\.[a-z_]+)\``, 'g'))].map(([, name]) => ({ name: name!, there: columns.has(name!) })),
+  ]
+  const missing = (text: string) => told(text).filter(({ there }) => !there).map(({ name }) => name)
+  for (const page of ['docs/operating.md', 'docs/compared.md', 'README.md', 'docs/security.md']) {
+    const text = readFileSync(join(ROOT, page), 'utf8')
+    t.not(told(text).length, 0, page)
+    t.same(missing(text), [], page)
+  }
+  t.same(missing('`reasign(7)`, `select * from mooring.drain_nodes()`, `setting.leas_ttl`, `fleet.holds`, `reassign()`, `fleet.hold`'), ['reasign', 'drain_nodes', 'setting.leas_ttl', 'fleet.holds'], 'a name that is wrong is noticed')
 })
