@@ -5,7 +5,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// What went wrong in the systems this one replaces, as far as SQL decides it. Each by its number and name.
+// What went wrong in the systems this one replaces, as far as SQL decides it. Each by its number in docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

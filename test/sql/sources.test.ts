@@ -3,7 +3,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// Behaviour of the scheduler this one replaces that has to be here as well, by the number of its row.
+// Behaviour of the two systems this one replaces that has to be here as well, by the number of its row in docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
