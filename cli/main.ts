@@ -9,6 +9,7 @@ import { addEvents } from './commands/events.js'
 import { addExplain } from './commands/explain.js'
 import { addHistory } from './commands/history.js'
 import { addLogs } from './commands/logs.js'
+import { addMetrics } from './commands/metrics.js'
 import { addMigrate } from './commands/migrate.js'
 import { addNode } from './commands/node.js'
 import { addPsql } from './commands/psql.js'
@@ -41,7 +42,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

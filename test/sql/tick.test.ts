@@ -22,7 +22,7 @@ story('the first tick wins all rounds and queues a job for each, reap before any
   t.same(await jobs(sql), ['evict round:evict 1', 'place round:place 1', 'prune round:prune 1', 'reap round:reap 1'])
 })
 
-story('whoever ticks next wins nothing until a round is due again', async (t, sql) => {
+story('Y5: whoever ticks next wins nothing until a round is due again', async (t, sql) => {
   await tick(sql, 'w1')
   const { rounds, next_ms } = await tick(sql, 'w2')
   t.same(rounds, [])
