@@ -117,6 +117,7 @@ export function storm(seed: number, sql: TransactionSql): Storm {
       const row = one(await assignments(sql))
       await tried(sql, (sql) => sql`select from mooring.reassign(${row?.id ?? 0}, ${`host-${random(5)}`})`)
     },
+    restart: async () => tried(sql, async (sql) => sql`select from mooring.restart(${one(await assignments(sql))?.id ?? 0})`),
     drain: async () => tried(sql, (sql) => sql`select from mooring.drain_node(${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!}, ${1 + random(3)}, ${one([null, null, null, '0'])!})`),
     undrain: async () => tried(sql, (sql) => sql`select from mooring.undrain_node(${`host-${random(5)}`})`),
     forget: async () => tried(sql, (sql) => sql`select from mooring.forget_node(${`host-${random(5)}`})`),
