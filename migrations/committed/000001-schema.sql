@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:fea0b0828a9fc0be5029d2e0db34f8c6bcba8fd8
+--! Hash: sha1:915af70e2fc4cd37bfc2d0eb222b0265dec81646
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -869,7 +869,7 @@ end;
 $$;
 comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running.';
 
--- What claim() may not give away twice: what a node owns, and the places kept for moves to it.
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
 create or replace function mooring.node_taken() returns table (node_id int, taken int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
@@ -882,7 +882,7 @@ begin
   end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
      group by u.node_id;
 end;
 $$;
@@ -1086,7 +1086,7 @@ comment on function mooring.why_not_eligible(record) is 'Why a row of eligibilit
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
--- A move goes on to where it was to go, as far as that can be had.
+-- A move goes on to where it was to go, as far as that can be had; a restart on the node that is gone cannot.
 create or replace function mooring.left_behind(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
@@ -1095,7 +1095,7 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
      where a.node_id = left_behind.node_id;
@@ -2332,7 +2332,7 @@ declare
   -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
   sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
   -- by node: what is about to leave or to come, and what comes by this plan
-  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' group by a.node_id) l), '{}');
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' and a.move_to is distinct from a.node_id group by a.node_id) l), '{}');
   comes jsonb := '{}';
   kind record;
   in_force mooring.policy;

@@ -41,7 +41,10 @@ story('a full node takes its own back, and nobody else takes the place meanwhile
   const { host, row, id } = await running(sql, {}, { max_assignments: 1 })
   const [late] = await deployments(sql, 1)
   await restart(sql, id)
+  const taken = () => sql`select s.assigned from mooring.node_states() s`
+  t.match(await taken(), [{ assigned: 1 }], 'it is one place, however it is on its way')
   await report(sql, host, await row(), 'stopped')
+  t.match(await taken(), [{ assigned: 1 }])
   t.same(await claim(sql), [id])
   t.same(await loads(sql), { 'host-a': 1 })
   t.match(await sql`select deployment_id from mooring.unplaced`, [{ deployment_id: late }])
@@ -59,6 +62,23 @@ story('a node that dies meanwhile falls back to its lease, and the work goes els
   t.same(await claim(sql), [id])
   t.match(await row(), { node: 'host-b', epoch: '3' })
   t.match(await events(sql, 'move_dropped'), [{ assignment_id: id, reason: /cannot go to host-a: the node is not live/ }])
+})
+
+story('what-if knows that a restart does not bring back a node that is lost', async (t, sql) => {
+  const { id } = await running(sql)
+  await node(sql, { name: 'host-b' })
+  await restart(sql, id)
+  t.match(await sql`select assignment_id, to_node from mooring.simulate_node_loss('host-a')`, [{ assignment_id: id, to_node: 'host-b' }])
+})
+
+story('rebalance counts what is restarted once', async (t, sql) => {
+  const { id } = await running(sql)
+  await sql`update mooring.setting set rebalance_cooldown = '0'`
+  await restart(sql, id)
+  await deployments(sql, 1)
+  await claim(sql)
+  await node(sql, { name: 'host-b' })
+  t.equal((await sql`select from mooring.rebalance(10)`).length, 1, 'of two on host-a one is worth moving')
 })
 
 story('on a node that is closed it is stopped and goes where it may', async (t, sql) => {
