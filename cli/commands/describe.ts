@@ -39,7 +39,7 @@ async function deployment(named: string, options: DescribeOptions): Promise<void
     const { name, type, enabled, replicas, policy, labels, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace, generation, created_at, updated_at } = row!
     const paragraphs = [fieldsText(`deployment ${id}${name === null ? '' : ` ${name}`}`, [
       ['package', packageText(row!)],
-      ...(hidden ? [['command', hidden.command], ['args', hidden.args.length > 0 ? hidden.args : null], ['env', hidden.env_names.length > 0 ? `${hidden.env_names.join(', ')} (values are not shown)` : null]] as Fields : []),
+      ...(hidden ? [['command', hidden.command], ['args', hidden.args.length > 0 ? hidden.args : null], ['env', hidden.env_names.length > 0 ? `${hidden.env_names.join(', ')} (values are not shown)` : null]] as Fields : [['command, args, env', 'not for your role']] as Fields),
       ['runs', type === 'daemon' ? 'a daemon: once on every permitted node' : `${replicas} ${replicas === 1 ? 'replica' : 'replicas'}`],
       ['enabled', enabled], ['policy', policy], ['labels', labels], ['selector', selector], ['pinned to', pinned_node], ['needs URLs', needs_urls === true ? true : null],
       ['when cut off', on_lost], ['lease', lease_ttl === null ? null : interval(lease_ttl)], ['stop grace', interval(stop_grace)], ['generation', generation], ['created', created_at], ['changed', updated_at],

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { CliDb } from '../db.js'
@@ -35,8 +35,8 @@ Example: mooring restart assignment 7`)
 function rolling(command: Command): Command {
   return databaseCommand(command)
     .option('--at-once <n>', 'so many on their way at once', parsePositive, 1)
-    .option('--steady <duration>', 'so long it has to run without a crash before the next', parseDuration, '2 s')
-    .option('--timeout <duration>', 'so long each may take to be up again', parseTimeout, '5 min')
+    .addOption(new Option('--steady <duration>', 'so long it has to run without a crash before the next').argParser(parseDuration).default(parseDuration('2s'), '2s'))
+    .addOption(new Option('--timeout <duration>', 'so long each may take to be up again').argParser(parseTimeout).default(parseTimeout('5m'), '5m'))
     .option('--reason <text>', 'kept with the events')
     .addOption(jsonOption('print one object for each change, and {restarted, skipped} at the end; with --hard [{id, name, generation}]'))
 }

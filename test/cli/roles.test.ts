@@ -31,6 +31,7 @@ t.test('a viewer looks, and is refused the rest with a hint', async (t) => {
     t.equal(code, 0, `${args.join(' ')}: ${said}`)
     t.notMatch(said, /hunter2/)
   }
+  t.match((await run('describe', 'deployment', 'web')).said, /command, args, env +not for your role/)
   for (const args of [['drain', 'host-a'], ['disable', 'node', 'host-a'], ['reassign', '1', 'host-a'], ['resume-reaping'],
     ['disable', 'deployment', 'web'], ['scale', 'deployment', 'web', '--replicas', '2'], ['delete', 'deployment', 'web'], ['restart', 'deployment', 'web', '--hard'], ['restart', 'assignment', '1'], ['delete', 'node', 'host-a'], ['set', 'node', 'host-a', '--weight', '1']]) {
     const { code, said } = await run(...args)
