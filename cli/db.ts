@@ -3,6 +3,10 @@
  * Row fields keep the names psql shows; bigint columns arrive as strings.
  */
 import type { Sql } from 'postgres'
+import { createDeploymentDb, labelled } from './db-deployments.js'
+import type { DeploymentDb, Requirement } from './db-deployments.js'
+import { createEventDb } from './db-events.js'
+import type { EventDb } from './db-events.js'
 import type { DeploymentSpec } from './deployment-file.js'
 
 /** Whose schema it is; version null: it is not installed. */
@@ -89,6 +93,7 @@ export interface PlacementRow {
   wanted: string
   run_state: string | null
   last_error: string | null
+  [column: string]: unknown
 }
 
 export interface DrainRow {
@@ -129,16 +134,14 @@ export interface StateCount { node: string | null; run_state: string; assignment
 
 export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
 
-export interface CliDb {
+export interface CliDb extends DeploymentDb, EventDb {
   fleet(): Promise<FleetRow>
-  nodes(): Promise<NodeRow[]>
+  nodes(labels?: readonly Requirement[]): Promise<NodeRow[]>
   /** The longest waiting ones first. */
   unplaced(limit: number): Promise<UnplacedRow[]>
   states(): Promise<StateCount[]>
   lastEvents(count: number): Promise<EventRow[]>
   explain(deploymentId: string): Promise<Record<string, unknown>[]>
-  /** By name, and by id where the text is a number. */
-  deploymentIds(idOrName: string): Promise<string[]>
   placementsOfDeployment(idOrName: string): Promise<PlacementRow[]>
   placementOfAssignment(id: string): Promise<PlacementRow | null>
   deploymentNames(): Promise<string[]>
@@ -180,11 +183,13 @@ export function createCliDb(sql: Sql): CliDb {
     (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ?? null
   const said = async (verb: PromiseLike<unknown>): Promise<void> => void (await verb)
   return {
+    ...createDeploymentDb(sql),
+    ...createEventDb(sql),
     async fleet() {
       const rows = await sql<FleetRow[]>`select f.* from mooring.fleet f`
       return rows[0]!
     },
-    nodes: () => sql<NodeRow[]>`select n.* from mooring.node_status n order by n.node`,
+    nodes: (labels) => sql<NodeRow[]>`select n.* from mooring.node_status n where ${labelled(sql, sql`n.labels`, labels)} order by n.node`,
     unplaced: (limit) => sql<UnplacedRow[]>`
       select u.* from mooring.unplaced u order by u.waiting_since, u.assignment_id limit ${limit}`,
     states: () => sql<StateCount[]>`
@@ -192,11 +197,6 @@ export function createCliDb(sql: Sql): CliDb {
         from mooring.placement p group by 1, 2 order by 1 nulls last, 2`,
     lastEvents: (count) => sql<EventRow[]>`select e.* from mooring.last_events(${count}) e`,
     explain: (id) => sql`select x.* from mooring.explain(${id}::bigint) x`,
-    async deploymentIds(idOrName) {
-      const rows = await sql<{ id: string }[]>`
-        select d.id from mooring.deployment d where d.name = ${idOrName} or d.id = ${numberOrNull(idOrName)}::bigint order by d.id`
-      return rows.map((row) => row.id)
-    },
     placementsOfDeployment: (idOrName) => sql<PlacementRow[]>`
       select p.* from mooring.placement p
        where p.name = ${idOrName} or p.deployment_id = ${numberOrNull(idOrName)}::bigint order by p.ordinal, p.assignment_id`,

@@ -39,6 +39,7 @@
 --!include functions/simulate_insert.sql
 --!include functions/rebalance.sql
 --!include functions/reassign.sql
+--!include functions/restart.sql
 --!include functions/release.sql
 --!include functions/reaping_paused.sql
 --!include functions/reap.sql

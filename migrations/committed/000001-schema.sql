@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c5d8c807e2c7891021c02dd4358f12f70804735c
+--! Hash: sha1:e4c2a343fa2a6c6166e974997308a45dde4db24c
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -868,7 +868,7 @@ end;
 $$;
 comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running.';
 
--- What claim() may not give away twice: what a node owns, and the places kept for moves to it.
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
 create or replace function mooring.node_taken() returns table (node_id int, taken int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
@@ -881,7 +881,7 @@ begin
   end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
      group by u.node_id;
 end;
 $$;
@@ -1085,7 +1085,7 @@ comment on function mooring.why_not_eligible(record) is 'Why a row of eligibilit
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
--- A move goes on to where it was to go, as far as that can be had.
+-- A move goes on to where it was to go, as far as that can be had; a restart on the node that is gone cannot.
 create or replace function mooring.left_behind(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
@@ -1094,7 +1094,7 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
      where a.node_id = left_behind.node_id;
@@ -2331,7 +2331,7 @@ declare
   -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
   sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
   -- by node: what is about to leave or to come, and what comes by this plan
-  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' group by a.node_id) l), '{}');
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' and a.move_to is distinct from a.node_id group by a.node_id) l), '{}');
   comes jsonb := '{}';
   kind record;
   in_force mooring.policy;
@@ -2496,7 +2496,7 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
   elsif row.node_id = node.id and row.wanted = 'run' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = 'To restart it there add 1 to generation of its deployment.';
+    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
   select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
   -- the place that is kept for it already is no obstacle
@@ -2511,7 +2511,7 @@ begin
         when not fit.trust_ok then 'Start its agent with a wider --trust.'
         when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
         when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.', node.name, node.name)
         when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
         when not fit.has_room then 'Raise its max_assignments with upsert_node().'
         when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
@@ -2533,6 +2533,65 @@ end;
 $$;
 comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Says why not where that cannot be.';
 --! EndIncluded functions/reassign.sql
+--! Included functions/restart.sql
+-- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
+-- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
+-- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
+-- locks: placement, then assignment (its row, waiting 5 s at most)
+create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  why constant text := 'restarted' || coalesce(': ' || left(nullif(restart.reason, ''), 200), '');
+  row mooring.assignment;
+  owner text;
+  spec mooring.deployment;
+  fit record;
+  obstacle text;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select a.* into row from mooring.assignment a where a.id = restart.assignment for no key update;
+  if row.id is null then
+    perform mooring.no_such_assignment(restart.assignment);
+  end if;
+  select n.name into owner from mooring.node n where n.id = row.node_id;
+  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  if row.wanted = 'stop' then
+    raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
+      hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
+  elsif spec.id is null then
+    -- a daemon's: its row is told to stop by the next round
+    raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
+  elsif row.node_id is null then
+    raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
+  elsif mooring.hold() then
+    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  end if;
+  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
+  if not fit.live then
+    raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
+  elsif row.ordinal is null then
+    update mooring.assignment a set wanted = 'stop', stop_reason = why where a.id = row.id returning a.* into row;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason) values ('stop_wanted', row.id, row.deployment_id, row.node_id, owner, row.epoch, why);
+    return row;
+  end if;
+  -- it leaves its own place to itself
+  fit.has_room := true;
+  obstacle := mooring.why_not_eligible(fit);
+  if obstacle is not null and (
+    (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
+    or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
+    raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
+  end if;
+  perform mooring.order_moves(array[row.id], array[row.node_id], why);
+  select a.* into row from mooring.assignment a where a.id = row.id;
+  return row;
+end;
+$$;
+comment on function mooring.restart(bigint, text) is 'Stops an assignment and starts it again on its node. For all of a deployment at once add 1 to its generation.';
+--! EndIncluded functions/restart.sql
 --! Included functions/release.sql
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
@@ -4348,7 +4407,7 @@ declare
   verbs constant jsonb := '{
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert",
       "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
+    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
     "mooring_workload": ["assert_owner"]}';
   tables constant jsonb := '{
