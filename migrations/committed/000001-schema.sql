@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3dadf185fc2a2180d8bf4fa2539d85ec1ae08f92
+--! Hash: sha1:70f10b8a2399185fe8c30cfc61031ed890607b2d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4527,7 +4527,7 @@ comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
 comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
 comment on column mooring.fleet.deployments is 'Rows of deployment.';
-comment on column mooring.fleet.assignments is 'Instances, pending ones and daemons included.';
+comment on column mooring.fleet.assignments is 'Instances, pending ones, daemons and both copies of what is being handed over included.';
 comment on column mooring.fleet.assigned is 'Owned by a node.';
 comment on column mooring.fleet.running is 'Observed running.';
 comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
