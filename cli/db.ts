@@ -128,7 +128,7 @@ export interface ForetoldReplicaRow { ordinal: number | null; to_node: string | 
 
 export interface RebalanceRow { assignment_id: string; deployment_id: string; from_node: string; to_node: string; gain: number; [column: string]: unknown }
 
-export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string }
+export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string; handover: string | null }
 
 export interface StateCount { node: string | null; run_state: string; assignments: number }
 
@@ -221,7 +221,7 @@ export function createCliDb(sql: Sql): CliDb {
     undrainNode: (node) => said(sql`select n.name from mooring.undrain_node(${node}) n`),
     async reassign(assignmentId, node) {
       const [moved] = await sql<MovedRow[]>`
-        select a.id, a.wanted, n.name as node, t.name as move_to, a.epoch
+        select a.id, a.wanted, n.name as node, t.name as move_to, a.epoch, a.handover
           from mooring.reassign(${assignmentId}::bigint, ${node}) a left join mooring.node n on n.id = a.node_id left join mooring.node t on t.id = a.move_to`
       return moved!
     },
@@ -264,7 +264,7 @@ function numberOrNull(text: string): string | null {
 const KEPT_UNLESS_NAMED = ['enabled', 'replicas'] as const
 const DECLARED = [
   'labels', 'type', 'package_name', 'package_version', 'command', 'args', 'env', 'policy', 'selector',
-  'pinned_node', 'needs_urls', 'on_lost', 'lease_ttl', 'stop_grace',
+  'pinned_node', 'needs_urls', 'on_lost', 'handover', 'lease_ttl', 'stop_grace',
 ] as const
 
 class DryRun extends Error {}

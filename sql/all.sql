@@ -29,6 +29,7 @@
 --!include functions/choose_places.sql
 --!include functions/lock_placement.sql
 --!include functions/no_such_node.sql
+--!include functions/handovers.sql
 --!include functions/place_moves.sql
 --!include functions/drain_targets.sql
 --!include functions/advance_drains.sql

@@ -25,6 +25,8 @@ begin
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
+  elsif row.handover is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s is a copy that is being handed over (%s)', row.id, row.handover), hint = 'See mooring.placement: the replica beside it is the one to restart, when the handover is over.';
   elsif spec.id is null then
     -- a daemon's: its row is told to stop by the next round
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
@@ -49,7 +51,8 @@ begin
     or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
     raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
   end if;
-  perform mooring.order_moves(array[row.id], array[row.node_id], why);
+  -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
+  perform mooring.order_moves(array[row.id], array[row.node_id], why, at_once => true);
   select a.* into row from mooring.assignment a where a.id = row.id;
   return row;
 end;

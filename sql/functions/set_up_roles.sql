@@ -19,7 +19,7 @@ declare
     "mooring_workload": ["assert_owner"]}';
   tables constant jsonb := '{
     "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
-      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
     "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
       "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}';
   thing text;
