@@ -1,4 +1,5 @@
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+--!include functions/actor.sql
 --!include functions/lock_key.sql
 --!include functions/milliseconds.sql
 --!include functions/limit_idle.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bfc1008b245a95c127ef289d4f8fae2207c8575c
+--! Hash: sha1:46e5bff146ebd0f65178209d2dc31d30d81a8f2e
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -329,6 +329,17 @@ comment on column mooring.run.next_start_at is 'When the agent tries again.';
 comment on column mooring.run.last_deployed_at is 'When a process was last seen running for the first time of an epoch and generation; a failure never erases it.';
 comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
 
+-- the default of two columns below
+--! Included functions/actor.sql
+-- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
+-- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
+-- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
+create or replace function mooring.actor() returns text
+  language sql stable
+return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
+comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+--! EndIncluded functions/actor.sql
+
 create table mooring.event (
   id bigint generated always as identity,
   at timestamptz not null default clock_timestamp(),
@@ -339,7 +350,7 @@ create table mooring.event (
   node_id int,
   node text,
   epoch bigint,
-  actor text not null default session_user,
+  actor text not null default mooring.actor(),
   reason text,
   detail jsonb,
   constraint event_pkey primary key (id)
@@ -355,7 +366,7 @@ comment on column mooring.event.deployment_id is 'The deployment concerned.';
 comment on column mooring.event.node_id is 'The node concerned.';
 comment on column mooring.event.node is 'Its name, which outlives it.';
 comment on column mooring.event.epoch is 'The epoch after it.';
-comment on column mooring.event.actor is 'The database role that did it.';
+comment on column mooring.event.actor is 'Who did it: the database role, and in brackets the application_name of the connection, which its client chose.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
 
@@ -368,7 +379,7 @@ create table mooring.ownership (
   node_id int,
   node text,
   began_at timestamptz not null,
-  actor text not null default session_user,
+  actor text not null default mooring.actor(),
   reason text,
   constraint ownership_pkey primary key (assignment_id, epoch)
 );
@@ -381,7 +392,7 @@ comment on column mooring.ownership.deployment_id is 'Its deployment.';
 comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
 comment on column mooring.ownership.node is 'Its name, which outlives it.';
 comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
-comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.actor is 'Who did it: the database role, and in brackets the application_name of the connection, which its client chose.';
 comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
@@ -485,6 +496,15 @@ comment on type mooring.placement_class is 'Pending work that may go to the same
 
 --! Included all.sql
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+--! Included functions/actor.sql
+-- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
+-- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
+-- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
+create or replace function mooring.actor() returns text
+  language sql stable
+return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
+comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+--! EndIncluded functions/actor.sql
 --! Included functions/lock_key.sql
 -- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
 create or replace function mooring.lock_key(name text) returns int
@@ -637,8 +657,8 @@ create or replace function mooring.add_event(kind text, reason text, node_id int
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  insert into mooring.event (kind, reason, node_id, node, detail, actor)
-  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail, session_user;
+  insert into mooring.event (kind, reason, node_id, node, detail)
+  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail;
 end;
 comment on function mooring.add_event(text, text, int, jsonb) is 'Appends one event.';
 --! EndIncluded functions/add_event.sql
@@ -2050,8 +2070,8 @@ begin
         from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
@@ -2582,8 +2602,8 @@ begin
       returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
   get diagnostics freed = row_count;
@@ -2594,8 +2614,8 @@ begin
         delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
       ),
       logged as (
-        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
   end if;
@@ -2823,8 +2843,8 @@ begin
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
   perform mooring.queue_anew(make_assignments.deployments);
   insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
   select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
@@ -2886,8 +2906,8 @@ begin
     update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
   ),
   logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
       from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
@@ -2940,8 +2960,8 @@ begin
       update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
@@ -4056,8 +4076,8 @@ create or replace function mooring.tg_assignment__record() returns trigger
   set enable_nestloop = off
 as $$
 begin
-  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason, (select mooring.actor())
     from new_assignment n join old_assignment o on o.id = n.id
    where n.epoch <> o.epoch;
   return null;
