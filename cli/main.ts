@@ -4,6 +4,7 @@ import { packageVersion } from '../agent/version.js'
 import { addAgent } from './commands/agent.js'
 import { addApply } from './commands/apply.js'
 import { addDb } from './commands/db.js'
+import { addDoctor } from './commands/doctor.js'
 import { addDrain } from './commands/drain.js'
 import { addEvents } from './commands/events.js'
 import { addExplain } from './commands/explain.js'
@@ -41,7 +42,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addDoctor, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

@@ -1,5 +1,6 @@
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
 --!include functions/actor.sql
+--!include functions/some_of.sql
 --!include functions/lock_key.sql
 --!include functions/milliseconds.sql
 --!include functions/limit_idle.sql
@@ -75,4 +76,12 @@
 --!include views/drain_progress.sql
 --!include functions/placements_of.sql
 --!include functions/set_up_roles.sql
+--!include functions/doctor_rounds.sql
+--!include functions/doctor_nodes.sql
+--!include functions/doctor_work.sql
+--!include functions/doctor_rights.sql
+--!include functions/doctor_sessions.sql
+--!include functions/doctor_storage.sql
+--!include functions/doctor_server.sql
+--!include functions/doctor.sql
 --!include grants.sql
