@@ -24,6 +24,7 @@
 --!include functions/eligibility.sql
 --!include functions/why_not.sql
 --!include functions/waiting.sql
+--!include functions/why_waiting.sql
 --!include functions/why_unplaced.sql
 --!include functions/choose_nodes.sql
 --!include functions/spread_replicas.sql

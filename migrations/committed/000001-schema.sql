@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:26ceb0f3e21bb4597b9439918a88d8af00fdfd33
+--! Hash: sha1:802941eb267ab040674ebcc649da9261fc56812f
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -514,8 +514,8 @@ comment on function mooring.some_of(text[], int) is 'The first few of some names
 
 create or replace function mooring.how_long(past interval) returns text
   language sql immutable parallel safe
-return case when past < interval '10 s' then round(extract(epoch from past), 1) || ' s' else date_trunc('second', justify_interval(past))::text end;
-comment on function mooring.how_long(interval) is 'A duration for people: 2.5 s, 00:03:12, 2 days 04:00:00.';
+return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s' when past < interval '2 min' then round(extract(epoch from past)) || ' s' else date_trunc('second', justify_hours(past))::text end;
+comment on function mooring.how_long(interval) is 'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
 --! EndIncluded functions/some_of.sql
 --! Included functions/lock_key.sql
 -- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
@@ -1115,6 +1115,28 @@ begin
 end;
 $$;
 comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+
+-- The way out beside the reason: apart, because where reasons are counted over many nodes they have to be equal.
+create or replace function mooring.way_in(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return case
+    when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
+    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => ...), or change the selector', (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name)
+    when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
+    when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
+    when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
+    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring.how_long(clock_timestamp() - beat.beat_at)) end)
+    when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
+    when not predicates.not_draining then case when node.draining_since is null then 'start it again' else format('undrain_node(%L)', node.name) end
+    when not predicates.has_room then format('%s; raise it with upsert_node(%L, max_assignments => %s)', node.max_assignments, node.name, node.max_assignments + 1)
+    when not predicates.disk_ok then format('%s %%, and %s %% are needed; free some, or lower setting.disk_free_min_pct', round(beat.disk_free_pct::numeric, 1), disk_free_min_pct)
+  end;
+end;
+$$;
+comment on function mooring.way_in(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
@@ -1207,12 +1229,68 @@ end;
 $$;
 comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/waiting.sql
+--! Included functions/why_waiting.sql
+-- The words of why_unplaced(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
+create or replace function mooring.why_waiting(spec mooring.deployment, rule int, node_ids int[]) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  setting mooring.setting;
+  names text[];
+  first text;
+  one boolean;
+begin
+  select s.* into setting from mooring.setting s;
+  if coalesce(spec.policy, setting.default_policy) = 'none' then
+    return 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy';
+  elsif rule = 0 then
+    return 'there is no node: start an agent';
+  elsif rule = 12 then
+    return case
+      when mooring.holding() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring.holding())
+      else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
+        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
+        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
+        'it is placed by the next round')
+    end;
+  end if;
+  names := array(select n.name from mooring.node n where n.id = any (node_ids) order by n.name);
+  first := names[1];
+  one := cardinality(names) = 1;
+  return case rule
+    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, mooring.some_of(names))
+    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(names) when 1 then '1 node' else cardinality(names) || ' nodes' end,
+      (select format('%s lacks %s', k.name, k.lacks) from
+        (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
+           from mooring.node n where n.id = any (node_ids[1:100])) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
+    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(names), mooring.some_of(names),
+      case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
+    when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,
+      (select string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', ') from
+        (select n.trusts, count(*) as nodes from mooring.node n where n.id = any (node_ids) group by n.trusts order by 2 desc, 1 limit 3) p), mooring.some_of(names))
+    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(names), mooring.some_of(names))
+    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', mooring.some_of(names))
+    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(names), mooring.some_of(names))
+    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', mooring.some_of(names), first)
+    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', mooring.some_of(names), first)
+    when 10 then format('every node that may run it has max_assignments already (%s): add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
+      (select mooring.some_of(array_agg(n.name || ': ' || n.max_assignments order by n.name)) from mooring.node n where n.id = any (node_ids)), first)
+    when 11 then format('every node that may run it has less than %s %% of its disk free (%s): free some there, or lower setting.disk_free_min_pct', setting.disk_free_min_pct,
+      (select mooring.some_of(array_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)) order by h.node)) from mooring.heartbeat h where h.node_id = any (node_ids)))
+  end;
+end;
+$$;
+comment on function mooring.why_waiting(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
+--! EndIncluded functions/why_waiting.sql
 --! Included functions/why_unplaced.sql
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
 -- without_node: as if that node were lost, for what it would leave behind too.
 create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 begin atomic
   with waiting as materialized (
     select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
@@ -1221,50 +1299,20 @@ begin atomic
     select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
-    select e.deployment_id, e.node_id, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.permitted, e.enabled, e.not_draining, e.has_room,
-        e.live and e.node_id is distinct from why_unplaced.without_node as live, e.eligible and e.node_id is distinct from why_unplaced.without_node as eligible
+    select e.deployment_id, e.node_id,
+        case when not e.pin_ok then 1 when not e.selector_ok then 2 when not e.driver_ok then 3 when not e.trust_ok then 4 when not e.urls_ok then 5 else 6 end as permitted_to,
+        case when not e.live or e.node_id is not distinct from why_unplaced.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
       from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
-  tally as (
-    select w.signature, w.deployment_id, count(f.node_id) as nodes,
-        count(*) filter (where f.pin_ok) as pin,
-        count(*) filter (where f.pin_ok and f.selector_ok) as selector,
-        count(*) filter (where f.pin_ok and f.selector_ok and f.driver_ok) as driver,
-        count(*) filter (where f.pin_ok and f.selector_ok and f.driver_ok and f.trust_ok) as trust,
-        count(*) filter (where f.permitted) as permitted,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by)) as willing,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live) as live,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled) as enabled,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled and f.not_draining) as not_draining,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled and f.not_draining and f.has_room) as room,
-        count(*) filter (where f.eligible and f.node_id <> all (w.refused_by)) as eligible
+  -- how far each node gets; the rule at which the last of them falls is the reason
+  fallen as (
+    select w.signature, w.deployment_id, case when f.node_id is null then 0 when f.permitted_to < 6 then f.permitted_to when f.node_id = any (w.refused_by) then 6 else f.fit_to end as rule, array_agg(f.node_id) as node_ids
       from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
-     group by w.signature, w.deployment_id
+     group by 1, 2, 3
   )
-  select t.signature, case
-      when coalesce(d.policy, s.default_policy) = 'none' then 'policy none: nothing is placed automatically; choose another policy'
-      when t.nodes = 0 then 'there is no node: start an agent'
-      when t.pin = 0 then format('there is no node %s, to which it is pinned', d.pinned_node)
-      when t.selector = 0 then format('no node has the labels %s: %s looked at; label one or change the selector', d.selector, case t.pin when 1 then '1 node' else t.pin || ' nodes' end)
-      when t.driver = 0 then case when d.command is not null then format('none of the nodes that fit so far (%s) runs custom commands: start an agent there with --allow-exec', t.selector) else format('none of the nodes that fit so far (%s) runs npm packages', t.selector) end
-      when t.trust = 0 then format('no node trusts %s@%s: %s; start an agent with a wider --trust', d.package_name, d.package_version,
-        (select coalesce(string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', '), '') from
-          (select n.trusts, count(*) as nodes from mooring.node n group by n.trusts order by 2 desc, 1 limit 3) p))
-      when t.permitted = 0 then 'it needs a node with both agent_base_url and gateway_base_url, and there is none'
-      when t.willing = 0 then 'every node that may run it refused it (see last_error in placement); change the spec or the agents'
-      when t.live = 0 then format('none of the %s that may run it is live', case t.willing when 1 then 'one node' else t.willing || ' nodes' end)
-      when t.enabled = 0 then 'every live node that may run it is disabled'
-      when t.not_draining = 0 then 'every live node that may run it is draining or its agent is stopping'
-      when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
-      when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
-      when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
-      else coalesce((select f.reason from (select e.* from mooring.event e order by e.id desc limit 1000) f
-        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(d.policy, s.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
-        'it is placed by the next round')
-    end
-    from tally t
-    join mooring.deployment d on d.id = t.deployment_id
-   cross join mooring.setting s;
+  select distinct on (f.signature) f.signature, mooring.why_waiting(d, f.rule, f.node_ids)
+    from fallen f join mooring.deployment d on d.id = f.deployment_id
+   order by f.signature, f.rule desc;
 end;
 comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/why_unplaced.sql
@@ -2333,7 +2381,7 @@ begin
       array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
   end if;
   obstacle := case
-    when policy.kind = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+    when policy.kind = 'none' then 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy'
     when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
     when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
     else coalesce('no node can take it: ' || (
@@ -3699,6 +3747,7 @@ create or replace function mooring.explain(deployment bigint)
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -3728,21 +3777,24 @@ begin
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
-          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
-          when c.refused then 'no: its agent refused it'
-          when not $2 then 'no: the deployment is disabled'
-          when %1$L = 'none' then 'no: policy none places nothing by itself'
+          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct)
+          when c.refused then 'no: its agent refused it: see last_error in placement; edit the spec, or add 1 to generation, and it is asked again'
+          when not $2.enabled then format('no: the deployment is disabled: update mooring.deployment set enabled = true where id = %%s', $1)
+          when %1$L = 'none' then 'no: policy none places nothing by itself: reassign() it here, or choose another policy'
           when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
         (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
         (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
       from compared c
+      join mooring.node n on n.id = (c.state).id
+      left join mooring.heartbeat h on h.node_id = n.id
+     cross join mooring.setting g
     window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
      order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
     $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
-    using spec.id, spec.enabled, nodes, waiting;
+    using spec.id, spec, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
@@ -4452,7 +4504,7 @@ create or replace function mooring.doctor_rounds() returns table (check_name tex
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
   hold text := mooring.holding();
   agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
@@ -4467,7 +4519,7 @@ begin
   select p.* into pulse from mooring.pulse p;
   return query select 'schema', 'ok', format('version %s on PostgreSQL %s, database %s%s', mooring.schema_version(), split_part(current_setting('server_version'), ' ', 1), current_database(),
       case when pg_is_in_recovery() then ': a standby, to be looked at; verbs run on the primary' else '' end), null::text;
-  return query select 'hold', case when hold is null then 'ok' else 'warning' end, coalesce(format('nothing is reaped, placed or newly started until %s: %s', to_char(pulse.hold_until, 'HH24:MI:SS'), hold), 'none'),
+  return query select 'hold', case when hold is null then 'ok' else 'warning' end, case when hold is null then 'none' else format('nothing is reaped, placed or newly started until %s: %s', coalesce(to_char(pulse.hold_until, 'HH24:MI:SS'), 'somebody ticks, and one lease more'), hold) end,
       case when hold is not null then 'wait for it: it ends by itself; select hold, hold_until from mooring.fleet;' end;
   select p.* into pause from mooring.reap_pause p;
   return query select 'reaping', case when pause.paused_at is null then 'ok' when pause.resumed_at is null then 'problem' else 'warning' end,
@@ -4477,11 +4529,11 @@ begin
       case when pause.paused_at is null then null
            when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
            else 'it ends by itself when enough nodes are back' end;
-  select array_agg(w.id order by w.id) into alive from mooring.worker w where w.seen_at > at - grace;
-  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(format('%s alive: %s', cardinality(alive), mooring.some_of(alive)), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
+  select array_agg(w.id order by w.id) into alive from mooring.worker w where w.seen_at > asked_at - grace;
+  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring.some_of(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
       case when alive is null then 'mooring worker' end;
-  select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then at - r.done_at end) into late, oldest
-    from mooring.round r where r.done_at < at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
+  select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest
+    from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
   return query select 'rounds',
       case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
       case when late is null then 'all in time' when hold is not null then 'they wait for the end of the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
@@ -4489,12 +4541,12 @@ begin
   return query select * from mooring.doctor_jobs(alive is not null);
   select l.pid, s.xact_start, s.state, s.application_name into holder
     from (select mooring.placement_lock_holder() as pid) l left join pg_stat_activity s on s.pid = l.pid;
-  return query select 'placement lock', case when holder.xact_start < at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then 'problem' else 'ok' end,
-      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring.how_long(at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
-      case when holder.xact_start < at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then format('select pg_terminate_backend(%s);', holder.pid) end;
+  return query select 'placement lock', case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then 'problem' else 'ok' end,
+      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring.how_long(asked_at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
+      case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then format('select pg_terminate_backend(%s);', holder.pid) end;
   select count(*) as times, (array_agg(e.kind || ': ' || e.reason order by e.id desc))[1] as latest into failed
     from (select e.* from mooring.event e order by e.id desc limit 2000) e
-   where e.kind in ('round_failed', 'claim_failed', 'reap_blocked') and e.at > at - interval '10 min';
+   where e.kind in ('round_failed', 'claim_failed', 'reap_blocked') and e.at > asked_at - interval '10 min';
   return query select 'failures', case when failed.times = 0 then 'ok' else 'warning' end,
       case when failed.times = 0 then 'no round, policy or reap failed in the last 10 min' else format('%s in the last 10 min; the last: %s', failed.times, left(failed.latest, 300)) end,
       case when failed.times > 0 then 'select at, kind, assignment_id, reason from mooring.last_events(2000) where kind in (''round_failed'', ''claim_failed'', ''reap_blocked'');' end;
@@ -4509,21 +4561,21 @@ create or replace function mooring.doctor_jobs(somebody_works boolean) returns t
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
   locked record;
   waiting record;
 begin
-  select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(at - j.locked_at) as oldest into locked
+  select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
     from graphile_worker.jobs j
-   where j.locked_at < at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
-     and not exists (select from mooring.worker w where w.seen_at > at - grace and j.locked_by = any (w.pool_ids));
+   where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
+     and not exists (select from mooring.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
   return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
       case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring.some_of(locked.lockers), mooring.how_long(locked.oldest)) end,
       case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;
-  select count(*) as jobs, max(at - j.run_at) as oldest into waiting
+  select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
     from graphile_worker.jobs j
-   where j.run_at < at - interval '30 s' and j.locked_at is null and j.attempts < j.max_attempts and j.task_identifier in ('place', 'reap', 'evict', 'prune');
+   where j.run_at < asked_at - interval '30 s' and j.locked_at is null and j.attempts < j.max_attempts and j.task_identifier in ('place', 'reap', 'evict', 'prune');
   return query select 'job queue', case when waiting.jobs = 0 or not somebody_works then 'ok' else 'warning' end,
       case when waiting.jobs = 0 then 'no job waits' else format('%s jobs are due for up to %s%s', waiting.jobs, mooring.how_long(waiting.oldest), case when somebody_works then '' else ', and wait for a worker; the rounds do without them' end) end,
       case when waiting.jobs > 0 and somebody_works then 'restart the workers; their log says why they take no job' end;
@@ -4539,13 +4591,13 @@ create or replace function mooring.doctor_nodes() returns table (check_name text
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   setting mooring.setting;
   n record;
 begin
   select s.* into setting from mooring.setting s;
   select count(*) as nodes, count(*) filter (where l.live) as live,
-      array_agg(format('%s (%s)', l.name, case when l.beat_at is null then 'never came' when l.session is null then 'has left' else 'silent for ' || mooring.how_long(at - l.beat_at) end) order by l.name) filter (where not l.live) as silent,
+      array_agg(format('%s (%s)', l.name, case when l.beat_at is null then 'never came' when l.session is null then 'has left' else 'silent for ' || mooring.how_long(asked_at - l.beat_at) end) order by l.name) filter (where not l.live) as silent,
       (array_agg(l.name order by l.name) filter (where not l.live))[1] as first_silent,
       array_agg(format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1)) order by l.name) filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
     into n
@@ -4554,19 +4606,19 @@ begin
       case when n.nodes = 0 then 'none has registered' else format('%s of %s live', n.live, n.nodes) || coalesce('; not live: ' || mooring.some_of(n.silent, 5), '') end,
       case when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@''' when n.silent is not null then format('start its agent: mooring agent --name %1$s; gone for good: select mooring.forget_node(%1$L);', n.first_silent) end;
   return query select 'disks', case when n.full is null then 'ok' else 'warning' end,
-      coalesce(format('below %s %% free, so without new work: %s', setting.disk_free_min_pct, mooring.some_of(n.full, 5)), format('no live node is below %s %% free', setting.disk_free_min_pct)),
+      case when n.full is not null then format('below %s %% free, so without new work: %s', setting.disk_free_min_pct, mooring.some_of(n.full, 5)) else format('no live node is below %s %% free', setting.disk_free_min_pct) end,
       case when n.full is not null then 'free space there, or lower the floor: update mooring.setting set disk_free_min_pct = ...;' end;
-  select count(*) as versions, string_agg(format('%s on %s (%s)', coalesce(v.version, 'unknown'), v.nodes, mooring.some_of(v.names)), ', ' order by v.nodes desc) as list into n
-    from (select d.version, count(*) as nodes, array_agg(d.name order by d.name) as names
-            from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null group by d.version) v;
-  return query select 'agents', case when n.versions > 1 then 'warning' else 'ok' end, coalesce('version ' || n.list, 'none holds a session'),
-      case when n.versions > 1 then 'start the newest agent beside each older one: mooring agent --handover ...' end;
-  select w.versions, w.list into n
-    from (select count(distinct v.version) as versions, string_agg(distinct v.version, ', ') as list
-            from (select coalesce(nullif(split_part(k.id, '@', 2), ''), 'unknown') as version from mooring.worker k where k.seen_at > at - 3 * mooring.round_interval('reap') - interval '3 s') v) w;
-  return query select 'worker versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce('version ' || n.list, 'none is alive'), case when n.versions > 1 then 'restart the older workers with the newest version' end;
+  select count(distinct v.version) as versions, string_agg(format('%s: %s %s', v.version, v.kind, mooring.some_of(v.names)), '; ' order by v.version desc, v.kind) as list into n
+    from (select coalesce(p.version, 'unknown') as version, p.kind, array_agg(p.name order by p.name) as names
+            from (select d.version, 'agent of' as kind, d.name from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null
+                  union all
+                  -- a worker says its version at the end of its name
+                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring.worker k where k.seen_at > asked_at - 3 * mooring.round_interval('reap') - interval '3 s') p
+           group by 1, 2) v;
+  return query select 'versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce(n.list, 'no agent and no worker is there'),
+      case when n.versions > 1 then 'bring all to one: restart the older workers, and start the new agent beside each older one: mooring agent --handover ...' end;
   -- by the lease each of them holds; a beat that comes after half of it leaves room for one more try
-  select count(*) as nodes, max(at - h.beat_at) as oldest, array_agg(h.node order by h.beat_at) filter (where at - h.beat_at > h.lease_ttl / 2) as late into n
+  select count(*) as nodes, max(asked_at - h.beat_at) as oldest, array_agg(h.node order by h.beat_at) filter (where asked_at - h.beat_at > h.lease_ttl / 2) as late into n
     from mooring.heartbeat h where h.session is not null and mooring.node_is_live(h);
   return query select 'beats', case when n.late is null then 'ok' else 'warning' end,
       format('lease %s, a beat every %s, margin %s', mooring.how_long(setting.lease_ttl), mooring.how_long(setting.beat_interval), mooring.how_long(setting.reap_margin))
@@ -4593,16 +4645,16 @@ create or replace function mooring.doctor_work() returns table (check_name text,
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   w record;
 begin
   -- a policy that places nothing is somebody's choice
-  select sum(q.waiting) as waiting, max(at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
+  select sum(q.waiting) as waiting, max(asked_at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
     from (select r.reason, count(*) as waiting, min(a.waiting_since) as since, row_number() over (order by count(*) desc) as nr
             from mooring.assignment a
             join mooring.deployment d on d.id = a.deployment_id and coalesce(d.policy, (select s.default_policy from mooring.setting s)) <> 'none'
             left join mooring.why_unplaced() r on r.signature = a.signature
-           where a.node_id is null and a.wanted = 'run' and a.waiting_since < at - interval '1 min'
+           where a.node_id is null and a.wanted = 'run' and a.waiting_since < asked_at - interval '1 min'
            group by r.reason) q;
   return query select 'waiting work', case when w.waiting is null then 'ok' when w.oldest > interval '10 min' then 'problem' else 'warning' end,
       case when w.waiting is null then 'nothing waits for a node for more than a minute'
@@ -4616,9 +4668,9 @@ begin
       case when w.runs > 0 then format('mooring logs %s on its host; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
   select array_agg(format('%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200)) order by p.since) as stuck, count(*) as draining,
       min(p.node) filter (where p.blocked > 0) as first into w
-    from (select d.*, d.blocked > 0 or d.deadline_at < at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;
+    from (select d.*, d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;
   return query select 'drains', case when w.stuck is null then 'ok' else 'warning' end, coalesce(mooring.some_of(w.stuck, 2), 'none is stuck'),
-      case when w.stuck is not null then coalesce(format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first), 'select * from mooring.drain_progress;') end;
+      case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
 end;
 $$;
 comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what fails, drains that are stuck.';
@@ -4633,7 +4685,7 @@ begin atomic
     from jsonb_each(mooring.rights_of_roles() -> 'verbs') v cross join lateral jsonb_array_elements_text(v.value) n (name) join pg_proc p on p.pronamespace = 'mooring'::regnamespace and p.proname = n.name
   union all
   -- 'select (a, b), update on mooring.x, mooring.y'
-  select t.key, upper(m.said[1]), btrim(o.object), btrim(c.col)
+  select t.key, upper(m.said[1]), btrim(o.object)::regclass::text, btrim(c.col)
     from jsonb_each(mooring.rights_of_roles() -> 'tables') t cross join lateral jsonb_array_elements_text(t.value) g (grant_of)
    cross join lateral regexp_split_to_table(split_part(g.grant_of, ' on ', 2), ',') o (object)
    cross join lateral regexp_matches(split_part(g.grant_of, ' on ', 1), '(\w+)(?: *\(([^)]*)\))?', 'g') m (said)
@@ -4689,7 +4741,7 @@ begin
           union all
           (select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), false from mooring.actual_grants() a
            except all select i.role, i.privilege, i.object || coalesce('.' || i.col, ''), false from mooring.intended_grants() i)) d;
-  return query select 'grants', case when g.missing is null then 'ok' else 'problem' end, coalesce(format('%s are missing: %s', cardinality(g.missing), mooring.some_of(g.missing)), 'each role has what set_up_roles() gives it'),
+  return query select 'grants', case when g.missing is null then 'ok' else 'problem' end, coalesce(cardinality(g.missing) || ' are missing: ' || mooring.some_of(g.missing), 'each role has what set_up_roles() gives it'),
       case when g.missing is not null then 'mooring migrate, or as the owner: select * from mooring.set_up_roles();' end;
   return query select 'grants to all', case when g.public is null then 'ok' else 'problem' end, coalesce('PUBLIC may ' || mooring.some_of(g.public), 'PUBLIC may do nothing in the schema'),
       case when g.public is not null then 'revoke all on all functions in schema mooring from public; revoke all on all tables in schema mooring from public;' end;
@@ -4703,43 +4755,43 @@ comment on function mooring.doctor_rights() is 'Theme of doctor(): the caller''s
 -- Who holds back vacuum, and who waits for whom. A snapshot that stays open keeps every dead version of every heartbeat: bounded by how long it stays, and seen here.
 -- Of a session its pid, login, application_name and age are shown, never its text. xmin and lock waits are visible to everybody; since when a transaction is open
 -- only where the owner of the schema is a member of pg_read_all_stats (or of the session's role).
-create or replace function mooring.doctor_sessions() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring.doctor_sessions(open_for interval default '1 min', waiting_for interval default '2 s') returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   here oid := (select d.oid from pg_database d where d.datname = current_database());
   s record;
 begin
-  select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring.how_long(at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
-      (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(at - o.xact_start) as oldest into s
+  select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring.how_long(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
+      (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(asked_at - o.xact_start) as oldest into s
     from (select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind from pg_stat_activity a
            where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
-   where o.xact_start < at - interval '1 min' or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < at - interval '15 s';
+   where o.xact_start < asked_at - open_for or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
   return query select 'long transactions', case when s.first is null then 'ok' when s.oldest > interval '1 hour' then 'problem' else 'warning' end,
-      coalesce(format('%s: vacuum cannot clean behind them', mooring.some_of(s.old)), 'no snapshot or transaction is open for more than a minute'),
+      coalesce(mooring.some_of(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring.how_long(open_for)),
       case when s.first is not null then format('end it: select pg_terminate_backend(%s); for good: alter database %I set idle_in_transaction_session_timeout = ''1 min'';', s.first, current_database()) end;
-  select array_agg(format('%L (%s, %s old)', p.gid, p.owner, mooring.how_long(at - p.prepared)) order by p.prepared) as old, (array_agg(p.gid order by p.prepared))[1] as first into s
-    from pg_prepared_xacts p where p.database = current_database() and p.prepared < at - interval '1 min';
+  select array_agg(format('%L (%s, %s old)', p.gid, p.owner, mooring.how_long(asked_at - p.prepared)) order by p.prepared) as old, (array_agg(p.gid order by p.prepared))[1] as first into s
+    from pg_prepared_xacts p where p.database = current_database() and p.prepared < asked_at - open_for;
   return query select 'prepared transactions', case when s.first is null then 'ok' else 'problem' end, coalesce(mooring.some_of(s.old) || ': they keep their locks and dead rows, also over a restart', 'none is left behind'),
       case when s.first is not null then format('rollback prepared %L; (or commit prepared)', s.first) end;
-  select array_agg(format('%s (%s%s)', r.slot_name, case when r.active then 'active' else 'nobody reads it' end, coalesce(format(', %s transactions behind', greatest(age(r.xmin), age(r.catalog_xmin))), '')) order by r.slot_name) as holding,
+  select array_agg(format('%s (%s%s)', r.slot_name, case when r.active then 'active' else 'nobody reads it' end, coalesce(', ' || greatest(age(r.xmin), age(r.catalog_xmin)) || ' transactions behind', '')) order by r.slot_name) as holding,
       (array_agg(r.slot_name order by r.active, r.slot_name))[1] as first, bool_or(not r.active) as idle into s
     from pg_replication_slots r where not r.active or greatest(age(r.xmin), age(r.catalog_xmin)) > 100000;
   return query select 'replication slots', case when s.first is null then 'ok' else 'warning' end, coalesce(mooring.some_of(s.holding) || ': dead rows and WAL are kept for them', 'none holds anything back'),
       case when s.first is not null then format('bring its standby back, or select pg_drop_replication_slot(%L);', s.first) end;
-  select array_agg(format('pid %s (%s) waits%s for %s on mooring.%s, held by pid %s', w.pid, w.application_name, coalesce(' ' || mooring.how_long(at - w.waitstart), ''), w.mode, w.relname, coalesce(array_to_string(w.blockers, ', '), '?')) order by w.waitstart) as waits,
+  select array_agg(format('pid %s (%s) waits%s for %s on mooring.%s, held by pid %s', w.pid, w.application_name, coalesce(' ' || mooring.how_long(asked_at - w.waitstart), ''), w.mode, w.relname, coalesce(array_to_string(w.blockers, ', '), '?')) order by w.waitstart) as waits,
       (array_agg(w.blockers[1] order by w.waitstart))[1] as first, bool_or(w.mode = 'AccessExclusiveLock') as ddl into s
     from (select l.pid, a.application_name, l.waitstart, l.mode, c.relname, pg_blocking_pids(l.pid) as blockers
             from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace left join pg_stat_activity a on a.pid = l.pid
-           where not l.granted and l.database = here and l.waitstart < at - interval '2 s') w;
+           where not l.granted and l.database = here and l.waitstart < asked_at - waiting_for) w;
   return query select 'lock waits', case when s.waits is null then 'ok' when s.ddl then 'problem' else 'warning' end, coalesce(mooring.some_of(s.waits, 2), 'nobody waits for a lock on a table of Mooring'),
       case when s.waits is not null then format('end who holds it: select pg_terminate_backend(%s);', coalesce(s.first::text, '...')) end;
 end;
 $$;
-comment on function mooring.doctor_sessions() is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
+comment on function mooring.doctor_sessions(interval, interval) is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
 --! EndIncluded functions/doctor_sessions.sql
 --! Included functions/doctor_storage.sql
 -- Are the tables in shape?
@@ -4749,7 +4801,7 @@ create or replace function mooring.doctor_storage() returns table (check_name te
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   retention interval := (select s.event_retention from mooring.setting s);
   nodes bigint := (select count(*) from mooring.heartbeat);
   t record;
@@ -4760,7 +4812,7 @@ begin
     from pg_class c where c.oid = 'mooring.heartbeat'::regclass;
   bloated := t.pages > nodes / 2 + 100 or t.dead > 10 * nodes + 5000;
   return query select 'heartbeat table', case when not bloated then 'ok' when t.pages > 20 * nodes + 5000 then 'problem' else 'warning' end,
-      format('%s nodes on %s pages, %s dead versions, last vacuum %s', nodes, t.pages, t.dead, coalesce(mooring.how_long(at - t.vacuumed) || ' ago', 'never')),
+      format('%s nodes on %s pages, %s dead versions, last vacuum %s', nodes, t.pages, t.dead, coalesce(mooring.how_long(asked_at - t.vacuumed) || ' ago', 'never')),
       case when bloated then 'end what keeps the dead ones (long transactions, replication slots), then: vacuum mooring.heartbeat; where it stays large and nobody minds a pause of beats: vacuum full mooring.heartbeat;' end;
   select array_agg(format('%s on %s', g.tgname, g.tgrelid::regclass) order by 1) as off, (array_agg(format('alter table %s enable trigger %I;', g.tgrelid::regclass, g.tgname) order by g.tgrelid::regclass::text, g.tgname))[1] as first into t
     from pg_trigger g join pg_class c on c.oid = g.tgrelid and c.relnamespace = 'mooring'::regnamespace where g.tgenabled not in ('O', 'A');
@@ -4769,9 +4821,9 @@ begin
       coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
   -- the oldest by id: the table is written in order of time
   select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
-  return query select 'history', case when t.oldest < at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
-      format('events %s, owners %s, kept for %s%s', pg_size_pretty(t.events), pg_size_pretty(t.history), retention, coalesce('; the oldest event is ' || mooring.how_long(at - t.oldest) || ' old', '')),
-      case when t.oldest < at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') then 'select mooring.prune_events(); it deletes 50,000 at a time: repeat it while it returns as many'
+  return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
+      format('events %s, owners %s, kept for %s%s', pg_size_pretty(t.events), pg_size_pretty(t.history), retention, coalesce('; the oldest event is ' || mooring.how_long(asked_at - t.oldest) || ' old', '')),
+      case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') then 'select mooring.prune_events(); it deletes 50,000 at a time: repeat it while it returns as many'
            when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
 end;
 $$;
@@ -4784,7 +4836,7 @@ create or replace function mooring.doctor_server() returns table (check_name tex
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  asked_at timestamptz := clock_timestamp();
   here oid := (select d.oid from pg_database d where d.datname = current_database());
   off text[];
   c record;
