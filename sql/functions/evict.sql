@@ -5,6 +5,7 @@
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 begin
   -- as a round; as a part of somebody's edit it leaves his transaction as it is
