@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:802941eb267ab040674ebcc649da9261fc56812f
+--! Hash: sha1:7544af9191f1b7e0bb88eea3778b4682d0136da3
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1124,7 +1124,8 @@ as $$
 begin
   return case
     when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
-    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => ...), or change the selector', (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name)
+    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => %L), or change the selector',
+      (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name, node.labels || spec.selector)
     when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
     when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
     when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
@@ -1145,6 +1146,9 @@ create or replace function mooring.left_behind(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
+  -- found by array and joined by hash, as in release(): without statistics a loop would look at a thousand rows for each deployment
+  set enable_nestloop = off
+  set jit = off
 as $$
 #variable_conflict use_column
 begin
@@ -1152,7 +1156,7 @@ begin
     select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
-     where a.node_id = left_behind.node_id;
+     where a.node_id = left_behind.node_id and d.id = any (array(select b.deployment_id from mooring.assignment b where b.node_id = left_behind.node_id));
 end;
 $$;
 comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
@@ -1183,10 +1187,10 @@ begin
     select w.signature, w.deployment_id, w.refused_by from waiting w;
   if waiting_signatures.without_node is not null then
     return query
-      select l.signature, min(l.deployment_id), l.refused_by
-        from mooring.left_behind(waiting_signatures.without_node) l
-       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
-       group by l.signature, l.refused_by;
+      select l.signature, l.deployment_id, l.refused_by
+        from (select b.signature, min(b.deployment_id) as deployment_id, b.refused_by
+                from mooring.left_behind(waiting_signatures.without_node) b where b.move_to is null group by b.signature, b.refused_by) l
+       where not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature);
   end if;
 end;
 $$;
@@ -1235,12 +1239,17 @@ create or replace function mooring.why_waiting(spec mooring.deployment, rule int
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
+  -- planning for the very array would take longer than answering
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   setting mooring.setting;
   names text[];
-  first text;
   one boolean;
+  candidates int[];
+  few int[];
+  these text;
+  more text;
 begin
   select s.* into setting from mooring.setting s;
   if coalesce(spec.policy, setting.default_policy) = 'none' then
@@ -1256,29 +1265,33 @@ begin
         'it is placed by the next round')
     end;
   end if;
-  names := array(select n.name from mooring.node n where n.id = any (node_ids) order by n.name);
-  first := names[1];
-  one := cardinality(names) = 1;
+  -- a few of them: there may be thousands, for each of many signatures
+  candidates := array(select u.id from unnest(node_ids) u (id) order by u.id limit 100);
+  few := candidates[1:3];
+  names := array(select n.name from mooring.node n where n.id = any (few) order by n.name);
+  more := case when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3) else '' end;
+  these := array_to_string(names, ', ') || more;
+  one := cardinality(node_ids) = 1;
   return case rule
-    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, mooring.some_of(names))
-    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(names) when 1 then '1 node' else cardinality(names) || ' nodes' end,
+    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, these)
+    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(node_ids) when 1 then '1 node' else cardinality(node_ids) || ' nodes' end,
       (select format('%s lacks %s', k.name, k.lacks) from
         (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
-           from mooring.node n where n.id = any (node_ids[1:100])) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
-    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(names), mooring.some_of(names),
+           from unnest(candidates) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
+    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(node_ids), these,
       case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
     when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,
       (select string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', ') from
-        (select n.trusts, count(*) as nodes from mooring.node n where n.id = any (node_ids) group by n.trusts order by 2 desc, 1 limit 3) p), mooring.some_of(names))
-    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(names), mooring.some_of(names))
-    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', mooring.some_of(names))
-    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(names), mooring.some_of(names))
-    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', mooring.some_of(names), first)
-    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', mooring.some_of(names), first)
+        (select n.trusts, count(*) as nodes from unnest(node_ids) u (id) join mooring.node n on n.id = u.id group by n.trusts order by 2 desc, 1 limit 3) p), these)
+    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(node_ids), these)
+    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', these)
+    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(node_ids), these)
+    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', these, names[1])
+    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', these, names[1])
     when 10 then format('every node that may run it has max_assignments already (%s): add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
-      (select mooring.some_of(array_agg(n.name || ': ' || n.max_assignments order by n.name)) from mooring.node n where n.id = any (node_ids)), first)
+      (select string_agg(n.name || ': ' || n.max_assignments, ', ' order by n.name) || more from mooring.node n where n.id = any (few)), names[1])
     when 11 then format('every node that may run it has less than %s %% of its disk free (%s): free some there, or lower setting.disk_free_min_pct', setting.disk_free_min_pct,
-      (select mooring.some_of(array_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)) order by h.node)) from mooring.heartbeat h where h.node_id = any (node_ids)))
+      (select string_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)), ', ' order by h.node) || more from mooring.heartbeat h where h.node_id = any (few)))
   end;
 end;
 $$;
@@ -2761,6 +2774,7 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   at timestamptz := clock_timestamp();
@@ -2986,6 +3000,7 @@ comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon i
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 begin
   -- as a round; as a part of somebody's edit it leaves his transaction as it is
@@ -3319,6 +3334,7 @@ create or replace function mooring.heartbeat(node text, session uuid, cpu_pct fl
   returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -3378,6 +3394,7 @@ create or replace function mooring.assignments_of(node text, session uuid defaul
     package_name text, package_version text, command text, args jsonb, env jsonb)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -3409,6 +3426,7 @@ comment on function mooring.assignments_of(text, uuid) is 'Everything a node own
 create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -4023,6 +4041,7 @@ create or replace trigger tg_deployment__stamp before update on mooring.deployme
 create or replace function mooring.tg_deployment__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   changed bigint[];
@@ -4058,6 +4077,7 @@ create or replace trigger tg_deployment__change after update on mooring.deployme
 create or replace function mooring.tg_deployment__end() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   ended bigint[];
@@ -4768,7 +4788,7 @@ begin
   select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring.how_long(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
       (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(asked_at - o.xact_start) as oldest into s
     from (select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind from pg_stat_activity a
-           where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
+           where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and a.backend_type <> 'autovacuum worker' and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
    where o.xact_start < asked_at - open_for or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
   return query select 'long transactions', case when s.first is null then 'ok' when s.oldest > interval '1 hour' then 'problem' else 'warning' end,
       coalesce(mooring.some_of(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring.how_long(open_for)),
@@ -4865,11 +4885,12 @@ begin
   return query select 'connections', case when free < 3 then 'problem' when free < needed + 5 then 'warning' else 'ok' end,
       format('%s of %s in use, %s of them by agents; %s free', c.used, current_setting('max_connections'), c.agents, free) || case when free < needed + 5 then format(', and the agents may want %s more', needed) else '' end,
       case when free < needed + 5 then format('alter system set max_connections = %s; and restart the server', current_setting('max_connections')::int + greatest(needed, 50)) end;
-  -- a function cannot ask for itself whether a session would use it: pg_jit_available() looks at both
-  return query select 'jit', case when s.reset_val = 'on' and pg_jit_available() then 'warning' else 'ok' end,
-      case when s.reset_val = 'off' then 'off' when pg_jit_available() then 'on: a look at a view of a large fleet compiles for longer than it runs (Mooring''s own functions switch it off)' else 'on, but this server has no compiler' end,
-      case when s.reset_val = 'on' and pg_jit_available() then format('alter database %I set jit = off;', current_database()) end
-    from pg_settings s where s.name = 'jit';
+  -- pg_jit_available() looks at what is in force here as well, so nothing on the way to this function switches it off
+  return query select 'jit', case when j.compiles and j.nodes >= 100 then 'warning' else 'ok' end,
+      case when s.reset_val = 'off' then 'off' when not j.compiles then 'on, but this server has no compiler'
+           else format('on: with %s nodes %s', j.nodes, case when j.nodes >= 100 then 'a look at a view may compile for longer than it runs (functions of Mooring switch it off)' else 'of no importance' end) end,
+      case when j.compiles and j.nodes >= 100 then format('alter database %I set jit = off;', current_database()) end
+    from pg_settings s cross join lateral (select s.reset_val = 'on' and pg_jit_available() as compiles, (select count(*) from mooring.node) as nodes) j where s.name = 'jit';
   return query select 'search_path', 'ok', case when s.reset_val ~ '(^|[ ,"])mooring($|[ ,"])' then 'has mooring in it' else 'does not have mooring in it: write mooring.deployment, mooring.placement ...' end,
       case when s.reset_val !~ '(^|[ ,"])mooring($|[ ,"])' then format('alter database %I set search_path = %s, mooring;', current_database(), s.reset_val) end
     from pg_settings s where s.name = 'search_path';

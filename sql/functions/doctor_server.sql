@@ -33,11 +33,12 @@ begin
   return query select 'connections', case when free < 3 then 'problem' when free < needed + 5 then 'warning' else 'ok' end,
       format('%s of %s in use, %s of them by agents; %s free', c.used, current_setting('max_connections'), c.agents, free) || case when free < needed + 5 then format(', and the agents may want %s more', needed) else '' end,
       case when free < needed + 5 then format('alter system set max_connections = %s; and restart the server', current_setting('max_connections')::int + greatest(needed, 50)) end;
-  -- a function cannot ask for itself whether a session would use it: pg_jit_available() looks at both
-  return query select 'jit', case when s.reset_val = 'on' and pg_jit_available() then 'warning' else 'ok' end,
-      case when s.reset_val = 'off' then 'off' when pg_jit_available() then 'on: a look at a view of a large fleet compiles for longer than it runs (Mooring''s own functions switch it off)' else 'on, but this server has no compiler' end,
-      case when s.reset_val = 'on' and pg_jit_available() then format('alter database %I set jit = off;', current_database()) end
-    from pg_settings s where s.name = 'jit';
+  -- pg_jit_available() looks at what is in force here as well, so nothing on the way to this function switches it off
+  return query select 'jit', case when j.compiles and j.nodes >= 100 then 'warning' else 'ok' end,
+      case when s.reset_val = 'off' then 'off' when not j.compiles then 'on, but this server has no compiler'
+           else format('on: with %s nodes %s', j.nodes, case when j.nodes >= 100 then 'a look at a view may compile for longer than it runs (functions of Mooring switch it off)' else 'of no importance' end) end,
+      case when j.compiles and j.nodes >= 100 then format('alter database %I set jit = off;', current_database()) end
+    from pg_settings s cross join lateral (select s.reset_val = 'on' and pg_jit_available() as compiles, (select count(*) from mooring.node) as nodes) j where s.name = 'jit';
   return query select 'search_path', 'ok', case when s.reset_val ~ '(^|[ ,"])mooring($|[ ,"])' then 'has mooring in it' else 'does not have mooring in it: write mooring.deployment, mooring.placement ...' end,
       case when s.reset_val !~ '(^|[ ,"])mooring($|[ ,"])' then format('alter database %I set search_path = %s, mooring;', current_database(), s.reset_val) end
     from pg_settings s where s.name = 'search_path';

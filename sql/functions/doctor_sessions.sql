@@ -14,7 +14,7 @@ begin
   select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring.how_long(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
       (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(asked_at - o.xact_start) as oldest into s
     from (select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind from pg_stat_activity a
-           where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
+           where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and a.backend_type <> 'autovacuum worker' and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
    where o.xact_start < asked_at - open_for or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
   return query select 'long transactions', case when s.first is null then 'ok' when s.oldest > interval '1 hour' then 'problem' else 'warning' end,
       coalesce(mooring.some_of(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring.how_long(open_for)),

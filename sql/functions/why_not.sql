@@ -39,7 +39,8 @@ as $$
 begin
   return case
     when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
-    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => ...), or change the selector', (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name)
+    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => %L), or change the selector',
+      (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name, node.labels || spec.selector)
     when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
     when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
     when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)

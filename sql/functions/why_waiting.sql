@@ -10,6 +10,7 @@ declare
   setting mooring.setting;
   names text[];
   one boolean;
+  candidates int[];
   few int[];
   these text;
   more text;
@@ -29,7 +30,8 @@ begin
     end;
   end if;
   -- a few of them: there may be thousands, for each of many signatures
-  few := array(select u.id from unnest(node_ids) u (id) order by u.id limit 3);
+  candidates := array(select u.id from unnest(node_ids) u (id) order by u.id limit 100);
+  few := candidates[1:3];
   names := array(select n.name from mooring.node n where n.id = any (few) order by n.name);
   more := case when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3) else '' end;
   these := array_to_string(names, ', ') || more;
@@ -39,7 +41,7 @@ begin
     when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(node_ids) when 1 then '1 node' else cardinality(node_ids) || ' nodes' end,
       (select format('%s lacks %s', k.name, k.lacks) from
         (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
-           from unnest(node_ids[1:100]) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
+           from unnest(candidates) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
     when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(node_ids), these,
       case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
     when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,

@@ -41,7 +41,7 @@ story('a no names its rule', async (t, sql) => {
   await node(sql, { ...fit, name: 'd9-disk', sample: { disk_free_pct: 3 } })
   const verdicts = (await explain(sql, id)).map(({ node, verdict }) => `${node}: ${verdict}`).sort()
   t.match(verdicts, [
-    /^d1-selector: no: the node lacks labels of the selector: \{"ssd": true\}; label it with upsert_node\('d1-selector', labels => ...\), or change the selector$/,
+    /^d1-selector: no: the node lacks labels of the selector: \{"ssd": true\}; label it with upsert_node\('d1-selector', labels => '\{"ssd": true\}'\), or change the selector$/,
     /^d2-driver: no: the node does not run this kind of work \(.*\): start an agent there that has the driver npm$/,
     /^d3-trust: no: the node does not trust the package: left-pad@latest, it trusts \^@acme\/; start its agent with a wider --trust$/,
     /^d4-urls: no: the node has not both base URLs: agent_base_url and gateway_base_url; give them with upsert_node\('d4-urls', ...\)$/,

@@ -43,7 +43,7 @@ story('where nodes fall at several rules, the last that falls is named', async (
   await node(sql, { name: 'npm-only', drivers: ['npm'], enabled: false })
   await node(sql, { name: 'exec-only', drivers: ['exec'] })
   t.match(await why(sql), /^every live node that may run it is disabled \(npm-only\): set_node_enabled\('npm-only', true\)$/)
-  t.match(await why(sql, { command: 'sleep' }), /^none of the 2 nodes that fit so far/, 'a package and a command need both drivers')
+  t.match(await why(sql, { package_name: 'left-pad', command: 'sleep' }), /^none of the 2 nodes that fit so far/, 'a package and a command need both drivers')
 })
 
 story('the first rule that leaves none is named, not the first that excludes some', async (t, sql) => {
