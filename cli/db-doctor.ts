@@ -23,8 +23,12 @@ export async function schemaVersion(sql: Sql): Promise<number | null> {
   return row === undefined ? null : (await sql<{ version: number }[]>`select mooring.schema_version() as version`)[0]!.version
 }
 
-export const agentVersions = (sql: Sql) => sql<{ version: string; nodes: number }[]>`
-  select coalesce(n.version, 'unknown') as version, count(*)::int as nodes from mooring.node_status n where n.session is not null group by 1 order by 1`
+/** Somebody's lock on the table is a finding, and not the end of looking. */
+export const agentVersions = (sql: Sql) => sql.begin(async (tx) => {
+  await tx`set local lock_timeout = '1s'`
+  return tx<{ version: string; nodes: number }[]>`
+    select coalesce(n.version, 'unknown') as version, count(*)::int as nodes from mooring.node_status n where n.session is not null group by 1 order by 1`
+})
 
 export const clockMs = async (sql: Sql): Promise<number> =>
   (await sql<{ ms: number }[]>`select extract(epoch from clock_timestamp())::float8 * 1000 as ms`)[0]!.ms

@@ -159,6 +159,19 @@ void t.test('prepared transactions, idle slots and lock waits are named with the
   await waitFor(async () => (await look('lock waits')).level === 'ok', { label: 'nobody waits' })
 })
 
+void t.test('a table that somebody has locked keeps doctor from looking for a second, and its holder is named', async (t) => {
+  const { sql, client } = await testDatabase(t)
+  const migration = client('a migration that hangs')
+  await migration`begin`
+  await migration`lock table mooring.heartbeat in access exclusive mode`
+  const rows = await doctor(sql)
+  const nodes = rows.find(({ check_name }) => check_name === 'nodes')!
+  t.match(nodes, { level: 'problem', found: /^could not be looked at: a table of Mooring is locked by pid \d+$/ })
+  t.match(rows.find(({ check_name }) => check_name === 'autovacuum'), { level: 'ok' }, 'the rest is looked at')
+  await sql.unsafe(/select pg_terminate_backend\(\d+\)/.exec(nodes.way_out!)![0])
+  await waitFor(async () => (await check(sql, 'nodes')).found === 'none has registered', { label: 'the way out helps' })
+})
+
 void t.test('a viewer asks and is answered in full; an agent and a workload may not ask', async (t) => {
   const database = await testDatabase(t)
   await fleet(database.sql)
