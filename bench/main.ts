@@ -15,12 +15,13 @@ import { benchmarks as heartbeat } from './heartbeat.js'
 import { benchmarks as insertBurst } from './insert-burst.js'
 import { benchmarks as insertToAssigned } from './insert-to-assigned.js'
 import { benchmarks as insertToSpawned } from './insert-to-spawned.js'
+import { benchmarks as looks } from './looks.js'
 import { createHost, type Host } from './programs.js'
 import { benchmarks as reap } from './reap.js'
 import { loadNow, machineLine, renderJson, renderTable, type Measured } from './report.js'
 import { startServer, type Server } from './server.js'
 
-const ALL: readonly Benchmark[] = [...insertToAssigned, ...insertToSpawned, ...failover, ...agent, ...database, ...drain, ...claim, ...backlog, ...insertBurst, ...reap, ...heartbeat]
+const ALL: readonly Benchmark[] = [...insertToAssigned, ...insertToSpawned, ...failover, ...agent, ...database, ...drain, ...claim, ...backlog, ...insertBurst, ...reap, ...heartbeat, ...looks]
 const DEFAULT_RUNS = 5
 
 interface Options { quick?: boolean; json?: boolean; runs?: number; spawn: boolean }

@@ -6,6 +6,7 @@ import { addApply } from './commands/apply.js'
 import { addDb } from './commands/db.js'
 import { addDelete } from './commands/delete.js'
 import { addDescribe } from './commands/describe.js'
+import { addDoctor } from './commands/doctor.js'
 import { addDrain } from './commands/drain.js'
 import { addDisable, addEnable } from './commands/enable.js'
 import { addEvents } from './commands/events.js'
@@ -48,7 +49,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addDoctor, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

@@ -345,6 +345,9 @@ comment on column mooring.run.next_start_at is 'When the agent tries again.';
 comment on column mooring.run.last_deployed_at is 'When a process was last seen running for the first time of an epoch and generation; a failure never erases it.';
 comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
 
+-- the default of two columns below
+--!include functions/actor.sql
+
 create table mooring.event (
   id bigint generated always as identity,
   at timestamptz not null default clock_timestamp(),
@@ -355,7 +358,7 @@ create table mooring.event (
   node_id int,
   node text,
   epoch bigint,
-  actor text not null default session_user,
+  actor text not null default mooring.actor(),
   reason text,
   detail jsonb,
   constraint event_pkey primary key (id)
@@ -371,7 +374,7 @@ comment on column mooring.event.deployment_id is 'The deployment concerned.';
 comment on column mooring.event.node_id is 'The node concerned.';
 comment on column mooring.event.node is 'Its name, which outlives it.';
 comment on column mooring.event.epoch is 'The epoch after it.';
-comment on column mooring.event.actor is 'The database role that did it.';
+comment on column mooring.event.actor is 'Who did it: the database role, and in brackets the application_name of the connection, which its client chose.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
 
@@ -384,7 +387,7 @@ create table mooring.ownership (
   node_id int,
   node text,
   began_at timestamptz not null,
-  actor text not null default session_user,
+  actor text not null default mooring.actor(),
   reason text,
   constraint ownership_pkey primary key (assignment_id, epoch)
 );
@@ -397,7 +400,7 @@ comment on column mooring.ownership.deployment_id is 'Its deployment.';
 comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
 comment on column mooring.ownership.node is 'Its name, which outlives it.';
 comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
-comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.actor is 'Who did it: the database role, and in brackets the application_name of the connection, which its client chose.';
 comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up

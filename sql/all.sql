@@ -1,4 +1,6 @@
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+--!include functions/actor.sql
+--!include functions/some_of.sql
 --!include functions/lock_key.sql
 --!include functions/milliseconds.sql
 --!include functions/limit_idle.sql
@@ -22,6 +24,7 @@
 --!include functions/eligibility.sql
 --!include functions/why_not.sql
 --!include functions/waiting.sql
+--!include functions/why_waiting.sql
 --!include functions/why_unplaced.sql
 --!include functions/choose_nodes.sql
 --!include functions/spread_replicas.sql
@@ -76,4 +79,12 @@
 --!include views/drain_progress.sql
 --!include functions/placements_of.sql
 --!include functions/set_up_roles.sql
+--!include functions/doctor_rounds.sql
+--!include functions/doctor_nodes.sql
+--!include functions/doctor_work.sql
+--!include functions/doctor_rights.sql
+--!include functions/doctor_sessions.sql
+--!include functions/doctor_storage.sql
+--!include functions/doctor_server.sql
+--!include functions/doctor.sql
 --!include grants.sql

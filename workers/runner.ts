@@ -11,6 +11,7 @@ import { hostname } from 'node:os'
 import type { Logger } from 'pino'
 import { firstAbort, pause } from '../agent/pause.js'
 import { createBackoff, describeError } from '../agent/retry.js'
+import { packageVersion } from '../agent/version.js'
 import { createWorkerDb } from './db.js'
 import { openJobPool, type JobPool } from './job-pool.js'
 import { startJobRunner, type JobRunner } from './job-runner.js'
@@ -67,7 +68,8 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
 
   /** One life. Resolves when stop was asked and nothing is left; rejects when a connection is lost. */
   async function live(): Promise<void> {
-    const name = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
+    // the version is read by doctor_nodes()
+    const name = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}@${packageVersion()}`
     const broken = new AbortController()
     const onBroken = (error: unknown): void => broken.abort(error)
     // each runner: its slots and the connection that listens; and one for its own bookkeeping

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9da1eb37a3ae7f6b1029dc638c89dbfd36ec1eec
+--! Hash: sha1:a09aa0ca2fc12a691638c95ab365affbc9050e99
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -349,6 +349,17 @@ comment on column mooring.run.next_start_at is 'When the agent tries again.';
 comment on column mooring.run.last_deployed_at is 'When a process was last seen running for the first time of an epoch and generation; a failure never erases it.';
 comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
 
+-- the default of two columns below
+--! Included functions/actor.sql
+-- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
+-- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
+-- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
+create or replace function mooring.actor() returns text
+  language sql stable
+return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
+comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+--! EndIncluded functions/actor.sql
+
 create table mooring.event (
   id bigint generated always as identity,
   at timestamptz not null default clock_timestamp(),
@@ -359,7 +370,7 @@ create table mooring.event (
   node_id int,
   node text,
   epoch bigint,
-  actor text not null default session_user,
+  actor text not null default mooring.actor(),
   reason text,
   detail jsonb,
   constraint event_pkey primary key (id)
@@ -375,7 +386,7 @@ comment on column mooring.event.deployment_id is 'The deployment concerned.';
 comment on column mooring.event.node_id is 'The node concerned.';
 comment on column mooring.event.node is 'Its name, which outlives it.';
 comment on column mooring.event.epoch is 'The epoch after it.';
-comment on column mooring.event.actor is 'The database role that did it.';
+comment on column mooring.event.actor is 'Who did it: the database role, and in brackets the application_name of the connection, which its client chose.';
 comment on column mooring.event.reason is 'The rule that led to it, as a sentence.';
 comment on column mooring.event.detail is 'Figures.';
 
@@ -388,7 +399,7 @@ create table mooring.ownership (
   node_id int,
   node text,
   began_at timestamptz not null,
-  actor text not null default session_user,
+  actor text not null default mooring.actor(),
   reason text,
   constraint ownership_pkey primary key (assignment_id, epoch)
 );
@@ -401,7 +412,7 @@ comment on column mooring.ownership.deployment_id is 'Its deployment.';
 comment on column mooring.ownership.node_id is 'The owner; null: nobody, the assignment was released.';
 comment on column mooring.ownership.node is 'Its name, which outlives it.';
 comment on column mooring.ownership.began_at is 'Database clock, read under the lock of the row.';
-comment on column mooring.ownership.actor is 'The database role that did it.';
+comment on column mooring.ownership.actor is 'Who did it: the database role, and in brackets the application_name of the connection, which its client chose.';
 comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
@@ -505,6 +516,27 @@ comment on type mooring.placement_class is 'Pending work that may go to the same
 
 --! Included all.sql
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+--! Included functions/actor.sql
+-- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
+-- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
+-- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
+create or replace function mooring.actor() returns text
+  language sql stable
+return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
+comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+--! EndIncluded functions/actor.sql
+--! Included functions/some_of.sql
+-- Names in a sentence: the first few, and how many more there are.
+create or replace function mooring.some_of(names text[], at_most int default 3) returns text
+  language sql immutable parallel safe
+return array_to_string(names[1:at_most], ', ') || case when cardinality(names) > at_most then format(' and %s more', cardinality(names) - at_most) else '' end;
+comment on function mooring.some_of(text[], int) is 'The first few of some names, and how many more there are; null for none.';
+
+create or replace function mooring.how_long(past interval) returns text
+  language sql immutable parallel safe
+return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s' when past < interval '2 min' then round(extract(epoch from past)) || ' s' else date_trunc('second', justify_hours(past))::text end;
+comment on function mooring.how_long(interval) is 'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
+--! EndIncluded functions/some_of.sql
 --! Included functions/lock_key.sql
 -- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
 create or replace function mooring.lock_key(name text) returns int
@@ -657,8 +689,8 @@ create or replace function mooring.add_event(kind text, reason text, node_id int
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  insert into mooring.event (kind, reason, node_id, node, detail, actor)
-  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail, session_user;
+  insert into mooring.event (kind, reason, node_id, node, detail)
+  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail;
 end;
 comment on function mooring.add_event(text, text, int, jsonb) is 'Appends one event.';
 --! EndIncluded functions/add_event.sql
@@ -1102,6 +1134,29 @@ begin
 end;
 $$;
 comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+
+-- The way out beside the reason: apart, because where reasons are counted over many nodes they have to be equal.
+create or replace function mooring.way_in(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return case
+    when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
+    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => %L), or change the selector',
+      (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name, node.labels || spec.selector)
+    when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
+    when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
+    when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
+    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring.how_long(clock_timestamp() - beat.beat_at)) end)
+    when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
+    when not predicates.not_draining then case when node.draining_since is null then 'start it again' else format('undrain_node(%L)', node.name) end
+    when not predicates.has_room then format('%s; raise it with upsert_node(%L, max_assignments => %s)', node.max_assignments, node.name, node.max_assignments + 1)
+    when not predicates.disk_ok then format('%s %%, and %s %% are needed; free some, or lower setting.disk_free_min_pct', round(beat.disk_free_pct::numeric, 1), disk_free_min_pct)
+  end;
+end;
+$$;
+comment on function mooring.way_in(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
@@ -1111,6 +1166,9 @@ create or replace function mooring.left_behind(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
+  -- found by array and joined by hash, as in release(): without statistics a loop would look at a thousand rows for each deployment
+  set enable_nestloop = off
+  set jit = off
 as $$
 #variable_conflict use_column
 begin
@@ -1118,7 +1176,7 @@ begin
     select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
-     where a.node_id = left_behind.node_id and a.handover is null
+     where a.node_id = left_behind.node_id and a.handover is null and d.id = any (array(select b.deployment_id from mooring.assignment b where b.node_id = left_behind.node_id))
        and a.id <> all (array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
 end;
 $$;
@@ -1150,10 +1208,10 @@ begin
     select w.signature, w.deployment_id, w.refused_by from waiting w;
   if waiting_signatures.without_node is not null then
     return query
-      select l.signature, min(l.deployment_id), l.refused_by
-        from mooring.left_behind(waiting_signatures.without_node) l
-       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
-       group by l.signature, l.refused_by;
+      select l.signature, l.deployment_id, l.refused_by
+        from (select b.signature, min(b.deployment_id) as deployment_id, b.refused_by
+                from mooring.left_behind(waiting_signatures.without_node) b where b.move_to is null group by b.signature, b.refused_by) l
+       where not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature);
   end if;
 end;
 $$;
@@ -1196,12 +1254,77 @@ end;
 $$;
 comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/waiting.sql
+--! Included functions/why_waiting.sql
+-- The words of why_unplaced(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
+create or replace function mooring.why_waiting(spec mooring.deployment, rule int, node_ids int[]) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- planning for the very array would take longer than answering
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  setting mooring.setting;
+  names text[];
+  one boolean;
+  candidates int[];
+  few int[];
+  these text;
+  more text;
+begin
+  select s.* into setting from mooring.setting s;
+  if coalesce(spec.policy, setting.default_policy) = 'none' then
+    return 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy';
+  elsif rule = 0 then
+    return 'there is no node: start an agent';
+  elsif rule = 12 then
+    return case
+      when mooring.holding() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring.holding())
+      else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
+        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
+        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
+        'it is placed by the next round')
+    end;
+  end if;
+  -- a few of them: there may be thousands, for each of many signatures
+  candidates := array(select u.id from unnest(node_ids) u (id) order by u.id limit 100);
+  few := candidates[1:3];
+  names := array(select n.name from mooring.node n where n.id = any (few) order by n.name);
+  more := case when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3) else '' end;
+  these := array_to_string(names, ', ') || more;
+  one := cardinality(node_ids) = 1;
+  return case rule
+    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, these)
+    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(node_ids) when 1 then '1 node' else cardinality(node_ids) || ' nodes' end,
+      (select format('%s lacks %s', k.name, k.lacks) from
+        (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
+           from unnest(candidates) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
+    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(node_ids), these,
+      case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
+    when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,
+      (select string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', ') from
+        (select n.trusts, count(*) as nodes from unnest(node_ids) u (id) join mooring.node n on n.id = u.id group by n.trusts order by 2 desc, 1 limit 3) p), these)
+    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(node_ids), these)
+    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', these)
+    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(node_ids), these)
+    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', these, names[1])
+    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', these, names[1])
+    when 10 then format('every node that may run it has max_assignments already (%s): add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
+      (select string_agg(n.name || ': ' || n.max_assignments, ', ' order by n.name) || more from mooring.node n where n.id = any (few)), names[1])
+    when 11 then format('every node that may run it has less than %s %% of its disk free (%s): free some there, or lower setting.disk_free_min_pct', setting.disk_free_min_pct,
+      (select string_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)), ', ' order by h.node) || more from mooring.heartbeat h where h.node_id = any (few)))
+  end;
+end;
+$$;
+comment on function mooring.why_waiting(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
+--! EndIncluded functions/why_waiting.sql
 --! Included functions/why_unplaced.sql
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
 -- without_node: as if that node were lost, for what it would leave behind too.
 create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 begin atomic
   with waiting as materialized (
     select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
@@ -1210,50 +1333,20 @@ begin atomic
     select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
-    select e.deployment_id, e.node_id, e.pin_ok, e.selector_ok, e.driver_ok, e.trust_ok, e.permitted, e.enabled, e.not_draining, e.has_room,
-        e.live and e.node_id is distinct from why_unplaced.without_node as live, e.eligible and e.node_id is distinct from why_unplaced.without_node as eligible
+    select e.deployment_id, e.node_id,
+        case when not e.pin_ok then 1 when not e.selector_ok then 2 when not e.driver_ok then 3 when not e.trust_ok then 4 when not e.urls_ok then 5 else 6 end as permitted_to,
+        case when not e.live or e.node_id is not distinct from why_unplaced.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
       from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
-  tally as (
-    select w.signature, w.deployment_id, count(f.node_id) as nodes,
-        count(*) filter (where f.pin_ok) as pin,
-        count(*) filter (where f.pin_ok and f.selector_ok) as selector,
-        count(*) filter (where f.pin_ok and f.selector_ok and f.driver_ok) as driver,
-        count(*) filter (where f.pin_ok and f.selector_ok and f.driver_ok and f.trust_ok) as trust,
-        count(*) filter (where f.permitted) as permitted,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by)) as willing,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live) as live,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled) as enabled,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled and f.not_draining) as not_draining,
-        count(*) filter (where f.permitted and f.node_id <> all (w.refused_by) and f.live and f.enabled and f.not_draining and f.has_room) as room,
-        count(*) filter (where f.eligible and f.node_id <> all (w.refused_by)) as eligible
+  -- how far each node gets; the rule at which the last of them falls is the reason
+  fallen as (
+    select w.signature, w.deployment_id, case when f.node_id is null then 0 when f.permitted_to < 6 then f.permitted_to when f.node_id = any (w.refused_by) then 6 else f.fit_to end as rule, array_agg(f.node_id) as node_ids
       from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
-     group by w.signature, w.deployment_id
+     group by 1, 2, 3
   )
-  select t.signature, case
-      when coalesce(d.policy, s.default_policy) = 'none' then 'policy none: nothing is placed automatically; choose another policy'
-      when t.nodes = 0 then 'there is no node: start an agent'
-      when t.pin = 0 then format('there is no node %s, to which it is pinned', d.pinned_node)
-      when t.selector = 0 then format('no node has the labels %s: %s looked at; label one or change the selector', d.selector, case t.pin when 1 then '1 node' else t.pin || ' nodes' end)
-      when t.driver = 0 then case when d.command is not null then format('none of the nodes that fit so far (%s) runs custom commands: start an agent there with --allow-exec', t.selector) else format('none of the nodes that fit so far (%s) runs npm packages', t.selector) end
-      when t.trust = 0 then format('no node trusts %s@%s: %s; start an agent with a wider --trust', d.package_name, d.package_version,
-        (select coalesce(string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', '), '') from
-          (select n.trusts, count(*) as nodes from mooring.node n group by n.trusts order by 2 desc, 1 limit 3) p))
-      when t.permitted = 0 then 'it needs a node with both agent_base_url and gateway_base_url, and there is none'
-      when t.willing = 0 then 'every node that may run it refused it (see last_error in placement); change the spec or the agents'
-      when t.live = 0 then format('none of the %s that may run it is live', case t.willing when 1 then 'one node' else t.willing || ' nodes' end)
-      when t.enabled = 0 then 'every live node that may run it is disabled'
-      when t.not_draining = 0 then 'every live node that may run it is draining or its agent is stopping'
-      when t.room = 0 then 'every node that may run it has max_assignments already: add a node or raise the limit'
-      when t.eligible = 0 then format('every node that may run it has less than %s %% of its disk free', s.disk_free_min_pct)
-      when mooring.holding() is not null then 'hold after an outage: ' || mooring.holding()
-      else coalesce((select f.reason from (select e.* from mooring.event e order by e.id desc limit 1000) f
-        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(d.policy, s.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
-        'it is placed by the next round')
-    end
-    from tally t
-    join mooring.deployment d on d.id = t.deployment_id
-   cross join mooring.setting s;
+  select distinct on (f.signature) f.signature, mooring.why_waiting(d, f.rule, f.node_ids)
+    from fallen f join mooring.deployment d on d.id = f.deployment_id
+   order by f.signature, f.rule desc;
 end;
 comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/why_unplaced.sql
@@ -2235,8 +2328,8 @@ begin
         from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
@@ -2491,7 +2584,7 @@ begin
       array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
   end if;
   obstacle := case
-    when policy.kind = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+    when policy.kind = 'none' then 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy'
     when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
     when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
     else coalesce('no node can take it: ' || (
@@ -2864,8 +2957,8 @@ begin
       returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
   get diagnostics freed = row_count;
@@ -2879,8 +2972,8 @@ begin
         delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
       ),
       logged as (
-        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
     if heirs is not null then
@@ -3000,6 +3093,7 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   read_at timestamptz := clock_timestamp();
@@ -3143,8 +3237,8 @@ begin
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
   perform mooring.queue_anew(make_assignments.deployments);
   insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
   select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
@@ -3206,8 +3300,8 @@ begin
     update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
   ),
   logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
       from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
@@ -3226,6 +3320,7 @@ comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon i
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 begin
   -- as a round; as a part of somebody's edit it leaves his transaction as it is
@@ -3260,8 +3355,8 @@ begin
       update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
@@ -3559,6 +3654,7 @@ create or replace function mooring.heartbeat(node text, session uuid, cpu_pct fl
   returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -3618,6 +3714,7 @@ create or replace function mooring.assignments_of(node text, session uuid defaul
     package_name text, package_version text, command text, args jsonb, env jsonb)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -3649,6 +3746,7 @@ comment on function mooring.assignments_of(text, uuid) is 'Everything a node own
 create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -3987,6 +4085,7 @@ create or replace function mooring.explain(deployment bigint)
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -4017,21 +4116,24 @@ begin
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
-          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
-          when c.refused then 'no: its agent refused it'
-          when not $2 then 'no: the deployment is disabled'
-          when %1$L = 'none' then 'no: policy none places nothing by itself'
+          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct)
+          when c.refused then 'no: its agent refused it: see last_error in placement; edit the spec, or add 1 to generation, and it is asked again'
+          when not $2.enabled then format('no: the deployment is disabled: update mooring.deployment set enabled = true where id = %%s', $1)
+          when %1$L = 'none' then 'no: policy none places nothing by itself: reassign() it here, or choose another policy'
           when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
         (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
         (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
       from compared c
+      join mooring.node n on n.id = (c.state).id
+      left join mooring.heartbeat h on h.node_id = n.id
+     cross join mooring.setting g
     window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
      order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
     $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
-    using spec.id, spec.enabled, nodes, waiting;
+    using spec.id, spec, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
@@ -4260,6 +4362,7 @@ create or replace trigger tg_deployment__stamp before update on mooring.deployme
 create or replace function mooring.tg_deployment__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   changed bigint[];
@@ -4295,6 +4398,7 @@ create or replace trigger tg_deployment__change after update on mooring.deployme
 create or replace function mooring.tg_deployment__end() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   ended bigint[];
@@ -4377,8 +4481,8 @@ create or replace function mooring.tg_assignment__record() returns trigger
   set enable_nestloop = off
 as $$
 begin
-  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason, (select mooring.actor())
     from new_assignment n join old_assignment o on o.id = n.id
    where n.epoch <> o.epoch;
   return null;
@@ -4667,22 +4771,29 @@ comment on function mooring.placements_of(text, int, int) is 'What a node owns, 
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
 --   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
 -- Workers have no role: graphile_worker's tables show their rows to their owner only.
+create or replace function mooring.rights_of_roles() returns jsonb
+  language sql immutable parallel safe
+return '{
+  "verbs": {
+    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
+      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
+    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
+    "mooring_workload": ["assert_owner"]},
+  "tables": {
+    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
+    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
+      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}}'::jsonb;
+comment on function mooring.rights_of_roles() is 'The verbs and the grants on tables that each role gets; doctor() compares them with what is there.';
+
 create or replace function mooring.set_up_roles() returns table (role text, problem text)
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  verbs constant jsonb := '{
-    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert",
-      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
-    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
-    "mooring_workload": ["assert_owner"]}';
-  tables constant jsonb := '{
-    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
-      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
-    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
-      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}';
+  verbs constant jsonb := mooring.rights_of_roles() -> 'verbs';
+  tables constant jsonb := mooring.rights_of_roles() -> 'tables';
   thing text;
   found_as text;
 begin
@@ -4734,6 +4845,423 @@ end;
 $$;
 comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_operator, mooring_agent and mooring_workload and gives them their rights; returns what could not be done, and the way out.';
 --! EndIncluded functions/set_up_roles.sql
+--! Included functions/doctor_rounds.sql
+-- Is somebody placing and taking, and is anything in the way?
+create or replace function mooring.doctor_rounds() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
+  hold text := mooring.holding();
+  agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
+  pulse mooring.pulse;
+  pause mooring.reap_pause;
+  alive text[];
+  late text[];
+  oldest interval;
+  holder record;
+  failed record;
+begin
+  select p.* into pulse from mooring.pulse p;
+  return query select 'schema', 'ok', format('version %s on PostgreSQL %s, database %s%s', mooring.schema_version(), split_part(current_setting('server_version'), ' ', 1), current_database(),
+      case when pg_is_in_recovery() then ': a standby, to be looked at; verbs run on the primary' else '' end), null::text;
+  return query select 'hold', case when hold is null then 'ok' else 'warning' end, case when hold is null then 'none' else format('nothing is reaped, placed or newly started until %s: %s', coalesce(to_char(pulse.hold_until, 'HH24:MI:SS'), 'somebody ticks, and one lease more'), hold) end,
+      case when hold is not null then 'wait for it: it ends by itself; select hold, hold_until from mooring.fleet;' end;
+  select p.* into pause from mooring.reap_pause p;
+  return query select 'reaping', case when pause.paused_at is null then 'ok' when pause.resumed_at is null then 'problem' else 'warning' end,
+      case when pause.paused_at is null then 'not paused'
+           when pause.resumed_at is null then format('paused since %s: %s; nothing is taken from them', to_char(pause.paused_at, 'HH24:MI:SS'), pause.reason)
+           else format('goes on by order of %s although %s', pause.resumed_by, pause.reason) end,
+      case when pause.paused_at is null then null
+           when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
+           else 'it ends by itself when enough nodes are back' end;
+  select array_agg(w.id order by w.id) into alive from mooring.worker w where w.seen_at > asked_at - grace;
+  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring.some_of(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
+      case when alive is null then 'mooring worker' end;
+  select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest
+    from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
+  return query select 'rounds',
+      case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
+      case when late is null then 'all in time' when hold is not null then 'they wait for the end of the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
+      case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
+  return query select * from mooring.doctor_jobs(alive is not null);
+  select l.pid, s.xact_start, s.state, s.application_name into holder
+    from (select mooring.placement_lock_holder() as pid) l left join pg_stat_activity s on s.pid = l.pid;
+  return query select 'placement lock', case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then 'problem' else 'ok' end,
+      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring.how_long(asked_at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
+      case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then format('select pg_terminate_backend(%s);', holder.pid) end;
+  select count(*) as times, (array_agg(e.kind || ': ' || e.reason order by e.id desc))[1] as latest into failed
+    from (select e.* from mooring.event e order by e.id desc limit 2000) e
+   where e.kind in ('round_failed', 'claim_failed', 'reap_blocked') and e.at > asked_at - interval '10 min';
+  return query select 'failures', case when failed.times = 0 then 'ok' else 'warning' end,
+      case when failed.times = 0 then 'no round, policy or reap failed in the last 10 min' else format('%s in the last 10 min; the last: %s', failed.times, left(failed.latest, 300)) end,
+      case when failed.times > 0 then 'select at, kind, assignment_id, reason from mooring.last_events(2000) where kind in (''round_failed'', ''claim_failed'', ''reap_blocked'');' end;
+end;
+$$;
+comment on function mooring.doctor_rounds() is 'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
+
+-- graphile_worker's jobs: a dead worker's stay locked for four hours, and tick() frees only those of workers it knew.
+create or replace function mooring.doctor_jobs(somebody_works boolean) returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 2
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
+  locked record;
+  waiting record;
+begin
+  select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
+    from graphile_worker.jobs j
+   where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
+     and not exists (select from mooring.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
+  return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
+      case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring.some_of(locked.lockers), mooring.how_long(locked.oldest)) end,
+      case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;
+  select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
+    from graphile_worker.jobs j
+   where j.run_at < asked_at - interval '30 s' and j.locked_at is null and j.attempts < j.max_attempts and j.task_identifier in ('place', 'reap', 'evict', 'prune');
+  return query select 'job queue', case when waiting.jobs = 0 or not somebody_works then 'ok' else 'warning' end,
+      case when waiting.jobs = 0 then 'no job waits' else format('%s jobs are due for up to %s%s', waiting.jobs, mooring.how_long(waiting.oldest), case when somebody_works then '' else ', and wait for a worker; the rounds do without them' end) end,
+      case when waiting.jobs > 0 and somebody_works then 'restart the workers; their log says why they take no job' end;
+end;
+$$;
+comment on function mooring.doctor_jobs(boolean) is 'Theme of doctor(): jobs of graphile_worker that nobody will take.';
+--! EndIncluded functions/doctor_rounds.sql
+--! Included functions/doctor_nodes.sql
+-- Are the hosts there, of one version, quick enough for their leases, and sure to stop what they run?
+create or replace function mooring.doctor_nodes() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  setting mooring.setting;
+  n record;
+begin
+  select s.* into setting from mooring.setting s;
+  select count(*) as nodes, count(*) filter (where l.live) as live,
+      array_agg(format('%s (%s)', l.name, case when l.beat_at is null then 'never came' when l.session is null then 'has left' else 'silent for ' || mooring.how_long(asked_at - l.beat_at) end) order by l.name) filter (where not l.live) as silent,
+      (array_agg(l.name order by l.name) filter (where not l.live))[1] as first_silent,
+      array_agg(format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1)) order by l.name) filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
+    into n
+    from (select d.name, h.beat_at, h.session, h.disk_free_pct, coalesce(mooring.node_is_live(h), false) as live from mooring.node d left join mooring.heartbeat h on h.node_id = d.id) l;
+  return query select 'nodes', case when n.nodes = 0 then 'warning' when n.live = 0 then 'problem' when n.silent is not null then 'warning' else 'ok' end,
+      case when n.nodes = 0 then 'none has registered' else format('%s of %s live', n.live, n.nodes) || coalesce('; not live: ' || mooring.some_of(n.silent, 5), '') end,
+      case when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@''' when n.silent is not null then format('start its agent: mooring agent --name %1$s; gone for good: select mooring.forget_node(%1$L);', n.first_silent) end;
+  return query select 'disks', case when n.full is null then 'ok' else 'warning' end,
+      case when n.full is not null then format('below %s %% free, so without new work: %s', setting.disk_free_min_pct, mooring.some_of(n.full, 5)) else format('no live node is below %s %% free', setting.disk_free_min_pct) end,
+      case when n.full is not null then 'free space there, or lower the floor: update mooring.setting set disk_free_min_pct = ...;' end;
+  select count(distinct v.version) as versions, string_agg(format('%s: %s %s', v.version, v.kind, mooring.some_of(v.names)), '; ' order by v.version desc, v.kind) as list into n
+    from (select coalesce(p.version, 'unknown') as version, p.kind, array_agg(p.name order by p.name) as names
+            from (select d.version, 'agent of' as kind, d.name from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null
+                  union all
+                  -- a worker says its version at the end of its name
+                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring.worker k where k.seen_at > asked_at - 3 * mooring.round_interval('reap') - interval '3 s') p
+           group by 1, 2) v;
+  return query select 'versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce(n.list, 'no agent and no worker is there'),
+      case when n.versions > 1 then 'bring all to one: restart the older workers, and start the new agent beside each older one: mooring agent --handover ...' end;
+  -- by the lease each of them holds; a beat that comes after half of it leaves room for one more try
+  select count(*) as nodes, max(asked_at - h.beat_at) as oldest, array_agg(h.node order by h.beat_at) filter (where asked_at - h.beat_at > h.lease_ttl / 2) as late into n
+    from mooring.heartbeat h where h.session is not null and mooring.node_is_live(h);
+  return query select 'beats', case when n.late is null then 'ok' else 'warning' end,
+      format('lease %s, a beat every %s, margin %s', mooring.how_long(setting.lease_ttl), mooring.how_long(setting.beat_interval), mooring.how_long(setting.reap_margin))
+        || coalesce('; the oldest beat of a live node is ' || mooring.how_long(n.oldest) || ' old', '') || coalesce('; more than half a lease ago: ' || mooring.some_of(n.late), ''),
+      case when n.late is not null then 'look at the network and the load of these hosts and of the database; or give more time: update mooring.setting set lease_ttl = ''30 s'';' end;
+  -- what may write after its lease is over where agent and warden are gone together
+  select array_agg(k.node order by k.node) filter (where k.owns > 0) as owning, array_agg(k.node order by k.node) as weak, sum(k.owns) as assignments into n
+    from (select d.name as node, (select count(*) from mooring.assignment a join mooring.deployment s on s.id = a.deployment_id and s.on_lost = 'stop' where a.node_id = d.id and a.ordinal is not null) as owns
+            from mooring.node d join mooring.heartbeat h on h.node_id = d.id
+           where h.session is not null and (d.containment is null or d.containment = 'process-group')) k;
+  return query select 'containment', case when n.weak is null then 'ok' else 'warning' end,
+      case when n.weak is null then 'every agent ends its workloads by the kernel''s help'
+           else format('process-group only, or unknown: %s; they run %s assignments with on_lost = ''stop''', mooring.some_of(n.weak, 5), n.assignments) end,
+      case when n.weak is not null then 'install util-linux there, run the agent as root or allow user namespaces, and restart it; docs/security.md' end;
+end;
+$$;
+comment on function mooring.doctor_nodes() is 'Theme of doctor(): silent nodes, disks, versions, age of beats against leases, containment.';
+--! EndIncluded functions/doctor_nodes.sql
+--! Included functions/doctor_work.sql
+-- Does what shall run, run?
+create or replace function mooring.doctor_work() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  w record;
+begin
+  -- a policy that places nothing is somebody's choice
+  select sum(q.waiting) as waiting, max(asked_at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
+    from (select r.reason, count(*) as waiting, min(a.waiting_since) as since, row_number() over (order by count(*) desc) as nr
+            from mooring.assignment a
+            join mooring.deployment d on d.id = a.deployment_id and coalesce(d.policy, (select s.default_policy from mooring.setting s)) <> 'none'
+            left join mooring.why_unplaced() r on r.signature = a.signature
+           where a.node_id is null and a.wanted = 'run' and a.waiting_since < asked_at - interval '1 min'
+           group by r.reason) q;
+  return query select 'waiting work', case when w.waiting is null then 'ok' when w.oldest > interval '10 min' then 'problem' else 'warning' end,
+      case when w.waiting is null then 'nothing waits for a node for more than a minute'
+           else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring.how_long(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
+      case when w.waiting is not null then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;' end;
+  select count(*) as runs, array_agg(format('assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120)) order by r.restarts desc, r.assignment_id) as examples, min(r.assignment_id) as first into w
+    from mooring.run r join mooring.assignment a on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
+   where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
+  return query select 'failing work', case when w.runs = 0 then 'ok' else 'warning' end,
+      case when w.runs = 0 then 'nothing fails again and again' else format('%s fail again and again: %s', w.runs, mooring.some_of(w.examples, 2)) end,
+      case when w.runs > 0 then format('mooring logs %s on its host; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
+  select array_agg(format('%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200)) order by p.since) as stuck, count(*) as draining,
+      min(p.node) filter (where p.blocked > 0) as first into w
+    from (select d.*, d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;
+  return query select 'drains', case when w.stuck is null then 'ok' else 'warning' end, coalesce(mooring.some_of(w.stuck, 2), 'none is stuck'),
+      case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
+end;
+$$;
+comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what fails, drains that are stuck.';
+--! EndIncluded functions/doctor_work.sql
+--! Included functions/doctor_rights.sql
+-- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
+create or replace function mooring.intended_grants() returns table (role text, privilege text, object text, col text)
+  language sql stable
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select v.key, 'EXECUTE', p.oid::regprocedure::text, null
+    from jsonb_each(mooring.rights_of_roles() -> 'verbs') v cross join lateral jsonb_array_elements_text(v.value) n (name) join pg_proc p on p.pronamespace = 'mooring'::regnamespace and p.proname = n.name
+  union all
+  -- 'select (a, b), update on mooring.x, mooring.y'
+  select t.key, upper(m.said[1]), btrim(o.object)::regclass::text, btrim(c.col)
+    from jsonb_each(mooring.rights_of_roles() -> 'tables') t cross join lateral jsonb_array_elements_text(t.value) g (grant_of)
+   cross join lateral regexp_split_to_table(split_part(g.grant_of, ' on ', 2), ',') o (object)
+   cross join lateral regexp_matches(split_part(g.grant_of, ' on ', 1), '(\w+)(?: *\(([^)]*)\))?', 'g') m (said)
+    left join lateral regexp_split_to_table(m.said[2], ',') c (col) on true
+  union all
+  select 'mooring_viewer', 'SELECT', c.oid::regclass::text, null from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v';
+end;
+comment on function mooring.intended_grants() is 'What set_up_roles() gives to whom, one row for each right.';
+
+create or replace function mooring.actual_grants() returns table (role text, privilege text, object text, col text)
+  language sql stable
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select coalesce(r.rolname, 'PUBLIC'), g.privilege, g.object, g.col
+    from (select x.grantee, x.privilege_type as privilege, p.oid::regprocedure::text as object, null::text as col, p.proowner as owner
+            from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where p.pronamespace = 'mooring'::regnamespace
+          union all
+          select x.grantee, x.privilege_type, c.oid::regclass::text, null, c.relowner
+            from pg_class c cross join lateral aclexplode(c.relacl) x where c.relnamespace = 'mooring'::regnamespace
+          union all
+          select x.grantee, x.privilege_type, c.oid::regclass::text, a.attname, c.relowner
+            from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attacl is not null cross join lateral aclexplode(a.attacl) x where c.relnamespace = 'mooring'::regnamespace) g
+    left join pg_roles r on r.oid = g.grantee
+   where g.grantee <> g.owner;
+end;
+comment on function mooring.actual_grants() is 'Rights on what is in the schema, as granted to anybody but its owner.';
+
+create or replace function mooring.doctor_rights() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  groups text[] := array(select k from jsonb_object_keys(mooring.rights_of_roles() -> 'verbs') k order by 1);
+  absent text[];
+  mine text[];
+  g record;
+begin
+  absent := array(select r from unnest(groups) r where to_regrole(r) is null order by 1);
+  mine := array(select r from unnest(groups) r where to_regrole(r) is not null and pg_has_role(session_user, to_regrole(r), 'member') order by 1);
+  return query select 'your role', case when mooring.is_owner() or mine && '{mooring_viewer}' then 'ok' else 'warning' end,
+      case when mooring.is_owner() then format('%s acts as the owner of the schema: everything is allowed', session_user)
+           when mine = '{}' then format('%s is a member of none of %s', session_user, array_to_string(groups, ', '))
+           else format('%s is a member of %s', session_user, array_to_string(mine, ', ')) end,
+      case when not mooring.is_owner() and not mine && '{mooring_viewer}' then format('grant mooring_viewer to %I; (mooring_operator: also to change things)', session_user) end;
+  return query select 'roles', case when absent = '{}' then 'ok' else 'warning' end, case when absent = '{}' then array_to_string(groups, ', ') else format('there is no %s: all depends on the owner''s login', array_to_string(absent, ', ')) end,
+      case when absent <> '{}' then 'as a role that may create roles: mooring migrate, or select * from mooring.set_up_roles();' end;
+  select array_agg(format('%s lacks %s on %s', d.role, lower(d.privilege), d.object) order by 1) filter (where d.intended) as missing,
+      array_agg(format('%s on %s for %s', lower(d.privilege), d.object, d.role) order by 1) filter (where d.role = 'PUBLIC' and not d.intended) as public,
+      array_agg(format('%s on %s for %s', lower(d.privilege), d.object, d.role) order by 1) filter (where d.role <> 'PUBLIC' and not d.intended) as extra into g
+    from ((select i.role, i.privilege, i.object || coalesce('.' || i.col, '') as object, true as intended from mooring.intended_grants() i where to_regrole(i.role) is not null
+           except all select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), true from mooring.actual_grants() a)
+          union all
+          (select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), false from mooring.actual_grants() a
+           except all select i.role, i.privilege, i.object || coalesce('.' || i.col, ''), false from mooring.intended_grants() i)) d;
+  return query select 'grants', case when g.missing is null then 'ok' else 'problem' end, coalesce(cardinality(g.missing) || ' are missing: ' || mooring.some_of(g.missing), 'each role has what set_up_roles() gives it'),
+      case when g.missing is not null then 'mooring migrate, or as the owner: select * from mooring.set_up_roles();' end;
+  return query select 'grants to all', case when g.public is null then 'ok' else 'problem' end, coalesce('PUBLIC may ' || mooring.some_of(g.public), 'PUBLIC may do nothing in the schema'),
+      case when g.public is not null then 'revoke all on all functions in schema mooring from public; revoke all on all tables in schema mooring from public;' end;
+  return query select 'added grants', case when g.extra is null then 'ok' else 'warning' end, coalesce('somebody granted ' || mooring.some_of(g.extra), 'none beside those of set_up_roles()'),
+      case when g.extra is not null then 'give a login its group instead (docs/security.md), and revoke this; to the four groups set_up_roles() sets it right' end;
+end;
+$$;
+comment on function mooring.doctor_rights() is 'Theme of doctor(): the caller''s role, and grants against what set_up_roles() gives.';
+--! EndIncluded functions/doctor_rights.sql
+--! Included functions/doctor_sessions.sql
+-- Who holds back vacuum, and who waits for whom. A snapshot that stays open keeps every dead version of every heartbeat: bounded by how long it stays, and seen here.
+-- Of a session its pid, login, application_name and age are shown, never its text. xmin and lock waits are visible to everybody; since when a transaction is open
+-- only where the owner of the schema is a member of pg_read_all_stats (or of the session's role).
+create or replace function mooring.doctor_sessions(open_for interval default '1 min', waiting_for interval default '2 s') returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  here oid := (select d.oid from pg_database d where d.datname = current_database());
+  s record;
+begin
+  select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring.how_long(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
+      (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(asked_at - o.xact_start) as oldest into s
+    from (select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind from pg_stat_activity a
+           where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and a.backend_type <> 'autovacuum worker' and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
+   where o.xact_start < asked_at - open_for or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
+  return query select 'long transactions', case when s.first is null then 'ok' when s.oldest > interval '1 hour' then 'problem' else 'warning' end,
+      coalesce(mooring.some_of(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring.how_long(open_for)),
+      case when s.first is not null then format('end it: select pg_terminate_backend(%s); for good: alter database %I set idle_in_transaction_session_timeout = ''1 min'';', s.first, current_database()) end;
+  select array_agg(format('%L (%s, %s old)', p.gid, p.owner, mooring.how_long(asked_at - p.prepared)) order by p.prepared) as old, (array_agg(p.gid order by p.prepared))[1] as first into s
+    from pg_prepared_xacts p where p.database = current_database() and p.prepared < asked_at - open_for;
+  return query select 'prepared transactions', case when s.first is null then 'ok' else 'problem' end, coalesce(mooring.some_of(s.old) || ': they keep their locks and dead rows, also over a restart', 'none is left behind'),
+      case when s.first is not null then format('rollback prepared %L; (or commit prepared)', s.first) end;
+  select array_agg(format('%s (%s%s)', r.slot_name, case when r.active then 'active' else 'nobody reads it' end, coalesce(', ' || greatest(age(r.xmin), age(r.catalog_xmin)) || ' transactions behind', '')) order by r.slot_name) as holding,
+      (array_agg(r.slot_name order by r.active, r.slot_name))[1] as first, bool_or(not r.active) as idle into s
+    from pg_replication_slots r where not r.active or greatest(age(r.xmin), age(r.catalog_xmin)) > 100000;
+  return query select 'replication slots', case when s.first is null then 'ok' else 'warning' end, coalesce(mooring.some_of(s.holding) || ': dead rows and WAL are kept for them', 'none holds anything back'),
+      case when s.first is not null then format('bring its standby back, or select pg_drop_replication_slot(%L);', s.first) end;
+  select array_agg(format('pid %s (%s) waits%s for %s on mooring.%s, held by pid %s', w.pid, w.application_name, coalesce(' ' || mooring.how_long(asked_at - w.waitstart), ''), w.mode, w.relname, coalesce(array_to_string(w.blockers, ', '), '?')) order by w.waitstart) as waits,
+      (array_agg(w.blockers[1] order by w.waitstart))[1] as first, bool_or(w.mode = 'AccessExclusiveLock') as ddl into s
+    from (select l.pid, a.application_name, l.waitstart, l.mode, c.relname, pg_blocking_pids(l.pid) as blockers
+            from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace left join pg_stat_activity a on a.pid = l.pid
+           where not l.granted and l.database = here and l.waitstart < asked_at - waiting_for) w;
+  return query select 'lock waits', case when s.waits is null then 'ok' when s.ddl then 'problem' else 'warning' end, coalesce(mooring.some_of(s.waits, 2), 'nobody waits for a lock on a table of Mooring'),
+      case when s.waits is not null then format('end who holds it: select pg_terminate_backend(%s);', coalesce(s.first::text, '...')) end;
+end;
+$$;
+comment on function mooring.doctor_sessions(interval, interval) is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
+--! EndIncluded functions/doctor_sessions.sql
+--! Included functions/doctor_storage.sql
+-- Are the tables in shape?
+create or replace function mooring.doctor_storage() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  retention interval := (select s.event_retention from mooring.setting s);
+  nodes bigint := (select count(*) from mooring.heartbeat);
+  t record;
+  bloated boolean;
+begin
+  -- a page is born with a dozen rows, or holds five and four dead versions of each; several times as much is what somebody's snapshot kept
+  select pg_relation_size(c.oid) / current_setting('block_size')::int as pages, pg_stat_get_dead_tuples(c.oid) as dead, greatest(pg_stat_get_last_autovacuum_time(c.oid), pg_stat_get_last_vacuum_time(c.oid)) as vacuumed into t
+    from pg_class c where c.oid = 'mooring.heartbeat'::regclass;
+  bloated := t.pages > nodes / 2 + 100 or t.dead > 10 * nodes + 5000;
+  return query select 'heartbeat table', case when not bloated then 'ok' when t.pages > 20 * nodes + 5000 then 'problem' else 'warning' end,
+      format('%s nodes on %s pages, %s dead versions, last vacuum %s', nodes, t.pages, t.dead, coalesce(mooring.how_long(asked_at - t.vacuumed) || ' ago', 'never')),
+      case when bloated then 'end what keeps the dead ones (long transactions, replication slots), then: vacuum mooring.heartbeat; where it stays large and nobody minds a pause of beats: vacuum full mooring.heartbeat;' end;
+  select array_agg(format('%s on %s', g.tgname, g.tgrelid::regclass) order by 1) as off, (array_agg(format('alter table %s enable trigger %I;', g.tgrelid::regclass, g.tgname) order by g.tgrelid::regclass::text, g.tgname))[1] as first into t
+    from pg_trigger g join pg_class c on c.oid = g.tgrelid and c.relnamespace = 'mooring'::regnamespace where g.tgenabled not in ('O', 'A');
+  return query select 'triggers', case when t.off is not null or current_setting('session_replication_role') = 'replica' then 'problem' else 'ok' end,
+      case when t.off is not null then 'switched off: ' || mooring.some_of(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
+      coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
+  -- the oldest by id: the table is written in order of time
+  select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
+  return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
+      format('events %s, owners %s, kept for %s%s', pg_size_pretty(t.events), pg_size_pretty(t.history), retention, coalesce('; the oldest event is ' || mooring.how_long(asked_at - t.oldest) || ' old', '')),
+      case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') then 'select mooring.prune_events(); it deletes 50,000 at a time: repeat it while it returns as many'
+           when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
+end;
+$$;
+comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, size of the history.';
+--! EndIncluded functions/doctor_storage.sql
+--! Included functions/doctor_server.sql
+-- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.
+create or replace function mooring.doctor_server() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  here oid := (select d.oid from pg_database d where d.datname = current_database());
+  off text[];
+  c record;
+  free int;
+  needed int;
+begin
+  off := array(select s.name from pg_settings s where s.name in ('fsync', 'full_page_writes') and s.setting = 'off' order by 1);
+  return query select 'durability', case when off <> '{}' then 'problem' when s.reset_val in ('off', 'local') then 'warning' else 'ok' end,
+      case when off <> '{}' then format('%s is off: a crash of the machine can destroy the database', array_to_string(off, ' and '))
+           else format('fsync and full_page_writes are on; synchronous_commit is %s%s', s.reset_val, case when s.reset_val = 'off' then ': placement waits for disk all the same, your own INSERT does not' else '' end) end,
+      case when off <> '{}' then format('alter system set %s = on; select pg_reload_conf();', off[1]) when s.reset_val in ('off', 'local') then format('alter database %I set synchronous_commit = on;', current_database()) end
+    from pg_settings s where s.name = 'synchronous_commit';
+  off := array(select s.name from pg_settings s where s.name in ('autovacuum', 'track_counts') and s.setting = 'off' order by 1);
+  return query select 'autovacuum', case when off = '{}' then 'ok' else 'problem' end, case when off = '{}' then 'on' else format('%s is off: heartbeats and queue grow without end', array_to_string(off, ' and ')) end,
+      case when off <> '{}' then format('alter system set %s = on; select pg_reload_conf();', off[1]) end;
+  select count(*) as standbys, count(*) filter (where r.sync_state in ('sync', 'quorum')) as sync, count(*) filter (where r.sync_state is null) as unseen into c from pg_stat_replication r;
+  return query select 'standbys', case when c.standbys > 0 and c.sync = 0 and c.unseen = 0 then 'warning' else 'ok' end,
+      case when c.standbys = 0 then 'none is connected' when c.unseen > 0 then format('%s; whether one is synchronous is not visible for the owner of the schema', c.standbys)
+           when c.sync = 0 then format('%s, all asynchronous: a promotion may lose the last claims, and a hold of one lease has to cover it', c.standbys) else format('%s, %s of them synchronous', c.standbys, c.sync) end,
+      case when c.standbys > 0 and c.sync = 0 and c.unseen = 0 then 'alter system set synchronous_standby_names = ''ANY 1 (*)''; select pg_reload_conf();'
+           when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
+  select count(*) as used, count(*) filter (where a.application_name like 'mooring agent%') as agents into c from pg_stat_activity a where a.backend_type = 'client backend';
+  free := current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0) - c.used;
+  -- an agent holds two connections and a third while it reports; all of them may come back at once
+  needed := greatest(3 * (select count(*) from mooring.heartbeat h where h.session is not null)::int - c.agents, 0);
+  return query select 'connections', case when free < 3 then 'problem' when free < needed + 5 then 'warning' else 'ok' end,
+      format('%s of %s in use, %s of them by agents; %s free', c.used, current_setting('max_connections'), c.agents, free) || case when free < needed + 5 then format(', and the agents may want %s more', needed) else '' end,
+      case when free < needed + 5 then format('alter system set max_connections = %s; and restart the server', current_setting('max_connections')::int + greatest(needed, 50)) end;
+  -- pg_jit_available() looks at what is in force here as well, so nothing on the way to this function switches it off
+  return query select 'jit', case when j.compiles and j.nodes >= 100 then 'warning' else 'ok' end,
+      case when s.reset_val = 'off' then 'off' when not j.compiles then 'on, but this server has no compiler'
+           else format('on: with %s nodes %s', j.nodes, case when j.nodes >= 100 then 'a look at a view may compile for longer than it runs (functions of Mooring switch it off)' else 'of no importance' end) end,
+      case when j.compiles and j.nodes >= 100 then format('alter database %I set jit = off;', current_database()) end
+    from pg_settings s cross join lateral (select s.reset_val = 'on' and pg_jit_available() as compiles, (select count(*) from mooring.node) as nodes) j where s.name = 'jit';
+  return query select 'search_path', 'ok', case when s.reset_val ~ '(^|[ ,"])mooring($|[ ,"])' then 'has mooring in it' else 'does not have mooring in it: write mooring.deployment, mooring.placement ...' end,
+      case when s.reset_val !~ '(^|[ ,"])mooring($|[ ,"])' then format('alter database %I set search_path = %s, mooring;', current_database(), s.reset_val) end
+    from pg_settings s where s.name = 'search_path';
+  select count(*) as plain, count(*) filter (where l.ssl is null) as unseen, array_agg(distinct coalesce(nullif(a.application_name, ''), 'unnamed')) filter (where l.ssl is false) as names, count(*) filter (where l.ssl is false) as bare into c
+    from pg_stat_activity a left join pg_stat_ssl l on l.pid = a.pid
+   where a.datid = here and a.backend_type = 'client backend' and (a.client_addr is null and a.client_port is null or not (a.client_addr <<= '127.0.0.0/8' or a.client_addr = '::1')) and coalesce(a.client_port, 0) <> -1;
+  return query select 'encryption', case when c.bare > 0 then 'warning' else 'ok' end,
+      case when c.bare > 0 then format('%s sessions come over the network without TLS: %s', c.bare, mooring.some_of(c.names)) when c.unseen > 0 then format('of %s sessions it is not visible for the owner of the schema', c.unseen) else 'no session comes over the network without TLS' end,
+      case when c.bare > 0 then 'sslmode=verify-full in their DATABASE_URL, hostssl in pg_hba.conf; docs/security.md' when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
+end;
+$$;
+comment on function mooring.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';
+--! EndIncluded functions/doctor_server.sql
+--! Included functions/doctor.sql
+-- doctor: one row per check, by theme: ok, warning (look at it) or problem (something does not work, or is about to), what was found, and the next thing to type.
+-- Reads only, works on a standby. `mooring doctor` shows the same and adds what needs a client: LISTEN through a pooler, clocks, versions, TLS.
+-- It sees what the owner of the schema sees, whoever asks: of other sessions pid, login, application_name and age, never their text. Where the owner may
+-- not see it either, the check says so. A theme that fails is a finding, and the others are looked at all the same: also one whose table somebody has locked.
+create or replace function mooring.doctor() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 40
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '1s'
+as $$
+declare
+  theme text;
+  holder int;
+begin
+  foreach theme in array '{rounds,nodes,work,rights,sessions,storage,server}'::text[] loop
+    begin
+      return query execute format('select f.* from mooring.doctor_%s() f', theme);
+    exception
+      when lock_not_available then
+        select l.pid into holder from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace where l.granted and l.mode = 'AccessExclusiveLock' limit 1;
+        return query select theme, 'problem', format('could not be looked at: a table of Mooring is locked by pid %s', coalesce(holder::text, '?')), format('if that is no migration that ends soon: select pg_terminate_backend(%s);', coalesce(holder::text, '...'));
+      when others then
+        return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring.doctor_%s();', theme);
+    end;
+  end loop;
+end;
+$$;
+comment on function mooring.doctor() is 'What is wrong with this installation, or soon will be: one row per check with level (ok, warning, problem), what was found, and the next thing to type.';
+--! EndIncluded functions/doctor.sql
 --! Included grants.sql
 -- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/set_up_roles.sql.
 revoke all on all functions in schema mooring from public;

@@ -3,7 +3,7 @@ create or replace function mooring.add_event(kind text, reason text, node_id int
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  insert into mooring.event (kind, reason, node_id, node, detail, actor)
-  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail, session_user;
+  insert into mooring.event (kind, reason, node_id, node, detail)
+  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail;
 end;
 comment on function mooring.add_event(text, text, int, jsonb) is 'Appends one event.';

@@ -5,6 +5,7 @@ create or replace function mooring.assignments_of(node text, session uuid defaul
     package_name text, package_version text, command text, args jsonb, env jsonb)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare

@@ -132,8 +132,8 @@ begin
         from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        where a.id = p.id
       returning a.*;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;

@@ -5,6 +5,7 @@
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 begin
   -- as a round; as a part of somebody's edit it leaves his transaction as it is
@@ -39,8 +40,8 @@ begin
       update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then

@@ -4,6 +4,7 @@ create or replace function mooring.explain(deployment bigint)
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -34,21 +35,24 @@ begin
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
-          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
-          when c.refused then 'no: its agent refused it'
-          when not $2 then 'no: the deployment is disabled'
-          when %1$L = 'none' then 'no: policy none places nothing by itself'
+          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct), '')
+          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct)
+          when c.refused then 'no: its agent refused it: see last_error in placement; edit the spec, or add 1 to generation, and it is asked again'
+          when not $2.enabled then format('no: the deployment is disabled: update mooring.deployment set enabled = true where id = %%s', $1)
+          when %1$L = 'none' then 'no: policy none places nothing by itself: reassign() it here, or choose another policy'
           when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
         (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
         (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
       from compared c
+      join mooring.node n on n.id = (c.state).id
+      left join mooring.heartbeat h on h.node_id = n.id
+     cross join mooring.setting g
     window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
      order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
     $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
-    using spec.id, spec.enabled, nodes, waiting;
+    using spec.id, spec, nodes, waiting;
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';

@@ -10,6 +10,7 @@ create or replace function mooring.heartbeat(node text, session uuid, cpu_pct fl
   returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare

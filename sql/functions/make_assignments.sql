@@ -40,8 +40,8 @@ begin
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
   perform mooring.queue_anew(make_assignments.deployments);
   insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
   select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
@@ -103,8 +103,8 @@ begin
     update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
   ),
   logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
       from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id

@@ -58,8 +58,8 @@ begin
       returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason from freed f left join mooring.node n on n.id = f.last_node_id
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
   get diagnostics freed = row_count;
@@ -73,8 +73,8 @@ begin
         delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
       ),
       logged as (
-        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
     if heirs is not null then

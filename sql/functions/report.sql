@@ -5,6 +5,7 @@
 create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 #variable_conflict use_column
 declare

@@ -50,7 +50,7 @@ begin
       array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
   end if;
   obstacle := case
-    when policy.kind = 'none' then 'policy none: nothing is placed automatically; choose another policy'
+    when policy.kind = 'none' then 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy'
     when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
     when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
     else coalesce('no node can take it: ' || (

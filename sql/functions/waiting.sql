@@ -5,6 +5,9 @@ create or replace function mooring.left_behind(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
+  -- found by array and joined by hash, as in release(): without statistics a loop would look at a thousand rows for each deployment
+  set enable_nestloop = off
+  set jit = off
 as $$
 #variable_conflict use_column
 begin
@@ -12,7 +15,7 @@ begin
     select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
-     where a.node_id = left_behind.node_id and a.handover is null
+     where a.node_id = left_behind.node_id and a.handover is null and d.id = any (array(select b.deployment_id from mooring.assignment b where b.node_id = left_behind.node_id))
        and a.id <> all (array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
 end;
 $$;
@@ -44,10 +47,10 @@ begin
     select w.signature, w.deployment_id, w.refused_by from waiting w;
   if waiting_signatures.without_node is not null then
     return query
-      select l.signature, min(l.deployment_id), l.refused_by
-        from mooring.left_behind(waiting_signatures.without_node) l
-       where l.move_to is null and not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature)
-       group by l.signature, l.refused_by;
+      select l.signature, l.deployment_id, l.refused_by
+        from (select b.signature, min(b.deployment_id) as deployment_id, b.refused_by
+                from mooring.left_behind(waiting_signatures.without_node) b where b.move_to is null group by b.signature, b.refused_by) l
+       where not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature);
   end if;
 end;
 $$;

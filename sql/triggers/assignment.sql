@@ -48,8 +48,8 @@ create or replace function mooring.tg_assignment__record() returns trigger
   set enable_nestloop = off
 as $$
 begin
-  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason
+  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
+  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason, (select mooring.actor())
     from new_assignment n join old_assignment o on o.id = n.id
    where n.epoch <> o.epoch;
   return null;

@@ -61,6 +61,7 @@ create or replace trigger tg_deployment__stamp before update on mooring.deployme
 create or replace function mooring.tg_deployment__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   changed bigint[];
@@ -96,6 +97,7 @@ create or replace trigger tg_deployment__change after update on mooring.deployme
 create or replace function mooring.tg_deployment__end() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
 declare
   ended bigint[];

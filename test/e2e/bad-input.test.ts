@@ -55,7 +55,7 @@ t.test('defect 8: what no agent trusts is never claimed and says so; it runs whe
   const untrusted = await deployment(sql, { package_name: '@types/ms', package_version: '2.1.0', command: 'sleep', args: ['1000'] })
   const command = await deployment(sql, { command: 'sleep', args: ['1000'] })
   const reason = async (id: string) => (await sql<{ reason: string }[]>`select u.reason from mooring.unplaced u where u.deployment_id = ${id}`)[0]?.reason
-  t.match(await reason(command), /runs custom commands: start an agent there with --allow-exec/)
+  t.match(await reason(command), /does not run custom commands: start an agent there with --allow-exec/)
   t.match(await reason(untrusted), /--allow-exec/)
   await sql`update mooring.deployment set command = null, args = '[]' where id = ${untrusted}`
   t.match(await reason(untrusted), /no node trusts @types\/ms@2\.1\.0: 1 node trusts \^http-server@/)

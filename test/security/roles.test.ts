@@ -193,7 +193,7 @@ t.test('an operator binds a node to another role: the old one is refused from it
   const session = randomUUID()
   await a.sql`select from mooring.register_node('host-b', ${session}, '.')`
   t.match(await a.sql`select h.owned from mooring.heartbeat('host-b', ${session}) h`, [{ owned: 1 }])
-  t.match(await pg.sql`select e.actor, e.node, e.detail from mooring.event e where e.kind = 'node_rebound'`, [{ actor: operator.name, node: 'host-b', detail: { from: b.name, to: a.name } }])
+  t.match(await pg.sql`select e.actor, e.node, e.detail from mooring.event e where e.kind = 'node_rebound'`, [{ actor: `${operator.name} (test: another role)`, node: 'host-b', detail: { from: b.name, to: a.name } }])
 })
 
 t.test('a name nobody has is bound to whoever registers it first, unless agents may add no nodes', async (t) => {

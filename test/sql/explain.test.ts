@@ -40,9 +40,22 @@ story('Y logs: a no names its rule', async (t, sql) => {
   await node(sql, { ...fit, name: 'd8-full', max_assignments: 0 })
   await node(sql, { ...fit, name: 'd9-disk', sample: { disk_free_pct: 3 } })
   const verdicts = (await explain(sql, id)).map(({ node, verdict }) => `${node}: ${verdict}`).sort()
-  t.match(verdicts, [/d1.*no: the node lacks labels/, /d2.*no: the node does not run this kind/, /d3.*no: the node does not trust/, /d4.*no: the node has not both base URLs/, /d5.*no: the node is not live/, /d6.*no: the node is disabled/, /d7.*no: the node is draining/, /d8.*no: the node has max_assignments already/, /d9.*no: the node has too little free disk/])
+  t.match(verdicts, [
+    /^d1-selector: no: the node lacks labels of the selector: \{"ssd": true\}; label it with upsert_node\('d1-selector', labels => '\{"ssd": true\}'\), or change the selector$/,
+    /^d2-driver: no: the node does not run this kind of work \(.*\): start an agent there that has the driver npm$/,
+    /^d3-trust: no: the node does not trust the package: left-pad@latest, it trusts \^@acme\/; start its agent with a wider --trust$/,
+    /^d4-urls: no: the node has not both base URLs: agent_base_url and gateway_base_url; give them with upsert_node\('d4-urls', ...\)$/,
+    /^d5-dead: no: the node is not live: no beat for 01:00:\d\d; start its agent$/,
+    /^d6-off: no: the node is disabled: set_node_enabled\('d6-off', true\)$/,
+    /^d7-draining: no: the node is draining or its agent is stopping: undrain_node\('d7-draining'\)$/,
+    /^d8-full: no: the node has max_assignments already: 0; raise it with upsert_node\('d8-full', max_assignments => 1\)$/,
+    /^d9-disk: no: the node has too little free disk: 3.0 %, and 15 % are needed; free some, or lower setting.disk_free_min_pct$/,
+  ])
   await sql`update mooring.deployment set pinned_node = 'd5-dead'`
-  t.equal((await explain(sql, id)).filter(({ verdict }) => verdict === 'no: it is pinned to another node').length, 8)
+  t.equal((await explain(sql, id)).filter(({ verdict }) => verdict === 'no: it is pinned to another node: d5-dead; change pinned_node to have it here').length, 8)
+  await sql`update mooring.deployment set pinned_node = null, command = 'sleep'`
+  await node(sql, { ...fit, name: 'd2-npm', drivers: ['npm'] })
+  t.match((await explain(sql, id)).find(({ node }) => node === 'd2-npm')?.verdict, /: start its agent with --allow-exec$/)
 })
 
 story('a node whose agent refused it says so', async (t, sql) => {
@@ -51,7 +64,7 @@ story('a node whose agent refused it says so', async (t, sql) => {
   const id = await deployment(sql)
   await claim(sql)
   await report(sql, host, (await assignments(sql))[0]!, 'refused')
-  t.match(await explain(sql, id), [{ node: 'host-b', verdict: /^next/ }, { node: 'host-a', verdict: 'no: its agent refused it' }])
+  t.match(await explain(sql, id), [{ node: 'host-b', verdict: /^next/ }, { node: 'host-a', verdict: /^no: its agent refused it: see last_error/ }])
 })
 
 story('what runs stays, also where nothing new would go, and a disabled deployment goes nowhere', async (t, sql) => {
@@ -59,14 +72,14 @@ story('what runs stays, also where nothing new would go, and a disabled deployme
   const id = await deployment(sql)
   await claim(sql)
   await sql`update mooring.node set enabled = false`
-  t.match(await explain(sql, id), [{ verdict: 'runs here; nothing new: the node is disabled' }])
+  t.match(await explain(sql, id), [{ verdict: `runs here; nothing new: the node is disabled: set_node_enabled('host-a', true)` }])
   await node(sql, { name: 'host-b' })
-  t.match(await explain(sql, await deployment(sql, { enabled: false })), [{ node: 'host-b', verdict: 'no: the deployment is disabled' }, {}])
+  t.match(await explain(sql, await deployment(sql, { enabled: false })), [{ node: 'host-b', verdict: /^no: the deployment is disabled: update mooring.deployment set enabled = true where id = \d+$/ }, {}])
 })
 
 story('with policy none nobody is next', async (t, sql) => {
   await node(sql)
-  t.match(await explain(sql, await deployment(sql, { policy: 'none' })), [{ verdict: 'no: policy none places nothing by itself', cost: null }])
+  t.match(await explain(sql, await deployment(sql, { policy: 'none' })), [{ verdict: 'no: policy none places nothing by itself: reassign() it here, or choose another policy', cost: null }])
 })
 
 story('with resource_usage the cost is of cpu and memory, and an unknown one comes last', async (t, sql) => {

@@ -13,7 +13,7 @@ const ownerAt = async (sql: TransactionSql, at: string, id: string) =>
   (await sql<{ node: string }[]>`select p.node from mooring.placement_at(${at}::text::timestamptz) p where p.assignment_id = ${id}`).map(({ node }) => node)
 /** As text: a Date would lose the microseconds. */
 const now = async (sql: TransactionSql) => (await sql<{ now: string }[]>`select clock_timestamp()::text as now`)[0]!.now
-const me = async (sql: TransactionSql) => (await sql<{ me: string }[]>`select session_user::text as me`)[0]!.me
+const me = async (sql: TransactionSql) => (await sql<{ me: string }[]>`select mooring.actor() as me`)[0]!.me
 
 story('each owner, from when until when, why he came, why he went, and who did it', async (t, sql) => {
   const actor = await me(sql)

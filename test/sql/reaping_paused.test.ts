@@ -106,7 +106,7 @@ story('an operator who knows that they are dead resumes it, for this outage only
   t.same(round, { due: true, jobs: 1 }, 'and nobody waits for the next round')
   t.equal(await paused(sql), null)
   t.same((await said(sql)).slice(1), ['reaping_resumed: an operator resumed it: 3 of 5 nodes are silent'])
-  const [by] = await sql`select e.actor = session_user as actor, p.resumed_by = session_user as kept from mooring.event e, mooring.reap_pause p where e.kind = 'reaping_resumed'`
+  const [by] = await sql`select e.actor = mooring.actor() as actor, p.resumed_by = session_user as kept from mooring.event e, mooring.reap_pause p where e.kind = 'reaping_resumed'`
   t.same(by, { actor: true, kept: true })
   t.equal(await reap(sql), 6)
   await claim(sql)

@@ -8,7 +8,7 @@ import { deployments, node } from '../helpers/factories.js'
 import { tempDir } from '../helpers/processes.js'
 import { claim } from './story.js'
 
-void t.test('on a standby the views and explain answer', async (t) => {
+void t.test('on a standby the views, explain and doctor answer', async (t) => {
   const stateDir = tempDir(t)
   const primary = await ensureCluster({ stateDir, durable: false })
   t.teardown(() => primary.stop())
@@ -34,5 +34,8 @@ void t.test('on a standby the views and explain answer', async (t) => {
   t.equal((await sql`select * from mooring.placement_at(now()) p cross join lateral mooring.history(p.assignment_id)`).length, 3)
   t.match(await sql`select from_node, to_node from mooring.simulate_node_loss('host-a')`, [{ from_node: 'host-a', to_node: null }, {}, {}])
   t.equal((await sql`select * from mooring.simulate_drain('host-a')`).length, 3)
+  const findings = await sql<{ check_name: string; found: string }[]>`select * from mooring.doctor()`
+  t.same(findings.filter(({ found }) => found.includes('could not be looked at')), [])
+  t.match(findings.find(({ check_name }) => check_name === 'schema'), { found: /a standby/ })
   t.equal((await sql`select * from mooring.simulate_insert('{"package_name": "http-server"}')`).length, 1)
 })

@@ -21,7 +21,7 @@ story('D15: what is not given stays as it is, and an event names what changed an
   await sql`select from mooring.upsert_node('host-a', weight => 50)`
   t.match(await sql`select weight, labels, enabled, trusts from mooring.node`, [{ weight: 50, labels: { zone: 'a' }, enabled: true, trusts: '.' }])
   t.match(await events(sql, 'node_changed'), [{ node: 'host-a', detail: { weight: [100, 50] } }])
-  t.match(await sql`select actor = session_user as mine from mooring.event where kind = 'node_changed'`, [{ mine: true }])
+  t.match(await sql`select actor = mooring.actor() as mine from mooring.event where kind = 'node_changed'`, [{ mine: true }])
   await sql`select from mooring.upsert_node('host-a', weight => 50)`
   t.equal((await events(sql, 'node_changed')).length, 1, 'what changes nothing is no event')
   await sql`select from mooring.upsert_node('host-a', agent_base_url => 'http://a')`

@@ -1,0 +1,45 @@
+import type { Command } from 'commander'
+import { committedMigrations } from '../committed-migrations.js'
+import { connect, databaseUrlOf } from '../database.js'
+import type { Finding, Level } from '../db-doctor.js'
+import { examine } from '../doctor.js'
+import { EXIT_FAILED } from '../errors.js'
+import { databaseCommand, jsonOption } from '../options.js'
+import type { DatabaseOptions, JsonOptions } from '../options.js'
+import { colors, json, print, printable } from '../render.js'
+
+export function addDoctor(program: Command): void {
+  databaseCommand(program.command('doctor'))
+    .description('look for what is wrong, or soon will be, and say what to type')
+    .addOption(jsonOption('print {check_name, level, found, way_out} for each check as a JSON array'))
+    .addHelpText('after', `
+One line for each check: ok, warning or problem, what was found, and after -> the next thing to type. Exit code 1 when there is a problem.
+All but the first five come from the database: select * from mooring.doctor(); shows the same in psql.
+
+Example:
+  mooring doctor --json | jq -r '.[] | select(.level != "ok") | .check_name + ": " + .way_out'`)
+    .action(doctor)
+}
+
+async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
+  const url = await databaseUrlOf(options)
+  const sql = connect(url)
+  try {
+    const findings = await examine({ sql, url, knownSchema: committedMigrations().length })
+    print(options.json ? json(findings) : `${findings.map(line).join('\n')}\n${summary(findings)}`)
+    if (findings.some(({ level }) => level === 'problem')) process.exitCode = EXIT_FAILED
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+const PAINT: Record<Level, (text: string) => string> = { ok: colors.green, warning: colors.yellow, problem: colors.red }
+
+function line({ check_name, level, found, way_out }: Finding): string {
+  return `${PAINT[level](level.padEnd(8))} ${check_name.padEnd(21)} ${printable(found)}${way_out === null ? '' : `  -> ${colors.cyan(printable(way_out))}`}`
+}
+
+function summary(findings: readonly Finding[]): string {
+  const count = (wanted: Level): number => findings.filter(({ level }) => level === wanted).length
+  return `${findings.length} checks: ${count('ok')} ok, ${count('warning')} warnings, ${count('problem')} problems`
+}

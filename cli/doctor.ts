@@ -1,0 +1,124 @@
+/**
+ * What only a client can find out: whether the database answers at this address, whether what it notifies arrives, how far the clocks are apart, whether the
+ * versions fit and the way is encrypted. Each look is a finding; a look that fails is one too, and the others go on.
+ */
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import type { Sql } from 'postgres'
+import { packageVersion } from '../agent/version.js'
+import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from './database-url.js'
+import { agentVersions, clockMs, connectionRow, doctorRows, listenTo, notify, schemaVersion, type ConnectionRow, type Finding, type Level } from './db-doctor.js'
+import { problemOf } from './errors.js'
+import { primaryHost } from './primary-host.js'
+import { age } from './render.js'
+
+export const NOTIFICATION_PATIENCE_MS = 3_000
+const CLOCK_SAMPLES = 7
+/** Nothing depends on it; beyond this, times in logs and times in events are hard to put in one order. */
+const CLOCK_TOLERANCE_MS = 1_000
+
+export interface Examined { sql: Sql; url: string; knownSchema: number }
+
+export async function examine({ sql, url, knownSchema }: Examined): Promise<Finding[]> {
+  const address = parseDatabaseUrl(url)
+  let connection: ConnectionRow
+  try {
+    connection = await connectionRow(sql)
+  } catch (error) {
+    const { message, hint } = problemOf(error)
+    return [finding('connection', 'problem', message, hint ?? 'check DATABASE_URL')]
+  }
+  const findings = [
+    finding('connection', 'ok', `${connection.user} at ${address.redacted}`),
+    transport(address, connection),
+    ...(await looked('clock', () => clockFinding(sql))),
+    ...(await looked('notifications', () => notificationFinding(sql, address, connection))),
+    ...(await looked('program', () => programFinding(sql, connection, knownSchema))),
+  ]
+  if (connection.can_ask === true) findings.push(...(await doctorRows(sql).catch((error: unknown) => [failed('database', error)])))
+  else if (connection.can_ask === false) findings.push(finding('your role', 'problem', `${connection.user} may not call mooring.doctor(): what it looks at is not visible for this role`, `grant mooring_viewer to ${pg.escapeIdentifier(connection.user)};`))
+  return findings
+}
+
+const finding = (check_name: string, level: Level, found: string, way_out: string | null = null): Finding => ({ check_name, level, found, way_out })
+
+async function looked(check: string, look: () => Promise<Finding>): Promise<Finding[]> {
+  return [await look().catch((error: unknown) => failed(check, error))]
+}
+
+function failed(check: string, error: unknown): Finding {
+  const { message, hint } = problemOf(error)
+  return finding(check, 'warning', `could not be looked at: ${message}`, hint ?? null)
+}
+
+/** Which hosts count as this machine: what never leaves it needs no TLS. */
+function isLocal(host: string): boolean {
+  return host.startsWith('/') || host === 'localhost' || host === '::1' || /^127\./.test(host)
+}
+
+export function transport({ hosts, sslmode }: Pick<DatabaseUrl, 'hosts' | 'sslmode'>, { tls }: Pick<ConnectionRow, 'tls'>): Finding {
+  const remote = hosts.filter(({ host }) => !isLocal(host)).map(({ host }) => host)
+  const wayOut = 'sslmode=verify-full&sslrootcert=FILE in DATABASE_URL; docs/security.md'
+  if (remote.length === 0) return finding('TLS', 'ok', `${tls ? 'on' : 'off'}: the server is on this machine`)
+  // behind a pooler tls speaks of its way to the server; the way to it is what the address asks for
+  if (sslmode === 'disable') return finding('TLS', 'warning', `off, and ${remote.join(', ')} is another machine: what is sent can be read and changed on the way`, wayOut)
+  if (sslmode === 'require') return finding('TLS', 'warning', `on, but nobody checks that ${remote.join(', ')} is the server (sslmode=require)`, wayOut)
+  return finding('TLS', 'ok', `on, the server is checked (sslmode=${sslmode})`)
+}
+
+/** The quickest of a few questions bounds the offset best: the server's clock was read somewhere between asking and hearing. */
+async function clockFinding(sql: Sql): Promise<Finding> {
+  let best = { offsetMs: 0, tripMs: Infinity }
+  for (let i = 0; i < CLOCK_SAMPLES; i++) {
+    const [asked, start] = [Date.now(), performance.now()]
+    const server = await clockMs(sql)
+    const tripMs = performance.now() - start
+    if (tripMs < best.tripMs) best = { offsetMs: asked + tripMs / 2 - server, tripMs }
+  }
+  return clockVerdict(best)
+}
+
+export function clockVerdict({ offsetMs, tripMs }: { offsetMs: number; tripMs: number }): Finding {
+  // Date.now() counts whole milliseconds
+  const boundMs = tripMs / 2 + 1
+  const found = `${Math.abs(offsetMs) <= boundMs ? 'no offset seen' : `this machine is ${age(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the database`} (± ${boundMs.toFixed(1)} ms, a round trip takes ${tripMs.toFixed(1)} ms)`
+  return Math.abs(offsetMs) - boundMs > CLOCK_TOLERANCE_MS
+    ? finding('clock', 'warning', found, 'let both keep time (chronyc tracking, timedatectl); leases go by the database alone, but logs and events do not fit together')
+    : finding('clock', 'ok', found)
+}
+
+/** A pooler that lends a session for each transaction takes LISTEN and never delivers. So one connection listens, as an agent does, and another notifies. */
+async function notificationFinding(sql: Sql, address: DatabaseUrl, { standby }: ConnectionRow): Promise<Finding> {
+  if (standby) return finding('notifications', 'ok', 'not tried: a standby has none')
+  const channel = `mooring_doctor_${randomUUID().replaceAll('-', '')}`
+  const listener = new pg.Client({ ...pgConfig(await primaryHost(address), { application_name: 'mooring doctor' }), query_timeout: NOTIFICATION_PATIENCE_MS })
+  listener.on('error', () => {}) // the query's own rejection says it
+  let timer: NodeJS.Timeout | undefined
+  try {
+    await listener.connect()
+    const heard = new Promise<number>((resolve) => listener.once('notification', () => resolve(performance.now())))
+    await listenTo(listener, channel)
+    const sent = performance.now()
+    await notify(sql, channel)
+    const at = await Promise.race([heard, new Promise<null>((resolve) => { timer = setTimeout(resolve, NOTIFICATION_PATIENCE_MS, null) })])
+    return at === null
+      ? finding('notifications', 'problem', `lost: LISTEN was accepted, and nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. A pooler in transaction mode does that: hints and jobs wait for the next poll`,
+        'give agents and workers the address of the server itself, or of a pool in session mode, as DATABASE_URL')
+      : finding('notifications', 'ok', `LISTEN and NOTIFY arrive on this address (${(at - sent).toFixed(1)} ms)`)
+  } finally {
+    clearTimeout(timer)
+    await listener.end().catch(() => {})
+  }
+}
+
+async function programFinding(sql: Sql, { database, can_ask }: ConnectionRow, known: number): Promise<Finding> {
+  const mine = packageVersion()
+  const version = await schemaVersion(sql)
+  if (version === null) return finding('program', 'problem', `the schema mooring is not installed in ${database}`, 'mooring migrate')
+  if (version < known || can_ask === null) return finding('program', 'problem', `the schema is at ${version}, this program (${mine}) needs ${known}`, 'mooring migrate')
+  if (version > known) return finding('program', 'problem', `the schema is at ${version}, this program (${mine}) knows ${known}`, 'install the newest mooring on this machine')
+  const others = can_ask ? (await agentVersions(sql)).filter((agent) => agent.version !== mine) : []
+  return others.length === 0
+    ? finding('program', 'ok', `version ${mine}, as schema ${version} and every agent`)
+    : finding('program', 'warning', `this program is ${mine}; agents: ${others.map((agent) => `${agent.version} on ${agent.nodes}`).join(', ')}`, 'bring all hosts to one version: mooring agent --handover ... beside each older agent')
+}

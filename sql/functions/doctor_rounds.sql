@@ -1,0 +1,85 @@
+-- Is somebody placing and taking, and is anything in the way?
+create or replace function mooring.doctor_rounds() returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
+  hold text := mooring.holding();
+  agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
+  pulse mooring.pulse;
+  pause mooring.reap_pause;
+  alive text[];
+  late text[];
+  oldest interval;
+  holder record;
+  failed record;
+begin
+  select p.* into pulse from mooring.pulse p;
+  return query select 'schema', 'ok', format('version %s on PostgreSQL %s, database %s%s', mooring.schema_version(), split_part(current_setting('server_version'), ' ', 1), current_database(),
+      case when pg_is_in_recovery() then ': a standby, to be looked at; verbs run on the primary' else '' end), null::text;
+  return query select 'hold', case when hold is null then 'ok' else 'warning' end, case when hold is null then 'none' else format('nothing is reaped, placed or newly started until %s: %s', coalesce(to_char(pulse.hold_until, 'HH24:MI:SS'), 'somebody ticks, and one lease more'), hold) end,
+      case when hold is not null then 'wait for it: it ends by itself; select hold, hold_until from mooring.fleet;' end;
+  select p.* into pause from mooring.reap_pause p;
+  return query select 'reaping', case when pause.paused_at is null then 'ok' when pause.resumed_at is null then 'problem' else 'warning' end,
+      case when pause.paused_at is null then 'not paused'
+           when pause.resumed_at is null then format('paused since %s: %s; nothing is taken from them', to_char(pause.paused_at, 'HH24:MI:SS'), pause.reason)
+           else format('goes on by order of %s although %s', pause.resumed_by, pause.reason) end,
+      case when pause.paused_at is null then null
+           when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
+           else 'it ends by itself when enough nodes are back' end;
+  select array_agg(w.id order by w.id) into alive from mooring.worker w where w.seen_at > asked_at - grace;
+  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring.some_of(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
+      case when alive is null then 'mooring worker' end;
+  select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest
+    from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
+  return query select 'rounds',
+      case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
+      case when late is null then 'all in time' when hold is not null then 'they wait for the end of the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
+      case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
+  return query select * from mooring.doctor_jobs(alive is not null);
+  select l.pid, s.xact_start, s.state, s.application_name into holder
+    from (select mooring.placement_lock_holder() as pid) l left join pg_stat_activity s on s.pid = l.pid;
+  return query select 'placement lock', case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then 'problem' else 'ok' end,
+      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring.how_long(asked_at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
+      case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then format('select pg_terminate_backend(%s);', holder.pid) end;
+  select count(*) as times, (array_agg(e.kind || ': ' || e.reason order by e.id desc))[1] as latest into failed
+    from (select e.* from mooring.event e order by e.id desc limit 2000) e
+   where e.kind in ('round_failed', 'claim_failed', 'reap_blocked') and e.at > asked_at - interval '10 min';
+  return query select 'failures', case when failed.times = 0 then 'ok' else 'warning' end,
+      case when failed.times = 0 then 'no round, policy or reap failed in the last 10 min' else format('%s in the last 10 min; the last: %s', failed.times, left(failed.latest, 300)) end,
+      case when failed.times > 0 then 'select at, kind, assignment_id, reason from mooring.last_events(2000) where kind in (''round_failed'', ''claim_failed'', ''reap_blocked'');' end;
+end;
+$$;
+comment on function mooring.doctor_rounds() is 'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
+
+-- graphile_worker's jobs: a dead worker's stay locked for four hours, and tick() frees only those of workers it knew.
+create or replace function mooring.doctor_jobs(somebody_works boolean) returns table (check_name text, level text, found text, way_out text)
+  language plpgsql stable security definer rows 2
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  asked_at timestamptz := clock_timestamp();
+  grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
+  locked record;
+  waiting record;
+begin
+  select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
+    from graphile_worker.jobs j
+   where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
+     and not exists (select from mooring.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
+  return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
+      case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring.some_of(locked.lockers), mooring.how_long(locked.oldest)) end,
+      case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;
+  select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
+    from graphile_worker.jobs j
+   where j.run_at < asked_at - interval '30 s' and j.locked_at is null and j.attempts < j.max_attempts and j.task_identifier in ('place', 'reap', 'evict', 'prune');
+  return query select 'job queue', case when waiting.jobs = 0 or not somebody_works then 'ok' else 'warning' end,
+      case when waiting.jobs = 0 then 'no job waits' else format('%s jobs are due for up to %s%s', waiting.jobs, mooring.how_long(waiting.oldest), case when somebody_works then '' else ', and wait for a worker; the rounds do without them' end) end,
+      case when waiting.jobs > 0 and somebody_works then 'restart the workers; their log says why they take no job' end;
+end;
+$$;
+comment on function mooring.doctor_jobs(boolean) is 'Theme of doctor(): jobs of graphile_worker that nobody will take.';
