@@ -18,7 +18,7 @@ async function drain(bench: Bench): Promise<Figure[]> {
   const atATime = bench.size(20, 3)
   return bench.inDatabase((database) => bench.onHost(database, async (host) => {
     const { sql } = database
-    if (bench.quick) await sql`update mooring.setting set handover_settle = '100 ms'`
+    if (bench.quick) await sql`update mooring.setting set handover_settle = '100 ms', round_interval = '200 ms'`
     await Promise.all([host.worker(), host.agent('host-a'), host.agent('host-b'), host.agent('host-c')])
     const hints = await hintsOf(database)
     const watcher = database.connect(1, 'bench: watcher')

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a09aa0ca2fc12a691638c95ab365affbc9050e99
+--! Hash: sha1:776aae45add403d3b37b172fc33a58d9a8f49fda
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1897,7 +1897,7 @@ begin
     end if;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
     select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
-        case when pair.verdict = 'it runs' then 'its successor runs' else 'its successor is given up: ' || pair.verdict end, pair.detail
+        case when pair.verdict = 'it runs' then format('its successor runs: assignment %s on %s', (pair.copy).id, pair.to_name) else 'its successor is given up: ' || pair.verdict end, pair.detail
       from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
       left join mooring.node n on n.id = o.node_id;
   end loop;
@@ -2756,7 +2756,7 @@ comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at
 -- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
 -- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
--- A second call changes the target while the first is under way.
+-- A second call changes the target while the first is under way; of a handover it is told to wait.
 -- locks: placement, then assignment (its row, waiting 5 s at most)
 create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
   language plpgsql volatile security definer
@@ -2951,7 +2951,7 @@ begin
          set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
-             last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
       returning a.*

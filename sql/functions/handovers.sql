@@ -132,7 +132,7 @@ begin
     end if;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
     select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
-        case when pair.verdict = 'it runs' then 'its successor runs' else 'its successor is given up: ' || pair.verdict end, pair.detail
+        case when pair.verdict = 'it runs' then format('its successor runs: assignment %s on %s', (pair.copy).id, pair.to_name) else 'its successor is given up: ' || pair.verdict end, pair.detail
       from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
       left join mooring.node n on n.id = o.node_id;
   end loop;

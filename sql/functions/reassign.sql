@@ -2,7 +2,7 @@
 -- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
 -- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
--- A second call changes the target while the first is under way.
+-- A second call changes the target while the first is under way; of a handover it is told to wait.
 -- locks: placement, then assignment (its row, waiting 5 s at most)
 create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
   language plpgsql volatile security definer

@@ -52,7 +52,7 @@ begin
          set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
-             last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
       returning a.*
