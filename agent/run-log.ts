@@ -53,15 +53,15 @@ export async function readLogSlice(file: string, start: number, length: number =
 export async function* followLog(file: string, start: number, signal: AbortSignal, pollMs = 250): AsyncGenerator<Buffer> {
   let at = start
   let lastRead: Buffer = Buffer.alloc(0)
-  let sizeThen: number | null = null
+  let stateThen: string | null = null
   while (!signal.aborted) {
-    const size = await sizeOf(file)
-    if (size !== null && size !== sizeThen && at >= 0) at = await findPlace(file, at, lastRead)
-    sizeThen = size
+    const state = await stateOf(file)
+    if (state !== null && state !== stateThen && at >= 0) at = await findPlace(file, at, lastRead)
+    stateThen = state
     const slice = await readLogSlice(file, at)
     if (slice !== null && slice.size < at) {
       // Cut since the look above.
-      sizeThen = null
+      stateThen = null
       continue
     }
     if (slice !== null) at = slice.start + slice.bytes.length
@@ -96,6 +96,11 @@ async function lengthInside(gzipFile: string): Promise<number | null> {
   if (size === null) return null
   const trailer = await readLogSlice(gzipFile, size - 4, 4)
   return trailer?.bytes.length === 4 ? trailer.bytes.readUInt32LE(0) : null
+}
+
+/** Differs when something was written or cut: a file that was cut may have grown to the size it had. */
+async function stateOf(file: string): Promise<string | null> {
+  return stat(file, { bigint: true }).then(found => `${found.size} ${found.mtimeNs}`, () => null)
 }
 
 async function sizeOf(file: string): Promise<number | null> {

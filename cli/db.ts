@@ -47,6 +47,19 @@ export interface NodeRow {
   [column: string]: unknown
 }
 
+export interface RunningRow {
+  assignment_id: string
+  deployment_id: string
+  name: string | null
+  type: string
+  ordinal: number | null
+  package_name: string | null
+  package_version: string | null
+  node: string
+  epoch: string
+  pid: number | null
+}
+
 export interface UnplacedRow {
   assignment_id: string
   deployment_id: string
@@ -132,6 +145,8 @@ export interface CliDb extends DeploymentDb, EventDb {
   placementsOfDeployment(idOrName: string): Promise<PlacementRow[]>
   placementOfAssignment(id: string): Promise<PlacementRow | null>
   deploymentNames(): Promise<string[]>
+  /** What was observed running. */
+  running(): Promise<RunningRow[]>
   drains(): Promise<DrainRow[]>
   drainProgress(node: string): Promise<DrainRow | null>
   drainNode(node: string, options: { target?: string | undefined; maxMoves?: number | undefined; deadline?: string | undefined }): Promise<DrainRow>
@@ -194,6 +209,9 @@ export function createCliDb(sql: Sql): CliDb {
       const rows = await sql<{ name: string }[]>`select d.name from mooring.deployment d where d.name is not null order by d.name limit 1000`
       return rows.map((row) => row.name)
     },
+    running: () => sql<RunningRow[]>`
+      select p.assignment_id, p.deployment_id, p.name, p.type, p.ordinal, p.package_name, p.package_version, p.node, p.epoch, p.pid
+        from mooring.placement p where p.run_state = 'running' order by p.assignment_id`,
     drains: () => sql<DrainRow[]>`select p.* from mooring.drain_progress p order by p.since, p.node`,
     drainProgress,
     async drainNode(node, { target = null, maxMoves = null, deadline = null }: { target?: string | null | undefined; maxMoves?: number | null | undefined; deadline?: string | null | undefined }) {

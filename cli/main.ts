@@ -13,6 +13,7 @@ import { addExplain } from './commands/explain.js'
 import { addGet } from './commands/get.js'
 import { addHistory } from './commands/history.js'
 import { addLogs } from './commands/logs.js'
+import { addMetrics } from './commands/metrics.js'
 import { addMigrate } from './commands/migrate.js'
 import { addPsql } from './commands/psql.js'
 import { addReassign } from './commands/reassign.js'
@@ -47,7 +48,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

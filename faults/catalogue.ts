@@ -177,17 +177,12 @@ export const CATALOGUE: readonly Fault[] = [
     inject: async ({ fleet, draw }) => {
       const psql = postgres(fleet.primary().url('127.0.0.1'), { max: 1, fetch_types: false, connect_timeout: 2, onnotice: () => {}, connection: { application_name: 'faults: psql' } })
       const held = ['select from mooring.assignment for update', 'select from mooring.deployment for update', 'select from mooring.node for update', 'update mooring.node set weight = weight'][Math.floor(4 * draw)]!
-      let roll = (): void => {}
-      const rolled = new Promise<void>((resolve) => { roll = resolve })
-      const open = psql.begin(async (tx) => {
-        await tx.unsafe(held)
-        await rolled
-        throw new Error('rolled back')
-      }).catch(() => {})
+      // no sql.begin(): where its connection is cut, the driver writes the rollback to a socket that is gone, which nobody can catch
+      const end = (): void => void psql.end({ timeout: 0 }).catch(() => {})
+      await withDeadline(psql.unsafe(`begin; ${held}`), 2_000).catch((error: unknown) => { end(); throw error })
       return async () => {
-        roll()
-        await withDeadline(open, 2_000).catch(() => {})
-        psql.end({ timeout: 0 }).catch(() => {})
+        await withDeadline(psql.unsafe('rollback'), 2_000).catch(() => {})
+        end()
       }
     },
   },

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:915af70e2fc4cd37bfc2d0eb222b0265dec81646
+--! Hash: sha1:e4c2a343fa2a6c6166e974997308a45dde4db24c
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -739,12 +739,11 @@ comment on function mooring.hold() is 'True while nothing may be reaped, claimed
 -- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
 -- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
 -- locks: pulse (skip locked)
-create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8) returns boolean
+create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8, at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
   setting mooring.setting;
   until timestamptz;
   since interval;
@@ -765,7 +764,7 @@ begin
   return false;
 end;
 $$;
-comment on function mooring.noticed_clock_step(float8, float8) is 'Starts a hold when the database clock was stepped since a caller last ticked, by the caller''s own clock.';
+comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
 
 create or replace function mooring.hold_length() returns interval
   language sql stable security definer
@@ -2729,6 +2728,8 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 --! EndIncluded functions/reaping_paused.sql
 --! Included functions/reap.sql
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
+-- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
+-- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
 -- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
 -- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
@@ -2737,12 +2738,13 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 -- Daemons stay with their node, unless they are to stop.
 -- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
-create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
+create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  read_at timestamptz := clock_timestamp();
+  at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   silent int[];
   lost bigint[];
@@ -2751,8 +2753,8 @@ declare
 begin
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
-  update mooring.heartbeat h set beat_at = at
-   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
+  update mooring.heartbeat h set beat_at = read_at
+   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
   if mooring.hold() then
     return;
   end if;
@@ -2813,7 +2815,7 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
+comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
 --! EndIncluded functions/reap.sql
 --! Included functions/resume_reaping.sql
 -- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
@@ -3071,7 +3073,7 @@ create or replace function mooring.tick(worker text, pool_ids text[] default '{}
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  -- read first, near to when the caller sent it
+  -- read first, near to when the caller sent it; the reap of this round judges by this very time
   at timestamptz := clock_timestamp();
   period interval := mooring.round_interval('reap');
   held boolean;
@@ -3089,7 +3091,7 @@ begin
       return;
     end if;
   end if;
-  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
+  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -3113,7 +3115,7 @@ begin
   with due as (
     select r.name
       from mooring.round r
-     where r.due_at <= clock_timestamp() or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
         -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
         or inline and mooring.round_is_overdue(r)
      order by r.name = 'reap' desc, r.name
@@ -3126,10 +3128,10 @@ begin
   foreach name in array coalesce(won, '{}') loop
     begin
       if not inline then
-        perform graphile_worker.add_job(name, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+        perform graphile_worker.add_job(name, case when name = 'reap' then json_build_object('judged_at', at) end, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
       else
         case name
-          when 'reap' then perform mooring.reap();
+          when 'reap' then perform mooring.reap(judged_at => at);
           when 'evict' then perform mooring.evict();
           -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
           when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));

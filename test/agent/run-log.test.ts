@@ -1,4 +1,4 @@
-import { appendFile, writeFile } from 'node:fs/promises'
+import { appendFile, writeFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { followLog, readLogSlice, SLICE_LIMIT_BYTES } from '../../agent/run-log.js'
@@ -11,7 +11,7 @@ async function shape(file: string, start: number, length?: number): Promise<unkn
   return { start: slice.start, size: slice.size, length: slice.bytes.length }
 }
 
-t.test('a slice is read from the start, from the end, and never more than 128 KiB', async t => {
+t.test('Y39: a slice is read from the start, from the end, and never more than 128 KiB', async t => {
   const file = join(await temporaryFolder(t), '1.log')
   const size = 300 * 1024
   await writeFile(file, Buffer.alloc(size, 'x').fill('abc', 0, 3).fill('xyz', size - 3))
@@ -33,7 +33,7 @@ t.test('no log yet is null, not an error', async t => {
   t.equal(await readLogSlice(join(await temporaryFolder(t), '1.log'), 0), null)
 })
 
-t.test('following a log begins before there is one, and goes on at the right byte when it is cut', async t => {
+t.test('Y40: following a log begins before there is one, and goes on at the right byte when it is cut', async t => {
   const file = join(await temporaryFolder(t), '1.log')
   const stop = new AbortController()
   t.teardown(() => stop.abort())
@@ -52,4 +52,21 @@ t.test('following a log begins before there is one, and goes on at the right byt
   t.ok(text === expected)
   stop.abort()
   await following
+})
+
+t.test('a log that was cut and has grown to the size it had is read on from its new beginning', async t => {
+  const file = join(await temporaryFolder(t), '1.log')
+  const stop = new AbortController()
+  t.teardown(() => stop.abort())
+  const before = Array.from({ length: 6000 }, (_, line) => `line ${line}\n`).join('')
+  await appendFile(file, before)
+  const follow = followLog(file, 0, stop.signal, 10)
+  t.equal((await follow.next()).value?.toString(), before)
+  // all of it between two looks of the reader
+  await keepInSize(file, { ...DEFAULT_ROTATION, maxBytes: 32 * 1024 }, silent)
+  const after = 'x'.repeat(before.length - (await stat(file)).size)
+  t.ok(after.length > 0, 'it was cut')
+  await appendFile(file, after)
+  t.equal((await follow.next()).value?.toString(), after)
+  stop.abort()
 })

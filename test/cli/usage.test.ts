@@ -16,7 +16,7 @@ async function run(t: Test, args: readonly string[], options: ProgramOptions = {
 const URL_WITH_SECRET = 'postgres://app:s3cret@127.0.0.1:1/app'
 
 t.test('every command explains itself', async (t) => {
-  await Promise.all([[], ['up'], ['status'], ['explain'], ['events'], ['logs'], ['apply'], ['psql'], ['drain'], ['undrain'], ['reassign'], ['rebalance'], ['history'], ['simulate'], ['simulate', 'loss'], ['simulate', 'drain'], ['simulate', 'insert'], ['get'], ['get', 'nodes'], ['get', 'deployments'], ['get', 'assignments'], ['describe'], ['describe', 'node'], ['describe', 'deployment'], ['enable'], ['enable', 'node'], ['enable', 'deployment'], ['disable'], ['disable', 'node'], ['disable', 'deployment'],
+  await Promise.all([[], ['up'], ['status'], ['explain'], ['events'], ['logs'], ['apply'], ['psql'], ['drain'], ['undrain'], ['reassign'], ['rebalance'], ['history'], ['metrics'], ['simulate'], ['simulate', 'loss'], ['simulate', 'drain'], ['simulate', 'insert'], ['get'], ['get', 'nodes'], ['get', 'deployments'], ['get', 'assignments'], ['describe'], ['describe', 'node'], ['describe', 'deployment'], ['enable'], ['enable', 'node'], ['enable', 'deployment'], ['disable'], ['disable', 'node'], ['disable', 'deployment'],
     ['scale'], ['scale', 'deployment'], ['restart'], ['restart', 'deployment'], ['restart', 'assignment'], ['delete'], ['delete', 'node'], ['delete', 'deployment'], ['set', 'node'], ['resume-reaping'], ['db'], ['db', 'up'], ['db', 'down'], ['db', 'url'], ['migrate'], ['worker'], ['agent']].map(async (args) => {
     const { code, stdout } = await run(t, [...args, '--help'])
     t.equal(code, 0, args.join(' '))
