@@ -29,7 +29,7 @@ async function fleet(t: Test) {
   return { ...pg, web, host, start, run, parsed, named }
 }
 
-t.test('Y: get: deployments with what runs of them, by name, id and label', async (t) => {
+t.test('Y CLI: get: deployments with what runs of them, by name, id and label', async (t) => {
   const { run, named, parsed, web, sql } = await fleet(t)
   const { stdout } = await run('get', 'deployments')
   t.match(stdout, /web +http-server@14\.1\.1 +deployment +2\/2 +running/)
@@ -76,7 +76,7 @@ t.test('a name nobody has is told with the nearest ones and the list to look at,
   t.match(await run('delete', 'deployment', id), { code: 1, stderr: /the name of one deployment and the id of another/ })
 })
 
-t.test('Y: describe: the spec without a value of env, what runs where, why it waits and what to type, the last events', async (t) => {
+t.test('Y CLI: describe: the spec without a value of env, what runs where, why it waits and what to type, the last events', async (t) => {
   const { run, web } = await fleet(t)
   const { stdout } = await run('describe', 'deployment', 'web')
   t.match(stdout, new RegExp(`^deployment ${web} web\n`))
@@ -104,7 +104,7 @@ t.test('describe node shows its register, what it runs, and its drain', async (t
   t.match(JSON.parse((await run('describe', 'node', 'host-a', '--json')).stdout), { node: { node: 'host-a' }, drain: { left: 2 }, placements: [{}, {}, {}] })
 })
 
-t.test('Y: enable, disable: processes are told to stop, and nothing else changes', async (t) => {
+t.test('Y CLI: enable, disable: processes are told to stop, and nothing else changes', async (t) => {
   const { run, parsed, sql } = await fleet(t)
   t.match(await run('disable', 'deployment', 'web', 'odd'), { code: 0, stdout: 'web is disabled: its processes stop\nodd is disabled: its processes stop\n' })
   t.match(await sql`select distinct wanted from mooring.placement where name = 'web'`, [{ wanted: 'stop' }])
@@ -129,7 +129,7 @@ t.test('D15, D16: disable and enable a node by name or label; set changes its re
   t.match(await sql`select count(*)::int as n from mooring.node`, [{ n: 2 }])
 })
 
-t.test('Y: delete: by name at once, by label only after a yes', async (t) => {
+t.test('Y CLI: delete: by name at once, by label only after a yes', async (t) => {
   const { run, parsed, sql } = await fleet(t)
   t.match(await run('delete', 'deployment', '-l', 'tier=back'), { code: 2, stderr: /delete 2 deployments: watch, odd needs a yes, and there is no terminal to ask\nhint: add --yes/ })
   t.match(await run('delete', 'deployment', '--all'), { code: 2, stderr: /3 deployments/ })

@@ -48,7 +48,7 @@ async function fleet(t: Test, spec: DeploymentSpec) {
   return { ...pg, id, host, rows, obey, roll }
 }
 
-t.test('Y: restart (rolling): one after the other, each seen running again on its node before the next is stopped', async (t) => {
+t.test('Y CLI: restart (rolling): one after the other, each seen running again on its node before the next is stopped', async (t) => {
   const { roll, rows, sql } = await fleet(t, { replicas: 3 })
   let mostStopped = 0
   const { news, result } = await roll({ each: async () => { mostStopped = Math.max(mostStopped, 3 - (await sql`select from mooring.placement where run_state = 'running' and wanted = 'run'`).length) } })
@@ -154,7 +154,7 @@ t.test('on the command line: what runs is told line by line; --hard is a new gen
   t.match(await run('deployment', 'none'), { code: 0, stdout: 'nothing to restart: nothing of it runs\n' })
 })
 
-t.test('Y: restart with real agents: other processes on the same hosts, and never both away', async (t) => {
+t.test('Y CLI: restart with real agents: other processes on the same hosts, and never both away', async (t) => {
   const pg = await testDatabase(t)
   const fleet = hosts(t, pg.url)
   fleet.worker()

@@ -21,7 +21,7 @@ async function running(sql: TransactionSql, spec: DeploymentSpec = {}, there: No
   return { host, deploymentId, row, id: (await row()).id }
 }
 
-story('Y: restart (rolling): what runs is stopped, reported, and only then started again where it was', async (t, sql) => {
+story('Y CLI: restart (rolling): what runs is stopped, reported, and only then started again where it was', async (t, sql) => {
   const { host, row, id } = await running(sql)
   await node(sql, { name: 'host-b' })
   t.match(await restart(sql, id, 'new certificate'), [{ id, wanted: 'stop', epoch: '1', stop_reason: 'restarted: new certificate' }])
