@@ -54,7 +54,7 @@ t.test('not a line is lost, doubled or moved while a busy log is rotated under i
   t.equal(kept.length, lines)
 })
 
-t.test('at most count parts are kept, the newest is 1, and the end of the log stays readable', async t => {
+t.test('Y38: at most count parts are kept, the newest is 1, and the end of the log stays readable', async t => {
   const file = join(await temporaryFolder(t), '1.log')
   const options = { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }
   for (let part = 0; part < 8; part++) {

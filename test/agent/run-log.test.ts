@@ -11,7 +11,7 @@ async function shape(file: string, start: number, length?: number): Promise<unkn
   return { start: slice.start, size: slice.size, length: slice.bytes.length }
 }
 
-t.test('a slice is read from the start, from the end, and never more than 128 KiB', async t => {
+t.test('Y39: a slice is read from the start, from the end, and never more than 128 KiB', async t => {
   const file = join(await temporaryFolder(t), '1.log')
   const size = 300 * 1024
   await writeFile(file, Buffer.alloc(size, 'x').fill('abc', 0, 3).fill('xyz', size - 3))
@@ -33,7 +33,7 @@ t.test('no log yet is null, not an error', async t => {
   t.equal(await readLogSlice(join(await temporaryFolder(t), '1.log'), 0), null)
 })
 
-t.test('following a log begins before there is one, and goes on at the right byte when it is cut', async t => {
+t.test('Y40: following a log begins before there is one, and goes on at the right byte when it is cut', async t => {
   const file = join(await temporaryFolder(t), '1.log')
   const stop = new AbortController()
   t.teardown(() => stop.abort())

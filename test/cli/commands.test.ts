@@ -56,7 +56,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   t.equal((await place.sql`select from mooring.reap()`).length, 2)
 })
 
-t.test('explain takes a name or an id, and says why not', async (t) => {
+t.test('Y CLI: explain takes a name or an id, and says why not', async (t) => {
   const place = await fleet(t)
   t.match((await run(t, place, ['explain', 'web'])).stdout, /host-a +runs here/)
   t.match((await run(t, place, ['explain', place.ids['odd']!.deployment_id])).stdout, /host-a +no: /)
@@ -182,7 +182,7 @@ t.test('where no psql is installed, -c works all the same', async (t) => {
   t.match(wrong.stderr, /error: .*nonsense/)
 })
 
-t.test('logs shows what an assignment wrote, and the prefixed lines of several', async (t) => {
+t.test('Y CLI: logs shows what an assignment wrote, and the prefixed lines of several', async (t) => {
   const place = await fleet(t)
   await place.sql`insert into mooring.deployment (name, package_name, package_version, replicas) values ('pair', 'http-server', '14.1.1', 2)`
   await place.sql`select count(*) from mooring.claim()`
