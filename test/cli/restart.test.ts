@@ -30,8 +30,9 @@ async function fleet(t: Test, spec: DeploymentSpec) {
     await pg.sql`select count(*) from mooring.claim()`
   }
   await obey()
-  const roll = async (options: Partial<RollOptions> & { state?: string; each?: () => unknown } = {}) => {
-    const { state, each, ...rest } = options
+  const roll = async (options: Partial<RollOptions> & { state?: string; each?: () => unknown; after?: () => boolean } = {}) => {
+    // after: the agent does nothing before that
+    const { state, each, after = () => true, ...rest } = options
     const news: RollNews[] = []
     let over = false
     const rolled = rollingRestart(createCliDb(pg.sql), {
@@ -40,7 +41,7 @@ async function fleet(t: Test, spec: DeploymentSpec) {
     rolled.catch(() => {})
     await waitFor(async () => {
       await each?.()
-      if (!over) await obey(state)
+      if (!over && after()) await obey(state)
       return over
     }, { label: 'the roll is over', timeoutMs: 45_000, show: () => pg.sql`select * from mooring.placement` })
     return { news, result: await rolled.catch((error: unknown) => error as Error & { hint?: string }) }
@@ -79,6 +80,7 @@ t.test('one that has no node any more ends it when its time is over, with the re
   let done = false
   const { result } = await roll({
     timeoutMs: 3_000,
+    after: () => done,
     each: async () => {
       const [row] = await rows()
       if (done || row!.wanted === 'run') return
@@ -92,7 +94,7 @@ t.test('one that has no node any more ends it when its time is over, with the re
 t.test('interrupted it orders nothing more; the next roll takes up what is on its way and restarts nothing twice', async (t) => {
   const { roll, rows, obey } = await fleet(t, { replicas: 3 })
   const stop = new AbortController()
-  const first = await roll({ signal: stop.signal, each: async () => { if ((await rows()).some(({ wanted }) => wanted === 'stop')) stop.abort() } })
+  const first = await roll({ signal: stop.signal, say: () => stop.abort() })
   t.match(first.result, { restarted: 0, left: 3 })
   const before = await rows()
   t.equal(before.filter(({ epoch, wanted }) => epoch === '1' && wanted === 'run').length, 2, 'the rest runs as it was')
@@ -110,6 +112,7 @@ t.test('what is disabled, scaled down or waiting is passed by', async (t) => {
   await sql`update mooring.deployment set replicas = 3 where id = ${id}`
   let edited = false
   const { news, result } = await roll({
+    after: () => edited,
     each: async () => {
       if (edited || (await sql`select from mooring.moves()`).length === 0) return
       edited = true
