@@ -84,7 +84,7 @@ export function createDeploymentDb(sql: Sql): DeploymentDb {
        cross join lateral (
          select count(*)::int as assignments, (count(*) filter (where p.run_state = 'running' and p.wanted = 'run'))::int as running,
              (count(*) filter (where p.node is null and p.wanted = 'run'))::int as waiting, (count(*) filter (where p.node is not null and p.wanted = 'stop'))::int as stopping
-           from mooring.placement p where p.deployment_id = d.id) p
+           from mooring.placement p where p.deployment_id = d.id and p.handover is null) p
        where ${named ? sql`(d.name in (select u.name from jsonb_array_elements_text(${sql.json([...named])}::jsonb) u (name)) or d.id = any (${ids(named)}))` : sql`true`}
          and ${listed ? sql`d.id = any (${ids(listed)})` : sql`true`} and ${labelled(sql, sql`d.labels`, labels)}
        order by d.id limit ${limit ?? null}::int offset ${skip}::int`,
@@ -105,7 +105,7 @@ export function createDeploymentDb(sql: Sql): DeploymentDb {
     instances: (deploymentIds, steadyFor) => sql<InstanceRow[]>`
       select p.assignment_id, p.deployment_id, p.name, p.type, p.node, p.epoch, p.wanted, p.move_reason, p.stop_reason, p.run_state, p.restarts, p.last_error,
           coalesce(p.run_state = 'running' and p.wanted = 'run' and p.restarts = 0 and p.last_deployed_at + ${steadyFor}::interval <= clock_timestamp(), false) as steady
-        from mooring.placement p where p.deployment_id = any (${ids(deploymentIds)}) order by p.deployment_id, p.ordinal, p.node, p.assignment_id`,
+        from mooring.placement p where p.deployment_id = any (${ids(deploymentIds)}) and p.handover is null order by p.deployment_id, p.ordinal, p.node, p.assignment_id`,
     async restart(assignmentId, reason) {
       const [row] = await sql<{ epoch: string }[]>`select r.epoch from mooring.restart(${assignmentId}::bigint, ${reason ?? null}) r`
       return row!.epoch

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:776aae45add403d3b37b172fc33a58d9a8f49fda
+--! Hash: sha1:874c735605db8f0bae6772eb387deea08d9ec16d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1905,6 +1905,29 @@ begin
 end;
 $$;
 comment on function mooring.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+
+-- For verbs that order something of one assignment: both rows of a replica that is being handed over are left alone.
+create or replace function mooring.refuse_in_handover(asked mooring.assignment) returns void
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  other record;
+begin
+  select c.id, c.handover, n.name as node_name into other
+    from mooring.copies() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+   where asked.id in (k.id, k.replica);
+  if other.id is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s %s', asked.id, case
+        when asked.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
+        when asked.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
+        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
+        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
+      hint = case when asked.handover = 'leaving' then format('Assignment %s has taken its place.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
+  end if;
+end;
+$$;
+comment on function mooring.refuse_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
 --! EndIncluded functions/handovers.sql
 --! Included functions/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
@@ -2770,7 +2793,6 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  other record;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
@@ -2786,17 +2808,8 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
   end if;
-  select c.id, c.handover, n.name as node_name into other
-    from mooring.copies() k join mooring.assignment c on c.id <> row.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
-   where row.id in (k.id, k.replica);
-  if other.id is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s %s', row.id, case
-        when row.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
-        when row.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
-        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
-        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
-      hint = case when row.handover = 'leaving' then format('Move assignment %s instead, when this one is gone.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
-  elsif row.node_id = node.id and row.wanted = 'run' then
+  perform mooring.refuse_in_handover(row);
+  if row.node_id = node.id and row.wanted = 'run' then
     raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
   select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
@@ -2859,11 +2872,10 @@ begin
   end if;
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  perform mooring.refuse_in_handover(row);
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
-  elsif row.handover is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s is a copy that is being handed over (%s)', row.id, row.handover), hint = 'See mooring.placement: the replica beside it is the one to restart, when the handover is over.';
   elsif spec.id is null then
     -- a daemon's: its row is told to stop by the next round
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';

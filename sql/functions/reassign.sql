@@ -16,7 +16,6 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  other record;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
@@ -32,17 +31,8 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
   end if;
-  select c.id, c.handover, n.name as node_name into other
-    from mooring.copies() k join mooring.assignment c on c.id <> row.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
-   where row.id in (k.id, k.replica);
-  if other.id is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s %s', row.id, case
-        when row.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
-        when row.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
-        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
-        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
-      hint = case when row.handover = 'leaving' then format('Move assignment %s instead, when this one is gone.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
-  elsif row.node_id = node.id and row.wanted = 'run' then
+  perform mooring.refuse_in_handover(row);
+  if row.node_id = node.id and row.wanted = 'run' then
     raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
   select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;

@@ -22,11 +22,10 @@ begin
   end if;
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  perform mooring.refuse_in_handover(row);
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
-  elsif row.handover is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s is a copy that is being handed over (%s)', row.id, row.handover), hint = 'See mooring.placement: the replica beside it is the one to restart, when the handover is over.';
   elsif spec.id is null then
     -- a daemon's: its row is told to stop by the next round
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
