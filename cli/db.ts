@@ -3,6 +3,7 @@
  * Row fields keep the names psql shows; bigint columns arrive as strings.
  */
 import type { Sql } from 'postgres'
+import { createLogDb, type LogDb } from './db-logs.js'
 import type { DeploymentSpec } from './deployment-file.js'
 
 /** Whose schema it is; version null: it is not installed. */
@@ -116,7 +117,7 @@ export interface StateCount { node: string | null; run_state: string; assignment
 
 export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
 
-export interface CliDb {
+export interface CliDb extends LogDb {
   fleet(): Promise<FleetRow>
   nodes(): Promise<NodeRow[]>
   /** The longest waiting ones first. */
@@ -165,6 +166,7 @@ export function createCliDb(sql: Sql): CliDb {
     (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ?? null
   const said = async (verb: PromiseLike<unknown>): Promise<void> => void (await verb)
   return {
+    ...createLogDb(sql),
     async fleet() {
       const rows = await sql<FleetRow[]>`select f.* from mooring.fleet f`
       return rows[0]!

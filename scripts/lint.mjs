@@ -15,7 +15,7 @@ const texts = new Map(files.filter((file) => /\.(ts|mjs|cjs|sql|md|json|yml|sh)$
 const product = (file) => /^(agent|workers|cli)\/.*\.ts$/.test(file)
 
 // where a statement may stand: the doors to the database, and what makes one
-const DOORS = /^(agent\/db|cli\/db|workers\/db|workers\/tasks\/[^/]+|cli\/migrate-db|cli\/primary-host|cli\/embedded\/data-folder)\.ts$/
+const DOORS = /^(agent\/db|cli\/db(-[a-z]+)?|workers\/db|workers\/tasks\/[^/]+|cli\/migrate-db|cli\/primary-host|cli\/embedded\/data-folder)\.ts$/
 const STATEMENT = /((?<![.\w])sql(<[^`]*>)?`|\.(query|unsafe)(<[^(]*>)?\(\s*['"`])/
 const WRITE = /\b(update\s+[a-z_]+(\.[a-z_]+)?(\s+as\s+\w+|\s+\w+)?\s+set|delete\s+from)\b/i
 
