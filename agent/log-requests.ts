@@ -41,10 +41,12 @@ export function createLogRequests({ db, node, session, folder, onOver, log, byte
   const stopping = new AbortController()
   const waiting = new Map<string, Waiting>()
   let hinted = false
-  let lookedMs = -Infinity
+  let lookedMs = 0
   /** When what was answered so far is paid for. */
   let freeMs = 0
   let working: Promise<void> | null = null
+
+  const until = (ms: number): Promise<void> => pause(Math.max(0, ms - performance.now()), stopping.signal)
 
   function hint(): void {
     hinted = true
@@ -79,7 +81,7 @@ export function createLogRequests({ db, node, session, folder, onOver, log, byte
   }
 
   async function look(): Promise<void> {
-    await pause(lookedMs + PAUSE_MS.least - performance.now(), stopping.signal)
+    await until(lookedMs + PAUSE_MS.least)
     if (stopping.signal.aborted) return
     hinted = false
     lookedMs = performance.now()
@@ -99,7 +101,7 @@ export function createLogRequests({ db, node, session, folder, onOver, log, byte
     const answer = await answerTo(each.asked, file)
     if (!over && (answer.data === null || answer.data.length === 0)) return
     waiting.delete(request)
-    await pause(freeMs - performance.now(), stopping.signal)
+    await until(freeMs)
     if (stopping.signal.aborted) return
     freeMs = Math.max(freeMs, performance.now()) + ((answer.data?.length ?? 0) / bytesPerSecond) * 1000
     await db.answerLog(node, session, request, answer)

@@ -116,9 +116,9 @@ async function show(db: CliDb, row: LoggedRow, several: boolean, options: LogsOp
   const node = options.node ?? row.node ?? (await formerNodes(db, id))[0]
   if (node === undefined) throw new CommandError(`assignment ${id} runs nowhere yet, and has no log`, `\`mooring explain ${deployment_id}\` says why`)
   const writer = writerOf(id, several, options)
-  const copied = await copyLog(await openLog(db, options.stateDir, id, node), writer, startOf(options)).catch((error: unknown) => {
+  const copied = await copyLog(await openLog(db, options.stateDir, id, node), writer, startOf(options)).catch(async (error: unknown) => {
     // an agent that was stopped has left its files
-    if (codeOf(error) !== 'MR006' || !logFilesOf(options.stateDir, id).some((file) => file.node === node)) throw error
+    if (codeOf(error) !== 'MR006' || await db.sessionOf(node) !== null || !logFilesOf(options.stateDir, id).some((file) => file.node === node)) throw error
     noteFile(error, node)
     return copyLog(fileSource(options.stateDir, id, node), writer, startOf(options))
   })

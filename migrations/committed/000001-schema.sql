@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0d1bbe265689b58e2eed67316322fe5ad47696df
+--! Hash: sha1:99dee20e9a5def9b0b2d10e2ee40ce5ca0529773
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3518,7 +3518,7 @@ begin
     select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
       from mooring.log_request r
      where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
-     order by r.requested_at limit 100;
+     order by r.requested_at limit 200;
 end;
 $$;
 comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs that are asked of a node and not answered; wait_ms is what is left of the time to wait for something new.';
@@ -3896,7 +3896,7 @@ declare
 begin
   select s.* into node from mooring.node_status s where s.node_id = no_answer_from.node_id;
   raise exception using errcode = 'MR006',
-    message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce(format('its last beat was %s s ago', round(extract(epoch from node.beat_age), 1)), 'it has never beaten')),
+    message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce('its last beat was ' || round(extract(epoch from node.beat_age), 1) || ' s ago', 'it has never beaten')),
     hint = format('Look at its agent, and at mooring status. Where else it ran says mooring history %1$s: then mooring logs %1$s --node NAME, or request_log(%1$s, node => ...).', assignment);
 end;
 $$;
@@ -3907,7 +3907,8 @@ comment on function mooring.no_answer_from(int, bigint) is 'Raises MR006: the ag
 -- is committed. The log is where the assignment runs, else where it ran last, else where node says. All that is kept counts, rotated parts included:
 -- from_byte 0 is its oldest byte, a negative one counts from the end; or the last tail_lines; or on from where an earlier answer ended (its next), which holds also when
 -- the log was rotated meanwhile. What is waited for with wait is something new.
--- Bounded: 128 KiB each, 100 open for a node and 200 for a login. Counted without a lock, so sessions that ask in the same moment may pass by as many.
+-- Bounded: 128 KiB each, 150 open for a login and 200 for a node, so that nobody fills a node alone. Counted without a lock: sessions that ask in the same moment may
+-- pass by as many.
 -- locks: none (what is expired, skip locked)
 create or replace function mooring.request_log(assignment bigint, from_byte bigint default null, tail_lines int default null, after text default null, max_bytes int default 131072, node text default null, wait interval default '0')
   returns uuid
@@ -3950,8 +3951,8 @@ begin
   end if;
   perform mooring.forget_log_requests();
   select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring.log_request r;
-  if of_node >= 100 or of_login >= 200 then
-    raise exception using errcode = 'MR007', message = case when of_node >= 100 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
+  if of_node >= 200 or of_login >= 150 then
+    raise exception using errcode = 'MR007', message = case when of_node >= 200 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
       hint = 'Read what you asked for: read_log() frees its place, and so does a minute. Each mooring logs -f takes one for every log it follows.';
   end if;
   insert into mooring.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)

@@ -13,7 +13,7 @@ begin
     select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
       from mooring.log_request r
      where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
-     order by r.requested_at limit 100;
+     order by r.requested_at limit 200;
 end;
 $$;
 comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs that are asked of a node and not answered; wait_ms is what is left of the time to wait for something new.';

@@ -8,7 +8,7 @@ declare
 begin
   select s.* into node from mooring.node_status s where s.node_id = no_answer_from.node_id;
   raise exception using errcode = 'MR006',
-    message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce(format('its last beat was %s s ago', round(extract(epoch from node.beat_age), 1)), 'it has never beaten')),
+    message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce('its last beat was ' || round(extract(epoch from node.beat_age), 1) || ' s ago', 'it has never beaten')),
     hint = format('Look at its agent, and at mooring status. Where else it ran says mooring history %1$s: then mooring logs %1$s --node NAME, or request_log(%1$s, node => ...).', assignment);
 end;
 $$;

@@ -2,7 +2,8 @@
 -- is committed. The log is where the assignment runs, else where it ran last, else where node says. All that is kept counts, rotated parts included:
 -- from_byte 0 is its oldest byte, a negative one counts from the end; or the last tail_lines; or on from where an earlier answer ended (its next), which holds also when
 -- the log was rotated meanwhile. What is waited for with wait is something new.
--- Bounded: 128 KiB each, 100 open for a node and 200 for a login. Counted without a lock, so sessions that ask in the same moment may pass by as many.
+-- Bounded: 128 KiB each, 150 open for a login and 200 for a node, so that nobody fills a node alone. Counted without a lock: sessions that ask in the same moment may
+-- pass by as many.
 -- locks: none (what is expired, skip locked)
 create or replace function mooring.request_log(assignment bigint, from_byte bigint default null, tail_lines int default null, after text default null, max_bytes int default 131072, node text default null, wait interval default '0')
   returns uuid
@@ -45,8 +46,8 @@ begin
   end if;
   perform mooring.forget_log_requests();
   select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring.log_request r;
-  if of_node >= 100 or of_login >= 200 then
-    raise exception using errcode = 'MR007', message = case when of_node >= 100 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
+  if of_node >= 200 or of_login >= 150 then
+    raise exception using errcode = 'MR007', message = case when of_node >= 200 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
       hint = 'Read what you asked for: read_log() frees its place, and so does a minute. Each mooring logs -f takes one for every log it follows.';
   end if;
   insert into mooring.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
