@@ -5,7 +5,7 @@
  * own, so that beats and reports never wait for it; a storm of hints is one look at the requests in a pause. Requests that wait for something new are
  * looked after by looking at the file, not by asking the database.
  *
- * Nothing is tried again here: whoever asks repeats the hint once a second, and gives up by himself.
+ * A hint that is lost is not looked for: whoever asks repeats it, and gives up by himself.
  */
 import type { Logger } from 'pino'
 import type { AgentDb, LogAnswer, LogRequest } from './db.js'
@@ -35,6 +35,10 @@ export const LOG_BYTES_PER_SECOND = 2 * 1024 * 1024
 /** Between two looks at the requests, and at the logs that are waited for: longer where these are many. */
 const PAUSE_MS = { least: 50, each: 2 }
 
+const RETRY_MS = 500
+/** Whoever asked has given up by then. */
+const FORGET_AFTER_MS = 10_000
+
 interface Waiting { asked: LogRequest; untilMs: number; state: string | null }
 
 export function createLogRequests({ db, node, session, folder, onOver, log, bytesPerSecond = LOG_BYTES_PER_SECOND }: LogRequestsOptions): LogRequests {
@@ -59,24 +63,23 @@ export function createLogRequests({ db, node, session, folder, onOver, log, byte
   }
 
   async function work(): Promise<void> {
-    try {
-      while ((hinted || waiting.size > 0) && !stopping.signal.aborted) {
+    while ((hinted || waiting.size > 0) && !stopping.signal.aborted) {
+      try {
         if (hinted) await look()
         for (const each of [...waiting.values()]) {
           if (stopping.signal.aborted) return
           await serve(each)
         }
-        if (waiting.size > 0) await pause(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
+      } catch (error) {
+        if (stopping.signal.aborted) return
+        if (kindOf(error) === 'session_over') {
+          stopping.abort()
+          return onOver(error)
+        }
+        log.debug({ event: 'log_request_failed', ...describeError(error) }, 'requests for logs could not be answered; what is known of them is tried again for a while')
+        await pause(RETRY_MS, stopping.signal)
       }
-    } catch (error) {
-      waiting.clear()
-      if (stopping.signal.aborted) return
-      if (kindOf(error) === 'session_over') {
-        stopping.abort()
-        return onOver(error)
-      }
-      log.debug({ event: 'log_request_failed', ...describeError(error) }, 'a log could not be answered; whoever asks will ask again')
-      await pause(PAUSE_MS.least, stopping.signal)
+      if (waiting.size > 0) await pause(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
     }
   }
 
@@ -93,18 +96,21 @@ export function createLogRequests({ db, node, session, folder, onOver, log, byte
 
   async function serve(each: Waiting): Promise<void> {
     const { request, assignment_id } = each.asked
-    const over = performance.now() >= each.untilMs
+    const late = performance.now() - each.untilMs
+    if (late > FORGET_AFTER_MS) return void waiting.delete(request)
     const file = logFileOf(folder, assignment_id)
     const state = await logState(file)
-    if (!over && state === each.state) return
-    each.state = state
+    if (late < 0 && state === each.state) return
     const answer = await answerTo(each.asked, file)
-    if (!over && (answer.data === null || answer.data.length === 0)) return
-    waiting.delete(request)
+    if (late < 0 && (answer.data === null || answer.data.length === 0)) {
+      each.state = state
+      return
+    }
     await until(freeMs)
     if (stopping.signal.aborted) return
     freeMs = Math.max(freeMs, performance.now()) + ((answer.data?.length ?? 0) / bytesPerSecond) * 1000
     await db.answerLog(node, session, request, answer)
+    waiting.delete(request)
   }
 
   async function answerTo(asked: LogRequest, file: string): Promise<LogAnswer> {

@@ -100,9 +100,9 @@ export async function follow(options: FollowOptions): Promise<void> {
       if (isForGood(error)) throw error
       // whether it is the file here that is read is looked up anew
       source = null
-      const { message } = problemOf(error)
-      if (message !== noted) note(`${message}; waiting`)
-      noted = message
+      const { message, code = message } = problemOf(error)
+      if (code !== noted) note(`${message}; waiting`)
+      noted = code
       await pause(RETRY_MS)
     }
   }

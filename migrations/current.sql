@@ -489,7 +489,7 @@ comment on column mooring.log_request.assignment_id is 'Whose log.';
 comment on column mooring.log_request.node_id is 'On which node.';
 comment on column mooring.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
 comment on column mooring.log_request.requested_at is 'When.';
-comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here.';
+comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
 comment on column mooring.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
 comment on column mooring.log_request.tail_lines is 'Begin so many lines before the end.';
 comment on column mooring.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';

@@ -67,7 +67,7 @@ async function showLogs(target: string | undefined, options: LogsOptions): Promi
   } catch (error) {
     // the files are here whatever the database does
     const file = target !== undefined && /^\d+$/.test(target) && !options.deployment ? logFilesOf(options.stateDir, target).find(({ node }) => options.node === undefined || node === options.node) : undefined
-    if (!file || asked && !isConnectionProblem(error)) throw error
+    if (!file || asked || !(isConnectionProblem(error) || error instanceof CommandError && error.exitCode === EXIT_FAILED)) throw error
     noteFile(error, file.node)
     await showFile(file.assignment_id, fileSource(options.stateDir, file.assignment_id, file.node), options)
   }

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:99dee20e9a5def9b0b2d10e2ee40ce5ca0529773
+--! Hash: sha1:55d5f622e1f6644c2734fe2a220579b9d0900ef5
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -493,7 +493,7 @@ comment on column mooring.log_request.assignment_id is 'Whose log.';
 comment on column mooring.log_request.node_id is 'On which node.';
 comment on column mooring.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
 comment on column mooring.log_request.requested_at is 'When.';
-comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here.';
+comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
 comment on column mooring.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
 comment on column mooring.log_request.tail_lines is 'Begin so many lines before the end.';
 comment on column mooring.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
@@ -3504,16 +3504,19 @@ comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s se
 --! EndIncluded functions/leave.sql
 --! Included functions/log_requests_of.sql
 -- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
--- for a log pays nothing.
+-- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
+-- locks: log_request
 create or replace function mooring.log_requests_of(node text, session uuid)
   returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
-  language plpgsql stable security definer rows 10
+  language plpgsql volatile security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 declare
   mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
 begin
+  perform mooring.limit_idle();
+  update mooring.log_request r set hinted_at = r.requested_at + r.wait where r.node_id = mine and r.answered_at is null and r.hinted_at < r.requested_at + r.wait;
   return query
     select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
       from mooring.log_request r

@@ -51,6 +51,21 @@ story('a request without a word of where to begin is one for the last 200 lines'
   t.match(await asked(sql, host), [{ tail_lines: 200, from_byte: null }, { after: '3:77:10:0123456789abcdef', max_bytes: 5, wait_ms: Number }])
 })
 
+story('the hint is repeated once a second, but not to an agent that knows of the request and waits for something new', async (t, sql) => {
+  const { host, id } = await owned(sql)
+  const request = await ask(sql, id, `, wait => '20 s'`)
+  const aSecondLater = async () => {
+    await sql`update mooring.log_request set requested_at = requested_at - interval '1.1 s', hinted_at = hinted_at - interval '1.1 s'`
+    const hinted = async () => (await sql<{ at: string }[]>`select r.hinted_at::text as at from mooring.log_request r`)[0]!.at
+    const before = await hinted()
+    await read(sql, request)
+    return before !== await hinted()
+  }
+  t.equal(await aSecondLater(), true)
+  await asked(sql, host)
+  t.equal(await aSecondLater(), false)
+})
+
 story('Y39: what is huge, negative, infinite or twice said is refused by name', async (t, sql) => {
   const { id } = await owned(sql)
   for (const [args, message] of [
