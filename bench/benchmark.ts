@@ -30,7 +30,7 @@ export interface Bench {
   say(text: string): void
 }
 
-export type Unit = 'ms' | '/s' | 'x' | '%' | 'µs' | ''
+export type Unit = 'ms' | '/s' | 'x' | '%' | 'µs' | 'MB' | ''
 
 export interface Figure {
   what: string

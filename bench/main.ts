@@ -4,9 +4,12 @@
  */
 import { Command } from 'commander'
 import { parseCount } from '../cli/options.js'
+import { benchmarks as agent } from './agent.js'
 import { benchmarks as backlog } from './backlog.js'
 import type { Bench, Benchmark } from './benchmark.js'
 import { benchmarks as claim } from './claim.js'
+import { benchmarks as database } from './database.js'
+import { benchmarks as drain } from './drain.js'
 import { benchmarks as failover } from './failover.js'
 import { benchmarks as heartbeat } from './heartbeat.js'
 import { benchmarks as insertBurst } from './insert-burst.js'
@@ -17,7 +20,7 @@ import { benchmarks as reap } from './reap.js'
 import { loadNow, machineLine, renderJson, renderTable, type Measured } from './report.js'
 import { startServer, type Server } from './server.js'
 
-const ALL: readonly Benchmark[] = [...insertToAssigned, ...insertToSpawned, ...failover, ...claim, ...backlog, ...insertBurst, ...reap, ...heartbeat]
+const ALL: readonly Benchmark[] = [...insertToAssigned, ...insertToSpawned, ...failover, ...agent, ...database, ...drain, ...claim, ...backlog, ...insertBurst, ...reap, ...heartbeat]
 const DEFAULT_RUNS = 5
 
 interface Options { quick?: boolean; json?: boolean; runs?: number; spawn: boolean }

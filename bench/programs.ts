@@ -12,6 +12,8 @@ export interface Program {
   stop(): Promise<void>
   /** The program and everything it started, at once: a host that loses power. */
   die(): Promise<void>
+  /** SIGKILL to the program alone. */
+  kill(): Promise<void>
 }
 
 export interface Host {
@@ -73,6 +75,10 @@ function programOf(child: ChildProcess): Program {
   }
   return {
     die,
+    async kill() {
+      child.kill('SIGKILL')
+      await gone
+    },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import postgres, { type Sql } from 'postgres'
 import { ensureCluster } from '../cli/embedded/cluster.js'
 import { migrate } from '../cli/migrate.js'
@@ -15,6 +16,8 @@ export interface Database {
   sql: Sql
   /** Other sessions of this database, for listeners, snapshots and crowds; closed with it. */
   connect(max: number, applicationName?: string): Sql
+  /** The whole server: stopped in order, started `awayMs` later, under the same address. Resolves when it answers. */
+  restart(awayMs: number): Promise<void>
 }
 
 export interface Server {
@@ -31,7 +34,7 @@ export async function startServer(stateRoot: string): Promise<Server> {
   mkdirSync(stateRoot, { recursive: true })
   const stateDir = mkdtempSync(join(resolve(stateRoot), 'bench-'))
   chmodSync(stateDir, 0o755) // the server's user has to get in
-  const cluster = await ensureCluster({ stateDir, settings: SETTINGS })
+  let cluster = await ensureCluster({ stateDir, settings: SETTINGS })
   const urlOf = (database: string): string => Object.assign(new URL(cluster.url), { pathname: `/${database}` }).href
   const admin = open(cluster.url, 1, 'bench: admin')
   let stopping: Promise<void> | undefined
@@ -57,7 +60,14 @@ export async function startServer(stateRoot: string): Promise<Server> {
       const sql = connect(4)
       // the marker came from the template and is foreign here: without this a hold would begin
       await sql`select mooring.mark_outage_seen()`
-      return await use({ url, sql, connect })
+      return await use({
+        url, sql, connect,
+        async restart(awayMs) {
+          await cluster.stop()
+          await pause(awayMs)
+          cluster = await ensureCluster({ stateDir, settings: SETTINGS })
+        },
+      })
     } finally {
       await Promise.all(clients.map((client) => client.end({ timeout: 1 }).catch(() => {})))
       await admin.unsafe(`drop database if exists ${name} with (force)`)

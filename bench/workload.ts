@@ -2,6 +2,7 @@
 import { watch } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
+import { readProcess } from '../agent/process-table.js'
 import type { Database } from './server.js'
 
 const PATIENCE_MS = 30_000
@@ -20,6 +21,29 @@ export async function removeDeployments(sql: Sql): Promise<void> {
     await pause(5)
   }
 }
+
+export interface Running { assignment_id: string; node: string; epoch: string; pid: number; startTicks: number }
+
+/** What the database says is running and the kernel says is alive; a process is known by pid and start time. */
+export async function runningOf(sql: Sql): Promise<Running[]> {
+  const rows = await sql<Omit<Running, 'startTicks'>[]>`
+    select p.assignment_id, p.node, p.epoch, p.pid from mooring.placement p where p.run_state = 'running' and p.pid is not null order by p.assignment_id`
+  return rows.flatMap((row) => {
+    const process = readProcess(row.pid)
+    return process === null ? [] : [{ ...row, startTicks: process.startTicks }]
+  })
+}
+
+export async function untilRunning(sql: Sql, count: number, patienceMs = PATIENCE_MS): Promise<Running[]> {
+  for (const deadline = performance.now() + patienceMs; ;) {
+    const rows = await runningOf(sql)
+    if (rows.length === count) return rows
+    if (performance.now() > deadline) throw new Error(`${rows.length} of ${count} run after ${patienceMs} ms`)
+    await pause(5)
+  }
+}
+
+export const alive = ({ pid, startTicks }: Running): boolean => readProcess(pid)?.startTicks === startTicks
 
 /**
  * Wakes with the hints that agents get, which arrive with the commit that moved something, and asks then: an answer is late by one round trip, not by the

@@ -12,8 +12,6 @@ export interface LogDb {
   requestLog(assignmentId: string, node: string, start: LogStart, waitMs: number): Promise<string>
   /** null: not answered yet. */
   readLog(request: string): Promise<LogAnswerRow | null>
-  /** The assignments of every deployment with these labels. */
-  loggedWithLabels(labels: Record<string, string>): Promise<LoggedRow[]>
   /** The life of the agent that holds the name; null: none. */
   sessionOf(node: string): Promise<string | null>
 }
@@ -30,10 +28,6 @@ export function createLogDb(sql: Sql): LogDb {
       const rows = await sql<LogAnswerRow[]>`select r.* from mooring.read_log(${request}::uuid) r`
       return rows[0] ?? null
     },
-    loggedWithLabels: (labels) => sql<LoggedRow[]>`
-      select p.assignment_id, p.deployment_id, p.node, p.run_state
-        from mooring.placement p join mooring.deployment d on d.id = p.deployment_id
-       where d.labels @> ${sql.json(labels)}::jsonb order by p.deployment_id, p.ordinal, p.assignment_id`,
     async sessionOf(node) {
       const rows = await sql<{ session: string | null }[]>`select n.session from mooring.node_status n where n.node = ${node}`
       return rows[0]?.session ?? null

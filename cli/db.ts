@@ -3,6 +3,10 @@
  * Row fields keep the names psql shows; bigint columns arrive as strings.
  */
 import type { Sql } from 'postgres'
+import { createDeploymentDb, labelled } from './db-deployments.js'
+import type { DeploymentDb, Requirement } from './db-deployments.js'
+import { createEventDb } from './db-events.js'
+import type { EventDb } from './db-events.js'
 import { createLogDb, type LogDb } from './db-logs.js'
 import type { DeploymentSpec } from './deployment-file.js'
 
@@ -44,6 +48,19 @@ export interface NodeRow {
   [column: string]: unknown
 }
 
+export interface RunningRow {
+  assignment_id: string
+  deployment_id: string
+  name: string | null
+  type: string
+  ordinal: number | null
+  package_name: string | null
+  package_version: string | null
+  node: string
+  epoch: string
+  pid: number | null
+}
+
 export interface UnplacedRow {
   assignment_id: string
   deployment_id: string
@@ -77,6 +94,7 @@ export interface PlacementRow {
   wanted: string
   run_state: string | null
   last_error: string | null
+  [column: string]: unknown
 }
 
 export interface DrainRow {
@@ -111,25 +129,25 @@ export interface ForetoldReplicaRow { ordinal: number | null; to_node: string | 
 
 export interface RebalanceRow { assignment_id: string; deployment_id: string; from_node: string; to_node: string; gain: number; [column: string]: unknown }
 
-export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string }
+export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string; handover: string | null }
 
 export interface StateCount { node: string | null; run_state: string; assignments: number }
 
 export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
 
-export interface CliDb extends LogDb {
+export interface CliDb extends DeploymentDb, EventDb, LogDb {
   fleet(): Promise<FleetRow>
-  nodes(): Promise<NodeRow[]>
+  nodes(labels?: readonly Requirement[]): Promise<NodeRow[]>
   /** The longest waiting ones first. */
   unplaced(limit: number): Promise<UnplacedRow[]>
   states(): Promise<StateCount[]>
   lastEvents(count: number): Promise<EventRow[]>
   explain(deploymentId: string): Promise<Record<string, unknown>[]>
-  /** By name, and by id where the text is a number. */
-  deploymentIds(idOrName: string): Promise<string[]>
   placementsOfDeployment(idOrName: string): Promise<PlacementRow[]>
   placementOfAssignment(id: string): Promise<PlacementRow | null>
   deploymentNames(): Promise<string[]>
+  /** What was observed running. */
+  running(): Promise<RunningRow[]>
   drains(): Promise<DrainRow[]>
   drainProgress(node: string): Promise<DrainRow | null>
   drainNode(node: string, options: { target?: string | undefined; maxMoves?: number | undefined; deadline?: string | undefined }): Promise<DrainRow>
@@ -166,12 +184,14 @@ export function createCliDb(sql: Sql): CliDb {
     (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ?? null
   const said = async (verb: PromiseLike<unknown>): Promise<void> => void (await verb)
   return {
+    ...createDeploymentDb(sql),
+    ...createEventDb(sql),
     ...createLogDb(sql),
     async fleet() {
       const rows = await sql<FleetRow[]>`select f.* from mooring.fleet f`
       return rows[0]!
     },
-    nodes: () => sql<NodeRow[]>`select n.* from mooring.node_status n order by n.node`,
+    nodes: (labels) => sql<NodeRow[]>`select n.* from mooring.node_status n where ${labelled(sql, sql`n.labels`, labels)} order by n.node`,
     unplaced: (limit) => sql<UnplacedRow[]>`
       select u.* from mooring.unplaced u order by u.waiting_since, u.assignment_id limit ${limit}`,
     states: () => sql<StateCount[]>`
@@ -179,11 +199,6 @@ export function createCliDb(sql: Sql): CliDb {
         from mooring.placement p group by 1, 2 order by 1 nulls last, 2`,
     lastEvents: (count) => sql<EventRow[]>`select e.* from mooring.last_events(${count}) e`,
     explain: (id) => sql`select x.* from mooring.explain(${id}::bigint) x`,
-    async deploymentIds(idOrName) {
-      const rows = await sql<{ id: string }[]>`
-        select d.id from mooring.deployment d where d.name = ${idOrName} or d.id = ${numberOrNull(idOrName)}::bigint order by d.id`
-      return rows.map((row) => row.id)
-    },
     placementsOfDeployment: (idOrName) => sql<PlacementRow[]>`
       select p.* from mooring.placement p
        where p.name = ${idOrName} or p.deployment_id = ${numberOrNull(idOrName)}::bigint order by p.ordinal, p.assignment_id`,
@@ -196,6 +211,9 @@ export function createCliDb(sql: Sql): CliDb {
       const rows = await sql<{ name: string }[]>`select d.name from mooring.deployment d where d.name is not null order by d.name limit 1000`
       return rows.map((row) => row.name)
     },
+    running: () => sql<RunningRow[]>`
+      select p.assignment_id, p.deployment_id, p.name, p.type, p.ordinal, p.package_name, p.package_version, p.node, p.epoch, p.pid
+        from mooring.placement p where p.run_state = 'running' order by p.assignment_id`,
     drains: () => sql<DrainRow[]>`select p.* from mooring.drain_progress p order by p.since, p.node`,
     drainProgress,
     async drainNode(node, { target = null, maxMoves = null, deadline = null }: { target?: string | null | undefined; maxMoves?: number | null | undefined; deadline?: string | null | undefined }) {
@@ -205,7 +223,7 @@ export function createCliDb(sql: Sql): CliDb {
     undrainNode: (node) => said(sql`select n.name from mooring.undrain_node(${node}) n`),
     async reassign(assignmentId, node) {
       const [moved] = await sql<MovedRow[]>`
-        select a.id, a.wanted, n.name as node, t.name as move_to, a.epoch
+        select a.id, a.wanted, n.name as node, t.name as move_to, a.epoch, a.handover
           from mooring.reassign(${assignmentId}::bigint, ${node}) a left join mooring.node n on n.id = a.node_id left join mooring.node t on t.id = a.move_to`
       return moved!
     },
@@ -248,7 +266,7 @@ function numberOrNull(text: string): string | null {
 const KEPT_UNLESS_NAMED = ['enabled', 'replicas'] as const
 const DECLARED = [
   'labels', 'type', 'package_name', 'package_version', 'command', 'args', 'env', 'policy', 'selector',
-  'pinned_node', 'needs_urls', 'on_lost', 'lease_ttl', 'stop_grace',
+  'pinned_node', 'needs_urls', 'on_lost', 'handover', 'lease_ttl', 'stop_grace',
 ] as const
 
 class DryRun extends Error {}

@@ -37,6 +37,7 @@ const Deployment = z.strictObject({
   pinned_node: name('a node').nullish(),
   needs_urls: z.boolean().optional(),
   on_lost: z.enum(['stop', 'keep']).optional(),
+  handover: z.enum(['stop-first', 'start-first']).optional(),
   lease_ttl: duration.nullish(),
   stop_grace: duration.optional(),
 }).refine((spec) => spec.package_name != null || spec.command != null, { error: 'needs a package_name or a command' })

@@ -27,6 +27,11 @@ export class UsageError extends CommandError {
   override readonly exitCode = EXIT_USAGE
 }
 
+/** Somebody named what is not there. The code is the one the verbs raise for it. */
+export class UnknownNameError extends CommandError {
+  readonly code = 'MR003'
+}
+
 export interface Problem {
   message: string
   code?: string
@@ -111,6 +116,9 @@ function freeIn(detail: string | undefined): string {
   }
 }
 
+/** MR002's is said in the message. Of a row that fails a check the server shows all columns it may, env among them. */
+const WITHOUT_DETAIL = new Set<string | undefined>(['MR002', '23514', '23502'])
+
 /** Connection failures to several addresses come as one AggregateError without a message: the first one speaks. */
 function firstOf(error: unknown): unknown {
   return error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error
@@ -126,7 +134,7 @@ export function problemOf(thrown: unknown): Problem {
   return {
     message: withoutSecrets(advice?.message?.(error) ?? error.message),
     ...(code === undefined ? {} : { code }),
-    ...(detail === undefined || code === 'MR002' ? {} : { detail: withoutSecrets(detail) }),
+    ...(detail === undefined || WITHOUT_DETAIL.has(code) ? {} : { detail: withoutSecrets(detail) }),
     ...(foundHint === undefined ? {} : { hint: withoutSecrets(foundHint) }),
     exitCode: typeof exitCode === 'number' ? exitCode : EXIT_FAILED,
   }

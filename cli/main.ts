@@ -4,19 +4,26 @@ import { packageVersion } from '../agent/version.js'
 import { addAgent } from './commands/agent.js'
 import { addApply } from './commands/apply.js'
 import { addDb } from './commands/db.js'
+import { addDelete } from './commands/delete.js'
+import { addDescribe } from './commands/describe.js'
 import { addDrain } from './commands/drain.js'
+import { addDisable, addEnable } from './commands/enable.js'
 import { addEvents } from './commands/events.js'
 import { addExplain } from './commands/explain.js'
+import { addGet } from './commands/get.js'
 import { addHistory } from './commands/history.js'
 import { addLogs } from './commands/logs.js'
+import { addMetrics } from './commands/metrics.js'
 import { addMigrate } from './commands/migrate.js'
-import { addNode } from './commands/node.js'
 import { addPsql } from './commands/psql.js'
 import { addReassign } from './commands/reassign.js'
 import { addRebalance } from './commands/rebalance.js'
+import { addRestart } from './commands/restart.js'
 import { addResumeReaping } from './commands/resume-reaping.js'
-import { addSimulate } from './commands/simulate.js'
 import { addRole } from './commands/role.js'
+import { addScale } from './commands/scale.js'
+import { addSet } from './commands/set.js'
+import { addSimulate } from './commands/simulate.js'
 import { addStatus } from './commands/status.js'
 import { addUndrain } from './commands/undrain.js'
 import { addUp } from './commands/up.js'
@@ -41,7 +48,7 @@ The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`)
 
 // the order of the help
-for (const add of [addUp, addStatus, addExplain, addEvents, addHistory, addLogs, addApply, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addNode, addResumeReaping, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [addUp, addStatus, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }

@@ -54,9 +54,16 @@ export function parseDuration(value: string): string {
   return parts.map(([, amount, unit = 's']) => `${amount} ${UNITS[unit]}`).join(' ')
 }
 
+const UNIT_MS: Record<string, number> = { ms: 1, s: 1_000, min: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** Of what parseDuration returned. */
+export function millisecondsOf(interval: string): number {
+  return [...interval.matchAll(/([\d.]+) (\w+)/g)].reduce((sum, [, amount, unit = 's']) => sum + Number(amount) * (UNIT_MS[unit] ?? Number.NaN), 0)
+}
+
 /** An id of an assignment, which stays text: it may be larger than a number can say. */
 export function parseAssignmentId(value: string): string {
-  if (!/^\d{1,18}$/.test(value)) throw new UsageError(`'${value}' is no id of an assignment`, 'the ids stand in `mooring node show NODE`, and in the view mooring.placement')
+  if (!/^\d{1,18}$/.test(value)) throw new UsageError(`'${value}' is no id of an assignment`, 'the ids stand in `mooring get assignments`, and in the view mooring.placement')
   return value
 }
 

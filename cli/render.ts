@@ -46,12 +46,15 @@ export function table(rows: readonly Row[], columns: readonly Column[]): string 
   })
   for (const row of rows) {
     grid.push(columns.map((column) => {
-      const value = row[column.key]
-      const text = column.text ? printable(column.text(value, row)) : cell(value)
-      return column.paint ? column.paint(text, value) : text
+      const text = textOf(column, row)
+      return column.paint ? column.paint(text, row[column.key]) : text
     }))
   }
   return grid.toString().split('\n').map((line) => line.trimEnd()).join('\n')
+}
+
+export function textOf({ key, text }: Column, row: Row): string {
+  return text ? printable(text(row[key], row)) : cell(row[key])
 }
 
 /** One column per key of the rows, in their order: for functions whose columns the schema may add to. */

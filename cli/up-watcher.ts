@@ -1,8 +1,8 @@
 /** Looks at the fleet again and again, over one connection that is made anew when it breaks. */
-import { eventsSince, FOLLOW_WINDOW } from './commands/events.js'
 import { connect } from './database.js'
 import { createCliDb } from './db.js'
 import { isConnectionProblem } from './errors.js'
+import { createEventFollower } from './event-follow.js'
 import type { FleetView } from './up-snapshot.js'
 
 export interface Watcher {
@@ -13,16 +13,19 @@ export interface Watcher {
 
 const LOOK_DEADLINE_MS = 5_000
 const UNPLACED_SHOWN = 3
+const EVENTS_KEPT = 200
 
 export function createWatcher(url: () => string): Watcher {
   let sql = connect(url())
-  let events: FleetView['events'] = []
+  const follower = createEventFollower()
+  let events: FleetView['events'] | null = null
   const look = async (): Promise<FleetView> => {
     const db = createCliDb(sql)
     const fleet = await db.fleet()
-    const [nodes, states, now] = [await db.nodes(), await db.states(), await eventsSince(db, events)]
-    events = now.slice(-FOLLOW_WINDOW)
-    return { fleet, nodes, states, unplaced: fleet.waiting > 0 ? await db.unplaced(UNPLACED_SHOWN) : [], events: now }
+    const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
+    if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
+    else follower.told(events = await db.lastEvents(EVENTS_KEPT))
+    return { fleet, nodes, states, unplaced: fleet.waiting > 0 ? await db.unplaced(UNPLACED_SHOWN) : [], events }
   }
   return {
     async look() {

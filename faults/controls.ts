@@ -21,12 +21,12 @@ export interface Control {
   /** In both runs: what makes the window wide enough to be hit. */
   always?: readonly Mutation[]
   settings?: string
-  prepare?: 'fakeClock' | 'proxied'
+  prepare?: 'fakeClock' | 'proxied' | 'standby'
   needs?: keyof Circumstances
   hosts?: number
   manners?: readonly Manners[]
   graceMs?: number
-  expects: 'overlap' | 'robbed' | 'late write'
+  expects: 'overlap' | 'robbed' | 'late write' | 'epoch back'
   inShort?: true
   story(fleet: Fleet): Promise<void>
 }
@@ -163,6 +163,26 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
+    name: 'no-timeline', what: 'epochs without the timeline: a standby is promoted that never heard of the last claims, and hands their epochs to another node', expects: 'epoch back', prepare: 'standby', hosts: 2,
+    guard: [{ in: { function: 'next_epoch' }, find: `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), 8)))::bit(32))::bigint - 1`, put: `(('x'::text || '00000001'::text)::bit(32))::bigint - 1` }],
+    async story({ server, standby, hosts: [first, second], moved, settle }) {
+      const pin = (sql: typeof server.sql, node: string) => sql`update mooring.deployment set pinned_node = ${node}`
+      await pin(server.sql, 'nobody')
+      // released, and the standby knows it
+      await until(async () => (await standby!.sql`select from mooring.assignment a where a.node_id is not null`).length === 0)
+      await standby!.sql`alter system set primary_conninfo = ''`
+      await standby!.sql`select pg_reload_conf()`
+      await until(async () => (await standby!.sql`select from pg_stat_wal_receiver`).length === 0)
+      await pin(server.sql, first!.name)
+      await settle(15_000, 'claimed behind the back of the standby')
+      await server.stop('immediate')
+      await standby!.promote()
+      moved()
+      await pin(standby!.sql, second!.name)
+      await settle(20_000, 'claimed again')
+    },
+  },
+  {
     name: 'twin-names', what: 'a second agent of the same name is let in while the first one lives', expects: 'overlap',
     guard: [{ in: { function: 'register_node' }, find: `if free_in > interval '0' then`, put: 'if false then' }],
     async story(fleet) {
@@ -233,6 +253,7 @@ function offence({ expects }: Control, verdict: Verdict): string | null {
   switch (expects) {
     case 'overlap': return verdict.overlapMs > 0 ? `two copies for ${Math.round(verdict.overlapMs)} ms` : null
     case 'robbed': return verdict.robbed.length > 0 ? `${verdict.robbed.length} live nodes robbed` : null
+    case 'epoch back': return verdict.epochsBack.length > 0 ? `${verdict.epochsBack.length} epochs given twice or set back` : null
     case 'late write': return verdict.lateWrites.length > 0 ? `${verdict.lateWrites.length} late writes` : null
   }
 }

@@ -49,6 +49,8 @@ create table mooring.setting (
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
+  handover_settle interval not null default '2 s' constraint setting_handover_settle_is_sane check (handover_settle between interval '0' and interval '1 hour'),
+  handover_timeout interval not null default '5 min' constraint setting_handover_timeout_is_sane check (handover_timeout between interval '100 ms' and interval '1 day'),
   rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   agents_may_add_nodes boolean not null default true,
@@ -75,6 +77,8 @@ comment on column mooring.setting.placement_lock_timeout is 'How long claim() wa
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
+comment on column mooring.setting.handover_settle is 'How long a successor of start-first work has to have run before the old copy is stopped. Processes that fail at once fail by then.';
+comment on column mooring.setting.handover_timeout is 'How long a successor may take until it runs; then it is given up and the old copy runs on. Nothing is tried again for as long.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
@@ -188,6 +192,7 @@ create table mooring.deployment (
   pinned_node text constraint deployment_pinned_node_is_a_node_name check (pinned_node ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   needs_urls boolean not null default false,
   on_lost text not null default 'stop' constraint deployment_on_lost_is_stop_or_keep check (on_lost in ('stop', 'keep')),
+  handover text not null default 'stop-first' constraint deployment_handover_is_stop_first_or_start_first check (handover in ('stop-first', 'start-first')),
   lease_ttl interval constraint deployment_lease_ttl_is_sane check (lease_ttl between interval '100 ms' and interval '1 hour'),
   stop_grace interval not null default '10 s' constraint deployment_stop_grace_is_sane check (stop_grace between interval '0' and interval '1 hour'),
   generation bigint not null default 1 constraint deployment_generation_is_positive check (generation > 0),
@@ -200,6 +205,9 @@ create table mooring.deployment (
   constraint deployment_pkey primary key (id),
   constraint deployment_policy_fkey foreign key (policy) references mooring.policy (name) on update cascade,
   constraint deployment_runs_a_package_or_a_command check (package_name is not null or command is not null),
+  -- stop says never two at once
+  constraint deployment_start_first_is_only_for_on_lost_keep check (handover = 'stop-first' or on_lost = 'keep'),
+  constraint deployment_start_first_is_not_for_daemons check (handover = 'stop-first' or type = 'deployment'),
   constraint deployment_args_are_bounded check (octet_length(args::text) <= 262144),
   constraint deployment_env_is_bounded check (octet_length(env::text) <= 262144),
   constraint deployment_env_names_are_identifiers check (not jsonb_path_exists(env, 'strict $.keyvalue() ? (!(@.key like_regex "^[A-Za-z_][A-Za-z0-9_]*$"))'))
@@ -223,6 +231,7 @@ comment on column mooring.deployment.selector is 'Labels a node must have.';
 comment on column mooring.deployment.pinned_node is 'Only this node may run it.';
 comment on column mooring.deployment.needs_urls is 'Only nodes with both base URLs may run it.';
 comment on column mooring.deployment.on_lost is 'What a node that is cut off does with it: stop before the lease ends, or keep.';
+comment on column mooring.deployment.handover is 'How what runs is moved (drain, reassign, rebalance). stop-first: gone here, then started there. start-first: started there, and stopped here when it runs there; for work of which two copies may run at once, so only with on_lost keep.';
 comment on column mooring.deployment.lease_ttl is 'Lease of its assignments; null: setting.lease_ttl.';
 comment on column mooring.deployment.stop_grace is 'Time between SIGTERM and SIGKILL when it is stopped in order.';
 comment on column mooring.deployment.generation is 'Goes up when what must run changes, and only that restarts a process. Add 1 yourself to restart.';
@@ -236,6 +245,7 @@ create table mooring.assignment (
   id bigint generated always as identity,
   deployment_id bigint not null,
   ordinal int constraint assignment_ordinal_is_not_negative check (ordinal >= 0),
+  handover text constraint assignment_handover_is_arriving_or_leaving check (handover in ('arriving', 'leaving')),
   signature uuid not null,
   node_id int,
   epoch bigint not null default 0 constraint assignment_epoch_is_not_negative check (epoch >= 0),
@@ -244,6 +254,8 @@ create table mooring.assignment (
   move_to int,
   move_reason text,
   lease_ttl interval,
+  handover_failed_at timestamptz,
+  handover_error text,
   last_node_id int,
   owner_reason text,
   refused_by int[] not null default '{}',
@@ -254,13 +266,18 @@ create table mooring.assignment (
   constraint assignment_pkey primary key (id),
   -- assert_owner() locks this key FOR KEY SHARE: reports and stop orders pass, a change of epoch waits
   constraint assignment_id_epoch_key unique (id, epoch),
-  constraint assignment_deployment_id_ordinal_key unique (deployment_id, ordinal),
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
   constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
-  constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
+  constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null),
+  constraint assignment_copy_of_a_replica_always_has_a_node check (handover is null or ordinal is not null and node_id is not null)
 );
+-- each replica is there once, and while it is handed over once more (begin_handovers() makes no third). An expression, and no constraint: the columns of a key could not change while a workload
+-- is inside assert_owner()
+create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (deployment_id, ordinal, (coalesce(handover, '')));
+-- read by copies(): the few that are being handed over
+create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
 -- read by heartbeat(), assignments_of(), reap(), leave()
@@ -273,6 +290,7 @@ comment on table mooring.assignment is 'One instance of a deployment and the nod
 comment on column mooring.assignment.id is 'Identity, never used again.';
 comment on column mooring.assignment.deployment_id is 'The deployment; may be gone while its process still has to stop.';
 comment on column mooring.assignment.ordinal is '0..replicas-1; null for a daemon.';
+comment on column mooring.assignment.handover is 'null: the replica. While start-first work is moved there are two rows of one ordinal: arriving is the successor until it runs, leaving the old copy from then on until it is gone.';
 comment on column mooring.assignment.signature is 'The deployment''s signature, apart where nodes refused this assignment.';
 comment on column mooring.assignment.node_id is 'Owner; null is pending.';
 comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
@@ -280,6 +298,8 @@ comment on column mooring.assignment.wanted is 'What the owner shall do. For one
 comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
 comment on column mooring.assignment.move_to is 'Node it shall go to next, if it still can when its processes are gone; a place there is kept for it.';
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
+comment on column mooring.assignment.handover_failed_at is 'When a successor of it was given up; nothing is tried again for setting.handover_timeout.';
+comment on column mooring.assignment.handover_error is 'Why.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
 comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';

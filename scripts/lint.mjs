@@ -17,7 +17,8 @@ const product = (file) => /^(agent|workers|cli)\/.*\.ts$/.test(file)
 // where a statement may stand: the doors to the database, and what makes one
 const DOORS = /^(agent\/db|cli\/db(-[a-z]+)?|workers\/db|workers\/tasks\/[^/]+|cli\/migrate-db|cli\/primary-host|cli\/embedded\/data-folder)\.ts$/
 const STATEMENT = /((?<![.\w])sql(<[^`]*>)?`|\.(query|unsafe)(<[^(]*>)?\(\s*['"`])/
-const WRITE = /\b(update\s+[a-z_]+(\.[a-z_]+)?(\s+as\s+\w+|\s+\w+)?\s+set|delete\s+from)\b/i
+// deployment is the user's table, and a command stands for what the user would type
+const WRITE = /\b(update\s+(?!mooring\.deployment\b)[a-z_]+(\.[a-z_]+)?(\s+as\s+\w+|\s+\w+)?\s+set|delete\s+from(?!\s+mooring\.deployment\b))\b/i
 
 const LINE_LAWS = [
   { law: 'unfinished: no TODO, FIXME or XXX', where: /\.(ts|mjs|cjs|sql)$/, pattern: /\b(TO[D]O|FIX[M]E|X[X]X)\b/ },

@@ -29,6 +29,7 @@
 --!include functions/choose_places.sql
 --!include functions/lock_placement.sql
 --!include functions/no_such_node.sql
+--!include functions/handovers.sql
 --!include functions/place_moves.sql
 --!include functions/drain_targets.sql
 --!include functions/advance_drains.sql
@@ -39,6 +40,7 @@
 --!include functions/simulate_insert.sql
 --!include functions/rebalance.sql
 --!include functions/reassign.sql
+--!include functions/restart.sql
 --!include functions/release.sql
 --!include functions/reaping_paused.sql
 --!include functions/reap.sql

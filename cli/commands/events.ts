@@ -1,55 +1,85 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { CliDb, EventRow } from '../db.js'
-import { databaseCommand, jsonOption, parseCount } from '../options.js'
+import type { EventFilter } from '../db-events.js'
+import { isConnectionProblem } from '../errors.js'
+import { createEventFollower } from '../event-follow.js'
+import { deploymentId, nodesNamed } from '../names.js'
+import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, jsonLine, print } from '../render.js'
-import { eventText, newEvents } from '../up-snapshot.js'
+import { eventText } from '../up-snapshot.js'
 
-interface EventsOptions extends DatabaseOptions, JsonOptions { limit: number; follow?: boolean }
+interface EventsOptions extends DatabaseOptions, JsonOptions { limit?: number; follow?: boolean; kind?: string[]; node?: string; deployment?: string; assignment?: string; since?: string }
 
 const POLL_INTERVAL_MS = 500
-/** How many events a follower remembers, and looks at each time. */
-export const FOLLOW_WINDOW = 200
-const LARGEST_WINDOW = 100_000
+const DATABASE_PATIENCE_MS = 60_000
+const DEFAULT_LIMIT = 50
 
 export function addEvents(program: Command): void {
   databaseCommand(program.command('events'))
     .description('show what happened last: who moved what, when, why')
-    .option('-n, --limit <n>', 'so many of the last', parseCount, 50)
+    .option('-n, --limit <n>', `so many of the last (default: ${DEFAULT_LIMIT}; with --since all)`, parseCount)
     .option('-f, --follow', 'go on with what comes')
+    .option('--kind <kinds>', 'of these kinds: claimed,released,reaped ...; repeatable', collectKinds)
+    .option('--node <node>', 'about a node').option('--deployment <deployment>', 'about a deployment, by id or name; one that was deleted by its id')
+    .option('--assignment <assignment>', 'about an assignment', parseId).option('--since <duration>', 'of the last 10m, 90s, 1h30m', parseDuration)
     .addOption(jsonOption('print a JSON array; with -f one JSON object per line'))
+    .addHelpText('after', `
+In psql: select * from mooring.last_events(50);  select * from mooring.event where deployment_id = 7 order by id;
+Example: mooring events -f --kind reaped,move_dropped --since 1h`)
     .action(showEvents)
 }
 
 async function showEvents(options: EventsOptions): Promise<void> {
   await withDb(options, async (db) => {
-    const rows = await db.lastEvents(options.follow ? Math.max(FOLLOW_WINDOW, options.limit) : options.limit)
-    if (!options.follow) return print(options.json ? json(rows) : rows.map(eventText).join('\n') || 'nothing has happened yet')
-    const write = (events: readonly EventRow[]) => {
-      if (events.length > 0) print(events.map((event) => (options.json ? jsonLine(event).trimEnd() : eventText(event))).join('\n'))
-    }
-    write(options.limit === 0 ? [] : rows.slice(-options.limit))
-    for (let seen = rows.slice(-FOLLOW_WINDOW); ; ) {
-      await pause(POLL_INTERVAL_MS)
-      const now = await eventsSince(db, seen)
-      write(newEvents(seen, now))
-      seen = now.slice(-FOLLOW_WINDOW)
-    }
+    const filter = await filterOf(db, options)
+    const limit = options.limit ?? (options.since === undefined ? DEFAULT_LIMIT : null)
+    if (options.follow) return follow(db, filter, limit, options)
+    const rows = await db.events(filter, limit)
+    // history outlives nodes, so a name that is not there is only wrong when nothing is known of it
+    if (rows.length === 0 && options.node !== undefined) await nodesNamed(db, [options.node])
+    print(options.json ? json(rows) : rows.map(eventText).join('\n') || (Object.values(filter).every((part) => part === undefined) ? 'nothing has happened yet' : 'nothing of the kind has happened'))
   })
 }
 
-/**
- * Everything that came after `seen`, which is the last FOLLOW_WINDOW events of then (fewer: all there were), with what reaches
- * back into it. The window is doubled until both overlap, and cut where `seen` begins, so that nothing old can pass for new.
- */
-export async function eventsSince(db: Pick<CliDb, 'lastEvents'>, seen: readonly EventRow[]): Promise<EventRow[]> {
-  const known = new Set(seen.map((event) => event.id))
-  for (let window = FOLLOW_WINDOW; ; window *= 2) {
-    const rows = await db.lastEvents(window)
-    const overlap = rows.findIndex((event) => known.has(event.id))
-    if (overlap >= 0 && seen.length >= FOLLOW_WINDOW) return rows.slice(overlap)
-    if (overlap >= 0 || rows.length < window || window >= LARGEST_WINDOW) return rows
+async function follow(db: CliDb, filter: EventFilter, limit: number | null, { json: asJson }: EventsOptions): Promise<void> {
+  const write = (events: readonly EventRow[]) => {
+    if (events.length > 0) print(events.map((event) => (asJson ? jsonLine(event).trimEnd() : eventText(event))).join('\n'))
   }
+  // how old an event may be is asked of those that are there; what comes is new, and what comes late is too
+  const follower = createEventFollower({ ...filter, since: undefined })
+  await follower.next(db)
+  const last = await db.events(filter, limit)
+  follower.told(last)
+  write(last)
+  for (let answeredAt = performance.now(); ; await pause(POLL_INTERVAL_MS)) {
+    try {
+      write(await follower.next(db))
+      answeredAt = performance.now()
+    } catch (error) {
+      if (!isConnectionProblem(error) || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+    }
+  }
+}
+
+async function filterOf(db: CliDb, { kind, node, deployment, assignment, since }: EventsOptions): Promise<EventFilter> {
+  const known = deployment === undefined ? undefined : await deploymentId(db, deployment).catch((error: unknown) => {
+    if (/^\d{1,18}$/.test(deployment)) return deployment
+    throw error
+  })
+  return { kinds: kind, node, deployment: known, assignment, since }
+}
+
+function collectKinds(value: string, before: string[] = []): string[] {
+  const kinds = value.split(',').map((kind) => kind.trim())
+  if (!kinds.every((kind) => /^[a-z_]{1,40}$/.test(kind))) throw new InvalidArgumentError('Kinds are words such as claimed or move_dropped, joined by commas.')
+  return [...before, ...kinds]
+}
+
+function parseId(value: string): string {
+  if (!/^\d{1,18}$/.test(value)) throw new InvalidArgumentError('It must be the id of an assignment.')
+  return value
 }

@@ -5,16 +5,18 @@ import { codeOf } from '../../agent/retry.js'
 import type { LogStart } from '../../agent/run-log.js'
 import { withDb } from '../database.js'
 import type { CliDb } from '../db.js'
+import type { Requirement } from '../db-deployments.js'
 import type { LoggedRow } from '../db-logs.js'
 import { CommandError, EXIT_FAILED, isConnectionProblem, problemOf, renderProblem, UsageError } from '../errors.js'
 import { logFilesOf } from '../log-files.js'
 import { follow, isForGood } from '../log-follower.js'
 import { createLineWriter, type LineWriter } from '../log-lines.js'
 import { fileSource, openLog, type LogSource } from '../log-sources.js'
-import { collectLabel, databaseCommand, jsonOption } from '../options.js'
+import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
+import { collectSelector, requirementText } from '../selection.js'
 
-interface LogsOptions extends DatabaseOptions, JsonOptions { follow?: boolean; tail: number; prefix?: boolean; node?: string; deployment?: boolean; selector?: Record<string, string> }
+interface LogsOptions extends DatabaseOptions, JsonOptions { follow?: boolean; tail: number; prefix?: boolean; node?: string; deployment?: boolean; selector?: Requirement[] }
 
 /** How often a follower looks where the work is. */
 const LOOK_AROUND_MS = 1_000
@@ -29,7 +31,7 @@ export function addLogs(program: Command): void {
     .argument('[assignment|deployment]', 'id of an assignment, else name or id of a deployment')
     .option('-f, --follow', 'go on with what comes, also after a rotation and on the next node')
     .option('--tail <n>', "so many of the last lines, or 'all'", parseTail, 200)
-    .option('-l, --selector <key=value>', 'every assignment of the deployments with this label; may be repeated', collectLabel)
+    .option('-l, --selector <labels>', 'every assignment of the deployments with these labels: key=value, key!=value, key, !key, joined by commas', collectSelector)
     .option('-d, --deployment', 'the number is the id of a deployment')
     .option('--node <node>', 'the log on this node, where it ran before, say (default: where it runs, or ran last)')
     .addOption(new Option('--prefix', 'begin each line with [assignment@node] (default: where there are several)'))
@@ -58,9 +60,9 @@ async function showLogs(target: string | undefined, options: LogsOptions): Promi
   try {
     await withDb(options, async (db) => {
       asked = true
-      const lookUp = () => (options.selector ? db.loggedWithLabels(options.selector) : named(db, target!, options))
+      const lookUp = () => (options.selector ? db.assignments({ labels: options.selector }) : named(db, target!, options))
       const found = await lookUp()
-      if (found.length === 0) throw new CommandError(`no deployment has the labels ${JSON.stringify(options.selector)}`, 'the labels stand in mooring.deployment: `mooring psql`')
+      if (found.length === 0) throw new CommandError(`no deployment has the labels ${options.selector?.map(requirementText).join(',')}`, 'see the labels there are: `mooring get deployments --wide`')
       if (found.length > MOST_LOGS) throw new CommandError(`these are ${found.length} logs, and ${MOST_LOGS} at most are shown at once`, 'name an assignment, or a narrower --selector')
       await (options.follow ? followAll(db, found, lookUp, options) : showAll(db, found, options))
     })

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:55d5f622e1f6644c2734fe2a220579b9d0900ef5
+--! Hash: sha1:675975ba4f0ce16001139bfeb5ee27f4fa147169
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -53,6 +53,8 @@ create table mooring.setting (
   reap_pause_share float8 default 0.5 constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5 constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
   drain_max_moves int not null default 5 constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
+  handover_settle interval not null default '2 s' constraint setting_handover_settle_is_sane check (handover_settle between interval '0' and interval '1 hour'),
+  handover_timeout interval not null default '5 min' constraint setting_handover_timeout_is_sane check (handover_timeout between interval '100 ms' and interval '1 day'),
   rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   agents_may_add_nodes boolean not null default true,
@@ -79,6 +81,8 @@ comment on column mooring.setting.placement_lock_timeout is 'How long claim() wa
 comment on column mooring.setting.reap_pause_share is 'When more than this share of the nodes that hold a session are silent, reaping pauses until they return or somebody calls resume_reaping(): so many dead at once is more often a network than hosts. null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is 'In a fleet of fewer nodes than this reaping never pauses.';
 comment on column mooring.setting.drain_max_moves is 'How many assignments of a draining node are on their way at once, where drain_node() was not told otherwise.';
+comment on column mooring.setting.handover_settle is 'How long a successor of start-first work has to have run before the old copy is stopped. Processes that fail at once fail by then.';
+comment on column mooring.setting.handover_timeout is 'How long a successor may take until it runs; then it is given up and the old copy runs on. Nothing is tried again for as long.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
@@ -192,6 +196,7 @@ create table mooring.deployment (
   pinned_node text constraint deployment_pinned_node_is_a_node_name check (pinned_node ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'),
   needs_urls boolean not null default false,
   on_lost text not null default 'stop' constraint deployment_on_lost_is_stop_or_keep check (on_lost in ('stop', 'keep')),
+  handover text not null default 'stop-first' constraint deployment_handover_is_stop_first_or_start_first check (handover in ('stop-first', 'start-first')),
   lease_ttl interval constraint deployment_lease_ttl_is_sane check (lease_ttl between interval '100 ms' and interval '1 hour'),
   stop_grace interval not null default '10 s' constraint deployment_stop_grace_is_sane check (stop_grace between interval '0' and interval '1 hour'),
   generation bigint not null default 1 constraint deployment_generation_is_positive check (generation > 0),
@@ -204,6 +209,9 @@ create table mooring.deployment (
   constraint deployment_pkey primary key (id),
   constraint deployment_policy_fkey foreign key (policy) references mooring.policy (name) on update cascade,
   constraint deployment_runs_a_package_or_a_command check (package_name is not null or command is not null),
+  -- stop says never two at once
+  constraint deployment_start_first_is_only_for_on_lost_keep check (handover = 'stop-first' or on_lost = 'keep'),
+  constraint deployment_start_first_is_not_for_daemons check (handover = 'stop-first' or type = 'deployment'),
   constraint deployment_args_are_bounded check (octet_length(args::text) <= 262144),
   constraint deployment_env_is_bounded check (octet_length(env::text) <= 262144),
   constraint deployment_env_names_are_identifiers check (not jsonb_path_exists(env, 'strict $.keyvalue() ? (!(@.key like_regex "^[A-Za-z_][A-Za-z0-9_]*$"))'))
@@ -227,6 +235,7 @@ comment on column mooring.deployment.selector is 'Labels a node must have.';
 comment on column mooring.deployment.pinned_node is 'Only this node may run it.';
 comment on column mooring.deployment.needs_urls is 'Only nodes with both base URLs may run it.';
 comment on column mooring.deployment.on_lost is 'What a node that is cut off does with it: stop before the lease ends, or keep.';
+comment on column mooring.deployment.handover is 'How what runs is moved (drain, reassign, rebalance). stop-first: gone here, then started there. start-first: started there, and stopped here when it runs there; for work of which two copies may run at once, so only with on_lost keep.';
 comment on column mooring.deployment.lease_ttl is 'Lease of its assignments; null: setting.lease_ttl.';
 comment on column mooring.deployment.stop_grace is 'Time between SIGTERM and SIGKILL when it is stopped in order.';
 comment on column mooring.deployment.generation is 'Goes up when what must run changes, and only that restarts a process. Add 1 yourself to restart.';
@@ -240,6 +249,7 @@ create table mooring.assignment (
   id bigint generated always as identity,
   deployment_id bigint not null,
   ordinal int constraint assignment_ordinal_is_not_negative check (ordinal >= 0),
+  handover text constraint assignment_handover_is_arriving_or_leaving check (handover in ('arriving', 'leaving')),
   signature uuid not null,
   node_id int,
   epoch bigint not null default 0 constraint assignment_epoch_is_not_negative check (epoch >= 0),
@@ -248,6 +258,8 @@ create table mooring.assignment (
   move_to int,
   move_reason text,
   lease_ttl interval,
+  handover_failed_at timestamptz,
+  handover_error text,
   last_node_id int,
   owner_reason text,
   refused_by int[] not null default '{}',
@@ -258,13 +270,18 @@ create table mooring.assignment (
   constraint assignment_pkey primary key (id),
   -- assert_owner() locks this key FOR KEY SHARE: reports and stop orders pass, a change of epoch waits
   constraint assignment_id_epoch_key unique (id, epoch),
-  constraint assignment_deployment_id_ordinal_key unique (deployment_id, ordinal),
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
   constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
-  constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null)
+  constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null),
+  constraint assignment_copy_of_a_replica_always_has_a_node check (handover is null or ordinal is not null and node_id is not null)
 );
+-- each replica is there once, and while it is handed over once more (begin_handovers() makes no third). An expression, and no constraint: the columns of a key could not change while a workload
+-- is inside assert_owner()
+create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (deployment_id, ordinal, (coalesce(handover, '')));
+-- read by copies(): the few that are being handed over
+create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
 -- read by heartbeat(), assignments_of(), reap(), leave()
@@ -277,6 +294,7 @@ comment on table mooring.assignment is 'One instance of a deployment and the nod
 comment on column mooring.assignment.id is 'Identity, never used again.';
 comment on column mooring.assignment.deployment_id is 'The deployment; may be gone while its process still has to stop.';
 comment on column mooring.assignment.ordinal is '0..replicas-1; null for a daemon.';
+comment on column mooring.assignment.handover is 'null: the replica. While start-first work is moved there are two rows of one ordinal: arriving is the successor until it runs, leaving the old copy from then on until it is gone.';
 comment on column mooring.assignment.signature is 'The deployment''s signature, apart where nodes refused this assignment.';
 comment on column mooring.assignment.node_id is 'Owner; null is pending.';
 comment on column mooring.assignment.epoch is 'Fencing token: +1 at every release and every claim.';
@@ -284,6 +302,8 @@ comment on column mooring.assignment.wanted is 'What the owner shall do. For one
 comment on column mooring.assignment.stop_reason is 'Why wanted is stop.';
 comment on column mooring.assignment.move_to is 'Node it shall go to next, if it still can when its processes are gone; a place there is kept for it.';
 comment on column mooring.assignment.move_reason is 'Why it is moved. Set from the order to stop until it was seen running where it went.';
+comment on column mooring.assignment.handover_failed_at is 'When a successor of it was given up; nothing is tried again for setting.handover_timeout.';
+comment on column mooring.assignment.handover_error is 'Why.';
 comment on column mooring.assignment.lease_ttl is 'Copied at the claim, fixed for the epoch.';
 comment on column mooring.assignment.last_node_id is 'The owner before.';
 comment on column mooring.assignment.owner_reason is 'Why it has the owner it has, or none: the rule of the last change of owner.';
@@ -783,12 +803,11 @@ comment on function mooring.hold() is 'True while nothing may be reaped, claimed
 -- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
 -- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
 -- locks: pulse (skip locked)
-create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8) returns boolean
+create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8, at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
   setting mooring.setting;
   until timestamptz;
   since interval;
@@ -809,7 +828,7 @@ begin
   return false;
 end;
 $$;
-comment on function mooring.noticed_clock_step(float8, float8) is 'Starts a hold when the database clock was stepped since a caller last ticked, by the caller''s own clock.';
+comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
 
 create or replace function mooring.hold_length() returns interval
   language sql stable security definer
@@ -899,7 +918,7 @@ comment on function mooring.node_assigned() is 'How many assignments, daemons no
 
 -- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
 -- them for nearly all rows of the table, and reads it from end to end.
-create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean)
+create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -907,13 +926,13 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop'
+    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop', a.handover
       from mooring.assignment a where a.move_reason is not null;
 end;
 $$;
-comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running.';
+comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
 
--- What claim() may not give away twice: what a node owns, and the places kept for moves to it.
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
 create or replace function mooring.node_taken() returns table (node_id int, taken int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
@@ -926,7 +945,7 @@ begin
   end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
      group by u.node_id;
 end;
 $$;
@@ -1130,7 +1149,8 @@ comment on function mooring.why_not_eligible(record) is 'Why a row of eligibilit
 --! EndIncluded functions/why_not.sql
 --! Included functions/waiting.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
--- A move goes on to where it was to go, as far as that can be had.
+-- A move goes on to where it was to go, as far as that can be had; a restart on the node that is gone cannot. Of what is being handed over nothing has to be placed: the copy
+-- just ends, and the replica has a successor.
 create or replace function mooring.left_behind(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
@@ -1139,10 +1159,11 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then a.move_to end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
-     where a.node_id = left_behind.node_id;
+     where a.node_id = left_behind.node_id and a.handover is null
+       and a.id <> all (array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
 end;
 $$;
 comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
@@ -1375,7 +1396,7 @@ begin
                     union all
                     select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
-                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
+                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null and a.handover is distinct from 'leaving') u) m
      group by m.deployment_id
     having count(*) filter (where m.nr is not null and m.copy > 1) > 0
      order by min(m.nr)
@@ -1502,7 +1523,7 @@ begin
             from unnest(last_nodes, deployments) with ordinality u (node_id, deployment_id, nr)
            where u.nr <= cardinality(places) and u.node_id is not null) w
    where w.node_id = any (eligible)
-     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id));
+     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id and a.handover is distinct from 'leaving'));
   if wished is null then
     return null;
   end if;
@@ -1692,6 +1713,150 @@ end;
 $$;
 comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/no_such_node.sql
+--! Included functions/handovers.sql
+-- Handovers: how start-first work is moved. A second row of the same replica, the successor, is born on the target (handover = 'arriving'), with an id and an epoch of
+-- its own, while the old row runs on. When the successor runs, the old row becomes the one that is leaving, and is deleted when its processes are gone.
+--   A replica has one row with handover null, at any time, and at most one beside it. The row beside it always has an owner: only the replica itself ever waits in
+--   the queue, and it never waits while there is a copy. So claim(), unplaced and what-if know nothing of handovers.
+--   Whoever loses the replica's row while there is a copy makes the copy the replica: see release().
+--   Handovers begin, end and are given up under the placement lock, and under the lock of both rows.
+
+-- The rows beside the replicas: few at any time, found by their own index; see moves() for why the planner is not asked.
+create or replace function mooring.copies() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_seqscan = off
+  set enable_nestloop = on
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select c.id, c.handover, c.wanted, c.deployment_id, c.node_id, a.id
+      from mooring.assignment c left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+     where c.handover is not null;
+end;
+$$;
+comment on function mooring.copies() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
+
+-- Who is who, for events and reasons.
+create or replace function mooring.handover_detail(from_id bigint, from_node int, to_id bigint, to_node int) returns jsonb
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return (
+  select jsonb_build_object('from', jsonb_build_object('assignment', handover_detail.from_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.from_node)),
+    'to', jsonb_build_object('assignment', handover_detail.to_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.to_node))));
+comment on function mooring.handover_detail(bigint, int, bigint, int) is 'Detail of an event about a handover: from and to, each with assignment and node.';
+
+-- Makes the successors of those of these assignments that are start-first and run. What does not run at the moment has nothing to keep up and is moved stop-first, so
+-- that a drain ends although something is broken everywhere. Returns the ids of those that got one.
+-- locks: none beyond the rows, which the caller has locked; the caller holds placement
+create or replace function mooring.begin_handovers(ids bigint[], nodes int[], reason text) returns bigint[]
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  begun bigint[];
+begin
+  with wish as materialized (
+    select a.*, o.node_id as to_node, coalesce(d.lease_ttl, s.lease_ttl) as new_lease_ttl
+      from unnest(begin_handovers.ids, begin_handovers.nodes) o (id, node_id)
+      join mooring.assignment a on a.id = o.id and a.wanted = 'run' and a.handover is null and a.node_id <> o.node_id
+      join mooring.deployment d on d.id = a.deployment_id and d.handover = 'start-first' and d.enabled and a.ordinal < d.replicas
+      join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
+     cross join mooring.setting s
+  ),
+  born as (
+    insert into mooring.assignment (deployment_id, ordinal, handover, signature, refused_by, node_id, epoch, lease_ttl, owner_reason, move_reason, last_node_id, assigned_at, created_at, updated_at)
+    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node, mooring.next_epoch(0), w.new_lease_ttl, 'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
+        clock_timestamp(), w.created_at, w.updated_at
+      from wish w order by w.id
+    returning *
+  ),
+  logged as (
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    select e.kind, e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.reason, e.detail
+      from (select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch, begin_handovers.reason as reason, mooring.handover_detail(w.id, w.node_id, b.id, b.node_id) || jsonb_build_object('handover', 'start-first') as detail
+              from wish w join born b on b.deployment_id = w.deployment_id and b.ordinal = w.ordinal
+            union all
+            select 'claimed', b.id, b.deployment_id, b.node_id, b.epoch, b.owner_reason, null from born b) e
+      left join mooring.node n on n.id = e.node_id order by e.kind desc, e.id
+  )
+  select array_agg(w.id) into begun from wish w;
+  return coalesce(begun, '{}');
+end;
+$$;
+comment on function mooring.begin_handovers(bigint[], int[], text) is 'Starts successors of running start-first assignments on the nodes beside them; returns the assignments that got one.';
+
+-- One look at every handover, at the end of each claim(): a successor that runs, and has run for setting.handover_settle, takes over; one that cannot come, or does not
+-- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
+-- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
+-- locks: assignment rows (skip locked); the caller holds placement
+create or replace function mooring.advance_handovers() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  at timestamptz := clock_timestamp();
+  setting mooring.setting;
+  concerned bigint[];
+  locked bigint[];
+  pair record;
+  got_on boolean := false;
+begin
+  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run';
+  if concerned is null then
+    return false;
+  end if;
+  select s.* into setting from mooring.setting s;
+  select array_agg(l.id) into locked from (select a.id from mooring.assignment a where a.id = any (concerned) order by a.id for no key update skip locked) l;
+  -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
+  for pair in
+    select c as copy, a as replica, n.name as to_name,
+        mooring.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
+        -- what nobody could have waited for is no failure: the next one is tried at once
+        j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
+      from mooring.assignment c
+      join mooring.deployment d on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
+      join mooring.node n on n.id = c.node_id
+      join mooring.heartbeat h on h.node_id = c.node_id
+      left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+      left join mooring.run r on r.assignment_id = c.id and r.epoch = c.epoch
+     cross join lateral (
+       select case
+           when d.handover <> 'start-first' then 'its deployment is stop-first now'
+           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring.node_is_live(h) then 'it runs'
+           when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
+           when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
+           when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
+         end as verdict) j
+     where c.id = any (locked) and c.handover = 'arriving' and c.wanted = 'run' and (a.id is null or a.id = any (locked)) and j.verdict is not null
+     order by c.id
+  loop
+    got_on := true;
+    if pair.verdict = 'it runs' then
+      -- first the old one: there is one replica at any time
+      update mooring.assignment a
+         set handover = 'leaving', wanted = 'stop', stop_reason = format('handed over to assignment %s on %s', (pair.copy).id, pair.to_name), move_to = null, move_reason = (pair.copy).move_reason
+       where a.id = (pair.replica).id;
+      update mooring.assignment a set handover = null, move_reason = null where a.id = (pair.copy).id;
+    else
+      update mooring.assignment a set wanted = 'stop', stop_reason = pair.verdict where a.id = (pair.copy).id;
+      if pair.rests then
+        update mooring.assignment a set handover_failed_at = at, handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict) where a.id = (pair.replica).id;
+      end if;
+    end if;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
+        case when pair.verdict = 'it runs' then 'its successor runs' else 'its successor is given up: ' || pair.verdict end, pair.detail
+      from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
+      left join mooring.node n on n.id = o.node_id;
+  end loop;
+  return got_on;
+end;
+$$;
+comment on function mooring.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+--! EndIncluded functions/handovers.sql
 --! Included functions/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
 -- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
@@ -1773,7 +1938,7 @@ comment on function mooring.place_moves(bigint[], int) is 'Places pending work t
 --! EndIncluded functions/place_moves.sql
 --! Included functions/drain_targets.sql
 -- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
--- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+-- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
 create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
@@ -1787,8 +1952,15 @@ begin
     with source as materialized (
       select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
     ),
+    handed_over as materialized (
+      select c.replica from mooring.copies() c
+    ),
     owned as materialized (
-      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+      select a.id, a.signature, a.refused_by, a.deployment_id
+        from mooring.assignment a cross join mooring.setting s
+       where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null and a.handover is null
+         and (a.handover_failed_at is null or a.handover_failed_at < clock_timestamp() - s.handover_timeout)
+         and not exists (select from handed_over h where h.replica = a.id)
     ),
     kind as materialized (
       select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
@@ -1852,7 +2024,12 @@ begin
      cross join source s
      cross join lateral (
        select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
-         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w
+    union all
+    select array_agg(a.id order by a.id), format('%s (tried again after %s)', a.handover_error, g.handover_timeout)
+      from mooring.assignment a cross join mooring.setting g
+     where a.node_id = drain_obstacles.node_id and a.wanted = 'run' and a.handover_failed_at >= clock_timestamp() - g.handover_timeout
+     group by a.handover_error, g.handover_timeout;
 end;
 $$;
 comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
@@ -1860,7 +2037,8 @@ comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere 
 --! Included functions/advance_drains.sql
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
 -- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
--- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
+-- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there. An old copy that
+-- stops after its successor took over is none of them: nothing depends on it any more.
 -- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
 -- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
 -- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
@@ -1888,7 +2066,7 @@ begin
   -- seen running, or failing, where it went: the move is over
   select array_agg(m.assignment_id) into arrived
     from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-   where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting');
+   where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
     update mooring.assignment a set move_reason = null
@@ -1914,7 +2092,7 @@ begin
       continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
-      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
       continue when budget <= 0;
       for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
@@ -1927,11 +2105,11 @@ begin
         chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
           array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
+        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);
       end loop;
       if forced then
-        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason);
+        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
       end if;
     exception when others then
       perform mooring.add_event('drain_failed', sqlerrm, host.id);
@@ -1942,16 +2120,20 @@ $$;
 comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
--- locks: none beyond the rows, which the caller has locked
-create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text) returns void
-  language sql volatile security definer
+-- Start-first work is started there first, see handovers; but not where everything has to stop at once.
+-- locks: none beyond the rows, which the caller has locked; the caller holds placement
+create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
+as $$
+declare
+  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
+begin
   with ordered as (
     update mooring.assignment a
        set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
       from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
-     where a.id = o.id and a.node_id is not null
+     where a.id = o.id and a.node_id is not null and a.id <> all (handed_over)
     returning a.*
   )
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
@@ -1959,7 +2141,8 @@ begin atomic
     from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
    order by o.id;
 end;
-comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever).';
+$$;
+comment on function mooring.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
 --! EndIncluded functions/advance_drains.sql
 --! Included functions/claim.sql
 -- claim: gives pending assignments to nodes. The heart of Mooring.
@@ -1969,7 +2152,8 @@ comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the ow
 --   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
--- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
+-- ends meanwhile is reaped like any other. Returns the assignments it placed. At last handovers and draining nodes are looked at, see
+-- advance_handovers() and advance_drains().
 -- locks: placement, then assignment rows (skip locked); never heartbeat rows
 create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -1993,6 +2177,7 @@ declare
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
+  handed_over boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -2103,7 +2288,8 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains(progress => moved > 0);
+  handed_over := mooring.advance_handovers();
+  perform mooring.advance_drains(progress => moved > 0 or handed_over);
   perform mooring.finish_round('place');
 end;
 $$;
@@ -2207,6 +2393,10 @@ begin
   return query
     select l.id, l.deployment_id, p.node_id, p.rule
       from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+  return query
+    select a.id, a.deployment_id, c.node_id, 'its successor is there already'
+      from mooring.copies() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
+     where c.handover = 'arriving' and c.wanted = 'run';
   if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
     return query
       select l.id, l.deployment_id, null::int,
@@ -2363,7 +2553,7 @@ comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would 
 -- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
 -- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
 -- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
--- setting.rebalance_cooldown, a replica to its twin. Only policies of kind load compare loads; work under the others stays. Reads only.
+-- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
 create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
@@ -2375,8 +2565,11 @@ declare
   nodes mooring.node_state[] := array(select s from mooring.node_states() s);
   -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
   sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
+  handed_over bigint[] := array(select c.replica from mooring.copies() c where c.replica is not null);
+  succeeded bigint[] := array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
   -- by node: what is about to leave or to come, and what comes by this plan
-  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' group by a.node_id) l), '{}');
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
   comes jsonb := '{}';
   kind record;
   in_force mooring.policy;
@@ -2393,7 +2586,7 @@ begin
     with owned as materialized (
       select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
         from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before
+       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.handover is null
        group by a.signature
     ),
     movable as materialized (
@@ -2436,6 +2629,7 @@ begin
         select a.* into mover
           from mooring.assignment a
          where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
+           and a.handover is null and a.id <> all (handed_over) and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
            and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
            and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
          order by a.assigned_at desc, a.id desc limit 1;
@@ -2459,7 +2653,7 @@ $$;
 comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
 
 -- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
--- again. Executed like reassign(): the owner stops it, and then it is placed; what becomes ineligible meanwhile goes wherever it may.
+-- again. Executed like reassign(), by each deployment's handover: the owner stops it, and then it is placed, or the other way round; what becomes ineligible meanwhile goes wherever it may.
 -- locks: none with dry_run; placement, then assignment rows (skip locked)
 create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
   language plpgsql volatile security definer
@@ -2487,7 +2681,7 @@ begin
       raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
     end if;
   end if;
-  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason;
+  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
   select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
     into ids, deployments, sources, targets, gains
     from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
@@ -2510,7 +2704,8 @@ comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at
 --! EndIncluded functions/rebalance.sql
 --! Included functions/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
--- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
+-- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
+-- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
 -- A second call changes the target while the first is under way.
 -- locks: placement, then assignment (its row, waiting 5 s at most)
@@ -2526,6 +2721,7 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  other record;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
@@ -2540,8 +2736,19 @@ begin
   elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
+  end if;
+  select c.id, c.handover, n.name as node_name into other
+    from mooring.copies() k join mooring.assignment c on c.id <> row.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+   where row.id in (k.id, k.replica);
+  if other.id is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s %s', row.id, case
+        when row.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
+        when row.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
+        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
+        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
+      hint = case when row.handover = 'leaving' then format('Move assignment %s instead, when this one is gone.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
   elsif row.node_id = node.id and row.wanted = 'run' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = 'To restart it there add 1 to generation of its deployment.';
+    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
   select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
   -- the place that is kept for it already is no obstacle
@@ -2556,7 +2763,7 @@ begin
         when not fit.trust_ok then 'Start its agent with a wider --trust.'
         when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
         when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.', node.name, node.name)
         when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
         when not fit.has_room then 'Raise its max_assignments with upsert_node().'
         when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
@@ -2572,16 +2779,80 @@ begin
     update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
     perform mooring.place_moves(ids => array[row.id]);
   end if;
+  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring.copies() c where c.replica = row.id), row.id);
+  return row;
+end;
+$$;
+comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Start-first: returns its successor there. Says why not where that cannot be.';
+--! EndIncluded functions/reassign.sql
+--! Included functions/restart.sql
+-- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
+-- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
+-- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
+-- locks: placement, then assignment (its row, waiting 5 s at most)
+create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  why constant text := 'restarted' || coalesce(': ' || left(nullif(restart.reason, ''), 200), '');
+  row mooring.assignment;
+  owner text;
+  spec mooring.deployment;
+  fit record;
+  obstacle text;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select a.* into row from mooring.assignment a where a.id = restart.assignment for no key update;
+  if row.id is null then
+    perform mooring.no_such_assignment(restart.assignment);
+  end if;
+  select n.name into owner from mooring.node n where n.id = row.node_id;
+  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  if row.wanted = 'stop' then
+    raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
+      hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
+  elsif row.handover is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s is a copy that is being handed over (%s)', row.id, row.handover), hint = 'See mooring.placement: the replica beside it is the one to restart, when the handover is over.';
+  elsif spec.id is null then
+    -- a daemon's: its row is told to stop by the next round
+    raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
+  elsif row.node_id is null then
+    raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
+  elsif mooring.hold() then
+    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  end if;
+  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
+  if not fit.live then
+    raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
+  elsif row.ordinal is null then
+    update mooring.assignment a set wanted = 'stop', stop_reason = why where a.id = row.id returning a.* into row;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason) values ('stop_wanted', row.id, row.deployment_id, row.node_id, owner, row.epoch, why);
+    return row;
+  end if;
+  -- it leaves its own place to itself
+  fit.has_room := true;
+  obstacle := mooring.why_not_eligible(fit);
+  if obstacle is not null and (
+    (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
+    or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
+    raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
+  end if;
+  -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
+  perform mooring.order_moves(array[row.id], array[row.node_id], why, at_once => true);
   select a.* into row from mooring.assignment a where a.id = row.id;
   return row;
 end;
 $$;
-comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Says why not where that cannot be.';
---! EndIncluded functions/reassign.sql
+comment on function mooring.restart(bigint, text) is 'Stops an assignment and starts it again on its node. For all of a deployment at once add 1 to its generation.';
+--! EndIncluded functions/restart.sql
 --! Included functions/release.sql
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
 -- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
+-- Of a replica that is being handed over two rows are there: the copy just ends, and where the replica is released first, its copy becomes the replica, running
+-- or stopping. So a successor takes over from a dead node at once, and a deployment inserted again waits for both.
 -- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
 -- the caller's look and ours the row may have been freed by somebody else and given to another node.
 -- locks: assignment rows, run (both skip locked)
@@ -2597,6 +2868,10 @@ declare
   deployments bigint[];
   freed bigint;
   daemons bigint[];
+  -- of start-first work: those that are no replica, the replicas that leave a copy behind, and these copies
+  copies bigint[];
+  relieved bigint[];
+  heirs bigint[];
   hosts int[];
   -- read once, not for each row
   first_epoch bigint := mooring.next_epoch(0);
@@ -2604,14 +2879,21 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
   end if;
-  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null)
-    into locked, deployments, daemons, hosts
-    from (select a.id, a.deployment_id, a.ordinal, a.node_id
+  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null), array_agg(l.id) filter (where l.handover is not null)
+    into locked, deployments, daemons, hosts, copies
+    from (select a.id, a.deployment_id, a.ordinal, a.node_id, a.handover
             from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
            where a.id = any (release.ids) and a.node_id is not null
            order by a.id for update of a skip locked) l;
   if locked is null then
     return;
+  end if;
+  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring.copies() c where c.replica = any (locked) and c.id <> all (locked);
+  if heirs is not null then
+    heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
+    -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
+    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring.copies() c where c.id = any (heirs)));
+    relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
   end if;
   -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
   return query
@@ -2622,7 +2904,7 @@ begin
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
-       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
+       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
       returning a.*
     ),
     logged as (
@@ -2632,6 +2914,9 @@ begin
     select f.* from freed f;
   get diagnostics freed = row_count;
   if freed < cardinality(locked) then
+    if copies is not null or relieved is not null then
+      perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
+    end if;
     -- what is still owned has nothing to come back for
     return query
       with ended as (
@@ -2642,6 +2927,9 @@ begin
         select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
+    if heirs is not null then
+      update mooring.assignment a set handover = null where a.id = any (heirs);
+    end if;
   end if;
   -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
   update mooring.run r
@@ -2655,6 +2943,35 @@ begin
 end;
 $$;
 comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+
+-- What is said, and remembered, of handovers that end with the release of one of the two rows. Of a successor that was refused, its replica's next one goes elsewhere.
+-- locks: assignment rows (skip locked); the caller has locked the rows it names
+create or replace function mooring.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- into the history of what ends here
+  update mooring.assignment a set stop_reason = end_handovers.reason where a.id = any (end_handovers.copies || end_handovers.relieved) and a.wanted = 'run';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch, case p.kind when 'handed_over' then end_handovers.reason else 'its successor is given up: ' || end_handovers.reason end,
+      mooring.handover_detail(a.id, a.node_id, p.id, p.node_id)
+    from (select c.id, c.node_id, c.replica, case when c.replica = any (end_handovers.relieved) then 'handed_over' else 'handover_failed' end as kind
+            from mooring.copies() c
+           where c.handover = 'arriving' and c.wanted = 'run' and (c.replica = any (end_handovers.relieved) or c.id = any (end_handovers.copies))) p
+    join mooring.assignment a on a.id = p.replica
+    left join mooring.node n on n.id = a.node_id
+   order by a.id;
+  if end_handovers.kind = 'refused' then
+    update mooring.assignment a
+       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
+      from mooring.copies() c join mooring.deployment d on d.id = c.deployment_id
+     where c.id = any (end_handovers.copies) and a.id = c.replica and c.node_id <> all (a.refused_by)
+       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring.copies() o where o.id = any (end_handovers.copies)) for no key update skip locked);
+  end if;
+end;
+$$;
+comment on function mooring.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';
 --! EndIncluded functions/release.sql
 --! Included functions/reaping_paused.sql
 -- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
@@ -2714,6 +3031,8 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 --! EndIncluded functions/reaping_paused.sql
 --! Included functions/reap.sql
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
+-- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
+-- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
 -- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
 -- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
@@ -2722,12 +3041,13 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 -- Daemons stay with their node, unless they are to stop.
 -- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
-create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
+create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  read_at timestamptz := clock_timestamp();
+  at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   silent int[];
   lost bigint[];
@@ -2736,8 +3056,8 @@ declare
 begin
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
-  update mooring.heartbeat h set beat_at = at
-   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
+  update mooring.heartbeat h set beat_at = read_at
+   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
   if mooring.hold() then
     return;
   end if;
@@ -2798,7 +3118,7 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
+comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
 --! EndIncluded functions/reap.sql
 --! Included functions/resume_reaping.sql
 -- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
@@ -2827,7 +3147,7 @@ comment on function mooring.resume_reaping() is 'Lets reap() take the work of th
 --! Included functions/make_assignments.sql
 -- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
 
--- A changed spec: nodes that refused the old one are asked again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
+-- A changed spec: nodes that refused the old one are asked again, a successor that failed is tried again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
 -- of a version or an environment that somebody does not commit holds up no failover.
 -- locks: assignment rows of these deployments that wait or were refused
 create or replace function mooring.queue_anew(deployments bigint[]) returns void
@@ -2835,12 +3155,12 @@ create or replace function mooring.queue_anew(deployments bigint[]) returns void
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   update mooring.assignment a
-     set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+     set signature = d.signature, refused_by = '{}', handover_failed_at = null, handover_error = null, wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
          move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
          updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
     from mooring.deployment d
    where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
-     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null);
+     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
 end;
 comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
 
@@ -2875,7 +3195,7 @@ begin
     from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.id = any (make_assignments.deployments) and d.type = 'deployment'
    order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal) do nothing;
+  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
 end;
 $$;
 comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
@@ -3069,7 +3389,7 @@ create or replace function mooring.tick(worker text, pool_ids text[] default '{}
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  -- read first, near to when the caller sent it
+  -- read first, near to when the caller sent it; the reap of this round judges by this very time
   at timestamptz := clock_timestamp();
   period interval := mooring.round_interval('reap');
   held boolean;
@@ -3087,7 +3407,7 @@ begin
       return;
     end if;
   end if;
-  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
+  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -3111,7 +3431,7 @@ begin
   with due as (
     select r.name
       from mooring.round r
-     where r.due_at <= clock_timestamp() or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
         -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
         or inline and mooring.round_is_overdue(r)
      order by r.name = 'reap' desc, r.name
@@ -3124,10 +3444,10 @@ begin
   foreach name in array coalesce(won, '{}') loop
     begin
       if not inline then
-        perform graphile_worker.add_job(name, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+        perform graphile_worker.add_job(name, case when name = 'reap' then json_build_object('judged_at', at) end, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
       else
         case name
-          when 'reap' then perform mooring.reap();
+          when 'reap' then perform mooring.reap(judged_at => at);
           when 'evict' then perform mooring.evict();
           -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
           when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
@@ -3801,17 +4121,18 @@ begin
   policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
     with compared as (
-      select s as state, e as fit, c.cost, o.here, o.refused,
+      select s as state, e as fit, c.cost, o.here, o.arrives, o.refused,
           coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
             and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
         from mooring.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-       cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+       cross join lateral (select (count(*) filter (where a.node_id = s.id and a.handover is distinct from 'leaving'))::int as here,
+           coalesce(bool_and(a.handover = 'arriving') filter (where a.node_id = s.id and a.handover is distinct from 'leaving'), false) as arrives, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
+          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
           when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
           when c.refused then 'no: its agent refused it'
           when not $2 then 'no: the deployment is disabled'
@@ -4168,7 +4489,7 @@ begin
     from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.type = 'deployment'
    order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal) do nothing;
+  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
   get diagnostics made = row_count;
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
@@ -4200,8 +4521,8 @@ begin
     new.generation := greatest(new.generation, old.generation);
   end if;
   if new.updated_at = old.updated_at
-     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.lease_ttl, new.stop_grace) is distinct from
-         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.lease_ttl, old.stop_grace) then
+     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.handover, new.lease_ttl, new.stop_grace) is distinct from
+         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.handover, old.lease_ttl, old.stop_grace) then
     new.updated_at := clock_timestamp();
   end if;
   return new;
@@ -4225,7 +4546,7 @@ begin
       array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
     into changed, reshaped, moved, daemons
     from new_deployment n join old_deployment o on o.id = n.id
-   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.stop_grace);
+   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.handover, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.handover, o.stop_grace);
   if changed is null and daemons is null then
     return null;
   end if;
@@ -4340,7 +4661,7 @@ $$;
 comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
 create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
 
--- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
+-- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's, a successor's) begins it, and a successor counts and is hinted. Each row by itself: they are few, and whoever inserts
 -- 100,000 that wait pays for a comparison only.
 create or replace function mooring.tg_assignment__record_owned() returns trigger
   language plpgsql security definer
@@ -4353,11 +4674,15 @@ begin
   else
     insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
     values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+    if new.ordinal is not null then
+      insert into mooring.node_load (node_id, change) values (new.node_id, 1);
+      perform mooring.notify_nodes(array[new.node_id]);
+    end if;
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
+comment on function mooring.tg_assignment__record_owned() is 'Writes down, and counts, the owner of a row that is born with one, and the end of one that ends with an owner.';
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
@@ -4393,6 +4718,9 @@ begin
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
         hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
     end if;
+    if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+      raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
+    end if;
     perform mooring.limit_idle();
     new.lease_ttl := null;
     new.assigned_at := null;
@@ -4419,7 +4747,7 @@ create or replace view mooring.placement as
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
-      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason
+      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason, a.handover
     from mooring.assignment a
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
@@ -4427,7 +4755,7 @@ create or replace view mooring.placement as
     left join mooring.node l on l.id = a.last_node_id
     left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
-comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation.';
+comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation. While start-first work is moved there are two for one replica.';
 comment on column mooring.placement.assignment_id is 'The assignment; MOORING_ASSIGNMENT_ID of its process.';
 comment on column mooring.placement.deployment_id is 'The deployment; the other columns of it are null where it was deleted and the process still stops.';
 comment on column mooring.placement.name is 'Name of the deployment.';
@@ -4455,6 +4783,7 @@ comment on column mooring.placement.waiting_since is 'Pending since.';
 comment on column mooring.placement.last_node is 'The owner before.';
 comment on column mooring.placement.move_to is 'Where it is to go next.';
 comment on column mooring.placement.move_reason is 'Why it is moved; set until it was seen running where it went.';
+comment on column mooring.placement.handover is 'null: the replica. arriving: its successor, which takes over when it runs. leaving: the old copy, which stops.';
 --! EndIncluded views/placement.sql
 --! Included views/node_status.sql
 -- health asks what eligibility() asks of a node: the same liveness, the same floor.
@@ -4537,7 +4866,7 @@ comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
 comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
 comment on column mooring.fleet.deployments is 'Rows of deployment.';
-comment on column mooring.fleet.assignments is 'Instances, pending ones and daemons included.';
+comment on column mooring.fleet.assignments is 'Instances, pending ones, daemons and both copies of what is being handed over included.';
 comment on column mooring.fleet.assigned is 'Owned by a node.';
 comment on column mooring.fleet.running is 'Observed running.';
 comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
@@ -4620,12 +4949,12 @@ declare
   verbs constant jsonb := '{
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert",
       "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
+    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]}';
   tables constant jsonb := '{
     "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
-      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
     "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
       "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}';
   thing text;

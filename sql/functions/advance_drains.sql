@@ -1,6 +1,7 @@
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
 -- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
--- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there.
+-- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there. An old copy that
+-- stops after its successor took over is none of them: nothing depends on it any more.
 -- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
 -- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
 -- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
@@ -28,7 +29,7 @@ begin
   -- seen running, or failing, where it went: the move is over
   select array_agg(m.assignment_id) into arrived
     from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-   where m.node_id is not null and not m.stopping and r.state not in ('installing', 'starting');
+   where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
     update mooring.assignment a set move_reason = null
@@ -54,7 +55,7 @@ begin
       continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
-      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id) end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
       continue when budget <= 0;
       for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
@@ -67,11 +68,11 @@ begin
         chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
           array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason);
+        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);
       end loop;
       if forced then
-        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason);
+        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
       end if;
     exception when others then
       perform mooring.add_event('drain_failed', sqlerrm, host.id);
@@ -82,16 +83,20 @@ $$;
 comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
--- locks: none beyond the rows, which the caller has locked
-create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text) returns void
-  language sql volatile security definer
+-- Start-first work is started there first, see handovers; but not where everything has to stop at once.
+-- locks: none beyond the rows, which the caller has locked; the caller holds placement
+create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
+as $$
+declare
+  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
+begin
   with ordered as (
     update mooring.assignment a
        set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
       from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
-     where a.id = o.id and a.node_id is not null
+     where a.id = o.id and a.node_id is not null and a.id <> all (handed_over)
     returning a.*
   )
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
@@ -99,4 +104,5 @@ begin atomic
     from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
    order by o.id;
 end;
-comment on function mooring.order_moves(bigint[], int[], text) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever).';
+$$;
+comment on function mooring.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';

@@ -45,7 +45,7 @@ begin
             from unnest(last_nodes, deployments) with ordinality u (node_id, deployment_id, nr)
            where u.nr <= cardinality(places) and u.node_id is not null) w
    where w.node_id = any (eligible)
-     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id));
+     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id and a.handover is distinct from 'leaving'));
   if wished is null then
     return null;
   end if;

@@ -5,7 +5,8 @@
 --   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
 --   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
 -- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
--- ends meanwhile is reaped like any other. Returns the assignments it placed. At last the draining nodes are looked at, see advance_drains().
+-- ends meanwhile is reaped like any other. Returns the assignments it placed. At last handovers and draining nodes are looked at, see
+-- advance_handovers() and advance_drains().
 -- locks: placement, then assignment rows (skip locked); never heartbeat rows
 create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -29,6 +30,7 @@ declare
   tail record;
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
+  handed_over boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -139,7 +141,8 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  perform mooring.advance_drains(progress => moved > 0);
+  handed_over := mooring.advance_handovers();
+  perform mooring.advance_drains(progress => moved > 0 or handed_over);
   perform mooring.finish_round('place');
 end;
 $$;

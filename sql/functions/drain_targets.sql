@@ -1,5 +1,5 @@
 -- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
--- drain_progress shows it. Policy none leaves the choice to a person, who has made it by naming the one node.
+-- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
 create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
@@ -13,8 +13,15 @@ begin
     with source as materialized (
       select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
     ),
+    handed_over as materialized (
+      select c.replica from mooring.copies() c
+    ),
     owned as materialized (
-      select a.id, a.signature, a.refused_by, a.deployment_id from mooring.assignment a where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null
+      select a.id, a.signature, a.refused_by, a.deployment_id
+        from mooring.assignment a cross join mooring.setting s
+       where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null and a.handover is null
+         and (a.handover_failed_at is null or a.handover_failed_at < clock_timestamp() - s.handover_timeout)
+         and not exists (select from handed_over h where h.replica = a.id)
     ),
     kind as materialized (
       select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
@@ -78,7 +85,12 @@ begin
      cross join source s
      cross join lateral (
        select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
-         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w;
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w
+    union all
+    select array_agg(a.id order by a.id), format('%s (tried again after %s)', a.handover_error, g.handover_timeout)
+      from mooring.assignment a cross join mooring.setting g
+     where a.node_id = drain_obstacles.node_id and a.wanted = 'run' and a.handover_failed_at >= clock_timestamp() - g.handover_timeout
+     group by a.handover_error, g.handover_timeout;
 end;
 $$;
 comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';

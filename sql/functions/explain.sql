@@ -23,17 +23,18 @@ begin
   policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
     with compared as (
-      select s as state, e as fit, c.cost, o.here, o.refused,
+      select s as state, e as fit, c.cost, o.here, o.arrives, o.refused,
           coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
             and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
         from mooring.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-       cross join lateral (select (count(*) filter (where a.node_id = s.id))::int as here, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+       cross join lateral (select (count(*) filter (where a.node_id = s.id and a.handover is distinct from 'leaving'))::int as here,
+           coalesce(bool_and(a.handover = 'arriving') filter (where a.node_id = s.id and a.handover is distinct from 'leaving'), false) as arrives, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then 'runs here' || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
+          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit), '')
           when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit)
           when c.refused then 'no: its agent refused it'
           when not $2 then 'no: the deployment is disabled'

@@ -53,12 +53,11 @@ comment on function mooring.hold() is 'True while nothing may be reaped, claimed
 -- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
 -- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
 -- locks: pulse (skip locked)
-create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8) returns boolean
+create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8, at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
   setting mooring.setting;
   until timestamptz;
   since interval;
@@ -79,7 +78,7 @@ begin
   return false;
 end;
 $$;
-comment on function mooring.noticed_clock_step(float8, float8) is 'Starts a hold when the database clock was stepped since a caller last ticked, by the caller''s own clock.';
+comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
 
 create or replace function mooring.hold_length() returns interval
   language sql stable security definer

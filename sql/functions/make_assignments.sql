@@ -1,6 +1,6 @@
 -- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
 
--- A changed spec: nodes that refused the old one are asked again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
+-- A changed spec: nodes that refused the old one are asked again, a successor that failed is tried again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
 -- of a version or an environment that somebody does not commit holds up no failover.
 -- locks: assignment rows of these deployments that wait or were refused
 create or replace function mooring.queue_anew(deployments bigint[]) returns void
@@ -8,12 +8,12 @@ create or replace function mooring.queue_anew(deployments bigint[]) returns void
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   update mooring.assignment a
-     set signature = d.signature, refused_by = '{}', wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+     set signature = d.signature, refused_by = '{}', handover_failed_at = null, handover_error = null, wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
          move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
          updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
     from mooring.deployment d
    where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
-     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null);
+     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
 end;
 comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
 
@@ -48,7 +48,7 @@ begin
     from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.id = any (make_assignments.deployments) and d.type = 'deployment'
    order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal) do nothing;
+  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
 end;
 $$;
 comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';

@@ -13,7 +13,7 @@ comment on function mooring.node_assigned() is 'How many assignments, daemons no
 
 -- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
 -- them for nearly all rows of the table, and reads it from end to end.
-create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean)
+create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -21,13 +21,13 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop'
+    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop', a.handover
       from mooring.assignment a where a.move_reason is not null;
 end;
 $$;
-comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running.';
+comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
 
--- What claim() may not give away twice: what a node owns, and the places kept for moves to it.
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
 create or replace function mooring.node_taken() returns table (node_id int, taken int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
@@ -40,7 +40,7 @@ begin
   end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null) u
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
      group by u.node_id;
 end;
 $$;

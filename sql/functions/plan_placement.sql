@@ -95,6 +95,10 @@ begin
   return query
     select l.id, l.deployment_id, p.node_id, p.rule
       from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+  return query
+    select a.id, a.deployment_id, c.node_id, 'its successor is there already'
+      from mooring.copies() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
+     where c.handover = 'arriving' and c.wanted = 'run';
   if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
     return query
       select l.id, l.deployment_id, null::int,

@@ -1,4 +1,6 @@
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
+-- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
+-- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
 -- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
 -- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
@@ -7,12 +9,13 @@
 -- Daemons stay with their node, unless they are to stop.
 -- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
-create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment
+create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  read_at timestamptz := clock_timestamp();
+  at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   silent int[];
   lost bigint[];
@@ -21,8 +24,8 @@ declare
 begin
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
-  update mooring.heartbeat h set beat_at = at
-   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > at + margin for update skip locked));
+  update mooring.heartbeat h set beat_at = read_at
+   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
   if mooring.hold() then
     return;
   end if;
@@ -83,4 +86,4 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int) is 'Takes assignments from nodes whose lease is over, at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
+comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';

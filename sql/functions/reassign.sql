@@ -1,5 +1,6 @@
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
--- (or his lease and the margin are over): there is no moment with two owners. A place is kept for it meanwhile; what became of the target is looked at
+-- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
+-- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
 -- A second call changes the target while the first is under way.
 -- locks: placement, then assignment (its row, waiting 5 s at most)
@@ -15,6 +16,7 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  other record;
 begin
   perform mooring.lock_placement(must_wait => true);
   select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
@@ -29,8 +31,19 @@ begin
   elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
+  end if;
+  select c.id, c.handover, n.name as node_name into other
+    from mooring.copies() k join mooring.assignment c on c.id <> row.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+   where row.id in (k.id, k.replica);
+  if other.id is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s %s', row.id, case
+        when row.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
+        when row.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
+        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
+        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
+      hint = case when row.handover = 'leaving' then format('Move assignment %s instead, when this one is gone.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
   elsif row.node_id = node.id and row.wanted = 'run' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = 'To restart it there add 1 to generation of its deployment.';
+    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
   select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
   -- the place that is kept for it already is no obstacle
@@ -45,7 +58,7 @@ begin
         when not fit.trust_ok then 'Start its agent with a wider --trust.'
         when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
         when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring node enable %s.', node.name, node.name)
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.', node.name, node.name)
         when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
         when not fit.has_room then 'Raise its max_assignments with upsert_node().'
         when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
@@ -61,8 +74,8 @@ begin
     update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
     perform mooring.place_moves(ids => array[row.id]);
   end if;
-  select a.* into row from mooring.assignment a where a.id = row.id;
+  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring.copies() c where c.replica = row.id), row.id);
   return row;
 end;
 $$;
-comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Says why not where that cannot be.';
+comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Start-first: returns its successor there. Says why not where that cannot be.';

@@ -1,7 +1,7 @@
 -- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
 -- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
 -- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
--- setting.rebalance_cooldown, a replica to its twin. Only policies of kind load compare loads; work under the others stays. Reads only.
+-- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
 create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
@@ -13,8 +13,11 @@ declare
   nodes mooring.node_state[] := array(select s from mooring.node_states() s);
   -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
   sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
+  handed_over bigint[] := array(select c.replica from mooring.copies() c where c.replica is not null);
+  succeeded bigint[] := array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
   -- by node: what is about to leave or to come, and what comes by this plan
-  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and a.wanted = 'stop' group by a.node_id) l), '{}');
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
   comes jsonb := '{}';
   kind record;
   in_force mooring.policy;
@@ -31,7 +34,7 @@ begin
     with owned as materialized (
       select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
         from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before
+       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.handover is null
        group by a.signature
     ),
     movable as materialized (
@@ -74,6 +77,7 @@ begin
         select a.* into mover
           from mooring.assignment a
          where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
+           and a.handover is null and a.id <> all (handed_over) and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
            and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
            and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
          order by a.assigned_at desc, a.id desc limit 1;
@@ -97,7 +101,7 @@ $$;
 comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
 
 -- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
--- again. Executed like reassign(): the owner stops it, and then it is placed; what becomes ineligible meanwhile goes wherever it may.
+-- again. Executed like reassign(), by each deployment's handover: the owner stops it, and then it is placed, or the other way round; what becomes ineligible meanwhile goes wherever it may.
 -- locks: none with dry_run; placement, then assignment rows (skip locked)
 create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
   language plpgsql volatile security definer
@@ -125,7 +129,7 @@ begin
       raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
     end if;
   end if;
-  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason;
+  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
   select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
     into ids, deployments, sources, targets, gains
     from mooring.plan_rebalance(rebalance.max_moves - under_way) p;

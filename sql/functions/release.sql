@@ -1,6 +1,8 @@
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
 -- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
 -- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
+-- Of a replica that is being handed over two rows are there: the copy just ends, and where the replica is released first, its copy becomes the replica, running
+-- or stopping. So a successor takes over from a dead node at once, and a deployment inserted again waits for both.
 -- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
 -- the caller's look and ours the row may have been freed by somebody else and given to another node.
 -- locks: assignment rows, run (both skip locked)
@@ -16,6 +18,10 @@ declare
   deployments bigint[];
   freed bigint;
   daemons bigint[];
+  -- of start-first work: those that are no replica, the replicas that leave a copy behind, and these copies
+  copies bigint[];
+  relieved bigint[];
+  heirs bigint[];
   hosts int[];
   -- read once, not for each row
   first_epoch bigint := mooring.next_epoch(0);
@@ -23,14 +29,21 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
   end if;
-  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null)
-    into locked, deployments, daemons, hosts
-    from (select a.id, a.deployment_id, a.ordinal, a.node_id
+  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null), array_agg(l.id) filter (where l.handover is not null)
+    into locked, deployments, daemons, hosts, copies
+    from (select a.id, a.deployment_id, a.ordinal, a.node_id, a.handover
             from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
            where a.id = any (release.ids) and a.node_id is not null
            order by a.id for update of a skip locked) l;
   if locked is null then
     return;
+  end if;
+  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring.copies() c where c.replica = any (locked) and c.id <> all (locked);
+  if heirs is not null then
+    heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
+    -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
+    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring.copies() c where c.id = any (heirs)));
+    relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
   end if;
   -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
   return query
@@ -41,7 +54,7 @@ begin
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
              last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
-       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas
+       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
       returning a.*
     ),
     logged as (
@@ -51,6 +64,9 @@ begin
     select f.* from freed f;
   get diagnostics freed = row_count;
   if freed < cardinality(locked) then
+    if copies is not null or relieved is not null then
+      perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
+    end if;
     -- what is still owned has nothing to come back for
     return query
       with ended as (
@@ -61,6 +77,9 @@ begin
         select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
+    if heirs is not null then
+      update mooring.assignment a set handover = null where a.id = any (heirs);
+    end if;
   end if;
   -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
   update mooring.run r
@@ -74,3 +93,32 @@ begin
 end;
 $$;
 comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+
+-- What is said, and remembered, of handovers that end with the release of one of the two rows. Of a successor that was refused, its replica's next one goes elsewhere.
+-- locks: assignment rows (skip locked); the caller has locked the rows it names
+create or replace function mooring.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- into the history of what ends here
+  update mooring.assignment a set stop_reason = end_handovers.reason where a.id = any (end_handovers.copies || end_handovers.relieved) and a.wanted = 'run';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch, case p.kind when 'handed_over' then end_handovers.reason else 'its successor is given up: ' || end_handovers.reason end,
+      mooring.handover_detail(a.id, a.node_id, p.id, p.node_id)
+    from (select c.id, c.node_id, c.replica, case when c.replica = any (end_handovers.relieved) then 'handed_over' else 'handover_failed' end as kind
+            from mooring.copies() c
+           where c.handover = 'arriving' and c.wanted = 'run' and (c.replica = any (end_handovers.relieved) or c.id = any (end_handovers.copies))) p
+    join mooring.assignment a on a.id = p.replica
+    left join mooring.node n on n.id = a.node_id
+   order by a.id;
+  if end_handovers.kind = 'refused' then
+    update mooring.assignment a
+       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
+      from mooring.copies() c join mooring.deployment d on d.id = c.deployment_id
+     where c.id = any (end_handovers.copies) and a.id = c.replica and c.node_id <> all (a.refused_by)
+       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring.copies() o where o.id = any (end_handovers.copies)) for no key update skip locked);
+  end if;
+end;
+$$;
+comment on function mooring.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';

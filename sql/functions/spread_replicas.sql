@@ -33,7 +33,7 @@ begin
                     union all
                     select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
-                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null) u) m
+                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null and a.handover is distinct from 'leaving') u) m
      group by m.deployment_id
     having count(*) filter (where m.nr is not null and m.copy > 1) > 0
      order by min(m.nr)

@@ -12,7 +12,7 @@ create or replace function mooring.tick(worker text, pool_ids text[] default '{}
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  -- read first, near to when the caller sent it
+  -- read first, near to when the caller sent it; the reap of this round judges by this very time
   at timestamptz := clock_timestamp();
   period interval := mooring.round_interval('reap');
   held boolean;
@@ -30,7 +30,7 @@ begin
       return;
     end if;
   end if;
-  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms);
+  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -54,7 +54,7 @@ begin
   with due as (
     select r.name
       from mooring.round r
-     where r.due_at <= clock_timestamp() or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
         -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
         or inline and mooring.round_is_overdue(r)
      order by r.name = 'reap' desc, r.name
@@ -67,10 +67,10 @@ begin
   foreach name in array coalesce(won, '{}') loop
     begin
       if not inline then
-        perform graphile_worker.add_job(name, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+        perform graphile_worker.add_job(name, case when name = 'reap' then json_build_object('judged_at', at) end, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
       else
         case name
-          when 'reap' then perform mooring.reap();
+          when 'reap' then perform mooring.reap(judged_at => at);
           when 'evict' then perform mooring.evict();
           -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
           when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));

@@ -58,7 +58,7 @@ $$;
 comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
 create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
 
--- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's) begins it. Each row by itself: they are few, and whoever inserts
+-- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's, a successor's) begins it, and a successor counts and is hinted. Each row by itself: they are few, and whoever inserts
 -- 100,000 that wait pays for a comparison only.
 create or replace function mooring.tg_assignment__record_owned() returns trigger
   language plpgsql security definer
@@ -71,11 +71,15 @@ begin
   else
     insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
     values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+    if new.ordinal is not null then
+      insert into mooring.node_load (node_id, change) values (new.node_id, 1);
+      perform mooring.notify_nodes(array[new.node_id]);
+    end if;
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__record_owned() is 'Writes down the owner of a row that is born with one, and the end of one that ends with an owner.';
+comment on function mooring.tg_assignment__record_owned() is 'Writes down, and counts, the owner of a row that is born with one, and the end of one that ends with an owner.';
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
@@ -110,6 +114,9 @@ begin
        or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
         hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
+    end if;
+    if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+      raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
     end if;
     perform mooring.limit_idle();
     new.lease_ttl := null;

@@ -16,7 +16,7 @@ begin
     from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.type = 'deployment'
    order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal) do nothing;
+  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
   get diagnostics made = row_count;
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
@@ -48,8 +48,8 @@ begin
     new.generation := greatest(new.generation, old.generation);
   end if;
   if new.updated_at = old.updated_at
-     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.lease_ttl, new.stop_grace) is distinct from
-         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.lease_ttl, old.stop_grace) then
+     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.handover, new.lease_ttl, new.stop_grace) is distinct from
+         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.handover, old.lease_ttl, old.stop_grace) then
     new.updated_at := clock_timestamp();
   end if;
   return new;
@@ -73,7 +73,7 @@ begin
       array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
     into changed, reshaped, moved, daemons
     from new_deployment n join old_deployment o on o.id = n.id
-   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.stop_grace);
+   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.handover, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.handover, o.stop_grace);
   if changed is null and daemons is null then
     return null;
   end if;

@@ -13,7 +13,7 @@ comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
 comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
 comment on column mooring.fleet.deployments is 'Rows of deployment.';
-comment on column mooring.fleet.assignments is 'Instances, pending ones and daemons included.';
+comment on column mooring.fleet.assignments is 'Instances, pending ones, daemons and both copies of what is being handed over included.';
 comment on column mooring.fleet.assigned is 'Owned by a node.';
 comment on column mooring.fleet.running is 'Observed running.';
 comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';

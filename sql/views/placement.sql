@@ -5,7 +5,7 @@ create or replace view mooring.placement as
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
-      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason
+      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason, a.handover
     from mooring.assignment a
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
@@ -13,7 +13,7 @@ create or replace view mooring.placement as
     left join mooring.node l on l.id = a.last_node_id
     left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
-comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation.';
+comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation. While start-first work is moved there are two for one replica.';
 comment on column mooring.placement.assignment_id is 'The assignment; MOORING_ASSIGNMENT_ID of its process.';
 comment on column mooring.placement.deployment_id is 'The deployment; the other columns of it are null where it was deleted and the process still stops.';
 comment on column mooring.placement.name is 'Name of the deployment.';
@@ -41,3 +41,4 @@ comment on column mooring.placement.waiting_since is 'Pending since.';
 comment on column mooring.placement.last_node is 'The owner before.';
 comment on column mooring.placement.move_to is 'Where it is to go next.';
 comment on column mooring.placement.move_reason is 'Why it is moved; set until it was seen running where it went.';
+comment on column mooring.placement.handover is 'null: the replica. arriving: its successor, which takes over when it runs. leaving: the old copy, which stops.';

@@ -39,7 +39,7 @@ async function following(t: Test, database: TestDatabase, { clock = bootClock, w
 
 const claim = (database: TestDatabase) => database.sql`select from mooring.claim()`
 
-t.test('a hint is followed at once: what was claimed is given to the supervisor without waiting for a beat', async (t) => {
+t.test('Y30: a hint is followed at once: what was claimed is given to the supervisor without waiting for a beat', async (t) => {
   const database = await testDatabase(t)
   const f = await following(t, database)
   await f.heartbeat.runOnce()

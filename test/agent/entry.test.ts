@@ -40,7 +40,7 @@ t.test('several bins are not guessed at: the error lists them', async t => {
   await t.rejects(resolveEntry(folder), { message: "thing@1.0.0 has several bins and none is named thing: a, b; name one of them as the deployment's command" })
 })
 
-t.test('without a bin the main is run, found as node finds it', async t => {
+t.test('Y34: without a bin the main is run, found as node finds it', async t => {
   for (const [main, file] of [['lib/m.js', 'lib/m.js'], ['./lib/m', 'lib/m.js'], ['lib', 'lib/index.js'], [undefined, 'index.js'], ['gone', 'index.js']] as const) {
     const folder = await packageWith(t, { main }, { [file]: '' })
     t.match(await resolveEntry(folder), { file: join(folder, file), interpreter: 'node' }, String(main))

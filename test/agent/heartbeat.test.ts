@@ -25,7 +25,7 @@ async function beating(t: Test, database: TestDatabase, more: Partial<HeartbeatO
   return { session, db, heartbeat, beats, over }
 }
 
-t.test('a beat carries the usage and brings back what the node owns and when to beat next', async (t) => {
+t.test('Y19: a beat carries the usage and brings back what the node owns and when to beat next', async (t) => {
   const database = await testDatabase(t)
   const { heartbeat, beats } = await beating(t, database)
   t.ok(await heartbeat.runOnce())

@@ -40,7 +40,7 @@ const exact = (name: string, version: string): PackageRef => ({ name, version, k
 const never = new AbortController().signal
 const isNumber = exact('is-number', '7.0.0')
 
-t.test('a package is installed once, shared by all who ask at the same time, and found afterwards without npm', async t => {
+t.test('Y33: a package is installed once, shared by all who ask at the same time, and found afterwards without npm', async t => {
   const { installer, packagesDir, again } = await setup(t)
   t.equal(await installer.find(isNumber), null)
   const [first, second] = await Promise.all([installer.install(isNumber, never), installer.install(isNumber, never)])
@@ -60,7 +60,7 @@ t.test('a scoped package gets one folder, and a package with dependencies gets t
   t.ok(existsSync(join(scoped.packageDir, '..', '..', 'string-width', 'package.json')))
 })
 
-t.test('a dist-tag is looked up in the registry each time', async t => {
+t.test('Y33: a dist-tag is looked up in the registry each time', async t => {
   const { installer } = await setup(t)
   const found = await installer.resolveTag({ name: 'is-number', version: 'latest', kind: 'tag' }, never)
   t.match(found, { name: 'is-number', version: /^\d+\.\d+\.\d+$/, kind: 'exact' })

@@ -27,7 +27,7 @@ t.test('what is quoted of a hostile name is printable and short', async t => {
   t.ok(reason.length < 700)
 })
 
-t.test('a package runs only where name@version matches the trust pattern', async t => {
+t.test('Y32: a package runs only where name@version matches the trust pattern', async t => {
   const trust = { trusts: /^http-server@14\./, allowExec: false }
   t.match(judge(ownedPackage('http-server', '14.1.1'), trust), { ok: true, ref: { name: 'http-server', version: '14.1.1' } })
   t.match(judge(ownedPackage('http-server', 'latest'), trust), { ok: false, reason: 'http-server@latest is not trusted here: this agent trusts ^http-server@14\\.' })

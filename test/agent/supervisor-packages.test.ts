@@ -23,7 +23,7 @@ async function watchedNpm(t: Test, body = ''): Promise<{ path: string; folder: s
   return { path, folder, verbs: async () => (await readFile(join(folder, 'verbs'), 'utf8').catch(() => '')).trim().split('\n') }
 }
 
-t.test('a package is installed, its bin is run with the args, and it stops', async t => {
+t.test('Y34: a package is installed, its bin is run with the args, and it stops', async t => {
   const r = await rig(t, { trusts: /^http-server@/ })
   const [a, b] = [ownedPackage('http-server', '14.1.1', { args: ['--port', '0', '-a', '127.0.0.1', '.'] }), ownedPackage('http-server', '14.1.1', { args: ['--port', '0', '-a', '127.0.0.1'] })]
   r.supervisor.reconcile([a, b], may)
@@ -40,7 +40,7 @@ t.test('a package is installed, its bin is run with the args, and it stops', asy
   t.strictSame(r.states(third), ['running'], 'what is there is not installed again')
 })
 
-t.test('a command beside a package runs in the package folder, with its bins on the PATH', async t => {
+t.test('Y34: a command beside a package runs in the package folder, with its bins on the PATH', async t => {
   const r = await rig(t)
   const a = ownedPackage('http-server', '14.1.1', { command: 'sh', args: ['-c', 'http-server --version; pwd; echo done=1; sleep 1000'] })
   r.supervisor.reconcile([a], may)

@@ -25,7 +25,7 @@ t.test('a command that is listed runs', async t => {
   t.strictSame(r.supervisor.pids(), [r.last(a)!.pid])
 })
 
-t.test('a workload knows who it is, and nothing that is only the agent\'s business', async t => {
+t.test('Y35: a workload knows who it is, and nothing that is only the agent\'s business', async t => {
   process.env['DATABASE_URL'] = 'postgres://user:hunter2@host/db'
   t.teardown(() => { delete process.env['DATABASE_URL'] })
   const r = await rig(t)
@@ -46,7 +46,7 @@ t.test('the same set again and again is one process', async t => {
   t.strictSame(set.map(a => r.states(a)), [['running'], ['running']])
 })
 
-t.test('stdout and stderr go to one log, appended to over restarts', async t => {
+t.test('Y38: stdout and stderr go to one log, appended to over restarts', async t => {
   const r = await rig(t)
   const a = owned({ script: 'echo out; echo err >&2; exit 0' })
   r.supervisor.reconcile([a], may)
@@ -172,7 +172,7 @@ t.test('a new epoch is a new start, with the new epoch in its environment', asyn
   t.match(r.last(a), { state: 'running', epoch: '2', restarts: 0 })
 })
 
-t.test('defect 11: a crash loop is counted and backs off', async t => {
+t.test('Y37, defect 11: a crash loop is counted and backs off', async t => {
   const r = await rig(t, { backoff: { firstMs: 20, maxMs: 80, jitter: 0 } })
   const a = owned({ script: 'exit 3' })
   r.supervisor.reconcile([a], may)

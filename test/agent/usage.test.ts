@@ -5,7 +5,7 @@ import { createUsageSampler } from '../../agent/usage.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { owned, printed, rig, temporaryFolder } from './rig.js'
 
-t.test('the first sample has no cpu share, because there is nothing to compare with: null, not 0', async t => {
+t.test('Y19, defect 2: the first sample has no cpu share, because there is nothing to compare with: null, not 0', async t => {
   const sampler = createUsageSampler({ stateDir: await temporaryFolder(t) })
   const first = await sampler.sample([])
   t.equal(first.cpu_pct, null)
@@ -14,7 +14,7 @@ t.test('the first sample has no cpu share, because there is nothing to compare w
   t.ok(first.disk_free_bytes! > 0)
 })
 
-t.test('a busy workload and what it started count, also out of its group; a stranger does not', async t => {
+t.test('Y18: a busy workload and what it started count, also out of its group; a stranger does not', async t => {
   const r = await rig(t)
   const sampler = createUsageSampler({ stateDir: r.stateDir })
   const burn = `"${process.execPath}" -e "const held = Buffer.alloc(100 << 20, 1); console.log('ready=1'); for (;;) held[0]++"`

@@ -7,7 +7,7 @@ const agent = {
   npm_config_registry: 'http://x', npm_lifecycle_event: 'start', MOORING_STATE_DIR: '/s',
 }
 
-t.test('of the agent only the harmless variables reach a workload', async t => {
+t.test('Y35: of the agent only the harmless variables reach a workload', async t => {
   const env = workloadEnv(agent, 'host-a', owned({ assignment_id: '5', epoch: '9', deployment_id: '3', ordinal: 2 }))
   t.strictSame(Object.keys(env).sort(), ['HOME', 'LANG', 'LC_ALL', 'MOORING_ASSIGNMENT_ID', 'MOORING_DEPLOYMENT_ID', 'MOORING_EPOCH', 'MOORING_NODE', 'MOORING_ORDINAL', 'PATH', 'TZ'])
   t.match(env, { MOORING_ASSIGNMENT_ID: '5', MOORING_EPOCH: '9', MOORING_DEPLOYMENT_ID: '3', MOORING_NODE: 'host-a', MOORING_ORDINAL: '2', HOME: '/home/a' })

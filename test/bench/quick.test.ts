@@ -14,7 +14,7 @@ t.test('every benchmark still runs, and what it measures is checked (not how fas
   t.equal(code, 0, bench.stderr())
   const { figures } = JSON.parse(bench.stdout()) as Printed
   t.same([...new Set(figures.map(({ benchmark }) => benchmark))], [
-    'insert-to-assigned', 'insert-to-spawned', 'failover', 'claim/all', 'claim/listeners', 'claim/snapshot', 'claim/one', 'claim/history', 'claim/policies', 'claim/signatures', 'claim/unplaceable', 'insert-burst', 'reap', 'heartbeat',
+    'insert-to-assigned', 'insert-to-spawned', 'failover', 'agent/killed', 'agent/warden', 'database/restart', 'database/away', 'drain', 'claim/all', 'claim/listeners', 'claim/snapshot', 'claim/one', 'claim/history', 'claim/policies', 'claim/signatures', 'claim/unplaceable', 'insert-burst', 'reap', 'heartbeat',
   ])
   for (const { what, median, n } of figures) t.ok(Number.isFinite(median) && n > 0, what)
 })

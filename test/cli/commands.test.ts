@@ -56,7 +56,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   t.equal((await place.sql`select from mooring.reap()`).length, 2)
 })
 
-t.test('explain takes a name or an id, and says why not', async (t) => {
+t.test('Y CLI: explain takes a name or an id, and says why not', async (t) => {
   const place = await fleet(t)
   t.match((await run(t, place, ['explain', 'web'])).stdout, /host-a +runs here/)
   t.match((await run(t, place, ['explain', place.ids['odd']!.deployment_id])).stdout, /host-a +no: /)

@@ -2,7 +2,6 @@ import t from 'tap'
 import type { EventRow, FleetRow, NodeRow } from '../../cli/db.js'
 import { changeLine, changesBetween, newEvents, NOTHING } from '../../cli/up-snapshot.js'
 import type { FleetView, Snapshot } from '../../cli/up-snapshot.js'
-import { eventsSince } from '../../cli/commands/events.js'
 import { frameOf } from '../../cli/up-frame.js'
 
 const event = (id: number, more: Partial<EventRow> = {}): EventRow => ({
@@ -48,15 +47,6 @@ t.test('what happened before the first look is not shown as news', async (t) => 
 
 t.test('an event that commits late, with a lower id, is still shown', async (t) => {
   t.same(newEvents([event(1), event(3)], [event(1), event(2), event(3)]).map((row) => row.id), ['2'])
-})
-
-t.test('a follower reaches back as far as it must and never behind what it has seen', async (t) => {
-  const all = Array.from({ length: 5000 }, (_, i) => event(i + 1))
-  for (const [before, now] of [[0, 0], [0, 3], [5, 150], [1000, 1001], [1000, 1199], [1000, 1200], [1000, 1201], [1000, 5000], [150, 4000], [200, 400], [200, 401]] as const) {
-    const seen = all.slice(0, before).slice(-200)
-    const rows = await eventsSince({ lastEvents: async (n) => all.slice(0, now).slice(-n) }, seen)
-    t.same(newEvents(seen, rows).map((row) => row.id), all.slice(before, now).map((row) => row.id), `${before} -> ${now}`)
-  }
 })
 
 t.test('the picture shows nodes, what waits and why, and as many events as there is room', async (t) => {

@@ -16,7 +16,8 @@ async function run(t: Test, args: readonly string[], options: ProgramOptions = {
 const URL_WITH_SECRET = 'postgres://app:s3cret@127.0.0.1:1/app'
 
 t.test('every command explains itself', async (t) => {
-  await Promise.all([[], ['up'], ['status'], ['explain'], ['events'], ['logs'], ['apply'], ['psql'], ['drain'], ['undrain'], ['reassign'], ['rebalance'], ['history'], ['simulate'], ['simulate', 'loss'], ['simulate', 'drain'], ['simulate', 'insert'], ['node'], ['node', 'set'], ['node', 'show'], ['resume-reaping'], ['db'], ['db', 'up'], ['db', 'down'], ['db', 'url'], ['migrate'], ['worker'], ['agent']].map(async (args) => {
+  await Promise.all([[], ['up'], ['status'], ['explain'], ['events'], ['logs'], ['apply'], ['psql'], ['drain'], ['undrain'], ['reassign'], ['rebalance'], ['history'], ['metrics'], ['simulate'], ['simulate', 'loss'], ['simulate', 'drain'], ['simulate', 'insert'], ['get'], ['get', 'nodes'], ['get', 'deployments'], ['get', 'assignments'], ['describe'], ['describe', 'node'], ['describe', 'deployment'], ['enable'], ['enable', 'node'], ['enable', 'deployment'], ['disable'], ['disable', 'node'], ['disable', 'deployment'],
+    ['scale'], ['scale', 'deployment'], ['restart'], ['restart', 'deployment'], ['restart', 'assignment'], ['delete'], ['delete', 'node'], ['delete', 'deployment'], ['set', 'node'], ['resume-reaping'], ['db'], ['db', 'up'], ['db', 'down'], ['db', 'url'], ['migrate'], ['worker'], ['agent']].map(async (args) => {
     const { code, stdout } = await run(t, [...args, '--help'])
     t.equal(code, 0, args.join(' '))
     t.match(stdout, new RegExp(`^Usage: mooring ?${args.join(' ')}`), args.join(' '))
@@ -29,6 +30,20 @@ t.test('bad usage exits with 2 and names the help', async (t) => {
     [['frobnicate'], /unknown command 'frobnicate'.*mooring --help/s],
     [['status', '--frobnicate'], /unknown option '--frobnicate'.*mooring status --help/s],
     [['explain'], /missing required argument 'deployment'/],
+    [['get', 'pods'], /unknown command 'pods'.*mooring get --help/s],
+    [['get', 'deployments', 'web', '-l', 'a=b'], /names and -l exclude each other/],
+    [['disable', 'deployment'], /error: which deployments\?\nhint: name them, select them by label \(-l key=value\), or say --all/],
+    [['delete', 'deployment', '-l', ''], /Labels are written key=value/],
+    [['delete', 'deployment', '-l', 'a=b,'], /none may be empty/],
+    [['delete', 'deployment', '-l', '=b'], /Labels are written/],
+    [['delete', 'deployment', 'web', '--all'], /names, -l and --all exclude each other/],
+    [['delete', 'node'], /which nodes\?/],
+    [['scale', 'deployment', 'web'], /required option '--replicas <n>' not specified/],
+    [['scale', 'deployment', 'web', '--replicas', '-1'], /whole number/],
+    [['restart', 'deployment', 'web', '--at-once', '0'], /1 or more/],
+    [['restart', 'assignment', 'web'], /'web' is no id of an assignment/],
+    [['events', '--kind', 'Reaped!'], /Kinds are words/],
+    [['events', '--since', 'yesterday'], /duration/],
     [['events', '-n', 'many'], /whole number/],
     [['logs', '1', '--tail', '-3'], /whole number or 'all'/],
     [['agent', '--label', 'rack'], /A label is written key=value/],

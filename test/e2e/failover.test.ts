@@ -6,7 +6,7 @@ import { alive, claims, eventsOf, gone, hosts, lastEvent, live, PATIENCE_MS, pro
 
 t.setTimeout(300_000)
 
-t.test('a host dies with all that ran on it: the survivors run everything, and the host is used again when it comes back', async (t) => {
+t.test('Y3: a host dies with all that ran on it: the survivors run everything, and the host is used again when it comes back', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql)
   const { agent, worker } = hosts(t, url)

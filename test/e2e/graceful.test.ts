@@ -5,7 +5,7 @@ import { alive, childOf, claims, eventsOf, gone, hosts, lastEvent, live, PATIENC
 
 t.setTimeout(300_000)
 
-t.test('SIGTERM to an agent ends every process it started, gives the work to the others, and exits 0 (defect 7: orphans beside the new copies)', async (t) => {
+t.test('Y42: SIGTERM to an agent ends every process it started, gives the work to the others, and exits 0 (defect 7: orphans beside the new copies)', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql, '30 s') // so long that only a goodbye can have moved the work
   const { agent, worker } = hosts(t, url)

@@ -10,7 +10,7 @@ import { alive, childOf, claims, environmentOf, gone, hosts, listeningPort, live
 
 t.setTimeout(400_000)
 
-t.test('21 rows inserted by plain SQL become 21 web servers on two hosts, 11 and 10', async (t) => {
+t.test('Y1: 21 rows inserted by plain SQL become 21 web servers on two hosts, 11 and 10', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql, '30 s')
   const { agent, worker } = hosts(t, url)
@@ -46,7 +46,7 @@ t.test('21 rows inserted by plain SQL become 21 web servers on two hosts, 11 and
   t.notOk(rows.some((row) => alive(row.pid)), 'after their processes')
 })
 
-t.test('a daemon runs on every host, and on one that joins later', async (t) => {
+t.test('Y20: a daemon runs on every host, and on one that joins later', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql, '30 s')
   const { agent, worker } = hosts(t, url)
@@ -104,7 +104,7 @@ t.test('delete, disable and scale-down stop whole process trees, and a row is ke
   t.ok(alive(stays.pid) && alive(children.get(stays.assignment_id)!))
 })
 
-t.test('an edit of env restarts the process, the old one dead first; other edits restart nothing (defect 10: any edit restarted, and both copies ran at once)', async (t) => {
+t.test('Y31: an edit of env restarts the process, the old one dead first; other edits restart nothing (defect 10: any edit restarted, and both copies ran at once)', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql, '30 s')
   const { agent, worker } = hosts(t, url)

@@ -92,6 +92,7 @@ export interface DeploymentSpec {
   pinned_node?: string
   needs_urls?: boolean
   on_lost?: string
+  handover?: string
   lease_ttl?: string
   stop_grace?: string
   created_at?: string

@@ -62,7 +62,7 @@ t.test('what a claim has placed and not yet committed is found by the claim that
 
 t.test('negative control: a drain that lists what there is when it is asked for leaves the newcomer on a node that is called empty', async (t) => {
   const { pg, id, worker, psql } = await drainAfterTheLastLook(t)
-  await rewrite(pg.sql, 'claim', ['perform mooring.advance_drains(progress => moved > 0);', ''])
+  await rewrite(pg.sql, 'claim', ['perform mooring.advance_drains(progress => moved > 0 or handed_over);', ''])
   await psql.sql`select mooring.advance_drains()`
   t.equal(await drained(pg), 1, 'nothing is left on it, it says')
   await worker.commit()

@@ -34,7 +34,7 @@ async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise
 }
 
 for (const claimers of [2, 16]) {
-  t.test(`${claimers} claimers over ${DEPLOYMENTS} deployments: each is placed once, and evenly`, async (t) => {
+  t.test(`defect 13: ${claimers} claimers over ${DEPLOYMENTS} deployments: each is placed once, and evenly`, async (t) => {
     const pg = await stage(t)
     for (const name of ['host-a', 'host-b', 'host-c', 'host-d']) await node(pg.sql, { name })
     await deployments(pg.sql, DEPLOYMENTS)

@@ -23,7 +23,7 @@ async function aLateReporter(t: Parameters<typeof stage>[0]) {
 }
 
 for (const [state, toStop] of [['stopped', true], ['refused', false]] as const) {
-  t.test(`"${state}" that arrives after the work was reaped and claimed frees nothing of the new owner`, async (t) => {
+  t.test(`defect 13: "${state}" that arrives after the work was reaped and claimed frees nothing of the new owner`, async (t) => {
     const { pg, hostA, hostB, id, first, agent, rounds } = await aLateReporter(t)
     if (toStop) {
       // off and on again: host-a is to stop its copy, and afterwards it shall run somewhere

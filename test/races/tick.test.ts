@@ -75,7 +75,7 @@ t.test('one round that fails does not take the others with it', async (t) => {
   const pg = await stage(t)
   await node(pg.sql, { name: 'host-a' })
   await deployments(pg.sql, 3)
-  await pg.sql.unsafe(`create or replace function mooring.reap(max_rows int default 10000) returns setof mooring.assignment language plpgsql as $$ begin raise exception 'out of order'; end; $$`)
+  await pg.sql.unsafe(`create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment language plpgsql as $$ begin raise exception 'out of order'; end; $$`)
   t.ok((await pg.sql`select rounds from mooring.tick('agent host-a', inline => true)`)[0]!.rounds.includes('place'))
   t.equal((await pg.sql`select from mooring.assignment where node_id is not null`).length, 3)
   t.match(await pg.sql`select reason from mooring.event where kind = 'round_failed'`, [{ reason: 'round reap failed: out of order' }])

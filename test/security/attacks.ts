@@ -41,6 +41,7 @@ export const DEPLOYING: Attack[] = [
   ['environments by way of a row', '42501', (sql) => sql`select to_jsonb(d) from mooring.deployment d`],
   ['settings', '42501', (sql) => sql`update mooring.setting set lease_ttl = '1 hour'`],
   ['a binding', '42501', (sql) => sql`update mooring.node set role_name = session_user`],
+  ['restart', '42501', (sql) => sql`select mooring.restart(1)`],
   ['reassign', '42501', (sql) => sql`select mooring.reassign(1, 'host-a')`],
   ['drain_node', '42501', (sql) => sql`select mooring.drain_node('host-b')`],
   ['set_node_enabled', '42501', (sql) => sql`select mooring.set_node_enabled('host-b', false)`],

@@ -74,6 +74,7 @@ t.test('SQL in a text argument is a text', async (t) => {
     drain_node: (sql, text) => sql`select from mooring.drain_node('host-a', ${text})`,
     undrain_node: (sql, text) => sql`select from mooring.undrain_node(${text})`,
     forget_node: (sql, text) => sql`select from mooring.forget_node(${text})`,
+    restart: (sql, text) => sql`select from mooring.restart(${owned.id}::bigint, ${text})`,
     reassign: (sql, text) => sql`select from mooring.reassign(${owned.id}::bigint, ${text})`,
     placements_of: (sql, text) => sql`select from mooring.placements_of(${text})`,
     'request_log: node': (sql, text) => sql`select mooring.request_log(${owned.id}::bigint, node => ${text})`,

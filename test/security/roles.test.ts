@@ -56,7 +56,7 @@ async function attacked(t: Test, pg: TestDatabase, attacker: Login, attacks: rea
   t.equal(await everything(pg.sql), before, 'nothing is another than before')
 }
 
-t.test('an agent acts for its own node', async (t) => {
+t.test('D2: an agent acts for its own node', async (t) => {
   const { pg, b, sessions, assignment } = await fleet(t)
   const [answer] = await b.sql`select h.owned, h.hold from mooring.heartbeat('host-b', ${sessions.b}) h`
   t.match(answer, { owned: 1, hold: false })
@@ -71,7 +71,7 @@ t.test('an agent acts for its own node', async (t) => {
   t.match(await pg.sql`select n.role_name from mooring.node n where n.name = 'host-b'`, [{ role_name: b.name }])
 })
 
-t.test('an agent does nothing for the node of another role, not even with its session', async (t) => {
+t.test('defect 16: an agent does nothing for the node of another role, not even with its session', async (t) => {
   const { pg, a, sessions, assignment } = await fleet(t)
   const [{ epoch } = { epoch: '' }] = await assignments(pg.sql)
   const theirs = sessions.b
@@ -157,7 +157,7 @@ t.test('a viewer sees every view, explains and reads history, and no environment
   t.notMatch(JSON.stringify(texts), SECRET)
 })
 
-t.test('an operator deploys, edits nodes, drains, moves and reads environments', async (t) => {
+t.test('D3: an operator deploys, edits nodes, drains, moves and reads environments', async (t) => {
   const { pg, b, deployment: id } = await fleet(t)
   const operator = await login(t, pg, ['mooring_operator'])
   const { sql } = operator

@@ -112,7 +112,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
     }
   })
 
-  await t.test('an agent\'s login may be a certificate instead of a password', async (t) => {
+  await t.test('D2: an agent\'s login may be a certificate instead of a password', async (t) => {
     await present('localhost')
     await certificate('client', 'ours', 'DNS:client', 'over_tls')
     writeFileSync(hba, `hostssl all over_tls all cert\n${readFileSync(hba, 'utf8')}`)

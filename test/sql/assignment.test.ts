@@ -169,7 +169,7 @@ story('one instance for each ordinal, and one daemon on each node', async (t, sq
   await deployment(sql, { type: 'daemon' })
   const copy = (where: string) => sql.savepoint((sql) => sql.unsafe(`insert into mooring.assignment (deployment_id, ordinal, signature, node_id, lease_ttl, waiting_since, assigned_at)
     select deployment_id, ordinal, signature, node_id, lease_ttl, waiting_since, assigned_at from mooring.assignment where ${where}`))
-  await t.rejects(copy('ordinal is not null'), { code: '23505', constraint_name: 'assignment_deployment_id_ordinal_key' })
+  await t.rejects(copy('ordinal is not null'), { code: '23505', constraint_name: 'assignment_deployment_id_ordinal_idx' })
   await t.rejects(copy('ordinal is null'), { code: '23505', constraint_name: 'assignment_daemon_idx' })
 })
 

@@ -1,6 +1,8 @@
 import t from 'tap'
+import type { TransactionSql } from 'postgres'
+import { randomOf } from '../../faults/plan.js'
 import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, deployments, node } from '../helpers/factories.js'
+import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
@@ -28,6 +30,48 @@ story('the queue goes by updated_at, then created_at, then id', async (t, sql) =
   const first = await deployment(sql, { updated_at: monday, created_at: monday })
   await claim(sql)
   t.same((await events(sql, 'claimed')).map((event) => event.deployment_id), [first, second, third, fourth])
+})
+
+/** 120 rows of which most tie with others, placed in several goes and windows, some lost and placed again: what was claimed in which order, and what a model says. */
+async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: string[] }> {
+  const host = await node(sql, { name: 'host-a', max_assignments: 0 })
+  await sql`update mooring.setting set claim_window = 16`
+  const random = randomOf(20_261_121)
+  const day = () => `2026-01-0${5 + Math.floor(random() * 3)}Z`
+  for (let nr = 0; nr < 120; nr++) await deployment(sql, { id: 1 + ((nr * 77) % 1009), updated_at: day(), created_at: day() })
+  const queue = async () => {
+    const rows = await sql<{ id: string; deployment_id: string; updated_us: string; created_us: string }[]>`
+      select a.id, a.deployment_id, (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us, (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us from mooring.assignment a where a.node_id is null`
+    const by = (a: string, b: string) => (BigInt(a) < BigInt(b) ? -1 : BigInt(a) > BigInt(b) ? 1 : 0)
+    return rows.sort((a, b) => by(a.updated_us, b.updated_us) || by(a.created_us, b.created_us) || by(a.id, b.id)).map(({ deployment_id }) => deployment_id)
+  }
+  const first = (await queue()).slice(0, 50)
+  await sql`update mooring.node set max_assignments = 50`
+  await claim(sql, 31)
+  await claim(sql)
+  await age(sql, 'host-a', '1 minute ago')
+  await sql`select count(*) from mooring.reap(17)`
+  await beat(sql, host)
+  const rest = await queue()
+  await sql`update mooring.node set max_assignments = null`
+  await claim(sql)
+  return { claimed: (await events(sql, 'claimed')).map(({ deployment_id }) => deployment_id!), model: [...first, ...rest] }
+}
+
+story('Y14: whatever the ties, the order is that of a model: updated_at, created_at, id, and what was reaped keeps its place', async (t, sql) => {
+  const { claimed, model } = await ties(sql)
+  t.equal(model.length, 50 + 70 + 17)
+  t.same(claimed, model)
+})
+
+story('negative control: a claim that leaves out one of the three is told from the model', async (t, sql) => {
+  const [{ source } = { source: '' }] = await sql<{ source: string }[]>`select pg_get_functiondef('mooring.claim'::regproc) as source`
+  const changed = source.replaceAll('l.updated_at, l.created_at, l.id', 'l.updated_at, l.id')
+  t.not(changed, source)
+  await sql.unsafe(changed)
+  const { claimed, model } = await ties(sql)
+  t.equal(claimed.length, model.length)
+  t.notSame(claimed, model)
 })
 
 story('with max_rows only the head of the queue is placed', async (t, sql) => {
@@ -110,7 +154,7 @@ story('a deployment that was disabled before the claim is not placed', async (t,
   t.equal((await claim(sql)).length, 1)
 })
 
-story('an event names the rule by which the node was chosen', async (t, sql) => {
+story('Y logs: an event names the rule by which the node was chosen', async (t, sql) => {
   await node(sql, { sample: { cpu_pct: 1, memory_mb: 1 } })
   await deployment(sql)
   await deployment(sql, { policy: 'resource_usage' })

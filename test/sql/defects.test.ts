@@ -5,7 +5,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// What went wrong in the systems this one replaces, as far as SQL decides it. Each by its number and name.
+// What went wrong in the systems this one replaces, as far as SQL decides it. Each by its number in docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -214,7 +214,7 @@ story('defect 11: a crash loop is counted, and a failed install is no success', 
   t.match(await sql`select running from mooring.fleet`, [{ running: 0 }])
 })
 
-story('defects 13, 14 and 16: a beat undoes no edit and erases no figure, a failure no success', async (t, sql) => {
+story('defect 13, defect 14, defect 16: a beat undoes no edit and erases no figure, a failure no success', async (t, sql) => {
   const host = await node(sql, { name: 'host-a', sample: { disk_free_pct: 5 } })
   await sql`update mooring.node set enabled = false`
   await beat(sql, host)

@@ -59,7 +59,7 @@ story('a custom command needs a node with driver exec, a package one with npm', 
   t.same((await loads(sql))['both'], 1)
 })
 
-story('needs_urls asks for both base URLs', async (t, sql) => {
+story('D8: needs_urls asks for both base URLs', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b', agent_base_url: 'http://host-b:1' })
   t.equal(await place(sql, { needs_urls: true }), null)

@@ -27,7 +27,7 @@ story('one row per node, the cheapest eligible one first, and it is the one that
   t.match((await explain(sql, id)).find(({ node }) => node === 'host-b'), { verdict: 'runs here', here: 1 })
 })
 
-story('a no names its rule', async (t, sql) => {
+story('Y logs: a no names its rule', async (t, sql) => {
   const id = await deployment(sql, { package_name: 'left-pad', selector: { ssd: true }, needs_urls: true })
   const fit = { labels: { ssd: true }, agent_base_url: 'http://x:1', gateway_base_url: 'http://x:2' }
   await node(sql, { name: 'd1-selector' })

@@ -51,7 +51,7 @@ story('a beat renews the lease by the database clock, never backwards', async (t
   t.same(back, { clamped: true }, 'one larger than the margin')
 })
 
-story('a beat without figures keeps the old ones, and each figure stands for itself', async (t, sql) => {
+story('defect 14: a beat without figures keeps the old ones, and each figure stands for itself', async (t, sql) => {
   const host = await node(sql, { sample: { cpu_pct: 1.5, memory_mb: 20, disk_free_pct: 50, disk_free_bytes: 1e12, running: 3 } })
   const before = await sample(sql)
   t.match(before, { cpu_pct: 1.5, memory_mb: 20, disk_free_pct: 50, disk_free_bytes: '1000000000000', running: 3 })
@@ -80,7 +80,7 @@ story('the beat of an older session, or of none, is refused', async (t, sql) => 
   await refused(t, sql, (sql) => beat(sql, { name: 'host-b', session: host.session }), { code: 'MR003', hint: /host-a/ }, 'unknown node')
 })
 
-story('a beat touches nothing that an operator edited', async (t, sql) => {
+story('defect 13: a beat touches nothing that an operator edited', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await sql`update mooring.node set enabled = false, weight = 7`
   const [before] = await sql`select * from mooring.node`

@@ -23,8 +23,14 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   [
     'a deployment has each of its ordinals',
     (sql) => sql`select d.id, o.ordinal from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-      where d.type = 'deployment' and not exists (select from mooring.assignment a where a.deployment_id = d.id and a.ordinal = o.ordinal)`,
+      where d.type = 'deployment' and not exists (select from mooring.assignment a where a.deployment_id = d.id and a.ordinal = o.ordinal and a.handover is null)`,
   ],
+  [
+    'a copy has its replica, which has an owner elsewhere; what leaves is to stop',
+    (sql) => sql`select c.*, k.replica from mooring.assignment c join mooring.copies() k on k.id = c.id left join mooring.assignment a on a.id = k.replica
+      where a.id is null or a.node_id is null or a.node_id = c.node_id or c.handover = 'leaving' and c.wanted = 'run'`,
+  ],
+  ['of a replica there are two rows at most', (sql) => sql`select a.deployment_id, a.ordinal from mooring.assignment a where a.ordinal is not null group by 1, 2 having count(*) > 2`],
   [
     'what no deployment wants is owned and told to stop',
     (sql) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
@@ -49,7 +55,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   [
     'what is moved stops, waits, or has come where it went: it never runs on where it was to go away from, and never waits without being wanted',
     (sql) => sql`select a.* from mooring.assignment a
-      where a.move_to is not null and (a.move_reason is null or a.ordinal is null or a.wanted = 'run' and a.node_id is not null)
+      where a.move_to is not null and (a.move_reason is null or a.ordinal is null or a.wanted = 'run' and a.node_id is not null or a.handover is not null and a.wanted = 'run')
          or a.move_reason is not null and a.node_id is null and a.wanted = 'stop'`,
   ],
   [

@@ -50,7 +50,7 @@ void t.test('a node that got nothing is not told', async (t) => {
   t.same(await heard(), ['host-b'])
 })
 
-void t.test('heartbeats and reports of what runs tell nobody', async (t) => {
+void t.test('defect 12: heartbeats and reports of what runs tell nobody', async (t) => {
   const { sql, hosts, heard } = await fleet(t)
   await deployments(sql, 4)
   await claim(sql)

@@ -15,7 +15,7 @@ story('deployment_count is the default: what is assigned decides, and daemons ar
   t.same(await loads(sql), { 'host-a': 2, 'host-b': 2 })
 })
 
-story('weight 200 against 100 gives two thirds of the work', async (t, sql) => {
+story('D13, defect 15: weight 200 against 100 gives two thirds of the work', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b', weight: 200 })
   await deployments(sql, 21)
@@ -137,7 +137,7 @@ story('a policy that fails becomes an event and a reason, and other work is plac
   t.equal((await claim(sql)).length, 1, 'mended')
 })
 
-story('a policy that is not registered is refused where it is written', async (t, sql) => {
+story('defect 12: a policy that is not registered is refused where it is written', async (t, sql) => {
   await refused(t, sql, (sql) => deployment(sql, { policy: 'deployment-count' }), { code: '23503', constraint_name: 'deployment_policy_fkey' })
   await refused(t, sql, (sql) => sql`update mooring.setting set default_policy = 'typo'`, { code: '23503', constraint_name: 'setting_default_policy_fkey' })
   const odd = [

@@ -42,6 +42,18 @@ story('a beat in the last moment saves everything', async (t, sql) => {
   t.same(await reap(sql), [])
 })
 
+story('who reaps by a time that was vouched for takes nothing on the strength of a step of the clock since', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await deployments(sql, 3)
+  await claim(sql)
+  // to the clock as it is now the lease has been over for a minute; when somebody last vouched for the clock, the beat was a second old
+  await age(sql, 'host-a', '1 minute ago')
+  const judged = (ago: string) => sql`select r.id from mooring.reap(judged_at => clock_timestamp() - ${ago}::interval) r`
+  t.equal((await judged('59 s')).length, 0)
+  t.same(await loads(sql), { 'host-a': 3 })
+  t.equal((await judged('-1 hour')).length, 3, 'a time in the future is now')
+})
+
 story('each assignment ends with its own lease', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   const [short, long] = [await deployment(sql, { lease_ttl: '2 s' }), await deployment(sql, { lease_ttl: '10 min' })]

@@ -144,7 +144,7 @@ story('it may be sent elsewhere while it stops', async (t, sql) => {
 story('it says why not, and the way out', async (t, sql) => {
   const { id, deploymentId } = await running(sql)
   const to = (target: string | null, of = id) => (sql: TransactionSql) => reassign(sql, of, target)
-  await refused(t, sql, to('host-a'), { code: 'MR006', message: /on host-a already/, hint: /generation/ })
+  await refused(t, sql, to('host-a'), { code: 'MR006', message: /on host-a already/, hint: /mooring\.restart\(\d+\), or mooring restart assignment/ })
   await refused(t, sql, to('hots-b'), { code: 'MR003', message: /no node hots-b/, hint: /host-b/ })
   await refused(t, sql, to(null), { code: 'MR007', hint: /node_status/ })
   await refused(t, sql, to('host-b', '99999'), { code: 'MR003', hint: new RegExp(`nearest ids are ${id}`) })

@@ -41,6 +41,43 @@ story('a crash keeps its exit and its error, and the last successful start', asy
   t.ok((await run(sql)).last_deployed_at >= last_deployed_at)
 })
 
+story('D20: the last successful start is no failure\'s to erase, the last word is of every report, and the last error outlives both', async (t, sql) => {
+  const { host, row } = await owned(sql)
+  const seen = async () => (await sql<{ run_state: string; last_error: string | null; last_deployed_at: string | null; last_active_at: string }[]>`
+    select run_state, last_error, last_deployed_at::text, last_active_at::text from mooring.placement`)[0]!
+  const say = async (state: string, error?: string) => {
+    t.equal(await report(sql, host, row, state, error === undefined ? {} : { error }), true)
+    return await seen()
+  }
+  const failed = await say('failed', 'npm: no such version')
+  t.match(failed, { run_state: 'failed', last_error: 'npm: no such version', last_deployed_at: null }, 'a failure is no success')
+  const deployed = await say('running')
+  t.ok(deployed.last_deployed_at)
+  let before = deployed.last_active_at
+  for (const [state, error] of [['backoff', 'exited with code 1'], ['starting'], ['failed', 'it cannot be started'], ['stopping'], ['stopped']] as const) {
+    const after = await say(state, error)
+    t.equal(after.last_deployed_at, deployed.last_deployed_at, `kept by ${state}`)
+    t.ok(after.last_active_at > before, `${state} is a sign of life`)
+    before = after.last_active_at
+  }
+  t.match(await seen(), { run_state: 'stopped', last_error: 'it cannot be started' })
+  // what was reaped has no run any more, and still says when it last worked
+  await sql`update mooring.heartbeat set beat_at = clock_timestamp() - interval '1 minute'`
+  await sql`select from mooring.reap()`
+  t.match(await seen(), { run_state: null, last_deployed_at: deployed.last_deployed_at, last_active_at: before, last_error: 'it cannot be started' })
+})
+
+story('negative control: a report that writes the whole row, as the obvious one does, loses the last success', async (t, sql) => {
+  const { host, row } = await owned(sql)
+  const [{ source } = { source: '' }] = await sql<{ source: string }[]>`select pg_get_functiondef('mooring.report'::regproc) as source`
+  const obvious = source.replace('then clock_timestamp() else r.last_deployed_at end', 'then clock_timestamp() else excluded.last_deployed_at end')
+  t.not(obvious, source)
+  await sql.unsafe(obvious)
+  await report(sql, host, row, 'running')
+  await report(sql, host, row, 'failed', { error: 'x' })
+  t.match(await sql`select last_deployed_at from mooring.placement`, [{ last_deployed_at: null }])
+})
+
 story('a report of an old epoch, of a foreign or of an unknown assignment changes nothing', async (t, sql) => {
   const { host, row } = await owned(sql)
   const other = await node(sql, { name: 'host-b' })

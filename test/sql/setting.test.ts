@@ -31,6 +31,11 @@ for (const [edit, constraint_name] of bad) {
   })
 }
 
+story('defect 14: a lease holds at least three beats, whichever of the two is edited', async (t, sql) => {
+  for (const edit of ["beat_interval = '4.001 s'", "lease_ttl = '8.999 s'", "beat_interval = lease_ttl"]) await refused(t, sql, (sql) => sql.unsafe(`update mooring.setting set ${edit}`), { code: '23514', constraint_name: 'setting_three_beats_fit_into_a_lease' }, edit)
+  await sql`update mooring.setting set beat_interval = '4 s'`
+})
+
 story('intervals down to 300 ms are fine', async (t, sql) => {
   await sql`update mooring.setting set beat_interval = '100 ms', lease_ttl = '300 ms', reap_margin = '100 ms', round_interval = '100 ms'`
   t.pass()

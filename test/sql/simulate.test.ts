@@ -136,7 +136,7 @@ story('an insert that could go nowhere says why', async (t, sql) => {
   await refused(t, sql, (sql) => insert(sql, 'x'), { code: 'MR007', message: /one object/ })
 })
 
-void t.test('simulating changes nothing, locks nothing, and works in a read-only transaction', async (t) => {
+void t.test('defect 15: simulating changes nothing, locks nothing, and works in a read-only transaction', async (t) => {
   const { sql } = await testDatabase(t)
   await sql.begin(async (sql) => void (await motley(sql)))
   const before = await sql.begin(everything)

@@ -3,7 +3,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// Behaviour of the scheduler this one replaces that has to be here as well, by the number of its row.
+// Behaviour of the two systems this one replaces that has to be here as well, by the number of its row in docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -41,7 +41,12 @@ story('Y10: resource_usage is cpu_percent * wc + memory_gib * wm, weights normal
   t.equal(await cost(), 12)
   await sql`update mooring.setting set cpu_weight = 6, memory_weight = 2`
   t.equal(await cost(), 16)
-  await refused(t, sql, (sql) => sql`update mooring.setting set cpu_weight = 'NaN'`, { code: '23514' }, 'an invalid weight is refused where it is written')
+  await sql`update mooring.setting set cpu_weight = 0, memory_weight = 1e-3`
+  t.equal(await cost(), 4, 'only their ratio counts')
+  for (const wrong of ['NaN', 'Infinity', '-1', '1e308']) await refused(t, sql, (sql) => sql`update mooring.setting set cpu_weight = ${wrong}::float8`, { code: '23514', constraint_name: 'setting_cpu_weight_is_between_0_and_a_million' }, `${wrong} is refused where it is written`)
+  await refused(t, sql, (sql) => sql`update mooring.setting set cpu_weight = 0, memory_weight = 0`, { code: '23514', constraint_name: 'setting_some_weight_is_positive' }, 'two of nothing too')
+  await refused(t, sql, (sql) => sql`update mooring.setting set memory_weight = null`, { code: '23502' }, 'and none at all')
+  t.equal(await cost(), 4, 'and the last good ones stay in force')
 })
 
 story('Y11: with policy none nothing is placed on any path, and everything else runs on', async (t, sql) => {

@@ -117,6 +117,7 @@ export function storm(seed: number, sql: TransactionSql): Storm {
       const row = one(await assignments(sql))
       await tried(sql, (sql) => sql`select from mooring.reassign(${row?.id ?? 0}, ${`host-${random(5)}`})`)
     },
+    restart: async () => tried(sql, async (sql) => sql`select from mooring.restart(${one(await assignments(sql))?.id ?? 0})`),
     drain: async () => tried(sql, (sql) => sql`select from mooring.drain_node(${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!}, ${1 + random(3)}, ${one([null, null, null, '0'])!})`),
     undrain: async () => tried(sql, (sql) => sql`select from mooring.undrain_node(${`host-${random(5)}`})`),
     forget: async () => tried(sql, (sql) => sql`select from mooring.forget_node(${`host-${random(5)}`})`),
@@ -124,7 +125,7 @@ export function storm(seed: number, sql: TransactionSql): Storm {
       update mooring.assignment a set node_id = case when a.node_id is null then (select n.node_id from mooring.eligibility(array[a.deployment_id]) n where n.permitted and n.node_id <> all (a.refused_by) order by n.node_id limit 1) end
        where a.id = ${one(await assignments(sql))?.id ?? 0} and a.ordinal is not null and a.wanted = 'run'`),
   }
-  const often = ['insert', 'insert', 'register', 'register', 'register', 'register', 'register', 'register', 'claim', 'claim', 'claim', 'obey', 'obey', 'beat', 'die', 'delete a node', 'delete a node', 'reap', 'resume reaping']
+  const often = ['insert', 'insert', 'insert', 'register', 'register', 'register', 'register', 'register', 'register', 'claim', 'claim', 'claim', 'obey', 'obey', 'beat', 'die', 'delete a node', 'delete a node', 'reap', 'resume reaping']
   const names = [...Object.keys(steps), ...often]
   return {
     living,

@@ -22,7 +22,7 @@ story('the first tick wins all rounds and queues a job for each, reap before any
   t.same(await jobs(sql), ['evict round:evict 1', 'place round:place 1', 'prune round:prune 1', 'reap round:reap 1'])
 })
 
-story('whoever ticks next wins nothing until a round is due again', async (t, sql) => {
+story('Y5: whoever ticks next wins nothing until a round is due again', async (t, sql) => {
   await tick(sql, 'w1')
   const { rounds, next_ms } = await tick(sql, 'w2')
   t.same(rounds, [])
@@ -118,4 +118,10 @@ story('in a hold the rounds are handed out and do nothing', async (t, sql) => {
   await age(sql, 'host-a', '1 hour ago')
   t.match(await tick(sql, 'agent', { inline: true }), { rounds: ['reap', 'evict', 'place', 'prune'], hold: true })
   t.same(await loads(sql), { 'host-a': 1 })
+})
+
+story('the reap that a tick starts judges by the time the tick has read, however long its job waits', async (t, sql) => {
+  const [tick] = await sql`select t.clock_ms from mooring.tick('worker-1') t`
+  const [job] = await sql`select extract(epoch from (j.payload ->> 'judged_at')::timestamptz)::float8 * 1000 as judged_ms from graphile_worker._private_jobs j where j.key = 'round:reap'`
+  t.ok(Math.abs(job!.judged_ms - tick!.clock_ms) < 0.01, `${job!.judged_ms} and ${tick!.clock_ms}`)
 })

@@ -39,7 +39,7 @@ t.test('it survives whatever its tick says, and says so once', async (t) => {
   t.equal(events('tick_failed').length, 1)
 })
 
-t.test('of many metronomes one is let through for each round', async (t) => {
+t.test('defect 12: of many metronomes one is let through for each round', async (t) => {
   const database = await testDatabase(t)
   await database.sql`update mooring.setting set round_interval = '300 ms'`
   for (let worker = 1; worker <= 4; worker += 1) ticking(t, database, `w${worker}`)

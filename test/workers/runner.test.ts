@@ -34,7 +34,7 @@ async function holdPlacement(database: TestDatabase): Promise<{ release(): Promi
   return { release: async () => void await psql`rollback` }
 }
 
-t.test('an insert is placed at once: trigger, job, claim', async (t) => {
+t.test('Y5: an insert is placed at once: trigger, job, claim', async (t) => {
   const database = await testDatabase(t)
   await node(database.sql)
   const worker = testWorker(t, database.url)

@@ -1,0 +1,62 @@
+/** Shows rows once, or for as long as somebody watches: a table redrawn on a terminal, what changes on a pipe, one object per line as JSON. */
+import { setTimeout as pause } from 'node:timers/promises'
+import { isConnectionProblem } from './errors.js'
+import { clock, json, jsonLine, print, table, textOf } from './render.js'
+import type { Column, Row } from './render.js'
+import { onStopSignal } from './until-stopped.js'
+import { createScreen } from './up-screen.js'
+
+export interface Listing {
+  read(): Promise<Row[]>
+  /** The column that names a row. */
+  key: string
+  columns: readonly Column[]
+  /** Columns that change by themselves, such as ages: no news. */
+  ticking?: readonly string[]
+  /** Said instead of an empty table. */
+  empty: string
+}
+
+export interface ListingOptions { json?: boolean; watch?: boolean }
+
+const POLL_INTERVAL_MS = 500
+const DATABASE_PATIENCE_MS = 60_000
+
+export async function show(listing: Listing, options: ListingOptions): Promise<void> {
+  if (options.watch) return watch(listing, options)
+  const rows = await listing.read()
+  print(options.json ? json(rows) : rows.length > 0 ? table(rows, listing.columns) : listing.empty)
+}
+
+async function watch({ read, key, columns, ticking = [], empty }: Listing, options: ListingOptions): Promise<void> {
+  const stopped = new AbortController()
+  onStopSignal(() => stopped.abort(), () => process.exit(1))
+  const screen = !options.json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
+  const news = columns.filter((column) => !ticking.includes(column.key))
+  let known: Map<string, string> | null = null
+  try {
+    for (let answeredAt = performance.now(); !stopped.signal.aborted; await pause(POLL_INTERVAL_MS, undefined, { signal: stopped.signal }).catch(() => {})) {
+      let rows: Row[]
+      try {
+        rows = await read()
+        answeredAt = performance.now()
+      } catch (error) {
+        if (!isConnectionProblem(error) || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+        continue
+      }
+      if (screen) {
+        screen.draw(rows.length > 0 ? table(rows, columns).split('\n') : [empty])
+        continue
+      }
+      const now = new Map(rows.map((row) => [String(row[key]), news.map((column) => textOf(column, row)).join('\t')]))
+      const changed = rows.filter((row) => known?.get(String(row[key])) !== now.get(String(row[key])))
+      const gone = [...(known?.keys() ?? [])].filter((name) => !now.has(name))
+      if (options.json) for (const row of [...changed, ...gone.map((name) => ({ [key]: name, gone: true }))]) print(jsonLine(row))
+      else if (!known) print(rows.length > 0 ? table(rows, columns) : empty)
+      else for (const line of [...changed.map((row) => news.map((column) => textOf(column, row)).join('  ')), ...gone.map((name) => `${name} is gone`)]) print(`${clock(new Date())} ${line}`)
+      known = now
+    }
+  } finally {
+    screen?.close()
+  }
+}
