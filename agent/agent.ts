@@ -100,6 +100,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
             config,
             db,
             warden,
+            folder,
             createSupervisor: (events) => createSupervisor({
               node: config.name,
               stateDir: folder,

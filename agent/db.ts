@@ -89,6 +89,21 @@ export interface BeatAnswer {
   round_overdue: boolean
 }
 
+/** A slice of a log that somebody asks for; one of from_byte, tail_lines and after says where it begins. */
+export interface LogRequest {
+  request: string
+  assignment_id: string
+  from_byte: string | null
+  tail_lines: number | null
+  after: string | null
+  max_bytes: number
+  /** How long to wait for something new before it is said that there is nothing. */
+  wait_ms: number
+}
+
+/** Either data and what belongs to it, or an error; with size 0 it says that there is no log. */
+export interface LogAnswer { start_byte: number | null; data: Buffer | null; next: string | null; more: boolean | null; size: number | null; error: string | null }
+
 export interface AgentDb {
   /** `replaces`: the session whose processes this one has taken over, or knows to be dead. */
   registerNode(description: NodeDescription, session: string, replaces: string | null): Promise<Registration>
@@ -98,6 +113,9 @@ export interface AgentDb {
   /** No new work for this node; its lease goes on. */
   beginLeave(node: string, session: string): Promise<void>
   leave(node: string, session: string): Promise<number>
+  logRequestsOf(node: string, session: string): Promise<LogRequest[]>
+  /** False: nobody waits for it any more. */
+  answerLog(node: string, session: string, request: string, answer: LogAnswer): Promise<boolean>
   /** Runs the rounds that are due inside this call: the agents keep placement and failover going when no worker lives. */
   tick(name: string): Promise<void>
   /**
@@ -113,7 +131,7 @@ export interface AgentDb {
 export const CALL_DEADLINE_MS = 5_000
 /** A tick may have to place a hundred thousand rows. */
 export const TICK_DEADLINE_MS = 60_000
-const ROUNDS_IDLE_SECONDS = 10
+const SELDOM_IDLE_SECONDS = 10
 
 export interface AgentDbOptions {
   databaseUrl: string
@@ -121,8 +139,8 @@ export interface AgentDbOptions {
 }
 
 /**
- * Three connections: one for heartbeats alone, so that nothing the agent does delays one; one for everything else, kept warm because
- * the way from a claim to a process goes over it; and one for tick, opened when needed.
+ * Two connections: one for heartbeats alone, so that nothing the agent does delays one; one for everything else, kept warm because
+ * the way from a claim to a process goes over it; and one each for tick and for logs, opened when needed.
  */
 export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   let epoch = 0
@@ -130,7 +148,8 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   const named = (purpose: string) => ({ databaseUrl, applicationName: `mooring agent ${node}: ${purpose}` })
   const beats = createLane({ ...named('beat'), onDisconnect })
   const calls = createLane({ ...named('calls'), onDisconnect })
-  const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: ROUNDS_IDLE_SECONDS })
+  const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
+  const logs = createLane({ ...named('logs'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
   const watch = createTickWatch()
 
   return {
@@ -163,6 +182,13 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<{ freed: number }[]>`select mooring.leave(${name}, ${session}::uuid) as freed`)
       return only(rows).freed
     },
+    logRequestsOf: (name, session) => logs.run(CALL_DEADLINE_MS, (sql) => sql<LogRequest[]>`
+      select r.* from mooring.log_requests_of(${name}, ${session}::uuid) r`),
+    async answerLog(name, session, request, { start_byte, data, next, more, size, error }) {
+      const rows = await logs.run(CALL_DEADLINE_MS, (sql) => sql<{ taken: boolean }[]>`
+        select mooring.answer_log(${name}, ${session}::uuid, ${request}::uuid, ${start_byte}::bigint, ${data}::bytea, ${next}, ${more}::boolean, ${size}::bigint, ${error}) as taken`)
+      return only(rows).taken
+    },
     async tick(name) {
       // this connection is opened when it is needed, which may take a while; what is said of the clock has to arrive at once
       await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select`)
@@ -174,7 +200,7 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
     },
     connectionEpoch: () => epoch,
     close() {
-      for (const each of [beats, calls, rounds]) each.close()
+      for (const each of [beats, calls, logs, rounds]) each.close()
     },
   }
 }

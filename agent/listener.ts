@@ -28,16 +28,20 @@ export interface ListenerOptions {
   channel: string
   /** Something may have changed: a notification came, or it could have been missed (after each time of listening anew). */
   onHint(): void
+  /** Somebody wants to read a log. Who asks says so again each second: what was missed is not looked for. */
+  onLogHint(): void
   log: Logger
 }
 
+/** What request_log() says on the channel. */
+const LOG_HINT = 'log'
 const FIRST_RETRY_MS = 100
 const MAX_RETRY_MS = 1_000
 /** How long a dead peer goes unnoticed; the probe itself has no timeout but the query's. */
 const PROBE_INTERVAL_MS = 7_500
 const QUERY_TIMEOUT_MS = 5_000
 
-export function createListener({ databaseUrl, applicationName, channel, onHint, log }: ListenerOptions): Listener {
+export function createListener({ databaseUrl, applicationName, channel, onHint, onLogHint, log }: ListenerOptions): Listener {
   const stopping = new AbortController()
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
   let loop: Promise<void> | null = null
@@ -83,7 +87,7 @@ export function createListener({ databaseUrl, applicationName, channel, onHint, 
     const lost = new Promise<never>((_, reject) => {
       subscriber.events.on('error', (cause) => reject(new Error('the listening connection was lost', { cause })))
     })
-    subscriber.notifications.on(channel, onHint)
+    subscriber.notifications.on(channel, (payload: unknown) => payload === LOG_HINT ? onLogHint() : onHint())
     try {
       await Promise.race([lost, stopped, subscriber.connect().then(() => subscriber.listenTo(channel))])
       if (stopping.signal.aborted) return

@@ -15,6 +15,7 @@ import type { AgentDb, UsageSample } from './db.js'
 import { createHeartbeat } from './heartbeat.js'
 import { createLeases } from './lease.js'
 import { createListener } from './listener.js'
+import { createLogRequests } from './log-requests.js'
 import { firstAbort } from './pause.js'
 import type { Registered } from './register.js'
 import { createReports } from './reports.js'
@@ -38,6 +39,8 @@ export interface SessionOptions extends Registered {
   config: AgentConfig
   db: AgentDb
   warden: WardenClient
+  /** The agent's own, `<state>/agents/<node>`. */
+  folder: string
   createSupervisor(events: Pick<SupervisorDependencies, 'report' | 'onFenced'>): Supervisor
   sample(pids: readonly number[]): UsageSample | Promise<UsageSample>
   log: Logger
@@ -73,11 +76,13 @@ export function createSession(options: SessionOptions): Session {
     },
   })
   const assignments = createAssignments({ ...parts, leases, reconcile: supervisor.reconcile, wantBeat: heartbeat.beatSoon })
+  const logRequests = createLogRequests({ ...parts, folder: options.folder })
   const listener = createListener({
     databaseUrl: config.databaseUrl,
     applicationName: `mooring agent ${node}: listen`,
     channel: registration.channel,
     onHint: assignments.hint,
+    onLogHint: logRequests.hint,
     log,
   })
 
@@ -98,7 +103,7 @@ export function createSession(options: SessionOptions): Session {
     if (end === 'left' && !killed) await leave()
     // what is still in flight has nobody left to tell
     db.close()
-    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop()])
+    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop(), logRequests.stop()])
     return end
   }
 

@@ -7,6 +7,7 @@ import { createDeploymentDb, labelled } from './db-deployments.js'
 import type { DeploymentDb, Requirement } from './db-deployments.js'
 import { createEventDb } from './db-events.js'
 import type { EventDb } from './db-events.js'
+import { createLogDb, type LogDb } from './db-logs.js'
 import type { DeploymentSpec } from './deployment-file.js'
 
 /** Whose schema it is; version null: it is not installed. */
@@ -134,7 +135,7 @@ export interface StateCount { node: string | null; run_state: string; assignment
 
 export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
 
-export interface CliDb extends DeploymentDb, EventDb {
+export interface CliDb extends DeploymentDb, EventDb, LogDb {
   fleet(): Promise<FleetRow>
   nodes(labels?: readonly Requirement[]): Promise<NodeRow[]>
   /** The longest waiting ones first. */
@@ -185,6 +186,7 @@ export function createCliDb(sql: Sql): CliDb {
   return {
     ...createDeploymentDb(sql),
     ...createEventDb(sql),
+    ...createLogDb(sql),
     async fleet() {
       const rows = await sql<FleetRow[]>`select f.* from mooring.fleet f`
       return rows[0]!

@@ -482,6 +482,50 @@ comment on column mooring.outage_marker.only_row is 'Always true: there is one r
 comment on column mooring.outage_marker.database_oid is 'The database it was written in.';
 comment on column mooring.outage_marker.system_identifier is 'The cluster it was written in.';
 
+-- log_request: a slice of a log on its way from a host to whoever asked. Unlogged: what a workload wrote is in no backup of the write-ahead log and on no replica,
+-- and after a crash one asks again. No foreign keys: a row lives for a minute.
+create unlogged table mooring.log_request (
+  id uuid not null default gen_random_uuid(),
+  assignment_id bigint not null,
+  node_id int not null,
+  requested_by name not null default session_user,
+  requested_at timestamptz not null default clock_timestamp(),
+  hinted_at timestamptz not null default clock_timestamp(),
+  from_byte bigint,
+  tail_lines int constraint log_request_tail_lines_is_not_negative check (tail_lines >= 0),
+  after text constraint log_request_after_is_short check (length(after) <= 100),
+  max_bytes int not null constraint log_request_max_bytes_is_at_most_128_kib check (max_bytes between 1 and 131072),
+  wait interval not null default '0' constraint log_request_wait_is_short check (wait between interval '0' and interval '30 s'),
+  answered_at timestamptz,
+  start_byte bigint,
+  data bytea constraint log_request_data_is_within_what_was_asked check (octet_length(data) <= max_bytes),
+  next text constraint log_request_next_is_short check (length(next) <= 100),
+  more boolean,
+  size bigint,
+  error text constraint log_request_error_is_short check (length(error) <= 2000),
+  constraint log_request_pkey primary key (id),
+  constraint log_request_says_where_to_begin check (num_nonnulls(from_byte, tail_lines, after) = 1)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+comment on table mooring.log_request is 'Slices of logs that were asked for and are not read yet. Made by request_log(), answered by the node''s agent, deleted by read_log(), and a minute later by whoever asks next.';
+comment on column mooring.log_request.id is 'What read_log() is asked for. Random, so that after a crash of the database no late answer meets another request.';
+comment on column mooring.log_request.assignment_id is 'Whose log.';
+comment on column mooring.log_request.node_id is 'On which node.';
+comment on column mooring.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
+comment on column mooring.log_request.requested_at is 'When.';
+comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
+comment on column mooring.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
+comment on column mooring.log_request.tail_lines is 'Begin so many lines before the end.';
+comment on column mooring.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
+comment on column mooring.log_request.max_bytes is 'Most that is answered.';
+comment on column mooring.log_request.wait is 'Where there is nothing yet, the agent waits so long before it says so.';
+comment on column mooring.log_request.answered_at is 'Null: not yet.';
+comment on column mooring.log_request.start_byte is 'Where data begins in all that is kept.';
+comment on column mooring.log_request.data is 'The slice, as it was written: may begin and end inside a line or a character.';
+comment on column mooring.log_request.next is 'For after => of the next request.';
+comment on column mooring.log_request.more is 'There was more when it was read.';
+comment on column mooring.log_request.size is 'How much is kept, rotated parts included, uncompressed. 0 with an error: there is no log.';
+comment on column mooring.log_request.error is 'Why there is no slice.';
+
 create type mooring.node_state as (
   id int,
   name text,

@@ -50,6 +50,7 @@
 --!include functions/resume_reaping.sql
 --!include functions/make_assignments.sql
 --!include functions/evict.sql
+--!include functions/forget_log_requests.sql
 --!include functions/prune_events.sql
 --!include functions/tick.sql
 --!include functions/session_of.sql
@@ -59,6 +60,8 @@
 --!include functions/report.sql
 --!include functions/begin_leave.sql
 --!include functions/leave.sql
+--!include functions/log_requests_of.sql
+--!include functions/answer_log.sql
 --!include functions/assert_owner.sql
 --!include functions/upsert_node.sql
 --!include functions/set_node_enabled.sql
@@ -69,6 +72,11 @@
 --!include functions/last_events.sql
 --!include functions/history.sql
 --!include functions/placement_at.sql
+--!include functions/no_answer_from.sql
+--!include functions/request_log.sql
+--!include functions/read_log.sql
+--!include functions/log_text.sql
+--!include functions/show_log.sql
 --!include triggers/node.sql
 --!include triggers/deployment.sql
 --!include triggers/assignment.sql

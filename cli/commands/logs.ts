@@ -1,129 +1,203 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
-import { followLog } from '../../agent/run-log.js'
+import { codeOf } from '../../agent/retry.js'
+import type { LogStart } from '../../agent/run-log.js'
 import { withDb } from '../database.js'
-import type { CliDb, PlacementRow } from '../db.js'
-import { CommandError, isConnectionProblem } from '../errors.js'
-import { localNodes, logFilesOf, tailOf } from '../log-files.js'
-import type { LogFile } from '../log-files.js'
+import type { CliDb } from '../db.js'
+import type { Requirement } from '../db-deployments.js'
+import type { LoggedRow } from '../db-logs.js'
+import { CommandError, EXIT_FAILED, isConnectionProblem, problemOf, renderProblem, UsageError } from '../errors.js'
+import { logFilesOf } from '../log-files.js'
+import { follow, isForGood } from '../log-follower.js'
+import { createLineWriter, type LineWriter } from '../log-lines.js'
+import { fileSource, openLog, type LogSource } from '../log-sources.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { jsonLine } from '../render.js'
+import { collectSelector, requirementText } from '../selection.js'
 
-interface LogsOptions extends DatabaseOptions, JsonOptions { follow?: boolean; tail: number; deployment?: boolean }
+interface LogsOptions extends DatabaseOptions, JsonOptions { follow?: boolean; tail: number; prefix?: boolean; node?: string; deployment?: boolean; selector?: Requirement[] }
 
-/** How often a follower looks whether the work has come to another agent of this host. */
-const LOOK_AROUND_INTERVAL_MS = 2_000
+/** How often a follower looks where the work is. */
+const LOOK_AROUND_MS = 1_000
+/** Each log that is followed keeps a request open. */
+const MOST_LOGS = 50
+/** In place of the deployment where the row of an assignment is gone. */
+const GONE = ''
 
 export function addLogs(program: Command): void {
   databaseCommand(program.command('logs'))
-    .description('show what an assignment, or every assignment of a deployment, wrote to stdout and stderr')
-    .argument('<assignment|deployment>', 'id of an assignment, else name or id of a deployment')
-    .option('-f, --follow', 'go on with what comes')
+    .description('show what an assignment, or every assignment of a deployment, wrote to stdout and stderr, on whatever host')
+    .argument('[assignment|deployment]', 'id of an assignment, else name or id of a deployment')
+    .option('-f, --follow', 'go on with what comes, also after a rotation and on the next node')
     .option('--tail <n>', "so many of the last lines, or 'all'", parseTail, 200)
+    .option('-l, --selector <labels>', 'every assignment of the deployments with these labels: key=value, key!=value, key, !key, joined by commas', collectSelector)
     .option('-d, --deployment', 'the number is the id of a deployment')
+    .option('--node <node>', 'the log on this node, where it ran before, say (default: where it runs, or ran last)')
+    .addOption(new Option('--prefix', 'begin each line with [assignment@node] (default: where there are several)'))
+    .addOption(new Option('--no-prefix', 'never do'))
     .addOption(jsonOption('print {assignment_id, node, line} as JSON, one object per line'))
-    .addHelpText('after', '\nLogs stand on the host that runs the work: this reads the files of the agents in the state directory.')
+    .addHelpText('after', `
+The log stays on the host that wrote it: the agent there sends what is asked for through Postgres, 128 KiB at a time. What the agents of this host wrote is read from the state directory.
+
+  mooring logs web -f
+  mooring logs 7 --tail all --node host-a > 7.log`)
     .action(showLogs)
 }
 
 function parseTail(value: string): number {
   if (value === 'all') return Number.POSITIVE_INFINITY
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError("It must be a whole number or 'all'.")
+  if (Number(value) > 1_000_000) throw new InvalidArgumentError("It must be 1000000 at most, or 'all'.")
   return Number(value)
 }
 
-async function showLogs(target: string, options: LogsOptions): Promise<void> {
-  const assignments = await assignmentsOf(target, options)
-  const prefixed = assignments.length > 1
-  const followed = new Map<string, Promise<void>>()
-  const never = new AbortController().signal
-  const goOn = (file: LogFile, writer: LineWriter, start: number) => {
-    followed.set(file.path, (async () => {
-      for await (const bytes of followLog(file.path, start, never)) writer.write(bytes)
-    })())
+async function showLogs(target: string | undefined, options: LogsOptions): Promise<void> {
+  if ((target === undefined) === (options.selector === undefined)) {
+    throw new UsageError(target === undefined ? 'whose log?' : 'a name and --selector at once', '`mooring logs 7`, `mooring logs web`, or `mooring logs --selector app=web`')
   }
-  for (const placement of assignments) {
-    const file = currentLog(placement, options.stateDir)
-    if (!file) continue
-    const writer = createLineWriter(file, prefixed, options.json === true)
-    const { text, end } = await tailOf(file.path, options.tail)
-    writer.write(text)
-    if (options.follow) goOn(file, writer, end)
-    else writer.end()
-  }
-  for (let first = true; options.follow; first = false) {
-    for (const file of assignments.flatMap(({ assignment_id }) => logFilesOf(options.stateDir, assignment_id))) {
-      // another agent of this host has it now, or had it: of the past only what it writes from now on
-      if (!followed.has(file.path)) goOn(file, createLineWriter(file, prefixed, options.json === true), first ? file.size : 0)
-    }
-    await Promise.race([pause(LOOK_AROUND_INTERVAL_MS), ...followed.values()])
-  }
-}
-
-type Target = Pick<PlacementRow, 'assignment_id' | 'node'>
-
-async function assignmentsOf(target: string, options: LogsOptions): Promise<Target[]> {
+  let asked = false
   try {
-    return await withDb(options, (db) => lookUp(db, target, options))
+    await withDb(options, async (db) => {
+      asked = true
+      const lookUp = () => (options.selector ? db.assignments({ labels: options.selector }) : named(db, target!, options))
+      const found = await lookUp()
+      if (found.length === 0) throw new CommandError(`no deployment has the labels ${options.selector?.map(requirementText).join(',')}`, 'see the labels there are: `mooring get deployments --wide`')
+      if (found.length > MOST_LOGS) throw new CommandError(`these are ${found.length} logs, and ${MOST_LOGS} at most are shown at once`, 'name an assignment, or a narrower --selector')
+      await (options.follow ? followAll(db, found, lookUp, options) : showAll(db, found, options))
+    })
   } catch (error) {
     // the files are here whatever the database does
-    const local = /^\d+$/.test(target) && !options.deployment && logFilesOf(options.stateDir, target).length > 0
-    if (!local || !(isConnectionProblem(error) || (error instanceof CommandError && error.exitCode === 1))) throw error
-    return [{ assignment_id: target, node: null }]
+    const file = target !== undefined && /^\d+$/.test(target) && !options.deployment ? logFilesOf(options.stateDir, target).find(({ node }) => options.node === undefined || node === options.node) : undefined
+    if (!file || asked || !(isConnectionProblem(error) || error instanceof CommandError && error.exitCode === EXIT_FAILED)) throw error
+    noteFile(error, file.node)
+    await showFile(file.assignment_id, fileSource(options.stateDir, file.assignment_id, file.node), options)
   }
 }
 
-async function lookUp(db: CliDb, target: string, options: LogsOptions): Promise<Target[]> {
+function noteFile(error: unknown, node: string): void {
+  process.stderr.write(`${problemOf(error).message}; this is what ${node} wrote here\n`)
+}
+
+async function named(db: CliDb, target: string, options: LogsOptions): Promise<LoggedRow[]> {
   const assignment = options.deployment ? null : await db.placementOfAssignment(target)
-  if (assignment) return [local(assignment, options.stateDir)]
+  if (assignment) return [assignment]
   const placements = await db.placementsOfDeployment(target)
-  if (placements.length === 0) {
-    throw new CommandError(`there is no ${options.deployment ? '' : 'assignment or '}deployment ${target}`, '`mooring status` shows the fleet; `mooring psql` and the view mooring.placement show each')
-  }
-  const here = placements.filter((placement) => currentLog(placement, options.stateDir))
-  if (here.length === 0) local(placements[0]!, options.stateDir)
-  const elsewhere = placements.filter((placement) => !here.includes(placement) && placement.node !== null)
-  if (elsewhere.length > 0) process.stderr.write(`not shown, on other hosts: ${elsewhere.map((p) => `${p.assignment_id} on ${p.node}`).join(', ')}\n`)
-  return here
+  if (placements.length > 0) return placements
+  // its row is gone, its log may be there
+  if (!options.deployment && /^\d{1,18}$/.test(target) && (options.node !== undefined || (await formerNodes(db, target)).length > 0)) return [{ assignment_id: target, deployment_id: GONE, node: null, run_state: null }]
+  throw new CommandError(`there is no ${options.deployment ? '' : 'assignment or '}deployment ${target}`, '`mooring status` shows the fleet; `mooring psql` and the view mooring.placement show each')
 }
 
-/** The placement, when its log is here; else an error that says where it is. */
-function local(placement: PlacementRow, stateDir: string): PlacementRow {
-  if (currentLog(placement, stateDir)) return placement
-  const { assignment_id: id, node, run_state: state } = placement
-  if (node === null) throw new CommandError(`assignment ${id} runs nowhere yet, and has no log here`, `\`mooring explain ${placement.deployment_id}\` says why`)
-  if (!localNodes(stateDir).includes(node)) {
-    throw new CommandError(`assignment ${id} runs on ${node}, and its log is on that host`, `type \`mooring logs ${id}\` there, with the --state-dir of that agent`)
-  }
-  throw new CommandError(`assignment ${id} on ${node} has written nothing yet${state ? ` (state: ${state})` : ''}`, `\`mooring logs ${id} -f\` once it runs; \`mooring explain ${placement.deployment_id}\` says more`)
+/** Every node that ever owned it, the last one first. */
+async function formerNodes(db: CliDb, assignmentId: string): Promise<string[]> {
+  const owned = await db.history(assignmentId).catch((error: unknown) => { if (codeOf(error) === 'MR003') return []; throw error })
+  return [...new Set(owned.map(({ node }) => node).reverse())]
 }
 
-/** The log of the owner when it is here; of work that runs nowhere, the last one written. */
-function currentLog({ assignment_id, node }: Target, stateDir: string): LogFile | undefined {
-  const files = logFilesOf(stateDir, assignment_id)
-  return node === null ? files[0] : files.find((file) => file.node === node)
+function writerOf(assignmentId: string, several: boolean, options: LogsOptions): LineWriter {
+  return createLineWriter(assignmentId, { prefix: options.prefix ?? several, json: options.json === true, terminal: process.stdout.isTTY === true })
 }
 
-interface LineWriter { write(text: Buffer): void; end(): void }
+const startOf = ({ tail }: LogsOptions): LogStart => (Number.isFinite(tail) ? { tailLines: tail } : { fromByte: 0 })
 
-/** Of one log the bytes as they are; of several, or as JSON, whole lines only, so that two never mix within one. */
-function createLineWriter(file: LogFile, prefixed: boolean, asJson: boolean): LineWriter {
-  let open = Buffer.alloc(0)
-  const put = (line: string) => {
-    process.stdout.write(asJson ? jsonLine({ assignment_id: file.assignment_id, node: file.node, line }) : `[${file.assignment_id}@${file.node}] ${line}\n`)
+async function showAll(db: CliDb, found: readonly LoggedRow[], options: LogsOptions): Promise<void> {
+  for (const row of found) {
+    try {
+      await show(db, row, found.length > 1, options)
+    } catch (error) {
+      if (found.length === 1 || isForGood(error) || isConnectionProblem(error)) throw error
+      process.stderr.write(renderProblem(problemOf(error), options.json === true))
+      process.exitCode = EXIT_FAILED
+    }
   }
-  return {
-    write(text) {
-      if (!prefixed && !asJson) return void (text.length > 0 && process.stdout.write(text))
-      const all = Buffer.concat([open, text])
-      const end = all.lastIndexOf(10) + 1
-      open = Buffer.from(all.subarray(end))
-      if (end > 0) all.subarray(0, end - 1).toString('utf8').split('\n').forEach(put)
-    },
-    end() {
-      if (open.length > 0) put(open.toString('utf8'))
-    },
+}
+
+async function show(db: CliDb, row: LoggedRow, several: boolean, options: LogsOptions): Promise<void> {
+  const { assignment_id: id, deployment_id, run_state: state } = row
+  const node = options.node ?? row.node ?? (await formerNodes(db, id))[0]
+  if (node === undefined) throw new CommandError(`assignment ${id} runs nowhere yet, and has no log`, `\`mooring explain ${deployment_id}\` says why`)
+  const writer = writerOf(id, several, options)
+  const copied = await copyLog(await openLog(db, options.stateDir, id, node), writer, startOf(options)).catch(async (error: unknown) => {
+    // an agent that was stopped has left its files
+    if (codeOf(error) !== 'MR006' || await db.sessionOf(node) !== null || !logFilesOf(options.stateDir, id).some((file) => file.node === node)) throw error
+    noteFile(error, node)
+    return copyLog(fileSource(options.stateDir, id, node), writer, startOf(options))
+  })
+  if (!copied) {
+    throw new CommandError(`assignment ${id} on ${node} has written nothing${row.node === node ? ` yet${state ? ` (state: ${state})` : ''}` : ''}`, `\`mooring logs ${id} -f\` once it runs; \`mooring history ${id}\` says where it ran`)
+  }
+}
+
+/** What there is now, and not what comes meanwhile; false when there is no log. */
+async function copyLog(source: LogSource, writer: LineWriter, start: LogStart): Promise<boolean> {
+  let left: number | null = null
+  for (let next = start; left !== 0;) {
+    const slice = await source.read(next, 0)
+    if (slice === null) return false
+    left ??= slice.size - slice.start
+    const bytes = slice.bytes.subarray(0, left)
+    await writer.write(source.node, bytes)
+    left = bytes.length === 0 ? 0 : left - bytes.length
+    next = { after: slice.next }
+  }
+  await writer.end()
+  return true
+}
+
+async function followAll(db: CliDb, found: readonly LoggedRow[], lookUp: () => Promise<LoggedRow[]>, options: LogsOptions): Promise<void> {
+  const known = new Map<string, LoggedRow>()
+  const followers: Promise<void>[] = []
+  let failed: { error: unknown } | null = null
+  let left = 0
+  const several = found.length > 1
+  const note = (text: string): void => void process.stderr.write(`${text}\n`)
+
+  async function begin(row: LoggedRow, start: LogStart): Promise<void> {
+    const id = row.assignment_id
+    const former = options.node === undefined ? await formerNodes(db, id) : []
+    await follow({
+      assignmentId: id, start, note, former,
+      owner: () => options.node ?? known.get(id)?.node ?? null,
+      ended: () => !known.has(id),
+      open: (node) => openLog(db, options.stateDir, id, node),
+      writer: writerOf(id, several, options),
+    })
+  }
+
+  function look(rows: readonly LoggedRow[], start: LogStart): void {
+    for (const id of known.keys()) if (!rows.some((row) => row.assignment_id === id)) known.delete(id)
+    for (const row of rows) {
+      const isNew = !known.has(row.assignment_id)
+      known.set(row.assignment_id, row)
+      if (!isNew || left >= MOST_LOGS) continue
+      left += 1
+      followers.push(begin(row, start).catch((error: unknown) => { failed ??= { error } }).finally(() => { left -= 1 }))
+    }
+  }
+
+  for (look(found, startOf(options)); left > 0 && failed === null;) {
+    await pause(LOOK_AROUND_MS)
+    try {
+      // of a deployment that was deleted the rows go when its processes are gone: then the logs end
+      look((await lookUp()).filter((row) => row.deployment_id !== GONE), { fromByte: 0 })
+    } catch (error) {
+      if (isForGood(error)) throw error
+      // else the database is away, which each follower says
+      if (error instanceof CommandError) known.clear()
+    }
+  }
+  if (failed !== null) throw (failed as { error: unknown }).error
+  await Promise.all(followers)
+}
+
+async function showFile(assignmentId: string, source: LogSource, options: LogsOptions): Promise<void> {
+  const writer = writerOf(assignmentId, false, options)
+  if (!options.follow) return void await copyLog(source, writer, startOf(options))
+  for (let start = startOf(options); ;) {
+    const slice = await source.read(start, LOOK_AROUND_MS)
+    if (slice === null) continue
+    await writer.write(source.node, slice.bytes)
+    start = { after: slice.next }
   }
 }

@@ -53,7 +53,7 @@ function checkRoleName(name: string): void {
 /** Pure. What it says can be run by a superuser, or by a role with createrole that may grant the group and owns the schema. */
 export function roleSql({ kind, name, node, verifier }: { kind: Kind; name: string; node: string | null; verifier: string | null }): string {
   const role = identifier(name)
-  // an agent holds three connections, a fourth that listens, and for a moment those of its successor
+  // an agent holds up to five connections, and for a moment those of its successor
   const limit = kind === 'agent' ? ' connection limit 10' : ''
   const lines = [
     'begin;',

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:874c735605db8f0bae6772eb387deea08d9ec16d
+--! Hash: sha1:b73eddefa65be56dc8f83751ce260e8a4b044044
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -493,6 +493,50 @@ comment on table mooring.outage_marker is 'Empty after a crash or a promotion, f
 comment on column mooring.outage_marker.only_row is 'Always true: there is one row.';
 comment on column mooring.outage_marker.database_oid is 'The database it was written in.';
 comment on column mooring.outage_marker.system_identifier is 'The cluster it was written in.';
+
+-- log_request: a slice of a log on its way from a host to whoever asked. Unlogged: what a workload wrote is in no backup of the write-ahead log and on no replica,
+-- and after a crash one asks again. No foreign keys: a row lives for a minute.
+create unlogged table mooring.log_request (
+  id uuid not null default gen_random_uuid(),
+  assignment_id bigint not null,
+  node_id int not null,
+  requested_by name not null default session_user,
+  requested_at timestamptz not null default clock_timestamp(),
+  hinted_at timestamptz not null default clock_timestamp(),
+  from_byte bigint,
+  tail_lines int constraint log_request_tail_lines_is_not_negative check (tail_lines >= 0),
+  after text constraint log_request_after_is_short check (length(after) <= 100),
+  max_bytes int not null constraint log_request_max_bytes_is_at_most_128_kib check (max_bytes between 1 and 131072),
+  wait interval not null default '0' constraint log_request_wait_is_short check (wait between interval '0' and interval '30 s'),
+  answered_at timestamptz,
+  start_byte bigint,
+  data bytea constraint log_request_data_is_within_what_was_asked check (octet_length(data) <= max_bytes),
+  next text constraint log_request_next_is_short check (length(next) <= 100),
+  more boolean,
+  size bigint,
+  error text constraint log_request_error_is_short check (length(error) <= 2000),
+  constraint log_request_pkey primary key (id),
+  constraint log_request_says_where_to_begin check (num_nonnulls(from_byte, tail_lines, after) = 1)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+comment on table mooring.log_request is 'Slices of logs that were asked for and are not read yet. Made by request_log(), answered by the node''s agent, deleted by read_log(), and a minute later by whoever asks next.';
+comment on column mooring.log_request.id is 'What read_log() is asked for. Random, so that after a crash of the database no late answer meets another request.';
+comment on column mooring.log_request.assignment_id is 'Whose log.';
+comment on column mooring.log_request.node_id is 'On which node.';
+comment on column mooring.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
+comment on column mooring.log_request.requested_at is 'When.';
+comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
+comment on column mooring.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
+comment on column mooring.log_request.tail_lines is 'Begin so many lines before the end.';
+comment on column mooring.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
+comment on column mooring.log_request.max_bytes is 'Most that is answered.';
+comment on column mooring.log_request.wait is 'Where there is nothing yet, the agent waits so long before it says so.';
+comment on column mooring.log_request.answered_at is 'Null: not yet.';
+comment on column mooring.log_request.start_byte is 'Where data begins in all that is kept.';
+comment on column mooring.log_request.data is 'The slice, as it was written: may begin and end inside a line or a character.';
+comment on column mooring.log_request.next is 'For after => of the next request.';
+comment on column mooring.log_request.more is 'There was more when it was read.';
+comment on column mooring.log_request.size is 'How much is kept, rotated parts included, uncompressed. 0 with an error: there is no log.';
+comment on column mooring.log_request.error is 'Why there is no slice.';
 
 create type mooring.node_state as (
   id int,
@@ -3381,9 +3425,21 @@ end;
 $$;
 comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
 --! EndIncluded functions/evict.sql
+--! Included functions/forget_log_requests.sql
+-- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
+-- locks: log_request (skip locked)
+create or replace function mooring.forget_log_requests() returns void
+  language sql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  delete from mooring.log_request r
+   where r.id in (select o.id from mooring.log_request o where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min' for update skip locked);
+end;
+comment on function mooring.forget_log_requests() is 'Deletes log requests and answers that are more than a minute old.';
+--! EndIncluded functions/forget_log_requests.sql
 --! Included functions/prune_events.sql
--- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, and the spent jobs of rounds
--- that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
+-- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, the log requests nobody reads, and
+-- the spent jobs of rounds that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
@@ -3411,6 +3467,7 @@ begin
   delete from mooring.run r
    where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
+  perform mooring.forget_log_requests();
   begin
     perform graphile_worker.complete_jobs(array(
       select j.id from graphile_worker.jobs j
@@ -3875,6 +3932,64 @@ end;
 $$;
 comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s session, after its processes are gone: frees all it owns, returns how many.';
 --! EndIncluded functions/leave.sql
+--! Included functions/log_requests_of.sql
+-- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
+-- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
+-- locks: log_request
+create or replace function mooring.log_requests_of(node text, session uuid)
+  returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
+  language plpgsql volatile security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
+begin
+  perform mooring.limit_idle();
+  update mooring.log_request r set hinted_at = r.requested_at + r.wait where r.node_id = mine and r.answered_at is null and r.hinted_at < r.requested_at + r.wait;
+  return query
+    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
+      from mooring.log_request r
+     where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
+     order by r.requested_at limit 200;
+end;
+$$;
+comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs that are asked of a node and not answered; wait_ms is what is left of the time to wait for something new.';
+
+-- A word of its own on the node's channel: whoever hears it need not read its assignments again.
+create or replace function mooring.hint_log_request(node_id int) returns void
+  language sql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select pg_notify(mooring.node_channel(hint_log_request.node_id), 'log');
+end;
+comment on function mooring.hint_log_request(int) is 'Tells the agent of a node to read log_requests_of().';
+--! EndIncluded functions/log_requests_of.sql
+--! Included functions/answer_log.sql
+-- answer_log: the slice an agent was asked for, or why there is none. False: nobody waits for it any more, or it was asked of somebody else.
+-- locks: log_request
+create or replace function mooring.answer_log(node text, session uuid, request uuid, start_byte bigint, data bytea, next text, more boolean, size bigint, error text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  mine int := mooring.session_node(answer_log.node, answer_log.session);
+begin
+  if octet_length(answer_log.data) > 131072 then
+    raise exception using errcode = 'MR007', message = format('a slice of %s bytes', octet_length(answer_log.data)), hint = 'It has 128 KiB at most, and no more than was asked for.';
+  elsif (answer_log.data is null) = (answer_log.error is null) then
+    raise exception using errcode = 'MR007', message = 'an answer is a slice or an error', hint = 'Give one of data and error, and null for the other.';
+  end if;
+  perform mooring.limit_idle();
+  perform mooring.forget_log_requests();
+  update mooring.log_request r
+     set answered_at = clock_timestamp(), start_byte = answer_log.start_byte, data = answer_log.data, next = answer_log.next, more = answer_log.more, size = answer_log.size, error = left(answer_log.error, 2000)
+   where r.id = answer_log.request and r.node_id = mine and r.answered_at is null;
+  return found;
+end;
+$$;
+comment on function mooring.answer_log(text, uuid, uuid, bigint, bytea, text, boolean, bigint, text) is 'Answers a request for a log; false where nobody waits for it.';
+--! EndIncluded functions/answer_log.sql
 --! Included functions/assert_owner.sql
 -- assert_owner: a workload calls it in its own transaction, with the MOORING_ASSIGNMENT_ID and MOORING_EPOCH of its environment, before it writes what must be
 -- written once. Raises MR005 unless the caller still owns the assignment, and holds that fact until the transaction ends: a change of
@@ -4208,6 +4323,165 @@ end;
 $$;
 comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
 --! EndIncluded functions/placement_at.sql
+--! Included functions/no_answer_from.sql
+create or replace function mooring.no_answer_from(node_id int, assignment bigint) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  -- the view comes later than this
+  node record;
+begin
+  select s.* into node from mooring.node_status s where s.node_id = no_answer_from.node_id;
+  raise exception using errcode = 'MR006',
+    message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce('its last beat was ' || round(extract(epoch from node.beat_age), 1) || ' s ago', 'it has never beaten')),
+    hint = format('Look at its agent, and at mooring status. Where else it ran says mooring history %1$s: then mooring logs %1$s --node NAME, or request_log(%1$s, node => ...).', assignment);
+end;
+$$;
+comment on function mooring.no_answer_from(int, bigint) is 'Raises MR006: the agent of the node does not answer a request for a log.';
+--! EndIncluded functions/no_answer_from.sql
+--! Included functions/request_log.sql
+-- request_log: asks the agent that has the log of an assignment for a slice of it, and returns under which id read_log() finds the answer once this transaction
+-- is committed. The log is where the assignment runs, else where it ran last, else where node says. All that is kept counts, rotated parts included:
+-- from_byte 0 is its oldest byte, a negative one counts from the end; or the last tail_lines; or on from where an earlier answer ended (its next), which holds also when
+-- the log was rotated meanwhile. What is waited for with wait is something new.
+-- Bounded: 128 KiB each, 150 open for a login and 200 for a node, so that nobody fills a node alone. Counted without a lock: sessions that ask in the same moment may
+-- pass by as many.
+-- locks: none (what is expired, skip locked)
+create or replace function mooring.request_log(assignment bigint, from_byte bigint default null, tail_lines int default null, after text default null, max_bytes int default 131072, node text default null, wait interval default '0')
+  returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  holder mooring.node;
+  of_node int;
+  of_login int;
+  request uuid;
+begin
+  if num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) > 1 then
+    raise exception using errcode = 'MR007', message = 'a slice begins at from_byte, or tail_lines before the end, or after an earlier one: at one of them', hint = 'Say one, or none for the last 200 lines.';
+  elsif request_log.max_bytes is null or request_log.max_bytes not between 1 and 131072 then
+    raise exception using errcode = 'MR007', message = format('max_bytes is %s', coalesce(request_log.max_bytes::text, 'null')), hint = 'A slice has 1 to 131072 bytes (128 KiB); its next says where to go on.';
+  elsif request_log.tail_lines not between 0 and 1000000 then
+    raise exception using errcode = 'MR007', message = format('tail_lines is %s', request_log.tail_lines), hint = 'Say 0 to 1000000; from_byte => 0 is the oldest that is kept.';
+  elsif request_log.wait is null or not request_log.wait between interval '0' and interval '30 s' then
+    raise exception using errcode = 'MR007', message = format('wait is %s', coalesce(request_log.wait::text, 'null')), hint = 'An agent waits 30 s at most; ask again then.';
+  elsif request_log.after !~ '^\d{1,2}:\d{1,15}:\d{1,4}:[0-9a-f]{16}$' then
+    raise exception using errcode = 'MR007', message = format('%L is no place in a log', left(request_log.after, 100)), hint = 'after takes the next of an earlier answer, as it is.';
+  end if;
+  if request_log.node is not null then
+    holder := mooring.node_named(request_log.node);
+  else
+    select n.* into holder from mooring.assignment a join mooring.node n on n.id = a.node_id where a.id = request_log.assignment;
+    if holder.id is null then
+      select n.* into holder from mooring.ownership o join mooring.node n on n.id = o.node_id where o.assignment_id = request_log.assignment order by o.epoch desc limit 1;
+    end if;
+  end if;
+  if holder.id is null and exists (select from mooring.assignment a where a.id = request_log.assignment) then
+    raise exception using errcode = 'MR006', message = format('assignment %s has not run anywhere yet', request_log.assignment),
+      hint = format('Why says mooring.explain(%s).', (select a.deployment_id from mooring.assignment a where a.id = request_log.assignment));
+  elsif holder.id is null or request_log.assignment is null then
+    perform mooring.no_such_assignment(request_log.assignment);
+  end if;
+  if not exists (select from mooring.heartbeat h where h.node_id = holder.id and mooring.node_is_live(h)) then
+    perform mooring.no_answer_from(holder.id, request_log.assignment);
+  end if;
+  perform mooring.forget_log_requests();
+  select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring.log_request r;
+  if of_node >= 200 or of_login >= 150 then
+    raise exception using errcode = 'MR007', message = case when of_node >= 200 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
+      hint = 'Read what you asked for: read_log() frees its place, and so does a minute. Each mooring logs -f takes one for every log it follows.';
+  end if;
+  insert into mooring.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
+  values (request_log.assignment, holder.id, request_log.from_byte, case when num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) = 0 then 200 else request_log.tail_lines end, request_log.after, request_log.max_bytes, request_log.wait)
+  returning id into request;
+  perform mooring.hint_log_request(holder.id);
+  return request;
+end;
+$$;
+comment on function mooring.request_log(bigint, bigint, int, text, int, text, interval) is 'Asks the agent for a slice of a log, 128 KiB at most; commit, then read_log() has it a moment later. In psql: call mooring.show_log(7).';
+--! EndIncluded functions/request_log.sql
+--! Included functions/read_log.sql
+-- read_log: the answer to request_log(), once: reading deletes it. No row: not answered yet, ask again. Whoever asks repeats the hint to the agent once a second,
+-- so a lost notification costs that second. After ten seconds of silence the node is said not to answer.
+-- locks: log_request
+create or replace function mooring.read_log(request uuid)
+  returns table (assignment_id bigint, node text, start_byte bigint, data bytea, next text, more boolean, size bigint, error text)
+  language plpgsql volatile security definer rows 1
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  asked mooring.log_request;
+begin
+  delete from mooring.log_request r where r.id = read_log.request and r.answered_at is not null and mooring.acts_for(r.requested_by) returning r.* into asked;
+  if asked.id is not null then
+    return query select asked.assignment_id, (select n.name from mooring.node n where n.id = asked.node_id), asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;
+    return;
+  end if;
+  select r.* into asked from mooring.log_request r where r.id = read_log.request and mooring.acts_for(r.requested_by);
+  if asked.id is null then
+    raise exception using errcode = 'MR003', message = format('there is no request %s for a log', coalesce(read_log.request::text, 'null')),
+      hint = 'An answer is read once, within a minute, and by the login that asked. Ask again: select mooring.request_log(...).';
+  elsif asked.answered_at is null and clock_timestamp() > asked.requested_at + asked.wait + interval '10 s' then
+    perform mooring.no_answer_from(asked.node_id, asked.assignment_id);
+  elsif clock_timestamp() > asked.hinted_at + interval '1 s' then
+    update mooring.log_request r set hinted_at = clock_timestamp() where r.id = asked.id and r.answered_at is null;
+    perform mooring.hint_log_request(asked.node_id);
+  end if;
+end;
+$$;
+comment on function mooring.read_log(uuid) is 'The slice that was asked for, once; no row while it is not there. data is as it was written: log_text(data) shows it.';
+--! EndIncluded functions/read_log.sql
+--! Included functions/log_text.sql
+-- A log holds bytes. What is no text in this database is shown with escapes, not refused.
+create or replace function mooring.log_text(data bytea) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return convert_from(log_text.data, 'UTF8');
+exception when data_exception or program_limit_exceeded then
+  return encode(log_text.data, 'escape');
+end;
+$$;
+comment on function mooring.log_text(bytea) is 'A slice of a log as text; what is not UTF-8 is shown with escapes.';
+--! EndIncluded functions/log_text.sql
+--! Included functions/show_log.sql
+-- show_log: the last lines of a log, from whatever host, in one statement: call mooring.show_log(7). A procedure, because the agent sees a request only when it
+-- is committed; and one that commits can be neither SECURITY DEFINER nor pin its search_path: it does what its caller may do with request_log() and read_log().
+create or replace procedure mooring.show_log(assignment bigint, lines int default 50, node text default null, inout log text default null)
+  language plpgsql
+as $$
+declare
+  request uuid;
+  answer record;
+  bytes bytea := '';
+begin
+  if statement_timestamp() <> transaction_timestamp() then
+    raise exception using errcode = 'MR008', message = 'show_log() has to commit its request, and cannot in the middle of a transaction',
+      hint = 'End the transaction first. Or ask with mooring.request_log(), commit, and then select mooring.log_text(data) from mooring.read_log(...).';
+  end if;
+  request := mooring.request_log(show_log.assignment, tail_lines => show_log.lines, node => show_log.node);
+  loop
+    commit;
+    select r.* into answer from mooring.read_log(request) r;
+    if not found then
+      perform pg_catalog.pg_sleep(0.05);
+      continue;
+    elsif answer.error is not null then
+      raise exception using errcode = 'MR006', message = answer.error, hint = pg_catalog.format('Where it ran besides says mooring.history(%1$s): call mooring.show_log(%1$s, node => ...).', show_log.assignment);
+    end if;
+    bytes := bytes || answer.data;
+    exit when not answer.more or pg_catalog.octet_length(bytes) > 1048576;
+    request := mooring.request_log(show_log.assignment, after => answer.next, node => answer.node);
+  end loop;
+  log := mooring.log_text(bytes) || case when answer.more then pg_catalog.format(E'\n[1 MiB: for more type mooring logs %s]', show_log.assignment) else '' end;
+end;
+$$;
+comment on procedure mooring.show_log(bigint, int, text, text) is 'The last lines of a log, from the host it is on: call mooring.show_log(7), call mooring.show_log(7, 500). Plain: end it with \g (format=unaligned tuples_only=on) in place of the semicolon.';
+--! EndIncluded functions/show_log.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
 
@@ -4779,7 +5053,7 @@ comment on function mooring.placements_of(text, int, int) is 'What a node owns, 
 -- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
 -- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
 --   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
---   mooring_operator   the same, deployments with all they hold, the operator's verbs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
 --   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
 -- Workers have no role: graphile_worker's tables show their rows to their owner only.
@@ -4789,8 +5063,8 @@ return '{
   "verbs": {
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
       "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
-    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
+    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
+    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},
   "tables": {
     "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
@@ -4822,7 +5096,7 @@ begin
         return next;
         continue;
     end;
-    execute format('revoke all on all functions in schema mooring from %I', role);
+    execute format('revoke all on all routines in schema mooring from %I', role);
     execute format('revoke all on all tables in schema mooring from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
@@ -4830,7 +5104,7 @@ begin
       if found_as is null then
         raise exception 'set_up_roles() names a function that is not there: %', thing;
       end if;
-      execute format('grant execute on function %s to %I', found_as, role);
+      execute format('grant execute on routine %s to %I', found_as, role);
     end loop;
     for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
       execute format('grant %s to %I', thing, role);
@@ -5276,7 +5550,7 @@ comment on function mooring.doctor() is 'What is wrong with this installation, o
 --! EndIncluded functions/doctor.sql
 --! Included grants.sql
 -- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/set_up_roles.sql.
-revoke all on all functions in schema mooring from public;
+revoke all on all routines in schema mooring from public;
 revoke all on all tables in schema mooring from public;
 revoke all on schema mooring from public;
 select from mooring.set_up_roles();

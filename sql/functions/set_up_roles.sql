@@ -2,7 +2,7 @@
 -- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
 -- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
 --   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
---   mooring_operator   the same, deployments with all they hold, the operator's verbs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
 --   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
 -- Workers have no role: graphile_worker's tables show their rows to their owner only.
@@ -12,8 +12,8 @@ return '{
   "verbs": {
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
       "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance"],
-    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick"],
+    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
+    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},
   "tables": {
     "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
@@ -45,7 +45,7 @@ begin
         return next;
         continue;
     end;
-    execute format('revoke all on all functions in schema mooring from %I', role);
+    execute format('revoke all on all routines in schema mooring from %I', role);
     execute format('revoke all on all tables in schema mooring from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
@@ -53,7 +53,7 @@ begin
       if found_as is null then
         raise exception 'set_up_roles() names a function that is not there: %', thing;
       end if;
-      execute format('grant execute on function %s to %I', found_as, role);
+      execute format('grant execute on routine %s to %I', found_as, role);
     end loop;
     for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
       execute format('grant %s to %I', thing, role);

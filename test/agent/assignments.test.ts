@@ -28,7 +28,7 @@ async function following(t: Test, database: TestDatabase, { clock = bootClock, w
   })
   let wantedBeats = 0
   const assignments = createAssignments({ ...parts, leases, reconcile: (rows, { mayStart }) => told.push({ rows, mayStart }), wantBeat: () => { wantedBeats += 1 } })
-  const listener = createListener({ databaseUrl: database.url, applicationName: 'mooring agent host-a: listen', channel: `mooring_node_${id}`, onHint: assignments.hint, log })
+  const listener = createListener({ databaseUrl: database.url, applicationName: 'mooring agent host-a: listen', channel: `mooring_node_${id}`, onHint: assignments.hint, onLogHint() {}, log })
   t.teardown(async () => {
     leases.stop()
     db.close()

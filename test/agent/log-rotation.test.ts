@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import t from 'tap'
 import type { Test } from 'tap'
-import { createLogKeeper, cutByCopy, keepInSize } from '../../agent/log-rotation.js'
+import { createLogKeeper, cutByCopy, DEFAULT_ROTATION, keepInSize } from '../../agent/log-rotation.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { owned, rig, silent, temporaryFolder } from './rig.js'
 
@@ -54,7 +54,8 @@ t.test('not a line is lost, doubled or moved while a busy log is rotated under i
   t.equal(kept.length, lines)
 })
 
-t.test('Y38: at most count parts are kept, the newest is 1, and the end of the log stays readable', async t => {
+t.test('Y38: a log is rotated by size and count, gzipped: at most count parts are kept, the newest is 1, and the end of the log stays readable', async t => {
+  t.match(DEFAULT_ROTATION, { maxBytes: 10 * 1024 * 1024, count: 5 }, 'by default 10 MiB and five')
   const file = join(await temporaryFolder(t), '1.log')
   const options = { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }
   for (let part = 0; part < 8; part++) {

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -180,49 +180,6 @@ t.test('where no psql is installed, -c works all the same', async (t) => {
   const wrong = await run(t, place, ['psql', '-c', 'select nonsense'], nowhere)
   t.equal(wrong.code, 1)
   t.match(wrong.stderr, /error: .*nonsense/)
-})
-
-t.test('Y CLI: logs shows what an assignment wrote, and the prefixed lines of several', async (t) => {
-  const place = await fleet(t)
-  await place.sql`insert into mooring.deployment (name, package_name, package_version, replicas) values ('pair', 'http-server', '14.1.1', 2)`
-  await place.sql`select count(*) from mooring.claim()`
-  const pair = await place.sql<{ assignment_id: string }[]>`select p.assignment_id from mooring.placement p where p.name = 'pair' order by p.ordinal`
-  const folder = join(place.state, 'agents', 'host-a', 'logs')
-  mkdirSync(folder, { recursive: true })
-  const web = place.ids['web']!.assignment_id
-  writeFileSync(join(folder, `${web}.log`), 'one\ntwo\nthree\n')
-  pair.forEach(({ assignment_id }, i) => { writeFileSync(join(folder, `${assignment_id}.log`), `replica ${i}\n`) })
-
-  t.equal((await run(t, place, ['logs', web])).stdout, 'one\ntwo\nthree\n')
-  t.equal((await run(t, place, ['logs', 'web', '--tail', '1'])).stdout, 'three\n')
-  t.equal((await run(t, place, ['logs', 'pair'])).stdout, pair.map(({ assignment_id }, i) => `[${assignment_id}@host-a] replica ${i}\n`).join(''))
-  t.same(JSON.parse((await run(t, place, ['logs', 'web', '--json', '--tail', '1'])).stdout), { assignment_id: web, node: 'host-a', line: 'three' })
-
-  const follower = mooring(t, ['logs', 'web', '-f', '--tail', '1'], { databaseUrl: place.url, env: { MOORING_STATE_DIR: place.state } })
-  await follower.said('three')
-  appendFileSync(join(folder, `${web}.log`), 'four\n')
-  await follower.said('four')
-  t.equal(follower.stdout(), 'three\nfour\n')
-})
-
-t.test('logs says where a log is when it is not here', async (t) => {
-  const place = await fleet(t)
-  const elsewhere = await run(t, place, ['logs', 'web'])
-  t.equal(elsewhere.code, 1)
-  t.match(elsewhere.stderr, /runs on host-a, and its log is on that host\nhint: type `mooring logs \d+` there/)
-  t.match((await run(t, place, ['logs', 'odd'])).stderr, /runs nowhere yet.*\nhint: `mooring explain \d+`/)
-  mkdirSync(join(place.state, 'agents', 'host-a'), { recursive: true })
-  t.match((await run(t, place, ['logs', 'web'])).stderr, /on host-a has written nothing yet/)
-  t.match((await run(t, place, ['logs', 'nothing'])).stderr, /there is no assignment or deployment nothing/)
-})
-
-t.test('logs of this host are shown while the database is away', async (t) => {
-  const state = tempDir(t)
-  mkdirSync(join(state, 'agents', 'host-a', 'logs'), { recursive: true })
-  writeFileSync(join(state, 'agents', 'host-a', 'logs', '7.log'), 'still here\n')
-  const { code, stdout } = await run(t, { url: 'postgres://x@127.0.0.1:1/x', state }, ['logs', '7'])
-  t.equal(code, 0)
-  t.equal(stdout, 'still here\n')
 })
 
 t.test('a database without the schema is named, with the command that installs it', async (t) => {

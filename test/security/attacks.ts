@@ -6,7 +6,7 @@ export type Attack = [what: string, code: string | RegExp, attack: (sql: Sql) =>
 
 /** Nobody's but the owner's. */
 export const RESERVED: Attack[] = [
-  ...['node', 'heartbeat', 'assignment', 'run', 'worker', 'round', 'pulse', 'policy', 'outage_marker', 'node_load', 'reap_pause'].flatMap((table): Attack[] => [
+  ...['node', 'heartbeat', 'assignment', 'run', 'worker', 'round', 'pulse', 'policy', 'outage_marker', 'node_load', 'reap_pause', 'log_request'].flatMap((table): Attack[] => [
     [`insert into ${table}`, '42501', (sql) => sql.unsafe(`insert into mooring.${table} default values`)],
     [`delete from ${table}`, '42501', (sql) => sql.unsafe(`delete from mooring.${table}`)],
     [`truncate ${table}`, '42501', (sql) => sql.unsafe(`truncate mooring.${table} cascade`)],
@@ -48,6 +48,9 @@ export const DEPLOYING: Attack[] = [
   ['upsert_node', '42501', (sql) => sql`select mooring.upsert_node('host-b', 1)`],
   ['forget_node', '42501', (sql) => sql`select mooring.forget_node('host-b')`],
   ['resume_reaping', '42501', (sql) => sql`select mooring.resume_reaping()`],
+  ['the log of a workload', '42501', (sql) => sql`select mooring.request_log(1)`],
+  ['a log somebody asked for', '42501', (sql) => sql`select * from mooring.read_log(${randomUUID()})`],
+  ['a log in one statement', '42501', (sql) => sql.unsafe('call mooring.show_log(1)')],
 ]
 
 /** An agent's. */
@@ -56,8 +59,10 @@ export const ACTING: Attack[] = [
   ['a beat', '42501', (sql) => sql`select mooring.heartbeat('host-b', ${randomUUID()})`],
   ['environments through assignments_of', '42501', (sql) => sql`select * from mooring.assignments_of('host-b')`],
   ['a tick', '42501', (sql) => sql`select mooring.tick('x')`],
+  ['what an agent is asked', '42501', (sql) => sql`select * from mooring.log_requests_of('host-b', ${randomUUID()})`],
+  ['the answer of an agent', '42501', (sql) => sql`select mooring.answer_log('host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null)`],
 ]
 
 /** A viewer's. */
-export const READING: Attack[] = ['deployment', 'node', 'heartbeat', 'assignment', 'run', 'event', 'setting', 'placement', 'node_status', 'unplaced', 'fleet', 'drain_progress'].map((table) =>
+export const READING: Attack[] = ['deployment', 'node', 'heartbeat', 'assignment', 'run', 'event', 'setting', 'placement', 'node_status', 'unplaced', 'fleet', 'drain_progress', 'log_request'].map((table) =>
   [`reads ${table}`, '42501', (sql) => sql.unsafe(`select * from mooring.${table}`)])

@@ -35,6 +35,7 @@ const CLEAR = /^(MR00\d|22|23|done$)/
 t.test('SQL in a text argument is a text', async (t) => {
   const { pg, agent, session, owned } = await anAgent(t)
   const before = await catalog(pg.sql)
+  const [{ request } = { request: '' }] = await pg.sql<{ request: string }[]>`select mooring.request_log(${owned.id}::bigint) as request`
   const calls: Record<string, (sql: Sql, text: string) => PromiseLike<unknown>> = {
     'register_node: node': (sql, text) => sql`select from mooring.register_node(${text}, ${randomUUID()}, '.')`,
     'register_node: trusts': (sql, text) => sql`select from mooring.register_node('host-a', ${session}, ${text})`,
@@ -51,6 +52,10 @@ t.test('SQL in a text argument is a text', async (t) => {
     'report: state': (sql, text) => sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: text }])})`,
     'begin_leave: node': (sql, text) => sql`select mooring.begin_leave(${text}, ${session})`,
     'leave: node': (sql, text) => sql`select mooring.leave(${text}, ${session})`,
+    'log_requests_of: node': (sql, text) => sql`select from mooring.log_requests_of(${text}, ${session})`,
+    'answer_log: node': (sql, text) => sql`select mooring.answer_log(${text}, ${session}, ${randomUUID()}, 0, 'x', null, false, 1, null)`,
+    'answer_log: next': (sql, text) => sql`select mooring.answer_log('host-a', ${session}, ${request}, 0, 'x', ${text}, false, 1, null)`,
+    'answer_log: error': (sql, text) => sql`select mooring.answer_log('host-a', ${session}, ${request}, null, null, null, null, null, ${text})`,
     'tick: worker': (sql, text) => sql`select from mooring.tick(${text}, inline => true)`,
   }
   for (const [argument, call] of Object.entries(calls)) {
@@ -72,6 +77,9 @@ t.test('SQL in a text argument is a text', async (t) => {
     restart: (sql, text) => sql`select from mooring.restart(${owned.id}::bigint, ${text})`,
     reassign: (sql, text) => sql`select from mooring.reassign(${owned.id}::bigint, ${text})`,
     placements_of: (sql, text) => sql`select from mooring.placements_of(${text})`,
+    'request_log: node': (sql, text) => sql`select mooring.request_log(${owned.id}::bigint, node => ${text})`,
+    'request_log: after': (sql, text) => sql`select mooring.request_log(${owned.id}::bigint, after => ${text})`,
+    show_log: (sql, text) => sql`call mooring.show_log(987654, node => ${text})`,
     role_name: (sql, text) => sql`update mooring.node set role_name = ${text} where name = 'nobody'`,
   }
   for (const [verb, call] of Object.entries(verbs)) {
@@ -124,6 +132,7 @@ t.test('what is huge is refused or cut', async (t) => {
   await t.rejects(Promise.resolve(sql`select from mooring.register_node('host-a', ${session}, '.', labels => ${sql.json({ a: huge })})`), { code: '23514' }, 'labels')
   await t.rejects(Promise.resolve(sql`select from mooring.register_node('host-a', ${session}, '.', agent_base_url => ${huge})`), { code: '23514' }, 'a URL')
   await t.rejects(Promise.resolve(sql`select from mooring.register_node('host-a', ${session}, '.', drivers => array_fill('npm'::text, array[1000000]))`), { code: 'MR007' }, 'drivers')
+  await t.rejects(Promise.resolve(sql`select mooring.answer_log('host-a', ${session}, ${randomUUID()}, 0, convert_to(${huge}, 'UTF8'), null, false, 1, null)`), { code: 'MR007' }, 'a slice of a log')
   await t.rejects(Promise.resolve(sql`select from mooring.report('host-a', ${session}, (select jsonb_agg(md5(g::text)) from generate_series(1, 2000000) g))`), { code: 'MR007' }, 'a report')
   await sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: huge, exit_signal: huge }])})`
   t.match(await pg.sql`select length(r.last_error) as error, length(r.exit_signal) as signal from mooring.run r`, [{ error: 2000, signal: 40 }])

@@ -209,6 +209,43 @@ t.test('a name nobody has is bound to whoever registers it first, unless agents 
   await b.sql`select from mooring.register_node('host-e', ${randomUUID()}, '.')`
 })
 
+t.test('what a workload wrote is read by the operator who asked for it: by no viewer, no other agent, and no other operator', async (t) => {
+  const { pg, a, b, sessions, assignment } = await fleet(t)
+  const [ann, bob] = [await login(t, pg, ['mooring_operator']), await login(t, pg, ['mooring_operator'])]
+  const ask = async ({ sql }: Login): Promise<string> => (await sql<{ request: string }[]>`select mooring.request_log(${assignment}::bigint, from_byte => 0) as request`)[0]!.request
+  const answer = ({ sql }: Login, node: string, session: string, request: string) => sql<{ taken: boolean }[]>`select mooring.answer_log(${node}, ${session}, ${request}, 0, ${Buffer.from(SECRET)}, null, false, 3, null) as taken`
+  const request = await ask(ann)
+  t.same(await a.sql`select from mooring.log_requests_of('host-a', ${sessions.a})`, [], 'another agent is not told of it')
+  t.match(await answer(a, 'host-a', sessions.a, request), [{ taken: false }], 'and what it says instead is not believed')
+  await attacked(t, pg, a, [
+    ['what another node is asked', 'MR009', (sql) => sql`select * from mooring.log_requests_of('host-b', ${sessions.b})`],
+    ['an answer in the name of another node', 'MR009', (sql) => sql`select mooring.answer_log('host-b', ${sessions.b}, ${request}, 0, 'lie', null, false, 3, null)`],
+    ['an answer in a log, with the id of the request', '42501', (sql) => sql`select * from mooring.read_log(${request})`],
+  ])
+  t.match(await b.sql`select q.request, q.assignment_id from mooring.log_requests_of('host-b', ${sessions.b}) q`, [{ request, assignment_id: assignment }])
+  t.match(await answer(b, 'host-b', sessions.b, request), [{ taken: true }], 'negative control: the agent of the node answers')
+  const stolen = ['the answer to somebody else, with the id of the request', 'MR003', (sql) => sql`select * from mooring.read_log(${request})`] as Attack
+  await attacked(t, pg, bob, [stolen])
+  await attacked(t, pg, await login(t, pg, ['mooring_viewer']), [[stolen[0], '42501', stolen[2]]])
+  t.equal(((await ann.sql`select r.data from mooring.read_log(${request}) r`)[0]!['data'] as Buffer).toString(), SECRET, 'negative control: who asked reads it')
+  const owners = await ask(bob)
+  await answer(b, 'host-b', sessions.b, owners)
+  t.equal((await pg.sql`select from mooring.read_log(${owners})`).length, 1, 'and so does the owner of the schema')
+})
+
+t.test('a flood of requests for logs is bounded, and leaves the others their place', async (t) => {
+  const { pg, b, sessions, assignment } = await fleet(t)
+  const [flooding, other] = [await login(t, pg, ['mooring_operator']), await login(t, pg, ['mooring_operator'])]
+  await flooding.sql.unsafe(`do $$ begin for i in 1..1000 loop begin perform mooring.request_log(${assignment}); exception when sqlstate 'MR007' then null; end; end loop; end $$`)
+  const [{ open } = { open: 0 }] = await pg.sql<{ open: number }[]>`select count(*)::int as open from mooring.log_request`
+  t.equal(open, 150)
+  t.match(await other.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`, [{ asked: true }], 'somebody else asks the same node as ever')
+  t.equal((await b.sql`select from mooring.log_requests_of('host-b', ${sessions.b})`).length, 151)
+  await t.rejects(Promise.resolve(flooding.sql`select mooring.request_log(${assignment}::bigint)`), { code: 'MR007' })
+  await pg.sql`update mooring.log_request set requested_at = clock_timestamp() - interval '61 s'`
+  t.match(await flooding.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`, [{ asked: true }], 'and so does the one that flooded it, in a minute')
+})
+
 t.test('two roles register one new name in the same moment: one gets it, the other leaves no trace', async (t) => {
   const pg = await testDatabase(t)
   const [a, b] = [await login(t, pg, ['mooring_agent']), await login(t, pg, ['mooring_agent'])]

@@ -73,7 +73,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
 
   await t.test('the listener (pg-listen) hears over TLS', async (t) => {
     let hints = 0
-    const listener = createListener({ databaseUrl: urlOf(ours), applicationName: 'tls: listener', channel: 'mooring_node_1', onHint: () => { hints += 1 }, log: pino({ level: 'silent' }) })
+    const listener = createListener({ databaseUrl: urlOf(ours), applicationName: 'tls: listener', channel: 'mooring_node_1', onHint: () => { hints += 1 }, onLogHint() {}, log: pino({ level: 'silent' }) })
     t.teardown(() => listener.stop())
     listener.start()
     await waitFor(() => hints >= 1, { label: 'it listens' })

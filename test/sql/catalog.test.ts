@@ -19,9 +19,10 @@ const LAWS: [string, string][] = [
   ['every type has a comment', `
     select t.oid::regtype::text as offender from pg_type t left join pg_class c on c.oid = t.typrelid
      where t.typnamespace = 'mooring'::regnamespace and (t.typtype in ('e', 'd') or (t.typtype = 'c' and c.relkind = 'c')) and obj_description(t.oid, 'pg_type') is null`],
+  // a procedure that pinned it could not commit, and commit is what procedures are for
   ['every function pins its search_path with pg_temp last, or is one expression that is inlined', `
     select p.oid::regprocedure::text as offender from pg_proc p join pg_language l on l.oid = p.prolang
-     where p.pronamespace = 'mooring'::regnamespace
+     where p.pronamespace = 'mooring'::regnamespace and (p.prokind <> 'p' or p.prosecdef)
        and not exists (select from unnest(p.proconfig) c(setting) where c.setting like 'search_path=pg_catalog%' and c.setting like '%, pg_temp')
        and not (l.lanname = 'sql' and p.prosqlbody is not null and not p.prosecdef)`],
   ['nobody may execute a function by default', `

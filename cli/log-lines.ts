@@ -1,0 +1,79 @@
+/**
+ * Bytes of logs in, whole lines out: neither the border of a slice nor another log ever cuts a line or a character in two.
+ *
+ * A line without an end is held back until it has one, or its log is left; one of more than a MiB is written in pieces. On a pipe lines are written as the program
+ * wrote them, byte for byte; on a terminal without control characters, which would steer it.
+ */
+import { jsonLine, printable } from './render.js'
+
+export interface LineWriter {
+  write(node: string, bytes: Buffer): Promise<void>
+  /** Nothing more comes from there: writes what stands there without an end. */
+  end(): Promise<void>
+}
+
+export interface LineFormat { prefix: boolean; json: boolean; terminal: boolean }
+
+const LONGEST_LINE_BYTES = 1024 * 1024
+const NEWLINE = Buffer.from('\n')
+
+export function createLineWriter(assignmentId: string, { prefix, json, terminal }: LineFormat, out: NodeJS.WritableStream = process.stdout): LineWriter {
+  let open = Buffer.alloc(0)
+  let from = ''
+
+  async function put(text: string | Buffer): Promise<void> {
+    if (text.length > 0 && !out.write(text)) await new Promise<void>((resolve) => out.once('drain', resolve))
+  }
+
+  const marked = prefix || json || terminal
+
+  function format(line: Buffer): Buffer {
+    if (json) return Buffer.from(jsonLine({ assignment_id: assignmentId, node: from, line: line.toString('utf8') }))
+    const text = terminal ? Buffer.from(line.toString('utf8').split('\t').map(printable).join('\t')) : line
+    return Buffer.concat([Buffer.from(prefix ? `[${assignmentId}@${from}] ` : ''), text, NEWLINE])
+  }
+
+  async function putLines(lines: Buffer): Promise<void> {
+    const formatted: Buffer[] = []
+    for (let at = 0; at <= lines.length;) {
+      const next = lines.indexOf(NEWLINE, at)
+      const to = next < 0 ? lines.length : next
+      formatted.push(format(lines.subarray(at, to)))
+      at = to + 1
+    }
+    await put(Buffer.concat(formatted))
+  }
+
+  return {
+    async write(node, bytes) {
+      if (node !== from) await this.end()
+      from = node
+      const all = open.length > 0 ? Buffer.concat([open, bytes]) : bytes
+      const last = all.lastIndexOf(NEWLINE)
+      open = Buffer.from(all.subarray(last + 1))
+      if (last >= 0) await (marked ? putLines(all.subarray(0, last)) : put(all.subarray(0, last + 1)))
+      if (open.length > LONGEST_LINE_BYTES) {
+        const cut = characterBorder(open)
+        const piece = open.subarray(0, cut)
+        open = Buffer.from(open.subarray(cut))
+        await (marked ? putLines(piece) : put(piece))
+      }
+    },
+    async end() {
+      const rest = open
+      open = Buffer.alloc(0)
+      if (rest.length > 0) await (marked ? putLines(rest) : put(rest))
+    },
+  }
+}
+
+/** The last place at which no UTF-8 character is cut in two. */
+export function characterBorder(bytes: Buffer): number {
+  for (let back = 1; back <= Math.min(4, bytes.length); back++) {
+    const byte = bytes[bytes.length - back]!
+    if ((byte & 0xc0) === 0x80) continue
+    const length = byte < 0x80 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2
+    return length > back ? bytes.length - back : bytes.length
+  }
+  return bytes.length
+}
