@@ -21,7 +21,7 @@ async function rebalance(options: RebalanceOptions): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await db.rebalance(options.maxMoves, { dryRun: !options.apply })
     if (options.json) return print(json(rows))
-    if (rows.length === 0) return print(`nothing to move: no move is worth it, or ${options.maxMoves === 1 ? '1 is on its' : `${options.maxMoves} are on their`} way already`)
+    if (rows.length === 0) return print(`nothing to move: no move is worth it, or what could move came to its node within setting.rebalance_cooldown, or ${options.maxMoves === 1 ? '1 is on its' : `${options.maxMoves} are on their`} way already`)
     const moves = rows.length === 1 ? '1 move' : `${rows.length} moves`
     print(table(rows, [{ key: 'assignment_id', title: 'assignment' }, { key: 'from_node', title: 'from' }, { key: 'to_node', title: 'to' }, { key: 'gain', align: 'right' }]))
     print(options.apply ? `${moves} begun: \`mooring events -f\`` : `${moves}, none made: \`mooring rebalance --max-moves ${options.maxMoves} --apply\``)
