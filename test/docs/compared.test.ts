@@ -73,7 +73,7 @@ t.test('every file that a page of docs/, or a README, names is there', (t) => {
   const missing: string[] = []
   for (const page of pages) {
     const text = read(page)
-    for (const [, file] of text.matchAll(/`((?:agent|cli|sql|test|workers|faults|bench|scripts|docs|migrations)\/[\w./-]+\.(?:ts|mjs|sql|md|pml))`/g)) if (!existsSync(join(ROOT, file!))) missing.push(`${page}: ${file}`)
+    for (const [, file] of text.matchAll(/`((?:agent|cli|sql|test|workers|faults|bench|scripts|docs|migrations)\/[\w./-]+\.(?:ts|mjs|sql|md|pml))`/g)) if (![ROOT, join(ROOT, page, '..')].some((folder) => existsSync(join(folder, file!)))) missing.push(`${page}: ${file}`)
     for (const [, link] of text.matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)) if (!existsSync(join(ROOT, page, '..', link!))) missing.push(`${page}: ${link}`)
   }
   t.same(missing, [])

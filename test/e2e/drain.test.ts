@@ -56,7 +56,7 @@ t.test('D19: a host of six is drained to its end, one process after the other: n
 
   a.kill('SIGTERM')
   t.same(await a.exited, { code: 0, signal: null })
-  const forget = mooring(t, ['node', 'forget', 'host-a'], { databaseUrl: url, env: { MOORING_STATE_DIR: tempDir(t) } })
+  const forget = mooring(t, ['delete', 'node', 'host-a'], { databaseUrl: url, env: { MOORING_STATE_DIR: tempDir(t) } })
   t.same(await forget.exited, { code: 0, signal: null })
   t.same((await placements(sql)).map((row) => row.node), Array(7).fill('host-b'))
 })
