@@ -121,6 +121,8 @@ export const CONTROLS: readonly Control[] = [
   {
     name: 'no-hold', what: 'no hold: the clock of the server jumps, and the next reap takes everything from everybody', expects: 'overlap', needs: 'fakeClock', prepare: 'fakeClock',
     manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'], graceMs: 2_000, inShort: true,
+    // a tick comes before the beats of all hosts, which would show them alive by the new clock
+    settings: `beat_interval = '600 ms', round_interval = '100 ms'`,
     guard: NO_HOLD,
     async story(fleet) {
       fleet.server.setClock(60)
