@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b73eddefa65be56dc8f83751ce260e8a4b044044
+--! Hash: sha1:51e70af1bfdee29ab14f7970ebf9a3b3e94bbeba
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -787,7 +787,8 @@ comment on function mooring.mark_outage_seen() is 'Writes the outage marker: fro
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
 --   a pulse in the future   the clock was set back,
 --   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
--- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. Where no agent holds a name nothing
+-- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever; but where somebody ticked during the hold the pulse goes on, and
+-- an outage that began in its middle is seen. Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
 create or replace function mooring.hold() returns boolean
@@ -816,7 +817,11 @@ begin
     end if;
     noticed := 'the clock went back during a hold';
   end if;
-  seen_at := greatest(pulse.pulse_at, pulse.hold_until);
+  seen_at := pulse.pulse_at;
+  -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
+  if pulse.hold_until > pulse.pulse_at and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
+    seen_at := pulse.hold_until;
+  end if;
   noticed := coalesce(noticed, case
     when not read.marked then 'the database crashed, was promoted or restored'
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - seen_at)))

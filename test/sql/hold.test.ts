@@ -72,6 +72,19 @@ story('a hold is not renewed by looking at it, and healthy gaps after it start n
   t.equal(await hold(sql), false)
 })
 
+story('an outage that begins in the middle of a hold, and is over after it, starts the next one', async (t, sql) => {
+  await node(sql)
+  await ticked(sql, '-1 hour')
+  t.equal(await hold(sql), true)
+  // nobody ticked during the hold: a quiet system, two seconds after its end
+  await sql`update mooring.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
+  t.equal(await hold(sql), false)
+  // somebody did, until five seconds after its beginning
+  await sql`update mooring.pulse set pulse_at = pulse_at + interval '5 s'`
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:12/, seconds: 15 })
+})
+
 story('a hold lasts as long as the longest lease that was given', async (t, sql) => {
   await sql`update mooring.setting set lease_ttl = '1 min'`
   await node(sql)
