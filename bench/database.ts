@@ -1,5 +1,6 @@
 /** What a database that goes away costs the work: for less than a lease nothing, for longer it is dead in time and back at once, on the same nodes. */
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Sql } from 'postgres'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
 import { alive, insertCommands, removeDeployments, untilRunning, type Running } from './workload.js'
 
@@ -65,7 +66,7 @@ async function away(bench: Bench): Promise<Figure[]> {
 }
 
 /** Epoch milliseconds at which each node's lease ends if its last beat was its last; returns when no beat is due for a moment. */
-async function leaseEnds(sql: import('postgres').Sql, beatMs: number): Promise<Map<string, number>> {
+async function leaseEnds(sql: Sql, beatMs: number): Promise<Map<string, number>> {
   for (;;) {
     const rows = await sql<{ node: string; age_ms: number; ends_at_ms: number }[]>`
       select h.node, extract(epoch from clock_timestamp() - h.beat_at)::float8 * 1000 as age_ms, extract(epoch from h.beat_at + h.lease_ttl)::float8 * 1000 as ends_at_ms from mooring.heartbeat h where h.session is not null`

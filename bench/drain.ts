@@ -2,10 +2,9 @@
  * A host with 100 running deployments is drained. Start-first there is no moment with fewer than 100 running; stop-first there are as many fewer as are on their way.
  * Observed by another session that asks all the while; the real processes are looked at in test/e2e/handover.test.ts.
  */
-import type { Sql } from 'postgres'
 import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
-import { hintsOf, removeDeployments } from './workload.js'
+import { countRunning, hintsOf, removeDeployments } from './workload.js'
 
 export const benchmarks: Benchmark[] = [{ name: 'drain', spawns: true, run: drain }]
 
@@ -27,7 +26,7 @@ async function drain(bench: Bench): Promise<Figure[]> {
       await sql`
         insert into mooring.deployment (command, args, on_lost, handover)
         select '/bin/sleep', '["1000000"]', 'keep', ${handover} from generate_series(1, ${rows}::int)`
-      await hints.until(async () => (await running(sql)) === rows)
+      await hints.until(async () => (await countRunning(sql)) === rows)
       await sql`update mooring.node set enabled = true`
       const result: Drained = { fewest: rows, samples: 0, took_ms: 0 }
       const start = performance.now()
@@ -41,7 +40,7 @@ async function drain(bench: Bench): Promise<Figure[]> {
         await pause(2)
       }
       result.took_ms = performance.now() - start
-      assertEqual(await running(sql), rows, 'running at the end')
+      assertEqual(await countRunning(sql), rows, 'running at the end')
       const owners = await sql<{ node: string }[]>`select distinct p.node from mooring.placement p order by 1`
       assertEqual(owners.map(({ node }) => node).join(' '), 'host-b host-c', 'who runs it')
       await removeDeployments(sql)
@@ -58,9 +57,4 @@ async function drain(bench: Bench): Promise<Figure[]> {
       { what: 'the same, until the host is empty', unit: 'ms', values: runs.map(({ stop }) => stop.took_ms) },
     ]
   }))
-}
-
-async function running(sql: Sql): Promise<number> {
-  const [row] = await sql<{ n: number }[]>`select count(*)::int as n from mooring.placement p where p.run_state = 'running'`
-  return row!.n
 }

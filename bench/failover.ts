@@ -5,7 +5,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
-import { hintsOf, insertCommands, removeDeployments } from './workload.js'
+import { countRunning, hintsOf, insertCommands, removeDeployments } from './workload.js'
 
 export const benchmarks: Benchmark[] = [{ name: 'failover', spawns: true, run: failover }]
 
@@ -24,7 +24,7 @@ async function failover(bench: Bench): Promise<Figure[]> {
       const hints = await hintsOf(database)
       await sql`update mooring.node n set enabled = n.name = 'host-a'`
       await insertCommands(sql, ROWS)
-      await hints.until(async () => (await running(database, ['host-a'])) === ROWS)
+      await hints.until(async () => (await countRunning(sql, ['host-a'])) === ROWS)
       await sql`update mooring.node set enabled = true`
       await dying.die()
       const [lease] = await sql<{ ends_at: string; beat_at: string }[]>`
@@ -38,7 +38,7 @@ async function failover(bench: Bench): Promise<Figure[]> {
         assignedAt = Number(row!.at)
         return row!.n === ROWS
       })
-      while ((await running(database, survivors)) < ROWS) await pause(5)
+      while ((await countRunning(sql, survivors)) < ROWS) await pause(5)
       const [now] = await sql<{ at: string }[]>`select extract(epoch from clock_timestamp())::text as at`
       const owners = await sql<{ n: number }[]>`select count(*)::int as n from mooring.placement p where p.node is not null group by p.node order by 1`
       assertEqual(owners.map(({ n }) => n).join('/'), '10/11', 'assignments of the survivors')
@@ -52,9 +52,4 @@ async function failover(bench: Bench): Promise<Figure[]> {
       { what: 'the same, from the last beat', unit: 'ms', values: runs.map((run) => run.silent_s * 1000), note: bench.quick ? 'scaled-down lease' : 'lease 12 s, margin 3 s' },
     ]
   }))
-}
-
-async function running({ sql }: { sql: import('postgres').Sql }, nodes: string[]): Promise<number> {
-  const [row] = await sql<{ n: number }[]>`select count(*)::int as n from mooring.placement p where p.run_state = 'running' and p.node = any (${nodes})`
-  return row!.n
 }

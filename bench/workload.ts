@@ -22,6 +22,13 @@ export async function removeDeployments(sql: Sql): Promise<void> {
   }
 }
 
+/** How many the database says are running: on these nodes, or at all. */
+export async function countRunning(sql: Sql, nodes?: readonly string[]): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select count(*)::int as n from mooring.placement p where p.run_state = 'running' and ${nodes ? sql`p.node = any (${[...nodes]})` : sql`true`}`
+  return row!.n
+}
+
 export interface Running { assignment_id: string; node: string; epoch: string; pid: number; startTicks: number }
 
 /** What the database says is running and the kernel says is alive; a process is known by pid and start time. */

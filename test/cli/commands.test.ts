@@ -1,33 +1,13 @@
 import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import type { Test } from 'tap'
 import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
 import { mooring, tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
-
-interface Place { url: string; state: string }
-
-async function run(t: Test, { url, state }: Place, args: readonly string[], env: Record<string, string> = {}) {
-  const program = mooring(t, args, { databaseUrl: url, env: { MOORING_STATE_DIR: state, ...env } })
-  const { code } = await program.exited
-  return { code, stdout: program.stdout(), stderr: program.stderr() }
-}
-
-/** A fleet without agents: one node that has just registered, two deployments placed on it, one that nobody trusts. */
-async function fleet(t: Test) {
-  const pg = await testDatabase(t)
-  const state = tempDir(t)
-  await pg.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
-  await pg.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1'), ('api', 'http-server', '14.1.1')`
-  await pg.sql`insert into mooring.deployment (name, package_name, env) values ('odd', 'left-pad', '{"TOKEN": "hunter2"}')`
-  await pg.sql`select count(*) from mooring.claim()`
-  const rows = await pg.sql<{ name: string; assignment_id: string; deployment_id: string }[]>`select p.name, p.assignment_id, p.deployment_id from mooring.placement p`
-  return { ...pg, state, ids: Object.fromEntries(rows.map((row) => [row.name, row])) }
-}
+import { fleet, run } from './fleet.js'
 
 t.test('status shows nodes, counts, and what waits with its reason', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   const { code, stdout } = await run(t, place, ['status'])
   t.equal(code, 0)
   t.match(stdout, /^1 of 1 nodes healthy, 3 deployments, 2 of 3 assigned, 0 running, 1 waiting/)
@@ -38,7 +18,7 @@ t.test('status shows nodes, counts, and what waits with its reason', async (t) =
 })
 
 t.test('status --json holds the rows of fleet, node_status and unplaced', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   const { fleet: row, nodes, unplaced } = JSON.parse((await run(t, place, ['status', '--json'])).stdout) as Record<string, unknown>
   t.match(row, { nodes: 1, healthy: 1, deployments: 3, assignments: 3, assigned: 2, running: 0, waiting: 1, hold: null })
   t.match(nodes, [{ node: 'host-a', health: 'HEALTHY', assignments: 2 }])
@@ -46,7 +26,7 @@ t.test('status --json holds the rows of fleet, node_status and unplaced', async 
 })
 
 t.test('where reaping has paused status says so, and resume-reaping lets it go on', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   await place.sql`update mooring.setting set reap_pause_min_nodes = 1`
   t.match((await run(t, place, ['resume-reaping'])).stdout, /^reaping was not paused$/m)
   await place.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
@@ -57,7 +37,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
 })
 
 t.test('Y CLI: explain takes a name or an id, and says why not', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   t.match((await run(t, place, ['explain', 'web'])).stdout, /host-a +runs here/)
   t.match((await run(t, place, ['explain', place.ids['odd']!.deployment_id])).stdout, /host-a +no: /)
   t.match(JSON.parse((await run(t, place, ['explain', 'odd', '--json'])).stdout), [{ node: 'host-a', permitted: false, trust_ok: false }])
@@ -68,7 +48,7 @@ t.test('Y CLI: explain takes a name or an id, and says why not', async (t) => {
 })
 
 t.test('a name that is also the id of another deployment is not guessed', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   const id = place.ids['web']!.deployment_id
   await place.sql`insert into mooring.deployment (name, package_name) values (${id}, 'http-server')`
   const { code, stderr } = await run(t, place, ['explain', id])
@@ -77,7 +57,7 @@ t.test('a name that is also the id of another deployment is not guessed', async 
 })
 
 t.test('events are told oldest first, and -f goes on with what comes', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   const { stdout } = await run(t, place, ['events', '-n', '2'])
   t.equal(stdout.trim().split('\n').length, 2)
   t.match(stdout, /claimed assignment \d+ deployment \d+ host-a epoch 1/)
@@ -160,7 +140,7 @@ t.test('an agent and a worker that are told to stop leave nothing behind and exi
 })
 
 t.test('psql runs against the same database, with the password out of its arguments', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   const bin = tempDir(t, 'bin')
   writeFileSync(join(bin, 'psql'), '#!/bin/sh\necho "args: $*"\ntest -n "$PGPASSWORD" && echo "password set"\n', { mode: 0o755 })
   const { code, stdout } = await run(t, place, ['psql', '-c', 'select 1', '--csv'], { PATH: `${bin}:${process.env['PATH']}` })
@@ -169,7 +149,7 @@ t.test('psql runs against the same database, with the password out of its argume
 })
 
 t.test('where no psql is installed, -c works all the same', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web', 'api')
   const bin = tempDir(t, 'bin')
   symlinkSync('/usr/bin/env', join(bin, 'env')) // the helper starts programs with it
   const nowhere = { PATH: bin, PGBINDIR: '' }

@@ -1,30 +1,9 @@
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import type { Test } from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
 import { mooring, tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
-
-interface Place { url: string; state: string }
-
-async function run(t: Test, { url, state }: Place, args: readonly string[], env: Record<string, string> = {}) {
-  const program = mooring(t, args, { databaseUrl: url, env: { MOORING_STATE_DIR: state, ...env } })
-  const { code } = await program.exited
-  return { code, stdout: program.stdout(), stderr: program.stderr() }
-}
-
-/** A fleet without agents: one node that has just registered, two deployments placed on it, one that nobody trusts. */
-async function fleet(t: Test) {
-  const pg = await testDatabase(t)
-  const state = tempDir(t)
-  await pg.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
-  await pg.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
-  await pg.sql`insert into mooring.deployment (name, package_name, env) values ('odd', 'left-pad', '{"TOKEN": "hunter2"}')`
-  await pg.sql`select count(*) from mooring.claim()`
-  const rows = await pg.sql<{ name: string; assignment_id: string; deployment_id: string }[]>`select p.name, p.assignment_id, p.deployment_id from mooring.placement p`
-  return { ...pg, state, ids: Object.fromEntries(rows.map((row) => [row.name, row])) }
-}
+import { fleet, run } from './fleet.js'
 
 /** Notes in the state directory the session that holds the name in the database, as the agent does: what is there is then read from there. */
 async function agentOfThisHost(place: Awaited<ReturnType<typeof fleet>>, node = 'host-a'): Promise<string> {
@@ -36,7 +15,7 @@ async function agentOfThisHost(place: Awaited<ReturnType<typeof fleet>>, node = 
 }
 
 t.test('Y CLI: logs shows what an assignment wrote, and the prefixed lines of several', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web')
   await place.sql`insert into mooring.deployment (name, package_name, package_version, replicas, labels) values ('pair', 'http-server', '14.1.1', 2, '{"app": "pair"}')`
   await place.sql`select count(*) from mooring.claim()`
   const pair = await place.sql<{ assignment_id: string }[]>`select p.assignment_id from mooring.placement p where p.name = 'pair' order by p.ordinal`
@@ -64,7 +43,7 @@ t.test('Y CLI: logs shows what an assignment wrote, and the prefixed lines of se
 })
 
 t.test('logs says what is missing and what to type', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web')
   t.match((await run(t, place, ['logs', 'odd'])).stderr, /runs nowhere yet.*\nhint: `mooring explain \d+`/)
   await agentOfThisHost(place)
   const web = place.ids['web']!.assignment_id
@@ -80,7 +59,7 @@ t.test('logs says what is missing and what to type', async (t) => {
 })
 
 t.test('a state directory of another fleet is not taken for the log: the node is asked, and named when it does not answer', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web')
   const folder = await agentOfThisHost(place)
   const web = place.ids['web']!.assignment_id
   writeFileSync(join(folder, `${web}.log`), 'of another fleet\n')
@@ -93,7 +72,7 @@ t.test('a state directory of another fleet is not taken for the log: the node is
 })
 
 t.test('an agent that was stopped has left its logs here', async (t) => {
-  const place = await fleet(t)
+  const place = await fleet(t, 'web')
   const folder = await agentOfThisHost(place)
   const web = place.ids['web']!.assignment_id
   writeFileSync(join(folder, `${web}.log`), 'last words\n')
