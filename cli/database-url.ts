@@ -13,8 +13,8 @@ import type { Options } from 'postgres'
  *   postgres://user:password@host[:port][,host[:port]...]/database[?parameter=value&...]
  *   postgres://user@/database?host=/var/run/postgresql          (Unix socket)
  *
- * Several hosts mean: the same database behind a failover; only the primary is used. `postgres`
- * tries them by itself; for `pg` see primary-host.ts.
+ * Several hosts mean: the same database behind a failover; only the primary is used. Neither driver is left to find it: `pg` cannot, and `postgres` asks for
+ * ever, and says nothing, while none of them answers. So primary-host.ts asks first, or agent/lane.ts dials.
  */
 export interface DatabaseUrl {
   hosts: readonly HostAndPort[]
@@ -84,14 +84,11 @@ export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
   return { hosts, user, password, database, sslmode, parameters, redacted }
 }
 
-/** Options of `postgres` (porsager). The caller adds max, names, types and the like. */
+/** Options of `postgres` (porsager), for one host. The caller adds max, names, types and the like. */
 export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>> {
   const { application_name, options, connect_timeout, target_session_attrs } = url.parameters
-  const [first] = url.hosts
-  const single = url.hosts.length === 1 && first
   return {
-    host: (single ? single.host : url.hosts.map(({ host }) => host)) as string, // the typings miss the lists
-    port: (single ? single.port : url.hosts.map(({ port }) => port)) as number,
+    ...onlyHost(url),
     user: url.user,
     ...(url.password === undefined ? {} : { password: url.password }),
     database: url.database,
@@ -102,7 +99,7 @@ export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>
   }
 }
 
-/** Configuration of `pg`, which knows one host only: resolve several with primary-host.ts first. */
+/** Configuration of `pg`, for one host. */
 export function pgConfig(url: DatabaseUrl, more: Pick<ClientConfig, 'application_name' | 'options'> = {}): ClientConfig {
   const { host, port } = onlyHost(url)
   const { application_name, options, connect_timeout } = url.parameters
@@ -137,6 +134,7 @@ export function pgConnectionString(url: DatabaseUrl, more: { application_name?: 
 
 export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({ ...url, hosts: [host] })
 
+/** Several are resolved by primary-host.ts first. */
 function onlyHost(url: DatabaseUrl): HostAndPort {
   const [first, second] = url.hosts
   if (!first || second) throw new DatabaseUrlError('host', 'several hosts are not possible here; name the primary alone')

@@ -6,6 +6,10 @@ import { createCliDb, readSchema } from './db.js'
 import type { CliDb } from './db.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
+import { primaryHost } from './primary-host.js'
+
+/** A server that is stopped or cut off answers nothing, and the driver would wait for it for ever. */
+const FIRST_ANSWER_MS = 10_000
 
 /** DATABASE_URL, else the embedded server of the state directory, which must run already. */
 export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<string> {
@@ -25,8 +29,9 @@ export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<stri
   return url
 }
 
-export function connect(url: string, options: { onNotice?: (text: string) => void } = {}): Sql {
-  const parsed = postgresOptions(parseDatabaseUrl(url))
+/** A connection for the questions of one person. Rejects where none of several hosts is a primary that answers; one host is not asked before the first question. */
+export async function connect(url: string): Promise<Sql> {
+  const parsed = postgresOptions(await primaryHost(parseDatabaseUrl(url)))
   return postgres({
     ...parsed,
     max: 1,
@@ -34,7 +39,7 @@ export function connect(url: string, options: { onNotice?: (text: string) => voi
     fetch_types: false,
     // a pooler in front may hand the next statement to another session
     prepare: false,
-    onnotice: (notice) => { options.onNotice?.(`${notice['severity'] ?? 'NOTICE'}: ${notice['message'] ?? ''}`) },
+    onnotice: () => {},
     connection: { ...parsed.connection, application_name: 'mooring cli' },
   })
 }
@@ -45,9 +50,9 @@ export async function withDb<T>(options: DatabaseOptions, work: (db: CliDb) => P
 }
 
 export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>): Promise<T> {
-  const sql = connect(url)
+  const sql = await connect(url)
   try {
-    await requireSchema(sql)
+    await answered(FIRST_ANSWER_MS, requireSchema(sql))
     return await work(createCliDb(sql))
   } finally {
     await sql.end({ timeout: 1 })
@@ -63,6 +68,19 @@ async function requireSchema(sql: Sql): Promise<void> {
     throw new CommandError(`the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`, 'update mooring on this host')
   }
   if (version < known) throw new CommandError(`the schema in ${database} is older than this program: it is at ${version}, the program needs ${known}; run \`mooring migrate\``)
+}
+
+/** Rejects as a connection that was lost does, when the database takes longer; what it answers then is nobody's. */
+export async function answered<T>(deadlineMs: number, question: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(Object.assign(new Error(`the database did not answer within ${deadlineMs / 1000} s`), { code: 'ETIMEDOUT' })), deadlineMs)
+  })
+  try {
+    return await Promise.race([question, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** Long-running commands wait for a database that is away, but not for one that will never fit. */

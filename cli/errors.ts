@@ -78,7 +78,8 @@ const ADVICE: Record<string, Advice> = {
   MR006: { hint: () => '`mooring explain <deployment>` says for each node why not' },
   MR009: { hint: () => 'connect as the role the node is bound to' },
   MR004: { hint: () => '`mooring status` shows who holds the placement lock' },
-  ECONNREFUSED: { message: (error) => `no database server answers at ${addressOf(error)}`, hint: serverHint },
+  // of several hosts none has an address of its own to name: the message says what each of them did
+  ECONNREFUSED: { message: (error) => (error.address === undefined && error.hostname === undefined ? error.message : `no database server answers at ${addressOf(error)}`), hint: serverHint },
   ENOTFOUND: { message: (error) => `the host ${error.hostname ?? ''} of the database is unknown`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL' },
   EAI_AGAIN: { message: (error) => `the host ${error.hostname ?? ''} of the database could not be looked up`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL, and the network' },
   ETIMEDOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },

@@ -1,5 +1,6 @@
 /** Looks at the fleet again and again, over one connection that is made anew when it breaks. */
-import { connect } from './database.js'
+import type { Sql } from 'postgres'
+import { answered, connect } from './database.js'
 import { createCliDb } from './db.js'
 import { isConnectionProblem } from './errors.js'
 import { createEventFollower } from './event-follow.js'
@@ -16,36 +17,31 @@ const UNPLACED_SHOWN = 3
 const EVENTS_KEPT = 200
 
 export function createWatcher(url: () => string): Watcher {
-  let sql = connect(url())
+  let connected: Promise<Sql> | null = null
   const follower = createEventFollower()
   let events: FleetView['events'] | null = null
   const look = async (): Promise<FleetView> => {
-    const db = createCliDb(sql)
+    const db = createCliDb(await (connected ??= connect(url())))
     const fleet = await db.fleet()
     const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
     if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
     else follower.told(events = await db.lastEvents(EVENTS_KEPT))
     return { fleet, nodes, states, unplaced: fleet.waiting > 0 ? await db.unplaced(UNPLACED_SHOWN) : [], events }
   }
+  const hangUp = async (timeout: number): Promise<void> => {
+    const last = connected
+    connected = null
+    await (await last?.catch(() => null))?.end({ timeout })
+  }
   return {
     async look() {
-      // the driver itself waits for ever for a server that is stopped or cut off
-      let timer: NodeJS.Timeout | undefined
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => { reject(Object.assign(new Error('no answer from the database'), { code: 'ETIMEDOUT' })) }, LOOK_DEADLINE_MS)
-      })
       try {
-        return await Promise.race([look(), late])
+        return await answered(LOOK_DEADLINE_MS, look())
       } catch (error) {
-        if (isConnectionProblem(error)) {
-          void sql.end({ timeout: 0 }).catch(() => {})
-          sql = connect(url())
-        }
+        if (isConnectionProblem(error)) void hangUp(0).catch(() => {})
         throw error
-      } finally {
-        clearTimeout(timer)
       }
     },
-    close: () => sql.end({ timeout: 1 }),
+    close: () => hangUp(1),
   }
 }

@@ -117,7 +117,7 @@ async function attempt(rig: Rig, level: string | undefined, plan: Plan, keepAll:
     return await runPlan({ ...rig.stage, level, keepAll }, plan, (text) => { if (process.env['FAULTS_ANNOUNCE']) say(text) })
   } catch (error) {
     const verdict = { overlaps: [], overlapMs: 0, gaps: [], epochsBack: [], lost: [], robbed: [], lateWrites: [], ok: false }
-    return { seed: plan.seed, level: level ?? 'none', plan, timeline: [], verdict, settledMs: null, gaps: [], ok: false, void: null, kept: `not carried out: ${(error as Error).stack}` }
+    return { seed: plan.seed, level: level ?? 'none', plan, timeline: [], verdict, settledMs: null, missing: null, gaps: [], ok: false, void: null, kept: `not carried out: ${(error as Error).stack}` }
   }
 }
 

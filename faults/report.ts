@@ -2,7 +2,7 @@
 import type { Report } from './main.js'
 import type { RunResult } from './run.js'
 
-export function sentenceOf({ seed, level, plan, verdict, settledMs, ok, void: nothing, kept }: RunResult): string {
+export function sentenceOf({ seed, level, plan, verdict, settledMs, missing, ok, void: nothing, kept }: RunResult): string {
   const steps = plan.steps.map(({ fault, host, atMs, lastsMs }) => `${fault}@${'abc'[host]} +${atMs}/${lastsMs} ms`).join(' & ')
   const wrong = [
     verdict.overlapMs > 0 && `overlap ${verdict.overlapMs.toFixed(1)} ms`,
@@ -10,7 +10,7 @@ export function sentenceOf({ seed, level, plan, verdict, settledMs, ok, void: no
     verdict.epochsBack.length > 0 && `${verdict.epochsBack.length} epochs back`,
     verdict.robbed.length > 0 && `robbed: ${verdict.robbed.join(', ')}`,
     verdict.lateWrites.length > 0 && `${verdict.lateWrites.length} late writes`,
-    settledMs === null && 'not settled',
+    settledMs === null && `not settled${missing === null ? '' : ` ${missing}`}`,
   ].filter(Boolean)
   return `${ok ? 'ok' : nothing === null ? 'NOT OK' : 'void'} seed ${seed} ${level}: ${steps}: ${nothing ?? (ok ? `settled ${settledMs} ms after the last heal` : `${wrong.join(', ')}; ${kept}`)}`
 }

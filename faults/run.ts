@@ -36,6 +36,8 @@ export interface RunResult {
   verdict: Verdict
   /** From the last heal to everything running exactly once; null when that never came. */
   settledMs: number | null
+  /** What kept it from settling, when it did not. */
+  missing: string | null
   /** Longest gap of each assignment the faults could touch. */
   gaps: readonly number[]
   ok: boolean
@@ -101,7 +103,7 @@ export async function runPlan(stage: Stage, plan: Plan, announce: (text: string)
     const timeline = await Promise.all(plan.steps.map((step, nr) => play(fleet, step, faults[nr]!, disks.get(faults[nr]!.prepare ?? ''), fromMs, touched)))
     announce('healed')
     let settledMs: number | null = null
-    let missing = ''
+    let missing: string | null = null
     try {
       settledMs = Math.round(await fleet.settle(SETTLE_PATIENCE_MS, 'after the faults'))
       await pause(SECOND_LOOK_MS)
@@ -118,11 +120,11 @@ export async function runPlan(stage: Stage, plan: Plan, announce: (text: string)
     const ok = verdict.ok && settledMs !== null
     const concerned = faults.some((fault) => fault.at === 'server' || fault.at === 'session' || fault.at === 'worker') ? fleet.assignments() : placedBefore.filter(({ node }) => touched.has(node ?? '')).map(({ id }) => id)
     const result: RunResult = {
-      seed: plan.seed, level: stage.level ?? 'none', plan, timeline, verdict, settledMs, ok,
+      seed: plan.seed, level: stage.level ?? 'none', plan, timeline, verdict, settledMs, missing, ok,
       gaps: verdict.gaps.filter(({ assignment }) => concerned.includes(assignment)).map(({ ms }) => ms),
       void: slept > 50 ? `the machine slept for ${Math.round(slept)} ms` : null, kept: null,
     }
-    return ok && stage.keepAll !== true ? result : { ...result, kept: await keep(stage, fleet, folder, String(plan.seed), { ...result, missing }) }
+    return ok && stage.keepAll !== true ? result : { ...result, kept: await keep(stage, fleet, folder, String(plan.seed), result) }
   })
 }
 

@@ -23,7 +23,7 @@ Example:
 
 async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   const url = await databaseUrlOf(options)
-  const sql = connect(url)
+  const sql = await connect(url)
   try {
     const findings = await examine({ sql, url, knownSchema: committedMigrations().length })
     print(options.json ? json(findings) : `${findings.map(line).join('\n')}\n${summary(findings)}`)

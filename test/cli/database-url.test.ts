@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pgConnectionStringOf from 'pg-connection-string'
 import t from 'tap'
-import { DatabaseUrlError, parseDatabaseUrl, pgConfig, pgConnectionString, postgresOptions } from '../../cli/database-url.js'
+import { DatabaseUrlError, parseDatabaseUrl, pgConfig, pgConnectionString, postgresOptions, withHost } from '../../cli/database-url.js'
 import { tempDir } from '../helpers/processes.js'
 
 t.test('one address becomes the configuration of both drivers', async (t) => {
@@ -31,11 +31,11 @@ t.test('the text for graphile-migrate is read by pg as we read ours', async (t) 
   }
 })
 
-t.test('several hosts: postgres looks for the primary, pg refuses and says why', async (t) => {
+t.test('several hosts: both drivers refuse them and say why', async (t) => {
   const url = parseDatabaseUrl('postgres://u:p@a:1,b,[::2]:3/d')
   t.strictSame(url.hosts, [{ host: 'a', port: 1 }, { host: 'b', port: 5432 }, { host: '::2', port: 3 }])
-  t.match(postgresOptions(url), { host: ['a', 'b', '::2'], port: [1, 5432, 3], target_session_attrs: 'primary' })
-  t.throws(() => pgConfig(url), { part: 'host', message: /several hosts/ })
+  for (const configure of [postgresOptions, pgConfig]) t.throws(() => configure(url), { part: 'host', message: /several hosts/ })
+  t.match(postgresOptions(withHost(url, url.hosts[2]!)), { host: '::2', port: 3, target_session_attrs: 'primary' })
   t.equal(parseDatabaseUrl('postgres://u@a,b/d?target_session_attrs=read-write').parameters.target_session_attrs, 'primary')
 })
 

@@ -10,6 +10,10 @@ t.test('a refused connection names the address and the next command', async (t) 
   t.equal(problem.exitCode, 1)
 })
 
+t.test('where none of several hosts is a primary, the message says what each of them did', async (t) => {
+  t.match(problemOf(failure({ code: 'ECONNREFUSED' }, 'no host of DATABASE_URL is a primary that answers (a:1 is a standby)')).message, 'a:1 is a standby')
+})
+
 t.test('several addresses refused at once speak as one', async (t) => {
   const first = failure({ code: 'ECONNREFUSED', address: '::1', port: 1 })
   t.match(problemOf(new AggregateError([first, first])).message, /no database server answers at ::1:1/)

@@ -1,18 +1,10 @@
-import { createServer } from 'node:net'
 import t from 'tap'
 import { parseDatabaseUrl } from '../../cli/database-url.js'
 import { migrate } from '../../cli/migrate.js'
 import { primaryHost } from '../../cli/primary-host.js'
+import { deadPort } from '../helpers/dead-port.js'
 import { emptyDatabase } from '../helpers/postgres.js'
 
-/** A port where nobody listens any more. */
-function deadPort(): Promise<number> {
-  const server = createServer()
-  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => {
-    const { port } = server.address() as { port: number }
-    server.close(() => resolve(port))
-  }))
-}
 
 t.test('of several hosts the first primary that answers is taken', async (t) => {
   const { url } = await emptyDatabase(t)

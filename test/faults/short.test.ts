@@ -2,13 +2,9 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { sentenceOf } from '../../faults/report.js'
+import type { Report } from '../../faults/main.js'
 import { program, tempDir } from '../helpers/processes.js'
-
-interface Printed {
-  skipped: Record<string, string>
-  runs: { plan: { seed: number; steps: { fault: string }[] }; ok: boolean; void: string | null; kept: string | null; verdict: { overlaps: unknown[]; lost: string[] } }[]
-  controls: { name: string; ok: boolean; sentence: string; skipped: string | null }[]
-}
 
 const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'faults', 'main.js')
 const SEED = '20261121'
@@ -19,13 +15,13 @@ t.test('every fault once, at the best level of containment: no two copies at any
   const rig = program(t, process.execPath, [MAIN, '--short', '--json', '--seed', SEED, '--jobs', '2'], { cwd: tempDir(t, 'rig') })
   await rig.exited
   t.comment(rig.stderr())
-  const { runs, controls, skipped } = JSON.parse(rig.stdout()) as Printed
+  const { runs, controls, skipped } = JSON.parse(rig.stdout()) as Report
   for (const [name, why] of Object.entries(skipped)) {
     t.comment(`${name} was left out: ${why}`)
     // where everything was prepared for it, a fault that is left out is one that nobody looks at; what only root can do is for root
     if (process.env['CI'] && (process.getuid?.() === 0 || !/root|switched off/.test(why))) t.fail(`${name} was left out: ${why}`)
   }
-  for (const { plan, ok, void: nothing, kept } of runs) t.ok(ok || nothing !== null, `${plan.steps.map(({ fault }) => fault).join(' and ')}${ok ? '' : `: ${kept}`}`)
+  for (const run of runs) t.ok(run.ok || run.void !== null, `${run.plan.steps.map(({ fault }) => fault).join(' and ')}${run.ok ? '' : `: ${sentenceOf(run)}`}`)
   for (const { name, ok, sentence, skipped: why } of controls) t.ok(ok || why !== null, `control ${name}: ${sentence}`)
   t.ok(new Set(runs.flatMap(({ plan }) => plan.steps.map(({ fault }) => fault))).size >= 20)
 })

@@ -56,7 +56,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
       try { return (await lane.run(5_000, (sql) => sql.unsafe<{ ssl: boolean }[]>(IS_TLS)))[0]!.ssl } finally { lane.close() }
     },
     'the command line (postgres)': async (url) => {
-      const sql = connect(url)
+      const sql = await connect(url)
       try { return (await sql.unsafe<{ ssl: boolean }[]>(IS_TLS))[0]!.ssl } finally { await sql.end({ timeout: 1 }) }
     },
     'the worker (pg)': async (url) => {

@@ -1,0 +1,52 @@
+import { createServer, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { answered, requireSchemaIfReachable, withDbAt } from '../../cli/database.js'
+import { deadPort } from '../helpers/dead-port.js'
+import { mooring, tempDir } from '../helpers/processes.js'
+
+/** Takes every connection and does this with it, as a server that stops, hangs or crashes does. */
+async function host(t: Test, treat: (socket: Socket) => void): Promise<number> {
+  const open = new Set<Socket>()
+  const server = createServer((socket) => {
+    open.add(socket.on('error', () => {}))
+    treat(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => {
+    for (const socket of open) socket.destroy()
+    server.close()
+  })
+  return (server.address() as { port: number }).port
+}
+
+const AWAY: Record<string, (socket: Socket) => void> = {
+  'breaks the connection': (socket) => void socket.end(),
+  'breaks the login': (socket) => void socket.once('data', () => socket.end()),
+  'takes the connection and says nothing': () => {},
+}
+
+for (const [what, treat] of Object.entries(AWAY)) {
+  t.test(`several hosts, one ${what}, one is down: a question fails, and whoever can wait for the database goes on`, async (t) => {
+    const url = `postgres://u:hunter2@127.0.0.1:${await host(t, treat)},127.0.0.1:${await deadPort()}/d?connect_timeout=1`
+    const error = await withDbAt(url, async () => {}).catch((error: unknown) => error) as Error
+    t.match(error, { code: 'ECONNREFUSED', message: /is a primary that answers.*; 127\.0\.0\.1:\d+: .*ECONNREFUSED/ })
+    t.notMatch(error.message, /hunter2/)
+    await t.resolves(requireSchemaIfReachable(url))
+  })
+}
+
+t.test('an agent and a worker that start while all hosts of the database are down say so and try again', async (t) => {
+  const databaseUrl = `postgres://u:p@127.0.0.1:${await deadPort()},127.0.0.1:${await deadPort()}/d`
+  for (const [args, said] of [[['agent', '--name', 'host-a', '--trust', '.'], 'database_away'], [['worker'], 'worker_away']] as const) {
+    const program = mooring(t, args, { databaseUrl, cwd: tempDir(t, 'away') })
+    await program.said(said)
+    program.kill('SIGTERM')
+    t.equal((await program.exited).code, 0, args[0])
+  }
+})
+
+t.test('a server that stops answering behind the login is not waited for: the question fails as one over a lost connection', async (t) => {
+  await t.rejects(answered(5, new Promise(() => {})), { code: 'ETIMEDOUT', message: /did not answer within/ })
+  t.equal(await answered(60_000, Promise.resolve('an answer')), 'an answer')
+  await t.rejects(answered(60_000, Promise.reject(new Error('refused'))), { message: 'refused' })
+})
