@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:51e70af1bfdee29ab14f7970ebf9a3b3e94bbeba
+--! Hash: sha1:280fbd77fce243aeb26c7021b8dd39c78c13df31
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -787,8 +787,8 @@ comment on function mooring.mark_outage_seen() is 'Writes the outage marker: fro
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
 --   a pulse in the future   the clock was set back,
 --   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
--- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever; but where somebody ticked during the hold the pulse goes on, and
--- an outage that began in its middle is seen. Where no agent holds a name nothing
+-- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. An outage during a hold begins it anew: where somebody has ticked since
+-- it began the pulse goes on as ever, and before that whoever ticks has half a lease more to come back. Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
 create or replace function mooring.hold() returns boolean
@@ -801,34 +801,29 @@ declare
   pulse mooring.pulse;
   read record;
   setting mooring.setting;
+  held boolean;
   seen_at timestamptz;
   noticed text;
-  longest interval;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
   select p as pulse, mooring.outage_marked() as marked into read from mooring.pulse p;
   pulse := read.pulse;
   select s.* into setting from mooring.setting s;
-  if pulse.hold_until > at then
-    longest := mooring.hold_length();
-    -- the margin: whoever set it may have read the clock after we did
-    if pulse.hold_until <= at + longest + setting.reap_margin then
-      return true;
-    end if;
-    noticed := 'the clock went back during a hold';
-  end if;
+  held := coalesce(pulse.hold_until > at, false);
   seen_at := pulse.pulse_at;
   -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
   if pulse.hold_until > pulse.pulse_at and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
-    seen_at := pulse.hold_until;
+    seen_at := case when held then pulse.pulse_at + setting.lease_ttl / 2 else pulse.hold_until end;
   end if;
-  noticed := coalesce(noticed, case
+  noticed := case
     when not read.marked then 'the database crashed, was promoted or restored'
-    when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - seen_at)))
+    when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - pulse.pulse_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
-  end);
+    -- the margin: whoever set it may have read the clock after we did
+    when held and pulse.hold_until > at + mooring.hold_length() + setting.reap_margin then 'the clock went back during a hold'
+  end;
   if noticed is null then
-    return false;
+    return held;
   end if;
   return mooring.start_hold(at, pulse.hold_until, noticed);
 end;

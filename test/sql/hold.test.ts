@@ -85,6 +85,43 @@ story('an outage that begins in the middle of a hold, and is over after it, star
   t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:12/, seconds: 15 })
 })
 
+/** The hold began so long ago, and the last tick was then; null: nobody has ticked since it began. */
+const inHold = async (sql: TransactionSql, began: string, lastTick: string | null) => {
+  await ticked(sql, '-1 hour')
+  await hold(sql)
+  await sql`update mooring.pulse set pulse_at = coalesce(clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval), hold_until = hold_until - ${began}::interval`
+}
+
+story('an outage that begins in a hold, and is over before its end, begins it anew', async (t, sql) => {
+  await node(sql)
+  await inHold(sql, '14 s', '5.9 s')
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { seconds: 1 }, 'a gap shorter than half a lease is none')
+  await inHold(sql, '14 s', '12 s')
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:12/, seconds: 15 })
+  await hold(sql)
+  t.equal((await events(sql, 'hold_started')).length, 3, 'and that is set once, too')
+})
+
+story('before anybody has ticked in a hold, half a lease more is granted: whoever ticks has to come back first', async (t, sql) => {
+  await node(sql)
+  await inHold(sql, '11.9 s', null)
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { seconds: 3 })
+  await inHold(sql, '12.1 s', null)
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:12/, seconds: 15 })
+})
+
+story('a crash in a hold begins it anew', async (t, sql) => {
+  await node(sql)
+  await inHold(sql, '14 s', '1 s')
+  await sql`delete from mooring.outage_marker`
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: 'the database crashed, was promoted or restored', seconds: 15 })
+})
+
 story('a hold lasts as long as the longest lease that was given', async (t, sql) => {
   await sql`update mooring.setting set lease_ttl = '1 min'`
   await node(sql)
