@@ -9,7 +9,7 @@ export async function addNodes(sql: Sql, count: number): Promise<void> {
 
 export async function keepAlive(sql: Sql): Promise<void> {
   await sql`update mooring.setting set lease_ttl = '1 hour'`
-  await sql`update mooring.heartbeat set session = gen_random_uuid(), beat_at = clock_timestamp(), lease_ttl = '1 hour'`
+  await sql`update mooring.heartbeat set session = gen_random_uuid(), session_at = clock_timestamp() - interval '1 hour', beat_at = clock_timestamp(), lease_ttl = '1 hour'`
 }
 
 export async function addDeployments(sql: Sql, count: number, packageName = 'pkg'): Promise<void> {

@@ -52,6 +52,7 @@ create table mooring.setting (
   handover_settle interval not null default '2 s' constraint setting_handover_settle_is_sane check (handover_settle between interval '0' and interval '1 hour'),
   handover_timeout interval not null default '5 min' constraint setting_handover_timeout_is_sane check (handover_timeout between interval '100 ms' and interval '1 day'),
   rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
+  return_wait interval not null default '3 s' constraint setting_return_wait_is_sane check (return_wait between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   agents_may_add_nodes boolean not null default true,
   constraint setting_pkey primary key (only_row),
@@ -80,6 +81,7 @@ comment on column mooring.setting.drain_max_moves is 'How many assignments of a 
 comment on column mooring.setting.handover_settle is 'How long a successor of start-first work has to have run before the old copy is stopped. Processes that fail at once fail by then.';
 comment on column mooring.setting.handover_timeout is 'How long a successor may take until it runs; then it is given up and the old copy runs on. Nothing is tried again for as long.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
+comment on column mooring.setting.return_wait is 'After the whole fleet was away: for so long, from the first node that comes back, work whose last node is still missing waits for it. 0: the first node takes it all.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;
@@ -145,6 +147,7 @@ create table mooring.heartbeat (
   -- the name, which never changes, a second time: a beat that looked it up in node would wait for every DDL there
   node text not null,
   session uuid,
+  session_at timestamptz,
   beat_at timestamptz constraint heartbeat_beat_at_is_finite check (isfinite(beat_at)),
   lease_ttl interval,
   cpu_pct float8 constraint heartbeat_cpu_pct_is_finite check (cpu_pct >= 0 and cpu_pct < 'infinity'),
@@ -158,12 +161,13 @@ create table mooring.heartbeat (
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
-  constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
+  constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null and session_at is not null))
 ) with (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
 comment on column mooring.heartbeat.node_id is 'The node.';
 comment on column mooring.heartbeat.node is 'Its name, so that a beat reads nothing of table node.';
 comment on column mooring.heartbeat.session is 'The agent''s life that holds the name; null before the first one and after a graceful leave.';
+comment on column mooring.heartbeat.session_at is 'When that session was registered.';
 comment on column mooring.heartbeat.beat_at is 'Database clock at the last beat; never from the client, never backwards.';
 comment on column mooring.heartbeat.lease_ttl is 'The lease that the last beat was answered with.';
 comment on column mooring.heartbeat.cpu_pct is 'Percent of the whole machine used by the agent and all its processes.';

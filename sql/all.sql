@@ -16,6 +16,7 @@
 --!include functions/hold.sql
 --!include functions/finish_round.sql
 --!include functions/node_is_live.sql
+--!include functions/awaited_nodes.sql
 --!include functions/node_states.sql
 --!include functions/fold_node_load.sql
 --!include functions/policies.sql

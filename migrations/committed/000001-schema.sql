@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:280fbd77fce243aeb26c7021b8dd39c78c13df31
+--! Hash: sha1:6407a4a2bf0875b069c81be44f6043afbeb4a8bc
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -56,6 +56,7 @@ create table mooring.setting (
   handover_settle interval not null default '2 s' constraint setting_handover_settle_is_sane check (handover_settle between interval '0' and interval '1 hour'),
   handover_timeout interval not null default '5 min' constraint setting_handover_timeout_is_sane check (handover_timeout between interval '100 ms' and interval '1 day'),
   rebalance_cooldown interval not null default '10 min' constraint setting_rebalance_cooldown_is_sane check (rebalance_cooldown between interval '0' and interval '1 day'),
+  return_wait interval not null default '3 s' constraint setting_return_wait_is_sane check (return_wait between interval '0' and interval '1 day'),
   event_retention interval not null default '30 days' constraint setting_event_retention_is_sane check (event_retention between interval '1 min' and interval '100 years'),
   agents_may_add_nodes boolean not null default true,
   constraint setting_pkey primary key (only_row),
@@ -84,6 +85,7 @@ comment on column mooring.setting.drain_max_moves is 'How many assignments of a 
 comment on column mooring.setting.handover_settle is 'How long a successor of start-first work has to have run before the old copy is stopped. Processes that fail at once fail by then.';
 comment on column mooring.setting.handover_timeout is 'How long a successor may take until it runs; then it is given up and the old copy runs on. Nothing is tried again for as long.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
+comment on column mooring.setting.return_wait is 'After the whole fleet was away: for so long, from the first node that comes back, work whose last node is still missing waits for it. 0: the first node takes it all.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;
@@ -149,6 +151,7 @@ create table mooring.heartbeat (
   -- the name, which never changes, a second time: a beat that looked it up in node would wait for every DDL there
   node text not null,
   session uuid,
+  session_at timestamptz,
   beat_at timestamptz constraint heartbeat_beat_at_is_finite check (isfinite(beat_at)),
   lease_ttl interval,
   cpu_pct float8 constraint heartbeat_cpu_pct_is_finite check (cpu_pct >= 0 and cpu_pct < 'infinity'),
@@ -162,12 +165,13 @@ create table mooring.heartbeat (
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
   constraint heartbeat_node_id_fkey foreign key (node_id) references mooring.node (id) on delete cascade,
-  constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null))
+  constraint heartbeat_of_a_session_has_a_lease check (session is null or (beat_at is not null and lease_ttl is not null and session_at is not null))
 ) with (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table mooring.heartbeat is 'The last sign of life of each node, apart from node so that nothing done to node blocks a beat.';
 comment on column mooring.heartbeat.node_id is 'The node.';
 comment on column mooring.heartbeat.node is 'Its name, so that a beat reads nothing of table node.';
 comment on column mooring.heartbeat.session is 'The agent''s life that holds the name; null before the first one and after a graceful leave.';
+comment on column mooring.heartbeat.session_at is 'When that session was registered.';
 comment on column mooring.heartbeat.beat_at is 'Database clock at the last beat; never from the client, never backwards.';
 comment on column mooring.heartbeat.lease_ttl is 'The lease that the last beat was answered with.';
 comment on column mooring.heartbeat.cpu_pct is 'Percent of the whole machine used by the agent and all its processes.';
@@ -934,6 +938,23 @@ create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assign
 return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
 comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
 --! EndIncluded functions/node_is_live.sql
+--! Included functions/awaited_nodes.sql
+-- Nodes whose work waits for them: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
+-- setting.return_wait from the first that came, work stays free for its last node. Who was lost while another was there is not waited for.
+create or replace function mooring.awaited_nodes() returns int[]
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select array_agg(n.id)
+    from mooring.heartbeat h
+    join mooring.node n on n.id = h.node_id
+   where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
+     -- asked first and once: at all other times the first row says that there is nobody to wait for
+     and not exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s))
+     and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l));
+end;
+comment on function mooring.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
+--! EndIncluded functions/awaited_nodes.sql
 --! Included functions/node_states.sql
 -- Every node with its load and last sample, as policies see it. The database clock decides who is live.
 create or replace function mooring.node_assigned() returns table (node_id int, assigned int)
@@ -2280,6 +2301,7 @@ as $$
 declare
   setting mooring.setting;
   nodes mooring.node_state[];
+  awaited int[];
   -- places given since the loads in nodes were added up
   taken int[] := '{}';
   classes mooring.placement_class[];
@@ -2322,10 +2344,11 @@ begin
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;
+    awaited := mooring.awaited_nodes();
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop
-    -- every row up to tail was placed, is held by somebody, or has no room: the next window starts behind it
+    -- every row up to tail was placed, is held by somebody, waits for its node, or has no room: the next window starts behind it
     select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
       into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
@@ -2350,6 +2373,7 @@ begin
         select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
+           and (a.last_node_id = any (awaited)) is not true
            for update skip locked
       )
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
@@ -3698,7 +3722,7 @@ begin
     end if;
   end if;
   update mooring.heartbeat h
-     set session = register_node.session, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
+     set session = register_node.session, session_at = case when h.session = register_node.session then h.session_at else clock_timestamp() end, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
    where h.node_id = mine.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
@@ -4950,7 +4974,11 @@ comment on column mooring.node_status.containment is 'How surely its workloads d
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
-  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, coalesce(w.reason, 'it is placed by the next round') as reason, d.name, a.ordinal, r.last_error
+  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, 
+      case when w.reason is null or w.reason = 'it is placed by the next round' then
+        coalesce((select format('all nodes were away; it waits for %s, where it ran last, for setting.return_wait (%s) from the first that came', n.name, s.return_wait)
+                    from mooring.node n cross join mooring.setting s where n.id = a.last_node_id and n.id = any ((select mooring.awaited_nodes())::int[])), 'it is placed by the next round')
+      else w.reason end as reason, d.name, a.ordinal, r.last_error
     from mooring.assignment a
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring.why_unplaced() w on w.signature = a.signature
@@ -5062,7 +5090,7 @@ create or replace function mooring.rights_of_roles() returns jsonb
 return '{
   "verbs": {
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
-      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
     "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},

@@ -17,6 +17,7 @@ as $$
 declare
   setting mooring.setting;
   nodes mooring.node_state[];
+  awaited int[];
   -- places given since the loads in nodes were added up
   taken int[] := '{}';
   classes mooring.placement_class[];
@@ -59,10 +60,11 @@ begin
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;
+    awaited := mooring.awaited_nodes();
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop
-    -- every row up to tail was placed, is held by somebody, or has no room: the next window starts behind it
+    -- every row up to tail was placed, is held by somebody, waits for its node, or has no room: the next window starts behind it
     select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
       into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
@@ -87,6 +89,7 @@ begin
         select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
+           and (a.last_node_id = any (awaited)) is not true
            for update skip locked
       )
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,

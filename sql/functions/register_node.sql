@@ -77,7 +77,7 @@ begin
     end if;
   end if;
   update mooring.heartbeat h
-     set session = register_node.session, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
+     set session = register_node.session, session_at = case when h.session = register_node.session then h.session_at else clock_timestamp() end, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
    where h.node_id = mine.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,

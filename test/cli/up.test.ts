@@ -46,6 +46,10 @@ t.test('up --demo runs 21 deployments on two hosts, Ctrl-C stops all of it, and 
   t.equal((await second.exited).code, 1)
   t.match(second.stderr(), new RegExp(`runs already in .*: pid ${first.pid}, since`))
 
+  const sql = postgres((await clusterUrl({ stateDir: state }))!, { max: 1 })
+  // however slow the machine is
+  await sql`update mooring.setting set return_wait = '2 min'`
+  await sql.end({ timeout: 1 })
   first.kill('SIGINT')
   t.equal((await first.exited).code, 0)
   t.match(first.stdout(), /stopped; the data stays/)
@@ -57,6 +61,10 @@ t.test('up --demo runs 21 deployments on two hosts, Ctrl-C stops all of it, and 
   const changes = again.stdout().trim().split('\n').map((line) => JSON.parse(line) as { type: string; at: string; text?: string; fleet?: { deployments: number } })
   t.equal(changes.filter((change) => change.type === 'fleet').at(-1)?.fleet?.deployments, 21, 'the demo is inserted once')
   t.notOk(changes.some((change) => /inserted/.test(change.text ?? '')))
+  const next = postgres((await clusterUrl({ stateDir: state }))!, { max: 1 })
+  const shares = await next<{ assigned: number }[]>`select n.assignments as assigned from mooring.node_status n`
+  await next.end({ timeout: 1 })
+  t.ok(shares.every(({ assigned }) => assigned >= 9 && assigned <= 12), `the agent that came first has not taken everything: ${shares.map(({ assigned }) => assigned).join(' and ')}`)
   t.ok(changes.every((change) => !Number.isNaN(Date.parse(change.at))))
   again.kill('SIGTERM')
   t.equal((await again.exited).code, 0)

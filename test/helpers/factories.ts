@@ -8,6 +8,8 @@ export interface NodeSpec {
   name?: string
   /** Age of its last beat, '61 seconds ago'; 'never': the row is there and no agent has come. Left out: just now. */
   seen?: string
+  /** How long ago its agent came. Left out: long ago. */
+  came?: string
   session?: string
   /** null trusts nothing. Left out: everything. */
   trusts?: string | null
@@ -50,6 +52,7 @@ export async function node(sql: Db, spec: NodeSpec = {}): Promise<TestNode> {
       values (${name}, ${trusts}, ${drivers}, ${sql.json(labels as never)}, ${max_assignments}, ${agent_base_url}, ${gateway_base_url})`
   } else {
     await sql`select from mooring.register_node(${name}, ${session}, ${trusts}, ${drivers}, ${sql.json(labels as never)}, ${max_assignments}, ${agent_base_url}, ${gateway_base_url})`
+    await sql`update mooring.heartbeat set session_at = clock_timestamp() - ${spec.came ?? '1 day'}::interval where node = ${name}`
   }
   const { weight = null, enabled = null, draining = false } = spec
   if (weight !== null || enabled !== null || draining) {

@@ -1,0 +1,15 @@
+-- Nodes whose work waits for them: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
+-- setting.return_wait from the first that came, work stays free for its last node. Who was lost while another was there is not waited for.
+create or replace function mooring.awaited_nodes() returns int[]
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select array_agg(n.id)
+    from mooring.heartbeat h
+    join mooring.node n on n.id = h.node_id
+   where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
+     -- asked first and once: at all other times the first row says that there is nobody to wait for
+     and not exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s))
+     and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l));
+end;
+comment on function mooring.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';

@@ -1,0 +1,91 @@
+import t from 'tap'
+import type { TransactionSql } from 'postgres'
+import { age, deployments, node } from '../helpers/factories.js'
+import { testDatabase } from '../helpers/postgres.js'
+import { claim, loads, storiesIn } from './story.js'
+
+const pg = await testDatabase(t)
+const story = storiesIn(pg, t)
+
+/** Two hosts with eleven and ten deployments, both away: left, or lost and reaped. */
+async function allAway(sql: TransactionSql, how: 'left' | 'lost'): Promise<void> {
+  const both = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
+  await deployments(sql, 21)
+  await claim(sql)
+  // everything at one time, as where the power fails
+  if (how === 'left') for (const { name, session } of both) await sql`select mooring.leave(${name}, ${session})`
+  for (const { name } of both) await age(sql, name, '1 minute ago')
+  if (how === 'lost') await sql`select mooring.reap()`
+  // however slow the machine is
+  await sql`update mooring.setting set return_wait = '5 min'`
+}
+
+for (const how of ['left', 'lost'] as const) {
+  story(`after all hosts have ${how}, the first that is back takes its own work only, and the second finds what it had`, async (t, sql) => {
+    await allAway(sql, how)
+    await node(sql, { name: 'host-a', came: '0 s' })
+    t.equal((await claim(sql)).length, 11)
+    t.same(await loads(sql), { 'host-a': 11, 'host-b': 0 })
+    t.match(await sql`select distinct reason from mooring.unplaced`, [{ reason: 'all nodes were away; it waits for host-b, where it ran last, for setting.return_wait (00:05:00) from the first that came' }])
+    t.same(await claim(sql), [])
+    await node(sql, { name: 'host-b', came: '0 s' })
+    t.equal((await claim(sql)).length, 10)
+    t.match(await sql`select count(*)::int as n from mooring.placement p where p.node <> p.last_node`, [{ n: 0 }], 'each where it was')
+  })
+}
+
+story('it is waited for so long and no longer: then the first takes everything', async (t, sql) => {
+  await allAway(sql, 'left')
+  await node(sql, { name: 'host-a', came: '301 s' })
+  t.equal((await claim(sql)).length, 21)
+})
+
+story('0 waits for nobody', async (t, sql) => {
+  await allAway(sql, 'left')
+  await node(sql, { name: 'host-a', came: '0 s' })
+  t.equal((await claim(sql)).length, 11)
+  await sql`update mooring.setting set return_wait = '0'`
+  t.equal((await claim(sql)).length, 10)
+})
+
+story('new work does not wait, nor does work whose last node is closed, drained or forgotten', async (t, sql) => {
+  await allAway(sql, 'left')
+  await node(sql, { name: 'host-a', came: '0 s' })
+  await deployments(sql, 1)
+  t.equal((await claim(sql)).length, 12)
+  await sql`update mooring.node set enabled = false where name = 'host-b'`
+  t.equal((await claim(sql, 1)).length, 1)
+  await sql`update mooring.node set enabled = true, draining_since = now() where name = 'host-b'`
+  t.equal((await claim(sql, 1)).length, 1)
+  await sql`update mooring.node set draining_since = null where name = 'host-b'`
+  t.same(await claim(sql, 1), [])
+  await sql`select mooring.forget_node('host-b')`
+  t.equal((await claim(sql)).length, 8)
+})
+
+story('a host that is lost while another one is there is not waited for, however new that one is', async (t, sql) => {
+  await sql`update mooring.setting set return_wait = '5 min'`
+  for (const name of ['host-a', 'host-b']) await node(sql, { name, came: '2 min' })
+  await deployments(sql, 2)
+  await claim(sql)
+  await age(sql, 'host-b', '1 minute ago')
+  await sql`select mooring.reap()`
+  t.equal((await claim(sql)).length, 1)
+  t.same(await loads(sql), { 'host-a': 2, 'host-b': 0 })
+})
+
+story('where somebody was there all the time nobody is waited for', async (t, sql) => {
+  await allAway(sql, 'left')
+  await node(sql, { name: 'host-c' })
+  await node(sql, { name: 'host-a', came: '0 s' })
+  t.equal((await claim(sql)).length, 21)
+})
+
+story('an agent that asks for its name again, since it did not hear the answer, has come when it first did', async (t, sql) => {
+  const { session } = await node(sql, { name: 'host-a', came: '2 s' })
+  const came = async () => (await sql`select round(extract(epoch from clock_timestamp() - h.session_at))::int as seconds from mooring.heartbeat h`)[0]!.seconds as number
+  await sql`select mooring.register_node('host-a', ${session})`
+  t.equal(await came(), 2)
+  await sql`select mooring.register_node('host-a', gen_random_uuid(), replaces => ${session})`
+  t.equal(await came(), 0)
+})
