@@ -15,7 +15,7 @@ import { takeFolder } from './folder.js'
 import { lastSession, noteSession } from './last-session.js'
 import { pause } from './pause.js'
 import { register } from './register.js'
-import { createBackoff } from './retry.js'
+import { createBackoff, describeError } from './retry.js'
 import { createSession, type Session } from './session.js'
 import { createSupervisor } from './supervisor.js'
 import { createUsageSampler } from './usage.js'
@@ -45,6 +45,8 @@ export interface AgentDependencies {
 
 /** Between the end of a session and the next registration. */
 const NEW_SESSION_MS = { first: 200, max: 5_000 }
+/** A session that lasted so long was a good one. */
+const SETTLED_MS = 60_000
 
 export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram }: AgentDependencies): Agent {
   const log = parentLog.child({ node: config.name })
@@ -67,7 +69,11 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
       mkdirSync(folder, { recursive: true, mode: 0o700 })
       const release = await takeFolder(folder, { handOver: config.handOver, log }, ending)
       if (release === null) return settle.resolve()
-      live(await attach()).finally(release).then(settle.resolve, settle.reject)
+      const warden = await attach().catch((error: unknown) => {
+        release()
+        throw error
+      })
+      live(warden).finally(release).then(settle.resolve, settle.reject)
     } catch (error) {
       settle.reject(error)
       throw error
@@ -84,12 +90,19 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
     try {
       while (!ending.aborted) {
         if (warden.lost.aborted) {
-          // waits for the end of everything the lost one ran
-          warden = await attach()
+          try {
+            // waits for the end of everything the lost one ran
+            warden = await attach()
+          } catch (error) {
+            log.error({ event: 'warden_failed', ...describeError(error) }, 'no warden can be started, so nothing can run here; trying again until one can')
+            await pause(backoff.nextMs(), ending)
+            continue
+          }
           inherited = []
         }
         const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
         drop = db.close
+        const beganMs = performance.now()
         try {
           const registered = await register({ db, description: describe(config, warden.containment), replaces: lastSession(folder), schemaVersion, log }, ending)
           if (registered === null) break
@@ -126,6 +139,7 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
           current = null
           db.close()
         }
+        if (performance.now() - beganMs > SETTLED_MS) backoff.reset()
         await pause(backoff.nextMs(), ending)
       }
       // told to stop before anything was taken over

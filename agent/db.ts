@@ -105,6 +105,8 @@ export interface LogRequest {
 export interface LogAnswer { start_byte: number | null; data: Buffer | null; next: string | null; more: boolean | null; size: number | null; error: string | null }
 
 export interface AgentDb {
+  /** Of the database; see committedMigrations() for the program's. */
+  schemaVersion(): Promise<number>
   /** `replaces`: the session whose processes this one has taken over, or knows to be dead. */
   registerNode(description: NodeDescription, session: string, replaces: string | null): Promise<Registration>
   heartbeat(node: string, session: string, sample: UsageSample, running: number, deadlineMs: number): Promise<BeatAnswer>
@@ -153,6 +155,10 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   const watch = createTickWatch()
 
   return {
+    async schemaVersion() {
+      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<{ version: number }[]>`select mooring.schema_version() as version`)
+      return only(rows).version
+    },
     async registerNode(d, session, replaces) {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<Registration[]>`
         select r.* from mooring.register_node(

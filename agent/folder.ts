@@ -9,6 +9,17 @@ import { pause } from './pause.js'
 
 const LOOK_MS = 100
 
+function ask(pid: number): void {
+  try {
+    process.kill(pid, 'SIGUSR2')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EPERM') throw new Error(`the agent of this name, pid ${pid}, belongs to another user and cannot be asked to hand over: run this one as that user, or as root`)
+    // it has just ended
+    if (code !== 'ESRCH') throw error
+  }
+}
+
 /** Resolves with what gives it back; null when the signal aborted. */
 export async function takeFolder(folder: string, { handOver, log }: { handOver: boolean; log: Logger }, signal: AbortSignal): Promise<(() => void) | null> {
   const told = new Set<number>()
@@ -20,7 +31,7 @@ export async function takeFolder(folder: string, { handOver, log }: { handOver: 
       const { pid } = error.holder
       if (!told.has(pid)) {
         told.add(pid)
-        if (handOver) process.kill(pid, 'SIGUSR2')
+        if (handOver) ask(pid)
         log.warn({ event: 'folder_taken', pid, since: error.holder.since, handing_over: handOver },
           handOver ? `asked the agent of this name, pid ${pid}, to hand over` : `the agent of this name runs here already, pid ${pid}: waiting for its end; --handover takes its work over`)
       }

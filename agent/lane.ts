@@ -97,6 +97,7 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
   const sockets = new Set<Socket>()
   const waiting = new Set<(error: unknown) => void>()
   let dropped = false
+  let last: Socket | null = null
 
   function drop(error: unknown): void {
     dropped = true
@@ -107,6 +108,8 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
   /** Called by the driver for every connection it makes: the only way to a socket, so that drop() leaves none. */
   async function dial(): Promise<Socket> {
     let failure: unknown = new LaneError('CLIENT_DROPPED', 'the connection was dropped')
+    // a proxy without a server takes a connection and closes it: the driver would dial again at once, and again; a caller waits between its attempts
+    if (last?.bytesRead === 0) drop(failure = new LaneError('CLIENT_DROPPED', 'the connection was closed before the server said anything'))
     for (let tried = 0; tried < url.hosts.length && !dropped; tried += 1) {
       const at = url.hosts[hosts.next++ % url.hosts.length]!
       const socket = dialHost(at)
@@ -115,6 +118,7 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
       sockets.add(socket)
       try {
         await connected(socket)
+        last = socket
         // the name TLS checks; where this turns out to be a standby, the driver or the next call dials again and the next host is asked
         return Object.assign(socket, { host: at.host })
       } catch (error) {

@@ -47,7 +47,7 @@ export async function killMarked(prefix: string, log: Logger): Promise<void> {
 
 async function end(find: () => Process[], graceMs: number, log: Logger): Promise<void> {
   const tree = { signalTree: (signal: NodeJS.Signals): void => find().forEach(p => signalProcess(p, signal)), treeAlive: () => find().length > 0, exit: Promise.resolve() }
-  await stopTree(tree, graceMs, () => log.error({ event: 'process_unkillable' }, 'a process of an earlier life does not end on SIGKILL')).done
+  await stopTree(tree, graceMs, () => log.error({ event: 'process_unkillable', pids: find().map(p => p.pid) }, 'a process of an earlier life does not end on SIGKILL; this agent registers when it has')).done
 }
 
 function finder(prefix: string, runs: readonly RunFile[], keep?: string): () => Process[] {

@@ -11,7 +11,7 @@ import { createBackoff, describeError, freeInMs, kindOf } from './retry.js'
 export interface Registered { session: string; registration: Registration }
 
 export interface RegisterOptions {
-  db: Pick<AgentDb, 'registerNode' | 'leave'>
+  db: Pick<AgentDb, 'registerNode' | 'schemaVersion'>
   description: NodeDescription
   /** The last session of this agent: what it ran is taken over or dead. */
   replaces: string | null
@@ -43,12 +43,11 @@ export async function register(options: RegisterOptions, signal: AbortSignal): P
 
   while (!signal.aborted) {
     try {
-      const registration = await db.registerNode(description, session, options.replaces)
-      if (registration.schema_version === options.schemaVersion) return { session, registration }
-      const { schema_version: theirs } = registration
+      // asked before anything is changed: what an earlier agent left running is still owned, and neither given back nor taken over by one that cannot go on
+      const theirs = await db.schemaVersion()
+      if (theirs === options.schemaVersion) return { session, registration: await db.registerNode(description, session, options.replaces) }
       once('schema', () => log.error({ event: 'schema_differs', database: theirs, program: options.schemaVersion },
         theirs > options.schemaVersion ? 'the database is newer than this program: update mooring on this host' : 'the database is older than this program: run `mooring migrate`'))
-      await db.leave(description.node, session)
       await pause(unfitBackoff.nextMs(), signal)
     } catch (error) {
       await pause(waitAfter(error), signal)

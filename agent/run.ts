@@ -91,6 +91,8 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   /** Why the copy could not be started. */
   let failure: string | null = null
   let handedOn = false
+  /** Taken over, and not told yet what is wanted: nothing is decided before. */
+  let untold = false
 
   const facts = (): Running => ({ assignment_id: assignmentId, epoch, generation, phase, ran_epoch: ranEpoch, fenced })
   const isAbout = (assignment: OwnedAssignment): boolean => assignment.epoch === epoch && assignment.generation === generation
@@ -108,7 +110,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   const wantedGraceMs = (): number => (want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs())
 
   const next = (): void => {
-    if (handedOn) return
+    if (handedOn || untold) return
     const action = decide(want, facts(), { mayStart })
     if (action) apply(action)
   }
@@ -266,11 +268,13 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     apply,
     fence,
     want(assignment, startAllowed) {
+      untold = false
       want = assignment
       mayStart = startAllowed
       fenced = false
     },
     close(graceMs) {
+      untold = false
       want = undefined
       mayStart = false
       if (phase === 'alive') beginStop('agent_stops', graceMs ?? ownGraceMs())
@@ -285,6 +289,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     adopt(process) {
       ({ epoch, generation, restarts } = process.about)
       copy = adoptCopy(process, { ...deps, log })
+      untold = true
       follow(copy)
     },
   }

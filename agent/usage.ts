@@ -9,6 +9,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { UsageSample } from './db.js'
 import { addDescendants, processTable } from './process-table.js'
 import type { Process } from './process-table.js'
@@ -24,9 +25,26 @@ interface CpuReading {
   ticks: Map<string, number>
 }
 
+type DiskFree = Pick<UsageSample, 'disk_free_pct' | 'disk_free_bytes'>
+
+const NOT_MEASURED: DiskFree = { disk_free_pct: null, disk_free_bytes: null }
+const DISK_ANSWERS_WITHIN_MS = 200
+
 export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSampler {
   const pageBytes = readPageBytes()
   let previous: CpuReading | null = null
+  let asked: Promise<DiskFree> | null = null
+
+  /** A disk that does not answer, as one over a network may, holds up one question at a time, and no heartbeat. */
+  async function diskInTime(): Promise<DiskFree> {
+    asked ??= diskFree(stateDir).finally(() => { asked = null })
+    const patience = new AbortController()
+    try {
+      return await Promise.race([asked, pause(DISK_ANSWERS_WITHIN_MS, NOT_MEASURED, { signal: patience.signal })])
+    } finally {
+      patience.abort()
+    }
+  }
 
   return {
     async sample(rootPids) {
@@ -35,7 +53,7 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
       const cpu_pct = reading && previous ? cpuShare(previous, reading) : null
       previous = reading
       const memory_mb = members && pageBytes ? members.reduce((sum, p) => sum + p.rssPages, 0) * pageBytes / 1024 ** 2 : null
-      return { cpu_pct, memory_mb, ...await diskFree(stateDir) }
+      return { cpu_pct, memory_mb, ...await diskInTime() }
     },
   }
 }
@@ -72,15 +90,15 @@ function cpuShare(before: CpuReading, now: CpuReading): number | null {
   return Math.min(100, used / elapsed * 100)
 }
 
-async function diskFree(folder: string): Promise<Pick<UsageSample, 'disk_free_pct' | 'disk_free_bytes'>> {
+async function diskFree(folder: string): Promise<DiskFree> {
   try {
     const { blocks, bfree, bavail, bsize } = await statfs(folder)
     // As df: what is reserved for root is neither free nor part of the whole.
     const usable = blocks - bfree + bavail
-    if (!(usable > 0)) return { disk_free_pct: null, disk_free_bytes: null }
+    if (!(usable > 0)) return NOT_MEASURED
     return { disk_free_pct: bavail / usable * 100, disk_free_bytes: bavail * bsize }
   } catch {
-    return { disk_free_pct: null, disk_free_bytes: null }
+    return NOT_MEASURED
   }
 }
 

@@ -1,6 +1,7 @@
 /** Which database a command talks to, and whether it holds the schema this program knows. */
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
+import { createLane } from '../agent/lane.js'
 import { parseDatabaseUrl, postgresOptions } from './database-url.js'
 import { createCliDb, readSchema } from './db.js'
 import type { CliDb } from './db.js'
@@ -85,9 +86,13 @@ export async function answered<T>(deadlineMs: number, question: Promise<T>): Pro
 
 /** Long-running commands wait for a database that is away, but not for one that will never fit. */
 export async function requireSchemaIfReachable(url: string): Promise<void> {
+  // as the agent's own calls: whatever a server or a proxy does, this comes back
+  const lane = createLane({ databaseUrl: url, applicationName: 'mooring: schema' })
   try {
-    await withDbAt(url, async () => {})
+    await lane.run(FIRST_ANSWER_MS, requireSchema)
   } catch (error) {
     if (!isConnectionProblem(error)) throw error
+  } finally {
+    lane.close()
   }
 }

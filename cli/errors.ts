@@ -141,11 +141,11 @@ export function problemOf(thrown: unknown): Problem {
   }
 }
 
-/** True when trying again later may help: the server is away, not the request wrong. */
+/** True when trying again later may help: the server is away, full (53) or in trouble (58), not the request wrong. */
 export function isConnectionProblem(thrown: unknown): boolean {
   const error = firstOf(thrown)
   const code = error instanceof Error ? (error as ServerError).code : undefined
-  return code !== undefined && (/^(08|57P)/.test(code) || /^(E[A-Z_]+|CONNECT(ION)?_[A-Z]+)$/.test(code))
+  return code !== undefined && (/^(08|53|57P|58)/.test(code) || /^(E[A-Z_]+|CONNECT(ION)?_[A-Z]+|CALL_DEADLINE|CLIENT_DROPPED)$/.test(code))
 }
 
 export function renderProblem(problem: Problem, json: boolean): string {

@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import pg from 'pg'
 import { pgConfig, withHost, type DatabaseUrl } from './database-url.js'
 
@@ -22,13 +23,16 @@ export async function primaryHost(url: DatabaseUrl): Promise<DatabaseUrl> {
 }
 
 async function isPrimary(url: DatabaseUrl): Promise<boolean> {
-  const client = new pg.Client({ ...pgConfig(url), query_timeout: 5_000 })
+  const socket = new Socket()
+  const client = new pg.Client({ ...pgConfig(url), stream: () => socket, query_timeout: 5_000 })
   client.on('error', () => {}) // the query's own rejection says it
   try {
     await client.connect()
     const { rows } = await client.query<{ primary: boolean }>('select not pg_catalog.pg_is_in_recovery() as primary')
     return rows[0]?.primary === true
   } finally {
-    await client.end().catch(() => {})
+    // not waited for: a server that stopped meanwhile says no goodbye
+    client.end().catch(() => {})
+    socket.destroySoon()
   }
 }

@@ -53,6 +53,7 @@ export interface AttachOptions {
 
 const HELLO_WITHIN_MS = 2_000
 const STARTED_WITHIN_MS = 15_000
+const CLOSED_WITHIN_MS = 2_000
 const FIRST_LOOK_MS = 10
 const SLOWEST_LOOK_MS = 50
 /** On top of a beat: what a loaded machine may need to answer. */
@@ -223,7 +224,12 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
       if (closing || socket.destroyed) return Promise.resolve()
       closing = true
       return new Promise(done => {
-        socket.once('close', () => done())
+        // one that is stopped takes no leave; it finds us gone when it goes on
+        const late = setTimeout(() => socket.destroy(), CLOSED_WITHIN_MS)
+        socket.once('close', () => {
+          clearTimeout(late)
+          done()
+        })
         socket.end()
       })
     },

@@ -31,24 +31,24 @@ export interface Containment {
 const STANDARD_FOLDERS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
 const PROBE_TIMEOUT_MS = 5_000
 
-/** 3: what init says. 4: the workload's own stderr; init's is closed, or the shell would write "Terminated" into the workload's log. */
-const INIT = 'exec 4>&2 2>/dev/null; (echo up >&3; exec "$@" 2>&4 3>&- 4>&-); echo $? >&3; exec 3>&- 4>&-; exec sleep 2147483647'
+/** 3: what init says. 4: the workload's own stderr; init's is closed, or the shell would write "Terminated" into the workload's log. $0: sleep, which need not be in the workload's PATH. */
+const INIT = 'exec 4>&2 2>/dev/null; (echo up >&3; exec "$@" 2>&4 3>&- 4>&-); echo $? >&3; exec 3>&- 4>&-; exec "$0" 2147483647'
 
 /** The highest level up to `most` that works here, found by trying it. */
 export function detectContainment(most: ContainmentLevel = 'pid-namespace', path = process.env['PATH'] ?? ''): Containment {
   const find = (program: string): string | null => findProgram(program, [path, ...STANDARD_FOLDERS].join(delimiter))
-  const [setpriv, unshare, sh] = [find('setpriv'), find('unshare'), find('sh')]
+  const [setpriv, unshare, sh, sleep] = [find('setpriv'), find('unshare'), find('sh'), find('sleep')]
   const lowest: Containment = { level: 'process-group', wrapper: [] }
   if (most === 'process-group' || setpriv === null) return lowest
   const untilWarden = [setpriv, '--pdeathsig', 'KILL', '--']
   if (!works([...untilWarden, setpriv, '--version'])) return lowest
-  if (most === 'pid-namespace' && unshare !== null && sh !== null) {
+  if (most === 'pid-namespace' && unshare !== null && sh !== null && sleep !== null) {
     const own = ['--pid', '--fork', '--kill-child=KILL']
     const ownProc = ['--mount-proc', '--propagation', 'slave']
     const asUser = ['--user', '--map-current-user']
     for (const options of [[...own, ...ownProc], [...asUser, ...own, ...ownProc], own, [...asUser, ...own]]) {
       const inside = [...untilWarden, unshare, ...options, '--', sh, '-c']
-      if (works([...inside, '[ $$ = 1 ]'])) return { level: 'pid-namespace', wrapper: [...inside, INIT, 'init'] }
+      if (works([...inside, '[ $$ = 1 ]'])) return { level: 'pid-namespace', wrapper: [...inside, INIT, sleep] }
     }
   }
   return { level: 'pdeathsig', wrapper: untilWarden }

@@ -15,8 +15,11 @@ export interface Doomed extends StartedProcess {
 }
 
 export interface DeadMan {
-  /** Complete: what is not listed is not killed. Empty: nothing is armed. */
-  arm(doomed: readonly Doomed[]): void
+  /**
+   * Complete: what is not listed is not killed. Empty: nothing is armed. False when no process could be started for it: then the one of before is still
+   * armed, with its earlier deadlines, and the caller tries again before they come.
+   */
+  arm(doomed: readonly Doomed[]): boolean
 }
 
 /** After the deadline: a warden that is well has killed by then, and there is nothing to do. */
@@ -52,17 +55,27 @@ export function createDeadMan(sh = 'sh'): DeadMan {
     }
   }
 
+  /** Null where this host has no room for another process now; some errors are thrown, others told. */
+  function timerFor(doomed: readonly Doomed[]): ChildProcess | null {
+    try {
+      const timer = spawn(sh, ['-c', SCRIPT, 'mooring-dead-man', ...scheduleOf(doomed)], { detached: true, stdio: 'ignore', env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin' } })
+      timer.once('error', () => {})
+      timer.unref()
+      return timer.pid === undefined ? null : timer
+    } catch {
+      return null
+    }
+  }
+
   return {
     arm(doomed) {
       const before = armed
-      armed = null
-      if (doomed.length > 0) {
-        armed = spawn(sh, ['-c', SCRIPT, 'mooring-dead-man', ...scheduleOf(doomed)], { detached: true, stdio: 'ignore', env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin' } })
-        armed.once('error', () => {})
-        armed.unref()
-      }
-      // when spawn returns the new one exists
+      const next = doomed.length > 0 ? timerFor(doomed) : null
+      // early is safe, never is not: the timer of before goes on until there is another
+      if (next === null && doomed.length > 0) return false
+      armed = next
       disarm(before)
+      return true
     },
   }
 }

@@ -1,5 +1,5 @@
 /** Runs processes as children of this one. Knows nothing of leases: that is warden.ts. */
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { bootClock } from '../lease.js'
 import type { Containment } from './containment.js'
 import type { Host, HostedProcess, StartSpec } from './host.js'
@@ -85,10 +85,13 @@ function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () =
   }
 }
 
+/** What lies there instead may be the workload's doing: a link is not followed, and a pipe nobody reads is not waited for. */
+const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK
+
 function openLog(spec: StartSpec, onNoLog: NonNullable<LocalHostOptions['onNoLog']>): number | null {
   if (spec.logFile === null) return null
   try {
-    return openSync(spec.logFile, 'a', 0o600)
+    return openSync(spec.logFile, APPEND, 0o600)
   } catch (error) {
     onNoLog(spec, (error as NodeJS.ErrnoException).code)
     return null

@@ -71,6 +71,10 @@ function endIfIdle(): void {
   process.exit(0)
 }
 
+// a connection that could not be accepted is its agent's to try again
+server.on('error', error => {
+  if (!server.listening) throw error
+})
 // whoever starts a warden has made sure that there is no other in this folder
 rmSync(join(folder, 'warden.sock'), { force: true })
 const { address, release } = addressOf(folder)
@@ -78,7 +82,11 @@ server.listen(address, () => {
   chmodSync(address, 0o600)
   release()
   const about = join(folder, 'warden.json')
-  writeFileSync(`${about}.new`, JSON.stringify({ pid: process.pid, start_ticks: readProcess(process.pid)?.startTicks ?? null, id, containment: containment.level }), { mode: 0o600 })
-  renameSync(`${about}.new`, about)
+  try {
+    writeFileSync(`${about}.new`, JSON.stringify({ pid: process.pid, start_ticks: readProcess(process.pid)?.startTicks ?? null, id, containment: containment.level }), { mode: 0o600 })
+    renameSync(`${about}.new`, about)
+  } catch {
+    // for people and tools that look for it; its agent does not
+  }
   setTimeout(endIfIdle, FIRST_AGENT_WITHIN_MS)
 })

@@ -33,7 +33,22 @@ export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & {
   const left = (): number => killAt - performance.now()
   const kill = (): void => {
     firstKillAt ??= performance.now()
-    tree.signalTree('SIGKILL')
+    signal('SIGKILL')
+  }
+  /** A look that fails (no descriptor left for /proc) has found nothing out: what was there is taken to be there still. */
+  const alive = (): boolean => {
+    try {
+      return tree.treeAlive()
+    } catch {
+      return true
+    }
+  }
+  const signal = (name: NodeJS.Signals): void => {
+    try {
+      tree.signalTree(name)
+    } catch {
+      // the next look sends it again, SIGKILL at the latest
+    }
   }
   const nap = (ms: number): Promise<void> => new Promise(resolve => {
     const timer = setTimeout(resolve, ms)
@@ -48,7 +63,7 @@ export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & {
     let pauseMs = FIRST_LOOK_MS
     let warned = false
     for (let emptyLooks = 0; ;) {
-      emptyLooks = tree.treeAlive() ? 0 : emptyLooks + 1
+      emptyLooks = alive() ? 0 : emptyLooks + 1
       if (emptyLooks === 2) return
       if (emptyLooks === 0 && left() <= 0) kill()
       const unheededMs = firstKillAt === null ? 0 : performance.now() - firstKillAt
@@ -65,7 +80,7 @@ export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & {
     leaderEnded = true
     wake()
   })
-  if (graceMs > 0) tree.signalTree('SIGTERM')
+  if (graceMs > 0) signal('SIGTERM')
   else kill()
   return {
     done: run(),

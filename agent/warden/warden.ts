@@ -43,6 +43,8 @@ export interface WardenOptions {
 }
 
 const ARM_WITHIN_MS = 20
+/** Where this host has no room for another process: long before the lease that was armed last is over. */
+const ARM_AGAIN_MS = 200
 
 /** Null: has no deadline. */
 type Term = { termAtMs: number; endAtMs: number } | null
@@ -65,7 +67,12 @@ export function createWarden(options: WardenOptions): Warden {
     if (turn !== null) return
     const spec = waiting.shift()
     if (spec === undefined) return
-    start(spec)
+    try {
+      start(spec)
+    } catch (error) {
+      // what one row asks for must not end everything else that runs here
+      notStarted(spec.mark, `the warden failed (${(error as NodeJS.ErrnoException).code ?? (error as Error).name})`)
+    }
     turn = setImmediate(() => {
       turn = null
       startNext()
@@ -104,7 +111,8 @@ export function createWarden(options: WardenOptions): Warden {
       entry.exit = exit
       say({ t: 'exit', mark, exit })
     })
-    void process.gone.then(() => {
+    // of what was killed the end of the tree may be seen before that of its root: who hears that it is gone has heard how it ended
+    void Promise.all([process.exit, process.gone]).then(() => {
       entry.gone = true
       if (attached) say({ t: 'gone', mark })
       tidy()
@@ -152,7 +160,8 @@ export function createWarden(options: WardenOptions): Warden {
   function arm(): void {
     arming = undefined
     const nowMs = clock()
-    deadMan.arm([...entries.values()].flatMap(({ process: { root }, term, gone }): Doomed[] => (root === null || term === null || gone ? [] : [{ ...root, inMs: term.endAtMs - nowMs }])))
+    const doomed = [...entries.values()].flatMap(({ process: { root }, term, gone }): Doomed[] => (root === null || term === null || gone ? [] : [{ ...root, inMs: term.endAtMs - nowMs }]))
+    if (!deadMan.arm(doomed)) arming ??= setTimeout(arm, ARM_AGAIN_MS)
   }
 
   /** What is gone and told is forgotten. */

@@ -1,5 +1,6 @@
 /** Why a program could not be started, as one sentence for a person that holds none of the environment's values. */
 import { accessSync, closeSync, constants, openSync, readSync, statSync } from 'node:fs'
+import type { Stats } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 export interface Command {
@@ -48,7 +49,7 @@ export function findProgram(program: string, path: string, cwd = '/'): string | 
 /** As exec finds it: the program, and the interpreter its first line names. */
 function whyNotRun(program: string, path: string, cwd: string): 'ENOENT' | 'EACCES' | null {
   const found = findProgram(program, path, cwd)
-  if (found === null) return candidates(program, path, cwd).some(file => statSync(file, { throwIfNoEntry: false })) ? 'EACCES' : 'ENOENT'
+  if (found === null) return candidates(program, path, cwd).some(file => statusOf(file) !== null) ? 'EACCES' : 'ENOENT'
   const interpreter = interpreterOf(found)
   return interpreter === null || isExecutable(interpreter) ? null : 'ENOENT'
 }
@@ -60,13 +61,22 @@ function candidates(program: string, path: string, cwd: string): string[] {
 }
 
 function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+  return statusOf(path)?.isDirectory() ?? false
+}
+
+/** Null for what is not there, and for what cannot be: a name too long, a file where a folder should be, a loop of links, a folder nobody lets us into. */
+function statusOf(path: string): Stats | null {
+  try {
+    return statSync(path)
+  } catch {
+    return null
+  }
 }
 
 function isExecutable(file: string): boolean {
   try {
     accessSync(file, constants.X_OK)
-    return statSync(file).isFile()
+    return statusOf(file)?.isFile() ?? false
   } catch {
     return false
   }

@@ -41,7 +41,6 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
   for (const other of otherMajors(root, binaries.major)) log(`${other} holds the data of another major version of Postgres; it stays as it is and is not used`)
   const dataDir = await makeDataFolder(root, binaries, identity, durable)
   const logFile = join(root, `server-${binaries.major}.log`)
-  keepSmall(logFile)
   let failures = 0
   let wish = lastPort(dataDir)
   const deadline = performance.now() + START_TIMEOUT_MS
@@ -55,6 +54,7 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
       await pause(50)
       continue
     }
+    keepSmall(logFile)
     const port = wish ?? (await freePort())
     writeSettings(dataDir, identity, { ...DEFAULTS, ...(durable ? {} : VOLATILE), ...settings, port: String(port) })
     try {

@@ -21,10 +21,16 @@ export function serverRoot(stateDir: string, identity: Identity): string {
 export function makeServerRoot(stateDir: string, identity: Identity): string {
   mkdirSync(stateDir, { recursive: true })
   const root = serverRoot(stateDir, identity)
-  mkdirSync(root, { recursive: true, mode: 0o755 })
-  give(root, identity)
+  try {
+    mkdirSync(root, { mode: 0o755 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+  // looked at before anything is done with it: in /var/tmp anybody may have been there first, with a folder or a link of his own
   const stat = lstatSync(root)
-  if (!stat.isDirectory() || stat.uid !== (identity.uid ?? process.getuid?.())) throw new Error(`${root} belongs to another user; remove it`)
+  const me = process.getuid?.()
+  if (!stat.isDirectory() || ![me, identity.uid ?? me].includes(stat.uid)) throw new Error(`${root} is no folder of ours; remove it, or choose another state directory`)
+  give(root, identity)
   return root
 }
 

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { createLane } from '../../agent/lane.js'
 import { testDatabase } from '../helpers/postgres.js'
+import { rudeServer } from '../helpers/rude-server.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
 
@@ -68,4 +69,14 @@ t.test('of several hosts the one that answers is used', async (t) => {
   const lane = createLane({ databaseUrl: url.replace(host, `127.0.0.1:1,${host}`), ...one })
   t.teardown(lane.close)
   t.ok(await lane.run(5_000, (q) => q`select 1`))
+})
+
+t.test('a proxy without a server, which takes connections and closes them, is asked once for each call', async (t) => {
+  const { port, connections } = await rudeServer(t, (socket) => void socket.end())
+  const lane = createLane({ databaseUrl: `postgres://u:p@127.0.0.1:${port}/d`, ...one })
+  t.teardown(lane.close)
+  for (let nr = 1; nr <= 3; nr += 1) {
+    await t.rejects(lane.run(5_000, (q) => q`select 1`), { code: 'CLIENT_DROPPED', message: /closed before the server said anything/ })
+    t.equal(connections(), nr)
+  }
 })

@@ -1,23 +1,9 @@
-import { createServer, type Socket } from 'node:net'
-import t, { type Test } from 'tap'
+import type { Socket } from 'node:net'
+import t from 'tap'
 import { answered, requireSchemaIfReachable, withDbAt } from '../../cli/database.js'
 import { deadPort } from '../helpers/dead-port.js'
+import { rudeServer } from '../helpers/rude-server.js'
 import { mooring, tempDir } from '../helpers/processes.js'
-
-/** Takes every connection and does this with it, as a server that stops, hangs or crashes does. */
-async function host(t: Test, treat: (socket: Socket) => void): Promise<number> {
-  const open = new Set<Socket>()
-  const server = createServer((socket) => {
-    open.add(socket.on('error', () => {}))
-    treat(socket)
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => {
-    for (const socket of open) socket.destroy()
-    server.close()
-  })
-  return (server.address() as { port: number }).port
-}
 
 const AWAY: Record<string, (socket: Socket) => void> = {
   'breaks the connection': (socket) => void socket.end(),
@@ -27,7 +13,7 @@ const AWAY: Record<string, (socket: Socket) => void> = {
 
 for (const [what, treat] of Object.entries(AWAY)) {
   t.test(`several hosts, one ${what}, one is down: a question fails, and whoever can wait for the database goes on`, async (t) => {
-    const url = `postgres://u:hunter2@127.0.0.1:${await host(t, treat)},127.0.0.1:${await deadPort()}/d?connect_timeout=1`
+    const url = `postgres://u:hunter2@127.0.0.1:${(await rudeServer(t, treat)).port},127.0.0.1:${await deadPort()}/d?connect_timeout=1`
     const error = await withDbAt(url, async () => {}).catch((error: unknown) => error) as Error
     t.match(error, { code: 'ECONNREFUSED', message: /is a primary that answers.*; 127\.0\.0\.1:\d+: .*ECONNREFUSED/ })
     t.notMatch(error.message, /hunter2/)

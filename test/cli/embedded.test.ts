@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import postgres from 'postgres'
@@ -6,6 +6,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { findBinaries } from '../../cli/embedded/binaries.js'
 import { clusterUrl, ensureCluster, stopCluster, type ClusterOptions } from '../../cli/embedded/cluster.js'
+import { makeServerRoot, serverRoot } from '../../cli/embedded/data-folder.js'
 import { reachable, serverIdentity } from '../../cli/embedded/identity.js'
 import { serverState } from '../../cli/embedded/postmaster.js'
 import { program, tempDir } from '../helpers/processes.js'
@@ -27,6 +28,22 @@ async function ask<T = string>(url: string, question: string): Promise<T> {
     await sql.end({ timeout: 1 })
   }
 }
+
+t.test('where a folder or a link of somebody else stands in the place of the server\'s, it is refused and left as it is', { skip: process.getuid?.() === 0 ? false : 'only root can make what belongs to others' }, (t) => {
+  const identity = serverIdentity()
+  const stranger = 54_321
+  for (const what of ['folder', 'link']) {
+    const stateDir = tempDir(t)
+    const [place, target] = [serverRoot(stateDir, identity), join(tempDir(t), 'target')]
+    mkdirSync(target)
+    if (what === 'folder') mkdirSync(place)
+    else symlinkSync(target, place)
+    lchownSync(place, stranger, stranger)
+    t.throws(() => makeServerRoot(stateDir, identity), { message: `${place} is no folder of ours; remove it, or choose another state directory` })
+    t.same([lstatSync(place).uid, statSync(target).uid], [stranger, 0])
+  }
+  t.end()
+})
 
 t.test('two first starts at once make one cluster, and one of them says it started it', async (t) => {
   const options = stateOf(t)

@@ -49,6 +49,6 @@ t.test('an error as JSON is one line for programs', async (t) => {
 })
 
 t.test('only trouble with the connection is worth waiting for', async (t) => {
-  for (const code of ['ECONNREFUSED', 'ETIMEDOUT', 'CONNECTION_CLOSED', 'CONNECT_TIMEOUT', '57P01', '57P03', '08006']) t.ok(isConnectionProblem(failure({ code })), code)
+  for (const code of ['ECONNREFUSED', 'ETIMEDOUT', 'CONNECTION_CLOSED', 'CONNECT_TIMEOUT', '57P01', '57P03', '08006', '53300', '58030']) t.ok(isConnectionProblem(failure({ code })), code)
   for (const code of ['42P01', 'MR002', '28P01', '3D000', undefined]) t.notOk(isConnectionProblem(failure({ code })), String(code))
 })

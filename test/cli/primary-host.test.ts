@@ -3,6 +3,7 @@ import { parseDatabaseUrl } from '../../cli/database-url.js'
 import { migrate } from '../../cli/migrate.js'
 import { primaryHost } from '../../cli/primary-host.js'
 import { deadPort } from '../helpers/dead-port.js'
+import { rudeServer } from '../helpers/rude-server.js'
 import { emptyDatabase } from '../helpers/postgres.js'
 
 
@@ -24,4 +25,26 @@ t.test('when none is a primary, each is named with its reason, and the password 
   const error = (await primaryHost(parseDatabaseUrl(`postgres://u:hunter2@127.0.0.1:${one},127.0.0.1:${two}/d`)).catch((error: unknown) => error)) as Error
   t.match(error.message, new RegExp(`127.0.0.1:${one}: .*ECONNREFUSED.*; 127.0.0.1:${two}: `))
   t.notMatch(error.message, /hunter2/)
+})
+
+t.test('a host that says it is the primary, and nothing more, is not waited for', async (t) => {
+  const message = (type: string, body: Buffer): Buffer => {
+    const head = Buffer.alloc(5)
+    head.write(type)
+    head.writeUInt32BE(body.length + 4, 1)
+    return Buffer.concat([head, body])
+  }
+  const ready = message('Z', Buffer.from('I'))
+  const column = Buffer.concat([Buffer.from('\0\x01primary\0'), Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 1, 255, 255, 255, 255, 0, 0])])
+  const answer = [message('T', column), message('D', Buffer.from('\0\x01\0\0\0\x01t')), message('C', Buffer.from('SELECT 1\0')), ready]
+  // half open: it never closes its side
+  const { port } = await rudeServer(t, (socket) => {
+    socket.allowHalfOpen = true
+    socket.once('data', () => {
+      socket.write(Buffer.concat([message('R', Buffer.alloc(4)), ready]))
+      socket.once('data', () => void socket.write(Buffer.concat(answer)))
+    })
+  })
+  const url = parseDatabaseUrl(`postgres://u:p@127.0.0.1:${await deadPort()},127.0.0.1:${port}/d`)
+  t.strictSame((await primaryHost(url)).hosts, [{ host: '127.0.0.1', port }])
 })

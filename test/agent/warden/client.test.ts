@@ -101,6 +101,28 @@ for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
   })
 }
 
+t.test('one row that cannot be started ends nothing else', async t => {
+  const warden = await attach(await folderOf(t))
+  const good = run(warden, '1')
+  await good.started
+  for (const [nr, program] of ['x'.repeat(300), '/usr/bin/env/x', `/${'x/'.repeat(2_000)}`].entries()) t.match(await run(warden, `bad-${nr}`, [program]).exit, { error: /cannot start/ }, program.slice(0, 20))
+  t.notOk(warden.lost.aborted)
+  t.equal(alive(good.mark) > 0, true)
+  good.end(0)
+  await good.gone
+  await warden.close()
+})
+
+t.test('an agent can leave a warden that is stopped', async t => {
+  const warden = await attach(await folderOf(t))
+  const left = run(warden, '1')
+  await left.started
+  process.kill(warden.pid, 'SIGSTOP')
+  await warden.close()
+  t.notOk(warden.lost.aborted)
+  process.kill(warden.pid, 'SIGCONT')
+})
+
 t.test('the next warden of a folder is a new one, and what an unknown one ran is ended first', async t => {
   const folder = await folderOf(t)
   const first = await attach(folder)

@@ -1,8 +1,11 @@
 import { spawn } from 'node:child_process'
+import { rmSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { readProcess } from '../../../agent/process-table.js'
 import { createDeadMan } from '../../../agent/warden/dead-man.js'
+import { temporaryFolder } from '../rig.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
 function victim(t: Test): { pid: number; startTicks: number | null } {
@@ -33,4 +36,16 @@ t.test('armed anew, the earlier deadline is no more; armed with nothing, nobody 
   await waitFor(() => !alive(witness), { label: 'the time of the first deadline is over' })
   t.ok(alive(moved) && alive(freed))
   deadMan.arm([])
+})
+
+t.test('where the next timer cannot be started, the one of before goes on', async t => {
+  const folder = await temporaryFolder(t)
+  const sh = join(folder, 'sh')
+  symlinkSync('/bin/sh', sh)
+  const deadMan = createDeadMan(sh)
+  const doomed = victim(t)
+  t.equal(deadMan.arm([{ ...doomed, inMs: 200 }]), true)
+  rmSync(sh)
+  t.equal(deadMan.arm([{ ...doomed, inMs: 60_000 }]), false)
+  await waitFor(() => !alive(doomed), { label: 'killed at the deadline of before' })
 })

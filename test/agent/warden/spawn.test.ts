@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { start } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle, SpawnSpec } from '../../../agent/warden/spawn.js'
+import { unfitFor } from '../../../agent/warden/why-not-started.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { readProcess } from '../../../agent/process-table.js'
 import { temporaryFolder } from '../rig.js'
@@ -55,6 +56,20 @@ t.test('what cannot be started says why in one sentence, and is nothing to stop'
   t.match(await errorOf(['sleep'], { env: { 'A=B': '' } }), /name of an environment variable/)
   t.match(await errorOf(['sleep'], { env: { PATH: '/bin', BIG: 'x'.repeat(200_000) } }), /E2BIG/)
   t.match(await errorOf(['sleep', ...Array.from({ length: 40 }, () => 'x'.repeat(100_000))]), /E2BIG/)
+})
+
+t.test('whatever a row names, it is found out why it cannot be started, and nothing is thrown', async t => {
+  const folder = await temporaryFolder(t)
+  await writeFile(join(folder, 'a-file'), '')
+  await symlink('loop', join(folder, 'loop'))
+  const why = (program: string, more: Partial<SpawnSpec> = {}): string | null => unfitFor({ argv: [program], cwd: folder, env: { PATH: process.env['PATH']! }, ...more }, true)
+  t.match(why('x'.repeat(300)), /there is no program/)
+  t.match(why(`/${'x/'.repeat(3_000)}`), /there is no program/)
+  t.match(why(join(folder, 'a-file', 'program')), /there is no program/)
+  t.match(why(join(folder, 'loop')), /there is no program/)
+  t.match(why('no-such-program', { env: { PATH: `${join(folder, 'a-file')}:${join(folder, 'loop')}:/bin` } }), /there is no program/)
+  t.match(why('sleep', { cwd: `/${'x'.repeat(300)}` }), /working folder is gone/)
+  t.equal(why('sleep'), null)
 })
 
 t.test('a value of the environment is never quoted', async t => {

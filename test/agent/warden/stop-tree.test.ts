@@ -108,3 +108,23 @@ t.test('processes of others are left alone, even with the same assignment and ep
   await stopTree(mine.handle, 0).done
   t.ok(other.handle.treeAlive())
 })
+
+t.test('a look that fails has found nothing out: done is only what was seen twice to be gone', async t => {
+  const looks: (boolean | 'fails')[] = [true, 'fails', 'fails', false, 'fails', false, false]
+  const signals: string[] = []
+  const tree = {
+    exit: Promise.resolve(),
+    treeAlive() {
+      const look = looks.shift()
+      if (look === 'fails') throw Object.assign(new Error('no descriptor is left'), { code: 'EMFILE' })
+      return look === true
+    },
+    signalTree(signal: NodeJS.Signals) {
+      signals.push(signal)
+      throw new Error('nor for this')
+    },
+  }
+  await stopTree(tree, 0).done
+  t.same(looks, [])
+  t.ok(signals.length > 1 && signals.every(signal => signal === 'SIGKILL'))
+})

@@ -7,6 +7,7 @@ import { markedWith } from '../../../agent/process-table.js'
 import type { Doomed } from '../../../agent/warden/dead-man.js'
 import { createLocalHost } from '../../../agent/warden/local-host.js'
 import { createWarden } from '../../../agent/warden/warden.js'
+import type { WardenOptions } from '../../../agent/warden/warden.js'
 import type { FromWarden, LeaseTerm } from '../../../agent/warden/wire.js'
 import { signalProcess } from '../../../agent/warden/process-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -14,14 +15,14 @@ import { temporaryFolder } from '../rig.js'
 
 let tests = 0
 
-function warden(t: Test) {
+function warden(t: Test, more: Partial<WardenOptions> = {}) {
   const prefix = `warden-test-${process.pid}-${++tests}.`
   const clock = { nowMs: 1_000_000 }
   const heard: FromWarden[] = []
   const armed: (readonly Doomed[])[] = []
   let empty = 0
   let nr = 0
-  const made = createWarden({ id: 'w', containment: 'process-group', host: createLocalHost(), deadMan: { arm: doomed => void armed.push(doomed) }, onEmpty: () => void empty++, clock: () => clock.nowMs })
+  const made = createWarden({ id: 'w', containment: 'process-group', host: createLocalHost(), deadMan: { arm: doomed => armed.push(doomed) > 0 }, onEmpty: () => void empty++, clock: () => clock.nowMs, ...more })
   made.attach(message => heard.push(message))
   t.teardown(async () => {
     for (const p of markedWith(prefix)) signalProcess(p, 'SIGKILL')
@@ -130,6 +131,35 @@ t.test('it goes on without its agent, and the next one is told everything', asyn
   t.match(running['1'], { pid: Number, exit: null, fenced: false })
   t.match(running['3'], { exit: { signal: 'SIGTERM' }, fenced: true })
   t.match(told.slice(1).map(({ t }) => t), ['gone'])
+})
+
+t.test('a start that fails in the warden itself is told, and the next one is made', async t => {
+  const host = createLocalHost()
+  const w = warden(t, { host: { start: spec => { if (spec.about.assignment_id === '1') throw Object.assign(new Error('s3cret'), { code: 'EIO' }); return host.start(spec) } } })
+  w.start('1', { leased: false })
+  w.start('2', { leased: false })
+  await w.runs('2')
+  t.match(w.of('exit', '1'), [{ exit: { error: 'cannot start: the warden failed (EIO)' } }])
+  t.equal(w.of('gone', '1').length, 1)
+})
+
+t.test('who hears that something is gone has heard how it ended', async t => {
+  const w = warden(t)
+  const ids = Array.from({ length: 10 }, (_, nr) => `${nr}`)
+  for (const id of ids) w.start(id, { leased: false })
+  await Promise.all(ids.map(w.runs))
+  for (const id of ids) w.receive({ t: 'end', mark: w.markOf(id), graceMs: 0 })
+  await waitFor(() => ids.every(id => w.of('gone', id).length === 1), { label: 'all are gone' })
+  for (const id of ids) t.equal(w.heard.findIndex(m => m === w.of('exit', id)[0]) < w.heard.findIndex(m => m === w.of('gone', id)[0]), true)
+})
+
+t.test('a dead-man timer that could not be started is tried again', async t => {
+  let tries = 0
+  const w = warden(t, { deadMan: { arm: () => ++tries > 2 } })
+  w.renew(term('1', 5_000, 8_000))
+  w.start('1')
+  await w.runs('1')
+  await waitFor(() => tries > 2, { label: 'it is armed at last' })
 })
 
 t.test('the dead-man timer always holds exactly what has a deadline', async t => {
