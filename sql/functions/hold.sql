@@ -5,8 +5,9 @@
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
 --   a pulse in the future   the clock was set back,
 --   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
--- Set once: a hold that has ended starts the pulse anew, so a quiet system does not hold for ever. An outage during a hold begins it anew: where somebody has ticked since
--- it began the pulse goes on as ever, and before that whoever ticks has half a lease more to come back. Where no agent holds a name nothing
+-- Set once: a hold that has ended starts the pulse anew where neither an agent nor a tick came since it began, so a quiet system does not hold for ever. An outage during a
+-- hold begins it anew, also one that is noticed after its end: where somebody has ticked the pulse goes on as ever; before that whoever ticks has half a lease more to come
+-- back, and by its end has come, if agents have (they tick where no worker does). Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
 create or replace function mooring.hold() returns boolean
@@ -31,7 +32,11 @@ begin
   seen_at := pulse.pulse_at;
   -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
   if pulse.hold_until > pulse.pulse_at and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
-    seen_at := case when held then pulse.pulse_at + setting.lease_ttl / 2 else pulse.hold_until end;
+    if held then
+      seen_at := pulse.pulse_at + setting.lease_ttl / 2;
+    elsif not exists (select from mooring.heartbeat h where h.session is not null and h.beat_at > pulse.pulse_at) then
+      seen_at := pulse.hold_until;
+    end if;
   end if;
   noticed := case
     when not read.marked then 'the database crashed, was promoted or restored'

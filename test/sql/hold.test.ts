@@ -11,7 +11,8 @@ const hold = async (sql: TransactionSql) => (await sql<{ hold: boolean }[]>`sele
 const pulse = async (sql: TransactionSql) => (await sql<{ hold_reason: string | null; seconds: number | null }[]>`
   select hold_reason, round(extract(epoch from hold_until - clock_timestamp()))::int as seconds from mooring.pulse`)[0]!
 const ticked = (sql: TransactionSql, ago: string) => sql`update mooring.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
-const ended = (sql: TransactionSql) => sql`update mooring.pulse set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
+/** It is over, and there were ticks. */
+const ended = (sql: TransactionSql) => sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
 
 story('an emptied marker is a crash: for one lease and margin nothing is reaped, claimed or started', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
@@ -76,11 +77,8 @@ story('an outage that begins in the middle of a hold, and is over after it, star
   await node(sql)
   await ticked(sql, '-1 hour')
   t.equal(await hold(sql), true)
-  // nobody ticked during the hold: a quiet system, two seconds after its end
-  await sql`update mooring.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
-  t.equal(await hold(sql), false)
-  // somebody did, until five seconds after its beginning
-  await sql`update mooring.pulse set pulse_at = pulse_at + interval '5 s'`
+  // somebody ticked, until five seconds after its beginning, and it ended two seconds ago
+  await sql`update mooring.pulse set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
   t.equal(await hold(sql), true)
   t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:12/, seconds: 15 })
 })
@@ -91,6 +89,23 @@ const inHold = async (sql: TransactionSql, began: string, lastTick: string | nul
   await hold(sql)
   await sql`update mooring.pulse set pulse_at = coalesce(clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval), hold_until = hold_until - ${began}::interval`
 }
+
+story('nobody ticked in a hold that has just ended: an outage where agents have come since it began, a quiet system where none has', async (t, sql) => {
+  await node(sql, { name: 'host-a', seen: '1 hour ago' })
+  const justEnded = async () => {
+    await ticked(sql, '-1 hour')
+    await hold(sql)
+    await sql`update mooring.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
+  }
+  await justEnded()
+  t.equal(await hold(sql), false)
+  await age(sql, 'host-a', '16 s ago')
+  t.equal(await hold(sql), true)
+  t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:17/, seconds: 15 })
+  await justEnded()
+  await age(sql, 'host-a', '18 s ago')
+  t.equal(await hold(sql), false, 'its last beat was before')
+})
 
 story('an outage that begins in a hold, and is over before its end, begins it anew', async (t, sql) => {
   await node(sql)
