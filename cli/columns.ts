@@ -9,7 +9,7 @@ export const DEPLOYMENT_COLUMNS: readonly Column[] = [
   { key: 'package_name', title: 'package', text: (_, row) => packageText(row) },
   { key: 'type' },
   { key: 'running', align: 'right', text: (_, row) => `${cell(row['running'])}/${wantedOf(row as DeploymentRow)}` },
-  { key: 'state', text: (_, row) => stateOf(row as DeploymentRow), paint: (text) => (/waiting/.test(text) ? colors.yellow(text) : text) },
+  { key: 'state', text: (_, row) => stateOf(row as DeploymentRow), paint: (text) => (/waiting|failing|unknown/.test(text) ? colors.yellow(text) : text) },
 ]
 
 export const DEPLOYMENT_COLUMNS_WIDE: readonly Column[] = [
@@ -42,6 +42,7 @@ function wantedOf(row: DeploymentRow): number {
 }
 
 function stateOf(row: DeploymentRow): string {
-  const parts = [...(row.enabled ? [] : ['disabled']), ...(row.waiting > 0 ? [`${row.waiting} waiting`] : []), ...(row.stopping > 0 ? [`${row.stopping} stopping`] : [])]
-  return parts.join(', ') || (row.running >= wantedOf(row) ? 'running' : 'starting')
+  const counts = [['failing', row.failing], ['unknown', row.silent], ['waiting', row.waiting], ['stopping', row.stopping]] as const
+  const parts = [...(row.enabled ? [] : ['disabled']), ...counts.flatMap(([what, count]) => (count > 0 ? [`${count} ${what}`] : []))]
+  return parts.join(', ') || (wantedOf(row) === 0 ? 'nothing to run' : row.running >= wantedOf(row) ? 'running' : 'starting')
 }

@@ -28,6 +28,9 @@ export interface DeploymentRow {
   running: number
   waiting: number
   stopping: number
+  /** Crashed or not startable, and tried again later; refused; on a node that is silent. */
+  failing: number
+  silent: number
   [column: string]: unknown
 }
 
@@ -79,11 +82,12 @@ export function createDeploymentDb(sql: Sql): DeploymentDb {
   return {
     deployments: ({ named, ids: listed, labels, limit, skip = 0 }) => sql<DeploymentRow[]>`
       select d.id, d.name, d.type, d.package_name, d.package_version, d.enabled, d.replicas, coalesce(d.policy, s.default_policy) as policy, d.labels, d.selector, d.pinned_node, d.needs_urls,
-          d.on_lost, d.lease_ttl, d.stop_grace, d.generation, d.created_at, d.updated_at, p.assignments, p.running, p.waiting, p.stopping
+          d.on_lost, d.lease_ttl, d.stop_grace, d.generation, d.created_at, d.updated_at, p.assignments, p.running, p.waiting, p.stopping, p.failing, p.silent
         from mooring.deployment d cross join mooring.setting s
        cross join lateral (
          select count(*)::int as assignments, (count(*) filter (where p.run_state = 'running' and p.wanted = 'run'))::int as running,
-             (count(*) filter (where p.node is null and p.wanted = 'run'))::int as waiting, (count(*) filter (where p.node is not null and p.wanted = 'stop'))::int as stopping
+             (count(*) filter (where p.node is null and p.wanted = 'run'))::int as waiting, (count(*) filter (where p.node is not null and p.wanted = 'stop'))::int as stopping,
+             (count(*) filter (where p.wanted = 'run' and p.run_state in ('backoff', 'failed', 'refused')))::int as failing, (count(*) filter (where p.run_state = 'unknown'))::int as silent
            from mooring.placement p where p.deployment_id = d.id and p.handover is null) p
        where ${named ? sql`(d.name in (select u.name from jsonb_array_elements_text(${sql.json([...named])}::jsonb) u (name)) or d.id = any (${ids(named)}))` : sql`true`}
          and ${listed ? sql`d.id = any (${ids(listed)})` : sql`true`} and ${labelled(sql, sql`d.labels`, labels)}

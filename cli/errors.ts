@@ -54,6 +54,12 @@ interface ServerError extends Error {
   hostname?: string
 }
 
+/** A server without TLS just closes the connection of whoever asks for it. */
+const BROKEN: Advice = {
+  message: () => 'the database server broke the connection',
+  hint: () => (/[?&]sslmode=(?!disable)/.test(process.env['DATABASE_URL'] ?? '') ? 'try again in a moment; if it stays so, the server may not speak TLS, which sslmode in DATABASE_URL asks for' : 'try again in a moment'),
+}
+
 /** SQLSTATE, errno or driver code -> what it means to the person at the keyboard. Codes decide, never texts. */
 const ADVICE: Record<string, Advice> = {
   '28P01': { hint: () => 'check user and password in DATABASE_URL' },
@@ -84,13 +90,13 @@ const ADVICE: Record<string, Advice> = {
   EAI_AGAIN: { message: (error) => `the host ${error.hostname ?? ''} of the database could not be looked up`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL, and the network' },
   ETIMEDOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
   CONNECT_TIMEOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
-  ECONNRESET: { message: () => 'the database server broke the connection', hint: () => 'try again in a moment' },
+  ECONNRESET: BROKEN,
   ERR_TLS_CERT_ALTNAME_INVALID: { message: (error) => `the certificate of the database server is for another name: ${error.message}`, hint: () => 'use in DATABASE_URL the name that stands in the certificate' },
   SELF_SIGNED_CERT_IN_CHAIN: { hint: authorityHint },
   DEPTH_ZERO_SELF_SIGNED_CERT: { hint: authorityHint },
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: { hint: authorityHint },
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: { hint: authorityHint },
-  CONNECTION_CLOSED: { message: () => 'the database server broke the connection', hint: () => 'try again in a moment' },
+  CONNECTION_CLOSED: BROKEN,
 }
 
 function addressOf(error: ServerError): string {

@@ -30,7 +30,7 @@ import { addUndrain } from './commands/undrain.js'
 import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
 import { addWorker } from './commands/worker.js'
-import { EXIT_DONE, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
+import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
 
 const program = new Command('mooring')
   .description('Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.')
@@ -56,6 +56,13 @@ for (const command of allCommands(program)) {
 
 // a reader that has seen enough (`mooring events -f | head`) is no failure
 process.stdout.on('error', (error: NodeJS.ErrnoException) => { if (error.code === 'EPIPE') process.exit(EXIT_DONE) })
+
+// where a connection ends inside sql.begin() the driver writes the rollback to a socket that is gone, from a callback in which nobody can catch it
+process.on('uncaughtException', (error) => {
+  if (error instanceof TypeError && /node_modules\/postgres\//.test(error.stack ?? '')) process.exit(exitCodeOf(Object.assign(error, { code: 'CONNECTION_CLOSED' })))
+  process.stderr.write(`${withoutSecrets(error.stack ?? String(error))}\n`)
+  process.exit(EXIT_FAILED)
+})
 
 let running: Command = program
 program.hook('preAction', (_program, action) => { running = action })

@@ -78,6 +78,7 @@
 --!include functions/read_log.sql
 --!include functions/log_text.sql
 --!include functions/show_log.sql
+--!include triggers/setting.sql
 --!include triggers/node.sql
 --!include triggers/deployment.sql
 --!include triggers/assignment.sql

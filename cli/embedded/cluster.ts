@@ -93,6 +93,9 @@ const DEFAULTS = {
   // one machine, a small database: the log is for people who look for an error
   log_min_messages: 'warning',
   log_checkpoints: 'off',
+  // a statement that fails is its author's to read, and would bring deployment.env into the log, as would the row it names
+  log_min_error_statement: 'panic',
+  log_error_verbosity: 'terse',
 }
 const VOLATILE = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', autovacuum_naptime: '5s' }
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024

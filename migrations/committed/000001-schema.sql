@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:36a55871a29c8f73403f577c76e7a5ac4e25d059
+--! Hash: sha1:1104dc8dac8e4d60fcdf3ce89ee4d582636581c9
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4511,6 +4511,20 @@ end;
 $$;
 comment on procedure mooring.show_log(bigint, int, text, text) is 'The last lines of a log, from the host it is on: call mooring.show_log(7), call mooring.show_log(7, 500). Plain: end it with \g (format=unaligned tuples_only=on) in place of the semicolon.';
 --! EndIncluded functions/show_log.sql
+--! Included triggers/setting.sql
+-- setting is one row that everything reads: without it nobody beats, and all nodes end what they run.
+create or replace function mooring.tg_setting__keep() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'MR006', message = 'the row of mooring.setting cannot be deleted',
+    hint = 'The whole fleet lives by it. Update it instead; a knob goes back with: update mooring.setting set lease_ttl = default;';
+end;
+$$;
+comment on function mooring.tg_setting__keep() is 'Keeps the one row of settings.';
+create or replace trigger tg_setting__keep before delete or truncate on mooring.setting for each statement execute function mooring.tg_setting__keep();
+--! EndIncluded triggers/setting.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
 
@@ -4888,7 +4902,7 @@ create or replace trigger tg_assignment__by_hand before update on mooring.assign
 create or replace view mooring.placement as
   select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
       coalesce(d.policy, s.default_policy) as policy, n.name as node, a.epoch, a.wanted,
-      case when a.node_id is not null and r.epoch = a.epoch then r.state end as run_state,
+      case when a.node_id is not null and r.epoch = a.epoch then case when mooring.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
@@ -4897,6 +4911,7 @@ create or replace view mooring.placement as
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring.node n on n.id = a.node_id
+    left join mooring.heartbeat h on h.node_id = a.node_id
     left join mooring.node l on l.id = a.last_node_id
     left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
@@ -4912,7 +4927,7 @@ comment on column mooring.placement.policy is 'Policy in force.';
 comment on column mooring.placement.node is 'Owner; null is pending.';
 comment on column mooring.placement.epoch is 'Fencing token; MOORING_EPOCH of its process.';
 comment on column mooring.placement.wanted is 'run or stop.';
-comment on column mooring.placement.run_state is 'Last observed state under this epoch; null: not yet observed.';
+comment on column mooring.placement.run_state is 'Last observed state under this epoch; unknown: its node has been silent for longer than its lease, so nobody can say; null: not yet observed.';
 comment on column mooring.placement.pid is 'Process id on the node.';
 comment on column mooring.placement.restarts is 'Restarts under this epoch.';
 comment on column mooring.placement.last_error is 'The last thing that went wrong, whenever that was.';
@@ -4943,7 +4958,7 @@ create or replace view mooring.node_status as
         else 'HEALTHY'
       end as health,
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
-      coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
+      coalesce(c.assignments, 0) as assignments, case when mooring.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
       n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n
@@ -4959,7 +4974,7 @@ comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: work is moved away.';
 comment on column mooring.node_status.beat_age is 'Since the last beat, by the database clock.';
 comment on column mooring.node_status.assignments is 'Owned, daemons included.';
-comment on column mooring.node_status.running is 'Of these, observed running.';
+comment on column mooring.node_status.running is 'Of these, observed running; 0 where it is not live, since nobody can say.';
 comment on column mooring.node_status.cpu_pct is 'Percent of the whole machine used by the agent and its processes.';
 comment on column mooring.node_status.memory_mb is 'MiB resident, agent and processes.';
 comment on column mooring.node_status.disk_free_pct is 'Free share of its disk.';
@@ -5008,8 +5023,8 @@ create or replace view mooring.fleet as
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
-                 (count(*) filter (where a.node_id is not null and r.state = 'running'))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
-                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch) a
+                 (count(*) filter (where r.state = 'running' and mooring.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch left join mooring.heartbeat h on h.node_id = a.node_id) a
    cross join mooring.pulse p;
 comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
@@ -5017,7 +5032,7 @@ comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
 comment on column mooring.fleet.deployments is 'Rows of deployment.';
 comment on column mooring.fleet.assignments is 'Instances, pending ones, daemons and both copies of what is being handed over included.';
 comment on column mooring.fleet.assigned is 'Owned by a node.';
-comment on column mooring.fleet.running is 'Observed running.';
+comment on column mooring.fleet.running is 'Observed running, on nodes that are live.';
 comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
 comment on column mooring.fleet.version is 'Schema version.';
 comment on column mooring.fleet.hold is 'Why nothing is reaped, claimed or started at the moment; null: no hold.';
@@ -5333,7 +5348,7 @@ begin
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
   return query select 'failing work', case when w.runs = 0 then 'ok' else 'warning' end,
       case when w.runs = 0 then 'nothing fails again and again' else format('%s fail again and again: %s', w.runs, mooring.some_of(w.examples, 2)) end,
-      case when w.runs > 0 then format('mooring logs %s on its host; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
+      case when w.runs > 0 then format('mooring logs %s; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
   select array_agg(format('%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200)) order by p.since) as stuck, count(*) as draining,
       min(p.node) filter (where p.blocked > 0) as first into w
     from (select d.*, d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;

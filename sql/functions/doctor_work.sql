@@ -25,7 +25,7 @@ begin
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
   return query select 'failing work', case when w.runs = 0 then 'ok' else 'warning' end,
       case when w.runs = 0 then 'nothing fails again and again' else format('%s fail again and again: %s', w.runs, mooring.some_of(w.examples, 2)) end,
-      case when w.runs > 0 then format('mooring logs %s on its host; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
+      case when w.runs > 0 then format('mooring logs %s; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
   select array_agg(format('%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200)) order by p.since) as stuck, count(*) as draining,
       min(p.node) filter (where p.blocked > 0) as first into w
     from (select d.*, d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;

@@ -6,8 +6,8 @@ create or replace view mooring.fleet as
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
-                 (count(*) filter (where a.node_id is not null and r.state = 'running'))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
-                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch) a
+                 (count(*) filter (where r.state = 'running' and mooring.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch left join mooring.heartbeat h on h.node_id = a.node_id) a
    cross join mooring.pulse p;
 comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
@@ -15,7 +15,7 @@ comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
 comment on column mooring.fleet.deployments is 'Rows of deployment.';
 comment on column mooring.fleet.assignments is 'Instances, pending ones, daemons and both copies of what is being handed over included.';
 comment on column mooring.fleet.assigned is 'Owned by a node.';
-comment on column mooring.fleet.running is 'Observed running.';
+comment on column mooring.fleet.running is 'Observed running, on nodes that are live.';
 comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
 comment on column mooring.fleet.version is 'Schema version.';
 comment on column mooring.fleet.hold is 'Why nothing is reaped, claimed or started at the moment; null: no hold.';

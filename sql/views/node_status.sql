@@ -10,7 +10,7 @@ create or replace view mooring.node_status as
         else 'HEALTHY'
       end as health,
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
-      coalesce(c.assignments, 0) as assignments, coalesce(c.running, 0) as running,
+      coalesce(c.assignments, 0) as assignments, case when mooring.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
       n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n
@@ -26,7 +26,7 @@ comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: work is moved away.';
 comment on column mooring.node_status.beat_age is 'Since the last beat, by the database clock.';
 comment on column mooring.node_status.assignments is 'Owned, daemons included.';
-comment on column mooring.node_status.running is 'Of these, observed running.';
+comment on column mooring.node_status.running is 'Of these, observed running; 0 where it is not live, since nobody can say.';
 comment on column mooring.node_status.cpu_pct is 'Percent of the whole machine used by the agent and its processes.';
 comment on column mooring.node_status.memory_mb is 'MiB resident, agent and processes.';
 comment on column mooring.node_status.disk_free_pct is 'Free share of its disk.';

@@ -1,7 +1,7 @@
 create or replace view mooring.placement as
   select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
       coalesce(d.policy, s.default_policy) as policy, n.name as node, a.epoch, a.wanted,
-      case when a.node_id is not null and r.epoch = a.epoch then r.state end as run_state,
+      case when a.node_id is not null and r.epoch = a.epoch then case when mooring.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
@@ -10,6 +10,7 @@ create or replace view mooring.placement as
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring.node n on n.id = a.node_id
+    left join mooring.heartbeat h on h.node_id = a.node_id
     left join mooring.node l on l.id = a.last_node_id
     left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
@@ -25,7 +26,7 @@ comment on column mooring.placement.policy is 'Policy in force.';
 comment on column mooring.placement.node is 'Owner; null is pending.';
 comment on column mooring.placement.epoch is 'Fencing token; MOORING_EPOCH of its process.';
 comment on column mooring.placement.wanted is 'run or stop.';
-comment on column mooring.placement.run_state is 'Last observed state under this epoch; null: not yet observed.';
+comment on column mooring.placement.run_state is 'Last observed state under this epoch; unknown: its node has been silent for longer than its lease, so nobody can say; null: not yet observed.';
 comment on column mooring.placement.pid is 'Process id on the node.';
 comment on column mooring.placement.restarts is 'Restarts under this epoch.';
 comment on column mooring.placement.last_error is 'The last thing that went wrong, whenever that was.';

@@ -111,6 +111,20 @@ t.test('apply does all of a file or nothing, and shows no value of env', async (
   t.equal((await pg.sql`select from mooring.deployment`).length, 0)
 })
 
+t.test('a connection that ends in the middle of apply is said in a sentence, and nothing is applied', async (t) => {
+  const pg = await testDatabase(t)
+  const place = { url: pg.url, state: tempDir(t) }
+  const file = join(place.state, 'fleet.json')
+  writeFileSync(file, Array.from({ length: 3_000 }, (_, nr) => JSON.stringify({ name: `web-${nr}`, package_name: 'http-server' })).join('\n'))
+  for (let time = 0; time < 3; time++) {
+    const applying = run(t, place, ['apply', file])
+    await waitFor(async () => (await pg.sql`
+      select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring cli' and a.backend_xid is not null`).length, { label: 'it is ended while it writes', timeoutMs: 30_000 })
+    t.match(await applying, { code: 1, stdout: '', stderr: /^error: the (database )?server (broke|closed) the connection.*\nhint: try again in a moment\n$/ })
+  }
+  t.equal((await pg.sql`select from mooring.deployment`).length, 0)
+})
+
 t.test('apply reads YAML too', async (t) => {
   const pg = await testDatabase(t)
   const place = { url: pg.url, state: tempDir(t) }

@@ -45,6 +45,15 @@ t.test('where a folder or a link of somebody else stands in the place of the ser
   t.end()
 })
 
+t.test('a statement that fails, and the row it names, come into no log: they may hold secrets', async (t) => {
+  const options = stateOf(t)
+  const { url, dataDir } = await ensureCluster(options)
+  await t.rejects(ask(url, `create table guarded (env text, n int check (n > 0)); insert into guarded values ('hunter2', 0)`), { code: '23514', detail: /hunter2/ })
+  const log = readdirSync(join(dataDir, '..')).find((name) => name.endsWith('.log'))!
+  t.match(readFileSync(join(dataDir, '..', log), 'utf8'), /violates check constraint/)
+  t.notMatch(readFileSync(join(dataDir, '..', log), 'utf8'), /hunter2/)
+})
+
 t.test('two first starts at once make one cluster, and one of them says it started it', async (t) => {
   const options = stateOf(t)
   const [one, two] = await Promise.all([ensureCluster(options), ensureCluster(options)])

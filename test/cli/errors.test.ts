@@ -10,6 +10,15 @@ t.test('a refused connection names the address and the next command', async (t) 
   t.equal(problem.exitCode, 1)
 })
 
+t.test('where TLS is asked for, a broken connection may mean that the server has none', async (t) => {
+  const before = process.env['DATABASE_URL']
+  t.teardown(() => { if (before === undefined) delete process.env['DATABASE_URL']; else process.env['DATABASE_URL'] = before })
+  for (const [url, hint] of [['postgres://h/d?sslmode=require', /may not speak TLS/], ['postgres://h/d?sslmode=disable', /^try again in a moment$/], ['postgres://h/d', /^try again in a moment$/]] as const) {
+    process.env['DATABASE_URL'] = url
+    for (const code of ['ECONNRESET', 'CONNECTION_CLOSED']) t.match(problemOf(failure({ code })).hint, hint, url)
+  }
+})
+
 t.test('where none of several hosts is a primary, the message says what each of them did', async (t) => {
   t.match(problemOf(failure({ code: 'ECONNREFUSED' }, 'no host of DATABASE_URL is a primary that answers (a:1 is a standby)')).message, 'a:1 is a standby')
 })

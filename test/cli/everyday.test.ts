@@ -104,6 +104,17 @@ t.test('describe node shows its register, what it runs, and its drain', async (t
   t.match(JSON.parse((await run('describe', 'node', 'host-a', '--json')).stdout), { node: { node: 'host-a' }, drain: { left: 2 }, placements: [{}, {}, {}] })
 })
 
+t.test('get deployments says that something fails, or that its host is silent, and not that it starts', async (t) => {
+  const { run, sql, host } = await fleet(t)
+  const [first] = await assignments(sql)
+  await report(sql, host, first!, 'backoff', { error: 'exited with code 1' })
+  t.match((await run('get', 'deployments', 'web')).stdout, /1\/2 +1 failing/)
+  await sql`update mooring.heartbeat set beat_at = beat_at - interval '2 hours' where node = 'host-a'`
+  t.match((await run('get', 'deployments', 'web')).stdout, /0\/2 +2 unknown/)
+  await sql`update mooring.deployment set replicas = 0 where name = 'odd'`
+  t.match((await run('get', 'deployments', 'odd')).stdout, /0\/0 +nothing to run/)
+})
+
 t.test('Y CLI: enable, disable: processes are told to stop, and nothing else changes', async (t) => {
   const { run, parsed, sql } = await fleet(t)
   t.match(await run('disable', 'deployment', 'web', 'odd'), { code: 0, stdout: 'web is disabled: its processes stop\nodd is disabled: its processes stop\n' })

@@ -49,3 +49,9 @@ story('the defaults are those of the documentation', async (t, sql) => {
   const [row] = await sql`select beat_interval::text, lease_ttl::text, reap_margin::text, round_interval::text, default_policy, cpu_weight, memory_weight, disk_free_min_pct from mooring.setting`
   t.same(row, { beat_interval: '00:00:03', lease_ttl: '00:00:12', reap_margin: '00:00:03', round_interval: '00:00:02', default_policy: 'deployment_count', cpu_weight: 0.5, memory_weight: 0.5, disk_free_min_pct: 15 })
 })
+
+for (const statement of ['delete from mooring.setting', 'truncate mooring.setting', 'delete from mooring.setting where false']) {
+  story(`${statement} is refused: nobody would beat without it`, async (t, sql) => {
+    await refused(t, sql, (sql) => sql.unsafe(statement), { code: 'MR006', message: /cannot be deleted/, hint: /Update it instead/ })
+  })
+}

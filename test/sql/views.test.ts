@@ -120,3 +120,22 @@ void t.test('the views answer in a read-only transaction, as on a standby', asyn
     t.ok(await sql`select * from mooring.last_events()`)
   })
 })
+
+story('of a node that is silent for longer than its lease nobody can say what runs there: not running, but unknown; what had ended has ended', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await deployment(sql, { type: 'daemon' })
+  await deployments(sql, 2)
+  await claim(sql)
+  const [daemon, runs, refused] = await assignments(sql)
+  for (const [row, state] of [[daemon, 'running'], [runs, 'running'], [refused, 'refused']] as const) await report(sql, host, row!, state)
+  const seen = async () => ({
+    states: (await sql`select run_state from mooring.placement order by assignment_id`).map(({ run_state }) => run_state as string),
+    fleet: (await sql`select running from mooring.fleet`)[0]!.running as number,
+    node: (await sql`select running from mooring.node_status`)[0]!.running as number,
+  })
+  const states = (await seen()).states
+  t.match(await seen(), { fleet: states.filter((state) => state === 'running').length, node: states.filter((state) => state === 'running').length })
+  t.ok(states.includes('running'))
+  await age(sql, 'host-a', '13 seconds ago')
+  t.match(await seen(), { states: states.map((state) => (state === 'running' ? 'unknown' : state)), fleet: 0, node: 0 })
+})
