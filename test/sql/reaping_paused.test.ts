@@ -212,6 +212,18 @@ void t.test('views say it in a transaction that may not write', async (t) => {
   })
 })
 
+void t.test('the breaker is switched off in the middle of a pause: a session that has counted nothing yet goes on with the reaping', async (t) => {
+  const pg = await testDatabase(t)
+  for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
+  await deployments(pg.sql, 5)
+  await claim(pg.sql)
+  await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  t.equal((await pg.client('who pauses it')`select from mooring.reap()`).length, 0)
+  await pg.sql`update mooring.setting set reap_pause_share = null`
+  t.equal((await pg.client('a fresh session')`select from mooring.reap()`).length, 5)
+  t.match(await pg.sql`select reason from mooring.event where kind = 'reaping_resumed'`, [{ reason: 'setting.reap_pause_share is off' }])
+})
+
 void t.test('two reaps at once pause it once, and neither waits for the other', async (t) => {
   const pg = await testDatabase(t)
   for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
