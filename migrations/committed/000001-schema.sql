@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ff0dfa3a359c5cf8ab6200046357c50bc7f8f555
+--! Hash: sha1:7d71d984a0c8a32c92c3a8df1cb86ba20309b48c
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -2316,6 +2316,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
+  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -2330,8 +2331,15 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
+  held := mooring.hold();
+  if not held and not mooring.lock_placement() then
+    return;
+  end if;
   -- asked again after the lock: a hold may have begun while it was waited for
-  if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
+  if held or mooring.hold() then
+    -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
+    perform mooring.limit_idle();
+    perform mooring.finish_round('place');
     return;
   end if;
   -- what is moved has been promised its place, and goes before the policy chooses
@@ -3187,20 +3195,17 @@ declare
   lost_epochs bigint[];
   reaped bigint;
 begin
+  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
+  perform mooring.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring.hold() then
-    return;
-  end if;
-  if mooring.reaping_paused(at) then
-    -- else every heartbeat would be asked to do what is not to be done
+  if mooring.hold() or mooring.reaping_paused(at) then
+    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
     perform mooring.finish_round('reap');
     return;
   end if;
-  -- whose transaction holds heartbeat rows keeps their nodes from coming back
-  perform mooring.limit_idle();
   -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
@@ -3514,8 +3519,8 @@ comment on function mooring.prune_events() is 'Deletes events, observations and 
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
 -- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
--- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So what is said
--- of the clock by a stolen agent is not believed, and it cannot hold the placement lock, as long as one worker works.
+-- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So a stolen agent
+-- cannot hold the placement lock as long as one worker works, and what it says of the clock is not believed as long as one lives: workers have clocks of their own.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
 create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
   returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
@@ -3530,18 +3535,21 @@ declare
   won text[];
   name text;
   dead text[];
+  believed boolean := true;
 begin
   if not mooring.is_owner() then
     if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    if exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s')
-       and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
+    believed := not exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s');
+    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
       return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
-  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  if believed then
+    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  end if;
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -5202,7 +5210,7 @@ begin
     from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
   return query select 'rounds',
       case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
-      case when late is null then 'all in time' when hold is not null then 'they wait for the end of the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
+      case when late is null then 'all in time' when hold is not null then 'late by the outage before the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
       case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
   return query select * from mooring.doctor_jobs(alive is not null);
   select l.pid, s.xact_start, s.state, s.application_name into holder

@@ -32,6 +32,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
+  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -46,8 +47,15 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
+  held := mooring.hold();
+  if not held and not mooring.lock_placement() then
+    return;
+  end if;
   -- asked again after the lock: a hold may have begun while it was waited for
-  if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
+  if held or mooring.hold() then
+    -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
+    perform mooring.limit_idle();
+    perform mooring.finish_round('place');
     return;
   end if;
   -- what is moved has been promised its place, and goes before the policy chooses

@@ -23,20 +23,17 @@ declare
   lost_epochs bigint[];
   reaped bigint;
 begin
+  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
+  perform mooring.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring.hold() then
-    return;
-  end if;
-  if mooring.reaping_paused(at) then
-    -- else every heartbeat would be asked to do what is not to be done
+  if mooring.hold() or mooring.reaping_paused(at) then
+    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
     perform mooring.finish_round('reap');
     return;
   end if;
-  -- whose transaction holds heartbeat rows keeps their nodes from coming back
-  perform mooring.limit_idle();
   -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
