@@ -7,7 +7,7 @@
 -- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
 -- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
 -- Daemons stay with their node, unless they are to stop.
--- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
+-- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken but from those that left: they said so themselves.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -18,6 +18,7 @@ declare
   read_at timestamptz := clock_timestamp();
   at timestamptz := least(reap.judged_at, read_at);
   margin interval;
+  paused boolean;
   silent int[];
   lost bigint[];
   lost_epochs bigint[];
@@ -29,16 +30,17 @@ begin
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring.hold() or mooring.reaping_paused(at) then
+  if mooring.hold() then
     -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
     perform mooring.finish_round('reap');
     return;
   end if;
+  paused := mooring.reaping_paused(at);
   -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
             from mooring.heartbeat h
-           where (h.beat_at < at - margin or h.session is null)
+           where (h.session is null or h.beat_at < at - margin and not paused)
              and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
            order by h.node_id
              for update skip locked) h;
@@ -84,4 +86,4 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
+comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';

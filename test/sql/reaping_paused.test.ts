@@ -159,6 +159,18 @@ story('a node that left is no silent node', async (t, sql) => {
   t.same(await said(sql), [])
 })
 
+story('what a node that left still owns is taken during a pause: nobody will run it, and nobody has to be believed', async (t, sql) => {
+  const hosts = await fleet(sql, 6)
+  const [gone] = hosts.slice(5)
+  // a claim that was in flight when it left, or a row that somebody held
+  await sql`update mooring.heartbeat set session = null where node = ${gone!.name}`
+  await silent(sql, hosts.slice(0, 4))
+  t.equal(await reap(sql), 2)
+  t.equal(await paused(sql), '4 of 5 nodes are silent')
+  t.match(await loads(sql), { 'host-1': 2, 'host-4': 2, 'host-5': 2, 'host-6': 0 })
+  t.equal(await reap(sql), 0)
+})
+
 story('work with a lease of its own makes its node silent when that is over', async (t, sql) => {
   const hosts: TestNode[] = []
   for (let nr = 1; nr <= 5; nr++) hosts.push(await node(sql, { name: `host-${nr}` }))
