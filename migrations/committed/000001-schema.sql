@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9958c28d9d56dcb7c3375c3bd25246824e30ef66
+--! Hash: sha1:4e65e90b3467e1631e6f2e37ab18284feb15c33d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1028,7 +1028,8 @@ create or replace function mooring.fold_node_load() returns void
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  if (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
+  -- most claims find nothing to fold, and see that by a thousand rows
+  if exists (select from mooring.node_load l offset 1000) and (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
     with folded as (delete from mooring.node_load l returning l.node_id, l.change)
     insert into mooring.node_load (node_id, change)
     select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
@@ -2342,13 +2343,14 @@ begin
     perform mooring.finish_round('place');
     return;
   end if;
+  -- also where nothing waits: a restart is a move by name, and writes there, too
+  perform mooring.fold_node_load();
   -- what is moved has been promised its place, and goes before the policy chooses
   return query select m.* from mooring.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
-    perform mooring.fold_node_load();
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;

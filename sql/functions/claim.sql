@@ -58,13 +58,14 @@ begin
     perform mooring.finish_round('place');
     return;
   end if;
+  -- also where nothing waits: a restart is a move by name, and writes there, too
+  perform mooring.fold_node_load();
   -- what is moved has been promised its place, and goes before the policy chooses
   return query select m.* from mooring.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
-    perform mooring.fold_node_load();
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;
