@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4e65e90b3467e1631e6f2e37ab18284feb15c33d
+--! Hash: sha1:05410e65b5bc0f6f81f48d8793ec01cee35dd425
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3974,7 +3974,7 @@ comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s se
 --! Included functions/log_requests_of.sql
 -- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
 -- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
--- locks: log_request
+-- locks: log_request (skip locked: that it knows of a request need not be noted, and one that somebody is reading holds up no other)
 create or replace function mooring.log_requests_of(node text, session uuid)
   returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
   language plpgsql volatile security definer rows 10
@@ -3985,7 +3985,8 @@ declare
   mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
 begin
   perform mooring.limit_idle();
-  update mooring.log_request r set hinted_at = r.requested_at + r.wait where r.node_id = mine and r.answered_at is null and r.hinted_at < r.requested_at + r.wait;
+  update mooring.log_request r set hinted_at = r.requested_at + r.wait
+   where r.id = any (array(select l.id from mooring.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
   return query
     select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
       from mooring.log_request r
@@ -4454,6 +4455,8 @@ as $$
 declare
   asked mooring.log_request;
 begin
+  -- the row is the agent's, too: it notes there that it knows of the request, and answers
+  perform mooring.limit_idle();
   delete from mooring.log_request r where r.id = read_log.request and r.answered_at is not null and mooring.acts_for(r.requested_by) returning r.* into asked;
   if asked.id is not null then
     return query select asked.assignment_id, (select n.name from mooring.node n where n.id = asked.node_id), asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;

@@ -159,6 +159,19 @@ for (const [verb, call] of [
   })
 }
 
+t.test('Y39: begin; select read_log: the agent is told of all it is asked meanwhile, and the server ends the transaction', async (t) => {
+  const { pg, hostA, psql, fleet } = await aFleet(t)
+  const requests: string[] = []
+  for (const { id } of (await assignments(pg.sql)).filter((row) => row.node === 'host-a')) requests.push((await pg.sql<{ id: string }[]>`select mooring.request_log(${id}, wait => '20 s') as id`)[0]!.id)
+  // long enough ago for a reader to repeat the hint
+  await pg.sql`update mooring.log_request set hinted_at = hinted_at - interval '2 s'`
+  await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
+  await psql.begin()
+  await psql.sql`select from mooring.read_log(${requests[0]!})`
+  t.same((await fleet.sql`select r.request from mooring.log_requests_of('host-a', ${hostA.session}) r`).map(({ request }) => request).sort(), requests.sort())
+  await waitFor(async () => !(await pg.sql`select from pg_stat_activity where pid = ${psql.pid}`).length, { label: 'psql is gone', show: () => activity(pg.sql) })
+})
+
 t.test('an agent whose tick takes long lets others write the pulse, and no hold begins behind it', async (t) => {
   const { pg, psql: agent, fleet } = await aFleet(t)
   const gate = await gateBefore(pg, 'tick', 'case name')
