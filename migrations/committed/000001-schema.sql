@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9baf62cd3df1e3ada1d97d78635c5a1c0395648e
+--! Hash: sha1:0dd487e98cc078d63c707dc649e6b19116a38171
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1705,7 +1705,7 @@ comment on function mooring.choose_places(mooring.node_state[], int[], text, big
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
--- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work"; who has other work says must_wait.
+-- Whoever gives a replica a node holds this lock; a daemon's row is made with its node, counts for no load, and needs none. Returns false for "somebody else will do your work"; who has other work says must_wait.
 -- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
 create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean
   language plpgsql volatile security definer
@@ -2848,13 +2848,59 @@ end;
 $$;
 comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
 --! EndIncluded functions/rebalance.sql
+--! Included functions/lock_to_move.sql
+-- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
+-- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
+-- locks: placement, then assignment (its row)
+create or replace function mooring.lock_to_move(assignment bigint) returns mooring.assignment
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  patience constant interval := '5 s';
+  until constant timestamptz := clock_timestamp() + patience;
+  row mooring.assignment;
+  waited boolean;
+  holder int;
+begin
+  loop
+    -- what is locked in a block that fails is free again
+    begin
+      perform mooring.lock_placement(must_wait => true);
+      select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
+      if row.id is null then
+        perform mooring.no_such_assignment(lock_to_move.assignment);
+      end if;
+      return row;
+    exception when lock_not_available then
+      null;
+    end;
+    waited := false;
+    begin
+      perform set_config('lock_timeout', greatest(1, mooring.milliseconds(until - clock_timestamp()))::text, true);
+      perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
+      waited := true;
+      raise lock_not_available;
+    exception when lock_not_available then
+      null;
+    end;
+    if not waited or clock_timestamp() > until then
+      select min(l.pid) into holder from mooring.assignment a join pg_locks l on l.transactionid = a.xmax and l.granted where a.id = lock_to_move.assignment;
+      raise exception using errcode = 'MR004', message = format('assignment %s has been locked by another transaction for more than %s', lock_to_move.assignment, patience),
+        detail = coalesce(format('pid %s holds it', holder), 'several hold it, or a prepared transaction'), hint = 'It changes the deployment, or gives the assignment to somebody: ' || coalesce(format('look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder), 'see pg_locks and pg_prepared_xacts.');
+    end if;
+  end loop;
+end;
+$$;
+comment on function mooring.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
+--! EndIncluded functions/lock_to_move.sql
 --! Included functions/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
 -- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
 -- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
 -- A second call changes the target while the first is under way; of a handover it is told to wait.
--- locks: placement, then assignment (its row, waiting 5 s at most)
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
 create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -2868,11 +2914,7 @@ declare
   fit record;
   obstacle text;
 begin
-  perform mooring.lock_placement(must_wait => true);
-  select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
-  if row.id is null then
-    perform mooring.no_such_assignment(reassign.assignment);
-  end if;
+  row := mooring.lock_to_move(reassign.assignment);
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
@@ -2925,7 +2967,7 @@ comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a 
 -- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
 -- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
 -- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
--- locks: placement, then assignment (its row, waiting 5 s at most)
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
 create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -2939,11 +2981,7 @@ declare
   fit record;
   obstacle text;
 begin
-  perform mooring.lock_placement(must_wait => true);
-  select a.* into row from mooring.assignment a where a.id = restart.assignment for no key update;
-  if row.id is null then
-    perform mooring.no_such_assignment(restart.assignment);
-  end if;
+  row := mooring.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   perform mooring.refuse_in_handover(row);

@@ -102,6 +102,24 @@ t.test('edited deployments, not committed, of a host that dies: the others of it
   t.same((await fleet.sql`select id from mooring.reap()`).map((row) => row.id), [held!.id])
 })
 
+t.test('edited deployments, not committed, whose assignments somebody moves and restarts: he waits without the right to place, and is told for whom', async (t) => {
+  const { pg, psql, fleet } = await aFleet(t)
+  const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
+  await psql.begin()
+  await psql.sql`update mooring.deployment set enabled = false where id in (${moved!.deployment_id}, ${restarted!.deployment_id})`
+  const [mover, restarter] = [await pg.session('mover'), await pg.session('restarter')]
+  const moving = mover.start((sql) => sql`select from mooring.reassign(${moved!.id}, 'host-b')`)
+  const restarting = restarter.start((sql) => sql`select from mooring.restart(${restarted!.id})`)
+  await waitsFor(t, pg, mover, psql)
+  await waitsFor(t, pg, restarter, psql)
+  t.match(await pg.sql`select mooring.placement_lock_holder() as pid`, [{ pid: null }])
+  await deployment(fleet.sql)
+  t.equal((await fleet.sql`select from mooring.claim()`).length, 1)
+  for (const [{ done }, { id }] of [[moving, moved!], [restarting, restarted!]] as const) {
+    await t.rejects(done, { code: 'MR004', message: `assignment ${id} has been locked by another transaction for more than 00:00:05`, detail: `pid ${psql.pid} holds it` })
+  }
+})
+
 t.test('a new version or environment, not committed, holds up no failover: it changes nothing of the placement', async (t) => {
   const { pg, psql, fleet } = await aFleet(t)
   await psql.begin()
