@@ -4,7 +4,6 @@
 
 create schema mooring;
 comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
-alter default privileges in schema mooring revoke execute on functions from public;
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0dd487e98cc078d63c707dc649e6b19116a38171
+--! Hash: sha1:5e8089bcd3c1e30add77e2821f78f60f23706c99
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -8,7 +8,6 @@
 
 create schema mooring;
 comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
-alter default privileges in schema mooring revoke execute on functions from public;
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
