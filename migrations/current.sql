@@ -4,7 +4,6 @@
 
 create schema mooring;
 comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
-alter default privileges in schema mooring revoke execute on functions from public;
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
@@ -367,8 +366,6 @@ create table mooring.event (
   detail jsonb,
   constraint event_pkey primary key (id)
 );
--- read by prune_events(); events arrive in order of time
-create index event_at_idx on mooring.event using brin (at);
 comment on table mooring.event is 'Append-only history: who did what, when and why. Read it with last_events(n).';
 comment on column mooring.event.id is 'Identity; the order of writing.';
 comment on column mooring.event.at is 'Database clock.';
@@ -395,8 +392,6 @@ create table mooring.ownership (
   reason text,
   constraint ownership_pkey primary key (assignment_id, epoch)
 );
--- read by prune_events(); rows arrive nearly in order of time
-create index ownership_began_at_idx on mooring.ownership using brin (began_at);
 comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
 comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
 comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';

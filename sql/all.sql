@@ -43,6 +43,7 @@
 --!include functions/simulate_drain.sql
 --!include functions/simulate_insert.sql
 --!include functions/rebalance.sql
+--!include functions/lock_to_move.sql
 --!include functions/reassign.sql
 --!include functions/restart.sql
 --!include functions/release.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1104dc8dac8e4d60fcdf3ce89ee4d582636581c9
+--! Hash: sha1:ac52e9456aee7594d20971a4744fcddee0c238e0
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -8,7 +8,6 @@
 
 create schema mooring;
 comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
-alter default privileges in schema mooring revoke execute on functions from public;
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
@@ -379,8 +378,6 @@ create table mooring.event (
   detail jsonb,
   constraint event_pkey primary key (id)
 );
--- read by prune_events(); events arrive in order of time
-create index event_at_idx on mooring.event using brin (at);
 comment on table mooring.event is 'Append-only history: who did what, when and why. Read it with last_events(n).';
 comment on column mooring.event.id is 'Identity; the order of writing.';
 comment on column mooring.event.at is 'Database clock.';
@@ -407,8 +404,6 @@ create table mooring.ownership (
   reason text,
   constraint ownership_pkey primary key (assignment_id, epoch)
 );
--- read by prune_events(); rows arrive nearly in order of time
-create index ownership_began_at_idx on mooring.ownership using brin (began_at);
 comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
 comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
 comment on column mooring.ownership.epoch is 'The epoch; it ends where the next one of the assignment begins.';
@@ -1033,7 +1028,8 @@ create or replace function mooring.fold_node_load() returns void
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  if (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
+  -- most claims find nothing to fold, and see that by a thousand rows
+  if exists (select from mooring.node_load l offset 1000) and (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
     with folded as (delete from mooring.node_load l returning l.node_id, l.change)
     insert into mooring.node_load (node_id, change)
     select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
@@ -1713,7 +1709,7 @@ comment on function mooring.choose_places(mooring.node_state[], int[], text, big
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
--- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work"; who has other work says must_wait.
+-- Whoever gives a replica a node holds this lock; a daemon's row is made with its node, counts for no load, and needs none. Returns false for "somebody else will do your work"; who has other work says must_wait.
 -- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
 create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean
   language plpgsql volatile security definer
@@ -2321,6 +2317,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
+  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -2335,17 +2332,25 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  -- asked again after the lock: a hold may have begun while it was waited for
-  if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
+  held := mooring.hold();
+  if not held and not mooring.lock_placement() then
     return;
   end if;
+  -- asked again after the lock: a hold may have begun while it was waited for
+  if held or mooring.hold() then
+    -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
+    perform mooring.limit_idle();
+    perform mooring.finish_round('place');
+    return;
+  end if;
+  -- also where nothing waits: a restart is a move by name, and writes there, too
+  perform mooring.fold_node_load();
   -- what is moved has been promised its place, and goes before the policy chooses
   return query select m.* from mooring.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
-    perform mooring.fold_node_load();
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;
@@ -2847,13 +2852,59 @@ end;
 $$;
 comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
 --! EndIncluded functions/rebalance.sql
+--! Included functions/lock_to_move.sql
+-- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
+-- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
+-- locks: placement, then assignment (its row)
+create or replace function mooring.lock_to_move(assignment bigint) returns mooring.assignment
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  patience constant interval := '5 s';
+  until constant timestamptz := clock_timestamp() + patience;
+  row mooring.assignment;
+  waited boolean;
+  holder int;
+begin
+  loop
+    -- what is locked in a block that fails is free again
+    begin
+      perform mooring.lock_placement(must_wait => true);
+      select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
+      if row.id is null then
+        perform mooring.no_such_assignment(lock_to_move.assignment);
+      end if;
+      return row;
+    exception when lock_not_available then
+      null;
+    end;
+    waited := false;
+    begin
+      perform set_config('lock_timeout', greatest(1, mooring.milliseconds(until - clock_timestamp()))::text, true);
+      perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
+      waited := true;
+      raise lock_not_available;
+    exception when lock_not_available then
+      null;
+    end;
+    if not waited or clock_timestamp() > until then
+      select min(l.pid) into holder from mooring.assignment a join pg_locks l on l.transactionid = a.xmax and l.granted where a.id = lock_to_move.assignment;
+      raise exception using errcode = 'MR004', message = format('assignment %s has been locked by another transaction for more than %s', lock_to_move.assignment, patience),
+        detail = coalesce(format('pid %s holds it', holder), 'several hold it, or a prepared transaction'), hint = 'It changes the deployment, or gives the assignment to somebody: ' || coalesce(format('look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder), 'see pg_locks and pg_prepared_xacts.');
+    end if;
+  end loop;
+end;
+$$;
+comment on function mooring.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
+--! EndIncluded functions/lock_to_move.sql
 --! Included functions/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
 -- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
 -- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
 -- A second call changes the target while the first is under way; of a handover it is told to wait.
--- locks: placement, then assignment (its row, waiting 5 s at most)
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
 create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -2867,11 +2918,7 @@ declare
   fit record;
   obstacle text;
 begin
-  perform mooring.lock_placement(must_wait => true);
-  select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
-  if row.id is null then
-    perform mooring.no_such_assignment(reassign.assignment);
-  end if;
+  row := mooring.lock_to_move(reassign.assignment);
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
@@ -2924,7 +2971,7 @@ comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a 
 -- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
 -- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
 -- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
--- locks: placement, then assignment (its row, waiting 5 s at most)
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
 create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -2938,11 +2985,7 @@ declare
   fit record;
   obstacle text;
 begin
-  perform mooring.lock_placement(must_wait => true);
-  select a.* into row from mooring.assignment a where a.id = restart.assignment for no key update;
-  if row.id is null then
-    perform mooring.no_such_assignment(restart.assignment);
-  end if;
+  row := mooring.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   perform mooring.refuse_in_handover(row);
@@ -3125,13 +3168,16 @@ as $$
 declare
   setting mooring.setting;
   pause mooring.reap_pause;
-  counted record;
+  -- not one record: while the share is off nothing is counted, and to name a field of a record that was never assigned fails, in a branch that is not taken too
+  nodes bigint;
+  silent bigint;
+  owing bigint;
   too_many boolean := false;
 begin
   select s.* into setting from mooring.setting s;
   select p.* into pause from mooring.reap_pause p;
   if setting.reap_pause_share is not null then
-    select count(*) as nodes, count(*) filter (where n.silent or n.owes) as silent, count(*) filter (where n.owes) as owing into counted
+    select count(*), count(*) filter (where n.silent or n.owes), count(*) filter (where n.owes) into nodes, silent, owing
       from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
                    h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
                    -- offset 0: as in reap(), a look at the index for each silent node
@@ -3139,23 +3185,23 @@ begin
                      and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
               from mooring.heartbeat h where h.session is not null) n
      where n.recent or n.owes;
-    too_many := counted.nodes >= setting.reap_pause_min_nodes and counted.silent > setting.reap_pause_share * counted.nodes and (counted.owing > 0 or pause.paused_at is not null);
+    too_many := nodes >= setting.reap_pause_min_nodes and silent > setting.reap_pause_share * nodes and (owing > 0 or pause.paused_at is not null);
   end if;
   if too_many and pause.paused_at is null then
     update mooring.reap_pause p
-       set paused_at = at, reason = format('%s of %s nodes are silent', counted.silent, counted.nodes)
+       set paused_at = at, reason = format('%s of %s nodes are silent', silent, nodes)
      where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
     if found then
-      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', counted.silent, counted.nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
-        detail => jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes, 'owning', counted.owing, 'share', setting.reap_pause_share));
+      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing, 'share', setting.reap_pause_share));
     end if;
   elsif not too_many and pause.paused_at is not null then
     update mooring.reap_pause p
        set paused_at = null, reason = null, resumed_at = null, resumed_by = null
      where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
     if found and pause.resumed_at is null then
-      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', counted.silent, counted.nodes) end,
-        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes) end);
+      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
+        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', silent, 'nodes', nodes) end);
     end if;
   end if;
   return too_many and pause.resumed_at is null;
@@ -3169,11 +3215,11 @@ comment on function mooring.reaping_paused(timestamptz) is 'True while so many n
 -- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
 -- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
 -- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
--- A row held by assert_owner() is skipped, with an event that names the pid: its transaction ends with the lease by its own idle timeout.
+-- A row held by assert_owner() is skipped, with an event that names the pid, one for all that a transaction holds: its transaction ends with the lease by its own idle timeout.
 -- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
 -- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
 -- Daemons stay with their node, unless they are to stop.
--- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken.
+-- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken but from those that left: they said so themselves.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
   language plpgsql volatile security definer
@@ -3184,66 +3230,73 @@ declare
   read_at timestamptz := clock_timestamp();
   at timestamptz := least(reap.judged_at, read_at);
   margin interval;
+  paused boolean;
   silent int[];
   lost bigint[];
   lost_epochs bigint[];
-  reaped bigint;
 begin
+  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
+  perform mooring.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
   if mooring.hold() then
-    return;
-  end if;
-  if mooring.reaping_paused(at) then
-    -- else every heartbeat would be asked to do what is not to be done
+    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
     perform mooring.finish_round('reap');
     return;
   end if;
-  -- whose transaction holds heartbeat rows keeps their nodes from coming back
-  perform mooring.limit_idle();
+  paused := mooring.reaping_paused(at);
   -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
             from mooring.heartbeat h
-           where (h.beat_at < at - margin or h.session is null)
+           where (h.session is null or h.beat_at < at - margin and not paused)
              and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
+    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
              where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
-             order by a.id limit coalesce(max_rows, 10000)) l;
+             order by a.id limit coalesce(max_rows, 10000)
+               for update of a skip locked) l;
     return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
-    get diagnostics reaped = row_count;
-    if reaped < cardinality(lost) then
-      -- xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
-      with lock as materialized (
+    if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
+      -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
+      with blocked as materialized (
+        select a.xmax as locked_by, min(a.id) as id, count(*) as n
+          from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
+         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+         group by a.xmax
+         order by min(a.id) limit 5
+      ),
+      lock as materialized (
         select l.pid, l.transactionid, l.relation from pg_locks l
-         where l.granted and l.pid is distinct from pg_backend_pid()
+         where l.granted and l.pid is distinct from pg_backend_pid() and exists (select from blocked)
            and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
                 or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
       ),
       said as materialized (
         select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
-         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min'
+         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min' and exists (select from blocked)
       )
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
       select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
-          case when b.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(b.pids, ' or '), 'the row is locked') end,
-          jsonb_build_object('pid', b.pids[1], 'pids', b.pids)
-        from mooring.assignment a
+          case when w.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(w.pids, ' or '), 'the row is locked') end
+            || case when b.n > 1 then format(', as are %s more', b.n - 1) else '' end,
+          jsonb_build_object('pid', w.pids[1], 'pids', w.pids, 'rows', b.n)
+        from blocked b
+        join mooring.assignment a on a.id = b.id
         join mooring.node n on n.id = a.node_id
        cross join lateral (
-         select bool_or(l.transactionid = a.xmax and l.pid is null) as prepared,
-             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = a.xmax), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
-           from lock l) b
-       where a.id = any (lost) and a.node_id = any (silent)
-         -- once a minute is enough, however long it lasts
-         and (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
+         select bool_or(l.transactionid = b.locked_by and l.pid is null) as prepared,
+             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
+           from lock l) w
+       -- once a minute is enough, however long it lasts
+       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
     end if;
   end if;
   -- the round comes back when the next lease would end, if that is sooner than its period
@@ -3253,7 +3306,7 @@ begin
   perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent.';
+comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';
 --! EndIncluded functions/reap.sql
 --! Included functions/resume_reaping.sql
 -- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
@@ -3469,32 +3522,39 @@ comment on function mooring.forget_log_requests() is 'Deletes log requests and a
 --! Included functions/prune_events.sql
 -- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, the log requests nobody reads, and
 -- the spent jobs of rounds that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
+-- Neither needs an index of times, which every claim would pay for (and a BRIN index finds nothing once freed pages are used again): ids of events grow with their times, so
+-- the oldest are at the beginning of the primary key; of ownership, which has no such order, each call looks at 64 MiB, somewhere, and all of it in its turn.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
+  cutoff timestamptz := clock_timestamp() - (select s.event_retention from mooring.setting s);
+  slice constant int := 8192;
+  pages int := pg_relation_size('mooring.ownership') / current_setting('block_size')::int;
+  first_page int := slice * floor(random() * ceil(pages::float8 / slice))::int;
   pruned bigint;
 begin
   with old as (
     delete from mooring.event e
-     where e.id = any (array(select o.id from mooring.event o where o.at < clock_timestamp() - (select s.event_retention from mooring.setting s) order by o.at limit 50000))
+     where e.id = any (array(select o.id from (select n.id, n.at from mooring.event n order by n.id limit 50000) o where o.at < cutoff))
     returning 1
   )
   select count(*) into pruned from old;
   with past as materialized (
     select p.assignment_id, p.epoch
-      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
-      join mooring.ownership p on p.began_at < r.cutoff
-     -- by the primary key: without statistics the index of times would be read for each row
-     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
-        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
+      from mooring.ownership p
+     where p.ctid >= format('(%s,0)', first_page)::tid and p.ctid < format('(%s,0)', first_page + slice)::tid
+       and p.began_at < cutoff
+       -- by the primary key, for each row
+       and ((select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < cutoff
+         or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id))
      limit 50000
   )
   delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
-   where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
+   where r.last_active_at < cutoff
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
   perform mooring.forget_log_requests();
   begin
@@ -3516,8 +3576,8 @@ comment on function mooring.prune_events() is 'Deletes events, observations and 
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
 -- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
--- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So what is said
--- of the clock by a stolen agent is not believed, and it cannot hold the placement lock, as long as one worker works.
+-- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So a stolen agent
+-- cannot hold the placement lock as long as one worker works, and what it says of the clock is not believed as long as one lives: workers have clocks of their own.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
 create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
   returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
@@ -3532,18 +3592,21 @@ declare
   won text[];
   name text;
   dead text[];
+  believed boolean := true;
 begin
   if not mooring.is_owner() then
     if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    if exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s')
-       and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
+    believed := not exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s');
+    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
       return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
-  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  if believed then
+    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  end if;
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then
@@ -3964,7 +4027,7 @@ comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s se
 --! Included functions/log_requests_of.sql
 -- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
 -- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
--- locks: log_request
+-- locks: log_request (skip locked: that it knows of a request need not be noted, and one that somebody is reading holds up no other)
 create or replace function mooring.log_requests_of(node text, session uuid)
   returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
   language plpgsql volatile security definer rows 10
@@ -3975,7 +4038,8 @@ declare
   mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
 begin
   perform mooring.limit_idle();
-  update mooring.log_request r set hinted_at = r.requested_at + r.wait where r.node_id = mine and r.answered_at is null and r.hinted_at < r.requested_at + r.wait;
+  update mooring.log_request r set hinted_at = r.requested_at + r.wait
+   where r.id = any (array(select l.id from mooring.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
   return query
     select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
       from mooring.log_request r
@@ -4444,6 +4508,8 @@ as $$
 declare
   asked mooring.log_request;
 begin
+  -- the row is the agent's, too: it notes there that it knows of the request, and answers
+  perform mooring.limit_idle();
   delete from mooring.log_request r where r.id = read_log.request and r.answered_at is not null and mooring.acts_for(r.requested_by) returning r.* into asked;
   if asked.id is not null then
     return query select asked.assignment_id, (select n.name from mooring.node n where n.id = asked.node_id), asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;
@@ -5219,7 +5285,7 @@ begin
     from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
   return query select 'rounds',
       case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
-      case when late is null then 'all in time' when hold is not null then 'they wait for the end of the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
+      case when late is null then 'all in time' when hold is not null then 'late by the outage before the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
       case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
   return query select * from mooring.doctor_jobs(alive is not null);
   select l.pid, s.xact_start, s.state, s.application_name into holder

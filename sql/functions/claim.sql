@@ -32,6 +32,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
+  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -46,17 +47,25 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  -- asked again after the lock: a hold may have begun while it was waited for
-  if mooring.hold() or not mooring.lock_placement() or mooring.hold() then
+  held := mooring.hold();
+  if not held and not mooring.lock_placement() then
     return;
   end if;
+  -- asked again after the lock: a hold may have begun while it was waited for
+  if held or mooring.hold() then
+    -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
+    perform mooring.limit_idle();
+    perform mooring.finish_round('place');
+    return;
+  end if;
+  -- also where nothing waits: a restart is a move by name, and writes there, too
+  perform mooring.fold_node_load();
   -- what is moved has been promised its place, and goes before the policy chooses
   return query select m.* from mooring.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
-    perform mooring.fold_node_load();
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;

@@ -37,7 +37,7 @@ begin
     from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
   return query select 'rounds',
       case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
-      case when late is null then 'all in time' when hold is not null then 'they wait for the end of the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
+      case when late is null then 'all in time' when hold is not null then 'late by the outage before the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
       case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
   return query select * from mooring.doctor_jobs(alive is not null);
   select l.pid, s.xact_start, s.state, s.application_name into holder

@@ -1,7 +1,7 @@
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
--- Every writer of a non-null node_id holds this lock. Returns false for "somebody else will do your work"; who has other work says must_wait.
+-- Whoever gives a replica a node holds this lock; a daemon's row is made with its node, counts for no load, and needs none. Returns false for "somebody else will do your work"; who has other work says must_wait.
 -- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
 create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean
   language plpgsql volatile security definer

@@ -1,31 +1,38 @@
 -- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, the log requests nobody reads, and
 -- the spent jobs of rounds that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
+-- Neither needs an index of times, which every claim would pay for (and a BRIN index finds nothing once freed pages are used again): ids of events grow with their times, so
+-- the oldest are at the beginning of the primary key; of ownership, which has no such order, each call looks at 64 MiB, somewhere, and all of it in its turn.
 -- locks: none but what it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
+  cutoff timestamptz := clock_timestamp() - (select s.event_retention from mooring.setting s);
+  slice constant int := 8192;
+  pages int := pg_relation_size('mooring.ownership') / current_setting('block_size')::int;
+  first_page int := slice * floor(random() * ceil(pages::float8 / slice))::int;
   pruned bigint;
 begin
   with old as (
     delete from mooring.event e
-     where e.id = any (array(select o.id from mooring.event o where o.at < clock_timestamp() - (select s.event_retention from mooring.setting s) order by o.at limit 50000))
+     where e.id = any (array(select o.id from (select n.id, n.at from mooring.event n order by n.id limit 50000) o where o.at < cutoff))
     returning 1
   )
   select count(*) into pruned from old;
   with past as materialized (
     select p.assignment_id, p.epoch
-      from (select clock_timestamp() - s.event_retention as cutoff from mooring.setting s) r
-      join mooring.ownership p on p.began_at < r.cutoff
-     -- by the primary key: without statistics the index of times would be read for each row
-     where (select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < r.cutoff
-        or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id)
+      from mooring.ownership p
+     where p.ctid >= format('(%s,0)', first_page)::tid and p.ctid < format('(%s,0)', first_page + slice)::tid
+       and p.began_at < cutoff
+       -- by the primary key, for each row
+       and ((select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < cutoff
+         or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id))
      limit 50000
   )
   delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
-   where r.last_active_at < clock_timestamp() - (select s.event_retention from mooring.setting s)
+   where r.last_active_at < cutoff
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
   perform mooring.forget_log_requests();
   begin

@@ -10,6 +10,8 @@ as $$
 declare
   asked mooring.log_request;
 begin
+  -- the row is the agent's, too: it notes there that it knows of the request, and answers
+  perform mooring.limit_idle();
   delete from mooring.log_request r where r.id = read_log.request and r.answered_at is not null and mooring.acts_for(r.requested_by) returning r.* into asked;
   if asked.id is not null then
     return query select asked.assignment_id, (select n.name from mooring.node n where n.id = asked.node_id), asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;

@@ -15,13 +15,16 @@ as $$
 declare
   setting mooring.setting;
   pause mooring.reap_pause;
-  counted record;
+  -- not one record: while the share is off nothing is counted, and to name a field of a record that was never assigned fails, in a branch that is not taken too
+  nodes bigint;
+  silent bigint;
+  owing bigint;
   too_many boolean := false;
 begin
   select s.* into setting from mooring.setting s;
   select p.* into pause from mooring.reap_pause p;
   if setting.reap_pause_share is not null then
-    select count(*) as nodes, count(*) filter (where n.silent or n.owes) as silent, count(*) filter (where n.owes) as owing into counted
+    select count(*), count(*) filter (where n.silent or n.owes), count(*) filter (where n.owes) into nodes, silent, owing
       from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
                    h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
                    -- offset 0: as in reap(), a look at the index for each silent node
@@ -29,23 +32,23 @@ begin
                      and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
               from mooring.heartbeat h where h.session is not null) n
      where n.recent or n.owes;
-    too_many := counted.nodes >= setting.reap_pause_min_nodes and counted.silent > setting.reap_pause_share * counted.nodes and (counted.owing > 0 or pause.paused_at is not null);
+    too_many := nodes >= setting.reap_pause_min_nodes and silent > setting.reap_pause_share * nodes and (owing > 0 or pause.paused_at is not null);
   end if;
   if too_many and pause.paused_at is null then
     update mooring.reap_pause p
-       set paused_at = at, reason = format('%s of %s nodes are silent', counted.silent, counted.nodes)
+       set paused_at = at, reason = format('%s of %s nodes are silent', silent, nodes)
      where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
     if found then
-      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', counted.silent, counted.nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
-        detail => jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes, 'owning', counted.owing, 'share', setting.reap_pause_share));
+      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing, 'share', setting.reap_pause_share));
     end if;
   elsif not too_many and pause.paused_at is not null then
     update mooring.reap_pause p
        set paused_at = null, reason = null, resumed_at = null, resumed_by = null
      where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
     if found and pause.resumed_at is null then
-      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', counted.silent, counted.nodes) end,
-        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', counted.silent, 'nodes', counted.nodes) end);
+      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
+        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', silent, 'nodes', nodes) end);
     end if;
   end if;
   return too_many and pause.resumed_at is null;

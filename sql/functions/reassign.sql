@@ -3,7 +3,7 @@
 -- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
 -- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
 -- A second call changes the target while the first is under way; of a handover it is told to wait.
--- locks: placement, then assignment (its row, waiting 5 s at most)
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
 create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -17,11 +17,7 @@ declare
   fit record;
   obstacle text;
 begin
-  perform mooring.lock_placement(must_wait => true);
-  select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;
-  if row.id is null then
-    perform mooring.no_such_assignment(reassign.assignment);
-  end if;
+  row := mooring.lock_to_move(reassign.assignment);
   node := mooring.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;

@@ -1,7 +1,7 @@
 -- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
 -- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
 -- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
--- locks: placement, then assignment (its row, waiting 5 s at most)
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
 create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -15,11 +15,7 @@ declare
   fit record;
   obstacle text;
 begin
-  perform mooring.lock_placement(must_wait => true);
-  select a.* into row from mooring.assignment a where a.id = restart.assignment for no key update;
-  if row.id is null then
-    perform mooring.no_such_assignment(restart.assignment);
-  end if;
+  row := mooring.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   perform mooring.refuse_in_handover(row);

@@ -3,8 +3,8 @@
 -- rounds are overdue, so that placement and failover go on with no worker alive).
 -- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
 -- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
--- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So what is said
--- of the clock by a stolen agent is not believed, and it cannot hold the placement lock, as long as one worker works.
+-- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So a stolen agent
+-- cannot hold the placement lock as long as one worker works, and what it says of the clock is not believed as long as one lives: workers have clocks of their own.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
 create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
   returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
@@ -19,18 +19,21 @@ declare
   won text[];
   name text;
   dead text[];
+  believed boolean := true;
 begin
   if not mooring.is_owner() then
     if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    if exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s')
-       and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
+    believed := not exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s');
+    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
       return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
-  perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  if believed then
+    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  end if;
   held := mooring.hold();
   perform mooring.limit_idle();
   if not inline then

@@ -102,6 +102,24 @@ t.test('edited deployments, not committed, of a host that dies: the others of it
   t.same((await fleet.sql`select id from mooring.reap()`).map((row) => row.id), [held!.id])
 })
 
+t.test('edited deployments, not committed, whose assignments somebody moves and restarts: he waits without the right to place, and is told for whom', async (t) => {
+  const { pg, psql, fleet } = await aFleet(t)
+  const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
+  await psql.begin()
+  await psql.sql`update mooring.deployment set enabled = false where id in (${moved!.deployment_id}, ${restarted!.deployment_id})`
+  const [mover, restarter] = [await pg.session('mover'), await pg.session('restarter')]
+  const moving = mover.start((sql) => sql`select from mooring.reassign(${moved!.id}, 'host-b')`)
+  const restarting = restarter.start((sql) => sql`select from mooring.restart(${restarted!.id})`)
+  await waitsFor(t, pg, mover, psql)
+  await waitsFor(t, pg, restarter, psql)
+  t.match(await pg.sql`select mooring.placement_lock_holder() as pid`, [{ pid: null }])
+  await deployment(fleet.sql)
+  t.equal((await fleet.sql`select from mooring.claim()`).length, 1)
+  for (const [{ done }, { id }] of [[moving, moved!], [restarting, restarted!]] as const) {
+    await t.rejects(done, { code: 'MR004', message: `assignment ${id} has been locked by another transaction for more than 00:00:05`, detail: `pid ${psql.pid} holds it` })
+  }
+})
+
 t.test('a new version or environment, not committed, holds up no failover: it changes nothing of the placement', async (t) => {
   const { pg, psql, fleet } = await aFleet(t)
   await psql.begin()
@@ -158,6 +176,19 @@ for (const [verb, call] of [
     t.equal((await fleet.sql`select hold from mooring.fleet`)[0]!.hold, null)
   })
 }
+
+t.test('Y39: begin; select read_log: the agent is told of all it is asked meanwhile, and the server ends the transaction', async (t) => {
+  const { pg, hostA, psql, fleet } = await aFleet(t)
+  const requests: string[] = []
+  for (const { id } of (await assignments(pg.sql)).filter((row) => row.node === 'host-a')) requests.push((await pg.sql<{ id: string }[]>`select mooring.request_log(${id}, wait => '20 s') as id`)[0]!.id)
+  // long enough ago for a reader to repeat the hint
+  await pg.sql`update mooring.log_request set hinted_at = hinted_at - interval '2 s'`
+  await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
+  await psql.begin()
+  await psql.sql`select from mooring.read_log(${requests[0]!})`
+  t.same((await fleet.sql`select r.request from mooring.log_requests_of('host-a', ${hostA.session}) r`).map(({ request }) => request).sort(), requests.sort())
+  await waitFor(async () => !(await pg.sql`select from pg_stat_activity where pid = ${psql.pid}`).length, { label: 'psql is gone', show: () => activity(pg.sql) })
+})
 
 t.test('an agent whose tick takes long lets others write the pulse, and no hold begins behind it', async (t) => {
   const { pg, psql: agent, fleet } = await aFleet(t)

@@ -128,7 +128,7 @@ t.test('the last place is given once: a reassign waits for the claim that takes 
 
 t.test('negative control: without the lock of placement it is stopped for a place that is taken', async (t) => {
   const { pg, hostA, first, row, worker, psql } = await theLastPlace(t)
-  await rewrite(pg.sql, 'reassign', ['perform mooring.lock_placement(must_wait => true);', ''])
+  await rewrite(pg.sql, 'lock_to_move', ['perform mooring.lock_placement(must_wait => true);', ''])
   t.match(await psql.sql`select * from mooring.reassign(${first.id}, 'host-b')`, [{ wanted: 'stop' }])
   await worker.commit()
   t.equal(await report(pg.sql, hostA, first, 'stopped'), true)

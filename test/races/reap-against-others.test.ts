@@ -45,10 +45,10 @@ t.test('a reap in bounded batches leaves the rest to the next batch, of the same
   t.match(await assignments(pg.sql), Array(3).fill({ node: null, epoch: '2' }))
 })
 
-t.test('negative control: a reap that locks no heartbeat and compares no epoch takes the work from its next owner', async (t) => {
+t.test('negative control: a reap that locks neither heartbeat nor row and compares no epoch takes the work from its next owner', async (t) => {
   const { pg, first, second } = await aSilentHost(t)
   const hostB = await node(pg.sql, { name: 'host-b' })
-  await rewrite(pg.sql, 'reap', ['for update skip locked) h;', ') h;'])
+  await rewrite(pg.sql, 'reap', ['for update skip locked) h;', ') h;'], ['for update of a skip locked', ''])
   await rewrite(pg.sql, 'release', [' and a.epoch = o.epoch', ''])
   const gate = await gateBefore(pg, 'reap', 'return query select r.* from mooring.release(')
   await gate.stopHere(second)
@@ -108,6 +108,20 @@ t.test('"stopped" that is not yet committed: the reap passes that row by and tak
   await first.commit()
   t.equal(await reapIn(second), 0)
   t.match(await assignments(pg.sql), Array(3).fill({ node: null, epoch: '2' }), 'each was released once')
+})
+
+t.test('rows that somebody holds keep a batch from none that lie behind them, and one event says it of all he holds', async (t) => {
+  const { pg, first, second } = await aSilentHost(t)
+  const held = (await assignments(pg.sql)).slice(0, 2).map(({ id }) => id)
+  await first.begin()
+  await first.sql`select from mooring.assignment a where a.id = any (${held}::bigint[]) for update`
+  const batch = async () => (await second.sql`select * from mooring.reap(2)`).length
+  t.equal(await batch(), 1, 'a batch of two, and the first two are held')
+  t.equal(await batch(), 0)
+  t.match(await pg.sql`select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked'`,
+    [{ assignment_id: held[0], reason: `the row is locked by pid ${first.pid}, as are 1 more`, detail: { pid: first.pid, rows: 2 } }])
+  await first.commit()
+  t.equal(await batch(), 2)
 })
 
 t.test('"stopped" that comes while the reap is not yet committed waits for its observation only, and comes too late', async (t) => {

@@ -61,7 +61,7 @@ t.test('agents that run the rounds themselves reap and claim in one transaction:
 
 t.test('a reap frees only what the silent node owned when it was judged', async (t) => {
   const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
-  const gate = await gateBefore(pg, 'reap', 'return query select r.* from mooring.release(')
+  const gate = await gateBefore(pg, 'reap', 'select array_agg(l.id), array_agg(l.epoch) into lost')
   await gate.stopHere(rounds)
   const reaping = rounds.start((sql) => sql`select * from mooring.reap()`)
   await waitsFor(t, pg, rounds, gate.session)
@@ -71,6 +71,19 @@ t.test('a reap frees only what the silent node owned when it was judged', async 
   await gate.open()
   t.equal((await reaping.done).length, 0, 'nothing is reaped')
   t.match((await assignments(pg.sql, id))[0], { node: 'host-b', epoch: '3' }, 'host-b keeps it')
+})
+
+t.test('what a reap has chosen nobody else frees before it does', async (t) => {
+  const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
+  const gate = await gateBefore(pg, 'reap', 'return query select r.* from mooring.release(')
+  await gate.stopHere(rounds)
+  const reaping = rounds.start((sql) => sql`select * from mooring.reap()`)
+  await waitsFor(t, pg, rounds, gate.session)
+  t.equal(await report(agent.sql, hostA, first, 'refused'), null, 'to be repeated')
+  await gate.open()
+  t.equal((await reaping.done).length, 1)
+  t.equal(await report(agent.sql, hostA, first, 'refused'), false)
+  t.match((await assignments(pg.sql, id))[0], { node: null, epoch: '2' })
 })
 
 t.test('negative control: without the epoch the late report robs the new owner', async (t) => {

@@ -272,6 +272,28 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
   t.ok(overdue!.rounds.includes('reap'), 'the worker does nothing: the agent runs the rounds')
 })
 
+t.test('while a worker lives, nothing an agent says of the clock prolongs a hold or starts one, also where rounds are overdue', async (t) => {
+  const { pg, a, sessions } = await fleet(t)
+  await pg.sql`select from mooring.tick('worker-1')`
+  await pg.sql`delete from mooring.outage_marker`
+  await pg.sql`select mooring.reap(), mooring.claim()`
+  // the hold began five seconds ago, and somebody has ticked since
+  await pg.sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
+  const holdUntil = async () => (await pg.sql<{ at: string }[]>`select p.hold_until::text as at from mooring.pulse p`)[0]!.at
+  const before = await holdUntil()
+  const lie = async () => await a.sql`select from mooring.tick('agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0)`
+  t.match(await a.sql`select h.hold, h.round_overdue from mooring.heartbeat('host-a', ${sessions.a}) h`, [{ hold: true, round_overdue: false }], 'in a hold nobody is asked to tick')
+  await lie()
+  t.equal(await holdUntil(), before)
+  await pg.sql`update mooring.round set done_at = done_at - interval '1 min'`
+  await lie()
+  t.equal(await holdUntil(), before, 'a worker that lives and does nothing: the agent runs the rounds, and its clock counts for nothing')
+  await pg.sql`update mooring.round set done_at = done_at - interval '1 min'`
+  await pg.sql`delete from mooring.worker`
+  await lie()
+  t.ok(await holdUntil() > before, 'with no worker agents are the only other clocks there are')
+})
+
 t.test('a workload asks for its ownership, and for nothing else', async (t) => {
   const { pg, assignment } = await fleet(t)
   const [{ epoch } = { epoch: '0' }] = await assignments(pg.sql)

@@ -181,6 +181,19 @@ story('an agent that comes back after an outage finds the hold, though its own n
   t.same(await claim(sql), [], 'host-a might still run things')
 })
 
+story('a round that finds a hold is a round that was run: beats ask nobody to tick as long as somebody runs them, and ask when nobody does', async (t, sql) => {
+  const host = await node(sql)
+  await sql`delete from mooring.outage_marker`
+  await sql`update mooring.round set done_at = clock_timestamp() - interval '1 hour'`
+  t.match(await beat(sql, host), { hold: true, round_overdue: true }, 'right after the outage')
+  await sql`select mooring.reap(), mooring.claim()`
+  t.match(await beat(sql, host), { hold: true, round_overdue: false })
+  await sql`update mooring.round set done_at = done_at - interval '4 s'`
+  t.match(await beat(sql, host), { hold: true, round_overdue: true })
+  await sql`select mooring.tick('agent', inline => true)`
+  t.match(await beat(sql, host), { hold: true, round_overdue: false })
+})
+
 story('reading says the same without writing', async (t, sql) => {
   await node(sql)
   const holding = async () => (await sql`select mooring.holding()`)[0]!.holding

@@ -33,6 +33,15 @@ story('a claim folds what failovers left', async (t, sql) => {
   t.same(row, { folded: true, n: 4 })
 })
 
+story('also a claim that finds nothing to place folds: restarts alone write two rows each', async (t, sql) => {
+  const host = await node(sql)
+  await deployments(sql, 1)
+  await claim(sql)
+  await sql`insert into mooring.node_load (node_id, change) select ${host.id}::int, c from generate_series(1, 600), unnest(array[1, -1]) c`
+  t.same(await claim(sql), [])
+  t.match(await sql`select count(*)::int as n, sum(change)::int as assigned from mooring.node_load`, [{ n: 1, assigned: 1 }])
+})
+
 story('without the trigger loads would be wrong, and nodes overfilled', async (t, sql) => {
   await node(sql, { max_assignments: 2 })
   await sql`alter table mooring.assignment disable trigger tg_assignment__follow`

@@ -26,6 +26,18 @@ story('a policy of kind load is one function and one row', async (t, sql) => {
   t.same(await loads(sql), { 'host-a': 1, 'host-b': 5 }, '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs what the first of host-a does')
 })
 
+story('a function of a policy that is nobody else\'s goes on counting: it is called with the rights of claim()', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await sql.unsafe(memory)
+  const [, revoke = 'select no revoke in the page'] = /`(revoke execute on function [^`]*)`/.exec(DOC) ?? []
+  const everybody = async () => (await sql`select exists (select from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where p.proname = 'policy_memory' and a.grantee = 0) as may`)[0]!.may
+  t.equal(await everybody(), true)
+  await sql.unsafe(revoke)
+  t.equal(await everybody(), false)
+  await deployment(sql, { policy: 'memory' })
+  t.equal((await claim(sql)).length, 1)
+})
+
 story('without figures its fallback decides', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })

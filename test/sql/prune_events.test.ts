@@ -23,6 +23,19 @@ story('one call deletes at most fifty thousand', async (t, sql) => {
   t.same([first!.n, second!.n], ['50000', '10'])
 })
 
+story('old events are found where the table begins: what is younger is not read, wherever on disk it lies', async (t, sql) => {
+  // as after a year: freed pages were used again, so old and young lie side by side
+  await sql`insert into mooring.event (id, kind, at) overriding system value
+    select -i, 'claimed', now() - case when i > 60000 then interval '40 days' else interval '1 day' end from generate_series(1, 120000) i order by md5((i / 1000)::text), i desc`
+  // the plan that a table of many millions gets
+  await sql`select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`
+  const read = async () => Number((await sql<{ n: string }[]>`select pg_stat_get_xact_tuples_fetched(o) + pg_stat_get_xact_tuples_returned(o) as n from (select 'mooring.event'::regclass::oid as o) e`)[0]!.n)
+  const before = await read()
+  t.match(await sql`select mooring.prune_events() as n`, [{ n: '50000' }])
+  const rows = await read() - before
+  t.ok(rows <= 100_000, `${rows}: what is deleted is read twice at most, to find it and to delete it`)
+})
+
 story('observations of assignments that are long gone go too, those of living ones stay', async (t, sql) => {
   const host = await node(sql)
   const [gone, stays] = [await deployment(sql), await deployment(sql)]

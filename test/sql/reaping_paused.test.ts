@@ -159,6 +159,18 @@ story('a node that left is no silent node', async (t, sql) => {
   t.same(await said(sql), [])
 })
 
+story('what a node that left still owns is taken during a pause: nobody will run it, and nobody has to be believed', async (t, sql) => {
+  const hosts = await fleet(sql, 6)
+  const [gone] = hosts.slice(5)
+  // a claim that was in flight when it left, or a row that somebody held
+  await sql`update mooring.heartbeat set session = null where node = ${gone!.name}`
+  await silent(sql, hosts.slice(0, 4))
+  t.equal(await reap(sql), 2)
+  t.equal(await paused(sql), '4 of 5 nodes are silent')
+  t.match(await loads(sql), { 'host-1': 2, 'host-4': 2, 'host-5': 2, 'host-6': 0 })
+  t.equal(await reap(sql), 0)
+})
+
 story('work with a lease of its own makes its node silent when that is over', async (t, sql) => {
   const hosts: TestNode[] = []
   for (let nr = 1; nr <= 5; nr++) hosts.push(await node(sql, { name: `host-${nr}` }))
@@ -210,6 +222,18 @@ void t.test('views say it in a transaction that may not write', async (t) => {
   await pg.sql.begin('read only', async (sql) => {
     t.match(await sql`select reap_paused, hold from mooring.fleet`, [{ reap_paused: '5 of 5 nodes are silent', hold: null }])
   })
+})
+
+void t.test('the breaker is switched off in the middle of a pause: a session that has counted nothing yet goes on with the reaping', async (t) => {
+  const pg = await testDatabase(t)
+  for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
+  await deployments(pg.sql, 5)
+  await claim(pg.sql)
+  await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  t.equal((await pg.client('who pauses it')`select from mooring.reap()`).length, 0)
+  await pg.sql`update mooring.setting set reap_pause_share = null`
+  t.equal((await pg.client('a fresh session')`select from mooring.reap()`).length, 5)
+  t.match(await pg.sql`select reason from mooring.event where kind = 'reaping_resumed'`, [{ reason: 'setting.reap_pause_share is off' }])
 })
 
 void t.test('two reaps at once pause it once, and neither waits for the other', async (t) => {
