@@ -50,6 +50,7 @@
 --!include functions/reap.sql
 --!include functions/resume_reaping.sql
 --!include functions/make_assignments.sql
+--!include functions/mend_assignments.sql
 --!include functions/evict.sql
 --!include functions/forget_log_requests.sql
 --!include functions/prune_events.sql

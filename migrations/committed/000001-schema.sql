@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6407a4a2bf0875b069c81be44f6043afbeb4a8bc
+--! Hash: sha1:cf38f081ae415fdbd20996ba9de9439db6824b34
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3392,11 +3392,87 @@ end;
 $$;
 comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
 --! EndIncluded functions/make_assignments.sql
+--! Included functions/mend_assignments.sql
+-- What no trigger saw to, or what got lost: a claim or a handover that was committed behind an edit, triggers that were switched off for a while, a restore of some tables.
+
+-- The deployments whose assignments are not what they want: an ordinal without a row, an owner that runs what is not wanted, a row that waits otherwise than its deployment says,
+-- or under another signature. What the owner is told to stop already is on its way.
+-- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
+-- handover at most, so the counts tell.
+-- locks: none
+create or replace function mooring.deployments_astray() returns bigint[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- with stale statistics the planner takes each side for one row, see release()
+  set enable_nestloop = off
+  -- the keys of 100,000 deployments are 7 MB, and hashed in one piece
+  set work_mem = '16MB'
+as $$
+declare
+  astray bigint[];
+  there bigint;
+  wanted bigint;
+begin
+  select array_agg(j.deployment_id) filter (where j.is_astray), count(*) filter (where j.is_in_place), (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
+    into astray, there, wanted
+    from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
+              case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
+                   else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
+              or a.signature <> mooring.queue_signature(d.signature, a.refused_by) as is_astray
+            from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
+           where a.ordinal is not null) j;
+  if there < wanted then
+    -- a copy without its replica becomes the replica, see advance_handovers() and release(): nothing is to wait beside it
+    astray := coalesce(astray, '{}') || array(
+      select d.id from mooring.deployment d left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
+       where d.type = 'deployment' group by d.id having count(distinct a.ordinal) < d.replicas);
+  end if;
+  return array(select distinct u.id from unnest(astray) u (id) order by u.id);
+end;
+$$;
+comment on function mooring.deployments_astray() is 'Deployments whose assignments are not what they want; the evict round mends them.';
+
+-- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
+-- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
+-- locks: deployment, then assignment rows (both skip locked)
+create or replace function mooring.mend_assignments() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_nestloop = off
+  set lock_timeout = '1s'
+as $$
+declare
+  astray bigint[] := mooring.deployments_astray();
+begin
+  if astray = '{}' then
+    return 0;
+  end if;
+  astray := array(
+    select d.id from mooring.deployment d where d.id = any (astray) for no key update skip locked)
+    || array(select u.id from unnest(astray) u (id) where not exists (select from mooring.deployment d where d.id = u.id));
+  with locked as materialized (
+    select a.id, a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) order by a.id for no key update skip locked
+  ),
+  held_by_others as materialized (
+    select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
+  )
+  select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
+  perform mooring.make_assignments(astray);
+  return coalesce(cardinality(astray), 0);
+exception when lock_not_available then
+  -- somebody inserts these very rows, or a workload is inside assert_owner()
+  return 0;
+end;
+$$;
+comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
+--! EndIncluded functions/mend_assignments.sql
 --! Included functions/evict.sql
 -- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
 -- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
 -- began before an edit was committed could not know of it.
--- locks: assignment (skip locked)
+-- The round also makes assignments and daemons what the specs want, where no trigger did.
+-- locks: deployment, then assignment (both skip locked)
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -3440,6 +3516,7 @@ begin
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
+    perform mooring.mend_assignments();
     perform mooring.make_daemons();
     -- a daemon that was made while its node was being deleted has nobody who could stop it
     delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
@@ -3447,7 +3524,7 @@ begin
   end if;
 end;
 $$;
-comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
+comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';
 --! EndIncluded functions/evict.sql
 --! Included functions/forget_log_requests.sql
 -- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
@@ -5310,6 +5387,7 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   w record;
+  astray text[];
 begin
   -- a policy that places nothing is somebody's choice
   select sum(q.waiting) as waiting, max(asked_at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
@@ -5323,6 +5401,10 @@ begin
       case when w.waiting is null then 'nothing waits for a node for more than a minute'
            else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring.how_long(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
       case when w.waiting is not null then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;' end;
+  astray := array(select format('deployment %s', u.id) from unnest(mooring.deployments_astray()) u (id) order by u.id);
+  return query select 'assignments', case when astray = '{}' then 'ok' else 'warning' end,
+      case when astray = '{}' then 'are what the deployments want' else 'are not what the deployments want: ' || mooring.some_of(astray) end,
+      case when astray <> '{}' then 'select from mooring.evict(); as the evict round does by itself. Where that does not help, somebody holds their rows, or triggers are switched off.' end;
   select count(*) as runs, array_agg(format('assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120)) order by r.restarts desc, r.assignment_id) as examples, min(r.assignment_id) as first into w
     from mooring.run r join mooring.assignment a on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
@@ -5336,7 +5418,7 @@ begin
       case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
 end;
 $$;
-comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what fails, drains that are stuck.';
+comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';
 --! EndIncluded functions/doctor_work.sql
 --! Included functions/doctor_rights.sql
 -- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
