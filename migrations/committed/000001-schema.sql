@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cf38f081ae415fdbd20996ba9de9439db6824b34
+--! Hash: sha1:0733161d178df8c274dca68fe24fc039862cfa99
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4913,6 +4913,7 @@ create or replace function mooring.tg_assignment__by_hand() returns trigger
 as $$
 declare
   owner mooring.heartbeat;
+  wanted boolean;
 begin
   if new.epoch < old.epoch then
     raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
@@ -4939,6 +4940,16 @@ begin
       raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
     end if;
     perform mooring.limit_idle();
+    -- what becomes of it is read from its deployment, as release() does; where there is none any more, the evict round deletes the row
+    wanted := exists (select from mooring.deployment d where d.id = old.deployment_id and d.type = 'deployment' and d.enabled and old.ordinal < d.replicas);
+    new.wanted := case when wanted then 'run' else 'stop' end;
+    new.stop_reason := null;
+    if not wanted or old.wanted = 'run' then
+      new.move_to := null;
+      new.move_reason := null;
+    end if;
+    new.handover_failed_at := null;
+    new.handover_error := null;
     new.lease_ttl := null;
     new.assigned_at := null;
     new.waiting_since := clock_timestamp();

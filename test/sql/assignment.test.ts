@@ -66,6 +66,33 @@ story('the way the hint shows: its owner is told to stop it, and reports', async
   t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
 })
 
+story('what was to stop and is freed by hand is wanted as its deployment says', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await node(sql, { name: 'host-b' })
+  const [stopped, moved, off, gone] = [await deployment(sql, { pinned_node: 'host-a' }), await deployment(sql), await deployment(sql), await deployment(sql)]
+  await sql`update mooring.node set enabled = false where name = 'host-b'`
+  await claim(sql)
+  await sql`update mooring.node set enabled = true where name = 'host-b'`
+  await sql`update mooring.assignment set wanted = 'stop', stop_reason = 'by hand' where deployment_id = ${stopped}`
+  await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moved}), 'host-b')`
+  await sql`update mooring.deployment set enabled = false where id = ${off}`
+  await sql`delete from mooring.deployment where id = ${gone}`
+  await age(sql, 'host-a', '15.1 seconds ago')
+  await freed(sql)
+  const rows = await sql`select deployment_id, wanted, stop_reason, move_reason is not null as moves from mooring.assignment order by id`
+  t.same([...rows], [
+    { deployment_id: stopped, wanted: 'run', stop_reason: null, moves: false },
+    { deployment_id: moved, wanted: 'run', stop_reason: null, moves: true },
+    { deployment_id: off, wanted: 'stop', stop_reason: null, moves: false },
+    { deployment_id: gone, wanted: 'stop', stop_reason: null, moves: false },
+  ])
+  t.same((await sql`select deployment_id from mooring.unplaced order by 1`).map((row) => row.deployment_id), [stopped, moved], 'and what waits is shown')
+  await beat(sql, host)
+  t.equal((await claim(sql)).length, 2)
+  await sql`select from mooring.evict()`
+  t.same(await assignments(sql, gone), [], 'nobody waits for what was deleted')
+})
+
 story('of a node that left, or was never there, it is freed at once', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   const never = await node(sql, { name: 'host-b', seen: 'never' })
