@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0733161d178df8c274dca68fe24fc039862cfa99
+--! Hash: sha1:4657e484d538910b37bd8472a41715daf60374cb
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -2991,6 +2991,8 @@ create or replace function mooring.release(ids bigint[], epochs bigint[], kind t
   -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
   -- with the sets, a nested loop with their product
   set enable_nestloop = off
+  -- what it deletes has ended, see tg_assignment__end_by_hand()
+  set mooring.owner_is_done = 'yes'
 as $$
 declare
   locked bigint[];
@@ -4589,6 +4591,8 @@ comment on procedure mooring.show_log(bigint, int, text, text) is 'The last line
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- daemons end with their node, which is asked for its life below
+  set mooring.owner_is_done = 'yes'
 as $$
 declare
   owned int;
@@ -4903,16 +4907,33 @@ comment on function mooring.tg_assignment__record_owned() is 'Writes down, and c
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
+-- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life)
+create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owner mooring.heartbeat;
+begin
+  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
+  if not found then
+    return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
+  end if;
+  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+end;
+$$;
+comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
--- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
+-- a second time. An epoch never goes back.
 -- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  owner mooring.heartbeat;
   wanted boolean;
 begin
   if new.epoch < old.epoch then
@@ -4930,9 +4951,7 @@ begin
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
   else
-    select h.* into owner from mooring.heartbeat h where h.node_id = old.node_id for update skip locked;
-    if mooring.hold() or not found and exists (select from mooring.heartbeat h where h.node_id = old.node_id)
-       or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+    if mooring.owner_may_run(old) then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
         hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
     end if;
@@ -4966,6 +4985,29 @@ $$;
 comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
   when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+
+-- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
+-- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done in the head of the function: release(), and the delete of a node.
+-- locks: heartbeat (skip locked)
+create or replace function mooring.tg_assignment__end_by_hand() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if mooring.owner_may_run(old) then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot be deleted: its owner may still run it', old.id),
+      hint = format('Disable or delete deployment %s, or scale it down: the owner stops it, and the row goes when its processes are gone. A dead owner loses it by itself when lease and margin are over.', old.deployment_id);
+  end if;
+  if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+    raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
+  end if;
+  perform mooring.limit_idle();
+  return old;
+end;
+$$;
+comment on function mooring.tg_assignment__end_by_hand() is 'An owned row is not deleted by hand while its owner may still run it.';
+create or replace trigger tg_assignment__end_by_hand before delete on mooring.assignment for each row
+  when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring.tg_assignment__end_by_hand();
 --! EndIncluded triggers/assignment.sql
 --! Included views/placement.sql
 create or replace view mooring.placement as

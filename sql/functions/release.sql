@@ -12,6 +12,8 @@ create or replace function mooring.release(ids bigint[], epochs bigint[], kind t
   -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
   -- with the sets, a nested loop with their product
   set enable_nestloop = off
+  -- what it deletes has ended, see tg_assignment__end_by_hand()
+  set mooring.owner_is_done = 'yes'
 as $$
 declare
   locked bigint[];

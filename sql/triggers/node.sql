@@ -3,6 +3,8 @@
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- daemons end with their node, which is asked for its life below
+  set mooring.owner_is_done = 'yes'
 as $$
 declare
   owned int;

@@ -103,6 +103,53 @@ story('of a node that left, or was never there, it is freed at once', async (t, 
   t.ok((await assignments(sql)).every(({ node, epoch }) => node === null && epoch === '2'))
 })
 
+const deleted = (sql: TransactionSql) => sql`delete from mooring.assignment`
+
+story('nor is its row deleted by hand: nothing would be left to fence', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const id = await deployment(sql)
+  await deployment(sql, { type: 'daemon' })
+  await claim(sql)
+  const why = { code: 'MR006', message: /cannot be deleted: its owner may still run it/, hint: /Disable or delete deployment \d+/ }
+  await refused(t, sql, deleted, why, 'live')
+  await refused(t, sql, (sql) => sql`delete from mooring.assignment where ordinal is null`, why, 'a daemon')
+  await age(sql, 'host-a', '14 seconds ago')
+  await refused(t, sql, deleted, why, 'its lease is over, the margin is not')
+  await age(sql, 'host-a', '15.1 seconds ago')
+  await sql`delete from mooring.outage_marker`
+  await refused(t, sql, deleted, why, 'in a hold its silence proves nothing')
+  await sql`select mooring.hold()`
+  await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await deleted(sql)
+  t.same(await assigned(sql), {})
+  await sql`select from mooring.evict()`
+  t.match(await assignments(sql, id), [{ node: null, epoch: '0', wanted: 'run' }], 'the round makes it anew')
+  t.ok(host)
+})
+
+story('what waits, and what a node left behind, is deleted by hand at any time', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a', max_assignments: 1 })
+  await deployments(sql, 2)
+  await claim(sql)
+  await sql`delete from mooring.assignment where node_id is null`
+  await sql`update mooring.heartbeat set session = null where node = 'host-a'`
+  await deleted(sql)
+  t.same(await assignments(sql), [])
+  t.ok(host)
+})
+
+story('a row that is being handed over is left to those who hand it over', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
+  await claim(sql)
+  await report(sql, host, (await assignments(sql))[0]!, 'running')
+  await node(sql, { name: 'host-b' })
+  await sql`select from mooring.drain_node('host-a')`
+  await claim(sql)
+  for (const name of ['host-a', 'host-b']) await age(sql, name, '1 minute ago')
+  await refused(t, sql, deleted, { code: 'MR006', message: /being handed over/ })
+})
+
 story('an epoch never goes back, with an owner or without', async (t, sql) => {
   await node(sql)
   await deployment(sql)
@@ -205,7 +252,8 @@ story('loads follow whoever writes the rows', async (t, sql) => {
   await sql`insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 6)`
   await claim(sql)
   t.same(await assigned(sql), { [host.id]: 6 })
-  await sql`delete from mooring.assignment where id in (select id from mooring.assignment order by id limit 2)`
+  await sql`update mooring.deployment set enabled = false where id in (select id from mooring.deployment order by id limit 2)`
+  for (const row of (await assignments(sql)).slice(0, 2)) await report(sql, host, row, 'stopped')
   t.same(await assigned(sql), { [host.id]: 4 })
   await age(sql, 'host-a', '1 minute ago')
   await sql`select from mooring.reap(3)`

@@ -101,9 +101,11 @@ story('its rows end with the node', async (t, sql) => {
 })
 
 story('the round makes what is missing and ends what nobody owns', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
+  const host = await node(sql, { name: 'host-a' })
   const id = await deployment(sql, { type: 'daemon' })
+  await sql`update mooring.heartbeat set session = null`
   await sql`delete from mooring.assignment`
+  await sql`update mooring.heartbeat set session = ${host.session}`
   await sql`insert into mooring.assignment (deployment_id, signature, node_id, epoch, lease_ttl, assigned_at) select id, signature, 999999, 1, '12 s', now() from mooring.deployment`
   await sql`select from mooring.evict()`
   t.same(await hosts(sql, id), ['host-a run'])
