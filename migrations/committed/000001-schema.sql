@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:76e1cd75f75e0623061f765deff9cff3dece376a
+--! Hash: sha1:7c24169ef1b6f8a6fc4c68c52afea0102fd6dc0b
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3789,8 +3789,9 @@ begin
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
-    -- else the node was deleted in between
     exit when found;
+    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
+    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
   end loop;
   if not mooring.acts_for(beat.role_name) then
     perform mooring.not_your_node(register_node.node);
@@ -4692,6 +4693,21 @@ end;
 $$;
 comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
 create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+
+-- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
+create or replace function mooring.tg_heartbeat__guard() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if exists (select from mooring.node n where n.id = old.node_id) then
+    raise exception using errcode = 'MR006', message = format('the heartbeat of node %s cannot be deleted', old.node), hint = format('It goes with the node: select mooring.forget_node(%L).', old.node);
+  end if;
+  return old;
+end;
+$$;
+comment on function mooring.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
+create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring.tg_heartbeat__guard();
 --! EndIncluded triggers/node.sql
 --! Included triggers/deployment.sql
 -- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
@@ -4817,12 +4833,15 @@ create or replace function mooring.tg_refuse_truncate() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.';
+  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = case tg_table_name
+    when 'heartbeat' then 'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
+    else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
 comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
 create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();
 --! EndIncluded triggers/deployment.sql
 --! Included triggers/assignment.sql

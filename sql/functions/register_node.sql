@@ -61,8 +61,9 @@ begin
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
-    -- else the node was deleted in between
     exit when found;
+    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
+    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
   end loop;
   if not mooring.acts_for(beat.role_name) then
     perform mooring.not_your_node(register_node.node);

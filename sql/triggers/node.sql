@@ -100,3 +100,18 @@ end;
 $$;
 comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
 create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+
+-- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
+create or replace function mooring.tg_heartbeat__guard() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if exists (select from mooring.node n where n.id = old.node_id) then
+    raise exception using errcode = 'MR006', message = format('the heartbeat of node %s cannot be deleted', old.node), hint = format('It goes with the node: select mooring.forget_node(%L).', old.node);
+  end if;
+  return old;
+end;
+$$;
+comment on function mooring.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
+create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring.tg_heartbeat__guard();
