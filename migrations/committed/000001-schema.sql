@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7c24169ef1b6f8a6fc4c68c52afea0102fd6dc0b
+--! Hash: sha1:84c9d76dec63601903f96aaf9bf20468ed31999a
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3774,9 +3774,11 @@ begin
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
+    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
     insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
-    values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
+    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
+     where not exists (select from mooring.node o where o.name = register_node.node)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n
@@ -4150,7 +4152,9 @@ begin
   end if;
   perform mooring.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
-  values (upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true))
+  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
+   -- see register_node(): no number of the identity for what is known
+   where not exists (select from mooring.node o where o.name = upsert_node.name)
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then

@@ -46,9 +46,11 @@ begin
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
+    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
     insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
-    values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
+    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
+     where not exists (select from mooring.node o where o.name = register_node.node)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n

@@ -35,6 +35,16 @@ story('a node whose heartbeat row was lost gets it back when its agent comes', a
   t.match([...await sql`select h.node, h.role_name = n.role_name as bound from mooring.heartbeat h join mooring.node n on n.id = h.node_id`], [{ node: 'host-a', bound: true }])
 })
 
+story('who registers a known name, or is refused, takes no number from the identity: there are 2^31', async (t, sql) => {
+  const { id } = await node(sql, { name: 'host-a' })
+  const session = randomUUID()
+  await sql`select mooring.leave('host-a', session) from mooring.heartbeat`
+  for (let i = 0; i < 3; i++) await register(sql, 'host-a', session)
+  for (let i = 0; i < 3; i++) await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002' })
+  for (let i = 0; i < 3; i++) await sql`select mooring.upsert_node('host-a', weight => ${100 + i})`
+  t.equal((await node(sql, { name: 'host-b' })).id, id + 1)
+})
+
 story('a heartbeat row ends with its node only', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await refused(t, sql, (sql) => sql`delete from mooring.heartbeat`, { code: 'MR006', message: /heartbeat of node host-a/, hint: /forget_node\('host-a'\)/ })
