@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:84c9d76dec63601903f96aaf9bf20468ed31999a
+--! Hash: sha1:0eaf3f85f9ab231ca755f881d76ae03bd2f8539e
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4977,6 +4977,9 @@ begin
     new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
+    -- a promise of another place is over: the place would be kept, and counted among the moves of its old host, for ever
+    new.move_to := null;
+    new.move_reason := null;
   else
     if mooring.owner_may_run(old) then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),

@@ -126,6 +126,9 @@ begin
     new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
+    -- a promise of another place is over: the place would be kept, and counted among the moves of its old host, for ever
+    new.move_to := null;
+    new.move_reason := null;
   else
     if mooring.owner_may_run(old) then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),

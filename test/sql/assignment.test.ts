@@ -21,6 +21,21 @@ story('a DBA may place a row by hand: it becomes an assignment like any other', 
   t.equal((await beat(sql, host)).owned, 1)
 })
 
+story('placed by hand it is on its way to no other node any more', async (t, sql) => {
+  const [a, b, c] = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b', max_assignments: 1 }), await node(sql, { name: 'host-c' })]
+  const id = await deployment(sql, { pinned_node: 'host-a' })
+  await claim(sql)
+  await sql`update mooring.deployment set pinned_node = null`
+  await sql`select mooring.reassign(id, 'host-b') from mooring.assignment`
+  await report(sql, a, (await assignments(sql, id))[0]!, 'stopped')
+  await sql`update mooring.assignment set node_id = ${c.id}`
+  t.same([...await sql`select move_to, move_reason from mooring.assignment`], [{ move_to: null, move_reason: null }])
+  t.same([...await sql`select from mooring.moves()`], [])
+  await deployment(sql, { pinned_node: 'host-b' })
+  t.equal((await claim(sql)).length, 1, 'the place on host-b is free')
+  t.ok(b)
+})
+
 story('and free it by hand when its owner is dead: the epoch goes up', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await deployment(sql)
