@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0eaf3f85f9ab231ca755f881d76ae03bd2f8539e
+--! Hash: sha1:1968e2871cdfd12f54580eec27ceb455a6926390
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -3393,6 +3393,10 @@ begin
       left join mooring.node n on n.id = c.node_id order by c.id
   )
   select array_agg(m.node_id) into told from made m;
+  -- born owned, and not under lock_placement(): what an agent is told to run must survive a crash here too, or its id and epoch come back as somebody else's
+  if told is not null and current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   perform mooring.notify_nodes(told);
 end;
 $$;
