@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1968e2871cdfd12f54580eec27ceb455a6926390
+--! Hash: sha1:60bfc9ce1bbe6fe7da7bcff46248c6af52f093b8
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4959,6 +4959,7 @@ comment on function mooring.owner_may_run(mooring.assignment) is 'True while the
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. An epoch never goes back.
+-- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
 -- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
@@ -5016,9 +5017,9 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE, which says no new owner_reason, raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring.tg_assignment__by_hand();
 
 -- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
 -- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done in the head of the function: release(), and the delete of a node.

@@ -213,6 +213,20 @@ story('from one owner to another it cannot go in one step', async (t, sql) => {
   t.ok(a)
 })
 
+story('raising the epoch as the verbs do is no way around', async (t, sql) => {
+  const [, b] = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
+  const id = await deployment(sql)
+  const waiting = await deployment(sql, { policy: 'none' })
+  await claim(sql)
+  const free = (sql: TransactionSql) => sql`update mooring.assignment set node_id = null, epoch = epoch + 1, lease_ttl = null, assigned_at = null, waiting_since = now() where deployment_id = ${id}`
+  await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = ${b.id}, epoch = epoch + 1 where deployment_id = ${id}`, { code: 'MR006', message: /one owner to another/ })
+  await refused(t, sql, free, { code: 'MR006', message: /may still run it/ })
+  await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = 999999, epoch = epoch + 1, lease_ttl = '12 s', assigned_at = now(), waiting_since = null where deployment_id = ${waiting}`, { code: 'MR003' })
+  await age(sql, 'host-a', '15.1 seconds ago')
+  await free(sql)
+  t.match(await assignments(sql, id), [{ node: null, epoch: '2' }])
+})
+
 story('to a node that does not exist it cannot go: nobody would ever take it back', async (t, sql) => {
   await deployment(sql)
   await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = 999999`, { code: 'MR003' })
