@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:60bfc9ce1bbe6fe7da7bcff46248c6af52f093b8
+--! Hash: sha1:4207251ee7e2a201f81a6ba50e17c427261ac34f
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -4599,7 +4599,8 @@ $$;
 comment on procedure mooring.show_log(bigint, int, text, text) is 'The last lines of a log, from the host it is on: call mooring.show_log(7), call mooring.show_log(7, 500). Plain: end it with \g (format=unaligned tuples_only=on) in place of the semicolon.';
 --! EndIncluded functions/show_log.sql
 --! Included triggers/node.sql
--- Triggers of mooring.node.
+-- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
+-- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
 
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
@@ -4960,7 +4961,8 @@ comment on function mooring.owner_may_run(mooring.assignment) is 'True while the
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. An epoch never goes back.
 -- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
--- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
+-- locks: the row itself, then heartbeat (skip locked), and the placement lock to place (tried, not waited for: who waited with the row in his hand would stand in the way of
+-- reassign() and restart(), which come from the other side)
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -4975,6 +4977,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
+    if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring.placement_lock_holder()),
+        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring.lock_placement(must_wait => true); and then the update.', old.id);
+    end if;
     perform mooring.lock_placement(must_wait => true);
     if not exists (select from mooring.node n where n.id = new.node_id) then
       raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';

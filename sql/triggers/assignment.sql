@@ -105,7 +105,8 @@ comment on function mooring.owner_may_run(mooring.assignment) is 'True while the
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. An epoch never goes back.
 -- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
--- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
+-- locks: the row itself, then heartbeat (skip locked), and the placement lock to place (tried, not waited for: who waited with the row in his hand would stand in the way of
+-- reassign() and restart(), which come from the other side)
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -120,6 +121,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
+    if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring.placement_lock_holder()),
+        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring.lock_placement(must_wait => true); and then the update.', old.id);
+    end if;
     perform mooring.lock_placement(must_wait => true);
     if not exists (select from mooring.node n where n.id = new.node_id) then
       raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';

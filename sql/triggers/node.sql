@@ -1,4 +1,5 @@
--- Triggers of mooring.node.
+-- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
+-- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
 
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
