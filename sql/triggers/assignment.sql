@@ -172,7 +172,8 @@ create or replace trigger tg_assignment__by_hand before update on mooring.assign
   when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring.tg_assignment__by_hand();
 
 -- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
--- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done in the head of the function: release(), and the delete of a node.
+-- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done around the statement: release(), and the delete of a node. (In the head of a function
+-- only a superuser may name such a setting, and the owner of the schema need not be one.)
 -- locks: heartbeat (skip locked)
 create or replace function mooring.tg_assignment__end_by_hand() returns trigger
   language plpgsql security definer

@@ -4,8 +4,6 @@
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
-  -- daemons end with their node, which is asked for its life below
-  set mooring.owner_is_done = 'yes'
 as $$
 declare
   owned int;
@@ -28,7 +26,9 @@ begin
         raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
       end if;
     end if;
+    perform set_config('mooring.owner_is_done', 'yes', true);
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    perform set_config('mooring.owner_is_done', '', true);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then

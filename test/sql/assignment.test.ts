@@ -142,6 +142,16 @@ story('nor is its row deleted by hand: nothing would be left to fence', async (t
   t.ok(host)
 })
 
+story('a release that deletes a row opens no door for the rest of its transaction', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const [gone] = [await deployment(sql), await deployment(sql)]
+  await claim(sql)
+  await sql`delete from mooring.deployment where id = ${gone}`
+  t.equal(await report(sql, host, (await assignments(sql, gone))[0]!, 'stopped'), true)
+  t.equal((await assignments(sql)).length, 1)
+  await refused(t, sql, deleted, { code: 'MR006', message: /cannot be deleted/ })
+})
+
 story('what waits, and what a node left behind, is deleted by hand at any time', async (t, sql) => {
   const host = await node(sql, { name: 'host-a', max_assignments: 1 })
   await deployments(sql, 2)
