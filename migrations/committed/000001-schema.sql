@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4207251ee7e2a201f81a6ba50e17c427261ac34f
+--! Hash: sha1:03651270520dcba2a333c71d4602a9a3c839567f
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -2995,8 +2995,6 @@ create or replace function mooring.release(ids bigint[], epochs bigint[], kind t
   -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
   -- with the sets, a nested loop with their product
   set enable_nestloop = off
-  -- what it deletes has ended, see tg_assignment__end_by_hand()
-  set mooring.owner_is_done = 'yes'
 as $$
 declare
   locked bigint[];
@@ -3052,7 +3050,8 @@ begin
     if copies is not null or relieved is not null then
       perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
     end if;
-    -- what is still owned has nothing to come back for
+    -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
+    perform set_config('mooring.owner_is_done', 'yes', true);
     return query
       with ended as (
         delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
@@ -3062,6 +3061,7 @@ begin
         select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
+    perform set_config('mooring.owner_is_done', '', true);
     if heirs is not null then
       update mooring.assignment a set handover = null where a.id = any (heirs);
     end if;
@@ -3477,12 +3477,61 @@ end;
 $$;
 comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
 --! EndIncluded functions/mend_assignments.sql
+--! Included functions/recount_loads.sql
+-- node_load is kept by triggers. What went past them (a TRUNCATE or a restore of the table, edits under session_replication_role = replica) would make a node look full, or empty, for ever.
+
+-- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
+-- locks: none
+create or replace function mooring.loads_astray() returns table (node_id int, kept int, counted int)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
+      from mooring.node_assigned() l
+      full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
+     where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
+end;
+$$;
+comment on function mooring.loads_astray() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
+
+-- The difference is appended, as every change is. Two at once would both append it, and a claim would place by wrong loads meanwhile: only under the placement lock, which
+-- is tried and not waited for, because the round holds assignment rows by now.
+-- locks: placement (tried)
+create or replace function mooring.recount_loads() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  mended int;
+begin
+  if not exists (select from mooring.loads_astray()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+    return 0;
+  end if;
+  with astray as materialized (
+    select l.node_id, l.kept, l.counted from mooring.loads_astray() l
+  ),
+  mended as (
+    insert into mooring.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
+  )
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns', jsonb_build_object('from', a.kept, 'to', a.counted) from astray a left join mooring.node n on n.id = a.node_id order by a.node_id;
+  get diagnostics mended = row_count;
+  return mended;
+end;
+$$;
+comment on function mooring.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
+--! EndIncluded functions/recount_loads.sql
 --! Included functions/evict.sql
 -- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
 -- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
 -- began before an edit was committed could not know of it.
--- The round also makes assignments and daemons what the specs want, where no trigger did.
--- locks: deployment, then assignment (both skip locked)
+-- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
+-- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -3530,6 +3579,7 @@ begin
     perform mooring.make_daemons();
     -- a daemon that was made while its node was being deleted has nobody who could stop it
     delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
+    perform mooring.recount_loads();
     perform mooring.finish_round('evict');
   end if;
 end;
@@ -4605,8 +4655,6 @@ comment on procedure mooring.show_log(bigint, int, text, text) is 'The last line
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
-  -- daemons end with their node, which is asked for its life below
-  set mooring.owner_is_done = 'yes'
 as $$
 declare
   owned int;
@@ -4629,7 +4677,9 @@ begin
         raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
       end if;
     end if;
+    perform set_config('mooring.owner_is_done', 'yes', true);
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    perform set_config('mooring.owner_is_done', '', true);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
@@ -4844,6 +4894,7 @@ as $$
 begin
   raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = case tg_table_name
     when 'heartbeat' then 'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
+    when 'node_load' then 'Loads are kept in it; the evict round recounts them where they are wrong: select from mooring.evict();'
     else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
@@ -4851,6 +4902,7 @@ comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan runni
 create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate before truncate on mooring.node_load for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();
 --! EndIncluded triggers/deployment.sql
 --! Included triggers/assignment.sql
@@ -5028,7 +5080,8 @@ create or replace trigger tg_assignment__by_hand before update on mooring.assign
   when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring.tg_assignment__by_hand();
 
 -- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
--- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done in the head of the function: release(), and the delete of a node.
+-- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done around the statement: release(), and the delete of a node. (In the head of a function
+-- only a superuser may name such a setting, and the owner of the schema need not be one.)
 -- locks: heartbeat (skip locked)
 create or replace function mooring.tg_assignment__end_by_hand() returns trigger
   language plpgsql security definer
@@ -5658,6 +5711,10 @@ begin
   return query select 'triggers', case when t.off is not null or current_setting('session_replication_role') = 'replica' then 'problem' else 'ok' end,
       case when t.off is not null then 'switched off: ' || mooring.some_of(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
       coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
+  select array_agg(format('%s counted as %s, owns %s', coalesce(n.name, 'node ' || l.node_id), l.kept, l.counted) order by l.node_id) as wrong into t
+    from mooring.loads_astray() l left join mooring.node n on n.id = l.node_id;
+  return query select 'loads', case when t.wrong is null then 'ok' else 'warning' end, coalesce('node_load is wrong: ' || mooring.some_of(t.wrong), 'are what the nodes own'),
+      case when t.wrong is not null then 'select from mooring.evict(); as the evict round does by itself. Where it comes back, look at the triggers of assignment.' end;
   -- the oldest by id: the table is written in order of time
   select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
   return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
@@ -5666,7 +5723,7 @@ begin
            when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
 end;
 $$;
-comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, size of the history.';
+comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
 --! EndIncluded functions/doctor_storage.sql
 --! Included functions/doctor_server.sql
 -- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.
