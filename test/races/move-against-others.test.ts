@@ -140,7 +140,7 @@ t.test('who places by hand waits with its row in his hand for no placement, so r
   const pg = await stage(t)
   const host = await node(pg.sql, { name: 'host-a' })
   const id = await deployment(pg.sql, { policy: 'none' })
-  const [{ id: assignment }] = (await assignments(pg.sql, id)) as [{ id: string }]
+  const assignment = (await assignments(pg.sql, id))[0]!.id
   const [operator, psql] = [await pg.session('operator'), await pg.session('psql')]
   const gate = await gateBefore(pg, 'reassign', 'select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;')
   await gate.stopHere(operator)
