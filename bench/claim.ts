@@ -197,7 +197,7 @@ async function byPolicy(bench: Bench): Promise<Figure[]> {
       await addDeployments(sql, rows)
       if (home) {
         await claim(sql)
-        await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, lease_ttl = null, assigned_at = null, waiting_since = now(), last_node_id = node_id`
+        await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, owner_reason = 'given back', lease_ttl = null, assigned_at = null, waiting_since = now(), last_node_id = node_id`
       }
       const ms = await elapsedMs(async () => assertEqual(await claim(sql), rows, 'rows that claim() returned'))
       if (home) assertEqual((await sql`select from mooring.assignment where node_id <> last_node_id`).length, 0, 'rows that did not come home')

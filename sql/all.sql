@@ -51,6 +51,8 @@
 --!include functions/reap.sql
 --!include functions/resume_reaping.sql
 --!include functions/make_assignments.sql
+--!include functions/mend_assignments.sql
+--!include functions/recount_loads.sql
 --!include functions/evict.sql
 --!include functions/forget_log_requests.sql
 --!include functions/prune_events.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ac52e9456aee7594d20971a4744fcddee0c238e0
+--! Hash: sha1:e7005e7fd9ef4628907955d9df8ae32a95ddfd19
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -1872,6 +1872,7 @@ as $$
 declare
   begun bigint[];
 begin
+  -- with its row written, whoever judges the replica by a snapshot from before (a delete under repeatable read) fails to serialise, instead of overlooking the successor
   with wish as materialized (
     select a.*, o.node_id as to_node, coalesce(d.lease_ttl, s.lease_ttl) as new_lease_ttl
       from unnest(begin_handovers.ids, begin_handovers.nodes) o (id, node_id)
@@ -1886,6 +1887,9 @@ begin
         clock_timestamp(), w.created_at, w.updated_at
       from wish w order by w.id
     returning *
+  ),
+  followed as (
+    update mooring.assignment a set handover_failed_at = null, handover_error = null from wish w where a.id = w.id
   ),
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
@@ -3094,7 +3098,8 @@ begin
     if copies is not null or relieved is not null then
       perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
     end if;
-    -- what is still owned has nothing to come back for
+    -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
+    perform set_config('mooring.owner_is_done', 'yes', true);
     return query
       with ended as (
         delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
@@ -3104,6 +3109,7 @@ begin
         select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
+    perform set_config('mooring.owner_is_done', '', true);
     if heirs is not null then
       update mooring.assignment a set handover = null where a.id = any (heirs);
     end if;
@@ -3445,16 +3451,145 @@ begin
       left join mooring.node n on n.id = c.node_id order by c.id
   )
   select array_agg(m.node_id) into told from made m;
+  -- born owned, and not under lock_placement(): what an agent is told to run must survive a crash here too, or its id and epoch come back as somebody else's
+  if told is not null and current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   perform mooring.notify_nodes(told);
 end;
 $$;
 comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
 --! EndIncluded functions/make_assignments.sql
+--! Included functions/mend_assignments.sql
+-- What no trigger saw to, or what got lost: a claim or a handover that was committed behind an edit, triggers that were switched off for a while, a restore of some tables.
+
+-- The deployments whose assignments are not what they want: an ordinal without a row, an owner that runs what is not wanted, a row that waits otherwise than its deployment says,
+-- or under another signature. What the owner is told to stop already is on its way.
+-- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
+-- handover at most, so the counts tell.
+-- locks: none
+create or replace function mooring.deployments_astray() returns bigint[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- with stale statistics the planner takes each side for one row, see release()
+  set enable_nestloop = off
+  -- the keys of 100,000 deployments are 7 MB, and hashed in one piece
+  set work_mem = '16MB'
+as $$
+declare
+  astray bigint[];
+  there bigint;
+  wanted bigint;
+begin
+  select array_agg(j.deployment_id) filter (where j.is_astray), count(*) filter (where j.is_in_place), (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
+    into astray, there, wanted
+    from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
+              case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
+                   else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
+              or a.signature <> mooring.queue_signature(d.signature, a.refused_by) as is_astray
+            from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
+           where a.ordinal is not null) j;
+  if there < wanted then
+    -- a copy without its replica becomes the replica, see advance_handovers() and release(): nothing is to wait beside it
+    astray := coalesce(astray, '{}') || array(
+      select d.id from mooring.deployment d left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
+       where d.type = 'deployment' group by d.id having count(distinct a.ordinal) < d.replicas);
+  end if;
+  return array(select distinct u.id from unnest(astray) u (id) order by u.id);
+end;
+$$;
+comment on function mooring.deployments_astray() is 'Deployments whose assignments are not what they want; the evict round mends them.';
+
+-- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
+-- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
+-- locks: deployment, then assignment rows (both skip locked)
+create or replace function mooring.mend_assignments() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_nestloop = off
+  set lock_timeout = '1s'
+as $$
+declare
+  astray bigint[] := mooring.deployments_astray();
+begin
+  if astray = '{}' then
+    return 0;
+  end if;
+  astray := array(
+    select d.id from mooring.deployment d where d.id = any (astray) for no key update skip locked)
+    || array(select u.id from unnest(astray) u (id) where not exists (select from mooring.deployment d where d.id = u.id));
+  with locked as materialized (
+    select a.id, a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) order by a.id for no key update skip locked
+  ),
+  held_by_others as materialized (
+    select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
+  )
+  select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
+  perform mooring.make_assignments(astray);
+  return coalesce(cardinality(astray), 0);
+exception when lock_not_available then
+  -- somebody inserts these very rows, or a workload is inside assert_owner()
+  return 0;
+end;
+$$;
+comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
+--! EndIncluded functions/mend_assignments.sql
+--! Included functions/recount_loads.sql
+-- node_load is kept by triggers. What went past them (a TRUNCATE or a restore of the table, edits under session_replication_role = replica) would make a node look full, or empty, for ever.
+
+-- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
+-- locks: none
+create or replace function mooring.loads_astray() returns table (node_id int, kept int, counted int)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
+      from mooring.node_assigned() l
+      full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
+     where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
+end;
+$$;
+comment on function mooring.loads_astray() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
+
+-- The difference is appended, as every change is. Two at once would both append it, and a claim would place by wrong loads meanwhile: only under the placement lock, which
+-- is tried and not waited for, because the round holds assignment rows by now.
+-- locks: placement (tried)
+create or replace function mooring.recount_loads() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  mended int;
+begin
+  if not exists (select from mooring.loads_astray()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+    return 0;
+  end if;
+  with astray as materialized (
+    select l.node_id, l.kept, l.counted from mooring.loads_astray() l
+  ),
+  mended as (
+    insert into mooring.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
+  )
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns', jsonb_build_object('from', a.kept, 'to', a.counted) from astray a left join mooring.node n on n.id = a.node_id order by a.node_id;
+  get diagnostics mended = row_count;
+  return mended;
+end;
+$$;
+comment on function mooring.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
+--! EndIncluded functions/recount_loads.sql
 --! Included functions/evict.sql
 -- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
 -- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
 -- began before an edit was committed could not know of it.
--- locks: assignment (skip locked)
+-- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
+-- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -3498,14 +3633,16 @@ begin
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
+    perform mooring.mend_assignments();
     perform mooring.make_daemons();
     -- a daemon that was made while its node was being deleted has nobody who could stop it
     delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
+    perform mooring.recount_loads();
     perform mooring.finish_round('evict');
   end if;
 end;
 $$;
-comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
+comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';
 --! EndIncluded functions/evict.sql
 --! Included functions/forget_log_requests.sql
 -- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
@@ -3759,9 +3896,11 @@ begin
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
+    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
     insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
-    values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
+    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
+     where not exists (select from mooring.node o where o.name = register_node.node)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n
@@ -3774,8 +3913,9 @@ begin
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
-    -- else the node was deleted in between
     exit when found;
+    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
+    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
   end loop;
   if not mooring.acts_for(beat.role_name) then
     perform mooring.not_your_node(register_node.node);
@@ -4135,7 +4275,9 @@ begin
   end if;
   perform mooring.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
-  values (upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true))
+  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
+   -- see register_node(): no number of the identity for what is known
+   where not exists (select from mooring.node o where o.name = upsert_node.name)
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then
@@ -4592,7 +4734,8 @@ comment on function mooring.tg_setting__keep() is 'Keeps the one row of settings
 create or replace trigger tg_setting__keep before delete or truncate on mooring.setting for each statement execute function mooring.tg_setting__keep();
 --! EndIncluded triggers/setting.sql
 --! Included triggers/node.sql
--- Triggers of mooring.node.
+-- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
+-- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
 
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
@@ -4619,7 +4762,9 @@ begin
         raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
       end if;
     end if;
+    perform set_config('mooring.owner_is_done', 'yes', true);
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    perform set_config('mooring.owner_is_done', '', true);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
@@ -4692,6 +4837,21 @@ end;
 $$;
 comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
 create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+
+-- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
+create or replace function mooring.tg_heartbeat__guard() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if exists (select from mooring.node n where n.id = old.node_id) then
+    raise exception using errcode = 'MR006', message = format('the heartbeat of node %s cannot be deleted', old.node), hint = format('It goes with the node: select mooring.forget_node(%L).', old.node);
+  end if;
+  return old;
+end;
+$$;
+comment on function mooring.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
+create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring.tg_heartbeat__guard();
 --! EndIncluded triggers/node.sql
 --! Included triggers/deployment.sql
 -- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
@@ -4817,12 +4977,17 @@ create or replace function mooring.tg_refuse_truncate() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.';
+  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = case tg_table_name
+    when 'heartbeat' then 'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
+    when 'node_load' then 'Loads are kept in it; the evict round recounts them where they are wrong: select from mooring.evict();'
+    else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
 comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
 create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate before truncate on mooring.node_load for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();
 --! EndIncluded triggers/deployment.sql
 --! Included triggers/assignment.sql
@@ -4911,16 +5076,36 @@ comment on function mooring.tg_assignment__record_owned() is 'Writes down, and c
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
+-- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life)
+create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owner mooring.heartbeat;
+begin
+  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
+  if not found then
+    return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
+  end if;
+  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+end;
+$$;
+comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
--- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
--- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
+-- a second time. An epoch never goes back.
+-- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
+-- locks: the row itself, then heartbeat (skip locked), and the placement lock to place (tried, not waited for: who waited with the row in his hand would stand in the way of
+-- reassign() and restart(), which come from the other side)
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  owner mooring.heartbeat;
+  wanted boolean;
 begin
   if new.epoch < old.epoch then
     raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
@@ -4929,6 +5114,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
+    if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring.placement_lock_holder()),
+        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring.lock_placement(must_wait => true); and then the update.', old.id);
+    end if;
     perform mooring.lock_placement(must_wait => true);
     if not exists (select from mooring.node n where n.id = new.node_id) then
       raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';
@@ -4936,10 +5125,11 @@ begin
     new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
+    -- a promise of another place is over: the place would be kept, and counted among the moves of its old host, for ever
+    new.move_to := null;
+    new.move_reason := null;
   else
-    select h.* into owner from mooring.heartbeat h where h.node_id = old.node_id for update skip locked;
-    if mooring.hold() or not found and exists (select from mooring.heartbeat h where h.node_id = old.node_id)
-       or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+    if mooring.owner_may_run(old) then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
         hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
     end if;
@@ -4947,6 +5137,16 @@ begin
       raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
     end if;
     perform mooring.limit_idle();
+    -- what becomes of it is read from its deployment, as release() does; where there is none any more, the evict round deletes the row
+    wanted := exists (select from mooring.deployment d where d.id = old.deployment_id and d.type = 'deployment' and d.enabled and old.ordinal < d.replicas);
+    new.wanted := case when wanted then 'run' else 'stop' end;
+    new.stop_reason := null;
+    if not wanted or old.wanted = 'run' then
+      new.move_to := null;
+      new.move_reason := null;
+    end if;
+    new.handover_failed_at := null;
+    new.handover_error := null;
     new.lease_ttl := null;
     new.assigned_at := null;
     new.waiting_since := clock_timestamp();
@@ -4960,9 +5160,33 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE, which says no new owner_reason, raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring.tg_assignment__by_hand();
+
+-- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
+-- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done around the statement: release(), and the delete of a node. (In the head of a function
+-- only a superuser may name such a setting, and the owner of the schema need not be one.)
+-- locks: heartbeat (skip locked)
+create or replace function mooring.tg_assignment__end_by_hand() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if mooring.owner_may_run(old) then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot be deleted: its owner may still run it', old.id),
+      hint = format('Disable or delete deployment %s, or scale it down: the owner stops it, and the row goes when its processes are gone. A dead owner loses it by itself when lease and margin are over.', old.deployment_id);
+  end if;
+  if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+    raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
+  end if;
+  perform mooring.limit_idle();
+  return old;
+end;
+$$;
+comment on function mooring.tg_assignment__end_by_hand() is 'An owned row is not deleted by hand while its owner may still run it.';
+create or replace trigger tg_assignment__end_by_hand before delete on mooring.assignment for each row
+  when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring.tg_assignment__end_by_hand();
 --! EndIncluded triggers/assignment.sql
 --! Included views/placement.sql
 create or replace view mooring.placement as
@@ -5396,6 +5620,7 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   w record;
+  astray text[];
 begin
   -- a policy that places nothing is somebody's choice
   select sum(q.waiting) as waiting, max(asked_at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
@@ -5409,6 +5634,10 @@ begin
       case when w.waiting is null then 'nothing waits for a node for more than a minute'
            else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring.how_long(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
       case when w.waiting is not null then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;' end;
+  astray := array(select format('deployment %s', u.id) from unnest(mooring.deployments_astray()) u (id) order by u.id);
+  return query select 'assignments', case when astray = '{}' then 'ok' else 'warning' end,
+      case when astray = '{}' then 'are what the deployments want' else 'are not what the deployments want: ' || mooring.some_of(astray) end,
+      case when astray <> '{}' then 'select from mooring.evict(); as the evict round does by itself. Where that does not help, somebody holds their rows, or triggers are switched off.' end;
   select count(*) as runs, array_agg(format('assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120)) order by r.restarts desc, r.assignment_id) as examples, min(r.assignment_id) as first into w
     from mooring.run r join mooring.assignment a on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
@@ -5422,7 +5651,7 @@ begin
       case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
 end;
 $$;
-comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what fails, drains that are stuck.';
+comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';
 --! EndIncluded functions/doctor_work.sql
 --! Included functions/doctor_rights.sql
 -- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
@@ -5568,6 +5797,10 @@ begin
   return query select 'triggers', case when t.off is not null or current_setting('session_replication_role') = 'replica' then 'problem' else 'ok' end,
       case when t.off is not null then 'switched off: ' || mooring.some_of(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
       coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
+  select array_agg(format('%s counted as %s, owns %s', coalesce(n.name, 'node ' || l.node_id), l.kept, l.counted) order by l.node_id) as wrong into t
+    from mooring.loads_astray() l left join mooring.node n on n.id = l.node_id;
+  return query select 'loads', case when t.wrong is null then 'ok' else 'warning' end, coalesce('node_load is wrong: ' || mooring.some_of(t.wrong), 'are what the nodes own'),
+      case when t.wrong is not null then 'select from mooring.evict(); as the evict round does by itself. Where it comes back, look at the triggers of assignment.' end;
   -- the oldest by id: the table is written in order of time
   select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
   return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
@@ -5576,7 +5809,7 @@ begin
            when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
 end;
 $$;
-comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, size of the history.';
+comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
 --! EndIncluded functions/doctor_storage.sql
 --! Included functions/doctor_server.sql
 -- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.

@@ -23,6 +23,10 @@ begin
   return query select 'triggers', case when t.off is not null or current_setting('session_replication_role') = 'replica' then 'problem' else 'ok' end,
       case when t.off is not null then 'switched off: ' || mooring.some_of(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
       coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
+  select array_agg(format('%s counted as %s, owns %s', coalesce(n.name, 'node ' || l.node_id), l.kept, l.counted) order by l.node_id) as wrong into t
+    from mooring.loads_astray() l left join mooring.node n on n.id = l.node_id;
+  return query select 'loads', case when t.wrong is null then 'ok' else 'warning' end, coalesce('node_load is wrong: ' || mooring.some_of(t.wrong), 'are what the nodes own'),
+      case when t.wrong is not null then 'select from mooring.evict(); as the evict round does by itself. Where it comes back, look at the triggers of assignment.' end;
   -- the oldest by id: the table is written in order of time
   select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
   return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
@@ -31,4 +35,4 @@ begin
            when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
 end;
 $$;
-comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, size of the history.';
+comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';

@@ -7,6 +7,7 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   w record;
+  astray text[];
 begin
   -- a policy that places nothing is somebody's choice
   select sum(q.waiting) as waiting, max(asked_at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
@@ -20,6 +21,10 @@ begin
       case when w.waiting is null then 'nothing waits for a node for more than a minute'
            else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring.how_long(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
       case when w.waiting is not null then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;' end;
+  astray := array(select format('deployment %s', u.id) from unnest(mooring.deployments_astray()) u (id) order by u.id);
+  return query select 'assignments', case when astray = '{}' then 'ok' else 'warning' end,
+      case when astray = '{}' then 'are what the deployments want' else 'are not what the deployments want: ' || mooring.some_of(astray) end,
+      case when astray <> '{}' then 'select from mooring.evict(); as the evict round does by itself. Where that does not help, somebody holds their rows, or triggers are switched off.' end;
   select count(*) as runs, array_agg(format('assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120)) order by r.restarts desc, r.assignment_id) as examples, min(r.assignment_id) as first into w
     from mooring.run r join mooring.assignment a on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
@@ -33,4 +38,4 @@ begin
       case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
 end;
 $$;
-comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what fails, drains that are stuck.';
+comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';

@@ -1,7 +1,8 @@
 -- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
 -- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
 -- began before an edit was committed could not know of it.
--- locks: assignment (skip locked)
+-- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
+-- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
 create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -45,11 +46,13 @@ begin
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
+    perform mooring.mend_assignments();
     perform mooring.make_daemons();
     -- a daemon that was made while its node was being deleted has nobody who could stop it
     delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
+    perform mooring.recount_loads();
     perform mooring.finish_round('evict');
   end if;
 end;
 $$;
-comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and makes missing daemon instances; returns what it stops.';
+comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';

@@ -41,6 +41,7 @@ as $$
 declare
   begun bigint[];
 begin
+  -- with its row written, whoever judges the replica by a snapshot from before (a delete under repeatable read) fails to serialise, instead of overlooking the successor
   with wish as materialized (
     select a.*, o.node_id as to_node, coalesce(d.lease_ttl, s.lease_ttl) as new_lease_ttl
       from unnest(begin_handovers.ids, begin_handovers.nodes) o (id, node_id)
@@ -55,6 +56,9 @@ begin
         clock_timestamp(), w.created_at, w.updated_at
       from wish w order by w.id
     returning *
+  ),
+  followed as (
+    update mooring.assignment a set handover_failed_at = null, handover_error = null from wish w where a.id = w.id
   ),
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)

@@ -110,6 +110,10 @@ begin
       left join mooring.node n on n.id = c.node_id order by c.id
   )
   select array_agg(m.node_id) into told from made m;
+  -- born owned, and not under lock_placement(): what an agent is told to run must survive a crash here too, or its id and epoch come back as somebody else's
+  if told is not null and current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   perform mooring.notify_nodes(told);
 end;
 $$;

@@ -46,9 +46,11 @@ begin
   -- an outage is noticed while the old sessions are still to be seen
   perform mooring.hold();
   loop
+    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
     insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
-    values (register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-      register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user)
+    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
+     where not exists (select from mooring.node o where o.name = register_node.node)
     on conflict (name) do nothing;
     -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
     update mooring.node n
@@ -61,8 +63,9 @@ begin
             coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
     select n.* into mine from mooring.node n where n.name = register_node.node;
     select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
-    -- else the node was deleted in between
     exit when found;
+    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
+    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
   end loop;
   if not mooring.acts_for(beat.role_name) then
     perform mooring.not_your_node(register_node.node);

@@ -67,7 +67,8 @@ begin
     if copies is not null or relieved is not null then
       perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
     end if;
-    -- what is still owned has nothing to come back for
+    -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
+    perform set_config('mooring.owner_is_done', 'yes', true);
     return query
       with ended as (
         delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
@@ -77,6 +78,7 @@ begin
         select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
+    perform set_config('mooring.owner_is_done', '', true);
     if heirs is not null then
       update mooring.assignment a set handover = null where a.id = any (heirs);
     end if;

@@ -19,7 +19,9 @@ begin
   end if;
   perform mooring.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
-  values (upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true))
+  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
+   -- see register_node(): no number of the identity for what is known
+   where not exists (select from mooring.node o where o.name = upsert_node.name)
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then

@@ -83,16 +83,36 @@ comment on function mooring.tg_assignment__record_owned() is 'Writes down, and c
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
+-- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life)
+create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owner mooring.heartbeat;
+begin
+  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
+  if not found then
+    return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
+  end if;
+  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+end;
+$$;
+comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
+
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
--- a second time. Whether it may is asked as reap() asks: under the heartbeat's row, so that no beat confirms meanwhile what is freed here. An epoch never goes back.
--- locks: heartbeat (skip locked: a beat in flight is a sign of life), the placement lock to place
+-- a second time. An epoch never goes back.
+-- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
+-- locks: the row itself, then heartbeat (skip locked), and the placement lock to place (tried, not waited for: who waited with the row in his hand would stand in the way of
+-- reassign() and restart(), which come from the other side)
 create or replace function mooring.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  owner mooring.heartbeat;
+  wanted boolean;
 begin
   if new.epoch < old.epoch then
     raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
@@ -101,6 +121,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
+    if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring.placement_lock_holder()),
+        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring.lock_placement(must_wait => true); and then the update.', old.id);
+    end if;
     perform mooring.lock_placement(must_wait => true);
     if not exists (select from mooring.node n where n.id = new.node_id) then
       raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';
@@ -108,10 +132,11 @@ begin
     new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
+    -- a promise of another place is over: the place would be kept, and counted among the moves of its old host, for ever
+    new.move_to := null;
+    new.move_reason := null;
   else
-    select h.* into owner from mooring.heartbeat h where h.node_id = old.node_id for update skip locked;
-    if mooring.hold() or not found and exists (select from mooring.heartbeat h where h.node_id = old.node_id)
-       or mooring.lease_end(owner, old) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+    if mooring.owner_may_run(old) then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
         hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
     end if;
@@ -119,6 +144,16 @@ begin
       raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
     end if;
     perform mooring.limit_idle();
+    -- what becomes of it is read from its deployment, as release() does; where there is none any more, the evict round deletes the row
+    wanted := exists (select from mooring.deployment d where d.id = old.deployment_id and d.type = 'deployment' and d.enabled and old.ordinal < d.replicas);
+    new.wanted := case when wanted then 'run' else 'stop' end;
+    new.stop_reason := null;
+    if not wanted or old.wanted = 'run' then
+      new.move_to := null;
+      new.move_reason := null;
+    end if;
+    new.handover_failed_at := null;
+    new.handover_error := null;
     new.lease_ttl := null;
     new.assigned_at := null;
     new.waiting_since := clock_timestamp();
@@ -132,6 +167,30 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
+comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE, which says no new owner_reason, raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and new.epoch = old.epoch) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring.tg_assignment__by_hand();
+
+-- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
+-- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done around the statement: release(), and the delete of a node. (In the head of a function
+-- only a superuser may name such a setting, and the owner of the schema need not be one.)
+-- locks: heartbeat (skip locked)
+create or replace function mooring.tg_assignment__end_by_hand() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if mooring.owner_may_run(old) then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot be deleted: its owner may still run it', old.id),
+      hint = format('Disable or delete deployment %s, or scale it down: the owner stops it, and the row goes when its processes are gone. A dead owner loses it by itself when lease and margin are over.', old.deployment_id);
+  end if;
+  if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+    raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
+  end if;
+  perform mooring.limit_idle();
+  return old;
+end;
+$$;
+comment on function mooring.tg_assignment__end_by_hand() is 'An owned row is not deleted by hand while its owner may still run it.';
+create or replace trigger tg_assignment__end_by_hand before delete on mooring.assignment for each row
+  when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring.tg_assignment__end_by_hand();

@@ -121,10 +121,15 @@ create or replace function mooring.tg_refuse_truncate() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.';
+  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = case tg_table_name
+    when 'heartbeat' then 'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
+    when 'node_load' then 'Loads are kept in it; the evict round recounts them where they are wrong: select from mooring.evict();'
+    else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
 comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
 create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate before truncate on mooring.node_load for each statement execute function mooring.tg_refuse_truncate();
 create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();

@@ -1,4 +1,5 @@
--- Triggers of mooring.node.
+-- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
+-- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
 
 create or replace function mooring.tg_node__guard() returns trigger
   language plpgsql security definer
@@ -25,7 +26,9 @@ begin
         raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
       end if;
     end if;
+    perform set_config('mooring.owner_is_done', 'yes', true);
     delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    perform set_config('mooring.owner_is_done', '', true);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
@@ -98,3 +101,18 @@ end;
 $$;
 comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
 create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+
+-- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
+create or replace function mooring.tg_heartbeat__guard() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if exists (select from mooring.node n where n.id = old.node_id) then
+    raise exception using errcode = 'MR006', message = format('the heartbeat of node %s cannot be deleted', old.node), hint = format('It goes with the node: select mooring.forget_node(%L).', old.node);
+  end if;
+  return old;
+end;
+$$;
+comment on function mooring.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
+create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring.tg_heartbeat__guard();

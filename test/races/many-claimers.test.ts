@@ -4,6 +4,7 @@
  * counted wrong, and nobody died in a deadlock.
  */
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
 import { waitFor } from '../helpers/wait-for.js'
 import { age, assignments, beat, deployments, node } from '../helpers/factories.js'
@@ -82,7 +83,12 @@ t.test(`sixteen claimers and four reapers over ${DEPLOYMENTS} deployments while 
     await sql`update mooring.deployment set generation = generation + 1 where id % 50 = ${round % 50}`
     await sql`update mooring.deployment set enabled = not enabled where id % 50 = ${(round * 7) % 50}`
   })
-  const crowd = Promise.all([...claimers, ...reapers, ...agents, user])
+  // however long it takes here: where nobody ticks, everything is held
+  const metronome = loop('metronome', async (sql) => {
+    await sql`update mooring.pulse set pulse_at = clock_timestamp()`
+    await pause(50)
+  })
+  const crowd = Promise.all([...claimers, ...reapers, ...agents, user, metronome])
   const turmoil = waitFor(async () => (await pg.sql`select from mooring.event where kind = 'reaped' offset 1000 limit 1`).length > 0, { label: 'a thousand rows were reaped', timeoutMs: 60_000 })
   await Promise.race([crowd, turmoil]).finally(() => enough.abort())
   await crowd
@@ -90,6 +96,7 @@ t.test(`sixteen claimers and four reapers over ${DEPLOYMENTS} deployments while 
   // and when it is quiet again everything that is wanted finds a place
   await pg.sql`update mooring.deployment set enabled = true, generation = generation + 1`
   for (const host of hosts) await beat(pg.sql, host)
+  await pg.sql`update mooring.pulse set pulse_at = clock_timestamp()`
   await pg.sql`select count(*) from mooring.claim()`
   const rows = await assignments(pg.sql)
   t.equal(rows.length, DEPLOYMENTS)

@@ -135,3 +135,21 @@ t.test('negative control: without the lock of placement it is stopped for a plac
   t.equal((await pg.sql`select * from mooring.claim()`).length, 0)
   t.match(await row(), { node: null }, 'it ran, and now it waits')
 })
+
+t.test('who places by hand waits with its row in his hand for no placement, so reassign() of the same row never waits for him in a circle', async (t) => {
+  const pg = await stage(t)
+  const host = await node(pg.sql, { name: 'host-a' })
+  const id = await deployment(pg.sql, { policy: 'none' })
+  const assignment = (await assignments(pg.sql, id))[0]!.id
+  const [operator, psql] = [await pg.session('operator'), await pg.session('psql')]
+  const gate = await gateBefore(pg, 'reassign', 'select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;')
+  await gate.stopHere(operator)
+  const moving = operator.start((sql) => sql`select from mooring.reassign(${assignment}, 'host-a')`)
+  await waitsFor(t, pg, operator, gate.session)
+  await psql.begin()
+  await t.rejects(psql.sql`update mooring.assignment set node_id = ${host.id}`, { code: 'MR004', detail: `pid ${operator.pid} holds placement`, hint: /which waits/ })
+  await psql.rollback()
+  await gate.open()
+  await moving.done
+  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1' }])
+})

@@ -67,7 +67,7 @@ t.test('a workload that has asserted its ownership is not disturbed by the order
 
 t.test('negative control: a move that names the new owner at once has two nodes run it', async (t) => {
   const { pg, hostA, hostB, id, first } = await threeHosts(t)
-  await rewrite(pg.sql, 'reassign', ["perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));", 'update mooring.assignment a set node_id = node.id, epoch = a.epoch + 1 where a.id = row.id;'])
+  await rewrite(pg.sql, 'reassign', ["perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));", 'update mooring.assignment a set node_id = node.id, epoch = a.epoch + 1, owner_reason = node.name where a.id = row.id;'])
   await pg.sql`select from mooring.reassign(${id}, 'host-b')`
   t.match(await pg.sql`select assignment_id, wanted from mooring.assignments_of('host-b', ${hostB.session})`, [{ assignment_id: id, wanted: 'run' }], 'host-b starts it')
   t.equal(await report(pg.sql, hostA, first, 'running', { pid: 4711 }), false, 'and host-a, which runs it, learns only now')

@@ -33,6 +33,23 @@ for (const [what, edit] of [
   })
 }
 
+t.test('a replica that got a successor since the snapshot cannot be deleted as if it were alone', async (t) => {
+  const { pg, hostA, id, psql } = await anOldSnapshot(t)
+  await psql.rollback()
+  await pg.sql`update mooring.deployment set on_lost = 'keep', handover = 'start-first'`
+  await pg.sql`select * from mooring.claim()`
+  await report(pg.sql, hostA, (await assignments(pg.sql, id))[0]!, 'running')
+  await node(pg.sql, { name: 'host-b' })
+  await psql.sql`begin isolation level repeatable read`
+  await psql.sql`select count(*) from mooring.deployment`
+  await pg.sql`select mooring.reassign(id, 'host-b') from mooring.assignment`
+  t.equal((await assignments(pg.sql, id)).length, 2)
+  await t.rejects(psql.sql`delete from mooring.deployment`, { code: '40001' })
+  await psql.rollback()
+  await psql.sql`delete from mooring.deployment`
+  t.match(await assignments(pg.sql, id), [{ wanted: 'stop' }, { wanted: 'stop' }], 'the second try sees both')
+})
+
 t.test('inserts are welcome at any level', async (t) => {
   const { pg, psql } = await anOldSnapshot(t)
   await deployment(psql.sql)

@@ -21,6 +21,21 @@ story('a DBA may place a row by hand: it becomes an assignment like any other', 
   t.equal((await beat(sql, host)).owned, 1)
 })
 
+story('placed by hand it is on its way to no other node any more', async (t, sql) => {
+  const [a, b, c] = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b', max_assignments: 1 }), await node(sql, { name: 'host-c' })]
+  const id = await deployment(sql, { pinned_node: 'host-a' })
+  await claim(sql)
+  await sql`update mooring.deployment set pinned_node = null`
+  await sql`select mooring.reassign(id, 'host-b') from mooring.assignment`
+  await report(sql, a, (await assignments(sql, id))[0]!, 'stopped')
+  await sql`update mooring.assignment set node_id = ${c.id}`
+  t.same([...await sql`select move_to, move_reason from mooring.assignment`], [{ move_to: null, move_reason: null }])
+  t.same([...await sql`select from mooring.moves()`], [])
+  await deployment(sql, { pinned_node: 'host-b' })
+  t.equal((await claim(sql)).length, 1, 'the place on host-b is free')
+  t.ok(b)
+})
+
 story('and free it by hand when its owner is dead: the epoch goes up', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await deployment(sql)
@@ -66,6 +81,33 @@ story('the way the hint shows: its owner is told to stop it, and reports', async
   t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
 })
 
+story('what was to stop and is freed by hand is wanted as its deployment says', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await node(sql, { name: 'host-b' })
+  const [stopped, moved, off, gone] = [await deployment(sql, { pinned_node: 'host-a' }), await deployment(sql), await deployment(sql), await deployment(sql)]
+  await sql`update mooring.node set enabled = false where name = 'host-b'`
+  await claim(sql)
+  await sql`update mooring.node set enabled = true where name = 'host-b'`
+  await sql`update mooring.assignment set wanted = 'stop', stop_reason = 'by hand' where deployment_id = ${stopped}`
+  await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moved}), 'host-b')`
+  await sql`update mooring.deployment set enabled = false where id = ${off}`
+  await sql`delete from mooring.deployment where id = ${gone}`
+  await age(sql, 'host-a', '15.1 seconds ago')
+  await freed(sql)
+  const rows = await sql`select deployment_id, wanted, stop_reason, move_reason is not null as moves from mooring.assignment order by id`
+  t.same([...rows], [
+    { deployment_id: stopped, wanted: 'run', stop_reason: null, moves: false },
+    { deployment_id: moved, wanted: 'run', stop_reason: null, moves: true },
+    { deployment_id: off, wanted: 'stop', stop_reason: null, moves: false },
+    { deployment_id: gone, wanted: 'stop', stop_reason: null, moves: false },
+  ])
+  t.same((await sql`select deployment_id from mooring.unplaced order by 1`).map((row) => row.deployment_id), [stopped, moved], 'and what waits is shown')
+  await beat(sql, host)
+  t.equal((await claim(sql)).length, 2)
+  await sql`select from mooring.evict()`
+  t.same(await assignments(sql, gone), [], 'nobody waits for what was deleted')
+})
+
 story('of a node that left, or was never there, it is freed at once', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   const never = await node(sql, { name: 'host-b', seen: 'never' })
@@ -74,6 +116,63 @@ story('of a node that left, or was never there, it is freed at once', async (t, 
   await sql`update mooring.heartbeat set session = null where node = 'host-a'`
   await freed(sql)
   t.ok((await assignments(sql)).every(({ node, epoch }) => node === null && epoch === '2'))
+})
+
+const deleted = (sql: TransactionSql) => sql`delete from mooring.assignment`
+
+story('nor is its row deleted by hand: nothing would be left to fence', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const id = await deployment(sql)
+  await deployment(sql, { type: 'daemon' })
+  await claim(sql)
+  const why = { code: 'MR006', message: /cannot be deleted: its owner may still run it/, hint: /Disable or delete deployment \d+/ }
+  await refused(t, sql, deleted, why, 'live')
+  await refused(t, sql, (sql) => sql`delete from mooring.assignment where ordinal is null`, why, 'a daemon')
+  await age(sql, 'host-a', '14 seconds ago')
+  await refused(t, sql, deleted, why, 'its lease is over, the margin is not')
+  await age(sql, 'host-a', '15.1 seconds ago')
+  await sql`delete from mooring.outage_marker`
+  await refused(t, sql, deleted, why, 'in a hold its silence proves nothing')
+  await sql`select mooring.hold()`
+  await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await deleted(sql)
+  t.same(await assigned(sql), {})
+  await sql`select from mooring.evict()`
+  t.match(await assignments(sql, id), [{ node: null, epoch: '0', wanted: 'run' }], 'the round makes it anew')
+  t.ok(host)
+})
+
+story('a release that deletes a row opens no door for the rest of its transaction', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  const [gone] = [await deployment(sql), await deployment(sql)]
+  await claim(sql)
+  await sql`delete from mooring.deployment where id = ${gone}`
+  t.equal(await report(sql, host, (await assignments(sql, gone))[0]!, 'stopped'), true)
+  t.equal((await assignments(sql)).length, 1)
+  await refused(t, sql, deleted, { code: 'MR006', message: /cannot be deleted/ })
+})
+
+story('what waits, and what a node left behind, is deleted by hand at any time', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a', max_assignments: 1 })
+  await deployments(sql, 2)
+  await claim(sql)
+  await sql`delete from mooring.assignment where node_id is null`
+  await sql`update mooring.heartbeat set session = null where node = 'host-a'`
+  await deleted(sql)
+  t.same(await assignments(sql), [])
+  t.ok(host)
+})
+
+story('a row that is being handed over is left to those who hand it over', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
+  await claim(sql)
+  await report(sql, host, (await assignments(sql))[0]!, 'running')
+  await node(sql, { name: 'host-b' })
+  await sql`select from mooring.drain_node('host-a')`
+  await claim(sql)
+  for (const name of ['host-a', 'host-b']) await age(sql, name, '1 minute ago')
+  await refused(t, sql, deleted, { code: 'MR006', message: /being handed over/ })
 })
 
 story('an epoch never goes back, with an owner or without', async (t, sql) => {
@@ -122,6 +221,20 @@ story('from one owner to another it cannot go in one step', async (t, sql) => {
   await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = ${b.id}`, { code: 'MR006', hint: /let it stop/ })
   t.match(await loads(sql), { 'host-a': 1, 'host-b': 0 })
   t.ok(a)
+})
+
+story('raising the epoch as the verbs do is no way around', async (t, sql) => {
+  const [, b] = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
+  const id = await deployment(sql)
+  const waiting = await deployment(sql, { policy: 'none' })
+  await claim(sql)
+  const free = (sql: TransactionSql) => sql`update mooring.assignment set node_id = null, epoch = epoch + 1, lease_ttl = null, assigned_at = null, waiting_since = now() where deployment_id = ${id}`
+  await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = ${b.id}, epoch = epoch + 1 where deployment_id = ${id}`, { code: 'MR006', message: /one owner to another/ })
+  await refused(t, sql, free, { code: 'MR006', message: /may still run it/ })
+  await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = 999999, epoch = epoch + 1, lease_ttl = '12 s', assigned_at = now(), waiting_since = null where deployment_id = ${waiting}`, { code: 'MR003' })
+  await age(sql, 'host-a', '15.1 seconds ago')
+  await free(sql)
+  t.match(await assignments(sql, id), [{ node: null, epoch: '2' }])
 })
 
 story('to a node that does not exist it cannot go: nobody would ever take it back', async (t, sql) => {
@@ -178,7 +291,8 @@ story('loads follow whoever writes the rows', async (t, sql) => {
   await sql`insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 6)`
   await claim(sql)
   t.same(await assigned(sql), { [host.id]: 6 })
-  await sql`delete from mooring.assignment where id in (select id from mooring.assignment order by id limit 2)`
+  await sql`update mooring.deployment set enabled = false where id in (select id from mooring.deployment order by id limit 2)`
+  for (const row of (await assignments(sql)).slice(0, 2)) await report(sql, host, row, 'stopped')
   t.same(await assigned(sql), { [host.id]: 4 })
   await age(sql, 'host-a', '1 minute ago')
   await sql`select from mooring.reap(3)`

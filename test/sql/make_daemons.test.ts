@@ -100,10 +100,25 @@ story('its rows end with the node', async (t, sql) => {
   t.same(await assignments(sql), [])
 })
 
-story('the round makes what is missing and ends what nobody owns', async (t, sql) => {
+story('what is born owned waits for disk, whatever the session prefers', async (t, sql) => {
   await node(sql, { name: 'host-a' })
+  const waits = async () => (await sql<{ level: string }[]>`select current_setting('synchronous_commit') as level`)[0]!.level
+  await sql`set local synchronous_commit = off`
+  await deployment(sql)
+  t.equal(await waits(), 'off', 'control: a row that waits is lost with its insert, and with nothing else')
+  await deployment(sql, { type: 'daemon' })
+  t.equal(await waits(), 'on')
+  await sql`set local synchronous_commit = off`
+  await sql`select mooring.make_daemons()`
+  t.equal(await waits(), 'off', 'nothing was made')
+})
+
+story('the round makes what is missing and ends what nobody owns', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
   const id = await deployment(sql, { type: 'daemon' })
+  await sql`update mooring.heartbeat set session = null`
   await sql`delete from mooring.assignment`
+  await sql`update mooring.heartbeat set session = ${host.session}`
   await sql`insert into mooring.assignment (deployment_id, signature, node_id, epoch, lease_ttl, assigned_at) select id, signature, 999999, 1, '12 s', now() from mooring.deployment`
   await sql`select from mooring.evict()`
   t.same(await hosts(sql, id), ['host-a run'])

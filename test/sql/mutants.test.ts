@@ -35,7 +35,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['an edit that evicts nobody', 'evict', ['where not e.permitted', 'where false']],
   ['a node that is deleted with its work', 'tg_node__guard', ['if owned > 0', 'if false']],
   ['a live node that is deleted under its daemons', 'tg_node__guard', ['if daemons > 0', 'if false']],
-  ['work that is freed by hand under a live owner', 'tg_assignment__by_hand', ['>= clock_timestamp() then', '>= clock_timestamp() and false then']],
+  ['work that is freed by hand under a live owner', 'tg_assignment__by_hand', ['mooring.owner_may_run(old)', 'false']],
   ['an epoch that is set back', 'tg_assignment__by_hand', ['if new.epoch < old.epoch then', 'if false then'], ['mooring.next_epoch(old.epoch)', 'new.epoch + 1']],
   ['a reap that believes every silence', 'reaping_paused', ['silent > setting.reap_pause_share * nodes', 'false']],
   ['a reap that believes none', 'reaping_paused', ['silent > setting.reap_pause_share * nodes', 'silent > 0']],

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, deployments, node } from '../helpers/factories.js'
-import { claim, loads, storiesIn } from './story.js'
+import { claim, events, loads, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -49,4 +49,27 @@ story('without the trigger loads would be wrong, and nodes overfilled', async (t
   await claim(sql)
   await deployments(sql, 2)
   t.equal((await claim(sql)).length, 2, 'the limit is broken')
+})
+
+void t.test('what went past the triggers is recounted by the evict round, once nobody places', async (t) => {
+  const pg = await testDatabase(t)
+  const { sql } = pg
+  const [a, b] = [await node(sql, { name: 'host-a', max_assignments: 3 }), await node(sql, { name: 'host-b' })]
+  await deployments(sql, 4)
+  await claim(sql)
+  await t.rejects(sql`truncate mooring.node_load`, { code: 'MR006', hint: /evict/ })
+  await sql`delete from mooring.node_load`
+  await sql`insert into mooring.node_load (node_id, change) values (${b.id}, 7), (999999, -1)`
+  const psql = pg.client('psql')
+  await psql`begin`
+  await psql`select mooring.lock_placement()`
+  await sql`select from mooring.evict()`
+  t.equal((await sql`select from mooring.loads_astray()`).length, 3, 'somebody places: next time')
+  await psql`rollback`
+  await sql`select from mooring.evict()`
+  t.same([...await sql`select from mooring.loads_astray()`], [])
+  t.same([...await sql`select node_id, assigned from mooring.node_assigned() where assigned <> 0 order by 1`], [{ node_id: a.id, assigned: 2 }, { node_id: b.id, assigned: 2 }])
+  t.match(await events(sql, 'load_recounted'), [{ node: 'host-a', detail: { from: 0, to: 2 } }, { node: 'host-b', detail: { from: 7, to: 2 } }, { node: null }])
+  await sql`select from mooring.evict()`
+  t.equal((await events(sql, 'load_recounted')).length, 3, 'once')
 })

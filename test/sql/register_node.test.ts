@@ -21,6 +21,38 @@ story('a first registration makes the node and answers with the intervals to liv
   t.match(await events(sql, 'node_registered'), [{ node: 'host-a', reason: 'its agent started', detail: { version: '0.1.0' } }])
 })
 
+story('a node whose heartbeat row was lost gets it back when its agent comes', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await sql`update mooring.node set role_name = session_user`
+  await sql`set local session_replication_role = replica`
+  await sql`delete from mooring.heartbeat`
+  await sql`set local session_replication_role = origin`
+  // it used to look for the row for ever
+  await sql`set local statement_timeout = '20 s'`
+  const session = randomUUID()
+  await register(sql, 'host-a', session)
+  t.match((await beat(sql, { name: 'host-a', session })).hold, false)
+  t.match([...await sql`select h.node, h.role_name = n.role_name as bound from mooring.heartbeat h join mooring.node n on n.id = h.node_id`], [{ node: 'host-a', bound: true }])
+})
+
+story('who registers a known name, or is refused, takes no number from the identity: there are 2^31', async (t, sql) => {
+  const { id } = await node(sql, { name: 'host-a' })
+  const session = randomUUID()
+  await sql`select mooring.leave('host-a', session) from mooring.heartbeat`
+  for (let i = 0; i < 3; i++) await register(sql, 'host-a', session)
+  for (let i = 0; i < 3; i++) await refused(t, sql, (sql) => register(sql, 'host-a'), { code: 'MR002' })
+  for (let i = 0; i < 3; i++) await sql`select mooring.upsert_node('host-a', weight => ${100 + i})`
+  t.equal((await node(sql, { name: 'host-b' })).id, id + 1)
+})
+
+story('a heartbeat row ends with its node only', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a' })
+  await refused(t, sql, (sql) => sql`delete from mooring.heartbeat`, { code: 'MR006', message: /heartbeat of node host-a/, hint: /forget_node\('host-a'\)/ })
+  await sql`select mooring.leave('host-a', ${host.session})`
+  await sql`select mooring.forget_node('host-a')`
+  t.same([...await sql`select from mooring.heartbeat`], [])
+})
+
 story('an agent says how surely its workloads die with it, at every registration anew', async (t, sql) => {
   const containment = async () => (await sql`select s.containment, n.containment as stored from mooring.node_status s join mooring.node n on n.name = s.node`)[0]
   for (const level of ['pid-namespace', 'pdeathsig', 'process-group']) {
