@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5e8089bcd3c1e30add77e2821f78f60f23706c99
+--! Hash: sha1:5e63fd625a42473568f8571bf9b5715dd25218d3
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -5664,5 +5664,15 @@ begin
     perform graphile_worker.add_job(task, job_key => 'make ' || task || ' known');
     perform graphile_worker.remove_job('make ' || task || ' known');
   end loop;
+end;
+$$;
+
+-- every job that is added takes a number for the name of its task, known or not, and the numbers are of type int: at a hundred jobs a second there are none left after
+-- eight months. Beginning again at 1 harms nobody: the name is known, and the insert that took the number does nothing
+do $$
+begin
+  execute format('alter sequence %s cycle', pg_get_serial_sequence('graphile_worker._private_tasks', 'id'));
+exception when insufficient_privilege then
+  raise warning 'mooring: the sequence of graphile_worker._private_tasks is somebody else''s and ends after 2^31 jobs: have its owner say alter sequence % cycle', pg_get_serial_sequence('graphile_worker._private_tasks', 'id');
 end;
 $$;
