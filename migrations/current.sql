@@ -562,3 +562,13 @@ begin
   end loop;
 end;
 $$;
+
+-- every job that is added takes a number for the name of its task, known or not, and the numbers are of type int: at a hundred jobs a second there are none left after
+-- eight months. Beginning again at 1 harms nobody: the name is known, and the insert that took the number does nothing
+do $$
+begin
+  execute format('alter sequence %s cycle', pg_get_serial_sequence('graphile_worker._private_tasks', 'id'));
+exception when insufficient_privilege then
+  raise warning 'mooring: the sequence of graphile_worker._private_tasks is somebody else''s and ends after 2^31 jobs: have its owner say alter sequence % cycle', pg_get_serial_sequence('graphile_worker._private_tasks', 'id');
+end;
+$$;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e7005e7fd9ef4628907955d9df8ae32a95ddfd19
+--! Hash: sha1:7888bcbdd1b1fe96923482f31613ebe4de13ca76
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -626,12 +626,13 @@ comment on function mooring.schema_version() is 'Number of the last migration.';
 --! Included functions/next_epoch.sql
 -- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
 -- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
+-- After pg_upgrade or a restored dump the server is on timeline 1 again: counting goes on from what is there, and promotions are told apart only from where timelines pass it (doctor: epochs).
 -- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
 -- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
 create or replace function mooring.next_epoch(epoch bigint) returns bigint
   language sql stable
 return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
-comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the database can have handed out.';
+comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
 --! EndIncluded functions/next_epoch.sql
 --! Included functions/node_channel.sql
 create or replace function mooring.node_channel(node_id int) returns text
@@ -5840,6 +5841,14 @@ begin
            when c.sync = 0 then format('%s, all asynchronous: a promotion may lose the last claims, and a hold of one lease has to cover it', c.standbys) else format('%s, %s of them synchronous', c.standbys, c.sync) end,
       case when c.standbys > 0 and c.sync = 0 and c.unseen = 0 then 'alter system set synchronous_standby_names = ''ANY 1 (*)''; select pg_reload_conf();'
            when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
+  -- pg_upgrade and a restored dump begin at timeline 1 again, and epochs stay as high as they were; a standby writes no log to ask
+  if not pg_is_in_recovery() then
+    select (max(a.epoch) >> 40) + 1 as had, (mooring.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
+    return query select 'epochs', case when c.had > c.has then 'warning' else 'ok' end,
+        case when c.had > c.has then format('they were given on timeline %s, and the server is on %s: until it has been promoted past that, a promotion without the last claims gives their epochs out again', c.had, c.has)
+             else format('of timeline %s', c.has) end,
+        case when c.had > c.has then 'keep a synchronous standby; without one, stop the agents before a standby is promoted, and start them again afterwards' end;
+  end if;
   select count(*) as used, count(*) filter (where a.application_name like 'mooring agent%') as agents into c from pg_stat_activity a where a.backend_type = 'client backend';
   free := current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0) - c.used;
   -- an agent holds two connections and a third while it reports; all of them may come back at once
@@ -5917,5 +5926,15 @@ begin
     perform graphile_worker.add_job(task, job_key => 'make ' || task || ' known');
     perform graphile_worker.remove_job('make ' || task || ' known');
   end loop;
+end;
+$$;
+
+-- every job that is added takes a number for the name of its task, known or not, and the numbers are of type int: at a hundred jobs a second there are none left after
+-- eight months. Beginning again at 1 harms nobody: the name is known, and the insert that took the number does nothing
+do $$
+begin
+  execute format('alter sequence %s cycle', pg_get_serial_sequence('graphile_worker._private_tasks', 'id'));
+exception when insufficient_privilege then
+  raise warning 'mooring: the sequence of graphile_worker._private_tasks is somebody else''s and ends after 2^31 jobs: have its owner say alter sequence % cycle', pg_get_serial_sequence('graphile_worker._private_tasks', 'id');
 end;
 $$;

@@ -26,6 +26,14 @@ begin
            when c.sync = 0 then format('%s, all asynchronous: a promotion may lose the last claims, and a hold of one lease has to cover it', c.standbys) else format('%s, %s of them synchronous', c.standbys, c.sync) end,
       case when c.standbys > 0 and c.sync = 0 and c.unseen = 0 then 'alter system set synchronous_standby_names = ''ANY 1 (*)''; select pg_reload_conf();'
            when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
+  -- pg_upgrade and a restored dump begin at timeline 1 again, and epochs stay as high as they were; a standby writes no log to ask
+  if not pg_is_in_recovery() then
+    select (max(a.epoch) >> 40) + 1 as had, (mooring.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
+    return query select 'epochs', case when c.had > c.has then 'warning' else 'ok' end,
+        case when c.had > c.has then format('they were given on timeline %s, and the server is on %s: until it has been promoted past that, a promotion without the last claims gives their epochs out again', c.had, c.has)
+             else format('of timeline %s', c.has) end,
+        case when c.had > c.has then 'keep a synchronous standby; without one, stop the agents before a standby is promoted, and start them again afterwards' end;
+  end if;
   select count(*) as used, count(*) filter (where a.application_name like 'mooring agent%') as agents into c from pg_stat_activity a where a.backend_type = 'client backend';
   free := current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0) - c.used;
   -- an agent holds two connections and a third while it reports; all of them may come back at once

@@ -26,6 +26,15 @@ story('a transaction of many statements enqueues one place job', async (t, sql) 
   t.equal(await placeJobs(sql), 1)
 })
 
+story('jobs are added after the two thousand millionth as before: the numbers that each of them takes begin again', async (t, sql) => {
+  await sql`select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
+  for (let n = 0; n < 2; n++) {
+    await sql`delete from graphile_worker._private_jobs`
+    await deployment(sql)
+    t.equal(await placeJobs(sql), 1)
+  }
+})
+
 void t.test('two transactions enqueue two jobs, neither waits for the other', async (t) => {
   const pg = await testDatabase(t)
   const [first, second] = [pg.client(), pg.client()]

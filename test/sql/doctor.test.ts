@@ -74,6 +74,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   ['a table for a group', 'added grants', 'grant update (node_id) on mooring.assignment to mooring_viewer', 'warning', /update on assignment.node_id for mooring_viewer/, /revoke/],
   ['a trigger that is off', 'triggers', 'alter table mooring.assignment disable trigger tg_assignment__follow', 'problem', /switched off: tg_assignment__follow on assignment/, /alter table assignment enable trigger tg_assignment__follow;/],
   ['triggers that this session does not run', 'triggers', `set local session_replication_role = replica`, 'problem', /session_replication_role is replica/, /reset/],
+  ['epochs of before a pg_upgrade', 'epochs', `update mooring.assignment set epoch = (2::bigint << 40) + 7 where id = (select min(a.id) from mooring.assignment a)`, 'warning', /given on timeline 3, and the server is on 1:/, /synchronous standby/],
   ['history that is not pruned', 'history', `insert into mooring.event (id, at, kind) overriding system value values (0, now() - interval '40 days', 'x')`, 'warning', /the oldest event is 40 days/, /prune_events\(\)/],
 ]
 
