@@ -31,6 +31,10 @@ import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
 import { addWorker } from './commands/worker.js'
 import { EXIT_DONE, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
+import { exitWhenWritten, watchOutput } from './output.js'
+
+/** They hold processes, and end when they are told to, whatever becomes of what they say. */
+const GOES_ON = new Set(['up', 'up-guard', 'worker', 'agent'])
 
 const program = new Command('mooring')
   .description('Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.')
@@ -54,17 +58,23 @@ for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }
 
-// a reader that has seen enough (`mooring events -f | head`) is no failure
-process.stdout.on('error', (error: NodeJS.ErrnoException) => { if (error.code === 'EPIPE') process.exit(EXIT_DONE) })
-
 let running: Command = program
 program.hook('preAction', (_program, action) => { running = action })
 
+watchOutput((error) => {
+  if (!goesOn()) process.exit(exitCodeOf(error))
+})
+
+let exitCode: number | undefined
 try {
   await program.parseAsync()
-  process.exit()
 } catch (error) {
-  process.exit(exitCodeOf(error))
+  exitCode = exitCodeOf(error)
+}
+await exitWhenWritten(exitCode, goesOn())
+
+function goesOn(): boolean {
+  return running.parent === program && GOES_ON.has(running.name())
 }
 
 function exitCodeOf(error: unknown): number {
