@@ -10,7 +10,7 @@ export interface SelectionOptions { selector?: Requirement[]; all?: boolean }
 
 /** For commands that change something: whom is always said. A selector that was meant to say something and says nothing matches nobody. */
 export function selecting(command: Command, kind: string): Command {
-  return command.argument(`[${kind}...]`, 'by id or name')
+  return command.argument(`[${kind}...]`, kind === 'deployment' ? 'by id or name; id:7 or name:7 where a number could be either' : 'by id or name')
     .option('-l, --selector <labels>', 'those with these labels: key=value, key!=value, key, !key, joined by commas', collectSelector)
     .option('--all', `every ${kind}`)
     // before any database is asked

@@ -63,7 +63,7 @@ t.test('D14, D17: get nodes, and what a node owns, a page at a time', async (t) 
 })
 
 t.test('a name nobody has is told with the nearest ones and the list to look at, and nothing is changed', async (t) => {
-  const { run, sql } = await fleet(t)
+  const { run, named, sql } = await fleet(t)
   t.match(await run('get', 'deployments', 'web', 'wep'), { code: 1, stderr: 'error: there is no deployment wep\nhint: did you mean web? See `mooring get deployments`\n' })
   t.match(await run('describe', 'node', 'hots-a'), { code: 1, stderr: /no node hots-a\nhint: did you mean host-a/ })
   t.match(await run('get', 'assignments', '--node', 'x'), { code: 1, stderr: /no node x\nhint: see `mooring get nodes`/ })
@@ -73,7 +73,11 @@ t.test('a name nobody has is told with the nearest ones and the list to look at,
   t.equal((await sql`select from mooring.deployment where not enabled`).length, 0)
   await sql`insert into mooring.deployment (name, package_name) select d.id::text, 'x' from mooring.deployment d where d.name = 'web'`
   const [{ id } = { id: '' }] = await sql<{ id: string }[]>`select d.id from mooring.deployment d where d.name = 'web'`
-  t.match(await run('delete', 'deployment', id), { code: 1, stderr: /the name of one deployment and the id of another/ })
+  t.match(await run('delete', 'deployment', id), { code: 1, stderr: new RegExp(`'${id}' is the name of one deployment and the id of another\nhint: say which: id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`) })
+  t.same(await named('deployment', `id:${id}`), ['web'])
+  t.same(await named('deployment', `name:${id}`), [id])
+  t.same(await named('deployments', `name:${id}`, 'name:web', 'id:0' + id), ['web', id])
+  t.match(await run('describe', 'deployment', 'id:99999'), { code: 1, stderr: /no deployment id:99999/ })
 })
 
 t.test('Y CLI: describe: the spec without a value of env, what runs where, why it waits and what to type, the last events', async (t) => {
