@@ -67,6 +67,7 @@ t.test('a name nobody has is told with the nearest ones and the list to look at,
   t.match(await run('get', 'deployments', 'web', 'wep'), { code: 1, stderr: 'error: there is no deployment wep\nhint: did you mean web? See `mooring get deployments`\n' })
   t.match(await run('describe', 'node', 'hots-a'), { code: 1, stderr: /no node hots-a\nhint: did you mean host-a/ })
   t.match(await run('get', 'assignments', '--node', 'x'), { code: 1, stderr: /no node x\nhint: see `mooring get nodes`/ })
+  t.match(await run('get', 'assignments', '99999'), { code: 1, stderr: /no assignment 99999\nhint: see `mooring get assignments`/ })
   t.match(await run('restart', 'assignment', '99999'), { code: 1, stderr: /no assignment 99999\nhint: see `mooring get assignments`/ })
   t.match(JSON.parse((await run('disable', 'deployment', 'web', 'nope', '--json')).stderr), { error: { code: 'MR003' } })
   t.match(await run('disable', 'deployment', '-l', 'tier=frnt'), { code: 1, stderr: /no deployment has the labels tier=frnt\nhint: .*--wide/ })
@@ -193,6 +194,12 @@ t.test('events are filtered by kind, node, deployment and age, and -f follows th
   await sql`update mooring.event set at = now() - interval '2 h' where kind = 'node_registered'`
   t.same(await kinds('--since', '1h'), ['claimed'])
   const follower = start('events', '-f', '--node', 'host-b', '--json', '-n', '0')
+  t.match(await run('events', '--assignment', '9999'), { code: 1, stderr: /no assignment 9999\nhint: see `mooring get assignments`/ })
+  t.match(await run('events', '-f', '--assignment', '9999', '--json'), { code: 1, stderr: /"code":"MR003"/ })
+  await sql`insert into mooring.event (at, kind, assignment_id, reason) values (now() - interval '3 h', 'released', 8888, 'long gone')`
+  t.match(await run('events', '--assignment', '8888'), { code: 0, stdout: /long gone/ })
+  t.match(await run('events', '--assignment', '8888', '--kind', 'claimed'), { code: 0, stdout: 'nothing of the kind has happened\n' })
+  t.match(await run('events', '-n', '0'), { code: 0, stdout: '' })
   const late = await sql.reserve()
   await late`begin`
   await late`insert into mooring.event (kind, node, reason) values ('a_test', 'host-b', 'written first, committed last')`
