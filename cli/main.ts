@@ -43,6 +43,8 @@ const program = new Command('mooring')
   // `mooring psql -c ...`: what follows the name of a command is the command's
   .enablePositionalOptions()
   .exitOverride()
+  // with --json it is said by exitCodeOf, once
+  .configureOutput({ writeErr: (text) => { if (!asksForJson()) process.stderr.write(text) } })
   .showHelpAfterError('(`mooring --help` shows what can be said)')
   .addHelpText('after', `
 Begin with:
@@ -78,13 +80,23 @@ function goesOn(): boolean {
 }
 
 function exitCodeOf(error: unknown): number {
-  // commander has said what it had to say
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE
+  if (error instanceof CommanderError) {
+    // commander has said what it had to say
+    if (error.exitCode === 0) return EXIT_DONE
+    if (asksForJson()) process.stderr.write(renderProblem({ message: error.code === 'commander.help' ? 'which command?' : withoutSecrets(error.message.replace(/^error: /, '')), hint: '`mooring --help` shows what can be said', exitCode: EXIT_USAGE }, true))
+    return EXIT_USAGE
+  }
   const options = running.optsWithGlobals<{ json?: boolean; debug?: boolean }>()
   const problem = problemOf(error)
-  process.stderr.write(renderProblem(problem, options.json === true))
+  process.stderr.write(renderProblem(problem, options.json === true || asksForJson()))
   if (options.debug && error instanceof Error) process.stderr.write(`${withoutSecrets(error.stack ?? '')}\n`)
   return problem.exitCode
+}
+
+/** Also of a command line that could not be read to its end. */
+function asksForJson(): boolean {
+  const args = process.argv.slice(2)
+  return args.slice(0, args.includes('--') ? args.indexOf('--') : undefined).includes('--json')
 }
 
 function allCommands(parent: Command): Command[] {
