@@ -17,6 +17,9 @@ export function selecting(command: Command, kind: string): Command {
     .hook('preAction', (_, action) => checkSelection(kind, action.args, action.opts<SelectionOptions>()))
 }
 
+/** What is typed by name is meant; what a selector finds is shown first, and asked about. */
+export const isFound = ({ selector, all }: SelectionOptions): boolean => selector !== undefined || all === true
+
 export async function selectedDeployments(db: CliDb, named: string[], options: SelectionOptions): Promise<DeploymentRow[]> {
   if (named.length > 0) return deploymentsNamed(db, named)
   const rows = await db.deployments({ labels: options.selector })

@@ -115,7 +115,10 @@ t.test('Y CLI: enable, disable: processes are told to stop, and nothing else cha
   t.match(await sql`select distinct wanted from mooring.placement where name = 'web'`, [{ wanted: 'stop' }])
   t.match(await sql`select name from mooring.deployment where enabled`, [{ name: 'watch' }])
   t.match(await parsed('enable', 'deployments', '-l', 'tier'), [{ name: 'web', enabled: true, changed: true }, { name: 'watch', changed: false }, { name: 'odd', changed: true }])
-  t.match((await run('disable', 'deployment', '--all')).stdout, /web is disabled.*\nwatch is disabled.*\nodd is disabled/)
+  t.match(await run('disable', 'deployment', '--all'), { code: 2, stderr: /disable 3 deployments: web, watch, odd needs a yes.*\nhint: add --yes/ })
+  t.match(await run('disable', 'deployment', '-l', 'tier=front'), { code: 2, stderr: /disable the deployment web needs a yes/ })
+  t.equal((await sql`select from mooring.deployment where not enabled`).length, 0)
+  t.match((await run('disable', 'deployment', '--all', '--yes')).stdout, /web is disabled.*\nwatch is disabled.*\nodd is disabled/)
 })
 
 t.test('D15, D16: disable and enable a node by name or label; set changes its register; delete forgets it', async (t) => {
@@ -191,15 +194,15 @@ t.test('events are filtered by kind, node, deployment and age, and -f follows th
   t.same(await parsed('events', '--node', 'host-b', '--kind', 'claimed,reaped'), [])
   t.match(await run('events', '--node', 'host-x'), { code: 1, stderr: /no node host-x\nhint: did you mean host-a/ })
   t.match(await run('events', '--deployment', '987654'), { code: 0, stdout: 'nothing of the kind has happened\n' })
-  await sql`update mooring.event set at = now() - interval '2 h' where kind = 'node_registered'`
-  t.same(await kinds('--since', '1h'), ['claimed'])
-  const follower = start('events', '-f', '--node', 'host-b', '--json', '-n', '0')
   t.match(await run('events', '--assignment', '9999'), { code: 1, stderr: /no assignment 9999\nhint: see `mooring get assignments`/ })
   t.match(await run('events', '-f', '--assignment', '9999', '--json'), { code: 1, stderr: /"code":"MR003"/ })
   await sql`insert into mooring.event (at, kind, assignment_id, reason) values (now() - interval '3 h', 'released', 8888, 'long gone')`
   t.match(await run('events', '--assignment', '8888'), { code: 0, stdout: /long gone/ })
   t.match(await run('events', '--assignment', '8888', '--kind', 'claimed'), { code: 0, stdout: 'nothing of the kind has happened\n' })
   t.match(await run('events', '-n', '0'), { code: 0, stdout: '' })
+  await sql`update mooring.event set at = now() - interval '2 h' where kind = 'node_registered'`
+  t.same(await kinds('--since', '1h'), ['claimed'])
+  const follower = start('events', '-f', '--node', 'host-b', '--json', '-n', '0')
   const late = await sql.reserve()
   await late`begin`
   await late`insert into mooring.event (kind, node, reason) values ('a_test', 'host-b', 'written first, committed last')`
