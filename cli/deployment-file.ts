@@ -45,7 +45,8 @@ const Deployment = z.strictObject({
 /** A deployment as the file says it; fields the file does not name are absent. */
 export type DeploymentSpec = z.infer<typeof Deployment>
 
-export function deploymentSpecs(document: unknown, file: string): DeploymentSpec[] {
+export function deploymentSpecs(document: unknown, path: string): DeploymentSpec[] {
+  const file = path === '-' ? 'standard input' : path
   const list = listOf(document)
   if (list === null) throw new UsageError(`${file} holds no deployments`, 'write {"deployments": [...]}, an array, or one JSON object per line')
   const complaints: string[] = []

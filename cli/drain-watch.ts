@@ -16,13 +16,14 @@ const STUCK_AFTER_MS = 10_000
 const DATABASE_PATIENCE_MS = 60_000
 const BAR_WIDTH = 30
 
-export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string, { json }: { json: boolean }): Promise<void> {
+export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string, { json, signal }: { json: boolean; signal?: AbortSignal }): Promise<void> {
   const terminal = !json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
   try {
     let said = ''
     let stuckSince: number | null = null
     let answeredAt = performance.now()
-    for (;; await pause(POLL_INTERVAL_MS)) {
+    for (;; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
+      if (signal?.aborted) throw new CommandError(`the drain of ${node} goes on, without anybody who looks`, `to look on: \`mooring drain ${node} --wait\`; to end it: \`mooring undrain ${node}\``)
       let row: DrainRow | null
       try {
         row = await db.drainProgress(node)

@@ -45,7 +45,7 @@ async function watch({ read, key, columns, ticking = [], empty }: Listing, optio
         continue
       }
       if (screen) {
-        screen.draw(rows.length > 0 ? table(rows, columns).split('\n') : [empty])
+        screen.draw(rows.length > 0 ? fitting(table(rows, columns).split('\n'), process.stdout.rows) : [empty])
         continue
       }
       const now = new Map(rows.map((row) => [String(row[key]), news.map((column) => textOf(column, row)).join('\t')]))
@@ -59,4 +59,10 @@ async function watch({ read, key, columns, ticking = [], empty }: Listing, optio
   } finally {
     screen?.close()
   }
+}
+
+/** As many lines as a terminal of so many shows; the last one says what is left out. */
+export function fitting(lines: readonly string[], rows = 24): readonly string[] {
+  const room = Math.max(1, rows - 1)
+  return lines.length <= room ? lines : [...lines.slice(0, room - 1), `... ${lines.length - room + 1} more`]
 }

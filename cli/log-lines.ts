@@ -2,7 +2,7 @@
  * Bytes of logs in, whole lines out: neither the border of a slice nor another log ever cuts a line or a character in two.
  *
  * A line without an end is held back until it has one, or its log is left; one of more than a MiB is written in pieces. On a pipe lines are written as the program
- * wrote them, byte for byte; on a terminal without control characters, which would steer it.
+ * wrote them, byte for byte; on a terminal without escape sequences and control characters, which would steer it.
  */
 import { jsonLine, printable } from './render.js'
 
@@ -29,7 +29,7 @@ export function createLineWriter(assignmentId: string, { prefix, json, terminal 
 
   function format(line: Buffer): Buffer {
     if (json) return Buffer.from(jsonLine({ assignment_id: assignmentId, node: from, line: line.toString('utf8') }))
-    const text = terminal ? Buffer.from(line.toString('utf8').split('\t').map(printable).join('\t')) : line
+    const text = terminal ? Buffer.from(withoutEscapes(line.toString('utf8')).split('\t').map(printable).join('\t')) : line
     return Buffer.concat([Buffer.from(prefix ? `[${assignmentId}@${from}] ` : ''), text, NEWLINE])
   }
 
@@ -65,6 +65,13 @@ export function createLineWriter(assignmentId: string, { prefix, json, terminal 
       if (rest.length > 0) await (marked ? putLines(rest) : put(rest))
     },
   }
+}
+
+/** Colours, titles, moves of the cursor: a sequence goes whole. One that does not end stays, so that it hides nothing; its first character goes with the control characters. */
+function withoutEscapes(text: string): string {
+  // CSI; OSC, DCS, SOS, PM, APC with their text up to BEL or ST; the others of two and more characters
+  // eslint-disable-next-line no-control-regex
+  return text.replace(/(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\`-~]/g, '')
 }
 
 /** The last place at which no UTF-8 character is cut in two. */

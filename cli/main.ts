@@ -31,6 +31,10 @@ import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
 import { addWorker } from './commands/worker.js'
 import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
+import { exitWhenWritten, watchOutput } from './output.js'
+
+/** They hold processes, and end when they are told to, whatever becomes of what they say. */
+const GOES_ON = new Set(['up', 'up-guard', 'worker', 'agent'])
 
 const program = new Command('mooring')
   .description('Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.')
@@ -39,6 +43,8 @@ const program = new Command('mooring')
   // `mooring psql -c ...`: what follows the name of a command is the command's
   .enablePositionalOptions()
   .exitOverride()
+  // with --json it is said by exitCodeOf, once
+  .configureOutput({ writeErr: (text) => { if (!asksForJson()) process.stderr.write(text) } })
   .showHelpAfterError('(`mooring --help` shows what can be said)')
   .addHelpText('after', `
 Begin with:
@@ -54,9 +60,6 @@ for (const command of allCommands(program)) {
   command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
 }
 
-// a reader that has seen enough (`mooring events -f | head`) is no failure
-process.stdout.on('error', (error: NodeJS.ErrnoException) => { if (error.code === 'EPIPE') process.exit(EXIT_DONE) })
-
 // where a connection ends inside sql.begin() the driver writes the rollback to a socket that is gone, from a callback in which nobody can catch it
 process.on('uncaughtException', (error) => {
   if (error instanceof TypeError && /node_modules\/postgres\//.test(error.stack ?? '')) process.exit(exitCodeOf(Object.assign(error, { code: 'CONNECTION_CLOSED' })))
@@ -67,21 +70,40 @@ process.on('uncaughtException', (error) => {
 let running: Command = program
 program.hook('preAction', (_program, action) => { running = action })
 
+watchOutput((error) => {
+  if (!goesOn()) process.exit(exitCodeOf(error))
+})
+
+let exitCode: number | undefined
 try {
   await program.parseAsync()
-  process.exit()
 } catch (error) {
-  process.exit(exitCodeOf(error))
+  exitCode = exitCodeOf(error)
+}
+await exitWhenWritten(exitCode, goesOn())
+
+function goesOn(): boolean {
+  return running.parent === program && GOES_ON.has(running.name())
 }
 
 function exitCodeOf(error: unknown): number {
-  // commander has said what it had to say
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE
+  if (error instanceof CommanderError) {
+    // commander has said what it had to say
+    if (error.exitCode === 0) return EXIT_DONE
+    if (asksForJson()) process.stderr.write(renderProblem({ message: error.code === 'commander.help' ? 'which command?' : withoutSecrets(error.message.replace(/^error: /, '')), hint: '`mooring --help` shows what can be said', exitCode: EXIT_USAGE }, true))
+    return EXIT_USAGE
+  }
   const options = running.optsWithGlobals<{ json?: boolean; debug?: boolean }>()
   const problem = problemOf(error)
-  process.stderr.write(renderProblem(problem, options.json === true))
+  process.stderr.write(renderProblem(problem, options.json === true || asksForJson()))
   if (options.debug && error instanceof Error) process.stderr.write(`${withoutSecrets(error.stack ?? '')}\n`)
   return problem.exitCode
+}
+
+/** Also of a command line that could not be read to its end. */
+function asksForJson(): boolean {
+  const args = process.argv.slice(2)
+  return args.slice(0, args.includes('--') ? args.indexOf('--') : undefined).includes('--json')
 }
 
 function allCommands(parent: Command): Command[] {

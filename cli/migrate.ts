@@ -35,11 +35,18 @@ export class MigrateError extends Error {
   readonly code: string | undefined
   readonly detail: string | undefined
   readonly hint: string | undefined
-  constructor(message: string, more: { code?: string | undefined; detail?: string | undefined; hint?: string | undefined } = {}) {
+  // of a server that does not answer
+  readonly address: string | undefined
+  readonly hostname: string | undefined
+  readonly port: number | undefined
+  constructor(message: string, more: Partial<Omit<MigrateFailure, 'kind' | 'message'>> = {}) {
     super(message)
     this.code = more.code
     this.detail = more.detail
     this.hint = more.hint
+    this.address = more.address
+    this.hostname = more.hostname
+    this.port = more.port
   }
 }
 
@@ -87,6 +94,8 @@ export interface MigrateOrder {
 export type MigrateMessage =
   | { kind: 'log'; message: string }
   | { kind: 'done'; result: MigrateResult }
-  | { kind: 'failed'; message: string; code?: string | undefined; detail?: string | undefined; hint?: string | undefined }
+  | MigrateFailure
+
+export interface MigrateFailure { kind: 'failed'; message: string; code?: string | undefined; detail?: string | undefined; hint?: string | undefined; address?: string | undefined; hostname?: string | undefined; port?: number | undefined }
 
 const RETRY_FOR_MS = 10 * 60_000

@@ -1,4 +1,6 @@
-/** People name a thing by its name or its id. What is mistyped is told with the nearest names; what could be two things is not guessed. */
+/**
+ * People name a thing by its name or its id, and say id:7 or name:7 where a number could be either: no name holds a colon. What is mistyped is told with the nearest names; what could be two things is not guessed.
+ */
 import type { CliDb, NodeRow } from './db.js'
 import type { DeploymentRow } from './db-deployments.js'
 import { CommandError, UnknownNameError } from './errors.js'
@@ -11,17 +13,27 @@ export async function deploymentId(db: CliDb, idOrName: string): Promise<string>
 
 /** All of them or an error; each once, in the order they were named. */
 export async function deploymentsNamed(db: CliDb, typed: readonly string[]): Promise<DeploymentRow[]> {
-  const rows = await db.deployments({ named: typed })
+  const rows = await db.deployments({ named: typed.map(bare) })
   const found = new Map<string, DeploymentRow>()
   for (const text of typed) {
-    const hits = rows.filter((row) => row.name === text || row.id === withoutZeros(text))
-    if (hits.length > 1) throw new CommandError(`'${text}' is the name of one deployment and the id of another`, `say which by id: ${hits.map(({ id }) => id).join(' or ')}`)
+    const hits = rows.filter((row) => (!text.startsWith(ID) && row.name === bare(text)) || (!text.startsWith(NAME) && row.id === withoutZeros(bare(text))))
+    if (hits.length > 1) throw new CommandError(`'${text}' is the name of one deployment and the id of another`, `say which: ${ID}${text} (${whatIs(hits, ({ id }) => id === withoutZeros(text))}) or ${NAME}${text} (${whatIs(hits, ({ name }) => name === text)})`)
     const [row] = hits
     if (!row) throw unknown('deployment', text, await db.deploymentNames(), '`mooring get deployments`')
     // an id named where the name of another is that number stays what it is: the row that was found
     found.set(row.id, row)
   }
   return [...found.values()]
+}
+
+const [ID, NAME] = ['id:', 'name:']
+
+/** What was typed, without what says how it is meant. */
+const bare = (text: string): string => (text.startsWith(ID) ? text.slice(ID.length) : text.startsWith(NAME) ? text.slice(NAME.length) : text)
+
+function whatIs(hits: readonly DeploymentRow[], isMeant: (row: DeploymentRow) => boolean): string {
+  const { id, name } = hits.find(isMeant)!
+  return `deployment ${id}${name === null ? ', which has no name' : `, named ${name}`}`
 }
 
 export async function nodesNamed(db: CliDb, typed: readonly string[]): Promise<NodeRow[]> {

@@ -34,7 +34,7 @@ export function databaseCommand(command: Command): Command {
 }
 
 export function parseCount(value: string): number {
-  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('It must be a whole number, 0 or more.')
+  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('It must be a whole number, 0 or more, and 999999999 at most.')
   return Number(value)
 }
 

@@ -10,12 +10,15 @@ export interface SelectionOptions { selector?: Requirement[]; all?: boolean }
 
 /** For commands that change something: whom is always said. A selector that was meant to say something and says nothing matches nobody. */
 export function selecting(command: Command, kind: string): Command {
-  return command.argument(`[${kind}...]`, 'by id or name')
+  return command.argument(`[${kind}...]`, kind === 'deployment' ? 'by id or name; id:7 or name:7 where a number could be either' : 'by id or name')
     .option('-l, --selector <labels>', 'those with these labels: key=value, key!=value, key, !key, joined by commas', collectSelector)
     .option('--all', `every ${kind}`)
     // before any database is asked
     .hook('preAction', (_, action) => checkSelection(kind, action.args, action.opts<SelectionOptions>()))
 }
+
+/** What is typed by name is meant; what a selector finds is shown first, and asked about. */
+export const isFound = ({ selector, all }: SelectionOptions): boolean => selector !== undefined || all === true
 
 export async function selectedDeployments(db: CliDb, named: string[], options: SelectionOptions): Promise<DeploymentRow[]> {
   if (named.length > 0) return deploymentsNamed(db, named)

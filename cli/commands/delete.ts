@@ -5,7 +5,7 @@ import { calledBy } from '../names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../render.js'
-import { selectedDeployments, selectedNodes, selecting } from '../selection.js'
+import { isFound, selectedDeployments, selectedNodes, selecting } from '../selection.js'
 import type { SelectionOptions } from '../selection.js'
 
 type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
@@ -25,9 +25,6 @@ In psql: select from mooring.forget_node('host-a');
 Example: mooring drain host-a --wait, stop its agent, mooring delete node host-a`)
     .action(deleteNodes)
 }
-
-/** What is typed by name is meant; what a selector finds is shown first. */
-const isFound = ({ selector, all }: SelectionOptions): boolean => selector !== undefined || all === true
 
 async function deleteDeployments(named: string[], options: Options): Promise<void> {
   await withDb(options, async (db) => {

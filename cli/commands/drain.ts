@@ -4,6 +4,7 @@ import { drainText, watchDrain } from '../drain-watch.js'
 import { databaseCommand, jsonOption, parseDuration, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../render.js'
+import { onStopSignal } from '../until-stopped.js'
 
 interface DrainOptions extends DatabaseOptions, JsonOptions { to?: string; maxMoves?: number; deadline?: string; wait?: boolean }
 
@@ -26,7 +27,11 @@ async function drain(node: string, options: DrainOptions): Promise<void> {
   await withDb(options, async (db) => {
     const changes = options.to !== undefined || options.maxMoves !== undefined || options.deadline !== undefined
     const row = (changes ? null : await db.drainProgress(node)) ?? await db.drainNode(node, { target: options.to, maxMoves: options.maxMoves, deadline: options.deadline })
-    if (options.wait) return watchDrain(db, node, { json: options.json === true })
+    if (options.wait) {
+      const stopped = new AbortController()
+      onStopSignal(() => stopped.abort(), () => process.exit(1))
+      return watchDrain(db, node, { json: options.json === true, signal: stopped.signal })
+    }
     print(options.json ? json(row) : `${drainText(row)}${row.done ? '' : `\nsee it through with \`mooring drain ${node} --wait\`, end it with \`mooring undrain ${node}\``}`)
   })
 }

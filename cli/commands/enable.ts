@@ -1,13 +1,14 @@
 import type { Command } from 'commander'
+import { confirm } from '../confirm.js'
 import { withDb } from '../database.js'
 import { calledBy } from '../names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../render.js'
-import { selectedDeployments, selectedNodes, selecting } from '../selection.js'
+import { isFound, selectedDeployments, selectedNodes, selecting } from '../selection.js'
 import type { SelectionOptions } from '../selection.js'
 
-type Options = DatabaseOptions & JsonOptions & SelectionOptions
+type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
 
 export function addEnable(program: Command): void {
   const enable = program.command('enable').description('let deployments run, or give nodes new work again')
@@ -22,6 +23,7 @@ export function addEnable(program: Command): void {
 export function addDisable(program: Command): void {
   const disable = program.command('disable').description('stop deployments and keep their rows, or give nodes nothing new')
   databaseCommand(selecting(disable.command('deployment'), 'deployment')).alias('deployments').description('stop its processes; the row stays')
+    .option('--yes', 'do not ask; needed with -l and --all where there is no terminal')
     .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON')).addHelpText('after', SQL('update mooring.deployment set enabled = false where name = \'web\';', 'mooring disable deployment -l tier=batch'))
     .action((named: string[], options: Options) => switchDeployments(named, options, false))
   databaseCommand(selecting(disable.command('node'), 'node')).alias('nodes').description('give it nothing new; what it runs stays (to move that away: mooring drain)')
@@ -36,6 +38,7 @@ Example: ${example}`
 async function switchDeployments(named: string[], options: Options, enabled: boolean): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await selectedDeployments(db, named, options)
+    if (!enabled && isFound(options)) await confirm(rows.length === 1 ? 'disable the deployment' : `disable ${rows.length} deployments:`, rows.map(calledBy), options)
     const changed = new Set((await db.enableDeployments(rows.map(({ id }) => id), enabled)).map(({ id }) => id))
     if (options.json) return print(json(rows.map(({ id, name }) => ({ id, name, enabled, changed: changed.has(id) }))))
     const done = enabled ? 'is enabled' : 'is disabled: its processes stop'

@@ -4,9 +4,10 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { CliDb, EventRow } from '../db.js'
 import type { EventFilter } from '../db-events.js'
-import { isConnectionProblem } from '../errors.js'
+import { isConnectionProblem, UnknownNameError, UsageError } from '../errors.js'
+import { EVENT_KINDS } from '../event-kinds.js'
 import { createEventFollower } from '../event-follow.js'
-import { deploymentId, nodesNamed } from '../names.js'
+import { deploymentId, nearest, nodesNamed, unknown } from '../names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, jsonLine, print } from '../render.js'
@@ -39,13 +40,14 @@ async function showEvents(options: EventsOptions): Promise<void> {
     const limit = options.limit ?? (options.since === undefined ? DEFAULT_LIMIT : null)
     if (options.follow) return follow(db, filter, limit, options)
     const rows = await db.events(filter, limit)
-    // history outlives nodes, so a name that is not there is only wrong when nothing is known of it
-    if (rows.length === 0 && options.node !== undefined) await nodesNamed(db, [options.node])
+    if (rows.length === 0) await checkKnown(db, options)
+    if (limit === 0 && !options.json) return
     print(options.json ? json(rows) : rows.map(eventText).join('\n') || (Object.values(filter).every((part) => part === undefined) ? 'nothing has happened yet' : 'nothing of the kind has happened'))
   })
 }
 
-async function follow(db: CliDb, filter: EventFilter, limit: number | null, { json: asJson }: EventsOptions): Promise<void> {
+async function follow(db: CliDb, filter: EventFilter, limit: number | null, options: EventsOptions): Promise<void> {
+  const { json: asJson } = options
   const write = (events: readonly EventRow[]) => {
     if (events.length > 0) print(events.map((event) => (asJson ? jsonLine(event).trimEnd() : eventText(event))).join('\n'))
   }
@@ -54,6 +56,7 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, { js
   await follower.next(db)
   const last = await db.events(filter, limit)
   follower.told(last)
+  if (last.length === 0) await checkKnown(db, options)
   write(last)
   for (let answeredAt = performance.now(); ; await pause(POLL_INTERVAL_MS)) {
     try {
@@ -65,9 +68,15 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, { js
   }
 }
 
+/** History outlives nodes and assignments, so what is not there is only wrong when nothing is known of it. */
+async function checkKnown(db: CliDb, { node, assignment }: EventsOptions): Promise<void> {
+  if (node !== undefined && (await db.events({ node }, 1)).length === 0) await nodesNamed(db, [node])
+  if (assignment !== undefined && await db.placementOfAssignment(assignment) === null && (await db.events({ assignment }, 1)).length === 0) throw unknown('assignment', assignment, [], '`mooring get assignments`')
+}
+
 async function filterOf(db: CliDb, { kind, node, deployment, assignment, since }: EventsOptions): Promise<EventFilter> {
   const known = deployment === undefined ? undefined : await deploymentId(db, deployment).catch((error: unknown) => {
-    if (/^\d{1,18}$/.test(deployment)) return deployment
+    if (error instanceof UnknownNameError && /^\d{1,18}$/.test(deployment)) return deployment
     throw error
   })
   return { kinds: kind, node, deployment: known, assignment, since }
@@ -76,6 +85,12 @@ async function filterOf(db: CliDb, { kind, node, deployment, assignment, since }
 function collectKinds(value: string, before: string[] = []): string[] {
   const kinds = value.split(',').map((kind) => kind.trim())
   if (!kinds.every((kind) => /^[a-z_]{1,40}$/.test(kind))) throw new InvalidArgumentError('Kinds are words such as claimed or move_dropped, joined by commas.')
+  // nothing would ever come
+  const wrong = kinds.find((kind) => !EVENT_KINDS.includes(kind))
+  if (wrong !== undefined) {
+    const near = nearest(wrong, EVENT_KINDS)
+    throw new UsageError(`there is no kind of event '${wrong}'`, near.length > 0 ? `did you mean ${near.join(', ')}?` : `there are ${EVENT_KINDS.join(', ')}`)
+  }
   return [...before, ...kinds]
 }
 

@@ -6,7 +6,7 @@ import type { Requirement } from '../db-deployments.js'
 import { UsageError } from '../errors.js'
 import { show } from '../listing.js'
 import type { Listing, ListingOptions } from '../listing.js'
-import { deploymentId, deploymentsNamed, nodesNamed } from '../names.js'
+import { deploymentId, deploymentsNamed, nodesNamed, unknown } from '../names.js'
 import { databaseCommand, jsonOption, parseAssignmentId, parseCount } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { collectSelector } from '../selection.js'
@@ -70,7 +70,10 @@ async function nodes(db: CliDb, named: string[], { selector, limit, skip, wide }
 }
 
 async function assignments(db: CliDb, named: string[], { selector, limit, skip, deployment, node }: GetOptions): Promise<Listing> {
-  const ids = named.length > 0 ? named.map(parseAssignmentId) : undefined
+  const ids = named.length > 0 ? named.map((id) => BigInt(parseAssignmentId(id)).toString()) : undefined
+  const found = ids && new Set((await db.assignments({ ids })).map(({ assignment_id }) => assignment_id))
+  const missing = ids?.find((id) => !found!.has(id))
+  if (missing !== undefined) throw unknown('assignment', missing, [], '`mooring get assignments`; where it was: `mooring history ' + missing + '`')
   const deploymentIds = deployment === undefined ? undefined : [await deploymentId(db, deployment)]
   const owner = node === undefined ? undefined : (await nodesNamed(db, [node]))[0]!.node
   return {

@@ -12,6 +12,7 @@ import { logFilesOf } from '../log-files.js'
 import { follow, isForGood } from '../log-follower.js'
 import { createLineWriter, type LineWriter } from '../log-lines.js'
 import { fileSource, openLog, type LogSource } from '../log-sources.js'
+import { deploymentId } from '../names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { collectSelector, requirementText } from '../selection.js'
@@ -80,6 +81,7 @@ function noteFile(error: unknown, node: string): void {
 }
 
 async function named(db: CliDb, target: string, options: LogsOptions): Promise<LoggedRow[]> {
+  if (/^(id|name):/.test(target)) return db.assignments({ deployments: [await deploymentId(db, target)] })
   const assignment = options.deployment ? null : await db.placementOfAssignment(target)
   if (assignment) return [assignment]
   const placements = await db.placementsOfDeployment(target)

@@ -8,11 +8,19 @@ export function addUndrain(program: Command): void {
   databaseCommand(program.command('undrain'))
     .description('end the drain of a node and open it for new work; what has begun to stop goes where it was to go')
     .argument('<node>')
-    .addOption(jsonOption('print {node, draining} as JSON'))
+    .addOption(jsonOption('print {node, draining, enabled} as JSON'))
     .action(async (node: string, options: DatabaseOptions & JsonOptions) => {
       await withDb(options, async (db) => {
+        const look = async () => (await db.nodes()).find((row) => row.node === node)
+        const before = await look()
         await db.undrainNode(node)
-        print(options.json ? json({ node, draining: false }) : `${node} takes new work again`)
+        const { draining = false, enabled = true } = await look() ?? {}
+        print(options.json ? json({ node, draining, enabled }) : undrainText(node, before?.draining === true, enabled))
       })
     })
+}
+
+function undrainText(node: string, wasDraining: boolean, enabled: boolean): string {
+  if (enabled) return wasDraining ? `${node} takes new work again` : `${node} was not draining`
+  return `${node} ${wasDraining ? 'is no longer draining, but' : 'was not draining, and'} is disabled: \`mooring enable node ${node}\``
 }

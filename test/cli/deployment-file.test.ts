@@ -44,3 +44,8 @@ t.test('a version range, a path and a URL are no version', async (t) => {
 t.test('something else altogether is refused with what was expected', async (t) => {
   for (const document of ['text', 7, null, {}, { deployments: 'x' }]) t.match(complaints(document), /holds no deployments/)
 })
+
+t.test('what came on standard input is called so', async (t) => {
+  t.throws(() => deploymentSpecs({}, '-'), { message: 'standard input holds no deployments' })
+  t.throws(() => deploymentSpecs([{ name: 'a b', package_name: 'x' }], '-'), /standard input: nothing was applied/)
+})

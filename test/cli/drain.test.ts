@@ -85,6 +85,27 @@ t.test('--wait ends when somebody ends the drain', async (t) => {
   t.match(waiting.stderr(), /ended by somebody/)
 })
 
+t.test('--wait that is interrupted says that the drain goes on, and how to end it', async (t) => {
+  const { start, sql } = await fleet(t, 2)
+  const waiting = start('drain', 'host-a', '--wait')
+  await waiting.said('2 of 2 left')
+  waiting.kill('SIGINT')
+  t.equal((await waiting.exited).code, 1)
+  t.match(waiting.stderr(), /the drain of host-a goes on.*\nhint: .*mooring drain host-a --wait.*mooring undrain host-a/)
+  t.match(await sql`select draining from mooring.node_status where node = 'host-a'`, [{ draining: true }])
+})
+
+t.test('undrain says what is true afterwards', async (t) => {
+  const { run, sql } = await fleet(t, 0)
+  t.match(await run('undrain', 'host-b'), { code: 0, stdout: 'host-b was not draining\n' })
+  await sql`select from mooring.drain_node('host-b')`
+  await sql`select from mooring.set_node_enabled('host-b', false)`
+  t.match(await run('undrain', 'host-b'), { code: 0, stdout: 'host-b is no longer draining, but is disabled: `mooring enable node host-b`\n' })
+  t.match(await run('undrain', 'host-b'), { code: 0, stdout: 'host-b was not draining, and is disabled: `mooring enable node host-b`\n' })
+  t.match(JSON.parse((await run('undrain', 'host-b', '--json')).stdout), { node: 'host-b', draining: false, enabled: false })
+  t.match(await run('undrain', 'hots-b'), { code: 1, stderr: /no node hots-b\nhint: .*host-b/ })
+})
+
 t.test('reassign tells where it goes, or why not and what to type', async (t) => {
   const { run, sql } = await fleet(t, 1)
   const id = (await assignments(sql))[0]!.id

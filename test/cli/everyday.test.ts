@@ -63,17 +63,22 @@ t.test('D14, D17: get nodes, and what a node owns, a page at a time', async (t) 
 })
 
 t.test('a name nobody has is told with the nearest ones and the list to look at, and nothing is changed', async (t) => {
-  const { run, sql } = await fleet(t)
+  const { run, named, sql } = await fleet(t)
   t.match(await run('get', 'deployments', 'web', 'wep'), { code: 1, stderr: 'error: there is no deployment wep\nhint: did you mean web? See `mooring get deployments`\n' })
   t.match(await run('describe', 'node', 'hots-a'), { code: 1, stderr: /no node hots-a\nhint: did you mean host-a/ })
   t.match(await run('get', 'assignments', '--node', 'x'), { code: 1, stderr: /no node x\nhint: see `mooring get nodes`/ })
+  t.match(await run('get', 'assignments', '99999'), { code: 1, stderr: /no assignment 99999\nhint: see `mooring get assignments`/ })
   t.match(await run('restart', 'assignment', '99999'), { code: 1, stderr: /no assignment 99999\nhint: see `mooring get assignments`/ })
   t.match(JSON.parse((await run('disable', 'deployment', 'web', 'nope', '--json')).stderr), { error: { code: 'MR003' } })
   t.match(await run('disable', 'deployment', '-l', 'tier=frnt'), { code: 1, stderr: /no deployment has the labels tier=frnt\nhint: .*--wide/ })
   t.equal((await sql`select from mooring.deployment where not enabled`).length, 0)
   await sql`insert into mooring.deployment (name, package_name) select d.id::text, 'x' from mooring.deployment d where d.name = 'web'`
   const [{ id } = { id: '' }] = await sql<{ id: string }[]>`select d.id from mooring.deployment d where d.name = 'web'`
-  t.match(await run('delete', 'deployment', id), { code: 1, stderr: /the name of one deployment and the id of another/ })
+  t.match(await run('delete', 'deployment', id), { code: 1, stderr: new RegExp(`'${id}' is the name of one deployment and the id of another\nhint: say which: id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`) })
+  t.same(await named('deployment', `id:${id}`), ['web'])
+  t.same(await named('deployment', `name:${id}`), [id])
+  t.same(await named('deployments', `name:${id}`, 'name:web', 'id:0' + id), ['web', id])
+  t.match(await run('describe', 'deployment', 'id:99999'), { code: 1, stderr: /no deployment id:99999/ })
 })
 
 t.test('Y CLI: describe: the spec without a value of env, what runs where, why it waits and what to type, the last events', async (t) => {
@@ -121,7 +126,10 @@ t.test('Y CLI: enable, disable: processes are told to stop, and nothing else cha
   t.match(await sql`select distinct wanted from mooring.placement where name = 'web'`, [{ wanted: 'stop' }])
   t.match(await sql`select name from mooring.deployment where enabled`, [{ name: 'watch' }])
   t.match(await parsed('enable', 'deployments', '-l', 'tier'), [{ name: 'web', enabled: true, changed: true }, { name: 'watch', changed: false }, { name: 'odd', changed: true }])
-  t.match((await run('disable', 'deployment', '--all')).stdout, /web is disabled.*\nwatch is disabled.*\nodd is disabled/)
+  t.match(await run('disable', 'deployment', '--all'), { code: 2, stderr: /disable 3 deployments: web, watch, odd needs a yes.*\nhint: add --yes/ })
+  t.match(await run('disable', 'deployment', '-l', 'tier=front'), { code: 2, stderr: /disable the deployment web needs a yes/ })
+  t.equal((await sql`select from mooring.deployment where not enabled`).length, 0)
+  t.match((await run('disable', 'deployment', '--all', '--yes')).stdout, /web is disabled.*\nwatch is disabled.*\nodd is disabled/)
 })
 
 t.test('D15, D16: disable and enable a node by name or label; set changes its register; delete forgets it', async (t) => {
@@ -197,6 +205,12 @@ t.test('events are filtered by kind, node, deployment and age, and -f follows th
   t.same(await parsed('events', '--node', 'host-b', '--kind', 'claimed,reaped'), [])
   t.match(await run('events', '--node', 'host-x'), { code: 1, stderr: /no node host-x\nhint: did you mean host-a/ })
   t.match(await run('events', '--deployment', '987654'), { code: 0, stdout: 'nothing of the kind has happened\n' })
+  t.match(await run('events', '--assignment', '9999'), { code: 1, stderr: /no assignment 9999\nhint: see `mooring get assignments`/ })
+  t.match(await run('events', '-f', '--assignment', '9999', '--json'), { code: 1, stderr: /"code":"MR003"/ })
+  await sql`insert into mooring.event (at, kind, assignment_id, reason) values (now() - interval '3 h', 'released', 8888, 'long gone')`
+  t.match(await run('events', '--assignment', '8888'), { code: 0, stdout: /long gone/ })
+  t.match(await run('events', '--assignment', '8888', '--kind', 'claimed'), { code: 0, stdout: 'nothing of the kind has happened\n' })
+  t.match(await run('events', '-n', '0'), { code: 0, stdout: '' })
   await sql`update mooring.event set at = now() - interval '2 h' where kind = 'node_registered'`
   t.same(await kinds('--since', '1h'), ['claimed'])
   const follower = start('events', '-f', '--node', 'host-b', '--json', '-n', '0')

@@ -30,8 +30,17 @@ t.test('Y40: lines are whole, whatever the slices: no border cuts a line or a ch
 t.test('a terminal gets no control characters, a pipe the bytes that were written', async (t) => {
   const text = 'a\x1b[31mred\x1b]0;title\x07\tb\u202e\r\n'
   t.equal(await written(text, 4), text)
-  t.equal(await written(text, 4, { terminal: true }), 'a [31mred ]0;title \tb \n')
-  t.equal(await written(text, 4, { terminal: true, prefix: true }), '[7@host-a] a [31mred ]0;title \tb \n')
+  t.equal(await written(text, 4, { terminal: true }), 'ared\tb \n')
+  t.equal(await written(text, 4, { terminal: true, prefix: true }), '[7@host-a] ared\tb \n')
+})
+
+t.test('a terminal gets no rest of an escape sequence, and loses no text to one that does not end', async (t) => {
+  const plain = async (text: string) => (await written(`${text}\n`, 1000, { terminal: true })).slice(0, -1)
+  for (const [text, shown] of [
+    ['\x1b[1;31mred\x1b[0m', 'red'], ['\x1b[38:2::1:2:3mx\x1b[m', 'x'], ['\x1b[?25l\x1b[2J\x1b[10;5Hx', 'x'], ['\x9b31mred', 'red'],
+    ['\x1b]8;;http://a\x1b\\link\x1b]8;;\x07', 'link'], ['\x1bPq#0\x1b\\x', 'x'], ['\x1b(Bx\x1b7\x1b=\x1bcy', 'xy'],
+    ['\x1b]0;no end', ' ]0;no end'], ['\x1b[31', ' [31'], ['\x1b', ' '], ['[31m is text', '[31m is text'],
+  ] as const) t.equal(await plain(text), shown, JSON.stringify(text))
 })
 
 t.test('a line that never ends does not fill the memory, and is cut between characters', async (t) => {

@@ -43,6 +43,9 @@ t.test('bad usage exits with 2 and names the help', async (t) => {
     [['restart', 'deployment', 'web', '--at-once', '0'], /1 or more/],
     [['restart', 'assignment', 'web'], /'web' is no id of an assignment/],
     [['events', '--kind', 'Reaped!'], /Kinds are words/],
+    [['events', '--kind', 'claimed,reapd'], /there is no kind of event 'reapd'\nhint: did you mean reaped/],
+    [['events', '-n', '99999999999'], /0 or more, and 999999999 at most/],
+    [['scale', 'deployment', 'web', '--replicas', '99999999999'], /999999999 at most/],
     [['events', '--since', 'yesterday'], /duration/],
     [['events', '-n', 'many'], /whole number/],
     [['logs', '1', '--tail', '-3'], /whole number or 'all'/],
@@ -97,6 +100,23 @@ t.test('a stack trace is for --debug', async (t) => {
   const { stderr } = await run(t, ['status', '--debug'], { databaseUrl: URL_WITH_SECRET })
   t.match(stderr, /\n +at /)
   t.notMatch(stderr, /s3cret/)
+})
+
+t.test('with --json bad usage is JSON too, whoever finds it', async (t) => {
+  for (const [args, said] of [
+    [['scale', 'deployment', '1', '--replicas', 'x', '--json'], /--replicas.*whole number/], [['status', '--json', '--frobnicate'], /^unknown option '--frobnicate'/], [['explain', '--json'], /^missing required argument/],
+    [['events', '--json', '--kind', 'reapd'], /no kind of event/], [['disable', 'deployment', '--json'], /^which deployments/],
+  ] as const) {
+    const { code, stderr } = await run(t, args, { databaseUrl: URL_WITH_SECRET })
+    t.equal(code, 2, args.join(' '))
+    t.match(JSON.parse(stderr), { error: { message: said, hint: String } }, args.join(' '))
+  }
+})
+
+t.test('migrate says what status says of a server that does not answer', async (t) => {
+  const { code, stderr } = await run(t, ['migrate'], { databaseUrl: URL_WITH_SECRET })
+  t.equal(code, 1)
+  t.match(stderr, /error: no database server answers at 127\.0\.0\.1:1\nhint: .*DATABASE_URL/)
 })
 
 t.test('with --json an error is JSON too', async (t) => {

@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { EVENT_KINDS } from '../../cli/event-kinds.js'
 import { testDatabase } from '../helpers/postgres.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -49,6 +50,7 @@ t.test('the table of events has every kind that is written, and no other', (t) =
   t.same([...written].filter(([, kinds]) => kinds.includes('?')).map(([file]) => file), [], 'of every insert the kind can be read')
   const kinds = new Set([...written.values()].flat())
   t.same([...new Set(tabled(DOC))].sort(), [...kinds].sort())
+  t.same([...EVENT_KINDS].sort(), [...kinds].sort(), 'the kinds `mooring events --kind` knows')
   t.equal(tabled(DOC).length, new Set(tabled(DOC)).size, 'each once')
   // the reader of sources is not blind
   for (const kind of ['claimed', 'reaped', 'refused', 'drain_changed', 'move_dropped', 'node_rebound', 'worker_lost', 'claim_failed']) t.ok(kinds.has(kind), kind)

@@ -142,7 +142,7 @@ t.test('who places by hand waits with its row in his hand for no placement, so r
   const id = await deployment(pg.sql, { policy: 'none' })
   const assignment = (await assignments(pg.sql, id))[0]!.id
   const [operator, psql] = [await pg.session('operator'), await pg.session('psql')]
-  const gate = await gateBefore(pg, 'reassign', 'select a.* into row from mooring.assignment a where a.id = reassign.assignment for no key update;')
+  const gate = await gateBefore(pg, 'lock_to_move', 'select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;')
   await gate.stopHere(operator)
   const moving = operator.start((sql) => sql`select from mooring.reassign(${assignment}, 'host-a')`)
   await waitsFor(t, pg, operator, gate.session)

@@ -107,7 +107,7 @@ story('id and type never change', async (t, sql) => {
 story('truncate is refused, also by cascade and for what would orphan processes', async (t, sql) => {
   await deployment(sql)
   for (const tables of ['deployment', 'assignment', 'node', 'heartbeat', 'policy', 'mooring.node, mooring.deployment']) {
-    await refused(t, sql, (sql) => sql.unsafe(`truncate ${tables.includes('.') ? tables : 'mooring.' + tables} cascade`), { code: 'MR006', hint: /delete/ }, tables)
+    await refused(t, sql, (sql) => sql.unsafe(`truncate ${tables.includes('.') ? tables : 'mooring.' + tables} cascade`), { code: 'MR006', hint: /delete|Update it instead/ }, tables)
   }
 })
 
