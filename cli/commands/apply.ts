@@ -33,18 +33,19 @@ async function apply(file: string, options: ApplyOptions): Promise<void> {
 }
 
 async function readDocument(file: string): Promise<unknown> {
+  const source = file === '-' ? 'standard input' : file
   const text = file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new UsageError(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}`)
+    throw new UsageError(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.code === 'EISDIR' ? 'it is a folder' : error.message}`)
   })
-  if (text.trim() === '') throw new UsageError(`${file} is empty`)
-  if (/\.ya?ml$/i.test(file)) return parseYaml(text, file)
+  if (text.trim() === '') throw new UsageError(`${source} is empty`)
+  if (/\.ya?ml$/i.test(file)) return parseYaml(text, source)
   try {
     return JSON.parse(text)
   } catch (error) {
     const lines = linesOf(text)
     if (lines) return lines
-    if (file === '-' && !/^\s*[[{]/.test(text)) return parseYaml(text, file)
-    throw new UsageError(`${file} is no JSON: ${error instanceof Error ? error.message : String(error)}`, 'a YAML file ends in .yaml or .yml')
+    if (file === '-' && !/^\s*[[{]/.test(text)) return parseYaml(text, source)
+    throw new UsageError(`${source} is no JSON: ${error instanceof Error ? error.message : String(error)}`, 'a YAML file ends in .yaml or .yml')
   }
 }
 
@@ -58,13 +59,13 @@ function linesOf(text: string): unknown[] | null {
   }
 }
 
-async function parseYaml(text: string, file: string): Promise<unknown> {
+async function parseYaml(text: string, source: string): Promise<unknown> {
   const yaml = await import('yaml').catch(() => null)
-  if (!yaml) throw new UsageError(`${file} is YAML, and the package yaml is not installed`, 'write JSON, or `npm install yaml`')
+  if (!yaml) throw new UsageError(`${source} is YAML, and the package yaml is not installed`, 'write JSON, or `npm install yaml`')
   const documents = yaml.parseAllDocuments(text)
   const list = Array.isArray(documents) ? documents : []
   const wrong = list.flatMap((document) => document.errors)
-  if (wrong.length > 0) throw new UsageError(`${file} is no YAML: ${wrong.map((error) => error.message).join('\n  ')}`)
+  if (wrong.length > 0) throw new UsageError(`${source} is no YAML: ${wrong.map((error) => error.message).join('\n  ')}`)
   const values = list.map((document) => document.toJS() as unknown)
   return values.length === 1 ? values[0] : values
 }

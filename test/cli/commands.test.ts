@@ -132,6 +132,7 @@ t.test('apply reads YAML too', async (t) => {
   writeFileSync(file, 'deployments:\n  - name: web\n    package_name: http-server\n    args: ["-p", "8080"]\n    selector: { rack: a }\n')
   t.match((await run(t, place, ['apply', file])).stdout, 'web created')
   t.match(await pg.sql`select d.args, d.selector from mooring.deployment d`, [{ args: ['-p', '8080'], selector: { rack: 'a' } }])
+  t.match(await run(t, place, ['apply', place.state]), { code: 2, stderr: /cannot be read: it is a folder/ })
   writeFileSync(file, 'deployments: [\n')
   t.match(await run(t, place, ['apply', file]), { code: 2, stderr: /is no YAML/ })
 })
