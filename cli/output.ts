@@ -25,7 +25,9 @@ export function watchOutput(failed: (error: CommandError) => void): void {
 /** Exits when everything that was printed is written: a pipe takes 64 KiB, and the rest waits in this process for its reader. */
 export async function exitWhenWritten(code: number | undefined, mustEnd: boolean): Promise<never> {
   const written = Promise.all([process.stdout, process.stderr].map((stream) => new Promise<void>((resolve) => { stream.write('', () => { resolve() }) })))
-  if (mustEnd) setTimeout(() => process.exit(code), LAST_WORDS_MS)
+  // undefined would put back the exit code that a command has set
+  const exit = (): never => process.exit(code ?? process.exitCode)
+  if (mustEnd) setTimeout(exit, LAST_WORDS_MS)
   await written
-  process.exit(code)
+  return exit()
 }

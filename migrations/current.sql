@@ -80,7 +80,7 @@ comment on column mooring.setting.drain_max_moves is 'How many assignments of a 
 comment on column mooring.setting.handover_settle is 'How long a successor of start-first work has to have run before the old copy is stopped. Processes that fail at once fail by then.';
 comment on column mooring.setting.handover_timeout is 'How long a successor may take until it runs; then it is given up and the old copy runs on. Nothing is tried again for as long.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
-comment on column mooring.setting.return_wait is 'After the whole fleet was away: for so long, from the first node that comes back, work whose last node is still missing waits for it. 0: the first node takes it all.';
+comment on column mooring.setting.return_wait is 'After the whole fleet was away: for so long, from the first node that comes back, work that ran before waits for the other nodes that were there. 0: the first node takes it all.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8830e0a21ec8c67766009f320fe76fee73cd87b9
+--! Hash: sha1:8e23c5996c40bbfe720a5df8958b964d464e9c0e
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -84,7 +84,7 @@ comment on column mooring.setting.drain_max_moves is 'How many assignments of a 
 comment on column mooring.setting.handover_settle is 'How long a successor of start-first work has to have run before the old copy is stopped. Processes that fail at once fail by then.';
 comment on column mooring.setting.handover_timeout is 'How long a successor may take until it runs; then it is given up and the old copy runs on. Nothing is tried again for as long.';
 comment on column mooring.setting.rebalance_cooldown is 'rebalance() leaves alone what came to its node less than this ago.';
-comment on column mooring.setting.return_wait is 'After the whole fleet was away: for so long, from the first node that comes back, work whose last node is still missing waits for it. 0: the first node takes it all.';
+comment on column mooring.setting.return_wait is 'After the whole fleet was away: for so long, from the first node that comes back, work that ran before waits for the other nodes that were there. 0: the first node takes it all.';
 comment on column mooring.setting.event_retention is 'Events older than this are deleted, and ownerships that ended before.';
 comment on column mooring.setting.agents_may_add_nodes is 'false: the role of an agent registers only names that an operator has bound to it (node.role_name); a stolen one cannot multiply.';
 insert into mooring.setting default values;
@@ -941,13 +941,14 @@ return case when heartbeat.session is null then '-infinity' else heartbeat.beat_
 comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
 --! EndIncluded functions/node_is_live.sql
 --! Included functions/awaited_nodes.sql
--- Nodes whose work waits for them: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
--- setting.return_wait from the first that came, work stays free for its last node. Who was lost while another was there is not waited for.
+-- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
+-- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
+-- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
 create or replace function mooring.awaited_nodes() returns int[]
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  select array_agg(n.id)
+  select array_agg(n.id order by n.id)
     from mooring.heartbeat h
     join mooring.node n on n.id = h.node_id
    where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
@@ -2364,7 +2365,7 @@ begin
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop
-    -- every row up to tail was placed, is held by somebody, waits for its node, or has no room: the next window starts behind it
+    -- every row up to tail was placed, is held by somebody, waits for its nodes, or has no room: the next window starts behind it
     select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
       into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
@@ -2389,7 +2390,7 @@ begin
         select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
-           and (a.last_node_id = any (awaited)) is not true
+           and (awaited is null or a.last_node_id is null)
            for update skip locked
       )
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
@@ -5288,8 +5289,9 @@ comment on column mooring.node_status.containment is 'How surely its workloads d
 create or replace view mooring.unplaced as
   select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, 
       case when w.reason is null or w.reason = 'it is placed by the next round' then
-        coalesce((select format('all nodes were away; it waits for %s, where it ran last, for setting.return_wait (%s) from the first that came', n.name, s.return_wait)
-                    from mooring.node n cross join mooring.setting s where n.id = a.last_node_id and n.id = any ((select mooring.awaited_nodes())::int[])), 'it is placed by the next round')
+        coalesce(case when a.last_node_id is not null then (
+            select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
+              from mooring.node n cross join mooring.setting s where n.id = any ((select mooring.awaited_nodes())::int[]) group by s.return_wait) end, 'it is placed by the next round')
       else w.reason end as reason, d.name, a.ordinal, r.last_error
     from mooring.assignment a
     left join mooring.deployment d on d.id = a.deployment_id

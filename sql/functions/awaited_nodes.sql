@@ -1,10 +1,11 @@
--- Nodes whose work waits for them: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
--- setting.return_wait from the first that came, work stays free for its last node. Who was lost while another was there is not waited for.
+-- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
+-- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
+-- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
 create or replace function mooring.awaited_nodes() returns int[]
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  select array_agg(n.id)
+  select array_agg(n.id order by n.id)
     from mooring.heartbeat h
     join mooring.node n on n.id = h.node_id
    where n.enabled and n.draining_since is null and not mooring.node_is_live(h)

@@ -73,7 +73,7 @@ begin
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop
-    -- every row up to tail was placed, is held by somebody, waits for its node, or has no room: the next window starts behind it
+    -- every row up to tail was placed, is held by somebody, waits for its nodes, or has no room: the next window starts behind it
     select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
       into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
@@ -98,7 +98,7 @@ begin
         select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
           from mooring.assignment a
          where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
-           and (a.last_node_id = any (awaited)) is not true
+           and (awaited is null or a.last_node_id is null)
            for update skip locked
       )
       select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,

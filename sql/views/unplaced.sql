@@ -1,8 +1,9 @@
 create or replace view mooring.unplaced as
   select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, 
       case when w.reason is null or w.reason = 'it is placed by the next round' then
-        coalesce((select format('all nodes were away; it waits for %s, where it ran last, for setting.return_wait (%s) from the first that came', n.name, s.return_wait)
-                    from mooring.node n cross join mooring.setting s where n.id = a.last_node_id and n.id = any ((select mooring.awaited_nodes())::int[])), 'it is placed by the next round')
+        coalesce(case when a.last_node_id is not null then (
+            select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
+              from mooring.node n cross join mooring.setting s where n.id = any ((select mooring.awaited_nodes())::int[]) group by s.return_wait) end, 'it is placed by the next round')
       else w.reason end as reason, d.name, a.ordinal, r.last_error
     from mooring.assignment a
     left join mooring.deployment d on d.id = a.deployment_id
