@@ -55,7 +55,7 @@ const NO_HOLD: readonly Mutation[] = [
   { in: { function: 'hold' }, find: 'if noticed is null then', put: 'if true then' },
   { in: { function: 'noticed_clock_step' }, find: 'if abs(extract(epoch from step)) >', put: 'if false and abs(extract(epoch from step)) >' },
 ]
-const NO_DEAD_MAN: readonly Mutation[] = [{ in: { file: 'agent/warden/dead-man.js' }, find: 'if (doomed.length > 0)', put: 'if (false)' }]
+const NO_DEAD_MAN: readonly Mutation[] = [{ in: { file: 'agent/warden/dead-man.js' }, find: 'doomed.length > 0 ? timerFor(doomed) : null', put: 'null' }]
 
 async function frozen(pids: readonly (number | undefined)[], ms = CUT_MS): Promise<void> {
   for (const pid of pids) signal(pid, 'SIGSTOP')

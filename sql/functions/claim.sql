@@ -64,12 +64,13 @@ begin
   return query select m.* from mooring.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
+  -- before the eligible nodes are read: one that comes in between is waited for still, and the claim that its registration asks for finds it
+  awaited := mooring.awaited_nodes();
   select array_agg(p) into classes from mooring.placeable() p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring.node_states() s;
-    awaited := mooring.awaited_nodes();
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop

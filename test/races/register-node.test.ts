@@ -8,7 +8,7 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { age, assignments, beat, deployments, node, report, type TestNode } from '../helpers/factories.js'
-import { rewrite, stage, waitsFor } from './stage.js'
+import { gateBefore, rewrite, stage, waitsFor } from './stage.js'
 
 const FIRST = randomUUID()
 const SECOND = randomUUID()
@@ -173,3 +173,30 @@ t.test('negative control: judged without the lock, both believe that they have t
   await late.done
   t.equal(await holder(), SECOND, 'a moment ago the first was told that it holds the name')
 })
+
+for (const [order, moved] of [['as it is', false], ['negative control: were it asked behind the nodes', true]] as const) {
+  t.test(`after all hosts were away, the second comes back in the middle of a claim that knows the first only: ${order}`, async (t) => {
+    const pg = await stage(t)
+    await pg.sql`update mooring.setting set return_wait = '5 min'`
+    const both = [await node(pg.sql, { name: 'host-a' }), await node(pg.sql, { name: 'host-b' })]
+    await deployments(pg.sql, 4)
+    await pg.sql`select mooring.claim()`
+    for (const { name, session } of both) await pg.sql`select mooring.leave(${name}, ${session})`
+    for (const { name } of both) await age(pg.sql, name, '1 minute ago')
+    await node(pg.sql, { name: 'host-a', came: '0 s' })
+    const ask = 'awaited := mooring.awaited_nodes();'
+    const nodes = 'select array_agg(s) into nodes from mooring.node_states() s;'
+    const worker = await pg.session('worker')
+    const gate = await gateBefore(pg, 'claim', nodes)
+    if (moved) await rewrite(pg.sql, 'claim', [ask, ''], [nodes, `${nodes}\n${ask}`])
+    await gate.stopHere(worker)
+    const claiming = worker.start((sql) => sql`select * from mooring.claim()`)
+    await waitsFor(t, pg, worker, gate.session)
+    await node(pg.sql, { name: 'host-b', came: '0 s' })
+    await gate.open()
+    t.equal((await claiming.done).length, moved ? 4 : 0)
+    // the one its registration asks for
+    await pg.sql`select mooring.claim()`
+    t.match(await pg.sql`select node, assignments from mooring.node_status order by node`, moved ? [{ assignments: 4 }, { assignments: 0 }] : [{ assignments: 2 }, { assignments: 2 }])
+  })
+}
