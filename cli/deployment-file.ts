@@ -45,8 +45,11 @@ const Deployment = z.strictObject({
 /** A deployment as the file says it; fields the file does not name are absent. */
 export type DeploymentSpec = z.infer<typeof Deployment>
 
+/** How messages name what was read. */
+export const sourceName = (path: string): string => (path === '-' ? 'standard input' : path)
+
 export function deploymentSpecs(document: unknown, path: string): DeploymentSpec[] {
-  const file = path === '-' ? 'standard input' : path
+  const file = sourceName(path)
   const list = listOf(document)
   if (list === null) throw new UsageError(`${file} holds no deployments`, 'write {"deployments": [...]}, an array, or one JSON object per line')
   const complaints: string[] = []

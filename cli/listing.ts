@@ -4,7 +4,7 @@ import { isConnectionProblem } from './errors.js'
 import { clock, json, jsonLine, print, table, textOf } from './render.js'
 import type { Column, Row } from './render.js'
 import { onStopSignal } from './until-stopped.js'
-import { createScreen } from './up-screen.js'
+import { createScreen, roomOf } from './up-screen.js'
 
 export interface Listing {
   read(): Promise<Row[]>
@@ -62,7 +62,7 @@ async function watch({ read, key, columns, ticking = [], empty }: Listing, optio
 }
 
 /** As many lines as a terminal of so many shows; the last one says what is left out. */
-export function fitting(lines: readonly string[], rows = 24): readonly string[] {
-  const room = Math.max(1, rows - 1)
+export function fitting(lines: readonly string[], rows?: number): readonly string[] {
+  const room = roomOf(rows)
   return lines.length <= room ? lines : [...lines.slice(0, room - 1), `... ${lines.length - room + 1} more`]
 }

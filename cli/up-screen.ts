@@ -24,6 +24,9 @@ const END_FRAME = '\x1b[?2026l'
 const ERASE_LINE = '\x1b[K'
 const ERASE_BELOW = '\x1b[J'
 
+/** How many lines a terminal of so many rows shows: the cursor stands below the last one. */
+export const roomOf = (rows = 24): number => Math.max(1, rows - 1)
+
 export function createScreen(terminal: Terminal): Screen {
   let drawn: string[] = []
   let hidden = false
@@ -38,7 +41,7 @@ export function createScreen(terminal: Terminal): Screen {
 
   return {
     draw(lines) {
-      const frame = lines.slice(0, Math.max(1, (terminal.rows ?? 24) - 1)).map((line) => clip(line, (terminal.columns ?? 80) - 1))
+      const frame = lines.slice(0, roomOf(terminal.rows)).map((line) => clip(line, (terminal.columns ?? 80) - 1))
       if (terminal.columns === width && frame.length === drawn.length && frame.every((line, i) => line === drawn[i])) return
       const start = back()
       terminal.write(`${hidden ? '' : HIDE_CURSOR}${BEGIN_FRAME}${start}${frame.map((line) => `${line}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`)

@@ -23,8 +23,8 @@ Deployments that are not in the file are left alone. All of the file is applied,
 }
 
 async function apply(file: string, options: ApplyOptions): Promise<void> {
-  const { deploymentSpecs } = await import('../deployment-file.js')
-  const specs = deploymentSpecs(await readDocument(file), file)
+  const { deploymentSpecs, sourceName } = await import('../deployment-file.js')
+  const specs = deploymentSpecs(await readDocument(file, sourceName(file)), file)
   await withDb(options, async (db) => {
     const rows = await db.apply(specs, { dryRun: options.dryRun === true })
     if (options.json) return print(json(rows))
@@ -32,8 +32,7 @@ async function apply(file: string, options: ApplyOptions): Promise<void> {
   })
 }
 
-async function readDocument(file: string): Promise<unknown> {
-  const source = file === '-' ? 'standard input' : file
+async function readDocument(file: string, source: string): Promise<unknown> {
   const text = file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new UsageError(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.code === 'EISDIR' ? 'it is a folder' : error.message}`)
   })
