@@ -267,8 +267,8 @@ create table mooring.assignment (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint assignment_pkey primary key (id),
-  -- assert_owner() locks this key FOR KEY SHARE: reports and stop orders pass, a change of epoch waits
-  constraint assignment_id_epoch_key unique (id, epoch),
+  -- read by heartbeat(), assignments_of(), reap(), leave(). And a key only because assert_owner() locks it FOR KEY SHARE: reports and stop orders pass, a change of owner or epoch waits
+  constraint assignment_node_id_id_epoch_key unique (node_id, id, epoch),
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
@@ -283,8 +283,6 @@ create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (
 create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
--- read by heartbeat(), assignments_of(), reap(), leave()
-create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
 -- read by moves(): the few that are on their way
 create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node

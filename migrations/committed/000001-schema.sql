@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:976c3fa6e6f54223953e3a3eba305fa752dff4ce
+--! Hash: sha1:c3d9cd7fb92f6a2f88f616e6291b96ec8df144ab
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -271,8 +271,8 @@ create table mooring.assignment (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint assignment_pkey primary key (id),
-  -- assert_owner() locks this key FOR KEY SHARE: reports and stop orders pass, a change of epoch waits
-  constraint assignment_id_epoch_key unique (id, epoch),
+  -- read by heartbeat(), assignments_of(), reap(), leave(). And a key only because assert_owner() locks it FOR KEY SHARE: reports and stop orders pass, a change of owner or epoch waits
+  constraint assignment_node_id_id_epoch_key unique (node_id, id, epoch),
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
   constraint assignment_owned_iff_assigned check ((node_id is null) = (assigned_at is null)),
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
@@ -287,8 +287,6 @@ create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (
 create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
--- read by heartbeat(), assignments_of(), reap(), leave()
-create index assignment_node_id_idx on mooring.assignment (node_id) where node_id is not null;
 -- read by moves(): the few that are on their way
 create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node
@@ -630,7 +628,7 @@ comment on function mooring.schema_version() is 'Number of the last migration.';
 -- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
 -- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
 create or replace function mooring.next_epoch(epoch bigint) returns bigint
-  language sql stable
+  language sql volatile
 return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
 comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
 --! EndIncluded functions/next_epoch.sql
@@ -678,8 +676,13 @@ comment on function mooring.not_your_node(text) is 'Raises MR009: the login is n
 --! Included functions/round_interval.sql
 -- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
 create or replace function mooring.round_interval(name text) returns interval
-  language sql stable
-return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+end;
+$$;
 comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
 
 -- Nobody has done it for one and a quarter of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to. Less than a beat by default: else an
@@ -801,20 +804,19 @@ declare
   -- read before the pulse: whatever delays us afterwards only makes the pulse look younger
   at timestamptz := clock_timestamp();
   pulse mooring.pulse;
-  read record;
+  marked boolean;
   setting mooring.setting;
   held boolean;
   seen_at timestamptz;
   noticed text;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
-  select p as pulse, mooring.outage_marked() as marked into read from mooring.pulse p;
-  pulse := read.pulse;
+  select p.pulse_at, p.hold_until, mooring.outage_marked() into pulse.pulse_at, pulse.hold_until, marked from mooring.pulse p;
   select s.* into setting from mooring.setting s;
   held := coalesce(pulse.hold_until > at, false);
   seen_at := pulse.pulse_at;
   -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
-  if pulse.hold_until > pulse.pulse_at and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
+  if coalesce(pulse.hold_until > pulse.pulse_at, false) and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
     if held then
       seen_at := pulse.pulse_at + setting.lease_ttl / 2;
     elsif not exists (select from mooring.heartbeat h where h.session is not null and h.beat_at > pulse.pulse_at) then
@@ -822,7 +824,7 @@ begin
     end if;
   end if;
   noticed := case
-    when not read.marked then 'the database crashed, was promoted or restored'
+    when not marked then 'the database crashed, was promoted or restored'
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - pulse.pulse_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
     -- the margin: whoever set it may have read the clock after we did
@@ -869,9 +871,13 @@ $$;
 comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
 
 create or replace function mooring.hold_length() returns interval
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+as $$
+begin
+  return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+end;
+$$;
 comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
 
 -- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
@@ -945,17 +951,22 @@ comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 
 -- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
 -- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
 create or replace function mooring.awaited_nodes() returns int[]
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  select array_agg(n.id order by n.id)
-    from mooring.heartbeat h
-    join mooring.node n on n.id = h.node_id
-   where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
-     -- asked first and once: at all other times the first row says that there is nobody to wait for
-     and not exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s))
-     and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l));
+as $$
+begin
+  -- asked first: at all other times the first row says that there is nobody to wait for
+  if exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
+    return null;
+  end if;
+  return (
+    select array_agg(n.id order by n.id)
+      from mooring.heartbeat h
+      join mooring.node n on n.id = h.node_id
+     where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
+       and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l)));
 end;
+$$;
 comment on function mooring.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
 --! EndIncluded functions/awaited_nodes.sql
 --! Included functions/node_states.sql
@@ -2324,7 +2335,6 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
-  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -2339,12 +2349,11 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  held := mooring.hold();
-  if not held and not mooring.lock_placement() then
+  if not mooring.lock_placement() then
     return;
   end if;
-  -- asked again after the lock: a hold may have begun while it was waited for
-  if held or mooring.hold() then
+  -- asked after the lock: a hold may have begun while it was waited for
+  if mooring.hold() then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
     perform mooring.limit_idle();
     perform mooring.finish_round('place');
@@ -2386,15 +2395,15 @@ begin
     ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
-      -- two of those by nested loop costs seconds
+      -- two of those by nested loop costs seconds. And nothing among the conditions of the lock that an index of the queue would answer: planned while that is empty,
+      -- the whole queue would be read for each window
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
+        select a.id, a.deployment_id, a.epoch, a.node_id, a.wanted, a.updated_at, a.created_at, a.last_node_id, (class_of ->> a.signature::text)::int as nr
           from mooring.assignment a
-         where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
-           and (awaited is null or a.last_node_id is null)
+         where a.id = any (queue) and (awaited is null or a.last_node_id is null)
            for update skip locked
       )
-      select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
+      select l.nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
           array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
@@ -2402,8 +2411,10 @@ begin
           array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
-       group by 1
-       order by 1
+       -- what was edited, stopped or placed by hand meanwhile: next time
+       where l.node_id is null and l.wanted = 'run' and l.nr is not null
+       group by l.nr
+       order by l.nr
     loop
       class := classes[class_of_work.nr];
       if taken <> '{}' then
@@ -2435,7 +2446,8 @@ begin
       update mooring.assignment a
          set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
-       where a.id = p.id
+       -- named twice: by the join alone the planner may read the whole table for each window
+       where a.id = p.id and a.id = any (ids)
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
     select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())
@@ -3266,12 +3278,13 @@ begin
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
-    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never
+    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never.
+    -- + 0: else the planner, which knows neither number in a plan it keeps, reads the whole table along its primary key instead of what the silent nodes own
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
              where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
-             order by a.id limit coalesce(max_rows, 10000)
+             order by a.id + 0 limit coalesce(max_rows, 10000)
                for update of a skip locked) l;
     return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
@@ -3349,9 +3362,10 @@ comment on function mooring.resume_reaping() is 'Lets reap() take the work of th
 -- of a version or an environment that somebody does not commit holds up no failover.
 -- locks: assignment rows of these deployments that wait or were refused
 create or replace function mooring.queue_anew(deployments bigint[]) returns void
-  language sql volatile security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
-begin atomic
+as $$
+begin
   update mooring.assignment a
      set signature = d.signature, refused_by = '{}', handover_failed_at = null, handover_error = null, wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
          move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
@@ -3360,6 +3374,7 @@ begin atomic
    where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
      and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
 end;
+$$;
 comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
 
 -- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
@@ -4997,26 +5012,50 @@ create or replace trigger tg_node__refuse_truncate before truncate on mooring.no
 --! Included triggers/assignment.sql
 -- Triggers of mooring.assignment.
 
--- Loads and hints follow the rows, whoever wrote them.
+-- Loads, history and hints follow the rows, whoever wrote them. Each epoch of a row is written down once; times are those the rows were given under their lock.
+-- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
 create or replace function mooring.tg_assignment__follow() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  set enable_nestloop = off
 as $$
+declare
+  owners int[];
 begin
-  insert into mooring.node_load (node_id, change)
-  select c.node_id, sum(c.change)
-    from (select o.node_id, -1 as change from old_assignment o where o.node_id is not null and o.ordinal is not null
-          union all
-          select n.node_id, 1 from new_assignment n where n.node_id is not null and n.ordinal is not null) c
-   group by c.node_id
-  having sum(c.change) <> 0;
+  -- a row's old and new version are brought together once: they are wide, and all three are about the same few columns
+  with pair as materialized (
+    select n.id, n.epoch, n.deployment_id, n.ordinal, n.node_id, o.node_id as node_id_before, o.epoch as epoch_before, coalesce(n.assigned_at, n.waiting_since) as began_at, n.owner_reason
+      from new_assignment n join old_assignment o on o.id = n.id
+  ),
   -- owners before and after; a row that only changed its place in the queue has none
-  perform mooring.notify_nodes(array(
-    select o.node_id from old_assignment o where o.node_id is not null union select n.node_id from new_assignment n where n.node_id is not null));
+  owner as materialized (
+    select p.node_id from pair p where p.node_id is not null union select p.node_id_before from pair p where p.node_id_before is not null
+  ),
+  name as materialized (
+    select h.node_id, h.node from mooring.heartbeat h where h.node_id = any (array(select w.node_id from owner w))
+  ),
+  counted as (
+    insert into mooring.node_load (node_id, change)
+    select c.node_id, sum(c.change)
+      from (select p.node_id_before as node_id, -1 as change from pair p where p.node_id_before is not null and p.ordinal is not null
+            union all
+            select p.node_id, 1 from pair p where p.node_id is not null and p.ordinal is not null) c
+     group by c.node_id
+    having sum(c.change) <> 0
+  ),
+  recorded as (
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
+    select p.id, p.epoch, p.deployment_id, p.node_id, m.node, p.began_at, p.owner_reason, (select mooring.actor())
+      from pair p left join name m on m.node_id = p.node_id
+     where p.epoch <> p.epoch_before
+  )
+  select array_agg(w.node_id) into owners from owner w;
+  perform mooring.notify_nodes(owners);
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__follow() is 'Keeps node_load and hints every node whose set changed, once per transaction.';
+comment on function mooring.tg_assignment__follow() is 'Keeps node_load, writes down who owns what from now on, and hints every node whose set changed, once per transaction.';
 create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__follow();
 
 create or replace function mooring.tg_assignment__follow_delete() returns trigger
@@ -5035,25 +5074,6 @@ end;
 $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
-
--- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
--- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
-create or replace function mooring.tg_assignment__record() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
-  set enable_nestloop = off
-as $$
-begin
-  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason, (select mooring.actor())
-    from new_assignment n join old_assignment o on o.id = n.id
-   where n.epoch <> o.epoch;
-  return null;
-end;
-$$;
-comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
-create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
 
 -- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's, a successor's) begins it, and a successor counts and is hinted. Each row by itself: they are few, and whoever inserts
 -- 100,000 that wait pays for a comparison only.

@@ -32,7 +32,6 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
-  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -47,12 +46,11 @@ begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  held := mooring.hold();
-  if not held and not mooring.lock_placement() then
+  if not mooring.lock_placement() then
     return;
   end if;
-  -- asked again after the lock: a hold may have begun while it was waited for
-  if held or mooring.hold() then
+  -- asked after the lock: a hold may have begun while it was waited for
+  if mooring.hold() then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
     perform mooring.limit_idle();
     perform mooring.finish_round('place');
@@ -94,15 +92,15 @@ begin
     ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
     for class_of_work in
       -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
-      -- two of those by nested loop costs seconds
+      -- two of those by nested loop costs seconds. And nothing among the conditions of the lock that an index of the queue would answer: planned while that is empty,
+      -- the whole queue would be read for each window
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.signature, a.updated_at, a.created_at, a.last_node_id
+        select a.id, a.deployment_id, a.epoch, a.node_id, a.wanted, a.updated_at, a.created_at, a.last_node_id, (class_of ->> a.signature::text)::int as nr
           from mooring.assignment a
-         where a.id = any (queue) and a.node_id is null and a.wanted = 'run' and class_of ? a.signature::text -- edited meanwhile: next time
-           and (awaited is null or a.last_node_id is null)
+         where a.id = any (queue) and (awaited is null or a.last_node_id is null)
            for update skip locked
       )
-      select (class_of ->> l.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
+      select l.nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
           array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
@@ -110,8 +108,10 @@ begin
           array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
-       group by 1
-       order by 1
+       -- what was edited, stopped or placed by hand meanwhile: next time
+       where l.node_id is null and l.wanted = 'run' and l.nr is not null
+       group by l.nr
+       order by l.nr
     loop
       class := classes[class_of_work.nr];
       if taken <> '{}' then
@@ -143,7 +143,8 @@ begin
       update mooring.assignment a
          set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
         from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
-       where a.id = p.id
+       -- named twice: by the join alone the planner may read the whole table for each window
+       where a.id = p.id and a.id = any (ids)
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
     select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())

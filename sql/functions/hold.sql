@@ -18,20 +18,19 @@ declare
   -- read before the pulse: whatever delays us afterwards only makes the pulse look younger
   at timestamptz := clock_timestamp();
   pulse mooring.pulse;
-  read record;
+  marked boolean;
   setting mooring.setting;
   held boolean;
   seen_at timestamptz;
   noticed text;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
-  select p as pulse, mooring.outage_marked() as marked into read from mooring.pulse p;
-  pulse := read.pulse;
+  select p.pulse_at, p.hold_until, mooring.outage_marked() into pulse.pulse_at, pulse.hold_until, marked from mooring.pulse p;
   select s.* into setting from mooring.setting s;
   held := coalesce(pulse.hold_until > at, false);
   seen_at := pulse.pulse_at;
   -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
-  if pulse.hold_until > pulse.pulse_at and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
+  if coalesce(pulse.hold_until > pulse.pulse_at, false) and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
     if held then
       seen_at := pulse.pulse_at + setting.lease_ttl / 2;
     elsif not exists (select from mooring.heartbeat h where h.session is not null and h.beat_at > pulse.pulse_at) then
@@ -39,7 +38,7 @@ begin
     end if;
   end if;
   noticed := case
-    when not read.marked then 'the database crashed, was promoted or restored'
+    when not marked then 'the database crashed, was promoted or restored'
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - pulse.pulse_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
     -- the margin: whoever set it may have read the clock after we did
@@ -86,9 +85,13 @@ $$;
 comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
 
 create or replace function mooring.hold_length() returns interval
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+as $$
+begin
+  return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+end;
+$$;
 comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
 
 -- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.

@@ -4,6 +4,6 @@
 -- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
 -- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
 create or replace function mooring.next_epoch(epoch bigint) returns bigint
-  language sql stable
+  language sql volatile
 return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
 comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';

@@ -44,12 +44,13 @@ begin
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
-    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never
+    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never.
+    -- + 0: else the planner, which knows neither number in a plan it keeps, reads the whole table along its primary key instead of what the silent nodes own
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
              where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
-             order by a.id limit coalesce(max_rows, 10000)
+             order by a.id + 0 limit coalesce(max_rows, 10000)
                for update of a skip locked) l;
     return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then

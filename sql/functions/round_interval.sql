@@ -1,7 +1,12 @@
 -- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
 create or replace function mooring.round_interval(name text) returns interval
-  language sql stable
-return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+end;
+$$;
 comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
 
 -- Nobody has done it for one and a quarter of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to. Less than a beat by default: else an

@@ -1,25 +1,49 @@
 -- Triggers of mooring.assignment.
 
--- Loads and hints follow the rows, whoever wrote them.
+-- Loads, history and hints follow the rows, whoever wrote them. Each epoch of a row is written down once; times are those the rows were given under their lock.
+-- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
 create or replace function mooring.tg_assignment__follow() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
+  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  set enable_nestloop = off
 as $$
+declare
+  owners int[];
 begin
-  insert into mooring.node_load (node_id, change)
-  select c.node_id, sum(c.change)
-    from (select o.node_id, -1 as change from old_assignment o where o.node_id is not null and o.ordinal is not null
-          union all
-          select n.node_id, 1 from new_assignment n where n.node_id is not null and n.ordinal is not null) c
-   group by c.node_id
-  having sum(c.change) <> 0;
+  -- a row's old and new version are brought together once: they are wide, and all three are about the same few columns
+  with pair as materialized (
+    select n.id, n.epoch, n.deployment_id, n.ordinal, n.node_id, o.node_id as node_id_before, o.epoch as epoch_before, coalesce(n.assigned_at, n.waiting_since) as began_at, n.owner_reason
+      from new_assignment n join old_assignment o on o.id = n.id
+  ),
   -- owners before and after; a row that only changed its place in the queue has none
-  perform mooring.notify_nodes(array(
-    select o.node_id from old_assignment o where o.node_id is not null union select n.node_id from new_assignment n where n.node_id is not null));
+  owner as materialized (
+    select p.node_id from pair p where p.node_id is not null union select p.node_id_before from pair p where p.node_id_before is not null
+  ),
+  name as materialized (
+    select h.node_id, h.node from mooring.heartbeat h where h.node_id = any (array(select w.node_id from owner w))
+  ),
+  counted as (
+    insert into mooring.node_load (node_id, change)
+    select c.node_id, sum(c.change)
+      from (select p.node_id_before as node_id, -1 as change from pair p where p.node_id_before is not null and p.ordinal is not null
+            union all
+            select p.node_id, 1 from pair p where p.node_id is not null and p.ordinal is not null) c
+     group by c.node_id
+    having sum(c.change) <> 0
+  ),
+  recorded as (
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
+    select p.id, p.epoch, p.deployment_id, p.node_id, m.node, p.began_at, p.owner_reason, (select mooring.actor())
+      from pair p left join name m on m.node_id = p.node_id
+     where p.epoch <> p.epoch_before
+  )
+  select array_agg(w.node_id) into owners from owner w;
+  perform mooring.notify_nodes(owners);
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__follow() is 'Keeps node_load and hints every node whose set changed, once per transaction.';
+comment on function mooring.tg_assignment__follow() is 'Keeps node_load, writes down who owns what from now on, and hints every node whose set changed, once per transaction.';
 create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__follow();
 
 create or replace function mooring.tg_assignment__follow_delete() returns trigger
@@ -38,25 +62,6 @@ end;
 $$;
 comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
 create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
-
--- History follows too: each epoch of a row is written down once, whoever changed the owner. Times are those the rows were given under their lock.
--- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
-create or replace function mooring.tg_assignment__record() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
-  set enable_nestloop = off
-as $$
-begin
-  insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
-  select n.id, n.epoch, n.deployment_id, n.node_id, (select h.node from mooring.heartbeat h where h.node_id = n.node_id), coalesce(n.assigned_at, n.waiting_since), n.owner_reason, (select mooring.actor())
-    from new_assignment n join old_assignment o on o.id = n.id
-   where n.epoch <> o.epoch;
-  return null;
-end;
-$$;
-comment on function mooring.tg_assignment__record() is 'Writes down who owns what from now on.';
-create or replace trigger tg_assignment__record after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__record();
 
 -- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's, a successor's) begins it, and a successor counts and is hinted. Each row by itself: they are few, and whoever inserts
 -- 100,000 that wait pays for a comparison only.

@@ -52,7 +52,7 @@ story('ten thousand rows ask once who acts', async (t, sql) => {
   // a plan that asked for each row would carry the expression in its output instead of a result of its own
   const plan = (await sql<{ 'QUERY PLAN': string }[]>`explain (verbose) insert into mooring.event (kind, actor) select 'x', (select mooring.actor()) from generate_series(1, 10000)`).map((row) => row['QUERY PLAN']).join('\n')
   t.match(plan, /InitPlan/)
-  for (const verb of ['claim', 'release', 'evict', 'make_assignments', 'tg_assignment__record']) {
+  for (const verb of ['claim', 'release', 'evict', 'make_assignments', 'tg_assignment__follow']) {
     const [{ body } = { body: '' }] = await sql<{ body: string }[]>`select p.prosrc as body from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${verb}`
     t.match(body, '(select mooring.actor())', verb)
   }

@@ -27,7 +27,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['loads that do not follow', 'tg_assignment__follow', ['having', 'having false and']],
   ['scale-down that leaves the surplus running', 'make_assignments', ['or a.ordinal >= d.replicas)', ')']],
   ['a disabled deployment that runs on', 'make_assignments', ['(d.id is null or not d.enabled', '(d.id is null']],
-  ['an order to stop that is taken back', 'queue_anew', ['WHEN (a.node_id IS NOT NULL) THEN', 'WHEN false THEN']],
+  ['an order to stop that is taken back', 'queue_anew', ['wanted = case when a.node_id is not null then', 'wanted = case when false then']],
   ['a claim that looks only at what is permitted', 'placeable', ['where e.eligible', 'where e.permitted']],
   ['a claim that forgets who refused', 'placeable', ["case when w.refused_by = '{}' then", 'case when true then']],
   ['a reap that does not look at the lease', 'reap', ['mooring.lease_end(h, a) + margin < at', 'true'], ['h.beat_at < at - margin', 'true']],
@@ -45,7 +45,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['a move that goes on though its deployment was disabled', 'make_assignments', ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"]],
   ['a promise that is kept whatever became of the node', 'place_moves', ['and d.obstacle is null', ''], ['and d.obstacle is not null', 'and false']],
   ['places that are promised and given away', 'node_states', ['mooring.node_taken()', '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)']],
-  ['a history that misses who was given back', 'tg_assignment__record', ['where n.epoch <> o.epoch', 'where n.epoch <> o.epoch and n.node_id is not null']],
+  ['a history that misses who was given back', 'tg_assignment__follow', ['where p.epoch <> p.epoch_before', 'where p.epoch <> p.epoch_before and p.node_id is not null']],
   ['a history in which what is gone is owned for ever', 'tg_assignment__record_owned', ["if tg_op = 'DELETE' then", "if tg_op = 'DELETE' then return null;"]],
   ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
 ]
