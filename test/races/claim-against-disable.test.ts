@@ -78,7 +78,7 @@ for (const [what, change, left] of [
 
 t.test('negative control: without the second look under the lock, what was switched off in between is started', async (t) => {
   const { pg, id, psql, worker } = await oneThatWaits(t)
-  await rewrite(pg.sql, 'claim', [" and a.node_id is null and a.wanted = 'run' and class_of", ' and class_of'], ['for update skip locked', ''], [' and d.enabled', ''], ['set node_id = p.node_id,', "set node_id = p.node_id, wanted = 'run',"])
+  await rewrite(pg.sql, 'claim', ["l.node_id is null and l.wanted = 'run' and ", ''], ['for update skip locked', ''], [' and d.enabled', ''], ['set node_id = p.node_id,', "set node_id = p.node_id, wanted = 'run',"])
   const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
   await gate.stopHere(worker)
   const claiming = worker.start((sql) => sql`select * from mooring.claim()`)
