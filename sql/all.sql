@@ -4,6 +4,7 @@
 --!include functions/lock_key.sql
 --!include functions/milliseconds.sql
 --!include functions/limit_idle.sql
+--!include functions/wait_for_disk.sql
 --!include functions/schema_version.sql
 --!include functions/next_epoch.sql
 --!include functions/node_channel.sql

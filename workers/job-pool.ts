@@ -40,7 +40,11 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
   })
   // without these two an idle connection that breaks would end the process
   pool.on('error', () => {})
-  pool.on('connect', (client) => client.on('error', () => {}))
+  pool.on('connect', (client) => {
+    client.on('error', () => {})
+    // that a job was taken or is done need not survive a crash, it is only done again: nobody waits for the disk on its account. Placement sees to itself, see lock_placement()
+    client.query('set synchronous_commit = off').catch(() => {})
+  })
   forgiveSecondRelease(pool)
   return {
     pool,

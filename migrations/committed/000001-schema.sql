@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c3d9cd7fb92f6a2f88f616e6291b96ec8df144ab
+--! Hash: sha1:f763b68b2d8d2cc74972bb29335aacd4684606a7
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -614,6 +614,24 @@ end;
 $$;
 comment on function mooring.limit_idle(interval) is 'Lets the server end the present transaction when its session sits idle in it for longer than this.';
 --! EndIncluded functions/limit_idle.sql
+--! Included functions/wait_for_disk.sql
+-- What an agent is told to run must survive a crash, whatever the session prefers: else its id and epoch come back as somebody else's. Until the end of the transaction
+-- its commit waits as the database would have it, and where the database would have nothing either, for the disk of its own server at least.
+create or replace function mooring.wait_for_disk() returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if current_setting('synchronous_commit') = 'off' then
+    set local synchronous_commit to default;
+    if current_setting('synchronous_commit') = 'off' then
+      perform set_config('synchronous_commit', 'on', true);
+    end if;
+  end if;
+end;
+$$;
+comment on function mooring.wait_for_disk() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
+--! EndIncluded functions/wait_for_disk.sql
 --! Included functions/schema_version.sql
 -- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
 create or replace function mooring.schema_version() returns int
@@ -1765,10 +1783,7 @@ begin
     end;
   end if;
   perform mooring.limit_idle(patience);
-  -- a claim that was answered must survive a crash, whatever the session prefers
-  if current_setting('synchronous_commit') = 'off' then
-    perform set_config('synchronous_commit', 'on', true);
-  end if;
+  perform mooring.wait_for_disk();
   return true;
 end;
 $$;
@@ -3470,9 +3485,9 @@ begin
       left join mooring.node n on n.id = c.node_id order by c.id
   )
   select array_agg(m.node_id) into told from made m;
-  -- born owned, and not under lock_placement(): what an agent is told to run must survive a crash here too, or its id and epoch come back as somebody else's
-  if told is not null and current_setting('synchronous_commit') = 'off' then
-    perform set_config('synchronous_commit', 'on', true);
+  -- born owned, and not under lock_placement()
+  if told is not null then
+    perform mooring.wait_for_disk();
   end if;
   perform mooring.notify_nodes(told);
 end;

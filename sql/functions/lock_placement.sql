@@ -43,10 +43,7 @@ begin
     end;
   end if;
   perform mooring.limit_idle(patience);
-  -- a claim that was answered must survive a crash, whatever the session prefers
-  if current_setting('synchronous_commit') = 'off' then
-    perform set_config('synchronous_commit', 'on', true);
-  end if;
+  perform mooring.wait_for_disk();
   return true;
 end;
 $$;

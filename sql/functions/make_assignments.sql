@@ -112,9 +112,9 @@ begin
       left join mooring.node n on n.id = c.node_id order by c.id
   )
   select array_agg(m.node_id) into told from made m;
-  -- born owned, and not under lock_placement(): what an agent is told to run must survive a crash here too, or its id and epoch come back as somebody else's
-  if told is not null and current_setting('synchronous_commit') = 'off' then
-    perform set_config('synchronous_commit', 'on', true);
+  -- born owned, and not under lock_placement()
+  if told is not null then
+    perform mooring.wait_for_disk();
   end if;
   perform mooring.notify_nodes(told);
 end;

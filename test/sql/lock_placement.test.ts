@@ -136,3 +136,17 @@ void t.test('a deployment that is disabled or edited while a claim runs over a l
      where p.wanted = 'run' and (not d.enabled or d.selector <> '{}' and p.node = 'host-a')`
   t.same([...wrong], [], `after ${edits} edits`)
 })
+
+void t.test('what was placed waits for the disk as the database would have it, whatever the session prefers, and even where the database prefers nothing', async (t) => {
+  const { sql, client, name } = await testDatabase(t)
+  for (const [ofDatabase, placing] of [['local', 'local'], ['off', 'on']] as const) {
+    await sql.unsafe(`alter database ${name} set synchronous_commit = ${ofDatabase}`)
+    const worker = client('worker')
+    await worker`set synchronous_commit = off`
+    await worker`begin`
+    await worker`select mooring.lock_placement()`
+    t.same([...(await worker`show synchronous_commit`)], [{ synchronous_commit: placing }], `of a database with ${ofDatabase}`)
+    await worker`commit`
+    t.same([...(await worker`show synchronous_commit`)], [{ synchronous_commit: 'off' }], 'and no longer than for that transaction')
+  }
+})
