@@ -1,6 +1,9 @@
-/** What the metronome says to the database; the tasks carry their own one statement each. */
+/** What the metronome and the pool of jobs say to the database; the tasks carry their own one statement each. */
 import { createLane } from '../agent/lane.js'
 import type { LastTick } from '../agent/last-tick.js'
+
+/** For the connections of jobs: that one was taken or is done need not survive a crash, it is only done again. What is placed does wait, see wait_for_disk(). */
+export const WAIT_FOR_NO_DISK = 'set synchronous_commit = off'
 
 export interface TickAnswer { rounds: string; next_ms: number; hold: boolean; clock_ms: number }
 

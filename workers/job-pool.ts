@@ -9,6 +9,7 @@ import { Socket } from 'node:net'
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../cli/database-url.js'
 import { primaryHost } from '../cli/primary-host.js'
+import { WAIT_FOR_NO_DISK } from './db.js'
 
 export interface JobPool {
   pool: pg.Pool
@@ -42,8 +43,7 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
   pool.on('error', () => {})
   pool.on('connect', (client) => {
     client.on('error', () => {})
-    // that a job was taken or is done need not survive a crash, it is only done again: nobody waits for the disk on its account. Placement sees to itself, see lock_placement()
-    client.query('set synchronous_commit = off').catch(() => {})
+    client.query(WAIT_FOR_NO_DISK).catch(() => {})
   })
   forgiveSecondRelease(pool)
   return {
