@@ -266,7 +266,8 @@ create table mooring.assignment (
   assigned_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  constraint assignment_pkey primary key (id),
+  -- half filled, as the index of ordinals: every change of owner puts a new entry beside the old one, and pages without room for it are searched for dead ones and split
+  constraint assignment_pkey primary key (id) with (fillfactor = 50),
   -- read by heartbeat(), assignments_of(), reap(), leave(). And a key only because assert_owner() locks it FOR KEY SHARE: reports and stop orders pass, a change of owner or epoch waits
   constraint assignment_node_id_id_epoch_key unique (node_id, id, epoch),
   constraint assignment_owned_iff_leased check ((node_id is null) = (lease_ttl is null)),
@@ -278,7 +279,7 @@ create table mooring.assignment (
 );
 -- each replica is there once, and while it is handed over once more (begin_handovers() makes no third). An expression, and no constraint: the columns of a key could not change while a workload
 -- is inside assert_owner()
-create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (deployment_id, ordinal, (coalesce(handover, '')));
+create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (deployment_id, ordinal, (coalesce(handover, ''))) with (fillfactor = 50);
 -- read by copies(): the few that are being handed over
 create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
@@ -388,7 +389,8 @@ create table mooring.ownership (
   began_at timestamptz not null,
   actor text not null default mooring.actor(),
   reason text,
-  constraint ownership_pkey primary key (assignment_id, epoch)
+  -- not append-only: each epoch comes beside those of its assignment
+  constraint ownership_pkey primary key (assignment_id, epoch) with (fillfactor = 70)
 );
 comment on table mooring.ownership is 'Every epoch of every assignment: its owner, or nobody, from when on and why. Read it with history(assignment) and placement_at(time).';
 comment on column mooring.ownership.assignment_id is 'The assignment; no foreign key, history outlives it.';
