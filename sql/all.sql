@@ -17,6 +17,7 @@
 --!include functions/hold.sql
 --!include functions/finish_round.sql
 --!include functions/node_is_live.sql
+--!include functions/worker_is_alive.sql
 --!include functions/awaited_nodes.sql
 --!include functions/node_states.sql
 --!include functions/fold_node_load.sql

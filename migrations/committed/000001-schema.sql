@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1c9af85c4b7f4bf0b7e5c5e33cce99dbb9f52091
+--! Hash: sha1:9accedc6f8e1bd29db3a195352e3be0eceebe11d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -966,6 +966,13 @@ create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assign
 return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
 comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
 --! EndIncluded functions/node_is_live.sql
+--! Included functions/worker_is_alive.sql
+-- Alive: it has ticked within three periods, and three seconds for a busy machine.
+create or replace function mooring.worker_is_alive(worker mooring.worker) returns boolean
+  language sql stable
+return worker.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s';
+comment on function mooring.worker_is_alive(mooring.worker) is 'True while a worker process ticks.';
+--! EndIncluded functions/worker_is_alive.sql
 --! Included functions/awaited_nodes.sql
 -- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
 -- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
@@ -3771,7 +3778,7 @@ begin
     if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    believed := not exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s');
+    believed := not exists (select from mooring.worker w where mooring.worker_is_alive(w));
     if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
       return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
       return;
@@ -3789,7 +3796,7 @@ begin
     end if;
     with gone as (
       delete from mooring.worker w
-       where w.id in (select l.id from mooring.worker l where l.seen_at < clock_timestamp() - 3 * period - interval '3 s' for update skip locked)
+       where w.id in (select l.id from mooring.worker l where not mooring.worker_is_alive(l) for update skip locked)
       returning w.id, w.pool_ids
     ),
     logged as (
@@ -5325,13 +5332,13 @@ comment on column mooring.node_status.containment is 'How surely its workloads d
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
-  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since, 
-      case when w.reason is null or w.reason = 'it is placed by the next round' then
-        coalesce(case when a.last_node_id is not null then (
-            select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
-              from mooring.node n cross join mooring.setting s where n.id = any ((select mooring.awaited_nodes())::int[]) group by s.return_wait) end, 'it is placed by the next round')
-      else w.reason end as reason, d.name, a.ordinal, r.last_error
+  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since,
+      coalesce(nullif(w.reason, soon.reason), case when a.last_node_id is not null then (
+          select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
+            from mooring.node n cross join mooring.setting s where n.id = any ((select mooring.awaited_nodes())::int[]) group by s.return_wait) end, soon.reason) as reason,
+      d.name, a.ordinal, r.last_error
     from mooring.assignment a
+   cross join (values ('it is placed by the next round')) soon (reason)
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring.why_unplaced() w on w.signature = a.signature
     left join mooring.run r on r.assignment_id = a.id
@@ -5350,7 +5357,7 @@ comment on column mooring.unplaced.last_error is 'What went wrong when it last r
 create or replace view mooring.fleet as
   select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
       case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
-      (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
+      (select count(*)::int from mooring.worker w where mooring.worker_is_alive(w)) as workers,
       clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
@@ -5442,7 +5449,7 @@ create or replace function mooring.rights_of_roles() returns jsonb
 return '{
   "verbs": {
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
-      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+      "node_is_live", "worker_is_alive", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
     "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},

@@ -11,7 +11,7 @@ create or replace function mooring.rights_of_roles() returns jsonb
 return '{
   "verbs": {
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
-      "node_is_live", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+      "node_is_live", "worker_is_alive", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
     "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},

@@ -25,7 +25,7 @@ begin
     if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    believed := not exists (select from mooring.worker w where w.seen_at > clock_timestamp() - 3 * period - interval '3 s');
+    believed := not exists (select from mooring.worker w where mooring.worker_is_alive(w));
     if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
       return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
       return;
@@ -43,7 +43,7 @@ begin
     end if;
     with gone as (
       delete from mooring.worker w
-       where w.id in (select l.id from mooring.worker l where l.seen_at < clock_timestamp() - 3 * period - interval '3 s' for update skip locked)
+       where w.id in (select l.id from mooring.worker l where not mooring.worker_is_alive(l) for update skip locked)
       returning w.id, w.pool_ids
     ),
     logged as (

@@ -1,7 +1,7 @@
 create or replace view mooring.fleet as
   select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
       case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
-      (select count(*)::int from mooring.worker w where w.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s') as workers,
+      (select count(*)::int from mooring.worker w where mooring.worker_is_alive(w)) as workers,
       clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
