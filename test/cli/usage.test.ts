@@ -30,6 +30,8 @@ t.test('bad usage exits with 2 and names the help', async (t) => {
     [['frobnicate'], /unknown command 'frobnicate'.*mooring --help/s],
     [['status', '--frobnicate'], /unknown option '--frobnicate'.*mooring status --help/s],
     [['explain'], /missing required argument 'deployment'/],
+    [['agent', '--keep-logs', '7'], /'7' is invalid\. Say the unit: 7d, 7h\. 0 is as soon as possible, forever is never/],
+    [['agent', '--keep-packages', 'a week'], /It must be a duration/],
     [['get', 'pods'], /unknown command 'pods'.*mooring get --help/s],
     [['get', 'deployments', 'web', '-l', 'a=b'], /names and -l exclude each other/],
     [['disable', 'deployment'], /error: which deployments\?\nhint: name them, select them by label \(-l key=value\), or say --all/],
