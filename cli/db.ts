@@ -168,7 +168,6 @@ export interface CliDb extends DeploymentDb, EventDb, LogDb {
   apply(specs: readonly DeploymentSpec[], options: { dryRun: boolean }): Promise<AppliedRow[]>
   /** The 21 deployments of the demo; only in a database that never had a deployment. */
   insertDemo(): Promise<number>
-  close(): Promise<void>
 }
 
 export async function readSchema(sql: Sql): Promise<SchemaRow> {
@@ -254,7 +253,6 @@ export function createCliDb(sql: Sql): CliDb {
         returning id`
       return rows.length
     },
-    close: () => sql.end({ timeout: 1 }),
   }
 }
 

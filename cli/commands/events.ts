@@ -4,19 +4,19 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { CliDb, EventRow } from '../db.js'
 import type { EventFilter } from '../db-events.js'
-import { isConnectionProblem, UnknownNameError, UsageError } from '../errors.js'
+import { UnknownNameError, UsageError } from '../errors.js'
 import { EVENT_KINDS } from '../event-kinds.js'
 import { createEventFollower } from '../event-follow.js'
 import { deploymentId, nearest, nodesNamed, unknown } from '../names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
+import { createPatience } from '../patience.js'
 import { json, jsonLine, print } from '../render.js'
 import { eventText } from '../up-snapshot.js'
 
 interface EventsOptions extends DatabaseOptions, JsonOptions { limit?: number; follow?: boolean; kind?: string[]; node?: string; deployment?: string; assignment?: string; since?: string }
 
 const POLL_INTERVAL_MS = 500
-const DATABASE_PATIENCE_MS = 60_000
 const DEFAULT_LIMIT = 50
 
 export function addEvents(program: Command): void {
@@ -58,12 +58,12 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, opti
   follower.told(last)
   if (last.length === 0) await checkKnown(db, options)
   write(last)
-  for (let answeredAt = performance.now(); ; await pause(POLL_INTERVAL_MS)) {
+  for (const patience = createPatience(); ; await pause(POLL_INTERVAL_MS)) {
     try {
       write(await follower.next(db))
-      answeredAt = performance.now()
+      patience.answered()
     } catch (error) {
-      if (!isConnectionProblem(error) || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+      patience.bear(error)
     }
   }
 }
