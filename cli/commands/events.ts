@@ -40,7 +40,7 @@ async function showEvents(options: EventsOptions): Promise<void> {
     const limit = options.limit ?? (options.since === undefined ? DEFAULT_LIMIT : null)
     if (options.follow) return follow(db, filter, limit, options)
     const rows = await db.events(filter, limit)
-    if (rows.length === 0) await checkKnown(db, options)
+    if (rows.length === 0) await checkKnown(db, filter)
     if (limit === 0 && !options.json) return
     print(options.json ? json(rows) : rows.map(eventText).join('\n') || (Object.values(filter).every((part) => part === undefined) ? 'nothing has happened yet' : 'nothing of the kind has happened'))
   })
@@ -56,7 +56,7 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, opti
   await follower.next(db)
   const last = await db.events(filter, limit)
   follower.told(last)
-  if (last.length === 0) await checkKnown(db, options)
+  if (last.length === 0) await checkKnown(db, filter)
   write(last)
   for (const patience = createPatience(); ; await pause(POLL_INTERVAL_MS)) {
     try {
@@ -69,14 +69,21 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, opti
 }
 
 /** History outlives nodes and assignments, so what is not there is only wrong when nothing is known of it. */
-async function checkKnown(db: CliDb, { node, assignment }: EventsOptions): Promise<void> {
+async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilter): Promise<void> {
   if (node !== undefined && (await db.events({ node }, 1)).length === 0) await nodesNamed(db, [node])
   if (assignment !== undefined && await db.placementOfAssignment(assignment) === null && (await db.events({ assignment }, 1)).length === 0) throw unknown('assignment', assignment, [], '`mooring get assignments`')
+  if (deployment !== undefined && (await db.deployments({ ids: [deployment] })).length === 0 && (await db.events({ deployment }, 1)).length === 0) {
+    throw new UnknownNameError(`neither a deployment nor any event of the id ${deployment} is known`, 'see `mooring get deployments`; events are kept for setting.event_retention')
+  }
 }
+
+/** What may be the id of a deployment that is gone. */
+const deletedId = (typed: string): string | null => /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? null
 
 async function filterOf(db: CliDb, { kind, node, deployment, assignment, since }: EventsOptions): Promise<EventFilter> {
   const known = deployment === undefined ? undefined : await deploymentId(db, deployment).catch((error: unknown) => {
-    if (error instanceof UnknownNameError && /^\d{1,18}$/.test(deployment)) return deployment
+    const id = deletedId(deployment)
+    if (error instanceof UnknownNameError && id !== null) return id
     throw error
   })
   return { kinds: kind, node, deployment: known, assignment, since }

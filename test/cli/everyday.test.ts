@@ -204,7 +204,11 @@ t.test('events are filtered by kind, node, deployment and age, and -f follows th
   t.same((await parsed('events', '--deployment', 'web')).map(({ deployment_id }) => deployment_id), [web, web])
   t.same(await parsed('events', '--node', 'host-b', '--kind', 'claimed,reaped'), [])
   t.match(await run('events', '--node', 'host-x'), { code: 1, stderr: /no node host-x\nhint: did you mean host-a/ })
-  t.match(await run('events', '--deployment', '987654'), { code: 0, stdout: 'nothing of the kind has happened\n' })
+  for (const args of [['987654'], ['id:987654'], ['987654', '-f']]) t.match(await run('events', '--deployment', ...args), { code: 1, stderr: /^error: neither a deployment nor any event of the id 987654 is known\nhint: see `mooring get deployments`/ }, args.join(' '))
+  await sql`insert into mooring.deployment (name, package_name, enabled) values ('987655', 'http-server', false)`
+  t.match(await run('events', '--deployment', '987655', '--kind', 'reaped'), { code: 0, stdout: 'nothing of the kind has happened\n' }, 'a name is not taken for an id')
+  await sql`insert into mooring.event (at, kind, deployment_id, reason) values (now() - interval '3 h', 'released', 777, 'its deployment is gone')`
+  t.match(await run('events', '--deployment', '777'), { code: 0, stdout: /its deployment is gone/ }, 'what was deleted has its history')
   t.match(await run('events', '--assignment', '9999'), { code: 1, stderr: /no assignment 9999\nhint: see `mooring get assignments`/ })
   t.match(await run('events', '-f', '--assignment', '9999', '--json'), { code: 1, stderr: /"code":"MR003"/ })
   await sql`insert into mooring.event (at, kind, assignment_id, reason) values (now() - interval '3 h', 'released', 8888, 'long gone')`
