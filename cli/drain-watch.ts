@@ -5,7 +5,8 @@
  * nothing will: everything that is left is blocked, without a deadline. It changes nothing, so it may be interrupted and begun again.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb, DrainRow } from './db.js'
+import type { CliDb } from './db.js'
+import type { DrainRow } from './db-nodes.js'
 import { CommandError } from './errors.js'
 import { createPatience, type Patience } from './patience.js'
 import { colors, interval, jsonLine, print, printable } from './render.js'

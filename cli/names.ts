@@ -1,7 +1,8 @@
 /**
  * People name a thing by its name or its id, and say id:7 or name:7 where a number could be either: no name holds a colon. What is mistyped is told with the nearest names; what could be two things is not guessed.
  */
-import type { CliDb, NodeRow } from './db.js'
+import type { CliDb } from './db.js'
+import type { NodeRow } from './db-nodes.js'
 import type { DeploymentRow } from './db-deployments.js'
 import { CommandError, UnknownNameError } from './errors.js'
 
