@@ -92,7 +92,7 @@ export function createSession(options: SessionOptions): Session {
     leases,
     reconcile(owned, options) {
       supervisor.reconcile(owned, options)
-      tidying.noteOwned(owned.map((row) => row.assignment_id))
+      tidying.noteUse()
       tidying.start()
     },
     wantBeat: heartbeat.beatSoon,

@@ -33,8 +33,8 @@ export const DEFAULT_KEEP: Keep = { logsMs: 7 * DAY_MS, packagesMs: 7 * DAY_MS, 
 export interface Tidying {
   /** Looks from now on, every now and then. */
   start(): void
-  /** These are owned: whatever is kept of them is not over. */
-  noteOwned(assignmentIds: readonly string[]): void
+  /** What is needed may have changed: what is needed now is not over, however short that may be. */
+  noteUse(): void
   /** One look; resolves when everything that was due is gone. */
   look(): Promise<void>
   /** Why there is no log where there was one; null: it was not removed. */
@@ -72,7 +72,10 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
   let working: Promise<void> | null = null
   let saving: Promise<void> = Promise.resolve()
 
-  const isInUse = ({ kind, name }: Pick<Item, 'kind' | 'name'>, uses: InUse): boolean => (kind === 'packages' ? uses.package(name) : uses.assignment(name))
+  const isInUse = (key: string, uses: InUse): boolean => {
+    const name = key.slice(key.indexOf('/') + 1)
+    return key.startsWith('packages/') ? uses.package(name) : uses.assignment(name)
+  }
 
   const warnOnce = (what: string, error: unknown): void => {
     if (!told.has(what)) log.warn({ event: 'tidying_failed', what, ...describeError(error) }, 'what is over could not be removed; trying again every now and then')
@@ -87,11 +90,11 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
     const nowMs = clock()
     const elapsedMs = lookedMs === null ? 0 : Math.max(0, nowMs - lookedMs)
     lookedMs = nowMs
-    const items = new Map((await Promise.all(kinds.map(kind => itemsOf(folder, kind)))).flat().map(item => [item.key, item]))
+    const items = (await Promise.all(kinds.map(kind => itemsOf(folder, kind)))).flat()
     const uses = inUse()
     if (uses === null || stopping.signal.aborted) return
-    ledger.over = advance(ledger.over, [...items.values()], key => isInUse(items.get(key)!, uses), elapsedMs)
-    const due = [...items.values()].filter(({ kind, key }) => (ledger.over[key]?.ms ?? -1) >= keptMs[kind]!)
+    ledger.over = advance(ledger.over, items, key => isInUse(key, uses), elapsedMs)
+    const due = items.filter(({ kind, key }) => (ledger.over[key]?.ms ?? -1) >= keptMs[kind]!)
     const dueLogs = due.filter(({ kind }) => kind === 'logs').map(({ name }) => name)
     if (dueLogs.length > 0) {
       // said before they are gone, so that a crash leaves no reader in the dark
@@ -119,7 +122,7 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
     // what is asked here was answered a moment ago, so the renames below do not wait for a disk that hangs
     if (await stateOf(folder, kind, parts) !== state) return false
     const uses = inUse()
-    if (stopping.signal.aborted || uses === null || isInUse(item, uses)) return false
+    if (stopping.signal.aborted || uses === null || isInUse(key, uses)) return false
     moveAside(folder, item)
     delete ledger.over[key]
     return true
@@ -146,11 +149,12 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
     start() {
       if (kinds.length > 0 && !stopping.signal.aborted) working ??= lookNowAndThen()
     },
-    noteOwned(assignmentIds) {
-      const owned = new Set(assignmentIds)
-      const anew = assignmentIds.flatMap(id => [`logs/${id}`, `work/${id}`]).filter(key => key in ledger.over)
+    noteUse() {
+      const uses = inUse()
+      if (uses === null) return
+      const anew = Object.keys(ledger.over).filter(key => isInUse(key, uses))
       for (const key of anew) delete ledger.over[key]
-      const removed = ledger.removed.filter(({ assignment_id }) => !owned.has(assignment_id))
+      const removed = ledger.removed.filter(({ assignment_id }) => !uses.assignment(assignment_id))
       if (anew.length === 0 && removed.length === ledger.removed.length) return
       ledger.removed = removed
       void save()

@@ -79,21 +79,32 @@ t.test('how old a file looks decides nothing: neither a clock that was wrong nor
   t.notOk(on.has('logs/7.log'))
 })
 
-t.test('what was over and is owned again begins anew at its next end, also where that was between two looks, and it is not called removed any more', async t => {
+t.test('what was over and is needed again begins anew at its next end, also where that was between two looks, and it is not called removed any more', async t => {
   const on = await host(t)
   on.put('logs/7.log')
   on.put('logs/8.log')
+  pkg(on, '1.0.0')
   const tidying = on.life()
   await tidying.look()
   on.now += 6 * DAY
-  tidying.noteOwned(['7'])
+  on.uses = { ...only('7'), package: folder => folder === 'web@1.0.0' }
+  tidying.noteUse()
+  on.uses = NOTHING
   on.now += 2 * DAY
   await tidying.look()
-  t.ok(on.has('logs/7.log'))
-  t.notOk(on.has('logs/8.log'), 'the other one is gone')
+  t.strictSame([on.has('logs/7.log'), on.has('packages/web@1.0.0'), on.has('logs/8.log')], [true, true, false])
   t.type(tidying.whyLogIsGone('8'), 'string')
-  tidying.noteOwned(['8'])
+  on.uses = only('8')
+  tidying.noteUse()
   t.equal(tidying.whyLogIsGone('8'), null)
+  on.uses = NOTHING
+  await tidying.stop()
+  on.now += 6 * DAY
+  const next = on.life()
+  await next.look()
+  on.now += 5 * DAY
+  await next.look()
+  t.ok(on.has('logs/7.log'), 'and so it does for the next agent')
 })
 
 t.test('an agent that is started again goes on counting, and does not count the time in which no agent ran', async t => {
