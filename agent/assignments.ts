@@ -22,6 +22,8 @@ export interface Assignments {
   hint(): void
   /** A beat was answered: confirms the set, or finds it outdated. */
   beaten(beat: Beat): void
+  /** The complete set as it was read last; null before anything was. */
+  owned(): readonly OwnedAssignment[] | null
   /** From now on the supervisor is left alone, and only leases are looked after: the agent stops everything itself. */
   freeze(): void
   /** Resolves when no read is in flight. Idempotent. */
@@ -138,6 +140,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   return {
     hint,
     beaten,
+    owned: () => owned?.rows ?? null,
     freeze() {
       frozen = true
     },

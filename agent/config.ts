@@ -5,6 +5,7 @@
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { z } from 'zod'
+import { DEFAULT_KEEP } from './tidying.js'
 import { CONTAINMENT_LEVELS } from './warden/containment.js'
 import type { ContainmentLevel } from './warden/containment.js'
 
@@ -32,6 +33,10 @@ export interface AgentConfig {
   handOver: boolean
   /** Root of local state, shared by the agents of a host; an agent's own folder is <stateDir>/agents/<name>. */
   stateDir: string
+  /** How long logs, packages and non-empty work folders are kept when nothing this node owns needs them any more; null: for ever. */
+  keepLogsMs: number | null
+  keepPackagesMs: number | null
+  keepWorkMs: number | null
   /** How long stop() tries to tell the database, after the processes are gone. */
   leaveTimeoutMs: number
 }
@@ -86,6 +91,8 @@ const READ_DIFFERENTLY: readonly (readonly [RegExp, string])[] = [
 
 const baseUrl = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).max(2048).nullable().default(null)
 
+const keptMs = (byDefault: number | null) => z.number().min(0).nullable().default(byDefault)
+
 const schema = z.strictObject({
   name: z.string().regex(NODE_NAME_PATTERN, 'must be 1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit').default(hostname),
   databaseUrl: z.string().min(1, 'must not be empty'),
@@ -102,6 +109,9 @@ const schema = z.strictObject({
   containment: z.enum(CONTAINMENT_LEVELS, { error: `must be one of ${CONTAINMENT_LEVELS.join(', ')}` }).nullable().default(null),
   handOver: z.boolean().default(false),
   stateDir: z.string().min(1, 'must not be empty').default(() => process.env['MOORING_STATE_DIR'] ?? '.mooring'),
+  keepLogsMs: keptMs(DEFAULT_KEEP.logsMs),
+  keepPackagesMs: keptMs(DEFAULT_KEEP.packagesMs),
+  keepWorkMs: keptMs(DEFAULT_KEEP.workMs),
   leaveTimeoutMs: z.int().min(0).default(DEFAULT_LEAVE_TIMEOUT_MS),
 })
 

@@ -26,6 +26,8 @@ export interface LogRequestsOptions {
   session: string
   /** The agent's own, with logs/ in it. */
   folder: string
+  /** Of a log that is not there; null: nothing is known. */
+  whyGone(assignmentId: string): string | null
   onOver(error: unknown): void
   log: Logger
   bytesPerSecond?: number
@@ -41,7 +43,7 @@ const FORGET_AFTER_MS = 10_000
 
 interface Waiting { asked: LogRequest; untilMs: number; state: string | null }
 
-export function createLogRequests({ db, node, session, folder, onOver, log, bytesPerSecond = LOG_BYTES_PER_SECOND }: LogRequestsOptions): LogRequests {
+export function createLogRequests({ db, node, session, folder, whyGone, onOver, log, bytesPerSecond = LOG_BYTES_PER_SECOND }: LogRequestsOptions): LogRequests {
   const stopping = new AbortController()
   const waiting = new Map<string, Waiting>()
   let hinted = false
@@ -118,6 +120,8 @@ export function createLogRequests({ db, node, session, folder, onOver, log, byte
       // the id becomes a path
       if (!/^\d{1,19}$/.test(asked.assignment_id)) throw new Error('no id of an assignment')
       const slice = await readLog(file, startOf(asked), Math.min(asked.max_bytes, SLICE_LIMIT_BYTES))
+      const gone = slice === null ? whyGone(asked.assignment_id) : null
+      if (gone !== null) return { ...NOTHING, error: gone }
       if (slice === null) return { ...NOTHING, size: 0, error: `assignment ${asked.assignment_id} has no log on ${node}: it has written nothing there` }
       const { start, bytes, next, more, size } = slice
       return { start_byte: start, data: bytes, next, more, size, error: null }

@@ -44,6 +44,11 @@ export function parsePackageRef(name: string, version: string): PackageRef | { r
   return { reason: `package version ${quoted(version)} is neither an exact version like 14.1.1 nor a dist-tag like latest: no range, URL, path, git address or alias` }
 }
 
+/** Of an installed version, in packages/. */
+export function packageFolderOf({ name, version }: Pick<PackageRef, 'name' | 'version'>): string {
+  return `${name.replace('/', '+')}@${version}`
+}
+
 export function judge(assignment: OwnedAssignment, trust: Trust): Verdict {
   const { package_name: name, package_version: version, command } = assignment
   if (command !== null && !trust.allowExec) return refuse('it has a command of its own and this agent runs packages only: start the agent with --allow-exec, or remove the command')

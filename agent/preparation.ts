@@ -11,6 +11,8 @@ export interface Preparation {
   /** What is ready, once. */
   take(): Launch | null
   callOff(): void
+  /** What was prepared last, since forget; null: nothing, or it is not known yet what the tag means. */
+  exact(): PackageRef | null
   /** What runs next is another generation: what a tag means is asked anew. */
   forget(): void
 }
@@ -66,6 +68,7 @@ export function createPreparation(installer: NpmInstaller, { onInstalling, onRea
       return launch
     },
     callOff,
+    exact: () => exact,
     forget() {
       exact = null
     },

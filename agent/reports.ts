@@ -7,6 +7,7 @@
  */
 import type { Logger } from 'pino'
 import type { AgentDb, ReportOutcome, RunReport } from './db.js'
+import { inTime } from './in-time.js'
 import { pause } from './pause.js'
 import { createBackoff, describeError, kindOf } from './retry.js'
 
@@ -134,11 +135,8 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     },
     pending: () => outbox.length,
     async flush(timeoutMs) {
-      let timer: NodeJS.Timeout | undefined
-      const late = new Promise<void>((resolve) => { timer = setTimeout(resolve, timeoutMs) })
       const sent = async (): Promise<void> => { while (sending) await sending }
-      await Promise.race([sent(), late])
-      clearTimeout(timer)
+      await inTime(timeoutMs, sent(), () => {})
       return outbox.length === 0
     },
     async stop() {

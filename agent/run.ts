@@ -16,6 +16,7 @@ import type { OwnedAssignment, RunReport, RunState } from './db.js'
 import { launchCommand } from './drivers/launch.js'
 import type { Launch } from './drivers/launch.js'
 import type { NpmInstaller } from './drivers/npm.js'
+import { packagesOfRun, type RunNeeds } from './in-use.js'
 import { judge } from './package-spec.js'
 import type { Trust } from './package-spec.js'
 import { createPreparation } from './preparation.js'
@@ -52,6 +53,7 @@ export interface Run {
   letGo(): void
   /** Root of the present tree, null when there is none. */
   pid(): number | null
+  packages(): RunNeeds['packages']
   /** Goes on with what an earlier agent started; legal before anything else. */
   adopt(process: HostedProcess): void
 }
@@ -286,6 +288,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       handedOn = true
     },
     pid: () => copy?.process.rootPid() ?? null,
+    packages: () => packagesOfRun({ exact: preparation.exact(), started: copy !== null, want, isAboutWant: want !== undefined && isAbout(want) }),
     adopt(process) {
       ({ epoch, generation, restarts } = process.about)
       copy = adoptCopy(process, { ...deps, log })

@@ -13,6 +13,7 @@ import { createAssignments } from './assignments.js'
 import type { AgentConfig } from './config.js'
 import type { AgentDb, UsageSample } from './db.js'
 import { createHeartbeat } from './heartbeat.js'
+import { inTime } from './in-time.js'
 import { createLeases } from './lease.js'
 import { createListener } from './listener.js'
 import { createLogRequests } from './log-requests.js'
@@ -21,6 +22,7 @@ import type { Registered } from './register.js'
 import { createReports } from './reports.js'
 import { describeError } from './retry.js'
 import type { Supervisor, SupervisorDependencies } from './supervisor.js'
+import { createTidying } from './tidying.js'
 import type { WardenClient } from './warden/client.js'
 
 export type SessionEnd = 'left' | 'over' | 'handed_over'
@@ -75,8 +77,27 @@ export function createSession(options: SessionOptions): Session {
       repeatedAt = beat.connectionEpoch
     },
   })
-  const assignments = createAssignments({ ...parts, leases, reconcile: supervisor.reconcile, wantBeat: heartbeat.beatSoon })
-  const logRequests = createLogRequests({ ...parts, folder: options.folder })
+  const tidying = createTidying({
+    folder: options.folder,
+    node,
+    keep: { logsMs: config.keepLogsMs, packagesMs: config.keepPackagesMs, workMs: config.keepWorkMs },
+    inUse() {
+      const owned = assignments.owned()
+      return owned && supervisor.inUse(owned)
+    },
+    log,
+  })
+  const assignments = createAssignments({
+    ...parts,
+    leases,
+    reconcile(owned, options) {
+      supervisor.reconcile(owned, options)
+      tidying.noteUse()
+      tidying.start()
+    },
+    wantBeat: heartbeat.beatSoon,
+  })
+  const logRequests = createLogRequests({ ...parts, folder: options.folder, whyGone: tidying.whyLogIsGone })
   const listener = createListener({
     databaseUrl: config.databaseUrl,
     applicationName: `mooring agent ${node}: listen`,
@@ -93,6 +114,7 @@ export function createSession(options: SessionOptions): Session {
     await firstAbort(over.signal, warden.lost, stop, handOver)
     const end = over.signal.aborted || warden.lost.aborted ? 'over' : stop.aborted ? 'left' : 'handed_over'
     assignments.freeze()
+    const tidied = tidying.stop()
     if (end === 'handed_over') await handOn()
     else {
       if (end === 'left' && !killed) beginLeave()
@@ -103,7 +125,7 @@ export function createSession(options: SessionOptions): Session {
     if (end === 'left' && !killed) await leave()
     // what is still in flight has nobody left to tell
     db.close()
-    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop(), logRequests.stop()])
+    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop(), logRequests.stop(), tidied])
     return end
   }
 
@@ -127,8 +149,8 @@ export function createSession(options: SessionOptions): Session {
     try {
       if (!await reports.flush(left())) throw new Error(`${reports.pending()} reports were not taken`)
       // a beat after leave would be an old session's
-      await within(left(), heartbeat.stop())
-      const freed = await within(left(), db.leave(node, session))
+      await inTime(left(), heartbeat.stop(), tooLate)
+      const freed = await inTime(left(), db.leave(node, session), tooLate)
       log.info({ event: 'node_left', freed }, 'everything is stopped and given back')
     } catch (error) {
       log.warn({ event: 'leave_failed', ...describeError(error) }, 'everything is stopped, but the database was not told: the others take over when the lease runs out')
@@ -144,12 +166,6 @@ export function createSession(options: SessionOptions): Session {
   }
 }
 
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new Error('the database did not answer in time')), ms) })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
+function tooLate(): never {
+  throw new Error('the database did not answer in time')
 }

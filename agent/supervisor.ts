@@ -13,6 +13,8 @@ import type { BackoffOptions } from './backoff.js'
 import type { OwnedAssignment, RunReport } from './db.js'
 import { createNpmInstaller } from './drivers/npm.js'
 import type { NpmOptions } from './drivers/npm-command.js'
+import { inUse } from './in-use.js'
+import type { InUse } from './in-use.js'
 import { createLogKeeper, DEFAULT_ROTATION } from './log-rotation.js'
 import type { RotationOptions } from './log-rotation.js'
 import { reconcile } from './reconcile.js'
@@ -39,6 +41,8 @@ export interface Supervisor {
   running(): number
   /** Their roots, for usage sampling. */
   pids(): number[]
+  /** What of the state folder is needed where the node owns this. */
+  inUse(owned: readonly OwnedAssignment[]): InUse
 }
 
 export interface SupervisorDependencies {
@@ -151,5 +155,6 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     },
     running: () => [...runs.values()].filter(run => run.pid() !== null).length,
     pids: () => [...runs.values()].map(run => run.pid()).filter(pid => pid !== null),
+    inUse: owned => inUse(owned, [...runs].map(([assignment_id, run]) => ({ assignment_id, packages: run.packages() }))),
   }
 }

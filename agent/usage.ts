@@ -9,8 +9,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
-import { setTimeout as pause } from 'node:timers/promises'
 import type { UsageSample } from './db.js'
+import { inTime } from './in-time.js'
 import { addDescendants, processTable } from './process-table.js'
 import type { Process } from './process-table.js'
 
@@ -38,12 +38,7 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
   /** A disk that does not answer, as one over a network may, holds up one question at a time, and no heartbeat. */
   async function diskInTime(): Promise<DiskFree> {
     asked ??= diskFree(stateDir).finally(() => { asked = null })
-    const patience = new AbortController()
-    try {
-      return await Promise.race([asked, pause(DISK_ANSWERS_WITHIN_MS, NOT_MEASURED, { signal: patience.signal })])
-    } finally {
-      patience.abort()
-    }
+    return await inTime(DISK_ANSWERS_WITHIN_MS, asked, () => NOT_MEASURED)
   }
 
   return {

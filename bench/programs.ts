@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
+import { inTime } from '../agent/in-time.js'
 import { addDescendants, processTable, type Process } from '../agent/process-table.js'
 import { signalProcess } from '../agent/warden/process-tree.js'
 
@@ -82,9 +82,7 @@ function programOf(child: ChildProcess): Program {
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')
-      const patience = new AbortController()
-      await Promise.race([gone, pause(STOP_MS, undefined, { signal: patience.signal }).then(die, () => {})])
-      patience.abort()
+      await inTime(STOP_MS, gone, die)
     },
   }
 }

@@ -2,6 +2,7 @@
 import { watch } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
+import { inTime } from '../agent/in-time.js'
 import { readProcess } from '../agent/process-table.js'
 import type { Database } from './server.js'
 
@@ -66,9 +67,7 @@ export async function hintsOf({ sql, connect }: Database): Promise<{ until(condi
         const hinted = new Promise<void>((resolve) => (wake = resolve))
         if (await condition()) return
         if (performance.now() > deadline) throw new Error(`waited ${PATIENCE_MS} ms in vain`)
-        const patience = new AbortController()
-        await Promise.race([hinted, pause(500, undefined, { signal: patience.signal }).catch(() => {})])
-        patience.abort()
+        await inTime(500, hinted, () => {})
       }
     },
   }
@@ -92,14 +91,9 @@ export function watchFiles(folders: readonly string[]): Appearances {
   }))
   return {
     async of(name) {
-      const patience = new AbortController()
       try {
-        return times.get(name) ?? await Promise.race([
-          new Promise<number>((resolve) => waiting.set(name, resolve)),
-          pause(PATIENCE_MS, undefined, { signal: patience.signal }).then(() => { throw new Error(`no ${name} in ${folders.join(', ')} within ${PATIENCE_MS} ms`) }),
-        ])
+        return times.get(name) ?? await inTime(PATIENCE_MS, new Promise<number>((resolve) => waiting.set(name, resolve)), () => { throw new Error(`no ${name} in ${folders.join(', ')} within ${PATIENCE_MS} ms`) })
       } finally {
-        patience.abort()
         waiting.delete(name)
       }
     },

@@ -2,14 +2,15 @@
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
 import { createLane } from '../agent/lane.js'
+import { createAskedDb } from './asked-db.js'
 import { parseDatabaseUrl, postgresOptions } from './database-url.js'
-import { createCliDb, readSchema } from './db.js'
+import { readSchema } from './db.js'
 import type { CliDb } from './db.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
 import { primaryHost } from './primary-host.js'
 
-/** A server that is stopped or cut off answers nothing, and the driver would wait for it for ever. */
+/** Of the way to the server and a small question. */
 const FIRST_ANSWER_MS = 10_000
 
 /** DATABASE_URL, else the embedded server of the state directory, which must run already. */
@@ -51,12 +52,12 @@ export async function withDb<T>(options: DatabaseOptions, work: (db: CliDb) => P
 }
 
 export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>): Promise<T> {
-  const sql = await connect(url)
+  const asked = createAskedDb(() => connect(url))
   try {
-    await answered(FIRST_ANSWER_MS, requireSchema(sql))
-    return await work(createCliDb(sql))
+    await asked.ask(FIRST_ANSWER_MS, requireSchema)
+    return await work(asked.db)
   } finally {
-    await sql.end({ timeout: 1 })
+    await asked.close()
   }
 }
 
@@ -69,19 +70,6 @@ async function requireSchema(sql: Sql): Promise<void> {
     throw new CommandError(`the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`, 'update mooring on this host')
   }
   if (version < known) throw new CommandError(`the schema in ${database} is older than this program: it is at ${version}, the program needs ${known}; run \`mooring migrate\``)
-}
-
-/** Rejects as a connection that was lost does, when the database takes longer; what it answers then is nobody's. */
-export async function answered<T>(deadlineMs: number, question: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(Object.assign(new Error(`the database did not answer within ${deadlineMs / 1000} s`), { code: 'ETIMEDOUT' })), deadlineMs)
-  })
-  try {
-    return await Promise.race([question, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 /** Long-running commands wait for a database that is away, but not for one that will never fit. */

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import type { Sql } from 'postgres'
+import { inTime } from '../agent/in-time.js'
 import { packageVersion } from '../agent/version.js'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from './database-url.js'
 import { agentVersions, clockMs, connectionRow, doctorRows, listenTo, notify, schemaVersion, type ConnectionRow, type Finding, type Level } from './db-doctor.js'
@@ -93,20 +94,18 @@ async function notificationFinding(sql: Sql, address: DatabaseUrl, { standby }: 
   const channel = `mooring_doctor_${randomUUID().replaceAll('-', '')}`
   const listener = new pg.Client({ ...pgConfig(await primaryHost(address), { application_name: 'mooring doctor' }), query_timeout: NOTIFICATION_PATIENCE_MS })
   listener.on('error', () => {}) // the query's own rejection says it
-  let timer: NodeJS.Timeout | undefined
   try {
     await listener.connect()
     const heard = new Promise<number>((resolve) => listener.once('notification', () => resolve(performance.now())))
     await listenTo(listener, channel)
     const sent = performance.now()
     await notify(sql, channel)
-    const at = await Promise.race([heard, new Promise<null>((resolve) => { timer = setTimeout(resolve, NOTIFICATION_PATIENCE_MS, null) })])
+    const at = await inTime(NOTIFICATION_PATIENCE_MS, heard, () => null)
     return at === null
       ? finding('notifications', 'problem', `lost: LISTEN was accepted, and nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. A pooler in transaction mode does that: hints and jobs wait for the next poll`,
         'give agents and workers the address of the server itself, or of a pool in session mode, as DATABASE_URL')
       : finding('notifications', 'ok', `LISTEN and NOTIFY arrive on this address (${(at - sent).toFixed(1)} ms)`)
   } finally {
-    clearTimeout(timer)
     await listener.end().catch(() => {})
   }
 }

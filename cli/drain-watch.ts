@@ -5,31 +5,31 @@
  * nothing will: everything that is left is blocked, without a deadline. It changes nothing, so it may be interrupted and begun again.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb, DrainRow } from './db.js'
-import { CommandError, isConnectionProblem } from './errors.js'
+import type { CliDb } from './db.js'
+import type { DrainRow } from './db-nodes.js'
+import { CommandError } from './errors.js'
+import { createPatience, type Patience } from './patience.js'
 import { colors, interval, jsonLine, print, printable } from './render.js'
 import { createScreen } from './up-screen.js'
 
 const POLL_INTERVAL_MS = 500
 /** Longer than a place round, and than a node's return from a restart of its agent. */
 const STUCK_AFTER_MS = 10_000
-const DATABASE_PATIENCE_MS = 60_000
 const BAR_WIDTH = 30
 
-export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string, { json, signal }: { json: boolean; signal?: AbortSignal }): Promise<void> {
+export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string, { json, signal, patience = createPatience() }: { json: boolean; signal?: AbortSignal; patience?: Patience }): Promise<void> {
   const terminal = !json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
   try {
     let said = ''
     let stuckSince: number | null = null
-    let answeredAt = performance.now()
     for (;; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
       if (signal?.aborted) throw new CommandError(`the drain of ${node} goes on, without anybody who looks`, `to look on: \`mooring drain ${node} --wait\`; to end it: \`mooring undrain ${node}\``)
       let row: DrainRow | null
       try {
         row = await db.drainProgress(node)
-        answeredAt = performance.now()
+        patience.answered()
       } catch (error) {
-        if (!isConnectionProblem(error) || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+        patience.bear(error)
         continue
       }
       if (!row) throw new CommandError(`the drain of ${node} was ended by somebody`, 'see `mooring events`; to begin again: `mooring drain ' + node + ' --wait`')

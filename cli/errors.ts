@@ -90,6 +90,7 @@ const ADVICE: Record<string, Advice> = {
   EAI_AGAIN: { message: (error) => `the host ${error.hostname ?? ''} of the database could not be looked up`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL, and the network' },
   ETIMEDOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
   CONNECT_TIMEOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
+  CALL_DEADLINE: { hint: () => 'the server is stopped, cut off or overloaded: see that it runs, and try again. What was ordered may have been done all the same: look before you repeat it' },
   ECONNRESET: BROKEN,
   ERR_TLS_CERT_ALTNAME_INVALID: { message: (error) => `the certificate of the database server is for another name: ${error.message}`, hint: () => 'use in DATABASE_URL the name that stands in the certificate' },
   SELF_SIGNED_CERT_IN_CHAIN: { hint: authorityHint },

@@ -1,6 +1,6 @@
 /** Shows rows once, or for as long as somebody watches: a table redrawn on a terminal, what changes on a pipe, one object per line as JSON. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { isConnectionProblem } from './errors.js'
+import { createPatience } from './patience.js'
 import { clock, json, jsonLine, print, table, textOf } from './render.js'
 import type { Column, Row } from './render.js'
 import { onStopSignal } from './until-stopped.js'
@@ -20,7 +20,6 @@ export interface Listing {
 export interface ListingOptions { json?: boolean; watch?: boolean }
 
 const POLL_INTERVAL_MS = 500
-const DATABASE_PATIENCE_MS = 60_000
 
 export async function show(listing: Listing, options: ListingOptions): Promise<void> {
   if (options.watch) return watch(listing, options)
@@ -35,13 +34,13 @@ async function watch({ read, key, columns, ticking = [], empty }: Listing, optio
   const news = columns.filter((column) => !ticking.includes(column.key))
   let known: Map<string, string> | null = null
   try {
-    for (let answeredAt = performance.now(); !stopped.signal.aborted; await pause(POLL_INTERVAL_MS, undefined, { signal: stopped.signal }).catch(() => {})) {
+    for (const patience = createPatience(); !stopped.signal.aborted; await pause(POLL_INTERVAL_MS, undefined, { signal: stopped.signal }).catch(() => {})) {
       let rows: Row[]
       try {
         rows = await read()
-        answeredAt = performance.now()
+        patience.answered()
       } catch (error) {
-        if (!isConnectionProblem(error) || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+        patience.bear(error)
         continue
       }
       if (screen) {

@@ -5,6 +5,7 @@
  * the session that the agent noted there has to be the one that holds the name in the database.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import { readLedger, whyLogIsGone } from '../agent/over-ledger.js'
 import { logState, readLog, logFileOf, type LogStart } from '../agent/run-log.js'
 import { join } from 'node:path'
 import type { LogDb } from './db-logs.js'
@@ -17,7 +18,7 @@ export interface LogSource {
   readonly node: string
   /**
    * null: there is no log yet, or `givenUp` said that nobody wants it any more. Where there is nothing new, waits up to waitMs for it.
-   * Rejects when the node does not answer (MR006).
+   * Rejects when the node does not answer (MR006), or its agent has removed the log.
    */
   read(start: LogStart, waitMs: number, givenUp?: () => boolean): Promise<Slice | null>
 }
@@ -33,7 +34,8 @@ export async function openLog(db: LogDb, stateDir: string, assignmentId: string,
 }
 
 export function fileSource(stateDir: string, assignmentId: string, node: string): LogSource {
-  const path = logFileOf(join(stateDir, 'agents', node), assignmentId)
+  const folder = join(stateDir, 'agents', node)
+  const path = logFileOf(folder, assignmentId)
   return {
     node,
     async read(start, waitMs, givenUp = () => false) {
@@ -44,6 +46,8 @@ export function fileSource(stateDir: string, assignmentId: string, node: string)
         if (state !== seen || over) {
           seen = state
           const slice = await readLog(path, start, LOCAL_SLICE_BYTES)
+          const gone = over && slice === null ? whyLogIsGone(readLedger(folder), node, assignmentId) : null
+          if (gone !== null) throw new CommandError(gone, elsewhere(assignmentId))
           if (over || slice !== null && slice.bytes.length > 0) return slice
         }
         if (givenUp()) return null
@@ -62,9 +66,11 @@ function askedSource(db: LogDb, assignmentId: string, node: string): LogSource {
         const row = await db.readLog(request)
         if (row?.data != null) return { start: Number(row.start_byte), size: Number(row.size), bytes: row.data, next: row.next!, more: row.more === true }
         if (row && row.size === '0') return null
-        if (row) throw new CommandError(row.error ?? `${node} answered nothing`, `where else it ran says \`mooring history ${assignmentId}\`: then \`mooring logs ${assignmentId} --node NAME\``)
+        if (row) throw new CommandError(row.error ?? `${node} answered nothing`, elsewhere(assignmentId))
         if (givenUp()) return null
       }
     },
   }
 }
+
+const elsewhere = (assignmentId: string): string => `where else it ran says \`mooring history ${assignmentId}\`: then \`mooring logs ${assignmentId} --node NAME\``

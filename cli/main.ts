@@ -57,7 +57,10 @@ Exit codes: 0 done, 1 failed, 2 bad usage.`)
 // the order of the help
 for (const add of [addUp, addStatus, addDoctor, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
 for (const command of allCommands(program)) {
-  command.option('--debug', 'show the stack trace of an error').showHelpAfterError(`(\`${fullName(command)} --help\` shows what can be said)`)
+  // whoever writes `describe host-a` is told of the kinds there are
+  const kinds = command.commands.map((kind) => `\`${fullName(kind as Command)}\``)
+  command.option('--debug', 'show the stack trace of an error')
+    .showHelpAfterError(`(${kinds.length > 0 ? `there ${kinds.length > 1 ? 'are' : 'is'} ${kinds.join(', ')}; ` : ''}\`${fullName(command)} --help\` shows what can be said)`)
 }
 
 // where a connection ends inside sql.begin() the driver writes the rollback to a socket that is gone, from a callback in which nobody can catch it

@@ -1,7 +1,8 @@
 /**
  * People name a thing by its name or its id, and say id:7 or name:7 where a number could be either: no name holds a colon. What is mistyped is told with the nearest names; what could be two things is not guessed.
  */
-import type { CliDb, NodeRow } from './db.js'
+import type { CliDb } from './db.js'
+import type { NodeRow } from './db-nodes.js'
 import type { DeploymentRow } from './db-deployments.js'
 import { CommandError, UnknownNameError } from './errors.js'
 
@@ -62,13 +63,17 @@ export const calledBy = ({ id, name }: { id: string; name: string | null }): str
 
 const withoutZeros = (text: string): string => (/^\d+$/.test(text) ? text.replace(/^0+(?=\d)/, '') : text)
 
+/** Of letters left out, put in, taken for others, or swapped with their neighbour. */
 function editDistance(a: string, b: string): number {
+  let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
     for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? before[j - 2]! + 1 : Number.POSITIVE_INFINITY
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1), swapped))
     }
+    before = row
     row = next
   }
   return row[b.length]!

@@ -61,6 +61,13 @@ export function millisecondsOf(interval: string): number {
   return [...interval.matchAll(/([\d.]+) (\w+)/g)].reduce((sum, [, amount, unit = 's']) => sum + Number(amount) * (UNIT_MS[unit] ?? Number.NaN), 0)
 }
 
+/** How long something is kept, in milliseconds; null: for ever. Whoever says 7 may mean days, and finds out when it is too late. */
+export function parseKeep(value: string): number | null {
+  if (value === 'forever') return null
+  if (/^[1-9]\d*$/.test(value)) throw new InvalidArgumentError(`Say the unit: ${value}d, ${value}h. 0 is as soon as possible, forever is never.`)
+  return millisecondsOf(parseDuration(value))
+}
+
 /** An id of an assignment, which stays text: it may be larger than a number can say. */
 export function parseAssignmentId(value: string): string {
   if (!/^\d{1,18}$/.test(value)) throw new UsageError(`'${value}' is no id of an assignment`, 'the ids stand in `mooring get assignments`, and in the view mooring.placement')

@@ -9,6 +9,7 @@ import type { CliDb } from './db.js'
 import type { InstanceRow } from './db-deployments.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import { calledBy } from './names.js'
+import { createPatience } from './patience.js'
 
 export interface RollOptions {
   deployments: readonly string[]
@@ -33,7 +34,6 @@ type RollDb = Pick<CliDb, 'instances' | 'restart' | 'unplacedOf'>
 interface UnderWay { row: InstanceRow; since: number }
 
 const POLL_INTERVAL_MS = 250
-const DATABASE_PATIENCE_MS = 60_000
 /** A lock that somebody holds: the next look tries again. */
 const BUSY = new Set<unknown>(['MR004', '55P03'])
 const REFUSED = 'MR006'
@@ -68,11 +68,11 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
   }
   const unfinished = () => ({ restarted, skipped, left: waiting.length + underWay.size })
 
-  for (let answeredAt = performance.now(); ; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
+  for (const patience = createPatience(); ; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
     if (signal.aborted) return unfinished()
     try {
       const rows = await look()
-      answeredAt = performance.now()
+      patience.answered()
       for (const [place, { row: ordered, since }] of underWay) {
         const row = rows.get(place)
         const end = endOf(ordered, row)
@@ -95,8 +95,7 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
       }
     } catch (error) {
       // an order whose answer was lost is found in the rows by the next look
-      const passes = isConnectionProblem(error) || BUSY.has((error as { code?: unknown }).code)
-      if (!passes || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+      patience.bear(error, isConnectionProblem(error) || BUSY.has((error as { code?: unknown }).code))
     }
     if (waiting.length === 0 && underWay.size === 0) return unfinished()
   }

@@ -1,7 +1,8 @@
 /** Which deployments or nodes a command is about: those that are named, those that match a label selector, or all that there are. */
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
-import type { CliDb, NodeRow } from './db.js'
+import type { CliDb } from './db.js'
+import type { NodeRow } from './db-nodes.js'
 import type { DeploymentRow, Requirement } from './db-deployments.js'
 import { CommandError, UsageError } from './errors.js'
 import { deploymentsNamed, nodesNamed } from './names.js'

@@ -2,7 +2,8 @@
  * What `mooring up` knows at one moment, and what is new since the last look. Pure.
  * The table on a terminal is drawn from a snapshot; lines on a pipe and --json are the changes between two of them.
  */
-import type { EventRow, FleetRow, NodeRow, StateCount, UnplacedRow } from './db.js'
+import type { EventRow, FleetRow, StateCount, UnplacedRow } from './db.js'
+import type { NodeRow } from './db-nodes.js'
 import { cell, clock } from './render.js'
 
 export interface FleetView {

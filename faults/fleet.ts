@@ -3,6 +3,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { inTime } from '../agent/in-time.js'
 import { readProcess } from '../agent/process-table.js'
 import type { Lab } from './lab.js'
 import { ALIVE_MS } from './judge.js'
@@ -217,10 +218,5 @@ export class NotSettled extends Error {
 
 /** The driver has none of its own, and a server that is stopped answers nothing. */
 export async function withDeadline<T>(work: PromiseLike<T>, ms: number): Promise<T> {
-  const patience = new AbortController()
-  try {
-    return await Promise.race([work, pause(ms, undefined, { signal: patience.signal }).then(() => { throw new Error(`the database did not answer within ${ms} ms`) })])
-  } finally {
-    patience.abort()
-  }
+  return await inTime(ms, work, () => { throw new Error(`the database did not answer within ${ms} ms`) })
 }

@@ -13,7 +13,7 @@ import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Logger } from 'pino'
 import type { PackageRef } from '../package-spec.js'
-import { parsePackageRef } from '../package-spec.js'
+import { packageFolderOf, parsePackageRef } from '../package-spec.js'
 import { readManifest, resolveEntry } from './entry.js'
 import { InstallError, runNpm } from './npm-command.js'
 import type { NpmOptions } from './npm-command.js'
@@ -40,6 +40,8 @@ interface Inventory {
   files: string[]
 }
 
+/** Written last, so that what is younger in a package's folder was not installed. */
+export const INVENTORY = '.mooring.json'
 const DEFAULT_CONCURRENCY = 2
 
 export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: { packagesDir: string; markPrefix: string; log: Logger; npm?: NpmOptions }): NpmInstaller {
@@ -59,7 +61,7 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
   }
 
   const find = async (ref: PackageRef): Promise<InstalledPackage | null> => {
-    const folder = join(packagesDir, folderName(ref))
+    const folder = join(packagesDir, packageFolderOf(ref))
     return await isComplete(folder) ? locate(folder, ref) : null
   }
 
@@ -67,24 +69,24 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
     const present = await find(ref)
     if (present) return present
     const beganAt = performance.now()
-    log.info({ event: 'install_started', package: folderName(ref) }, 'installing package')
+    log.info({ event: 'install_started', package: packageFolderOf(ref) }, 'installing package')
     await inPrivateFolder(async folder => {
       // Without it npm would look for a project in the folders above.
       await writeFile(join(folder, 'package.json'), '{"private":true}\n')
       const scripts = npm.allowScripts === true ? '--no-ignore-scripts' : '--ignore-scripts'
       await runNpm(['install', '--prefix', folder, scripts, '--no-audit', '--no-fund', '--omit=dev', '--no-save', '--no-package-lock', '--', `${ref.name}@${ref.version}`], { ...ref, cwd: folder, signal, markPrefix }, npm)
       await verify(folder, ref)
-      await writeFile(join(folder, '.mooring.json'), JSON.stringify(await takeInventory(folder, ref)))
-      await putInPlace(folder, join(packagesDir, folderName(ref)))
+      await writeFile(join(folder, INVENTORY), JSON.stringify(await takeInventory(folder, ref)))
+      await putInPlace(folder, join(packagesDir, packageFolderOf(ref)))
     })
-    log.info({ event: 'package_installed', package: folderName(ref), duration_ms: Math.round(performance.now() - beganAt) }, 'package installed')
-    return locate(join(packagesDir, folderName(ref)), ref)
+    log.info({ event: 'package_installed', package: packageFolderOf(ref), duration_ms: Math.round(performance.now() - beganAt) }, 'package installed')
+    return locate(join(packagesDir, packageFolderOf(ref)), ref)
   }
 
   return {
     find,
-    install: (ref, signal) => work.share(`install ${folderName(ref)}`, signal, own => asInstallError(ref, () => installAlone(ref, own), own)),
-    resolveTag: (ref, signal) => work.share(`resolve ${folderName(ref)}`, signal, own => asInstallError(ref, () => inPrivateFolder(async cwd => {
+    install: (ref, signal) => work.share(`install ${packageFolderOf(ref)}`, signal, own => asInstallError(ref, () => installAlone(ref, own), own)),
+    resolveTag: (ref, signal) => work.share(`resolve ${packageFolderOf(ref)}`, signal, own => asInstallError(ref, () => inPrivateFolder(async cwd => {
       const output = await runNpm(['view', '--prefer-online', '--json', '--', `${ref.name}@${ref.version}`, 'version'], { ...ref, cwd, signal: own, markPrefix }, npm)
       const exact = parsePackageRef(ref.name, /"([^"]+)"\s*\]?\s*$/.exec(output)?.[1] ?? '')
       if ('reason' in exact || exact.kind !== 'exact') throw new InstallError(`there is no ${ref.name}@${ref.version}: \`npm view ${ref.name} versions dist-tags\` lists what there is`)
@@ -95,10 +97,6 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
 
 function locate(folder: string, ref: PackageRef): InstalledPackage {
   return { packageDir: join(folder, 'node_modules', ref.name), binDir: join(folder, 'node_modules', '.bin') }
-}
-
-function folderName(ref: PackageRef): string {
-  return `${ref.name.replace('/', '+')}@${ref.version}`
 }
 
 async function verify(folder: string, ref: PackageRef): Promise<void> {
@@ -123,7 +121,7 @@ async function takeInventory(folder: string, ref: PackageRef): Promise<Inventory
 
 async function isComplete(folder: string): Promise<boolean> {
   try {
-    const inventory = JSON.parse(await readFile(join(folder, '.mooring.json'), 'utf8')) as Inventory
+    const inventory = JSON.parse(await readFile(join(folder, INVENTORY), 'utf8')) as Inventory
     await Promise.all(inventory.files.map(file => access(join(folder, file))))
     return true
   } catch {

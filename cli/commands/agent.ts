@@ -1,7 +1,7 @@
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { CONTAINMENT_LEVELS } from '../../agent/warden/containment.js'
-import { collectLabel, databaseCommand, logLevelOption, parseCount, stopOnStdinEndOption } from '../options.js'
+import { collectLabel, databaseCommand, logLevelOption, parseCount, parseKeep, stopOnStdinEndOption } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { UsageError } from '../errors.js'
 
@@ -16,6 +16,9 @@ interface AgentOptions extends DatabaseOptions {
   gatewayBaseUrl?: string
   containment?: string
   handover?: boolean
+  keepLogs?: number | null
+  keepPackages?: number | null
+  keepWork?: number | null
   logLevel: string
   stopOnStdinEnd?: boolean
 }
@@ -33,6 +36,9 @@ export function addAgent(program: Command): void {
     .option('--gateway-base-url <url>', 'where what runs here can be reached')
     .addOption(new Option('--containment <level>', 'at most this much (default: the best this host has)').choices([...CONTAINMENT_LEVELS]))
     .option('--handover', 'take over from the agent of this name that runs on this host: it ends, what it runs goes on')
+    .option('--keep-logs <duration>', 'how long the log of an assignment is kept after its end here: 12h, 30d, 0 or forever (default: 7d)', parseKeep)
+    .option('--keep-packages <duration>', 'how long an installed version is kept that nothing here needs any more (default: 7d)', parseKeep)
+    .option('--keep-work <duration>', 'how long what a command left in its work folder is kept after its end here (default: forever)', parseKeep)
     .addOption(logLevelOption())
     .addOption(stopOnStdinEndOption())
     .addHelpText('after', `
@@ -48,10 +54,10 @@ async function runAgent(options: AgentOptions): Promise<void> {
     import('../../agent/config.js'), import('../../agent/agent.js'), import('../database.js'), import('../log.js'), import('../until-stopped.js'),
   ])
   const databaseUrl = await databaseUrlOf(options)
-  const { logLevel, stopOnStdinEnd, label, handover, ...rest } = options
+  const { logLevel, stopOnStdinEnd, label, handover, keepLogs, keepPackages, keepWork, ...rest } = options
   let config
   try {
-    config = parseAgentConfig({ ...rest, databaseUrl, labels: label ?? null, handOver: handover === true })
+    config = parseAgentConfig({ ...rest, databaseUrl, labels: label ?? null, handOver: handover === true, keepLogsMs: keepLogs, keepPackagesMs: keepPackages, keepWorkMs: keepWork })
   } catch (error) {
     throw error instanceof AgentConfigError ? new UsageError(error.message, '`mooring agent --help` shows what can be said') : error
   }

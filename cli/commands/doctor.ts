@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { answered } from '../asked-db.js'
 import { committedMigrations } from '../committed-migrations.js'
 import { connect, databaseUrlOf } from '../database.js'
 import type { Finding, Level } from '../db-doctor.js'
@@ -7,6 +8,9 @@ import { EXIT_FAILED } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { colors, json, print, printable } from '../render.js'
+
+/** Of all its questions; in a large fleet on a busy server they take seconds. */
+const PATIENCE_MS = 60_000
 
 export function addDoctor(program: Command): void {
   databaseCommand(program.command('doctor'))
@@ -25,7 +29,7 @@ async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   const url = await databaseUrlOf(options)
   const sql = await connect(url)
   try {
-    const findings = await examine({ sql, url, knownSchema: committedMigrations().length })
+    const findings = await answered(PATIENCE_MS, examine({ sql, url, knownSchema: committedMigrations().length }))
     print(options.json ? json(findings) : `${findings.map(line).join('\n')}\n${summary(findings)}`)
     if (findings.some(({ level }) => level === 'problem')) process.exitCode = EXIT_FAILED
   } finally {

@@ -4,19 +4,19 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { CliDb, EventRow } from '../db.js'
 import type { EventFilter } from '../db-events.js'
-import { isConnectionProblem, UnknownNameError, UsageError } from '../errors.js'
+import { UnknownNameError, UsageError } from '../errors.js'
 import { EVENT_KINDS } from '../event-kinds.js'
 import { createEventFollower } from '../event-follow.js'
 import { deploymentId, nearest, nodesNamed, unknown } from '../names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
+import { createPatience } from '../patience.js'
 import { json, jsonLine, print } from '../render.js'
 import { eventText } from '../up-snapshot.js'
 
 interface EventsOptions extends DatabaseOptions, JsonOptions { limit?: number; follow?: boolean; kind?: string[]; node?: string; deployment?: string; assignment?: string; since?: string }
 
 const POLL_INTERVAL_MS = 500
-const DATABASE_PATIENCE_MS = 60_000
 const DEFAULT_LIMIT = 50
 
 export function addEvents(program: Command): void {
@@ -40,7 +40,7 @@ async function showEvents(options: EventsOptions): Promise<void> {
     const limit = options.limit ?? (options.since === undefined ? DEFAULT_LIMIT : null)
     if (options.follow) return follow(db, filter, limit, options)
     const rows = await db.events(filter, limit)
-    if (rows.length === 0) await checkKnown(db, options)
+    if (rows.length === 0) await checkKnown(db, filter)
     if (limit === 0 && !options.json) return
     print(options.json ? json(rows) : rows.map(eventText).join('\n') || (Object.values(filter).every((part) => part === undefined) ? 'nothing has happened yet' : 'nothing of the kind has happened'))
   })
@@ -56,27 +56,34 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, opti
   await follower.next(db)
   const last = await db.events(filter, limit)
   follower.told(last)
-  if (last.length === 0) await checkKnown(db, options)
+  if (last.length === 0) await checkKnown(db, filter)
   write(last)
-  for (let answeredAt = performance.now(); ; await pause(POLL_INTERVAL_MS)) {
+  for (const patience = createPatience(); ; await pause(POLL_INTERVAL_MS)) {
     try {
       write(await follower.next(db))
-      answeredAt = performance.now()
+      patience.answered()
     } catch (error) {
-      if (!isConnectionProblem(error) || performance.now() - answeredAt > DATABASE_PATIENCE_MS) throw error
+      patience.bear(error)
     }
   }
 }
 
 /** History outlives nodes and assignments, so what is not there is only wrong when nothing is known of it. */
-async function checkKnown(db: CliDb, { node, assignment }: EventsOptions): Promise<void> {
+async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilter): Promise<void> {
   if (node !== undefined && (await db.events({ node }, 1)).length === 0) await nodesNamed(db, [node])
   if (assignment !== undefined && await db.placementOfAssignment(assignment) === null && (await db.events({ assignment }, 1)).length === 0) throw unknown('assignment', assignment, [], '`mooring get assignments`')
+  if (deployment !== undefined && (await db.deployments({ ids: [deployment] })).length === 0 && (await db.events({ deployment }, 1)).length === 0) {
+    throw new UnknownNameError(`neither a deployment nor any event of the id ${deployment} is known`, 'see `mooring get deployments`; events are kept for setting.event_retention')
+  }
 }
+
+/** What may be the id of a deployment that is gone. */
+const deletedId = (typed: string): string | null => /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? null
 
 async function filterOf(db: CliDb, { kind, node, deployment, assignment, since }: EventsOptions): Promise<EventFilter> {
   const known = deployment === undefined ? undefined : await deploymentId(db, deployment).catch((error: unknown) => {
-    if (error instanceof UnknownNameError && /^\d{1,18}$/.test(deployment)) return deployment
+    const id = deletedId(deployment)
+    if (error instanceof UnknownNameError && id !== null) return id
     throw error
   })
   return { kinds: kind, node, deployment: known, assignment, since }

@@ -12,7 +12,7 @@ import { logFilesOf } from '../log-files.js'
 import { follow, isForGood } from '../log-follower.js'
 import { createLineWriter, type LineWriter } from '../log-lines.js'
 import { fileSource, openLog, type LogSource } from '../log-sources.js'
-import { deploymentId } from '../names.js'
+import { deploymentId, unknown } from '../names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { collectSelector, requirementText } from '../selection.js'
@@ -88,7 +88,7 @@ async function named(db: CliDb, target: string, options: LogsOptions): Promise<L
   if (placements.length > 0) return placements
   // its row is gone, its log may be there
   if (!options.deployment && /^\d{1,18}$/.test(target) && (options.node !== undefined || (await formerNodes(db, target)).length > 0)) return [{ assignment_id: target, deployment_id: GONE, node: null, run_state: null }]
-  throw new CommandError(`there is no ${options.deployment ? '' : 'assignment or '}deployment ${target}`, '`mooring status` shows the fleet; `mooring psql` and the view mooring.placement show each')
+  throw unknown(options.deployment ? 'deployment' : 'assignment or deployment', target, await db.deploymentNames(), '`mooring get assignments`')
 }
 
 /** Every node that ever owned it, the last one first. */

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { FleetRow, NodeRow, RunningRow } from '../db.js'
+import type { FleetRow, RunningRow } from '../db.js'
+import type { NodeRow } from '../db-nodes.js'
 import { databaseCommand } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { print } from '../render.js'

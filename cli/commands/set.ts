@@ -24,10 +24,13 @@ async function setNode(name: string, options: SetOptions): Promise<void> {
   const { weight, label, maxAssignments, agentUrl, gatewayUrl } = options
   if (weight !== undefined && !Number.isFinite(weight)) throw new UsageError('--weight must be a number')
   await withDb(options, async (db) => {
+    const isNew = !(await db.nodes()).some(({ node }) => node === name)
     const row = await db.upsertNode(name, {
       ...(weight === undefined ? {} : { weight }), ...(label ? { labels: label } : {}), ...(maxAssignments === undefined ? {} : { maxAssignments }),
       ...(agentUrl === undefined ? {} : { agentBaseUrl: agentUrl }), ...(gatewayUrl === undefined ? {} : { gatewayBaseUrl: gatewayUrl }),
     })
+    // misspelt, it would be a node that never comes
+    if (isNew) process.stderr.write(`${name} is new: no agent of this name has come yet (\`mooring delete node ${name}\` takes it away)\n`)
     if (options.json) return print(json(row))
     print(table([row], ['node', 'health', 'weight', 'labels', 'max_assignments', 'agent_base_url', 'gateway_base_url'].map((key) => ({ key }))))
   })

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb, ForetoldRow } from '../db.js'
+import type { CliDb } from '../db.js'
+import type { ForetoldRow } from '../db-forecasts.js'
 import { UsageError } from '../errors.js'
 import { databaseCommand, jsonOption, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'

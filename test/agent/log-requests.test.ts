@@ -26,7 +26,7 @@ async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
     logRequestsOf: (...args) => { calls.look += 1; return db.logRequestsOf(...args) },
     answerLog: (...args) => { calls.answer += 1; return db.answerLog(...args) },
   }
-  const requests = createLogRequests({ db: counted, node: 'host-a', session: host.session, folder, onOver: (error) => over.push(error), log: heard.log, ...more })
+  const requests = createLogRequests({ db: counted, node: 'host-a', session: host.session, folder, whyGone: () => null, onOver: (error) => over.push(error), log: heard.log, ...more })
   t.teardown(async () => {
     db.close()
     await requests.stop()

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,13 +10,14 @@ import { markPrefix } from '../../agent/run-file.js'
 import { createSupervisor } from '../../agent/supervisor.js'
 import type { Supervisor, SupervisorDependencies } from '../../agent/supervisor.js'
 import { createLocalHost } from '../../agent/warden/local-host.js'
+import { removeFolder } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 export const silent = pino({ level: 'silent' })
 
 export async function temporaryFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'mooring-test-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }))
+  t.teardown(() => removeFolder(folder))
   return folder
 }
 

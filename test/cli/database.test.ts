@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import t from 'tap'
-import { answered, requireSchemaIfReachable, withDbAt } from '../../cli/database.js'
+import { requireSchemaIfReachable, withDbAt } from '../../cli/database.js'
 import { deadPort } from '../helpers/dead-port.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { mooring, tempDir } from '../helpers/processes.js'
@@ -29,10 +29,4 @@ t.test('an agent and a worker that start while all hosts of the database are dow
     program.kill('SIGTERM')
     t.equal((await program.exited).code, 0, args[0])
   }
-})
-
-t.test('a server that stops answering behind the login is not waited for: the question fails as one over a lost connection', async (t) => {
-  await t.rejects(answered(5, new Promise(() => {})), { code: 'ETIMEDOUT', message: /did not answer within/ })
-  t.equal(await answered(60_000, Promise.resolve('an answer')), 'an answer')
-  await t.rejects(answered(60_000, Promise.reject(new Error('refused'))), { message: 'refused' })
 })

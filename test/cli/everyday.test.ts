@@ -66,6 +66,8 @@ t.test('a name nobody has is told with the nearest ones and the list to look at,
   const { run, named, sql } = await fleet(t)
   t.match(await run('get', 'deployments', 'web', 'wep'), { code: 1, stderr: 'error: there is no deployment wep\nhint: did you mean web? See `mooring get deployments`\n' })
   t.match(await run('describe', 'node', 'hots-a'), { code: 1, stderr: /no node hots-a\nhint: did you mean host-a/ })
+  t.match(await run('explain', 'wbe'), { code: 1, stderr: /no deployment wbe\nhint: did you mean web\?/ }, 'two letters that changed places are one slip')
+  t.match(await run('logs', 'wbe'), { code: 1, stderr: /no assignment or deployment wbe\nhint: did you mean web\? See `mooring get assignments`/ })
   t.match(await run('get', 'assignments', '--node', 'x'), { code: 1, stderr: /no node x\nhint: see `mooring get nodes`/ })
   t.match(await run('get', 'assignments', '99999'), { code: 1, stderr: /no assignment 99999\nhint: see `mooring get assignments`/ })
   t.match(await run('restart', 'assignment', '99999'), { code: 1, stderr: /no assignment 99999\nhint: see `mooring get assignments`/ })
@@ -138,8 +140,9 @@ t.test('D15, D16: disable and enable a node by name or label; set changes its re
   t.match(await sql`select name from mooring.node where not enabled`, [{ name: 'host-b' }])
   t.match(await parsed('enable', 'nodes', '-l', 'zone=b'), [{ node: 'host-b', enabled: true }])
   t.match(await run('enable', 'node', 'hots-b'), { code: 1, stderr: /hint: did you mean host-b/ })
-  t.match(await run('set', 'node', 'host-c', '--weight', '200', '--label', 'rack=c', '--max-assignments', '5', '--agent-url', 'http://c'), { code: 0, stdout: /host-c +UNKNOWN/ })
+  t.match(await run('set', 'node', 'host-c', '--weight', '200', '--label', 'rack=c', '--max-assignments', '5', '--agent-url', 'http://c'), { code: 0, stdout: /host-c +UNKNOWN/, stderr: /^host-c is new: no agent of this name has come yet \(`mooring delete node host-c` takes it away\)\n$/ })
   t.match(await sql`select weight, labels, max_assignments, agent_base_url from mooring.node where name = 'host-c'`, [{ weight: 200, labels: { rack: 'c' }, max_assignments: 5, agent_base_url: 'http://c' }])
+  t.equal((await run('set', 'node', 'host-c', '--weight', '100')).stderr, '')
   t.match(await run('set', 'node', 'host-c', '--weight', 'heavy'), { code: 2 })
   t.match(await run('set', 'node', 'host-c', '--weight', '0'), { code: 1, stderr: /node_weight_is_between/ })
   t.match(await run('delete', 'node', 'host-a'), { code: 1, stderr: /is live\nhint: .*mooring drain host-a --wait/ })
@@ -204,7 +207,11 @@ t.test('events are filtered by kind, node, deployment and age, and -f follows th
   t.same((await parsed('events', '--deployment', 'web')).map(({ deployment_id }) => deployment_id), [web, web])
   t.same(await parsed('events', '--node', 'host-b', '--kind', 'claimed,reaped'), [])
   t.match(await run('events', '--node', 'host-x'), { code: 1, stderr: /no node host-x\nhint: did you mean host-a/ })
-  t.match(await run('events', '--deployment', '987654'), { code: 0, stdout: 'nothing of the kind has happened\n' })
+  for (const args of [['987654'], ['id:987654'], ['987654', '-f']]) t.match(await run('events', '--deployment', ...args), { code: 1, stderr: /^error: neither a deployment nor any event of the id 987654 is known\nhint: see `mooring get deployments`/ }, args.join(' '))
+  await sql`insert into mooring.deployment (name, package_name, enabled) values ('987655', 'http-server', false)`
+  t.match(await run('events', '--deployment', '987655', '--kind', 'reaped'), { code: 0, stdout: 'nothing of the kind has happened\n' }, 'a name is not taken for an id')
+  await sql`insert into mooring.event (at, kind, deployment_id, reason) values (now() - interval '3 h', 'released', 777, 'its deployment is gone')`
+  t.match(await run('events', '--deployment', '777'), { code: 0, stdout: /its deployment is gone/ }, 'what was deleted has its history')
   t.match(await run('events', '--assignment', '9999'), { code: 1, stderr: /no assignment 9999\nhint: see `mooring get assignments`/ })
   t.match(await run('events', '-f', '--assignment', '9999', '--json'), { code: 1, stderr: /"code":"MR003"/ })
   await sql`insert into mooring.event (at, kind, assignment_id, reason) values (now() - interval '3 h', 'released', 8888, 'long gone')`

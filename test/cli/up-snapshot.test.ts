@@ -1,5 +1,6 @@
 import t from 'tap'
-import type { EventRow, FleetRow, NodeRow } from '../../cli/db.js'
+import type { EventRow, FleetRow } from '../../cli/db.js'
+import type { NodeRow } from '../../cli/db-nodes.js'
 import { changeLine, changesBetween, newEvents, NOTHING } from '../../cli/up-snapshot.js'
 import type { FleetView, Snapshot } from '../../cli/up-snapshot.js'
 import { frameOf } from '../../cli/up-frame.js'

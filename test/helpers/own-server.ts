@@ -6,7 +6,7 @@ import { readProcess } from '../../agent/process-table.js'
 import { ensureCluster } from '../../cli/embedded/cluster.js'
 import { postmasterPid } from '../../cli/embedded/postmaster.js'
 import { migrate } from '../../cli/migrate.js'
-import { tempDir } from './processes.js'
+import { descendantsOf, tempDir } from './processes.js'
 import { waitFor } from './wait-for.js'
 
 export interface OwnServer {
@@ -17,6 +17,28 @@ export interface OwnServer {
   restart(): Promise<void>
   /** SIGKILL to the postmaster, and a start. */
   crash(): Promise<void>
+  /** Sends every process of the server SIGSTOP; the answer lets them go on. */
+  pause(): () => void
+}
+
+/** The parent first: it would start new ones. They go on with the end of the test at the latest. */
+export function pauseServer(t: Test, dataDir: string): () => void {
+  const postmaster = postmasterPid(dataDir)
+  process.kill(postmaster, 'SIGSTOP')
+  const children = descendantsOf(postmaster).map(({ pid }) => pid)
+  const send = (signal: 'SIGSTOP' | 'SIGCONT', pids: number[]) => {
+    for (const pid of pids) {
+      try {
+        process.kill(pid, signal)
+      } catch {
+        // a worker that ended in this moment
+      }
+    }
+  }
+  send('SIGSTOP', children)
+  const goOn = () => send('SIGCONT', [...children, postmaster])
+  t.teardown(goOn)
+  return goOn
 }
 
 export async function ownServer(t: Test, settings: Record<string, string> = {}): Promise<OwnServer> {
@@ -40,5 +62,6 @@ export async function ownServer(t: Test, settings: Record<string, string> = {}):
       await waitFor(() => readProcess(pid) === null, { label: 'the postmaster is gone' })
       cluster = await start()
     },
+    pause: () => pauseServer(t, cluster.dataDir),
   }
 }

@@ -95,13 +95,13 @@ export function tempDir(t: Test, name = 'state'): string {
   chmodSync(folder, 0o755) // another user may have to get in: the server, or a workload
   t.teardown(() => {
     killAll(processesIn(folder))
-    remove(folder)
+    removeFolder(folder)
   })
   return folder
 }
 
 /** Who still writes into it (a workload of an agent that is ended later) makes files anew; rmSync's own retries look for no new ones. */
-function remove(folder: string): void {
+export function removeFolder(folder: string): void {
   for (let tries = 1; ; tries++) {
     try {
       return rmSync(folder, { recursive: true, force: true, maxRetries: 5 })

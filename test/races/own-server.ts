@@ -13,7 +13,8 @@ import { run } from '../../cli/embedded/data-folder.js'
 import { serverIdentity } from '../../cli/embedded/identity.js'
 import { postmasterPid } from '../../cli/embedded/postmaster.js'
 import { migrate } from '../../cli/migrate.js'
-import { descendantsOf, tempDir } from '../helpers/processes.js'
+import { pauseServer } from '../helpers/own-server.js'
+import { tempDir } from '../helpers/processes.js'
 import { openSession, type Session } from './stage.js'
 
 export interface OwnServer {
@@ -60,25 +61,7 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
       await Promise.all(clients.splice(0).map((client) => client.end({ timeout: 1 })))
       await stopCluster({ stateDir })
     },
-    pause() {
-      const postmaster = postmasterPid(dataDir)
-      // the parent first: it would start new ones
-      process.kill(postmaster, 'SIGSTOP')
-      const children = descendantsOf(postmaster).map(({ pid }) => pid)
-      const send = (signal: 'SIGSTOP' | 'SIGCONT', pids: number[]) => {
-        for (const pid of pids) {
-          try {
-            process.kill(pid, signal)
-          } catch {
-            // a worker that ended in this moment
-          }
-        }
-      }
-      send('SIGSTOP', children)
-      const goOn = () => send('SIGCONT', [...children, postmaster])
-      t.teardown(goOn)
-      return goOn
-    },
+    pause: () => pauseServer(t, dataDir),
     async restored() {
       await Promise.all(clients.splice(0).map((client) => client.end({ timeout: 1 })))
       const admin = postgres(urlOf((await start()).url, 'postgres'), { max: 1 })
