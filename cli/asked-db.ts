@@ -17,17 +17,16 @@ export interface AskedDb {
   close(): Promise<void>
 }
 
-/** What is looked at, and what is changed or tried out, which may be a hundred thousand rows. */
-export interface Deadlines { lookMs: number; changeMs: number }
+/** A look, or an order for one row, which waits 5 s for a lock at most; and what may be a hundred thousand rows. */
+export interface Deadlines { fewMs: number; manyMs: number }
 
-export const DEADLINES: Deadlines = { lookMs: 15_000, changeMs: 300_000 }
+export const DEADLINES: Deadlines = { fewMs: 15_000, manyMs: 300_000 }
 
-const CHANGES: ReadonlySet<string> = new Set<keyof CliDb>([
-  'apply', 'insertDemo', 'enableDeployments', 'scaleDeployments', 'renewDeployments', 'deleteDeployments', 'restart', 'reassign', 'drainNode', 'undrainNode', 'rebalance', 'setNodeEnabled', 'forgetNode', 'upsertNode', 'resumeReaping',
-  'explain', 'simulateNodeLoss', 'simulateDrain', 'simulateInsert',
+const MANY: ReadonlySet<string> = new Set<keyof CliDb>([
+  'apply', 'insertDemo', 'enableDeployments', 'scaleDeployments', 'renewDeployments', 'deleteDeployments', 'drainNode', 'forgetNode', 'rebalance', 'explain', 'simulateNodeLoss', 'simulateDrain', 'simulateInsert',
 ])
 
-export function createAskedDb(open: () => Promise<Sql>, { lookMs, changeMs }: Deadlines = DEADLINES): AskedDb {
+export function createAskedDb(open: () => Promise<Sql>, { fewMs, manyMs }: Deadlines = DEADLINES): AskedDb {
   let connected: Promise<Sql> | null = null
   /** Why a connection was given up: what was in flight on it besides is told the same. */
   const reasons = new WeakMap<Promise<Sql>, unknown>()
@@ -55,7 +54,7 @@ export function createAskedDb(open: () => Promise<Sql>, { lookMs, changeMs }: De
     get(_, verb) {
       // a promise is asked for its then
       if (typeof verb !== 'string' || verb === 'then') return undefined
-      const deadlineMs = CHANGES.has(verb) ? changeMs : lookMs
+      const deadlineMs = MANY.has(verb) ? manyMs : fewMs
       return (...args: unknown[]) => ask(deadlineMs, (sql) => (createCliDb(sql)[verb as keyof CliDb] as (...given: unknown[]) => PromiseLike<unknown>)(...args))
     },
   })

@@ -1,4 +1,6 @@
+import { Socket } from 'node:net'
 import pg from 'pg'
+import { answered } from './asked-db.js'
 import { pgConfig, type DatabaseUrl } from './database-url.js'
 
 /** The statements around a migration, all on one connection of its own; it holds our lock while it is open. */
@@ -31,9 +33,15 @@ export interface SearchPathState {
 }
 
 export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationSession> {
-  const client = new pg.Client(pgConfig(url, { application_name: 'mooring migrate: lock' }))
+  const { connectionTimeoutMillis = 0, ...config } = pgConfig(url, { application_name: 'mooring migrate: lock' })
+  const socket = new Socket()
+  const client = new pg.Client({ ...config, stream: () => socket })
   client.on('error', () => {}) // the next statement says it
-  await client.connect()
+  // of its own deadline the driver says "timeout expired" and nothing else
+  await answered(connectionTimeoutMillis, client.connect()).catch((error: unknown) => {
+    socket.destroy()
+    throw error
+  })
   return {
     async lock(onWait) {
       // hashtextextended over a text, so that the number has an origin; per database, like every advisory lock

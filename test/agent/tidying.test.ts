@@ -5,11 +5,10 @@ import { dirname, join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { InUse } from '../../agent/in-use.js'
-import { createSupervisor } from '../../agent/supervisor.js'
 import { createTidying, type Keep } from '../../agent/tidying.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { heardLog, running, scaleDown, sleeper, testAgent } from './fleet.js'
-import { ownedPackage, rig, temporaryFolder } from './rig.js'
+import { temporaryFolder } from './rig.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { assignments } from '../helpers/factories.js'
 import { run } from '../cli/fleet.js'
@@ -226,43 +225,6 @@ t.test('an agent that was killed while it removed leaves nothing for good: the n
   await on.life({ logsMs: 0 }).look()
   t.strictSame(on.left(), [])
   t.strictSame(on.heard.events('tidying_failed'), [])
-})
-
-t.test('Y42: what still runs or ends here needs its package, whatever the node owns; what a tag means nobody guesses', async t => {
-  const r = await rig(t)
-  const a = ownedPackage('http-server', '14.1.1', { command: 'sh', args: ['-c', 'trap "" TERM; echo up; sleep 1000 & wait; sleep 1000'], stop_grace_ms: 60_000 })
-  const tagged = ownedPackage('is-number', 'latest')
-  const asked = (): boolean[] => ['http-server@14.1.1', 'http-server@14.1.0', 'is-number@7.0.0', '@scope+is-number@7.0.0'].map(folder => r.supervisor.inUse([a, tagged]).package(folder))
-  t.strictSame(asked(), [true, false, true, false], 'not begun yet')
-  r.supervisor.reconcile([a], { mayStart: true })
-  t.ok(r.supervisor.inUse([a]).package('http-server@14.1.1'), 'being installed')
-  await r.reached(a, 'running')
-  await waitFor(() => r.logText(a).includes('up'), { label: 'it does not mind SIGTERM' })
-  t.strictSame(asked(), [true, false, true, false])
-  r.supervisor.reconcile([], { mayStart: true })
-  t.equal(r.last(a)?.state, 'stopping')
-  t.strictSame([r.supervisor.inUse([]).package('http-server@14.1.1'), r.supervisor.inUse([]).assignment(a.assignment_id)], [true, true])
-  r.supervisor.killAll()
-  await r.reached(a, 'stopped')
-  t.strictSame([r.supervisor.inUse([]).package('http-server@14.1.1'), r.supervisor.inUse([]).assignment(a.assignment_id)], [false, false])
-})
-
-t.test('of what an earlier agent started it is known which package only where the row is still the one it was started from', async t => {
-  const a = ownedPackage('http-server', '14.1.1')
-  const inherited = [{
-    mark: 'inherited', about: { assignment_id: a.assignment_id, epoch: '1', generation: '1', stop_grace_ms: 1_000, leased: true, restarts: 0 }, pid: () => 99, rootPid: () => 98,
-    started: Promise.resolve({ pid: 99, startTicks: 1 }), startedAtMs: 0, exit: new Promise<never>(() => {}), gone: new Promise<never>(() => {}), fenced: new Promise<never>(() => {}), end() {},
-  }]
-  const stateDir = await temporaryFolder(t)
-  const host = { start() { throw new Error('nothing is started here') }, markPrefix: 'x.' }
-  const supervisor = createSupervisor({ node: 'host-a', stateDir, host, inherited, trusts: /./, allowExec: true, allowScripts: false, log: heardLog().log, report() {} })
-  t.teardown(() => supervisor.letGo())
-  t.ok(supervisor.inUse([a]).package('anything@1.0.0'), 'before it is told what is wanted')
-  supervisor.reconcile([a], { mayStart: true })
-  t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.inUse([a]).package), [true, false])
-  const edited = { ...a, generation: '2', package_version: '14.1.0' }
-  supervisor.reconcile([edited], { mayStart: true })
-  t.ok(supervisor.inUse([edited]).package('http-server@14.1.1'), 'it ends, and nobody knows in which folder')
 })
 
 t.test('Y38, Y39: an agent that keeps no logs removes those of what was deleted, not of what runs, and who asks for one is told so, here and through the database', async t => {

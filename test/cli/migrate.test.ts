@@ -7,6 +7,7 @@ import { committedMigrations, hashOf, migrationsFolder } from '../../cli/committ
 import { migrate } from '../../cli/migrate.js'
 import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
 import { program, tempDir } from '../helpers/processes.js'
+import { rudeServer } from '../helpers/rude-server.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 const FILES = committedMigrations().map(({ file }) => file)
@@ -94,6 +95,11 @@ t.test('what cannot be reached is said with its code and without its password', 
 // A forgotten psql has read the heartbeat table in a transaction that is still open. A migration wants ACCESS EXCLUSIVE on it and
 // queues behind that reader; every beat that comes later queues behind the migration. Beats then stop for as long as the psql
 // stays open, and the whole fleet fences itself. So the migration must leave the queue soon and come back later.
+t.test('a server that takes the connection and says nothing is said to do that', async (t) => {
+  const { port } = await rudeServer(t, () => {})
+  await t.rejects(migrate({ databaseUrl: `postgres://u:hunter2@127.0.0.1:${port}/d?connect_timeout=1` }), { code: 'CALL_DEADLINE', message: 'the database did not answer within 1 s' })
+})
+
 t.test('a migration behind a forgotten psql lets every heartbeat through', async (t) => {
   const { url, sql, client } = await testDatabase(t)
   const folder = nextMigrations(t, 'alter table mooring.heartbeat add column spare int;')
