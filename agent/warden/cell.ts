@@ -21,12 +21,12 @@ import type { Command } from './why-not-started.js'
 export interface Cell {
   /** Leads the session that everything in it begins in. */
   readonly root: StartedProcess
-  /** Has not been waited for: its number is its own. */
-  held(): boolean
   /** Can be given an order: it stands, or is about to. */
   lives(): boolean
   /** Once. */
   give(order: string): void
+  /** init's child: what was ordered; null when it cannot be found any more. */
+  workload(): StartedProcess | null
   /** Resolves with true when the program is about to be run, with false when that will not be. */
   readonly up: Promise<boolean>
   /** Of the workload, as a shell tells it; null when that cannot be told any more. */
@@ -74,7 +74,8 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null }
   const orders = child.stdin as Writable
   let held = true
-  let stands = false
+  /** Null while it does not stand. */
+  let init: StartedProcess | null = null
   let said = ''
   let onUp: (up: boolean) => void = () => {}
   let onStatus: (status: number | null) => void = () => {}
@@ -93,7 +94,7 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   ;(child.stdio[3] as Readable).setEncoding('latin1').on('error', () => {}).on('data', (text: string) => {
     said += text
     const found = /^ready\n(up\n)?(?:(\d+)\n)?/.exec(said)
-    stands ||= found !== null
+    if (found !== null) init ??= firstChildOf(root)
     if (found?.[1] !== undefined) onUp(true)
     if (found?.[2] === undefined) return
     onUp(false)
@@ -108,15 +109,25 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   }
   return {
     root,
-    held: () => held,
-    lives: () => held && readProcess(root.pid) !== null && (!stands || childrenOf(root.pid).some(pid => readProcess(pid) !== null)),
+    lives: () => held && isThere(root) && (init === null || isThere(init)),
+    workload: () => firstChildOf(init),
     give: order => void orders.write(order),
     up,
     status,
     ended,
     kill() {
+      // looked for now: a number noted down may be another's
       kill(childrenOf(root.pid)[0])
       kill(root.pid)
     },
   }
+}
+
+function isThere({ pid, startTicks }: StartedProcess): boolean {
+  return readProcess(pid)?.startTicks === startTicks
+}
+
+function firstChildOf(parent: StartedProcess | null): StartedProcess | null {
+  const pid = parent === null ? undefined : childrenOf(parent.pid)[0]
+  return pid === undefined ? null : readProcess(pid)
 }

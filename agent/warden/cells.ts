@@ -17,8 +17,8 @@ export interface Cells {
 export const CELLS_READY = 2
 /** Quiet after a start, before the next cell is made: what was started comes first. */
 const REFILL_AFTER_MS = 100
-/** After one that died while it was ready, or could not be made: where that is so for good, trying costs next to nothing. */
-const REFILL_AFTER_LOSS_MS = 5_000
+/** After one that died while it was ready, or could not be made: where that is so for good, trying costs a hundredth of a core. */
+const REFILL_AFTER_LOSS_MS = 1_000
 
 export function createCells(make: () => Cell, { ready = CELLS_READY, mounts = readMounts }: { ready?: number; mounts?: () => string } = {}): Cells {
   let cells: { cell: Cell; mounts: string }[] = []

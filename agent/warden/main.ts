@@ -31,13 +31,13 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE', 'SIGUSR1', 'SIGU
 
 let agent: { socket: Socket; pid: number } | null = null
 const containment = detectContainment(level)
-const { wrapper } = containment
+// with the mark of the warden itself: whoever looks for what it left behind finds them
+const cells = containment.level === 'pid-namespace' ? createCells(() => makeCell(containment.wrapper, process.env['MOORING_RUN'] ?? '')) : undefined
 const warden = createWarden({
   id,
   containment: containment.level,
   host: createLocalHost({
-    // the mark of the warden itself: whoever looks for what it left behind finds them
-    ...(containment.level === 'pid-namespace' ? { cells: createCells(() => makeCell(wrapper, process.env['MOORING_RUN'] ?? '')) } : { wrapper }),
+    ...(cells ? { cells } : { wrapper: containment.wrapper }),
     onNoLog: ({ mark }, code) => say({ t: 'no_log', mark, code: code ?? null }),
     onStuck: mark => say({ t: 'stuck', mark }),
   }),
@@ -71,6 +71,7 @@ const server = createServer(socket => {
 
 function endIfIdle(): void {
   if (agent !== null || warden.running() > 0) return
+  cells?.close()
   for (const file of ['warden.sock', 'warden.json']) rmSync(join(folder, file), { force: true })
   process.exit(0)
 }

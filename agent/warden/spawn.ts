@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
-import { childrenOf, readProcess } from '../process-table.js'
+import { readProcess } from '../process-table.js'
 import { orderOf } from './cell.js'
 import type { Cell, OrderSpec } from './cell.js'
 import { namespacedTree, processTree } from './process-tree.js'
@@ -99,15 +99,7 @@ export function startInCell(spec: OrderSpec, take: () => Cell): ProcessHandle {
     }
     return { code: null, signal: null, error: unfitFor(spec, true) ?? `cannot start: its working folder cannot be entered, or its log not be opened` }
   }
-  return { root, started: cell.up.then(up => (up ? workloadIn(cell) : null)), exit: exit(), ...namespacedTree(root, cell) }
-}
-
-/** init's child; where it cannot be found any more, what contains it stands for it. */
-function workloadIn({ root }: Cell): StartedProcess {
-  const init = childrenOf(root.pid)[0]
-  const workload = init === undefined ? undefined : childrenOf(init)[0]
-  const found = workload === undefined ? null : readProcess(workload)
-  return found ? { pid: found.pid, startTicks: found.startTicks } : root
+  return { root, started: cell.up.then(up => (up ? cell.workload() ?? root : null)), exit: exit(), ...namespacedTree(root, cell) }
 }
 
 /** As a shell tells it: 128 + the signal's number. */
