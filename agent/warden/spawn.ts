@@ -1,8 +1,8 @@
 /**
  * The one place that starts workloads and signals them.
  *
- * Promises: when `start` returns the process has been started or could not be (about a millisecond); what was started leads a session and a process group
- * of its own; nothing is thrown and nothing rejects; the sentence about a failed start holds none of the environment's values. A process that cannot be
+ * Promises: when `start` or `startInCell` returns, the process is being started or could not be; what was started is in a session and a process group of its
+ * own; nothing is thrown and nothing rejects; the sentence about a failed start holds none of the environment's values. A process that cannot be
  * proven to be of the tree is never signalled. Decides nothing: who is stopped, and when, is the caller's.
  */
 import { spawn } from 'node:child_process'
@@ -16,7 +16,7 @@ import type { ProcessTree } from './process-tree.js'
 import { sentence, tooLarge, unfitFor } from './why-not-started.js'
 import type { Command } from './why-not-started.js'
 
-/** argv[0] is the program: a path, or a name looked for in the PATH of `env`; no shell reads it. env is complete: nothing is added but MOORING_RUN. */
+/** argv[0] is the program: a path, or a name looked for in the PATH of `env`; to a shell it is quoted. env is complete: nothing is added but MOORING_RUN. */
 export interface SpawnSpec extends Command {
   /** File descriptor that stdout and stderr go to, or null for nowhere. Stays the caller's to close. */
   logFd: number | null
@@ -97,7 +97,7 @@ export function startInCell(spec: OrderSpec, take: () => Cell): ProcessHandle {
       if (up || signal !== null) return { code: null, signal: signal ?? 'SIGKILL', error: null }
       return { code: null, signal: null, error: `cannot start: its PID namespace could not be made (unshare ended with ${code})` }
     }
-    return { code: null, signal: null, error: unfitFor(spec, true) ?? `cannot start: its working folder cannot be entered, or its log not be opened` }
+    return { code: null, signal: null, error: unfitFor(spec, true) ?? 'cannot start: its working folder cannot be entered, or its log not be opened' }
   }
   return { root, started: cell.up.then(up => (up ? cell.workload() ?? root : null)), exit: exit(), ...namespacedTree(root, cell) }
 }

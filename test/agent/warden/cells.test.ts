@@ -124,6 +124,13 @@ t.test('cells', { skip }, async t => {
     t.match(await refused.exit, { error: /cannot start: its PID namespace could not be made \(unshare ended with 7\)/ })
   })
 
+  t.test('what init cannot make ready is no start', async t => {
+    const { run } = kit(t)
+    const process = run(['true'], { logFile: '/no/such/folder/log' })
+    t.equal(await process.started, null)
+    t.match(await process.exit, { error: /^cannot start: .*log/ })
+  })
+
   t.test('a file system that was mounted since is there for the workload, private or not', { skip: process.getuid?.() === 0 ? false : 'only root mounts' }, async t => {
     const { ready, run } = kit(t)
     const folder = await temporaryFolder(t)
