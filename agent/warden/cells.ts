@@ -15,8 +15,8 @@ export interface Cells {
 
 /** Two starts at a time are not rare: a deployment that is edited has two replicas. */
 export const CELLS_READY = 2
-/** Quiet after a start, before the next cell is made: what was started comes first. */
-const REFILL_AFTER_MS = 100
+/** Quiet after a start, before the next cell is made: what was started comes first, and a burst goes on undisturbed. */
+const REFILL_AFTER_MS = 20
 /** After one that died while it was ready, or could not be made: where that is so for good, trying costs a hundredth of a core. */
 const REFILL_AFTER_LOSS_MS = 1_000
 
