@@ -21,7 +21,9 @@ import type { Command } from './why-not-started.js'
 export interface Cell {
   /** Leads the session that everything in it begins in. */
   readonly root: StartedProcess
-  /** Can be given an order: it stands, or is about to. */
+  /** Its init has said that it waits. */
+  stands(): boolean
+  /** Nobody has killed it meanwhile. */
   lives(): boolean
   /** Once. */
   give(order: string): void
@@ -109,6 +111,7 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   }
   return {
     root,
+    stands: () => init !== null,
     lives: () => held && isThere(root) && (init === null || isThere(init)),
     workload: () => firstChildOf(init),
     give: order => void orders.write(order),

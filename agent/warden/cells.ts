@@ -58,8 +58,12 @@ export function createCells(make: () => Cell, { ready = CELLS_READY, mounts = re
     take() {
       refillIn(REFILL_AFTER_MS)
       const now = cells.length > 0 ? mounts() : ''
-      for (let next; (next = cells.shift()) !== undefined;) {
-        if (next.mounts === now && next.cell.lives()) return next.cell
+      for (const next of [...cells]) {
+        const fit = next.mounts === now && next.cell.lives()
+        // one that is being made is not waited for: what becomes of it is not known yet
+        if (fit && !next.cell.stands()) continue
+        cells.splice(cells.indexOf(next), 1)
+        if (fit) return next.cell
         next.cell.kill()
       }
       return make()

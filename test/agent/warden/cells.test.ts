@@ -28,12 +28,12 @@ interface Kit {
   run(argv: readonly string[], more?: { cwd?: string; env?: Record<string, string>; logFile?: string }): ProcessHandle
 }
 
-function kit(t: Test, options: Parameters<typeof createCells>[1] = {}): Kit {
+function kit(t: Test, options: Parameters<typeof createCells>[1] = {}, wrapperOf: (nr: number) => readonly string[] = () => wrapper): Kit {
   const prefix = `cells-test-${process.pid}-${++tests}.`
   const made: Cell[] = []
   let runs = 0
   const cells = createCells(() => {
-    made.push(makeCell(wrapper, `${prefix}warden`))
+    made.push(makeCell(wrapperOf(made.length), `${prefix}warden`))
     return made.at(-1)!
   }, options)
   t.teardown(async () => {
@@ -54,8 +54,7 @@ function kit(t: Test, options: Parameters<typeof createCells>[1] = {}): Kit {
 /** By us, by a shell that is bash, by tap into all that a test starts. */
 const ADDED = /^(MOORING_RUN|_|NODE_OPTIONS|_TAPJS\w*)=/
 
-/** Its init is there and waits. */
-const standing = (cell: Cell): boolean => childrenOf(cell.root.pid).some(init => readProcess(init) !== null) && cell.lives()
+const standing = (cell: Cell): boolean => cell.stands() && cell.lives()
 const namespaceOf = (pid: number): string => readlinkSync(`/proc/${pid}/ns/pid`)
 
 t.test('cells', { skip }, async t => {
@@ -103,10 +102,12 @@ t.test('cells', { skip }, async t => {
     }
   })
 
-  t.test('one that does not stand yet gets its order all the same', async t => {
-    const { made, run } = kit(t, { ready: 0 })
+  t.test('where none stands a start makes its own, which gets its order before it does; one that is being made stays where it is', async t => {
+    const { made, run } = kit(t, { ready: 1 }, nr => (nr === 0 ? ['sleep', '1000'] : wrapper))
+    await waitFor(() => made.length === 1, { label: 'the first is being made, and never stands' })
     t.match(await run(['sh', '-c', 'exit 4']).exit, { code: 4 })
-    t.equal(made.length, 1)
+    t.ok(made[0]!.lives())
+    t.equal(made.length, 2)
   })
 
   t.test('where none can be made it is said of the start that needs one, and tried again', async t => {
