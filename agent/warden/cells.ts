@@ -77,6 +77,6 @@ export function createCells(make: () => Cell, { ready = CELLS_READY, mounts = re
   }
 }
 
-function readMounts(): string {
+export function readMounts(): string {
   return readFileSync('/proc/self/mountinfo', 'latin1')
 }

@@ -7,7 +7,7 @@ import type { Test } from 'tap'
 import { childrenOf, markedWith, readProcess } from '../../../agent/process-table.js'
 import { makeCell } from '../../../agent/warden/cell.js'
 import type { Cell } from '../../../agent/warden/cell.js'
-import { CELLS_READY, createCells } from '../../../agent/warden/cells.js'
+import { CELLS_READY, createCells, readMounts } from '../../../agent/warden/cells.js'
 import type { Cells } from '../../../agent/warden/cells.js'
 import { detectContainment } from '../../../agent/warden/containment.js'
 import { createDeadMan } from '../../../agent/warden/dead-man.js'
@@ -28,6 +28,7 @@ interface Kit {
   run(argv: readonly string[], more?: { cwd?: string; env?: Record<string, string>; logFile?: string }): ProcessHandle
 }
 
+/** Without a look at the mounts of this host: another test may be mounting. */
 function kit(t: Test, options: Parameters<typeof createCells>[1] = {}, wrapperOf: (nr: number) => readonly string[] = () => wrapper): Kit {
   const prefix = `cells-test-${process.pid}-${++tests}.`
   const made: Cell[] = []
@@ -35,7 +36,7 @@ function kit(t: Test, options: Parameters<typeof createCells>[1] = {}, wrapperOf
   const cells = createCells(() => {
     made.push(makeCell(wrapperOf(made.length), `${prefix}warden`))
     return made.at(-1)!
-  }, options)
+  }, { mounts: () => '', ...options })
   t.teardown(async () => {
     cells.close()
     for (const cell of made) cell.kill()
@@ -98,8 +99,17 @@ t.test('cells', { skip }, async t => {
       // in the same turn: nobody has told of it yet
       while (victims.some(pid => readProcess(pid) !== null));
       t.match(await run(['sh', '-c', 'exit 3']).exit, { code: 3, error: null }, victim)
-      await waitFor(() => made.filter(standing).length === CELLS_READY, { label: 'as many are ready again' })
+      await ready(CELLS_READY + 1)
     }
+  })
+
+  t.test('one that was killed is replaced, also where nothing is started', async t => {
+    const { made, ready } = kit(t)
+    await ready()
+    process.kill(made[0]!.root.pid, 'SIGKILL')
+    await made[0]!.ended
+    await ready()
+    t.equal(made.length, CELLS_READY + 1)
   })
 
   t.test('where none stands a start makes its own, which gets its order before it does; one that is being made stays where it is', async t => {
@@ -133,7 +143,7 @@ t.test('cells', { skip }, async t => {
   })
 
   t.test('a file system that was mounted since is there for the workload, private or not', { skip: process.getuid?.() === 0 ? false : 'only root mounts' }, async t => {
-    const { ready, run } = kit(t)
+    const { ready, run } = kit(t, { mounts: readMounts })
     const folder = await temporaryFolder(t)
     await ready()
     execFileSync('mount', ['-t', 'tmpfs', '--make-private', 'mooring-test', folder])
