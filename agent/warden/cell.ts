@@ -46,7 +46,7 @@ export interface OrderSpec extends Command {
 }
 
 /** Names that mean something to a shell: it would not take the value, or give another. Also all that are no names to it. */
-const NOT_FOR_SHELL = /^(_|OPTIND|LINENO|U?ID|E?UID|PPID|SHELLOPTS|BASH\w*|GROUPS|FUNCNAME|DIRSTACK|RANDOM|SRANDOM|EPOCH\w+|SECONDS|HISTCMD)$|^(?![A-Za-z_]\w*$)/
+const NOT_FOR_SHELL = /^(_|OPTIND|LINENO|E?UID|PPID|SHELLOPTS|BASH\w*|GROUPS|FUNCNAME|DIRSTACK|RANDOM|SRANDOM|EPOCH\w+|SECONDS|HISTCMD)$|^(?![A-Za-z_]\w*$)/
 
 /**
  * What the init of a cell is told, as one line of sh that says `up` when nothing but the program itself is left to be run. cd comes first: the shell notes where it
