@@ -7,11 +7,7 @@
  *
  * At each level a dead-man timer (dead-man.ts) kills at the deadline when neither agent nor warden can.
  *
- *     warden ── setpriv ──► unshare ──► init (sh, PID 1 in there) ──► the workload
- *               PDEATHSIG    kill-child
- *
- * The two wrappers are util-linux. `init` is there because PID 1 gets no signal it has no handler for, SIGTERM above all, and has to reap orphans; it tells
- * on descriptor 3 that it stands, and how the workload ended. Exit codes above 128 are what a shell makes of signals, and are read back as such.
+ * The wrappers are util-linux; what stands in such a namespace and how a workload gets in is cell.ts.
  * /proc is mounted anew in there where that is allowed, so that a program finds itself under its own pid.
  * An ordinary user gets his namespace through a user namespace: in there only his own uid exists, and nothing can become another user.
  */
@@ -24,37 +20,34 @@ export type ContainmentLevel = (typeof CONTAINMENT_LEVELS)[number]
 
 export interface Containment {
   level: ContainmentLevel
-  /** What is put before the workload's argv; empty at the lowest level. Absolute paths: the workload's PATH is not ours. */
+  /** What is put before the workload's argv, or at the highest level makes a cell for it; empty at the lowest. Absolute paths: the workload's PATH is not ours. */
   wrapper: readonly string[]
 }
 
 const STANDARD_FOLDERS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
 const PROBE_TIMEOUT_MS = 5_000
 
-/** 3: what init says. 4: the workload's own stderr; init's is closed, or the shell would write "Terminated" into the workload's log. $0: sleep, which need not be in the workload's PATH. */
-const INIT = 'exec 4>&2 2>/dev/null; (echo up >&3; exec "$@" 2>&4 3>&- 4>&-); echo $? >&3; exec 3>&- 4>&-; exec "$0" 2147483647'
-
 /** The highest level up to `most` that works here, found by trying it. */
 export function detectContainment(most: ContainmentLevel = 'pid-namespace', path = process.env['PATH'] ?? ''): Containment {
   const find = (program: string): string | null => findProgram(program, [path, ...STANDARD_FOLDERS].join(delimiter))
-  const [setpriv, unshare, sh, sleep] = [find('setpriv'), find('unshare'), find('sh'), find('sleep')]
+  const [setpriv, unshare, sh] = [find('setpriv'), find('unshare'), find('sh')]
   const lowest: Containment = { level: 'process-group', wrapper: [] }
   if (most === 'process-group' || setpriv === null) return lowest
   const untilWarden = [setpriv, '--pdeathsig', 'KILL', '--']
   if (!works([...untilWarden, setpriv, '--version'])) return lowest
-  if (most === 'pid-namespace' && unshare !== null && sh !== null && sleep !== null) {
+  if (most === 'pid-namespace' && unshare !== null && sh !== null) {
     const own = ['--pid', '--fork', '--kill-child=KILL']
     const ownProc = ['--mount-proc', '--propagation', 'slave']
     const asUser = ['--user', '--map-current-user']
     for (const options of [[...own, ...ownProc], [...asUser, ...own, ...ownProc], own, [...asUser, ...own]]) {
-      const inside = [...untilWarden, unshare, ...options, '--', sh, '-c']
-      if (works([...inside, '[ $$ = 1 ]'])) return { level: 'pid-namespace', wrapper: [...inside, INIT, sleep] }
+      const wrapper = [...untilWarden, unshare, ...options, '--', sh, '-s']
+      if (works(wrapper, '[ $$ = 1 ]')) return { level: 'pid-namespace', wrapper }
     }
   }
   return { level: 'pdeathsig', wrapper: untilWarden }
 }
 
-function works(argv: readonly string[]): boolean {
+function works(argv: readonly string[], input = ''): boolean {
   const [program, ...args] = argv
-  return spawnSync(program!, args, { stdio: 'ignore', timeout: PROBE_TIMEOUT_MS, killSignal: 'SIGKILL', env: {} }).status === 0
+  return spawnSync(program!, args, { input, stdio: ['pipe', 'ignore', 'ignore'], timeout: PROBE_TIMEOUT_MS, killSignal: 'SIGKILL', env: {} }).status === 0
 }

@@ -1,9 +1,9 @@
 /** Runs processes as children of this one. Knows nothing of leases: that is warden.ts. */
 import { closeSync, constants, openSync } from 'node:fs'
 import { bootClock } from '../lease.js'
-import type { Containment } from './containment.js'
+import type { Cells } from './cells.js'
 import type { Host, HostedProcess, StartSpec } from './host.js'
-import { start } from './spawn.js'
+import { start, startInCell } from './spawn.js'
 import type { ProcessHandle, StartedProcess } from './spawn.js'
 import { stopTree } from './stop-tree.js'
 import type { Stop } from './stop-tree.js'
@@ -19,18 +19,21 @@ export interface LocalHost extends Host {
 }
 
 export interface LocalHostOptions {
-  containment?: Containment
+  /** Where each workload gets a PID namespace of its own. */
+  cells?: Cells
+  /** What is put before a workload's argv where it does not. */
+  wrapper?: readonly string[]
   /** Its log cannot be opened; it runs without one. */
   onNoLog?(spec: StartSpec, code: string | undefined): void
   /** SIGKILL does not end it. */
   onStuck?(mark: string): void
 }
 
-export function createLocalHost({ containment, onNoLog = () => {}, onStuck = () => {} }: LocalHostOptions = {}): LocalHost {
+export function createLocalHost({ cells, wrapper, onNoLog = () => {}, onStuck = () => {} }: LocalHostOptions = {}): LocalHost {
   return {
     start(spec) {
       const logFd = openLog(spec, onNoLog)
-      const handle = start({ ...spec, logFd }, containment)
+      const handle = cells ? startInCell({ ...spec, logFile: logFd === null ? null : spec.logFile }, cells.take) : start({ ...spec, logFd }, wrapper)
       if (logFd !== null) closeSync(logFd)
       return hosted(spec, handle, () => onStuck(spec.mark))
     },

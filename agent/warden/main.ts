@@ -9,6 +9,8 @@ import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
 import { readProcess } from '../process-table.js'
+import { makeCell } from './cell.js'
+import { createCells } from './cells.js'
 import { CONTAINMENT_LEVELS, detectContainment } from './containment.js'
 import { createDeadMan } from './dead-man.js'
 import { createLocalHost } from './local-host.js'
@@ -29,11 +31,13 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE', 'SIGUSR1', 'SIGU
 
 let agent: { socket: Socket; pid: number } | null = null
 const containment = detectContainment(level)
+// with the mark of the warden itself: whoever looks for what it left behind finds them
+const cells = containment.level === 'pid-namespace' ? createCells(() => makeCell(containment.wrapper, process.env['MOORING_RUN'] ?? '')) : undefined
 const warden = createWarden({
   id,
   containment: containment.level,
   host: createLocalHost({
-    containment,
+    ...(cells ? { cells } : { wrapper: containment.wrapper }),
     onNoLog: ({ mark }, code) => say({ t: 'no_log', mark, code: code ?? null }),
     onStuck: mark => say({ t: 'stuck', mark }),
   }),
@@ -67,6 +71,7 @@ const server = createServer(socket => {
 
 function endIfIdle(): void {
   if (agent !== null || warden.running() > 0) return
+  cells?.close()
   for (const file of ['warden.sock', 'warden.json']) rmSync(join(folder, file), { force: true })
   process.exit(0)
 }

@@ -4,6 +4,7 @@
  */
 import { childrenOf, hasProc, membersOf, readProcess } from '../process-table.js'
 import type { Process, Seen, TreeRoot } from '../process-table.js'
+import type { Cell } from './cell.js'
 
 export interface ProcessTree {
   /** To all of the tree that is alive, wherever it went. */
@@ -15,36 +16,22 @@ export interface ProcessTree {
 }
 
 /** unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. */
-export function namespacedTree(root: TreeRoot, rootHeld: () => boolean, rootExit: Promise<unknown>): ProcessTree {
+export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'kill' | 'ended'>): ProcessTree {
   const seen: Seen = new Map()
   const inside = (): Process[] => {
     const init = childrenOf(root.pid)[0]
     return membersOf(root, seen).filter(p => p.pid !== root.pid && p.pid !== init)
   }
-  const killAll = (): void => {
-    const init = childrenOf(root.pid)[0]
-    if (init !== undefined && rootHeld()) killByNumber(init)
-    if (rootHeld()) killByNumber(root.pid)
-  }
   return {
     signalTree(signal) {
-      if (signal === 'SIGKILL') killAll()
+      if (signal === 'SIGKILL') cell.kill()
       for (const p of inside()) signalProcess(p, signal)
     },
     treeAlive: () => inside().length > 0,
     async close() {
-      killAll()
-      await rootExit
+      cell.kill()
+      await cell.ended
     },
-  }
-}
-
-/** Only for children that have not been waited for: their numbers are their own. */
-function killByNumber(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // gone
   }
 }
 

@@ -1,22 +1,22 @@
 /**
  * The one place that starts workloads and signals them.
  *
- * Promises: when `start` returns the process has been started or could not be (about a millisecond); what was started leads a session and a process group
- * of its own; nothing is thrown and nothing rejects; the sentence about a failed start holds none of the environment's values. A process that cannot be
+ * Promises: when `start` or `startInCell` returns, the process is being started or could not be; what was started is in a session and a process group of its
+ * own; nothing is thrown and nothing rejects; the sentence about a failed start holds none of the environment's values. A process that cannot be
  * proven to be of the tree is never signalled. Decides nothing: who is stopped, and when, is the caller's.
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
-import type { Readable } from 'node:stream'
-import { childrenOf, readProcess } from '../process-table.js'
-import type { Containment } from './containment.js'
+import { readProcess } from '../process-table.js'
+import { orderOf } from './cell.js'
+import type { Cell, OrderSpec } from './cell.js'
 import { namespacedTree, processTree } from './process-tree.js'
 import type { ProcessTree } from './process-tree.js'
-import { sentence, unfitFor } from './why-not-started.js'
+import { sentence, tooLarge, unfitFor } from './why-not-started.js'
 import type { Command } from './why-not-started.js'
 
-/** argv[0] is the program: a path, or a name looked for in the PATH of `env`; no shell reads it. env is complete: nothing is added but MOORING_RUN. */
+/** argv[0] is the program: a path, or a name looked for in the PATH of `env`; to a shell it is quoted. env is complete: nothing is added but MOORING_RUN. */
 export interface SpawnSpec extends Command {
   /** File descriptor that stdout and stderr go to, or null for nowhere. Stays the caller's to close. */
   logFd: number | null
@@ -46,19 +46,15 @@ export interface ProcessHandle extends ProcessTree {
   readonly exit: Promise<Exit>
 }
 
-const BARE: Containment = { level: 'process-group', wrapper: [] }
-
-export function start(spec: SpawnSpec, containment: Containment = BARE): ProcessHandle {
-  const unfit = unfitFor(spec, containment.wrapper.length > 0)
+/** `wrapper` is put before argv (containment.ts). */
+export function start(spec: SpawnSpec, wrapper: readonly string[] = []): ProcessHandle {
+  const unfit = unfitFor(spec, wrapper.length > 0)
   if (unfit !== null) return neverStarted(Promise.resolve(unfit))
-  const namespaced = containment.level === 'pid-namespace'
-  const [program, ...args] = [...containment.wrapper, ...spec.argv]
+  const [program, ...args] = [...wrapper, ...spec.argv]
   const output = spec.logFd ?? 'ignore'
   let child: ChildProcess
   try {
-    child = spawn(program!, args, {
-      cwd: spec.cwd, env: { ...spec.env, MOORING_RUN: spec.mark }, detached: true, shell: false, stdio: ['ignore', output, output, ...(namespaced ? ['pipe' as const] : [])],
-    })
+    child = spawn(program!, args, { cwd: spec.cwd, env: { ...spec.env, MOORING_RUN: spec.mark }, detached: true, shell: false, stdio: ['ignore', output, output] })
   } catch (error) {
     // E2BIG and other rare ones are thrown; ENOENT and its like arrive as an event.
     return neverStarted(Promise.resolve(sentence(spec, error)))
@@ -71,44 +67,39 @@ export function start(spec: SpawnSpec, containment: Containment = BARE): Process
   child.on('error', () => {})
   const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null, mark: spec.mark, groupOutlivesRoot: true }
   let reaped = false
-  const rootExit = new Promise<Exit>(resolve => {
+  const exit = new Promise<Exit>(resolve => {
     child.once('exit', (code, signal) => {
       reaped = true
       resolve({ code, signal, error: null })
     })
   })
-  if (!namespaced) return { root, started: Promise.resolve(root), exit: rootExit, ...processTree(root, () => !reaped) }
-  return { root, ...told(child, root, rootExit), ...namespacedTree(root, () => !reaped, rootExit) }
+  return { root, started: Promise.resolve(root), exit, ...processTree(root, () => !reaped) }
 }
 
-/** What init says on its descriptor: that it is about to run the program, and how that ended. */
-function told(child: ChildProcess, root: StartedProcess, rootExit: Promise<Exit>): Pick<ProcessHandle, 'started' | 'exit'> {
-  const status = child.stdio[3] as Readable
-  let said = ''
-  let onStart: (process: StartedProcess | null) => void = () => {}
-  const started = new Promise<StartedProcess | null>(resolve => { onStart = resolve })
-  const exit = new Promise<Exit>(resolve => {
-    status.setEncoding('latin1').on('error', () => {}).on('data', (text: string) => {
-      said += text
-      if (said.startsWith('up\n')) onStart(workloadBelow(root))
-      const code = /^up\n(\d+)\n/.exec(said)?.[1]
-      if (code !== undefined) resolve(exitOf(Number(code)))
-    })
+/** In a PID namespace of its own. */
+export function startInCell(spec: OrderSpec, take: () => Cell): ProcessHandle {
+  const unfit = unfitFor(spec, true) ?? tooLarge(spec)
+  if (unfit !== null) return neverStarted(Promise.resolve(unfit))
+  let cell: Cell
+  try {
+    cell = take()
+  } catch (error) {
+    return neverStarted(Promise.resolve(sentence(spec, error)))
+  }
+  cell.give(orderOf(spec))
+  const root = { ...cell.root, mark: spec.mark, groupOutlivesRoot: true }
+  const exit = async (): Promise<Exit> => {
+    const [up, status] = await Promise.all([cell.up, cell.status])
+    if (up && status !== null) return exitOf(status)
     // an end that init could not tell: it was killed with all the rest, or never stood
-    void rootExit.then(({ code, signal }) => setImmediate(() => {
-      onStart(null)
-      resolve(said === '' && signal === null ? { code: null, signal: null, error: `cannot start: its PID namespace could not be made (unshare ended with ${code})` } : { code: null, signal: signal ?? 'SIGKILL', error: null })
-    }))
-  })
-  return { started, exit }
-}
-
-/** init's child; where it cannot be found any more, what contains it stands for it. */
-function workloadBelow(root: StartedProcess): StartedProcess {
-  const init = childrenOf(root.pid)[0]
-  const workload = init === undefined ? undefined : childrenOf(init)[0]
-  const found = workload === undefined ? null : readProcess(workload)
-  return found ? { pid: found.pid, startTicks: found.startTicks } : root
+    if (status === null) {
+      const { code, signal } = await cell.ended
+      if (up || signal !== null) return { code: null, signal: signal ?? 'SIGKILL', error: null }
+      return { code: null, signal: null, error: `cannot start: its PID namespace could not be made (unshare ended with ${code})` }
+    }
+    return { code: null, signal: null, error: unfitFor(spec, true) ?? 'cannot start: its working folder cannot be entered, or its log not be opened' }
+  }
+  return { root, started: cell.up.then(up => (up ? cell.workload() ?? root : null)), exit: exit(), ...namespacedTree(root, cell) }
 }
 
 /** As a shell tells it: 128 + the signal's number. */
@@ -122,4 +113,3 @@ function neverStarted(reason: Promise<string>): ProcessHandle {
     root: null, started: Promise.resolve(null), exit: reason.then(error => ({ code: null, signal: null, error })), signalTree() {}, treeAlive: () => false, close: () => Promise.resolve(),
   }
 }
-

@@ -42,6 +42,10 @@ export interface WardenOptions {
   clock?: BootClock
 }
 
+/**
+ * A renewal and the starts that follow it are one change, and none of them waits for the fork of a timer. What was armed before goes on meanwhile: it kills 50 ms after
+ * a deadline, so a deadline that is moved on at the last moment is moved in time.
+ */
 const ARM_WITHIN_MS = 20
 /** Where this host has no room for another process: long before the lease that was armed last is over. */
 const ARM_AGAIN_MS = 200
@@ -61,7 +65,7 @@ export function createWarden(options: WardenOptions): Warden {
   const waiting: StartSpec[] = []
   let turn: NodeJS.Immediate | null = null
   let timer: NodeJS.Timeout | undefined
-  let arming: NodeJS.Immediate | NodeJS.Timeout | undefined
+  let arming: NodeJS.Timeout | undefined
 
   function startNext(): void {
     if (turn !== null) return
@@ -152,8 +156,7 @@ export function createWarden(options: WardenOptions): Warden {
       say({ t: 'fenced', mark: entry.process.mark })
       entry.process.fence(Math.max(0, endAtMs - nowMs))
     }
-    // once for all that happens in this turn, and while many are started
-    arming ??= waiting.length > 0 ? setTimeout(arm, ARM_WITHIN_MS) : setImmediate(arm)
+    arming ??= setTimeout(arm, ARM_WITHIN_MS)
     if (soonestMs < Infinity) timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
   }
 

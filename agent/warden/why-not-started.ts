@@ -1,5 +1,5 @@
 /** Why a program could not be started, as one sentence for a person that holds none of the environment's values. */
-import { accessSync, closeSync, constants, openSync, readSync, statSync } from 'node:fs'
+import { accessSync, closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import type { Stats } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
@@ -24,6 +24,27 @@ export function unfitFor(spec: Command, wrapped: boolean): string | null {
   const path = spec.env['PATH'] ?? ''
   const code = isFolder(spec.cwd) ? whyNotRun(program, path, spec.cwd) : 'ENOENT'
   return code === null ? null : sentence(spec, { code })
+}
+
+/** What exec will refuse (execve(2)): a value of 32 pages, or more of all of them than a quarter of the stack may be. Said before a shell that nobody hears finds out. */
+export function tooLarge(spec: Command): string | null {
+  const texts = [...spec.argv, ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`)]
+  let bytes = 0
+  for (const text of texts) {
+    const length = Buffer.byteLength(text) + 1
+    if (length > LARGEST_VALUE_BYTES) return sentence(spec, { code: 'E2BIG' })
+    bytes += length + POINTER_BYTES
+  }
+  return bytes > (largestSumBytes ??= readLargestSum()) ? sentence(spec, { code: 'E2BIG' }) : null
+}
+
+const LARGEST_VALUE_BYTES = 32 * 4096
+const POINTER_BYTES = 8
+let largestSumBytes: number | undefined
+
+function readLargestSum(): number {
+  const stack = /^Max stack size\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Infinity
+  return Math.min(6 * 2 ** 20, Math.max(LARGEST_VALUE_BYTES, Number(stack) / 4))
 }
 
 export function sentence(spec: Command, error: unknown): string {

@@ -58,6 +58,7 @@ t.test('what it starts runs, ends, and is gone; without work and without agent t
   await warden.close()
   await waitFor(() => readProcess(warden.pid) === null, { label: 'it ends' })
   t.notOk(existsSync(join(folder, 'warden.sock')))
+  await waitFor(() => alive(warden.markPrefix) === 0, { label: 'and with it what stood ready' })
 })
 
 t.test('an agent that goes leaves everything to the next one', async t => {

@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { markedWith, readProcess } from '../../../agent/process-table.js'
+import { makeCell, orderOf } from '../../../agent/warden/cell.js'
 import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
 import type { Containment } from '../../../agent/warden/containment.js'
 import { signalProcess } from '../../../agent/warden/process-tree.js'
-import { start } from '../../../agent/warden/spawn.js'
+import { start, startInCell } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -20,9 +21,10 @@ let starts = 0
 const newMark = (): string => `containment-test-${process.pid}-${++starts}`
 const alive = (mark: string): number => markedWith(mark).length
 
-function startIn(t: Test, containment: Containment, cwd: string, argv: string[], env: Record<string, string> = {}): ProcessHandle & { mark: string } {
+function startIn(t: Test, { level, wrapper }: Containment, cwd: string, argv: string[]): ProcessHandle & { mark: string } {
   const mark = newMark()
-  const handle = start({ argv, cwd, env: { PATH: process.env['PATH']!, ...env }, logFd: null, mark }, containment)
+  const spec = { argv, cwd, env: { PATH: process.env['PATH']! }, mark }
+  const handle = level === 'pid-namespace' ? startInCell({ ...spec, logFile: null }, () => makeCell(wrapper, mark)) : start({ ...spec, logFd: null }, wrapper)
   t.teardown(async () => {
     await stopTree(handle, 0).done
     await handle.close()
@@ -121,9 +123,12 @@ for (const containment of here) {
 }
 
 /** Another process that starts the rude one and then has to be killed. */
-function starterOf(containment: Containment, cwd: string, mark: string): ReturnType<typeof spawn> {
-  const argv = [...containment.wrapper, 'sh', '-c', RUDE]
-  const script = `require('node:child_process').spawn(${JSON.stringify(argv[0])}, ${JSON.stringify(argv.slice(1))}, { detached: true, cwd: ${JSON.stringify(cwd)}, stdio: ['ignore', 'ignore', 'ignore', 'pipe'], env: { ...process.env, MOORING_RUN: ${JSON.stringify(mark)} } }); setInterval(() => {}, 1000)`
+function starterOf({ level, wrapper }: Containment, cwd: string, mark: string): ReturnType<typeof spawn> {
+  const argv = ['sh', '-c', RUDE]
+  const inCell = level === 'pid-namespace'
+  const [program, ...args] = inCell ? wrapper : [...wrapper, ...argv]
+  const order = inCell ? orderOf({ argv, cwd, env: { PATH: process.env['PATH']! }, mark, logFile: null }) : ''
+  const script = `require('node:child_process').spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, { detached: true, cwd: ${JSON.stringify(cwd)}, stdio: ['pipe', 'ignore', 'ignore', 'pipe'], env: { ...process.env, MOORING_RUN: ${JSON.stringify(mark)} } }).stdin.write(${JSON.stringify(order)}); setInterval(() => {}, 1000)`
   return spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], { stdio: 'ignore' })
 }
 
