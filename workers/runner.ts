@@ -8,7 +8,9 @@
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
+import { setTimeout as settle } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import { inTime } from '../agent/in-time.js'
 import { firstAbort, pause } from '../agent/pause.js'
 import { createBackoff, describeError } from '../agent/retry.js'
 import { packageVersion } from '../agent/version.js'
@@ -112,12 +114,10 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
   }
 
   async function end(runners: readonly JobRunner[], { pool, abandon }: JobPool, broken: boolean): Promise<void> {
-    const patience = new AbortController()
     // the library takes it badly when it is stopped while its questions still wait on connections that are lost
-    if (broken) await pause(SETTLE_MS, patience.signal)
+    if (broken) await settle(SETTLE_MS)
     const ended = Promise.all(runners.map((runner) => runner.stop())).then(() => pool.end()).catch(() => {})
-    await Promise.race([ended, pause(STOP_TIMEOUT_MS, patience.signal)])
-    patience.abort()
+    await inTime(STOP_TIMEOUT_MS, ended, () => {})
     abandon()
   }
 

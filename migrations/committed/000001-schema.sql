@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9accedc6f8e1bd29db3a195352e3be0eceebe11d
+--! Hash: sha1:c013fc676de43e1cbe422e61e4678373aa78603b
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -2379,7 +2379,6 @@ begin
   -- asked after the lock: a hold may have begun while it was waited for
   if mooring.hold() then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
-    perform mooring.limit_idle();
     perform mooring.finish_round('place');
     return;
   end if;

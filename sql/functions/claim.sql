@@ -52,7 +52,6 @@ begin
   -- asked after the lock: a hold may have begun while it was waited for
   if mooring.hold() then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
-    perform mooring.limit_idle();
     perform mooring.finish_round('place');
     return;
   end if;
