@@ -7,6 +7,7 @@
 import type { Logger } from 'pino'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { markPrefix, readBootId, readRunFiles, removeRunFilesBut } from './run-file.js'
 import type { RunFile } from './run-file.js'
 import { addDescendants, markedWith, membersOf, processTable } from './process-table.js'
@@ -29,6 +30,8 @@ export async function killLeftovers(stateDir: string, log: Logger, { graceMs = L
   const isKept = (run: RunFile): boolean => keep !== undefined && run.mark.startsWith(keep)
   const runs = readRunFiles(stateDir)
   const bootId = readBootId()
+  // a table that was taken earlier in this turn knows nothing of what was started since
+  await nextTurn()
   const find = finder(markPrefix(stateDir), runs.filter(run => !isKept(run) && run.boot_id === bootId), keep)
   const found = find()
   if (found.length > 0) {

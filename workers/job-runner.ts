@@ -12,6 +12,8 @@ import type { Logger } from 'pino'
 
 export interface JobRunner {
   poolId: string
+  /** Resolves when it has the connection it listens on; never where that is lost before, see onBroken. */
+  listening: Promise<void>
   /** Resolves when the running jobs are done and unlocked. */
   stop(): Promise<void>
 }
@@ -32,6 +34,7 @@ export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, 
   const events: WorkerEvents = new EventEmitter()
   let poolId = ''
   events.on('pool:create', ({ workerPool }) => { poolId = workerPool.id })
+  const listening = new Promise<void>((resolve) => { events.once('pool:listen:success', () => resolve()) })
   events.on('pool:listen:error', ({ error }) => onBroken(error))
   const runner = await run({
     pgPool,
@@ -50,7 +53,7 @@ export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, 
     },
   })
   runner.promise.then(() => onBroken(new Error('the runner ended by itself')), onBroken)
-  return { poolId, stop: () => stopOnce(runner) }
+  return { poolId, listening, stop: () => stopOnce(runner) }
 }
 
 /** It says info at every job: here that is debug. What it calls an error is mostly a lost connection, which the worker itself reports once. */

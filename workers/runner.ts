@@ -91,10 +91,14 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
       stopping.signal.removeEventListener('abort', jobs.abandon)
       const metronome = createMetronome({ db, worker: name, poolIds: runners.map((runner) => runner.poolId), onSilence, log })
       metronome.start()
-      log.info({ event: 'worker_started', worker: name, concurrency }, away ? 'the worker is back' : 'the worker runs')
-      away = false
-      backoff.reset()
-      await firstAbort(stopping.signal, broken.signal)
+      const over = firstAbort(stopping.signal, broken.signal)
+      await Promise.race([over, Promise.all(runners.map((runner) => runner.listening))])
+      if (!stopping.signal.aborted && !broken.signal.aborted) {
+        log.info({ event: 'worker_started', worker: name, concurrency }, away ? 'the worker is back' : 'the worker runs')
+        away = false
+        backoff.reset()
+      }
+      await over
       db.close()
       await metronome.stop()
       if (!stopping.signal.aborted) throw broken.signal.reason

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { killLeftovers } from '../../agent/leftovers.js'
-import { readProcess } from '../../agent/process-table.js'
+import { processTable, readProcess } from '../../agent/process-table.js'
 import { markPrefix, newMark, readBootId, writeRunFile } from '../../agent/run-file.js'
 import type { RunFile } from '../../agent/run-file.js'
 import { waitFor } from '../helpers/wait-for.js'
@@ -44,6 +44,14 @@ t.test('what an earlier life left running is gone when the agent may register, g
 
 t.test('a tree whose leader died is found by its mark, also without a run file', async t => {
   const stateDir = await stateDirOf(t)
+  const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
+  t.equal(await killLeftovers(stateDir, silent), 1)
+  t.notOk(alive(pid))
+})
+
+t.test('what was started after somebody else looked, in the same turn, is found', async t => {
+  const stateDir = await stateDirOf(t)
+  processTable()
   const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
   t.equal(await killLeftovers(stateDir, silent), 1)
   t.notOk(alive(pid))

@@ -89,8 +89,7 @@ void t.test('without the idle limit the zombie holds the failover up for as long
   const { row } = await owned(pg.sql)
   await age(pg.sql, 'host-a', '11.9 seconds ago')
   await zombie`begin`
-  await assertOwner(zombie, row)
-  await zombie`set local idle_in_transaction_session_timeout = 0`
+  await Promise.all([assertOwner(zombie, row), zombie`set local idle_in_transaction_session_timeout = 0`])
   await age(pg.sql, 'host-a', '1 hour ago')
   t.same([...(await pg.sql`select * from mooring.reap()`)], [])
   await waitFor(async () => (await pg.sql`select now() - xact_start > interval '400 ms' as late from pg_stat_activity where application_name = 'test: another session'`)[0]?.late, { label: 'the time is over' })

@@ -35,9 +35,9 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
   const waits = await deployment(sql, { policy: 'none' })
   const psql = client('forgotten psql')
   await psql`begin`
-  await claim(psql)
+  // else the server ends it before the other one loses its patience; sent together, for it may not be idle in between either
+  await Promise.all([claim(psql), psql`set local idle_in_transaction_session_timeout = 0`])
   const [{ pid }] = (await psql`select pg_backend_pid() as pid`) as unknown as [{ pid: number }]
-  await psql`set local idle_in_transaction_session_timeout = 0` // else the server ends it before the other one loses its patience
   const [fleet] = await sql`select placement_lock_holder from mooring.fleet`
   t.same(fleet, { placement_lock_holder: pid })
   await t.rejects(claim(sql), { code: 'MR004', detail: `pid ${pid} holds it`, hint: new RegExp(`pg_terminate_backend\\(${pid}\\)`) })
@@ -72,8 +72,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
   await sql`update mooring.setting set placement_lock_timeout = '50 ms'`
   const [first, second] = [client(), client()]
   await first`begin`
-  await claim(first)
-  await first`set local idle_in_transaction_session_timeout = 0`
+  await Promise.all([claim(first), first`set local idle_in_transaction_session_timeout = 0`])
   for (let n = 0; n < 3; n++) await t.rejects(claim(second), { code: 'MR004' }, 'not "somebody else waits already"')
   await first`rollback`
   await node(sql)

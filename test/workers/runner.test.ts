@@ -29,8 +29,8 @@ const placed = async ({ sql }: TestDatabase) => (await assignments(sql)).filter(
 async function holdPlacement(database: TestDatabase): Promise<{ release(): Promise<void> }> {
   const psql = database.client('a forgotten psql')
   await psql`begin`
-  await psql`select mooring.lock_placement()`
-  await psql`set local idle_in_transaction_session_timeout = 0`
+  // sent together: in between the session may not be idle for long
+  await Promise.all([psql`select mooring.lock_placement()`, psql`set local idle_in_transaction_session_timeout = 0`])
   return { release: async () => void await psql`rollback` }
 }
 
@@ -147,10 +147,10 @@ t.test('a worker whose connections were all killed is back at once, listening', 
   await node(database.sql)
   const worker = testWorker(t, database.url)
   worker.start()
-  await ticking(database)
-  for (let lives = 2; lives <= 4; lives += 1) {
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`
+  for (let lives = 1; lives <= 4; lives += 1) {
     await waitFor(() => worker.events('worker_started').length === lives, { label: `life ${lives}` })
+    if (lives === 4) break
+    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`
   }
   await database.sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour'` // no round helps
   await deployments(database.sql, 5)
@@ -171,6 +171,8 @@ t.test('a database that is away at the start, goes silent and comes back is used
   await waitFor(() => worker.events('tick_failed').length, { label: 'the silence is noticed' })
   proxy.restore()
   await waitFor(() => worker.events('worker_started').length === 2, { label: 'a new life' })
+  const name = String(worker.events('worker_started')[1]!['worker'])
+  await waitFor(async () => (await database.sql`select 1 from mooring.worker w where w.id = ${name}`).length > 0, { label: 'it has ticked: whether there is a hold is decided' })
   await database.sql`update mooring.pulse set hold_until = null, pulse_at = clock_timestamp()` // nobody ticked for a while
   await beat(database.sql, host)
   await deployments(database.sql, 1)
