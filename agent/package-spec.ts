@@ -35,13 +35,21 @@ const TAG_LIKE_VERSION = /^(v\d|x$|x\.)/i
 /** npm takes `x@y.tgz` for a file in the current folder. */
 const FILE_LIKE = /\.(tgz|tar|tar\.gz)$/i
 
+export const isPackageName = (name: string): boolean => name.length <= NAME_LENGTH_LIMIT && NAME.test(name) && !FILE_LIKE.test(name)
+
+/** Null: npm would look for something else under it than an artefact of the registry. */
+export function versionKind(version: string): PackageRef['kind'] | null {
+  if (EXACT.test(version)) return 'exact'
+  return TAG.test(version) && !TAG_LIKE_VERSION.test(version) && !FILE_LIKE.test(version) ? 'tag' : null
+}
+
 export function parsePackageRef(name: string, version: string): PackageRef | { reason: string } {
-  if (name.length > NAME_LENGTH_LIMIT || !NAME.test(name) || FILE_LIKE.test(name)) {
+  if (!isPackageName(name)) {
     return { reason: `package name ${quoted(name)} is not a registry name: lower-case letters, digits, - . _ ~, optionally @scope/ before it; no URL, path, git address or alias` }
   }
-  if (EXACT.test(version)) return { name, version, kind: 'exact' }
-  if (TAG.test(version) && !TAG_LIKE_VERSION.test(version) && !FILE_LIKE.test(version)) return { name, version, kind: 'tag' }
-  return { reason: `package version ${quoted(version)} is neither an exact version like 14.1.1 nor a dist-tag like latest: no range, URL, path, git address or alias` }
+  const kind = versionKind(version)
+  if (kind === null) return { reason: `package version ${quoted(version)} is neither an exact version like 14.1.1 nor a dist-tag like latest: no range, URL, path, git address or alias` }
+  return { name, version, kind }
 }
 
 /** Of an installed version, in packages/. */

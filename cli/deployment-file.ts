@@ -9,11 +9,10 @@
  * only as far as a typo is told apart by it, so that a file of fifty deployments is complained about once.
  */
 import { z } from 'zod'
+import { isPackageName, versionKind } from '../agent/package-spec.js'
 import { UsageError } from './errors.js'
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
-const PACKAGE = /^(@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*$/
-const VERSION = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/
 
 const name = (what: string) => z.string().regex(NAME, `${what} is letters, digits, '.', '_' or '-', begins with a letter or digit and has at most 63`)
 // eslint-disable-next-line no-control-regex
@@ -25,8 +24,8 @@ const Deployment = z.strictObject({
   name: name('a name'),
   labels: labels.optional(),
   type: z.enum(['deployment', 'daemon']).optional(),
-  package_name: z.string().max(214).regex(PACKAGE, 'must be the name of a registry package, such as http-server or @acme/api').nullish(),
-  package_version: z.string().regex(VERSION, 'must be an exact version or a dist-tag, such as 14.1.1 or latest').optional(),
+  package_name: z.string().refine(isPackageName, 'must be the name of a registry package, such as http-server or @acme/api').nullish(),
+  package_version: z.string().refine((version) => versionKind(version) !== null, 'must be an exact version or a dist-tag, such as 14.1.1 or latest').optional(),
   command: text.min(1).max(4096).nullish(),
   args: z.array(text).optional(),
   env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable'), text).optional(),

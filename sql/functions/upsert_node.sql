@@ -13,7 +13,7 @@ declare
   before mooring.node;
   after mooring.node;
 begin
-  if upsert_node.name is null or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' then
+  if upsert_node.name is null or length(upsert_node.name) > 63 or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
     raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
       hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
   end if;

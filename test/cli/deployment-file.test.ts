@@ -38,7 +38,7 @@ t.test('the same name twice is a mistake', async (t) => {
 })
 
 t.test('a version range, a path and a URL are no version', async (t) => {
-  for (const package_version of ['^1.0.0', 'file:../x', 'https://e.x/y.tgz', 'npm:other@1', '-g', '']) t.match(complaints([{ name: 'web', package_name: 'x', package_version }]), /exact version/, package_version)
+  for (const package_version of ['^1.0.0', '1.x', 'v1.2.3', 'file:../x', 'https://e.x/y.tgz', 'npm:other@1', '-g', '']) t.match(complaints([{ name: 'web', package_name: 'x', package_version }]), /exact version/, package_version)
 })
 
 t.test('something else altogether is refused with what was expected', async (t) => {

@@ -10,10 +10,10 @@ const story = storiesIn(pg, t)
 const names = ['http-server', '@acme/site', 'a', '~tilde', 'a.b_c~d-e', '@a-b/c', '0', 'x'.repeat(214)]
 const notNames = [
   '', 'Upper', 'a b', 'a;rm -rf /', '$(id)', '`id`', 'a|b', 'a&b', 'a>b', 'a\nb', 'a\0b', "a'b", 'a"b', '../x', '..', './x', '/etc/passwd', '~/.ssh', 'a/b', '@/b', '@a/', '@a/b/c', 'user/repo', 'http://x/y.tgz', 'https://x/y.tgz', 'git+ssh://git@github.com/a/b',
-  'git@github.com:a/b', 'file:../x', 'github:a/b', 'npm:x', 'x@npm:y', 'a@1', 'a#b', 'a%b', 'a\\b', '.hidden', '_under', 'é', 'а', 'x'.repeat(215),
+  'git@github.com:a/b', 'file:../x', 'github:a/b', 'npm:x', 'x@npm:y', 'a@1', 'a#b', 'a%b', 'a\\b', '.hidden', '_under', 'x.tgz', '@a/x.tar.gz', 'é', 'а', 'x'.repeat(215),
 ]
-const versions = ['latest', '14.1.1', '1.0.0-rc.1', '1.0.0+build.5', 'next', 'v1.2.3']
-const notVersions = ['', ' ', '^1.0.0', '~1.0.0', '>=1', '1 || 2', '*', '-1', '../x', 'file:../x', 'git+ssh://x', 'http://x', 'npm:y@1', '1;id', '$(id)', '1\n2', 'x'.repeat(129)]
+const versions = ['latest', '14.1.1', '1.0.0-rc.1', '1.0.0+build.5', '1.2.3-a.b+c-d', 'next', 'vNext', 'x-ray', 'v', 'x'.repeat(128)]
+const notVersions = ['', ' ', '1', '1.x', '1.2', '1.2.3.4', '01.2.3', '1.2.3-', '1.2.3+', 'v1.2.3', 'V1', 'x', 'X.x', 'a.tgz', 'a.TAR', 'a+b', '2tag', '^1.0.0', '~1.0.0', '>=1', '1 || 2', '*', '-1', '../x', 'file:../x', 'git+ssh://x', 'http://x', 'npm:y@1', '1;id', '$(id)', '1\n2', 'x'.repeat(129)]
 
 story('package names of the registry are taken', async (t, sql) => {
   for (const package_name of names) t.ok(await deployment(sql, { package_name }), package_name.slice(0, 30))
