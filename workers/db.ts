@@ -2,9 +2,6 @@
 import { createLane } from '../agent/lane.js'
 import type { LastTick } from '../agent/last-tick.js'
 
-/** For the connections of jobs: that one was taken or is done need not survive a crash, it is only done again. What is placed does wait, see wait_for_disk(). */
-export const WAIT_FOR_NO_DISK = 'set synchronous_commit = off'
-
 export interface TickAnswer { rounds: string; next_ms: number; hold: boolean; clock_ms: number }
 
 export interface WorkerDb {

@@ -9,7 +9,6 @@ import { Socket } from 'node:net'
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../cli/database-url.js'
 import { primaryHost } from '../cli/primary-host.js'
-import { WAIT_FOR_NO_DISK } from './db.js'
 
 export interface JobPool {
   pool: pg.Pool
@@ -21,9 +20,11 @@ export interface JobPoolOptions { databaseUrl: string; connections: number }
 
 /** Of a claim of one window or a reap of one batch, many times over. */
 const STATEMENT_TIMEOUT_MS = 60_000
+/** That a job was taken or is done need not survive a crash, it is only done again. What is placed does wait, see wait_for_disk(). */
+const WAIT_FOR_NO_DISK = '-c synchronous_commit=off'
 
 export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), { application_name: 'mooring worker: jobs' })
+  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), { application_name: 'mooring worker: jobs', options: WAIT_FOR_NO_DISK })
   const sockets = new Set<Socket>()
   const stream = (): Socket => {
     const socket = new Socket().setNoDelay(true)
@@ -41,10 +42,7 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
   })
   // without these two an idle connection that breaks would end the process
   pool.on('error', () => {})
-  pool.on('connect', (client) => {
-    client.on('error', () => {})
-    client.query(WAIT_FOR_NO_DISK).catch(() => {})
-  })
+  pool.on('connect', (client) => client.on('error', () => {}))
   forgiveSecondRelease(pool)
   return {
     pool,

@@ -14,6 +14,8 @@ export interface JobRunner {
   poolId: string
   /** Resolves when it has the connection it listens on; never where that is lost before, see onBroken. */
   listening: Promise<void>
+  /** No job is taken before: of a pool that no tick has named nobody would free what it leaves locked. Idempotent. */
+  begin(): void
   /** Resolves when the running jobs are done and unlocked. */
   stop(): Promise<void>
 }
@@ -34,6 +36,8 @@ export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, 
   const events: WorkerEvents = new EventEmitter()
   let poolId = ''
   events.on('pool:create', ({ workerPool }) => { poolId = workerPool.id })
+  let begin = (): void => {}
+  const begun = new Promise<null>((resolve) => { begin = () => resolve(null) })
   const listening = new Promise<void>((resolve) => { events.once('pool:listen:success', () => resolve()) })
   events.on('pool:listen:error', ({ error }) => onBroken(error))
   const runner = await run({
@@ -42,6 +46,8 @@ export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, 
     parsedCronItems: [],
     noHandleSignals: true,
     events,
+    // no flag is forbidden; it is asked for them before it takes a job
+    forbiddenFlags: () => begun,
     preset: {
       worker: {
         concurrentJobs: concurrency,
@@ -53,7 +59,16 @@ export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, 
     },
   })
   runner.promise.then(() => onBroken(new Error('the runner ended by itself')), onBroken)
-  return { poolId, listening, stop: () => stopOnce(runner) }
+  return {
+    poolId,
+    listening,
+    begin,
+    async stop() {
+      // it waits for whoever waits for his first job
+      begin()
+      await stopOnce(runner)
+    },
+  }
 }
 
 /** It says info at every job: here that is debug. What it calls an error is mostly a lost connection, which the worker itself reports once. */

@@ -10,6 +10,8 @@ import type { WorkerDb } from './db.js'
 
 export interface Metronome {
   start(): void
+  /** Resolves when a tick was answered: the database knows the worker and its pools. */
+  known: Promise<void>
   /** Resolves when no tick is in flight. Idempotent, legal before start. */
   stop(): Promise<void>
 }
@@ -37,12 +39,15 @@ export function createMetronome({ db, worker, poolIds, onSilence, log, watch = c
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
   let loop: Promise<void> | null = null
   let failing = false
+  let isKnown = (): void => {}
+  const known = new Promise<void>((resolve) => { isKnown = resolve })
 
   /** One tick; returns how long to sleep. */
   async function runOnce(): Promise<number> {
     try {
       const { next_ms, clock_ms } = await db.tick(worker, poolIds, watch.asking(), TICK_DEADLINE_MS)
       watch.answered(clock_ms)
+      isKnown()
       if (failing) log.info({ event: 'ticking' }, 'ticking again')
       failing = false
       backoff.reset()
@@ -62,6 +67,7 @@ export function createMetronome({ db, worker, poolIds, onSilence, log, watch = c
   }
 
   return {
+    known,
     start() {
       loop ??= run()
     },

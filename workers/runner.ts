@@ -50,6 +50,7 @@ const RETRY_MS = { first: 100, max: 2_000 }
 
 export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, log }: WorkerConfig): Worker {
   const stopping = new AbortController()
+  const asked = firstAbort(stopping.signal)
   const backoff = createBackoff(RETRY_MS.first, RETRY_MS.max)
   const retired = new Set<Promise<void>>()
   let loop: Promise<void> | null = null
@@ -75,7 +76,13 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
     const broken = new AbortController()
     const onBroken = (error: unknown): void => broken.abort(error)
     // each runner: its slots and the connection that listens; and one for its own bookkeeping
-    const jobs = await openJobPool({ databaseUrl, connections: concurrency + 4 })
+    const opening = openJobPool({ databaseUrl, connections: concurrency + 4 })
+    await Promise.race([asked, opening])
+    if (stopping.signal.aborted) {
+      void opening.then((jobs) => jobs.abandon(), () => {})
+      return
+    }
+    const jobs = await opening
     const onSilence = (error: unknown): void => {
       jobs.abandon()
       broken.abort(error)
@@ -92,7 +99,8 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
       const metronome = createMetronome({ db, worker: name, poolIds: runners.map((runner) => runner.poolId), onSilence, log })
       metronome.start()
       const over = firstAbort(stopping.signal, broken.signal)
-      await Promise.race([over, Promise.all(runners.map((runner) => runner.listening))])
+      void metronome.known.then(() => runners.forEach((runner) => runner.begin()))
+      await Promise.race([over, Promise.all([metronome.known, ...runners.map((runner) => runner.listening)])])
       if (!stopping.signal.aborted && !broken.signal.aborted) {
         log.info({ event: 'worker_started', worker: name, concurrency }, away ? 'the worker is back' : 'the worker runs')
         away = false

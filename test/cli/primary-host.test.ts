@@ -5,7 +5,7 @@ import { primaryHost } from '../../cli/primary-host.js'
 import { deadPort } from '../helpers/dead-port.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { emptyDatabase } from '../helpers/postgres.js'
-
+import { mooring } from '../helpers/processes.js'
 
 t.test('of several hosts the first primary that answers is taken', async (t) => {
   const { url } = await emptyDatabase(t)
@@ -13,6 +13,16 @@ t.test('of several hosts the first primary that answers is taken', async (t) => 
   const several = url.replace(host, `127.0.0.1:${await deadPort()},${host}`)
   t.strictSame((await primaryHost(parseDatabaseUrl(several))).hosts, [{ host: '127.0.0.1', port: Number(port) }])
   t.match(await migrate({ databaseUrl: several }), { searchPath: 'set' }, 'the migration goes there too')
+})
+
+t.test('a host that takes connections and says nothing holds nobody up: the primary behind it is found, and a command works', async (t) => {
+  const { url } = await emptyDatabase(t)
+  const { host } = new URL(url)
+  const silent = await rudeServer(t, () => {})
+  const several = url.replace(host, `127.0.0.1:${silent.port},127.0.0.1:${silent.port},${host}`)
+  await migrate({ databaseUrl: several })
+  const status = mooring(t, ['status'], { databaseUrl: several })
+  t.match(await status.exited, { code: 0 }, 'one after the other they would have cost more than the ten seconds that a command waits for its first answer')
 })
 
 t.test('one host is taken as it is, without asking it', async (t) => {

@@ -21,8 +21,10 @@ function testWorker(t: Test, databaseUrl: string): TestWorker {
 }
 
 const ticking = ({ sql }: TestDatabase, workers = 1) => waitFor(async () => (await sql`select 1 from mooring.worker`).length === workers, { label: `${workers} workers tick` })
-const locked = ({ sql }: TestDatabase) => sql`select j.task_identifier from graphile_worker.jobs j where j.locked_at is not null`.then((rows) => rows.length)
+const locked = ({ sql }: TestDatabase) => sql`select 1 from graphile_worker.jobs j where j.locked_at is not null and j.task_identifier in ('place', 'slow')`.then((rows) => rows.length)
 const queued = ({ sql }: TestDatabase, task: string) => sql`select 1 from graphile_worker.jobs j where j.task_identifier = ${task}`.then((rows) => rows.length)
+/** What is placed now is placed by the job that its INSERT has asked for. */
+const withoutRounds = ({ sql }: TestDatabase) => sql`with far as (update mooring.setting set round_interval = '10 min') update mooring.round set due_at = clock_timestamp() + interval '9 min'`
 const placed = async ({ sql }: TestDatabase) => (await assignments(sql)).filter((row) => row.node !== null).length
 
 /** Another session takes the right to place and keeps it until the end of its transaction: a forgotten psql. */
@@ -40,7 +42,7 @@ t.test('Y5: an insert is placed at once: trigger, job, claim', async (t) => {
   const worker = testWorker(t, database.url)
   worker.start()
   await ticking(database)
-  await database.sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour'` // no round helps
+  await withoutRounds(database)
   await deployments(database.sql, 21)
   await waitFor(async () => await placed(database) === 21, { label: 'all 21 are placed' })
   await worker.stop()
@@ -88,6 +90,24 @@ t.test('negative control: with the library\'s own settings a stopped worker leav
   t.equal(await locked(database), 1, 'when this fails, the library is mended and the two settings can go')
 })
 
+t.test('a worker takes no job before a tick has made it known: nobody would free what it leaves', async (t) => {
+  const database = await testDatabase(t)
+  await node(database.sql)
+  const psql = database.client('a forgotten psql')
+  await psql`begin`
+  await psql`lock table mooring.worker in exclusive mode`
+  await deployments(database.sql, 1)
+  const worker = testWorker(t, database.url)
+  worker.start()
+  const waiting = () => database.sql`select 1 from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring worker: metronome' and a.wait_event_type = 'Lock'`
+  await waitFor(async () => worker.text().includes('looking for jobs') && (await waiting()).length, { label: 'it is there, and its tick waits' })
+  t.ok(await queued(database, 'place') > 0)
+  t.equal(await locked(database), 0)
+  await psql`rollback`
+  await waitFor(async () => await placed(database) === 1, { label: 'placed' })
+  await waitFor(() => worker.events('worker_started').length, { label: 'now it says that it runs' })
+})
+
 t.test('the jobs of a worker that was killed are freed by the tick of the others', async (t) => {
   const database = await testDatabase(t)
   await node(database.sql)
@@ -99,17 +119,18 @@ t.test('the jobs of a worker that was killed are freed by the tick of the others
   await waitFor(async () => await locked(database) > 0, { label: 'the place job is being worked on' })
   doomed.kill('SIGKILL')
   await doomed.exited
+  t.notMatch(doomed.stderr(), /Warning/)
   t.ok(await locked(database) > 0)
   await psql.release()
   const other = testWorker(t, database.url)
   other.start()
-  await waitFor(async () => (await database.sql`select 1 from mooring.last_events(100) e where e.kind = 'worker_lost'`).length, { label: 'the dead worker is found' })
-  await waitFor(async () => await locked(database) === 0 && await placed(database) === 1, { label: 'its job is done by another' })
+  await waitFor(async () => (await database.sql`select 1 from mooring.last_events(100) e where e.kind = 'worker_lost'`).length, { label: 'the dead worker is found', timeoutMs: 30_000 })
+  await waitFor(async () => await locked(database) === 0 && await placed(database) === 1, { label: 'its job is done by another', timeoutMs: 30_000 })
 })
 
 t.test('five hundred place jobs and a placement that nobody ends do not keep a dead node\'s work from being reaped', async (t) => {
   const database = await testDatabase(t)
-  await database.sql`update mooring.setting set round_interval = '200 ms'`
+  await database.sql`update mooring.setting set round_interval = '200 ms', placement_lock_timeout = '1 min'`
   const dead = await node(database.sql, { name: 'dead' })
   const alive = await node(database.sql, { name: 'alive', max_assignments: 0 })
   await deployments(database.sql, 3)
@@ -122,7 +143,7 @@ t.test('five hundred place jobs and a placement that nobody ends do not keep a d
   await Promise.all(Array.from({ length: 500 }, () => deployment(database.sql)))
   await beat(database.sql, alive)
   await age(database.sql, dead.name, '-61 seconds')
-  await waitFor(async () => await placed(database) === 0, { label: 'reaped', timeoutMs: 4_000 })
+  await waitFor(async () => await placed(database) === 0, { label: 'reaped', timeoutMs: 30_000 })
   t.ok(await queued(database, 'place') > 0, 'while place jobs still wait')
   await psql.release()
 })
@@ -130,11 +151,12 @@ t.test('five hundred place jobs and a placement that nobody ends do not keep a d
 t.test('a placement held for too long is no failure of the job: the next round finds the rows', async (t) => {
   const database = await testDatabase(t)
   await node(database.sql)
-  await database.sql`update mooring.setting set round_interval = '200 ms', placement_lock_timeout = '50 ms'`
+  await database.sql`update mooring.setting set round_interval = '200 ms'`
   const worker = testWorker(t, database.url)
   worker.start()
   await ticking(database)
   const psql = await holdPlacement(database)
+  await database.sql`update mooring.setting set placement_lock_timeout = '50 ms'`
   await deployments(database.sql, 1)
   await waitFor(() => worker.text().includes('placement has been held'), { label: 'the worker says who holds it' })
   await psql.release()
@@ -152,7 +174,7 @@ t.test('a worker whose connections were all killed is back at once, listening', 
     if (lives === 4) break
     await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`
   }
-  await database.sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour'` // no round helps
+  await withoutRounds(database)
   await deployments(database.sql, 5)
   await waitFor(async () => await placed(database) === 5, { label: 'placed' })
 })
@@ -168,7 +190,7 @@ t.test('a database that is away at the start, goes silent and comes back is used
   proxy.restore()
   await ticking(database)
   proxy.cut()
-  await waitFor(() => worker.events('tick_failed').length, { label: 'the silence is noticed' })
+  await waitFor(() => worker.events('tick_failed').length, { label: 'the silence is noticed', timeoutMs: 30_000 })
   proxy.restore()
   await waitFor(() => worker.events('worker_started').length === 2, { label: 'a new life' })
   const name = String(worker.events('worker_started')[1]!['worker'])
@@ -178,7 +200,7 @@ t.test('a database that is away at the start, goes silent and comes back is used
   await deployments(database.sql, 1)
   await waitFor(async () => await placed(database) === 1, { label: 'placed' })
   proxy.reset()
-  await waitFor(() => worker.events('worker_away').length === 2, { label: 'away again' })
+  await waitFor(() => worker.events('worker_away').length === 3, { label: 'away again' })
   await worker.stop()
   t.equal(new Set(worker.text().match(/postgres:\/\//g)).size, 0, 'no address, so no password, in the log')
 })
