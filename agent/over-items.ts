@@ -1,6 +1,6 @@
 /** What lies in the agent's folder under a name of its own, and how it is renamed out of the way: logs with their older parts, packages, work folders. Anything else there is not looked at. */
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, renameSync } from 'node:fs'
+import { renameSync } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -33,11 +33,9 @@ export async function stateOf(folder: string, kind: Kind, parts: readonly string
   return lstat(join(folder, kind, parts.at(-1)!), { bigint: true }).then(({ ino, size, mtimeNs }) => `${ino} ${size} ${mtimeNs}`, () => null)
 }
 
-/** In one step of this process. Afterwards nobody finds it, and graves() does. */
+/** In one step of this process, and where it lies: a full disk has no room for a folder. Afterwards nobody finds it, and graves() does. */
 export function moveAside(folder: string, { kind, parts }: Item): void {
-  const grave = join(folder, kind, GRAVE + randomUUID())
-  mkdirSync(grave, { mode: 0o700 })
-  for (const part of parts) moveIfThere(join(folder, kind, part), join(grave, part))
+  for (const part of parts) moveIfThere(join(folder, kind, part), join(folder, kind, GRAVE + randomUUID()))
 }
 
 /** What was moved aside, by this or an earlier agent, and is not deleted yet. */

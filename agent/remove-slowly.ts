@@ -2,14 +2,16 @@
 import { chmod, lstat, readdir, rmdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Follows no link. What is left when the signal aborts, or somebody removes it too, is left. */
+/** Follows no link. What is left when the signal aborts, or somebody removes it too, is left. Rejects with the first that could not be removed, when all that could be is. */
 export async function removeSlowly(path: string, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
   try {
     if (!(await lstat(path)).isDirectory()) return await unlink(path)
     // a folder that was made read only by what ran in it
     await chmod(path, 0o700)
-    for (const name of await readdir(path)) await removeSlowly(join(path, name), signal)
+    const failures: unknown[] = []
+    for (const name of await readdir(path)) await removeSlowly(join(path, name), signal).catch((error: unknown) => failures.push(error))
+    if (failures.length > 0) throw failures[0]
     if (!signal.aborted) await rmdir(path)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error

@@ -10,18 +10,20 @@
  * under its name, and who needs it makes it anew. Only then it is deleted, one file after the other; what a killed agent had renamed, the next one deletes.
  * A folder has one agent at a time (folder.ts), and a session ends only after this has stopped.
  *
- * What somebody wrote into the folder of a package, which is where its workloads run, is not ours either: such a package stays, and the log says so once.
+ * What somebody wrote into the folder of a package, which is where its workloads run, is not ours either: such a package stays, and the log says so once. So does a folder
+ * in which a file system is mounted.
  */
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { INVENTORY } from './drivers/npm.js'
+import { isWrittenTo } from './drivers/npm.js'
 import type { InUse } from './in-use.js'
 import { inTime } from './in-time.js'
 import { bootClock } from './lease.js'
 import { advance, readLedger, whyLogIsGone, withRemoved, writeLedger } from './over-ledger.js'
 import { pause } from './pause.js'
 import { graves, itemsOf, KINDS, moveAside, stateOf, type Item, type Kind } from './over-items.js'
-import { isWrittenSince, removeSlowly } from './remove-slowly.js'
+import { hasMountIn } from './mounts.js'
+import { removeSlowly } from './remove-slowly.js'
 import { describeError } from './retry.js'
 
 /** How long each is kept after its end; null: for ever. 0: until the next look. */
@@ -119,6 +121,7 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
   async function setAside(item: Item): Promise<boolean> {
     const { kind, key, parts, state } = item
     if (kind === 'packages' && await isData(item)) return false
+    if (kind !== 'logs' && await isMounted(item)) return false
     // what is asked here was answered a moment ago, so the renames below do not wait for a disk that hangs
     if (await stateOf(folder, kind, parts) !== state) return false
     const uses = inUse()
@@ -130,10 +133,18 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
 
   async function isData({ name, key, state }: Item): Promise<boolean> {
     if (writtenTo.get(key) === state) return true
-    if (!await isWrittenSince(join(folder, 'packages', name), INVENTORY, stopping.signal)) return false
+    if (!await isWrittenTo(join(folder, 'packages', name), stopping.signal)) return false
     if (stopping.signal.aborted) return true
     writtenTo.set(key, state)
     log.info({ event: 'package_kept', package: name }, 'no assignment here needs this package any more, but somebody wrote into its folder: it stays until a person deletes it')
+    return true
+  }
+
+  /** Deleting would go on in the other file system, or the other part of this one. */
+  async function isMounted({ kind, name, key }: Item): Promise<boolean> {
+    if (!await hasMountIn(join(folder, kind, name))) return false
+    if (!told.has(key)) log.warn({ event: 'folder_kept', what: key }, 'nothing here needs this folder any more, but a file system is mounted in it: it stays until that is unmounted')
+    told.add(key)
     return true
   }
 

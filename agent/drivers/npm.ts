@@ -6,14 +6,16 @@
  *   packages/.tmp-*                                             installs under way; not looked into by anybody
  *
  * A folder under its own name is complete: it was checked, then renamed into place. So a failed, killed or cut-off install leaves nothing that looks like one.
- * Whether it still is complete is asked at each start, by a look at the names that were there: a cleaner that went through the folder is noticed then.
+ * Whether it still is complete is asked at each start, by a look at the names that were there: a cleaner that went through the folder is noticed then. It is replaced as a
+ * whole, or where somebody wrote into it, mended: the folder is where its workloads run, and what they keep there is theirs.
  */
-import { access, mkdir, mkdtemp, readFile, readdir, realpath, rename, rm, writeFile } from 'node:fs/promises'
+import { access, lstat, mkdir, mkdtemp, readFile, readdir, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Logger } from 'pino'
 import type { PackageRef } from '../package-spec.js'
 import { packageFolderOf, parsePackageRef } from '../package-spec.js'
+import { isWrittenSince } from '../remove-slowly.js'
 import { readManifest, resolveEntry } from './entry.js'
 import { InstallError, runNpm } from './npm-command.js'
 import type { NpmOptions } from './npm-command.js'
@@ -38,10 +40,12 @@ export interface NpmInstaller {
 interface Inventory {
   /** Relative to the folder, each of them a file. */
   files: string[]
+  /** It was mended: what somebody had written there lies among what was installed since. */
+  mended?: true
 }
 
 /** Written last, so that what is younger in a package's folder was not installed. */
-export const INVENTORY = '.mooring.json'
+const INVENTORY = '.mooring.json'
 const DEFAULT_CONCURRENCY = 2
 
 export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: { packagesDir: string; markPrefix: string; log: Logger; npm?: NpmOptions }): NpmInstaller {
@@ -77,7 +81,11 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
       await runNpm(['install', '--prefix', folder, scripts, '--no-audit', '--no-fund', '--omit=dev', '--no-save', '--no-package-lock', '--', `${ref.name}@${ref.version}`], { ...ref, cwd: folder, signal, markPrefix }, npm)
       await verify(folder, ref)
       await writeFile(join(folder, INVENTORY), JSON.stringify(await takeInventory(folder, ref)))
-      await putInPlace(folder, join(packagesDir, packageFolderOf(ref)))
+      const place = join(packagesDir, packageFolderOf(ref))
+      if (await exists(place) && await isWrittenTo(place, signal)) {
+        await mend(place, folder)
+        log.warn({ event: 'package_mended', package: packageFolderOf(ref) }, 'a file of this package was missing, and somebody had written into its folder: what was missing is back, the rest was left as it is')
+      } else await putInPlace(folder, place)
     })
     log.info({ event: 'package_installed', package: packageFolderOf(ref), duration_ms: Math.round(performance.now() - beganAt) }, 'package installed')
     return locate(join(packagesDir, packageFolderOf(ref)), ref)
@@ -119,9 +127,18 @@ async function takeInventory(folder: string, ref: PackageRef): Promise<Inventory
   return { files: [...manifests.filter((_, index) => present[index]), ...entry] }
 }
 
+/** True when somebody has written into a package's folder since it was installed, or where that cannot be told. */
+export async function isWrittenTo(folder: string, signal: AbortSignal): Promise<boolean> {
+  return await readInventory(folder).then(({ mended }) => mended === true, () => true) || await isWrittenSince(folder, INVENTORY, signal).catch(() => true)
+}
+
+async function readInventory(folder: string): Promise<Inventory> {
+  return JSON.parse(await readFile(join(folder, INVENTORY), 'utf8')) as Inventory
+}
+
 async function isComplete(folder: string): Promise<boolean> {
   try {
-    const inventory = JSON.parse(await readFile(join(folder, INVENTORY), 'utf8')) as Inventory
+    const inventory = await readInventory(folder)
     await Promise.all(inventory.files.map(file => access(join(folder, file))))
     return true
   } catch {
@@ -134,6 +151,23 @@ async function putInPlace(folder: string, place: string): Promise<void> {
   await rename(place, `${folder}-old`).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'ENOENT') throw error })
   await rename(folder, place)
   await rm(`${folder}-old`, { recursive: true, force: true }).catch(() => {})
+}
+
+/** What is missing comes from a fresh install; what is there stays, for it may be a workload's data, in use. */
+async function mend(place: string, fresh: string): Promise<void> {
+  const inventory = await readInventory(fresh)
+  await rm(join(fresh, INVENTORY))
+  await putBack(place, fresh)
+  await writeFile(join(place, INVENTORY), JSON.stringify({ ...inventory, mended: true } satisfies Inventory))
+}
+
+async function putBack(place: string, fresh: string): Promise<void> {
+  for (const entry of await readdir(fresh, { withFileTypes: true })) {
+    const [to, from] = [join(place, entry.name), join(fresh, entry.name)]
+    const there = await lstat(to).catch(() => null)
+    if (there === null) await rename(from, to)
+    else if (entry.isDirectory() && there.isDirectory()) await putBack(to, from)
+  }
 }
 
 async function asInstallError<T>(ref: PackageRef, attempt: () => Promise<T>, signal: AbortSignal): Promise<T> {

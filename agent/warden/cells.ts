@@ -3,7 +3,7 @@
  *
  * A start never gets one that is dead, or that was made before the host's mounts changed: where mounts are private it would not show them.
  */
-import { readFileSync } from 'node:fs'
+import { readMounts } from '../mounts.js'
 import type { Cell } from './cell.js'
 
 export interface Cells {
@@ -75,8 +75,4 @@ export function createCells(make: () => Cell, { ready = CELLS_READY, mounts = re
       cells = []
     },
   }
-}
-
-export function readMounts(): string {
-  return readFileSync('/proc/self/mountinfo', 'latin1')
 }

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { createNpmInstaller } from '../../agent/drivers/npm.js'
+import { createNpmInstaller, isWrittenTo } from '../../agent/drivers/npm.js'
 import type { NpmInstaller } from '../../agent/drivers/npm.js'
 import { npmEnv } from '../../agent/drivers/npm-command.js'
 import type { NpmOptions } from '../../agent/drivers/npm-command.js'
@@ -108,6 +108,27 @@ t.test('a package that something was deleted from is noticed and installed again
     await installer.install(ref, never)
     t.ok(existsSync(lost), lost)
   }
+})
+
+t.test('what a workload wrote beside its package is still there when what was deleted from it is put back, as is what it changed', async t => {
+  const { installer } = await setup(t)
+  const ref = exact('@isaacs/cliui', '8.0.2')
+  const { packageDir } = await installer.install(ref, never)
+  const folder = join(packageDir, '..', '..', '..')
+  await mkdir(join(packageDir, 'data'))
+  await writeFile(join(packageDir, 'data', 'positions'), 'long 100')
+  await writeFile(join(packageDir, 'LICENSE.txt'), 'mine')
+  const { file } = await resolveEntry(packageDir)
+  for (const lost of [file, join(packageDir, 'package.json'), join(folder, 'node_modules', 'string-width'), join(folder, '.mooring.json')]) {
+    await rm(lost, { recursive: true })
+    t.equal(await installer.find(ref), null, lost)
+    await installer.install(ref, never)
+    t.ok(existsSync(lost), lost)
+    t.equal(await readFile(join(packageDir, 'data', 'positions'), 'utf8'), 'long 100')
+    t.equal(await readFile(join(packageDir, 'LICENSE.txt'), 'utf8'), 'mine')
+    t.ok(await isWrittenTo(folder, never), 'and is not taken for installed')
+  }
+  t.strictSame(await readdir(join(folder, '..')), ['@isaacs+cliui@8.0.2'], 'nothing is left of the installs that mended it')
 })
 
 t.test('an install nobody waits for any more is killed, and leaves nothing', async t => {

@@ -227,6 +227,54 @@ t.test('an agent that was killed while it removed leaves nothing for good: the n
   t.strictSame(on.heard.events('tidying_failed'), [])
 })
 
+const mounting = { skip: process.getuid?.() === 0 && process.platform === 'linux' ? false : 'only root mounts' }
+
+function mount(t: Test, folder: string, options: string): void {
+  mkdirSync(folder, { recursive: true })
+  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'mooring-test', folder])
+  t.teardown(() => execFileSync('umount', ['-l', folder]))
+}
+
+t.test('on a disk without any room left what is over is removed all the same', mounting, async t => {
+  const on = await host(t)
+  mount(t, on.folder, 'nr_inodes=40')
+  pkg(on, '1.0.0')
+  for (const path of ['logs/7.log', 'logs/7.log.1.gz', 'work/7/data']) on.put(path, 'words')
+  for (let nr = 0, full = false; !full; nr += 1) {
+    try {
+      on.put(`other/${nr}`)
+    } catch (error) {
+      full = (error as NodeJS.ErrnoException).code === 'ENOSPC'
+      if (!full) throw error
+    }
+  }
+  await on.life({ logsMs: 0, packagesMs: 0, workMs: 0 }).look()
+  t.strictSame(on.left().filter(path => !path.startsWith('./other/')), [])
+})
+
+t.test('a volume that is mounted in a folder that is over is not emptied: the folder stays, and the log says so once', mounting, async t => {
+  const on = await host(t)
+  const volume = join(on.folder, 'work/7/a volume')
+  mount(t, volume, 'nr_inodes=40')
+  on.put('work/7/a volume/positions', 'long 100')
+  on.put('work/8/data')
+  const tidying = on.life({ workMs: 0 })
+  await tidying.look()
+  await tidying.look()
+  t.strictSame(on.left(), ['./work/7/a volume/positions'])
+  t.match(on.heard.events('folder_kept'), [{ what: 'work/7' }])
+})
+
+t.test('one file that cannot be deleted keeps nothing else', mounting, async t => {
+  const on = await host(t)
+  mount(t, join(on.folder, 'work/.gone-1/a'), 'nr_inodes=40')
+  on.put('work/.gone-1/b')
+  on.put('work/.gone-1/c/d')
+  await on.life({ workMs: 0 }).look()
+  t.strictSame(readdirSync(join(on.folder, 'work/.gone-1')), ['a'])
+  t.equal(on.heard.events('tidying_failed').length, 1)
+})
+
 t.test('Y38, Y39: an agent that keeps no logs removes those of what was deleted, not of what runs, and who asks for one is told so, here and through the database', async t => {
   const { sql, url } = await testDatabase(t)
   await scaleDown(sql)
