@@ -3,7 +3,7 @@ import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
-import { claim, loads, refused, storiesIn } from './story.js'
+import { claim, loads, patient, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -188,6 +188,7 @@ story('an epoch never goes back, with an owner or without', async (t, sql) => {
 
 void t.test('a beat that is being written is a sign of life: what it may confirm is not freed by hand', async (t) => {
   const pg = await testDatabase(t)
+  await patient(pg.sql)
   const host = await node(pg.sql, { name: 'host-a' })
   await deployment(pg.sql)
   await claim(pg.sql)

@@ -3,16 +3,13 @@ import type { ISql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { assignments, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, loads } from './story.js'
+import { claim, loads, patient } from './story.js'
 
 const waiting = (sql: ISql, n = 1) =>
   waitFor(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`).length >= n, {
     label: `${n} wait for the placement lock`,
     show: () => sql`select pid, state, query from pg_stat_activity where datname = current_database()`,
   })
-
-/** Neither who waits nor who sits idle is ended while the story is told. */
-const patient = (sql: ISql) => sql`update mooring.setting set placement_lock_timeout = '1 min'`
 
 void t.test('one places, one waits and sees what came meanwhile, everybody else goes home', async (t) => {
   const { sql, client } = await testDatabase(t)

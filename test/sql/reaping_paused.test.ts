@@ -2,7 +2,7 @@ import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, beat, deployments, node, type TestNode } from '../helpers/factories.js'
-import { claim, loads, refused, storiesIn } from './story.js'
+import { claim, loads, patient, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -243,6 +243,7 @@ void t.test('two reaps at once pause it once, and neither waits for the other', 
   await deployments(pg.sql, 5)
   await claim(pg.sql)
   await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  await patient(pg.sql)
   const [one, two] = [pg.client('one'), pg.client('two')]
   await two`select set_config('lock_timeout', '10 s', false)`
   await one`begin`

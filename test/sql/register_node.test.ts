@@ -3,7 +3,7 @@ import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, events, refused, storiesIn } from './story.js'
+import { claim, events, patient, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -145,6 +145,7 @@ story('a registration asks for a place job', async (t, sql) => {
 
 void t.test('two first registrations of one name at once: one gets it, the other waits for the answer', async (t) => {
   const pg = await testDatabase(t)
+  await patient(pg.sql)
   const [first, second] = [pg.client(), pg.client()]
   await first`begin`
   await node(first, { name: 'host-a' })
