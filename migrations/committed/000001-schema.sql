@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f947a417a79196b432c4140e58485ec3ee9e1d04
+--! Hash: sha1:57d83b649b2e786b036d58c528dcbebb8b00b61a
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -5942,7 +5942,10 @@ begin
       return query execute format('select f.* from mooring.doctor_%s() f', theme);
     exception
       when lock_not_available then
-        select l.pid into holder from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace where l.granted and l.mode = 'AccessExclusiveLock' limit 1;
+        -- the database: one that is a copy of another has the same numbers for its tables
+        select l.pid into holder
+          from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace
+         where l.granted and l.mode = 'AccessExclusiveLock' and l.database = (select d.oid from pg_database d where d.datname = current_database()) limit 1;
         return query select theme, 'problem', format('could not be looked at: a table of Mooring is locked by pid %s', coalesce(holder::text, '?')), format('if that is no migration that ends soon: select pg_terminate_backend(%s);', coalesce(holder::text, '...'));
       when others then
         return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring.doctor_%s();', theme);

@@ -44,10 +44,11 @@ t.test('a host that never stops it keeps it from running twice until its lease i
   const { pg, id, row, psql, claim } = await oneThatRuns(t)
   await psql.sql`delete from mooring.deployment where id = ${id}`
   await deployment(psql.sql, { id })
-  await age(pg.sql, 'host-a', '14 seconds ago')
+  await pg.sql`update mooring.setting set reap_margin = '1 min'`
+  await age(pg.sql, 'host-a', '30 seconds ago')
   await pg.sql`select mooring.reap()`
   t.equal(await claim(), 0, 'lease over, margin not')
-  await age(pg.sql, 'host-a', '16 seconds ago')
+  await age(pg.sql, 'host-a', '73 seconds ago')
   await pg.sql`select mooring.reap()`
   t.equal(await claim(), 1)
   t.match(await assignments(pg.sql, id), [{ id: row.id, node: 'host-b', epoch: '3' }])

@@ -51,7 +51,7 @@ t.test('inserts, beats and reports go on behind a forgotten claim', async (t) =>
   await psql.begin()
   await psql.sql`select mooring.claim()`
   await pg.sql.begin(async (sql) => {
-    await sql`set local statement_timeout = '5 s'`
+    await sql`set local statement_timeout = '30 s'`
     await deployments(sql, 100)
     await beat(sql, hostA)
     await sql`select * from mooring.assignments_of(${hostA.name}, ${hostA.session})`
@@ -127,7 +127,7 @@ t.test('a hold that begins while a claim waits is kept: it places nothing', asyn
   const worker = await pg.session('worker')
   const waiting = worker.start((sql) => sql`select * from mooring.claim()`)
   await waitsFor(t, pg, worker, psql)
-  await pg.sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = clock_timestamp() + interval '1 s', hold_reason = 'noticed by somebody else'`
+  await pg.sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = clock_timestamp() + interval '14 s', hold_reason = 'noticed by somebody else'`
   await psql.commit()
   t.equal((await waiting.done).length, 0)
   t.match((await pg.sql`select waiting from mooring.fleet`)[0], { waiting: 2 })

@@ -81,11 +81,12 @@ t.test('negative control: a move that goes on without a look at its deployment s
 t.test('a host that dies in the middle of a move is waited for: lease and margin', async (t) => {
   const { pg, hostA, first, row, worker } = await oneThatRuns(t)
   await pg.sql`select from mooring.reassign(${first.id}, 'host-b')`
-  await age(pg.sql, 'host-a', '14 seconds ago')
+  await pg.sql`update mooring.setting set reap_margin = '1 min'`
+  await age(pg.sql, 'host-a', '30 seconds ago')
   await worker.sql`select * from mooring.reap()`
   t.equal((await worker.sql`select * from mooring.claim()`).length, 0, 'lease over, margin not')
   t.match(await row(), { node: 'host-a', epoch: '1' })
-  await age(pg.sql, 'host-a', '16 seconds ago')
+  await age(pg.sql, 'host-a', '73 seconds ago')
   await worker.sql`select * from mooring.reap()`
   t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
   t.match(await row(), { node: 'host-b', epoch: '3' }, 'and goes where it was sent')

@@ -69,8 +69,10 @@ t.test('when the lease is over the second gets in, with the work, and every word
   await deployments(pg.sql, 2)
   await pg.sql`select mooring.claim()`
   const [row] = await assignments(pg.sql)
-  await age(pg.sql, 'host-a', '14.9 seconds ago')
-  t.equal(refusal(await registers(second, SECOND).done.catch((error: unknown) => error)).code, 'MR002', 'a second before the end')
+  await pg.sql`update mooring.setting set reap_margin = '1 min'`
+  await age(pg.sql, 'host-a', '30 seconds ago')
+  t.equal(refusal(await registers(second, SECOND).done.catch((error: unknown) => error)).code, 'MR002', 'the lease is over, the margin is not')
+  await pg.sql`update mooring.setting set reap_margin = default`
   await age(pg.sql, 'host-a', '15.1 seconds ago')
   await registers(second, SECOND).done
   t.equal(await holder(), SECOND)

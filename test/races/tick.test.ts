@@ -12,6 +12,8 @@ const ROUNDS = ['reap', 'evict', 'place', 'prune']
 
 t.test('of many that tick at once each due round is won by one', async (t) => {
   const pg = await stage(t)
+  // none is due again before the last of them has ticked
+  await pg.sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
   const workers = await Promise.all(Array.from({ length: 20 }, (_, nr) => pg.session(`worker ${nr}`)))
   for (const time of [1, 2, 3]) {
     await pg.sql`update mooring.round set due_at = '-infinity'`
@@ -58,10 +60,12 @@ t.test('a worker that ticks and does not work: its jobs lie there, and the agent
   await pg.sql`select mooring.claim()`
   await pg.sql`select mooring.reap()`
   await age(pg.sql, 'host-a', '61 seconds ago')
+  // from now on: what is done stays so while the story is told
+  await pg.sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
   const hostB = await node(pg.sql, { name: 'host-b' })
   // its metronome wins every round in time and queues it for a runner that hangs
   for (const period of [1, 2, 3]) {
-    await pg.sql`update mooring.round set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '2 s'`
+    await pg.sql`update mooring.round set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
     t.ok((await pg.sql`select rounds from mooring.tick('worker')`)[0]!.rounds.includes('reap'), `period ${period}`)
   }
   t.match(await beat(pg.sql, hostB), { round_overdue: true })
@@ -89,7 +93,7 @@ t.test('the jobs of a worker that has not ticked for long are freed, by one of t
   // as the runner of each locks them
   await pg.sql`update graphile_worker._private_jobs set locked_at = now(), attempts = 1, locked_by = case key when 'one' then 'pool-dead' else 'pool-alive' end where key in ('one', 'two')`
   const lockedBy = async () => (await pg.sql`select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`).map((row) => row.locked_by)
-  await pg.sql`update mooring.worker set seen_at = clock_timestamp() - interval '8 s' where id = 'dead'`
+  await pg.sql`update mooring.worker set seen_at = clock_timestamp() - interval '5 s' where id = 'dead'`
   await pg.sql`select mooring.tick('alive', '{pool-alive}')`
   t.same(await lockedBy(), ['pool-dead', 'pool-alive'], 'a worker that was away for a moment keeps its own')
   await pg.sql`update mooring.worker set seen_at = clock_timestamp() - interval '10 s' where id = 'dead'`

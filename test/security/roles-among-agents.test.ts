@@ -1,6 +1,7 @@
 // Logins of agents beside each other: whose a name is, whose log is read, and what an agent's word counts in the rounds of all.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import type { Db } from '../helpers/factories.js'
 import { login } from '../helpers/logins.js'
 import type { Login } from '../helpers/logins.js'
 import { testDatabase } from '../helpers/postgres.js'
@@ -78,14 +79,18 @@ t.test('two roles register one new name in the same moment: one gets it, the oth
   await a.sql`begin`
   await a.sql`select from mooring.register_node('host-x', ${randomUUID()}, 'from-a')`
   const second = b.sql`select from mooring.register_node('host-x', ${randomUUID()}, 'from-b')`.then(() => null, (error: unknown) => error as { code: string })
-  await waitFor(async () => (await pg.sql`select from pg_stat_activity s where s.usename = ${b.name} and s.wait_event_type = 'Lock'`).length === 1, { label: 'the second waits for the first' })
+  await waitFor(async () => (await pg.sql`select from pg_stat_activity s where s.datname = current_database() and s.usename = ${b.name} and s.wait_event_type = 'Lock'`).length === 1, { label: 'the second waits for the first' })
   await a.sql`commit`
   t.match(await second, { code: 'MR009' })
   t.match(await pg.sql`select n.role_name, n.trusts from mooring.node n`, [{ role_name: a.name, trusts: 'from-a' }])
 })
 
+/** What was done in time stays so, and the worker alive, while a test is told. */
+const slowRounds = (sql: Db) => sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
+
 t.test('a tick of an agent counts only where rounds are left undone', async (t) => {
   const { pg, a } = await fleet(t)
+  await slowRounds(pg.sql)
   const [before] = await pg.sql`select p.hold_until from mooring.pulse p`
   await pg.sql`select from mooring.tick('worker-1', inline => true)`
   await pg.sql`select from mooring.tick('worker-1')`
@@ -93,13 +98,14 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
   const [idle] = await a.sql<{ rounds: string[]; hold: boolean }[]>`select t.rounds, t.hold from mooring.tick('agent host-a', inline => true, last_clock_ms => ${lie}, since_ms => 10) t`
   t.match(idle, { rounds: [], hold: false }, 'a worker works: what is said of the clock is not believed')
   t.same((await pg.sql`select p.hold_until from mooring.pulse p`)[0], before)
-  await pg.sql`update mooring.round set done_at = done_at - interval '1 min', due_at = due_at - interval '1 min'`
+  await pg.sql`update mooring.round set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
   const [overdue] = await a.sql<{ rounds: string[] }[]>`select t.rounds from mooring.tick('agent host-a', inline => true) t`
   t.ok(overdue!.rounds.includes('reap'), 'the worker does nothing: the agent runs the rounds')
 })
 
 t.test('while a worker lives, nothing an agent says of the clock prolongs a hold or starts one, also where rounds are overdue', async (t) => {
   const { pg, a, sessions } = await fleet(t)
+  await slowRounds(pg.sql)
   await pg.sql`select from mooring.tick('worker-1')`
   await pg.sql`delete from mooring.outage_marker`
   await pg.sql`select mooring.reap(), mooring.claim()`
@@ -111,10 +117,10 @@ t.test('while a worker lives, nothing an agent says of the clock prolongs a hold
   t.match(await a.sql`select h.hold, h.round_overdue from mooring.heartbeat('host-a', ${sessions.a}) h`, [{ hold: true, round_overdue: false }], 'in a hold nobody is asked to tick')
   await lie()
   t.equal(await holdUntil(), before)
-  await pg.sql`update mooring.round set done_at = done_at - interval '1 min'`
+  await pg.sql`update mooring.round set done_at = done_at - interval '15 min'`
   await lie()
   t.equal(await holdUntil(), before, 'a worker that lives and does nothing: the agent runs the rounds, and its clock counts for nothing')
-  await pg.sql`update mooring.round set done_at = done_at - interval '1 min'`
+  await pg.sql`update mooring.round set done_at = done_at - interval '15 min'`
   await pg.sql`delete from mooring.worker`
   await lie()
   t.ok(await holdUntil() > before, 'with no worker agents are the only other clocks there are')

@@ -174,7 +174,7 @@ t.test('advisory locks are everybody\'s until they are taken from PUBLIC, as doc
   const stranger = await login(t, pg)
   const take = () => stranger.sql<{ taken: boolean }[]>`select pg_try_advisory_lock(1297043282, 1) as taken`
   t.match(await take(), [{ taken: true }], 'negative control: so placement can be held up')
-  t.match(await pg.sql`select f.placement_lock_holder = s.pid as named from mooring.fleet f, pg_stat_activity s where s.usename = ${stranger.name}`, [{ named: true }], 'and the view names who does it')
+  t.match(await pg.sql`select f.placement_lock_holder = s.pid as named from mooring.fleet f, pg_stat_activity s where s.datname = current_database() and s.usename = ${stranger.name}`, [{ named: true }], 'and the view names who does it')
   await stranger.sql`select pg_advisory_unlock_all()`
   const [, statement] = /```sql\n(do \$\$[\s\S]*?)```/.exec(readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'security.md'), 'utf8')) ?? []
   const [{ owner } = { owner: '' }] = await pg.sql<{ owner: string }[]>`select current_user::text as owner`

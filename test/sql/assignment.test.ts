@@ -3,7 +3,7 @@ import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
-import { claim, loads, refused, storiesIn } from './story.js'
+import { claim, loads, patient, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -56,13 +56,14 @@ story('while its owner may still run it, it is not freed by hand', async (t, sql
   await claim(sql)
   const why = { code: 'MR006', message: /its owner may still run it/, hint: /wanted = 'stop'.*reassign/ }
   await refused(t, sql, freed, why, 'live')
-  await age(sql, 'host-a', '14 seconds ago')
+  await sql`update mooring.setting set reap_margin = '1 min'`
+  await age(sql, 'host-a', '30 seconds ago')
   await refused(t, sql, freed, why, 'its lease is over, the margin is not')
   await sql`update mooring.assignment set lease_ttl = '1 min', assigned_at = assigned_at - interval '1 hour'`
-  await age(sql, 'host-a', '62 seconds ago')
+  await age(sql, 'host-a', '90 seconds ago')
   await refused(t, sql, freed, why, 'this one has a longer lease')
   t.match((await assignments(sql, id))[0], { node: 'host-a', epoch: '1' })
-  await age(sql, 'host-a', '63.1 seconds ago')
+  await age(sql, 'host-a', '121 seconds ago')
   await sql`delete from mooring.outage_marker`
   await refused(t, sql, freed, why, 'in a hold its silence proves nothing')
   await sql`select mooring.hold()`
@@ -128,9 +129,10 @@ story('nor is its row deleted by hand: nothing would be left to fence', async (t
   const why = { code: 'MR006', message: /cannot be deleted: its owner may still run it/, hint: /Disable or delete deployment \d+/ }
   await refused(t, sql, deleted, why, 'live')
   await refused(t, sql, (sql) => sql`delete from mooring.assignment where ordinal is null`, why, 'a daemon')
-  await age(sql, 'host-a', '14 seconds ago')
+  await sql`update mooring.setting set reap_margin = '1 min'`
+  await age(sql, 'host-a', '30 seconds ago')
   await refused(t, sql, deleted, why, 'its lease is over, the margin is not')
-  await age(sql, 'host-a', '15.1 seconds ago')
+  await age(sql, 'host-a', '73 seconds ago')
   await sql`delete from mooring.outage_marker`
   await refused(t, sql, deleted, why, 'in a hold its silence proves nothing')
   await sql`select mooring.hold()`
@@ -186,6 +188,7 @@ story('an epoch never goes back, with an owner or without', async (t, sql) => {
 
 void t.test('a beat that is being written is a sign of life: what it may confirm is not freed by hand', async (t) => {
   const pg = await testDatabase(t)
+  await patient(pg.sql)
   const host = await node(pg.sql, { name: 'host-a' })
   await deployment(pg.sql)
   await claim(pg.sql)

@@ -40,7 +40,7 @@ void t.test('two transactions enqueue two jobs, neither waits for the other', as
   const [first, second] = [pg.client(), pg.client()]
   await first`begin`
   await deployment(first)
-  await second`set lock_timeout = '5 s'`
+  await second`set lock_timeout = '10 s'`
   await deployment(second)
   await first`commit`
   t.equal(await placeJobs(pg.sql), 2)

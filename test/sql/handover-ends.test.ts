@@ -245,8 +245,9 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
   const any = <T>(of: readonly T[]) => of[below(of.length)]!
   const steps: Record<string, () => Promise<unknown>> = {
     claims: async () => {
-      // as if the last round were long ago, and the last tick just now
+      // as if the last round were long ago, and the last tick and all beats just now
       await sql`update mooring.pulse set pulse_at = clock_timestamp()`
+      await sql`update mooring.heartbeat set beat_at = clock_timestamp()`
       await sql`update mooring.round set done_at = '-infinity' where name = 'place'`
       await claim(sql)
     },

@@ -3,16 +3,17 @@ import type { ISql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { assignments, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, loads } from './story.js'
+import { claim, loads, patient } from './story.js'
 
-const waiting = (sql: ISql) =>
-  waitFor(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`)[0], {
-    label: 'somebody waits for the placement lock',
+const waiting = (sql: ISql, n = 1) =>
+  waitFor(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`).length >= n, {
+    label: `${n} wait for the placement lock`,
     show: () => sql`select pid, state, query from pg_stat_activity where datname = current_database()`,
   })
 
 void t.test('one places, one waits and sees what came meanwhile, everybody else goes home', async (t) => {
   const { sql, client } = await testDatabase(t)
+  await patient(sql)
   await node(sql, { name: 'host-a' })
   await deployments(sql, 3)
   const [first, second] = [client(), client()]
@@ -34,10 +35,10 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
   await deployment(sql)
   const waits = await deployment(sql, { policy: 'none' })
   const psql = client('forgotten psql')
-  await psql`begin`
-  // else the server ends it before the other one loses its patience; sent together, for it may not be idle in between either
-  await Promise.all([claim(psql), psql`set local idle_in_transaction_session_timeout = 0`])
   const [{ pid }] = (await psql`select pg_backend_pid() as pid`) as unknown as [{ pid: number }]
+  await psql`begin`
+  // else the server ends it before the other one loses its patience; in one message, for it may not be idle in between either
+  await psql.unsafe('select from mooring.claim(); set local idle_in_transaction_session_timeout = 0')
   const [fleet] = await sql`select placement_lock_holder from mooring.fleet`
   t.same(fleet, { placement_lock_holder: pid })
   await t.rejects(claim(sql), { code: 'MR004', detail: `pid ${pid} holds it`, hint: new RegExp(`pg_terminate_backend\\(${pid}\\)`) })
@@ -51,6 +52,7 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
 
 void t.test('after a claim that waited the session has its own lock_timeout again, and no lock', async (t) => {
   const { sql, client } = await testDatabase(t)
+  await patient(sql)
   const [first, second] = [client(), client()]
   await first`begin`
   await claim(first)
@@ -72,7 +74,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
   await sql`update mooring.setting set placement_lock_timeout = '50 ms'`
   const [first, second] = [client(), client()]
   await first`begin`
-  await Promise.all([claim(first), first`set local idle_in_transaction_session_timeout = 0`])
+  await first.unsafe('select from mooring.claim(); set local idle_in_transaction_session_timeout = 0')
   for (let n = 0; n < 3; n++) await t.rejects(claim(second), { code: 'MR004' }, 'not "somebody else waits already"')
   await first`rollback`
   await node(sql)
@@ -82,6 +84,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
 
 void t.test('who deletes a node waits for the claim, even behind one that waits, and then is refused', async (t) => {
   const { sql, client } = await testDatabase(t)
+  await patient(sql)
   await node(sql, { name: 'host-a' })
   await deployment(sql)
   const [first, second, third] = [client(), client(), client()]
@@ -93,7 +96,7 @@ void t.test('who deletes a node waits for the claim, even behind one that waits,
     () => 'deleted',
     (error: { code: string }) => error.code,
   )
-  await waitFor(async () => (await sql`select count(*)::int as n from pg_locks where locktype = 'advisory' and not granted`)[0]!.n >= 2, { label: 'both wait' })
+  await waiting(sql, 2)
   await first`commit`
   await answer
   t.equal(await deleted, 'MR006', 'it owns one now')

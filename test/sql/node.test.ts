@@ -57,10 +57,11 @@ story('a live node that runs daemons is not deleted under them; when it left or 
   await deployment(sql, { type: 'daemon', lease_ttl: '1 min' })
   const host = await node(sql, { name: 'host-a' })
   await refused(t, sql, (sql) => sql`delete from mooring.node`, live, 'live')
-  await age(sql, 'host-a', '62 seconds ago')
+  await sql`update mooring.setting set reap_margin = '1 min'`
+  await age(sql, 'host-a', '90 seconds ago')
   await refused(t, sql, (sql) => sql`delete from mooring.node`, live, 'the longest lease of its daemons runs')
   await sql.savepoint(async (sql) => {
-    await age(sql, 'host-a', '64 seconds ago')
+    await age(sql, 'host-a', '121 seconds ago')
     await sql`delete from mooring.node`
     t.same(await assignments(sql), [])
     throw new Error('undo')

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, deployments, node } from '../helpers/factories.js'
-import { claim, events, loads, storiesIn } from './story.js'
+import { claim, events, loads, patient, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -54,6 +54,7 @@ story('without the trigger loads would be wrong, and nodes overfilled', async (t
 void t.test('what went past the triggers is recounted by the evict round, once nobody places', async (t) => {
   const pg = await testDatabase(t)
   const { sql } = pg
+  await patient(sql)
   const [a, b] = [await node(sql, { name: 'host-a', max_assignments: 3 }), await node(sql, { name: 'host-b' })]
   await deployments(sql, 4)
   await claim(sql)

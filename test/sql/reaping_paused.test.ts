@@ -2,7 +2,7 @@ import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../helpers/postgres.js'
 import { age, beat, deployments, node, type TestNode } from '../helpers/factories.js'
-import { claim, loads, refused, storiesIn } from './story.js'
+import { claim, loads, patient, refused, storiesIn } from './story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -136,7 +136,7 @@ story('hosts that are gone for good stop no failover for ever: who owns nothing 
   const hosts = await fleet(sql, 5)
   await silent(sql, hosts.slice(0, 1))
   t.equal(await reap(sql), 2, '20 of 25 rows are dead, and 1 of 5 nodes is silent')
-  await silent(sql, gone, '62 seconds ago')
+  await silent(sql, gone, '40 seconds ago')
   await silent(sql, hosts.slice(1, 2))
   t.equal(await reap(sql), 0, 'a little earlier they count')
 })
@@ -172,12 +172,13 @@ story('what a node that left still owns is taken during a pause: nobody will run
 })
 
 story('work with a lease of its own makes its node silent when that is over', async (t, sql) => {
+  await sql`update mooring.setting set lease_ttl = '2 min'`
   const hosts: TestNode[] = []
   for (let nr = 1; nr <= 5; nr++) hosts.push(await node(sql, { name: `host-${nr}` }))
-  await sql`insert into mooring.deployment (package_name, lease_ttl) select 'http-server', '2 s' from generate_series(1, 5)`
+  await sql`insert into mooring.deployment (package_name, lease_ttl) select 'http-server', '30 s' from generate_series(1, 5)`
   await claim(sql)
   await sql`update mooring.assignment set assigned_at = assigned_at - interval '1 hour'`
-  await silent(sql, hosts.slice(0, 3), '6 seconds ago')
+  await silent(sql, hosts.slice(0, 3), '40 seconds ago')
   t.equal(await reap(sql), 0)
   t.equal(await paused(sql), '3 of 5 nodes are silent')
 })
@@ -242,8 +243,9 @@ void t.test('two reaps at once pause it once, and neither waits for the other', 
   await deployments(pg.sql, 5)
   await claim(pg.sql)
   await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  await patient(pg.sql)
   const [one, two] = [pg.client('one'), pg.client('two')]
-  await two`select set_config('lock_timeout', '2 s', false)`
+  await two`select set_config('lock_timeout', '10 s', false)`
   await one`begin`
   t.equal((await one`select from mooring.reap()`).length, 0)
   t.equal((await two`select from mooring.reap()`).length, 0, 'who cannot see yet that it was said takes nothing either')

@@ -55,10 +55,11 @@ story('what waits is placed at once, even where policy none leaves it to a perso
 story('an owner that dies in the middle falls back to its lease; then it goes where it was sent', async (t, sql) => {
   const { row, id } = await running(sql)
   await reassign(sql, id, 'host-c')
-  await age(sql, 'host-a', '14 seconds ago')
+  await sql`update mooring.setting set reap_margin = '1 min'`
+  await age(sql, 'host-a', '30 seconds ago')
   await sql`select from mooring.reap()`
   t.same(await claim(sql), [], 'lease over, margin not')
-  await age(sql, 'host-a', '16 seconds ago')
+  await age(sql, 'host-a', '73 seconds ago')
   await sql`select from mooring.reap()`
   t.same(await claim(sql), [id])
   t.match(await row(), { node: 'host-c', epoch: '3' })

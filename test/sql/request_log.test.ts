@@ -104,10 +104,10 @@ story('a node that does not answer is named, with its health, its last beat and 
   await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '11 s'`
   const hint = new RegExp(`mooring status\\. .*mooring history ${id}: then mooring logs ${id} --node NAME`)
   await refused(t, sql, (sql) => read(sql, request), { code: 'MR006', message: /node host-a does not answer, and the log is there: it is HEALTHY, its last beat was \d+\.\d s ago/, hint })
-  await sql`update mooring.log_request set wait = '5 s'`
+  await sql`update mooring.log_request set wait = '30 s'`
   t.same(await read(sql, request), [], 'negative control: it is given its time')
   await age(sql, host.name, '42 seconds ago')
-  await refused(t, sql, (sql) => ask(sql, id), { code: 'MR006', message: /it is STALE, its last beat was 42\.\d s ago/, hint }, 'one that is dead is not asked at all')
+  await refused(t, sql, (sql) => ask(sql, id), { code: 'MR006', message: /it is STALE, its last beat was 4\d\.\d s ago/, hint }, 'one that is dead is not asked at all')
   await node(sql, { name: 'host-new', seen: 'never' })
   await refused(t, sql, (sql) => ask(sql, id, `, node => 'host-new'`), { code: 'MR006', message: /UNKNOWN, it has never beaten/ })
 })
@@ -120,7 +120,7 @@ story('requests are bounded: 150 of a login, 200 of a node; reading and time fre
   await refused(t, sql, (sql) => ask(sql, id), { code: 'MR007' }, 'an answer that is not read keeps its place')
   await read(sql, requests[0]!.r)
   await ask(sql, id)
-  await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '59 s'`
+  await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '30 s'`
   await refused(t, sql, (sql) => ask(sql, id), { code: 'MR007' }, 'negative control: for a minute they count')
   await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '61 s' where id = ${requests[1]!.r}`
   await ask(sql, id)
@@ -215,5 +215,6 @@ t.test('a lost notification costs a second: whoever waits says it again', async 
     return rows.length > 0 ? rows : null
   }, { label: 'it is answered', show: () => hints })
   t.match(row, { data: Buffer.from('here\n') })
-  t.same(hints, ['log', 'log'])
+  // once when it was asked, and again while it waited: on a slow machine more than once
+  t.ok(hints.length >= 2 && hints.every((hint) => hint === 'log'), hints.join(' '))
 })

@@ -54,10 +54,11 @@ story('a node that dies meanwhile falls back to its lease, and the work goes els
   const { row, id } = await running(sql)
   await node(sql, { name: 'host-b' })
   await restart(sql, id)
-  await age(sql, 'host-a', '14 seconds ago')
+  await sql`update mooring.setting set reap_margin = '1 min'`
+  await age(sql, 'host-a', '30 seconds ago')
   await sql`select from mooring.reap()`
   t.same(await claim(sql), [], 'lease over, margin not')
-  await age(sql, 'host-a', '16 seconds ago')
+  await age(sql, 'host-a', '73 seconds ago')
   await sql`select from mooring.reap()`
   t.same(await claim(sql), [id])
   t.match(await row(), { node: 'host-b', epoch: '3' })

@@ -115,7 +115,7 @@ story('D1: registration and beats keep one row per name: URLs, disk and count; a
 })
 
 story('D5: fresh until the lease that the last beat was answered with is over, and only then stale', async (t, sql) => {
-  await node(sql, { name: 'host-a', seen: '-11 s' })
+  await node(sql, { name: 'host-a', seen: '-5 s' })
   await node(sql, { name: 'host-b', seen: '-13 s' })
   t.match(await sql`select node, health from mooring.node_status order by node`, [{ node: 'host-a', health: 'HEALTHY' }, { node: 'host-b', health: 'STALE' }])
 })

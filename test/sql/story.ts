@@ -3,6 +3,9 @@ import type { TransactionSql } from 'postgres'
 import type { TestDatabase } from '../helpers/postgres.js'
 import type { Db } from '../helpers/factories.js'
 
+/** The server ends who sits idle in a transaction with a verb in it, and who waits for the right to place: not while a test is told, not even on a machine that stands still. */
+export const patient = (sql: Db) => sql`update mooring.setting set placement_lock_timeout = '1 min'`
+
 const undo = new Error('rolled back, as every story is')
 
 /**
@@ -10,8 +13,10 @@ const undo = new Error('rolled back, as every story is')
  * What needs real commits (notifications, two sessions) takes a database of its own instead.
  */
 export function storiesIn(pg: TestDatabase, t: Test) {
+  const ready = patient(pg.sql).execute()
   return (name: string, tell: (t: Test, sql: TransactionSql) => Promise<void>): void => {
     void t.test(name, async (t) => {
+      await ready
       await pg.sql
         .begin(async (sql) => {
           await tell(t, sql)
