@@ -6,7 +6,7 @@ import { createAgent, type Agent } from '../../agent/agent.js'
 import { parseAgentConfig, type AgentConfigInput } from '../../agent/config.js'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
 import { tempDir, WARDEN_PROGRAM } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { PATIENCE_MS, waitFor } from '../helpers/wait-for.js'
 
 /** Every line an agent logged, to be searched by event. */
 export interface HeardLog { log: Logger; events(name: string): Record<string, unknown>[]; text(): string }
@@ -54,7 +54,7 @@ export async function placements(sql: Sql): Promise<PlacedRow[]> {
 }
 
 /** Waits until n assignments run; answers their rows. */
-export function running(sql: Sql, n: number, timeoutMs = 15_000): Promise<PlacedRow[]> {
+export function running(sql: Sql, n: number, timeoutMs = PATIENCE_MS): Promise<PlacedRow[]> {
   return waitFor(async () => {
     const rows = (await placements(sql)).filter((row) => row.run_state === 'running')
     return rows.length === n ? rows : null

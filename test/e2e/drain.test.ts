@@ -6,8 +6,6 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, gone, hosts, live, PATIENCE_MS, shortLeases, witness, type Life } from './hosts.js'
 
-t.setTimeout(300_000)
-
 /** How many of these assignments had no process at the worst moment between the first and the last of their lives. */
 function fewest(lives: readonly Life[], ids: readonly string[]): number {
   const from = Math.max(...ids.map((id) => Math.min(...lives.filter((life) => life.assignment_id === id).map((life) => life.first))))

@@ -7,8 +7,6 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, hosts, live, PATIENCE_MS, shortLeases, witness, type Life } from './hosts.js'
 
-t.setTimeout(300_000)
-
 const REPLICAS = 4
 
 /**

@@ -5,12 +5,11 @@ import type { Sql } from 'postgres'
 import type { Test } from 'tap'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
 import { mooring, tempDir, type Program } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { PATIENCE_MS, waitFor } from '../helpers/wait-for.js'
 import { childrenOf } from '../../agent/process-table.js'
 import type { PlacedRow } from '../agent/fleet.js'
 
-/** Generous: a busy machine is slow, not wrong. */
-export const PATIENCE_MS = 60_000
+export { PATIENCE_MS }
 
 /** Leases that can be waited for, and that a busy machine still keeps. */
 export async function shortLeases(sql: Sql, lease = '4 s'): Promise<void> {

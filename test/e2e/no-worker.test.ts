@@ -4,8 +4,6 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, gone, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-t.setTimeout(300_000)
-
 t.test('with no worker at all the agents place what is inserted, and take over from a host that dies (defect 1: nothing was placed by a dead scheduler)', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql)

@@ -12,8 +12,6 @@ import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, gone, hosts, live, PATIENCE_MS, processes, shortLeases, wardenOf, witness } from './hosts.js'
 import type { Host } from './hosts.js'
 
-t.setTimeout(400_000)
-
 async function kill(host: Host): Promise<void> {
   host.kill('SIGKILL')
   await host.exited
