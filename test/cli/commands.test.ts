@@ -29,7 +29,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   const place = await fleet(t, 'web', 'api')
   await place.sql`update mooring.setting set reap_pause_min_nodes = 1`
   t.match((await run(t, place, ['resume-reaping'])).stdout, /^reaping was not paused$/m)
-  await place.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  await place.sql`update mooring.heartbeat set beat_at = beat_at - interval '2 hours'`
   await place.sql`select from mooring.reap()`
   t.match((await run(t, place, ['status'])).stdout, /reaping is paused: 1 of 1 nodes are silent \(are they dead\? `mooring resume-reaping`\)/)
   t.same(JSON.parse((await run(t, place, ['resume-reaping', '--json'])).stdout), { resumed: true })
