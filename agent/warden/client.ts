@@ -1,7 +1,7 @@
 /**
  * The agent's side of its warden: finds the one an earlier life left, or starts one; asks it to run things; moves their deadlines on; and watches it.
  *
- * Warden and agent watch each other. A warden that ends, or does not answer for a beat and 400 ms or a quarter of a lease (silenceMs), is `lost`: it is killed, and
+ * Warden and agent watch each other. A warden that ends, or does not answer for a beat and 400 ms or a third of a lease (silenceMs), is `lost`: it is killed, and
  * with it everything it ran, by the kernel where the level of containment has it so and by the mark of its processes in any case. What was lost is told as killed
  * when it is gone, not before, so nothing is started or given back too early. A lost warden is not used again.
  */
@@ -62,8 +62,6 @@ const FIRST_LOOK_MS = 10
 const SLOWEST_LOOK_MS = 50
 /** On top of a beat: what a loaded machine may need to answer. */
 const ANSWER_WITHIN_MS = 400
-/** What it may need where beats are frequent: a machine that stalls for longer loses beats too. */
-const STALL_MS = 2_000
 const DEFAULT_BEAT_MS = 3_000
 const DEFAULT_LEASE_MS = 12_000
 /** A warden holds little: without a limit, Node would let its heap grow for nothing. */
@@ -72,11 +70,11 @@ const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url))
 
 /**
  * How long a warden may owe an answer. Nothing hangs on it but how soon its work is begun anew: that nothing outlives its lease is the deadlines' part, which the
- * dead-man timer keeps when the warden does not. So a fleet of short beats is not stricter with its wardens than with its nodes: a quarter of the lease is granted
- * in any case, up to 2 s. 3.4 s by default (a beat each 3 s, a lease of 12).
+ * dead-man timer keeps when the warden does not. So a fleet of short beats grants its wardens what the default does (3.4 s: a beat each 3 s, a lease of 12), unless
+ * that is more than a third of its lease: by then SIGTERM would be near.
  */
 export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
-  return Math.max(beatIntervalMs + ANSWER_WITHIN_MS, Math.min(STALL_MS, leaseTtlMs / 4))
+  return Math.max(beatIntervalMs + ANSWER_WITHIN_MS, Math.min(DEFAULT_BEAT_MS + ANSWER_WITHIN_MS, leaseTtlMs / 3))
 }
 
 /** When it returns, everything in this folder that another life of the agent left is in the care of the warden it returns, or dead. */

@@ -12,7 +12,7 @@ const sample: UsageSample = { cpu_pct: 12.5, memory_mb: 300, disk_free_pct: 60, 
 /** On a busy machine a beat may miss its deadline; the loop would repeat it, and so does this. */
 const beaten = (heartbeat: Heartbeat) => waitFor(() => heartbeat.runOnce(), { label: 'a beat is answered' })
 
-const BEAT_BACKENDS = (sql: TestDatabase['sql']) => sql`a.datname = current_database() and a.application_name = 'mooring agent host-a: beat'`
+const beatBackends = (sql: TestDatabase['sql']) => sql`a.datname = current_database() and a.application_name = 'mooring agent host-a: beat'`
 
 async function beating(t: Test, database: TestDatabase, { wrap = (db) => db, ...more }: Partial<HeartbeatOptions> & { wrap?: (db: AgentDb) => HeartbeatOptions['db'] } = {}) {
   const { session } = await node(database.sql, { name: 'host-a' })
@@ -57,7 +57,7 @@ t.test('its time is the start of the request, however late the answer comes', as
     await blocker`select from mooring.heartbeat for update`
     let over = false
     const beat = heartbeat.runOnce().finally(() => { over = true })
-    await waitFor(async () => over || (await database.sql`select from pg_stat_activity a where ${BEAT_BACKENDS(database.sql)} and a.wait_event_type = 'Lock'`).length > 0, { label: 'the beat waits for its row' })
+    await waitFor(async () => over || (await database.sql`select from pg_stat_activity a where ${beatBackends(database.sql)} and a.wait_event_type = 'Lock'`).length > 0, { label: 'the beat waits for its row' })
     const now = performance.now()
     await blocker`commit`
     return await beat ? now : null
@@ -80,14 +80,14 @@ t.test('a beat that is not answered in time fails, and the next one succeeds ove
 t.test('one request is in flight at any time, and a locked row does not collect backends', async (t) => {
   const database = await testDatabase(t)
   const inFlight: number[] = []
-  let now = 0
+  let inUse = 0
   const { heartbeat, beats } = await beating(t, database, {
     leaseTtlMs: 600, beatIntervalMs: 20,
     wrap: (db) => ({
       ...db,
       async heartbeat(...args) {
-        inFlight.push(now += 1)
-        return await db.heartbeat(...args).finally(() => { now -= 1 })
+        inFlight.push(inUse += 1)
+        return await db.heartbeat(...args).finally(() => { inUse -= 1 })
       },
     }),
   })
@@ -98,8 +98,8 @@ t.test('one request is in flight at any time, and a locked row does not collect 
   heartbeat.start()
   await waitFor(() => inFlight.length >= 20, { label: 'many attempts' })
   // the server gives up on a beat when the agent does, give or take what a busy machine needs for it
-  await waitFor(async () => (await database.sql`select from pg_stat_activity a where ${BEAT_BACKENDS(database.sql)} and a.state = 'active'`).length <= 2,
-    { label: 'twenty attempts have left no more than two backends, with the row still locked', show: () => database.sql`select a.* from pg_stat_activity a where ${BEAT_BACKENDS(database.sql)}` })
+  await waitFor(async () => (await database.sql`select from pg_stat_activity a where ${beatBackends(database.sql)} and a.state = 'active'`).length <= 2,
+    { label: 'twenty attempts have left no more than two backends, with the row still locked', show: () => database.sql`select a.* from pg_stat_activity a where ${beatBackends(database.sql)}` })
   t.same(beats, [], 'the row was locked all the time')
   await blocker`commit`
   await waitFor(() => beats.length > 3, { label: 'beating again' })
@@ -124,7 +124,7 @@ t.test('a terminated backend costs one beat', async (t) => {
   for (let kills = 0; kills < 5; kills += 1) {
     const soFar = beats.length
     await waitFor(() => beats.length > soFar, { label: 'a beat' })
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where ${BEAT_BACKENDS(database.sql)}`
+    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where ${beatBackends(database.sql)}`
   }
   const epoch = beats.at(-1)!.connectionEpoch
   await waitFor(() => beats.at(-1)!.connectionEpoch > epoch || epoch >= 5, { label: 'beats say that the connection is another one' })

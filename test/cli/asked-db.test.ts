@@ -38,6 +38,7 @@ t.test('a server that was stopped costs each question its deadline, a longer one
 
 t.test('who waits for a drain gives up a stopped server as he gives up one that is away, with the way out', async (t) => {
   const server = await ownServer(t)
+  await server.sql`update mooring.setting set lease_ttl = '1 hour'`
   await server.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
   await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
   await server.sql`select count(*) from mooring.claim()`
@@ -58,6 +59,7 @@ t.test('who waits for a drain gives up a stopped server as he gives up one that 
 
 t.test('Y CLI: a follower of logs is told that a stopped server does not answer, and goes on when it does', async (t) => {
   const server = await ownServer(t)
+  await server.sql`update mooring.setting set lease_ttl = '1 hour'`
   await server.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
   await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
   await server.sql`select count(*) from mooring.claim()`

@@ -11,7 +11,7 @@ import { mooring, tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 const STARTED_WITHIN_MS = 60_000
-const STOPPED_WITHIN_MS = 30_000
+const STOPPED_WITHIN_MS = 60_000
 
 function up(t: Test, state: string, args: readonly string[] = [], databaseUrl?: string) {
   return mooring(t, ['up', ...args], { env: { MOORING_STATE_DIR: state }, ...(databaseUrl ? { databaseUrl } : {}) })

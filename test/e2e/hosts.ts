@@ -11,8 +11,8 @@ import type { PlacedRow } from '../agent/fleet.js'
 
 export { PATIENCE_MS }
 
-/** Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end some 4.5 s after the last beat. */
-export async function shortLeases(sql: Sql, lease = '8 s'): Promise<void> {
+/** Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end 6 s after the last beat. */
+export async function shortLeases(sql: Sql, lease = '10 s'): Promise<void> {
   await sql`update mooring.setting set beat_interval = '300 ms', lease_ttl = ${lease}, reap_margin = '600 ms', round_interval = '300 ms'`
 }
 
