@@ -108,7 +108,7 @@ export function createSession(options: SessionOptions): Session {
   })
 
   async function run({ stop, handOver }: { stop: AbortSignal; handOver: AbortSignal }): Promise<SessionEnd> {
-    warden.watch(registration.beat_interval_ms)
+    warden.watch(registration.beat_interval_ms, registration.lease_ttl_ms)
     heartbeat.start()
     listener.start()
     await firstAbort(over.signal, warden.lost, stop, handOver)

@@ -120,13 +120,22 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-hold', what: 'no hold: the clock of the server jumps, and the next reap takes everything from everybody', expects: 'overlap', needs: 'fakeClock', prepare: 'fakeClock',
-    manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'], graceMs: 2_000, inShort: true,
-    // a tick comes before the beats of all hosts, which would show them alive by the new clock
-    settings: `beat_interval = '600 ms', round_interval = '100 ms'`,
+    manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'], graceMs: 6_000, inShort: true,
+    // what is taken away lives on for six of these, and is started elsewhere meanwhile also where nothing is in a hurry
+    settings: `lease_ttl = '8 s', beat_interval = '600 ms'`,
     guard: NO_HOLD,
-    async story(fleet) {
-      fleet.server.setClock(60)
-      await pause(3_000)
+    async story({ server, hosts: [first] }) {
+      // the order in which it does harm, and not left to chance: the jump, a reap before anybody beats by the new clock, a beat of one host, and a round that gives it
+      // everything. Were the others back by then too, all would return to where it ran
+      await server.sql.begin(async (tx) => {
+        await tx`select mooring.lock_placement()`
+        await tx`select from mooring.heartbeat for update`
+        server.setClock(60)
+        await tx`select count(*) from mooring.reap()`
+        await tx`update mooring.heartbeat set beat_at = clock_timestamp() where node = ${first!.name}`
+        await tx`select count(*) from mooring.claim()`
+      })
+      await pause(5_000)
     },
   },
   {
@@ -212,16 +221,25 @@ export const CONTROLS: readonly Control[] = [
 
 const DEFAULT_MANNERS: readonly Manners[] = ['plain', 'stubborn', 'plain', 'stubborn']
 
-/** Once with the guard and once without it. */
+/** A removed guard is missed as soon as it is seen once; a machine that was busy in the wrong moment may let a story go well. */
+const TRIES = 3
+
+/** Once with the guard, and without it until its absence was seen. */
 export async function runControl(rig: Rig, control: Control, level: string | undefined): Promise<ControlResult> {
   const why = control.needs ? rig.circumstances[control.needs] : null
   const base = { name: control.name, withGuard: '', without: '' }
   if (why !== null) return { ...base, ok: false, sentence: `left out: ${why}`, skipped: why }
   try {
     const guarded = offence(control, await tell(rig, control, level, false))
-    const found = offence(control, await tell(rig, control, level, true))
+    let found: string | null = null
+    let tries = 0
+    while (found === null && tries < (guarded === null ? TRIES : 1)) {
+      found = offence(control, await tell(rig, control, level, true))
+      tries += 1
+    }
     const ok = guarded === null && found !== null
-    return { ...base, ok, withGuard: guarded ?? 'in order', without: found ?? 'in order', sentence: `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without it ${found ?? 'in order'}`, skipped: null }
+    const sentence = `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without it ${found ?? 'in order'}${tries > 1 ? ` (tried ${tries} times)` : ''}`
+    return { ...base, ok, withGuard: guarded ?? 'in order', without: found ?? 'in order', sentence, skipped: null }
   } catch (error) {
     return { ...base, ok: false, sentence: `NOT OK, not carried out: ${(error as Error).message}`, skipped: null }
   }

@@ -1,9 +1,9 @@
 /**
  * The agent's side of its warden: finds the one an earlier life left, or starts one; asks it to run things; moves their deadlines on; and watches it.
  *
- * Warden and agent watch each other. A warden that ends, or does not answer for a beat and 400 ms, is `lost`: it is killed, and with it everything it ran,
- * by the kernel where the level of containment has it so and by the mark of its processes in any case. What was lost is told as killed when it
- * is gone, not before, so nothing is started or given back too early. A lost warden is not used again.
+ * Warden and agent watch each other. A warden that ends, or does not answer for a beat and 400 ms or a third of a lease (silenceMs), is `lost`: it is killed, and
+ * with it everything it ran, by the kernel where the level of containment has it so and by the mark of its processes in any case. What was lost is told as killed
+ * when it is gone, not before, so nothing is started or given back too early. A lost warden is not used again.
  */
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -33,8 +33,8 @@ export interface WardenClient extends Host {
   readonly inherited: readonly HostedProcess[]
   /** Deadlines of what may run; doubles as a sign of life. */
   renew(terms: readonly LeaseTerm[]): void
-  /** How often it is asked for a sign of life, and so how soon its silence is noticed. */
-  watch(beatIntervalMs: number): void
+  /** It is asked for a sign of life twice a beat, and is lost when it owes one for silenceMs(beatIntervalMs, leaseTtlMs) in which we were there to hear it. */
+  watch(beatIntervalMs: number, leaseTtlMs: number): void
   /** Aborts when the warden is gone or silent; the reason is a sentence. What it ran is being killed then. */
   readonly lost: AbortSignal
   /** The agent goes. The warden ends when nothing runs; what runs goes on until its deadline. Idempotent. */
@@ -51,7 +51,11 @@ export interface AttachOptions {
   program?: string
 }
 
-const HELLO_WITHIN_MS = 2_000
+/**
+ * From the connection to the answer; where nobody listens it is refused at once. One that is late has not lost its work: the lease bounds that, kept by itself or the
+ * dead-man timer, and the agent that waits here has registered nothing and started nothing. One that is taken for dead is killed with all of it.
+ */
+const HELLO_WITHIN_MS = 10_000
 const STARTED_WITHIN_MS = 15_000
 const CLOSED_WITHIN_MS = 2_000
 const FIRST_LOOK_MS = 10
@@ -59,9 +63,19 @@ const SLOWEST_LOOK_MS = 50
 /** On top of a beat: what a loaded machine may need to answer. */
 const ANSWER_WITHIN_MS = 400
 const DEFAULT_BEAT_MS = 3_000
+const DEFAULT_LEASE_MS = 12_000
 /** A warden holds little: without a limit, Node would let its heap grow for nothing. */
 const NODE_FLAGS = ['--max-old-space-size=64', '--max-semi-space-size=1', '--no-warnings']
 const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url))
+
+/**
+ * How long a warden may owe an answer. Nothing hangs on it but how soon its work is begun anew: that nothing outlives its lease is the deadlines' part, which the
+ * dead-man timer keeps when the warden does not. So a fleet of short beats grants its wardens what the default does (3.4 s: a beat each 3 s, a lease of 12), unless
+ * that is more than a third of its lease: by then SIGTERM would be near.
+ */
+export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
+  return Math.max(beatIntervalMs + ANSWER_WITHIN_MS, Math.min(DEFAULT_BEAT_MS + ANSWER_WITHIN_MS, leaseTtlMs / 3))
+}
 
 /** When it returns, everything in this folder that another life of the agent left is in the care of the warden it returns, or dead. */
 export async function attachWarden(given: AttachOptions): Promise<WardenClient> {
@@ -187,20 +201,27 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
 
   const silentForMs = (): number => (askedAtMs === null ? 0 : bootClock() - askedAtMs)
 
-  function watch(beatIntervalMs: number): void {
+  function watch(beatIntervalMs: number, leaseTtlMs: number): void {
     clearInterval(watching)
-    const limitMs = beatIntervalMs + ANSWER_WITHIN_MS
+    const limitMs = silenceMs(beatIntervalMs, leaseTtlMs)
+    const everyMs = Math.max(20, beatIntervalMs / 2)
+    let lookedAtMs = bootClock()
+    let excused = false
     watching = setInterval(() => {
-      // the answer may wait for us, where we were stopped or busy: it gets its turn before it is missed
+      // where we were stopped or not scheduled it was hardly better off: once, its time begins anew
+      excused = !excused && bootClock() - lookedAtMs > everyMs + ANSWER_WITHIN_MS
+      lookedAtMs = bootClock()
+      if (excused && askedAtMs !== null) askedAtMs = lookedAtMs
+      // the answer may wait for us, where we were busy: it gets its turn before it is missed
       if (silentForMs() > limitMs) setImmediate(() => { if (silentForMs() > limitMs) lose(`it has not answered for ${silentForMs()} ms`) })
       ask([])
-    }, Math.max(20, beatIntervalMs / 2))
+    }, everyMs)
   }
 
   socket.removeAllListeners('close').once('close', () => lose('it ended'))
   if (socket.destroyed) lose('it ended')
   early.forEach(onMessage.call)
-  watch(DEFAULT_BEAT_MS)
+  watch(DEFAULT_BEAT_MS, DEFAULT_LEASE_MS)
 
   return {
     pid: hello.pid,

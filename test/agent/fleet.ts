@@ -6,7 +6,7 @@ import { createAgent, type Agent } from '../../agent/agent.js'
 import { parseAgentConfig, type AgentConfigInput } from '../../agent/config.js'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
 import { tempDir, WARDEN_PROGRAM } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { PATIENCE_MS, waitFor } from '../helpers/wait-for.js'
 
 /** Every line an agent logged, to be searched by event. */
 export interface HeardLog { log: Logger; events(name: string): Record<string, unknown>[]; text(): string }
@@ -21,9 +21,9 @@ export function heardLog(): HeardLog {
   }
 }
 
-/** Scaled down, so that a lease can be waited for: a beat each 200 ms, leases of 2 s, reaped half a second later. */
+/** Scaled down: a beat each 200 ms, and leases that can be waited for and are not lost to a machine that stands still for a moment: SIGTERM 6 s after the last beat. */
 export async function scaleDown(sql: Sql): Promise<void> {
-  await sql`update mooring.setting set beat_interval = '200 ms', lease_ttl = '2 s', reap_margin = '500 ms', round_interval = '200 ms'`
+  await sql`update mooring.setting set beat_interval = '200 ms', lease_ttl = '10 s', reap_margin = '500 ms', round_interval = '200 ms'`
 }
 
 export interface TestAgent extends HeardLog { agent: Agent; stateDir: string }
@@ -32,7 +32,7 @@ export interface TestAgent extends HeardLog { agent: Agent; stateDir: string }
 export function testAgent(t: Test, databaseUrl: string, more: Partial<AgentConfigInput> = {}): TestAgent {
   const stateDir = more.stateDir ?? tempDir(t)
   const heard = heardLog()
-  const agent = createAgent(parseAgentConfig({ name: 'host-a', databaseUrl, allowExec: true, stateDir, leaveTimeoutMs: 2_000, ...more }), { log: heard.log, wardenProgram: WARDEN_PROGRAM })
+  const agent = createAgent(parseAgentConfig({ name: 'host-a', databaseUrl, allowExec: true, stateDir, leaveTimeoutMs: 30_000, ...more }), { log: heard.log, wardenProgram: WARDEN_PROGRAM })
   t.teardown(async () => {
     if (!t.passing()) t.comment(heard.text().slice(-6_000))
     agent.kill()
@@ -54,7 +54,7 @@ export async function placements(sql: Sql): Promise<PlacedRow[]> {
 }
 
 /** Waits until n assignments run; answers their rows. */
-export function running(sql: Sql, n: number, timeoutMs = 15_000): Promise<PlacedRow[]> {
+export function running(sql: Sql, n: number, timeoutMs = PATIENCE_MS): Promise<PlacedRow[]> {
   return waitFor(async () => {
     const rows = (await placements(sql)).filter((row) => row.run_state === 'running')
     return rows.length === n ? rows : null

@@ -1,7 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAgentDb, type UsageSample } from '../../agent/db.js'
-import { createHeartbeat, type Beat, type HeartbeatOptions } from '../../agent/heartbeat.js'
+import { createAgentDb, type AgentDb, type UsageSample } from '../../agent/db.js'
+import { createHeartbeat, type Beat, type Heartbeat, type HeartbeatOptions } from '../../agent/heartbeat.js'
 import { age, assignments, deployment, node } from '../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
@@ -9,13 +9,18 @@ import { waitFor } from '../helpers/wait-for.js'
 const log = pino({ level: 'silent' })
 const sample: UsageSample = { cpu_pct: 12.5, memory_mb: 300, disk_free_pct: 60, disk_free_bytes: 5_000_000_000 }
 
-async function beating(t: Test, database: TestDatabase, more: Partial<HeartbeatOptions> = {}) {
+/** On a busy machine a beat may miss its deadline; the loop would repeat it, and so does this. */
+const beaten = (heartbeat: Heartbeat) => waitFor(() => heartbeat.runOnce(), { label: 'a beat is answered' })
+
+const beatBackends = (sql: TestDatabase['sql']) => sql`a.datname = current_database() and a.application_name = 'mooring agent host-a: beat'`
+
+async function beating(t: Test, database: TestDatabase, { wrap = (db) => db, ...more }: Partial<HeartbeatOptions> & { wrap?: (db: AgentDb) => HeartbeatOptions['db'] } = {}) {
   const { session } = await node(database.sql, { name: 'host-a' })
   const db = createAgentDb({ databaseUrl: database.url, node: 'host-a' })
   const beats: Beat[] = []
   const over: unknown[] = []
   const heartbeat = createHeartbeat({
-    db, node: 'host-a', session, leaseTtlMs: 12_000, beatIntervalMs: 3_000, sample: () => sample, running: () => 7,
+    db: wrap(db), node: 'host-a', session, leaseTtlMs: 12_000, beatIntervalMs: 3_000, sample: () => sample, running: () => 7,
     onBeat: (beat) => beats.push(beat), onOver: (error) => over.push(error), log, ...more,
   })
   t.teardown(async () => {
@@ -28,7 +33,7 @@ async function beating(t: Test, database: TestDatabase, more: Partial<HeartbeatO
 t.test('Y19: a beat carries the usage and brings back what the node owns and when to beat next', async (t) => {
   const database = await testDatabase(t)
   const { heartbeat, beats } = await beating(t, database)
-  t.ok(await heartbeat.runOnce())
+  await beaten(heartbeat)
   t.match(beats, [{ answer: { owned: 0, lease_ttl_ms: 12_000, next_beat_ms: 3_000, hold: false } }])
   const [row] = await database.sql`select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running from mooring.heartbeat`
   t.same(row, { ...sample, disk_free_bytes: '5000000000', running: 7 })
@@ -37,24 +42,27 @@ t.test('Y19: a beat carries the usage and brings back what the node owns and whe
 t.test('a sample that cannot be taken is no reason not to beat, and never a zero', async (t) => {
   const database = await testDatabase(t)
   const { heartbeat } = await beating(t, database, { sample: () => { throw new Error('no /proc') } })
-  t.ok(await heartbeat.runOnce())
+  await beaten(heartbeat)
   t.same((await database.sql`select cpu_pct, memory_mb from mooring.heartbeat`)[0], { cpu_pct: null, memory_mb: null })
 })
 
 t.test('its time is the start of the request, however late the answer comes', async (t) => {
   const database = await testDatabase(t)
   const { heartbeat, beats } = await beating(t, database, { clock: () => performance.now() })
-  await heartbeat.runOnce() // the connection is there
+  await beaten(heartbeat) // the connection is there
   const blocker = database.client()
-  await blocker`begin`
-  await blocker`select from mooring.heartbeat for update`
-  const startedMs = performance.now()
-  const beat = heartbeat.runOnce()
-  await waitFor(async () => (await database.sql`select 1 from pg_stat_activity where application_name like 'mooring agent host-a: beat' and wait_event_type = 'Lock'`).length, { label: 'the beat waits for its row' })
-  await blocker`commit`
-  t.ok(await beat)
-  const waitedMs = performance.now() - startedMs
-  t.ok(beats[1]!.tMs - startedMs < 5 + waitedMs / 10, 'counted from the start')
+  // null: it missed its deadline while the machine was busy
+  const lockedAtMs = await waitFor(async () => {
+    await blocker`begin`
+    await blocker`select from mooring.heartbeat for update`
+    let over = false
+    const beat = heartbeat.runOnce().finally(() => { over = true })
+    await waitFor(async () => over || (await database.sql`select from pg_stat_activity a where ${beatBackends(database.sql)} and a.wait_event_type = 'Lock'`).length > 0, { label: 'the beat waits for its row' })
+    const now = performance.now()
+    await blocker`commit`
+    return await beat ? now : null
+  }, { label: 'a beat that had to wait is answered' })
+  t.ok(beats.at(-1)!.tMs <= lockedAtMs, 'counted from a moment when no answer was possible yet')
 })
 
 t.test('a beat that is not answered in time fails, and the next one succeeds over a new connection', async (t) => {
@@ -66,27 +74,36 @@ t.test('a beat that is not answered in time fails, and the next one succeeds ove
   t.notOk(await heartbeat.runOnce())
   t.same(beats, [])
   await blocker`commit`
-  t.ok(await heartbeat.runOnce())
+  await beaten(heartbeat)
 })
 
 t.test('one request is in flight at any time, and a locked row does not collect backends', async (t) => {
   const database = await testDatabase(t)
-  const { heartbeat, beats } = await beating(t, database, { leaseTtlMs: 600, beatIntervalMs: 20 })
+  const inFlight: number[] = []
+  let inUse = 0
+  const { heartbeat, beats } = await beating(t, database, {
+    leaseTtlMs: 600, beatIntervalMs: 20,
+    wrap: (db) => ({
+      ...db,
+      async heartbeat(...args) {
+        inFlight.push(inUse += 1)
+        return await db.heartbeat(...args).finally(() => { inUse -= 1 })
+      },
+    }),
+  })
   const blocker = database.client()
   await blocker`begin`
   await blocker`select from mooring.heartbeat for update`
   heartbeat.start()
   heartbeat.start()
-  const seen: number[] = []
-  await waitFor(async () => {
-    const [row] = await database.sql<{ n: number }[]>`select count(*)::int as n from pg_stat_activity where application_name = 'mooring agent host-a: beat' and state = 'active'`
-    seen.push(row!.n)
-    return seen.length > 25
-  }, { label: 'many looks' })
+  await waitFor(() => inFlight.length >= 20, { label: 'many attempts' })
+  // the server gives up on a beat when the agent does, give or take what a busy machine needs for it
+  await waitFor(async () => (await database.sql`select from pg_stat_activity a where ${beatBackends(database.sql)} and a.state = 'active'`).length <= 2,
+    { label: 'twenty attempts have left no more than two backends, with the row still locked', show: () => database.sql`select a.* from pg_stat_activity a where ${beatBackends(database.sql)}` })
+  t.same(beats, [], 'the row was locked all the time')
   await blocker`commit`
   await waitFor(() => beats.length > 3, { label: 'beating again' })
-  // the server gives up on a beat when the agent does
-  t.ok(Math.max(...seen) <= 2, `at most ${Math.max(...seen)} at once`)
+  t.same(new Set(inFlight), new Set([1]))
 })
 
 t.test('the next beat is brought forward when somebody asks for it', async (t) => {
@@ -107,7 +124,7 @@ t.test('a terminated backend costs one beat', async (t) => {
   for (let kills = 0; kills < 5; kills += 1) {
     const soFar = beats.length
     await waitFor(() => beats.length > soFar, { label: 'a beat' })
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.application_name = 'mooring agent host-a: beat'`
+    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where ${beatBackends(database.sql)}`
   }
   const epoch = beats.at(-1)!.connectionEpoch
   await waitFor(() => beats.at(-1)!.connectionEpoch > epoch || epoch >= 5, { label: 'beats say that the connection is another one' })

@@ -156,7 +156,7 @@ t.test('an install that hangs is given up', async t => {
 
 t.test('at most two installs run at a time', async t => {
   const folder = await temporaryFolder(t)
-  const counting = await standIn(t, `echo + >> "${folder}/log"; sleep 0.1; echo - >> "${folder}/log"; exit 1`)
+  const counting = await standIn(t, `echo + >> "${folder}/log"; sleep 1; echo - >> "${folder}/log"; exit 1`)
   const { installer } = await setup(t, { path: counting.path })
   await Promise.allSettled(['1.0.0', '2.0.0', '3.0.0', '4.0.0', '5.0.0'].map(version => installer.install(exact('is-number', version), never)))
   let [now, most] = [0, 0]

@@ -18,14 +18,20 @@ const sameProcesses = (rows: Awaited<ReturnType<typeof placements>>) => rows.map
 
 t.test('a database that restarts within the lease moves nothing, and what is inserted afterwards runs', async (t) => {
   const server = await ownServer(t)
+  await server.sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = '30 s'`
   testWorker(t, server.url)
   const { agent, events } = testAgent(t, server.url)
   await agent.start()
   await sleeper(server.sql, { replicas: 3 })
   const before = await running(server.sql, 3)
-  for (let restarts = 0; restarts < 3; restarts += 1) await server.restart()
+  const beatAt = async () => (await server.sql<{ at: string }[]>`select h.beat_at::text as at from mooring.heartbeat h`)[0]!.at
+  for (let restarts = 0; restarts < 3; restarts += 1) {
+    const before = await beatAt()
+    await server.restart()
+    await waitFor(async () => await beatAt() !== before, { label: 'the agent beats again' })
+  }
   await sleeper(server.sql)
-  const after = await running(server.sql, 4, 30_000)
+  const after = await running(server.sql, 4)
   t.strictSame(sameProcesses(after.slice(0, 3)), sameProcesses(before))
   t.equal(events('lease_ending').length, 0)
   t.equal(events('registered').length, 1, 'the session is the same')
@@ -34,7 +40,7 @@ t.test('a database that restarts within the lease moves nothing, and what is ins
 
 t.test('a database that crashes starts a hold: nothing moves, nothing new starts until it is over', async (t) => {
   const server = await ownServer(t)
-  await server.sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = '8 s', reap_margin = '500 ms'`
+  await server.sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = '15 s', reap_margin = '500 ms'`
   testWorker(t, server.url)
   const { agent, events } = testAgent(t, server.url)
   await agent.start()
@@ -44,7 +50,7 @@ t.test('a database that crashes starts a hold: nothing moves, nothing new starts
   const fleet = await waitFor(() => server.sql<{ hold: boolean }[]>`select hold from mooring.fleet`, { label: 'the database is back' })
   t.ok(fleet[0]?.hold)
   await sleeper(server.sql)
-  const after = await running(server.sql, 3, 30_000)
+  const after = await running(server.sql, 3)
   t.strictSame(sameProcesses(after.slice(0, 2)), sameProcesses(before), 'and the agent told again what the crash had lost')
   t.equal((await server.sql`select 1 from mooring.last_events(200) e where e.kind = 'reaped'`).length, 0)
   t.equal(events('lease_ending').length, 0)
@@ -70,7 +76,7 @@ t.test('an agent and a worker live through a storm of cuts, resets and killed ba
   }
   proxy.restore()
   await sleeper(sql)
-  await running(sql, 5, 60_000)
+  await running(sql, 5)
   await agent.stop()
   await worker.stop()
   t.same((await placements(sql)).map((row) => row.node), [null, null, null, null, null])

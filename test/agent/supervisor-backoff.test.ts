@@ -17,8 +17,8 @@ t.test('Y37, defect 11: a crash loop is counted and backs off', async t => {
 })
 
 t.test('a run that was stable begins the row of delays anew, the counter goes on', async t => {
-  const r = await rig(t, { backoff: { firstMs: 10, jitter: 0, stableMs: 150 } })
-  const a = owned({ script: 'if [ -e second ]; then touch third; sleep 0.3; fi; [ -e first ] && touch second; touch first; exit 1' })
+  const r = await rig(t, { backoff: { firstMs: 10, jitter: 0, stableMs: 4_000 } })
+  const a = owned({ script: 'if [ -e second ]; then touch third; sleep 4.5; fi; [ -e first ] && touch second; touch first; exit 1' })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff', { restarts: 3 })
   t.strictSame(r.reports.filter(report => report.state === 'backoff').slice(0, 3).map(report => report.next_start_in_ms), [10, 20, 10])

@@ -29,7 +29,7 @@ t.test('Y34: a package is installed, its bin is run with the args, and it stops'
   r.supervisor.reconcile([a, b], may)
   await Promise.all([r.reached(a, 'running'), r.reached(b, 'running')])
   t.strictSame(r.states(a), ['installing', 'running'])
-  await waitFor(() => /Starting up http-server, serving/.test(r.logText(a)), { label: 'it says that it serves', timeoutMs: 30_000, show: () => r.logText(a) })
+  await waitFor(() => /Starting up http-server, serving/.test(r.logText(a)), { label: 'it says that it serves', show: () => r.logText(a) })
   t.strictSame(readdirSync(join(r.stateDir, 'packages')), ['http-server@14.1.1'], 'both share one folder')
   r.supervisor.reconcile([{ ...a, wanted: 'stop' }, { ...b, wanted: 'stop' }], may)
   await Promise.all([r.reached(a, 'stopped'), r.reached(b, 'stopped')])
@@ -55,7 +55,7 @@ t.test('what cannot be installed or run is failed with the way out, and is tried
   r.supervisor.reconcile([missing, library], may)
   t.match(await r.reached(missing, 'failed'), { error: /there is no is-number@99.0.0: `npm view is-number versions dist-tags` lists what there is/, next_start_in_ms: 40 })
   t.match(await r.reached(library, 'failed'), { error: /@types\/ms@2.1.0 has neither a bin nor a main/ })
-  await waitFor(() => r.states(missing).filter(state => state === 'failed').length > 1, { label: 'it is tried again', timeoutMs: 30_000 })
+  await waitFor(() => r.states(missing).filter(state => state === 'failed').length > 1, { label: 'it is tried again' })
 })
 
 t.test('latest is looked up at a new start, not when it crashed', async t => {
@@ -78,8 +78,8 @@ t.test('a package that lost its files while it ran is installed again when it cr
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff')
   execFileSync('rm', [join(r.stateDir, 'packages', 'is-number@7.0.0', 'node_modules', 'is-number', 'index.js')])
-  await waitFor(async () => (await npm.verbs()).length === 2, { label: 'it is installed again', timeoutMs: 30_000 })
-  await waitFor(() => existsSync(join(r.stateDir, 'packages', 'is-number@7.0.0', 'node_modules', 'is-number', 'index.js')), { label: 'the file is back', timeoutMs: 30_000 })
+  await waitFor(async () => (await npm.verbs()).length === 2, { label: 'it is installed again' })
+  await waitFor(() => existsSync(join(r.stateDir, 'packages', 'is-number@7.0.0', 'node_modules', 'is-number', 'index.js')), { label: 'the file is back' })
 })
 
 t.test('an assignment that is stopped while it is being installed takes npm with it', async t => {

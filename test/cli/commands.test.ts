@@ -29,7 +29,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   const place = await fleet(t, 'web', 'api')
   await place.sql`update mooring.setting set reap_pause_min_nodes = 1`
   t.match((await run(t, place, ['resume-reaping'])).stdout, /^reaping was not paused$/m)
-  await place.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+  await place.sql`update mooring.heartbeat set beat_at = beat_at - interval '2 hours'`
   await place.sql`select from mooring.reap()`
   t.match((await run(t, place, ['status'])).stdout, /reaping is paused: 1 of 1 nodes are silent \(are they dead\? `mooring resume-reaping`\)/)
   t.same(JSON.parse((await run(t, place, ['resume-reaping', '--json'])).stdout), { resumed: true })
@@ -116,12 +116,18 @@ t.test('a connection that ends in the middle of apply is said in a sentence, and
   const place = { url: pg.url, state: tempDir(t) }
   const file = join(place.state, 'fleet.json')
   writeFileSync(file, Array.from({ length: 3_000 }, (_, nr) => JSON.stringify({ name: `web-${nr}`, package_name: 'http-server' })).join('\n'))
+  // somebody else is about to insert its last row: there it waits, and does not end between two looks
+  const other = await pg.client().reserve()
+  await other`begin`
+  await other`insert into mooring.deployment (name, package_name) values ('web-2999', 'http-server')`
   for (let time = 0; time < 3; time++) {
     const applying = run(t, place, ['apply', file])
     await waitFor(async () => (await pg.sql`
-      select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring cli' and a.backend_xid is not null`).length, { label: 'it is ended while it writes', timeoutMs: 30_000 })
+      select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring cli' and a.backend_xid is not null and a.wait_event_type = 'Lock'`).length, { label: 'it is ended while it writes' })
     t.match(await applying, { code: 1, stdout: '', stderr: /^error: the (database )?server (broke|closed) the connection.*\nhint: try again in a moment\n$/ })
   }
+  await other`rollback`
+  other.release()
   t.equal((await pg.sql`select from mooring.deployment`).length, 0)
 })
 

@@ -7,6 +7,7 @@ import { mooring, tempDir } from '../helpers/processes.js'
 
 t.test('Y43: metrics tells of each running process by its ids, of nodes and of the fleet, in the words of Prometheus', async (t) => {
   const { sql, url } = await testDatabase(t)
+  await sql`update mooring.setting set lease_ttl = '1 hour'`
   const host = await node(sql, { name: 'host-a', sample: { cpu_pct: 12.5, memory_mb: 1024 } })
   await deployment(sql, { name: 'site', replicas: 2, env: { TOKEN: 's3cret' } })
   await deployment(sql, { type: 'daemon', command: 'id' })

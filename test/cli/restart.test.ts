@@ -79,7 +79,7 @@ t.test('one that has no node any more ends it when its time is over, with the re
   const { roll, host, sql, rows } = await fleet(t, { replicas: 1 })
   let done = false
   const { result } = await roll({
-    timeoutMs: 3_000,
+    timeoutMs: 8_000,
     after: () => done,
     each: async () => {
       const [row] = await rows()

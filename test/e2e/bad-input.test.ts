@@ -6,8 +6,6 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-t.setTimeout(400_000)
-
 const INSTALL_MS = 120_000
 
 async function placementOf(sql: Sql, deployment: string) {

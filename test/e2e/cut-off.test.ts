@@ -5,8 +5,6 @@ import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, gone, hosts, live, PATIENCE_MS, processes, shortLeases, witness } from './hosts.js'
 
-t.setTimeout(300_000)
-
 t.test('a host that is cut off ends its work before others start it, but for on_lost = keep (defect 6: it went on beside the new copies)', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql)

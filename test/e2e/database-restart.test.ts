@@ -4,8 +4,6 @@ import { ownServer } from '../helpers/own-server.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-t.setTimeout(300_000)
-
 async function fleetOnItsOwnServer(t: Test) {
   const server = await ownServer(t, { synchronous_commit: 'on' })
   const { sql } = server

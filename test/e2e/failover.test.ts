@@ -4,8 +4,6 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, claims, eventsOf, gone, hosts, lastEvent, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-t.setTimeout(300_000)
-
 t.test('Y3: a host dies with all that ran on it: the survivors run everything, and the host is used again when it comes back', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql)

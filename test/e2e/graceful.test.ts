@@ -3,8 +3,6 @@ import { placements, running, sleeper } from '../agent/fleet.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { alive, childOf, claims, eventsOf, gone, hosts, lastEvent, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-t.setTimeout(300_000)
-
 t.test('Y42: SIGTERM to an agent ends every process it started, gives the work to the others, and exits 0 (defect 7: orphans beside the new copies)', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql, '30 s') // so long that only a goodbye can have moved the work

@@ -5,20 +5,9 @@ import { mooring, tempDir } from '../helpers/processes.js'
 import { deployment } from '../helpers/factories.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
-import { alive, eventsOf, hosts, live, PATIENCE_MS, shortLeases, witness, type Life } from './hosts.js'
-
-t.setTimeout(300_000)
+import { alive, eventsOf, fewestAlive, hosts, live, PATIENCE_MS, shortLeases, witness } from './hosts.js'
 
 const REPLICAS = 4
-
-/**
- * How many processes lived at the worst moment since all did; it can only have become fewer where a life ended. Whoever lives at the end lives on from its last stamp,
- * which a busy machine may have let grow old.
- */
-function fewestAlive(lives: readonly Life[], from: number, living: (life: Life) => boolean): number {
-  const ended = lives.filter((life) => !living(life))
-  return Math.min(...ended.map((life) => life.last + 1).filter((at) => at > from).map((at) => lives.filter((life) => life.first <= at && (at <= life.last || living(life))).length))
-}
 
 /** Asks again and again how many are observed running; the fewest there ever were. */
 function sampling(sql: Sql) {
@@ -48,7 +37,8 @@ async function drainUnderWatch(t: Parameters<typeof testDatabase>[0], handover: 
   worker()
   agent('host-a')
   await live(sql, 'host-a')
-  await insert(sql, { on_lost: 'keep', handover, replicas: REPLICAS })
+  // stopped first, they are away for so long that nobody who looks on can miss it
+  await insert(sql, { on_lost: 'keep', handover, replicas: REPLICAS, ...(handover === 'stop-first' ? { env: { WITNESS_GOODBYE_MS: '3000' }, stop_grace: '1 min' } : {}) })
   const before = await running(sql, REPLICAS, PATIENCE_MS)
   await waitFor(() => lives().length === REPLICAS, { label: 'each witness has spoken', timeoutMs: PATIENCE_MS })
   agent('host-b')

@@ -9,8 +9,6 @@ import { mooring, tempDir, type Program } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { hosts, live, PATIENCE_MS, shortLeases } from './hosts.js'
 
-t.setTimeout(300_000)
-
 /** Writes numbered lines that are no ASCII, the very first time a burst of long ones; says when it is asked to end. */
 const CHATTY = `
 const { readFileSync, writeFileSync } = require('node:fs')

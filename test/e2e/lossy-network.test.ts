@@ -12,8 +12,6 @@ import { mooring, program } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-t.setTimeout(300_000)
-
 /** Every second connection dies within 40 ms of being made, of the others every second one within a second. */
 async function lossyProxy(t: Test, url: string): Promise<{ url: string; lose(loses: boolean): void; lost(): number }> {
   const target = new URL(url)

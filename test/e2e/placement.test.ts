@@ -8,8 +8,6 @@ import { descendantsOf, tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, childOf, claims, environmentOf, gone, hosts, listeningPort, live, PATIENCE_MS, shortLeases, witness } from './hosts.js'
 
-t.setTimeout(400_000)
-
 t.test('Y1: 21 rows inserted by plain SQL become 21 web servers on two hosts, 11 and 10', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql, '30 s')

@@ -9,9 +9,9 @@ import { program, tempDir } from '../helpers/processes.js'
 const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'faults', 'main.js')
 const SEED = '20261121'
 
-t.setTimeout(600_000)
+t.setTimeout(1_200_000)
 
-t.test('every fault once, at the best level of containment: no two copies at any time, nothing lost; and two removed guards are seen', { timeout: 540_000 }, async (t) => {
+t.test('every fault once, at the best level of containment: no two copies at any time, nothing lost; and two removed guards are seen', { timeout: 1_080_000 }, async (t) => {
   const rig = program(t, process.execPath, [MAIN, '--short', '--json', '--seed', SEED, '--jobs', '2'], { cwd: tempDir(t, 'rig') })
   await rig.exited
   t.comment(rig.stderr())

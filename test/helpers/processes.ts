@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { waitFor } from './wait-for.js'
+import { PATIENCE_MS, waitFor } from './wait-for.js'
 
 export interface Program {
   pid: number
@@ -69,7 +69,7 @@ export function program(t: Test, command: string, args: readonly string[], { dat
     ended: () => over,
     kill: (signal) => void child.kill(signal),
     killTree: () => killAll([...descendantsOf(pid), { pid, started }]),
-    async said(text, timeoutMs = 15_000) {
+    async said(text, timeoutMs = PATIENCE_MS) {
       await waitFor(() => (typeof text === 'string' ? `${stdout}${stderr}`.includes(text) : text.test(`${stdout}${stderr}`)), {
         label: `${args.slice(1).join(' ')} says ${String(text)}`,
         timeoutMs,

@@ -17,7 +17,7 @@ async function model(t: Test, ...args: string[]) {
   return { code, lines: run.stdout().trim().split('\n') }
 }
 
-t.test('no rule of the quick part of the model is broken, and each negative variant finds the double run', { skip, timeout: 110_000 }, async (t) => {
+t.test('no rule of the quick part of the model is broken, and each negative variant finds the double run', { skip }, async (t) => {
   t.same(missing, [], 'spin and cc are installed')
   const { code, lines } = await model(t, '--quick')
   t.equal(code, 0, lines.join('\n'))

@@ -6,8 +6,6 @@ import { login } from '../helpers/logins.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
-t.setTimeout(240_000)
-
 t.test('agents under logins of their own run, place and take over; one under a stolen name is refused and says why', async (t) => {
   const { url, sql } = await testDatabase(t)
   await shortLeases(sql)

@@ -3,12 +3,13 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
 import { markedWith, readProcess } from '../../../agent/process-table.js'
 import { markPrefix } from '../../../agent/run-file.js'
-import { attachWarden } from '../../../agent/warden/client.js'
+import { attachWarden, silenceMs } from '../../../agent/warden/client.js'
 import type { WardenClient } from '../../../agent/warden/client.js'
 import type { HostedProcess } from '../../../agent/warden/host.js'
 import { WARDEN_PROGRAM } from '../../helpers/processes.js'
@@ -18,7 +19,7 @@ import { silent, temporaryFolder } from '../rig.js'
 
 /** Ignores SIGTERM; its child has forked twice and left the session. */
 const RUDE = ['sh', '-c', 'trap "" TERM; setsid -f sh -c \'trap "" TERM; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done']
-const FAR_MS = 60_000
+const FAR_MS = 600_000
 
 async function folderOf(t: Test): Promise<string> {
   const folder = await temporaryFolder(t)
@@ -88,9 +89,9 @@ t.test('one agent at a time: a second is told so and ends nothing', async t => {
 for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
   t.test(`a warden that gets ${signal} is lost, and told as such when nothing of it is left`, async t => {
     const warden = await attach(await folderOf(t))
-    warden.watch(100)
     const processes = [run(warden, '1'), run(warden, '2')]
     await Promise.all(processes.map(each => each.started))
+    warden.watch(100, 400)
     process.kill(warden.pid, signal)
     await Promise.all(processes.map(each => each.gone))
     t.ok(warden.lost.aborted)
@@ -101,6 +102,46 @@ for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
     t.match(await late.started, null, 'and nothing is started by it any more')
   })
 }
+
+t.test('how long a warden may be silent: a beat and 400 ms, and where beats are frequent as long as by default, or a third of the lease', async t => {
+  t.equal(silenceMs(3_000, 12_000), 3_400, 'by default')
+  t.equal(silenceMs(200, 1_500), 600)
+  t.equal(silenceMs(200, 6_000), 2_000)
+  t.equal(silenceMs(200, 3_600_000), 3_400)
+  t.equal(silenceMs(10_000, 12_000), 10_400)
+})
+
+t.test('what kept the warden from answering while it kept the agent from listening too is no silence', async t => {
+  const warden = await attach(await folderOf(t))
+  await run(warden, '1').started
+  warden.watch(3_000, 12_000)
+  // the machine stands still, right after a question
+  warden.renew([])
+  process.kill(warden.pid, 'SIGSTOP')
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4_000)
+  process.kill(warden.pid, 'SIGCONT')
+  t.match(await run(warden, '2', ['true']).exit, { code: 0 }, 'it goes on')
+  t.notOk(warden.lost.aborted)
+  t.ok(alive(warden.markPrefix + '1') > 0)
+  await warden.close()
+})
+
+t.test('a warden that is late to answer the next agent is waited for, and keeps what it runs', async t => {
+  const folder = await folderOf(t)
+  const first = await attach(folder)
+  const kept = run(first, '1')
+  await kept.started
+  await first.close()
+  process.kill(first.pid, 'SIGSTOP')
+  const attaching = attach(folder)
+  await Promise.race([attaching, pause(3_000)])
+  t.ok(alive(first.markPrefix + '1') > 0)
+  process.kill(first.pid, 'SIGCONT')
+  const second = await attaching
+  t.equal(second.pid, first.pid)
+  t.match(second.inherited.map(each => each.pid()), [kept.pid()])
+  await second.close()
+})
 
 t.test('one row that cannot be started ends nothing else', async t => {
   const warden = await attach(await folderOf(t))
@@ -148,19 +189,22 @@ t.test('a folder with a path longer than the kernel takes for a socket is as goo
   await waitFor(() => markedWith(prefix).length === 0, { label: 'it ends' })
 })
 
-/** An agent of which nothing is left but what it holds: a warden, the rude workload, and a lease of leaseMs. */
+/** An agent with nothing but what it holds: a warden, the rude workload, and a lease of leaseMs, which it renews for as long as it lives. */
 async function holder(t: Test, folder: string, leaseMs: number): Promise<{ child: ChildProcess; warden: number; mark: string }> {
   const client = pathToFileURL(join(WARDEN_PROGRAM, '..', 'client.js')).href
   const script = `
     const { attachWarden } = await import(${JSON.stringify(client)})
     const log = { info() {}, warn() {}, error() {}, debug() {} }
     const warden = await attachWarden({ folder: ${JSON.stringify(folder)}, log })
-    const now = Math.round(Number(process.hrtime.bigint() / 1_000_000n))
-    warden.renew([['1', '1', now + ${leaseMs - 200}, now + ${leaseMs}]])
+    const renew = () => {
+      const now = Math.round(Number(process.hrtime.bigint() / 1_000_000n))
+      warden.renew([['1', '1', now + ${leaseMs - 200}, now + ${leaseMs}]])
+    }
+    renew()
+    setInterval(renew, 200)
     const process1 = warden.start({ argv: ${JSON.stringify(RUDE)}, cwd: '/', env: { PATH: process.env.PATH }, logFile: null, mark: warden.markPrefix + '1', about: { assignment_id: '1', epoch: '1', generation: '1', stop_grace_ms: 100, leased: true, restarts: 0 } })
     await process1.started
-    console.log(JSON.stringify({ warden: warden.pid, mark: warden.markPrefix + '1' }))
-    setInterval(() => {}, 1000)`
+    console.log(JSON.stringify({ warden: warden.pid, mark: warden.markPrefix + '1' }))`
   const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => { child.kill('SIGKILL') })
   let said = ''
@@ -178,7 +222,7 @@ t.test('whatever is killed or stopped, nothing outlives the lease', async t => {
   ]
   for (const [fault, inject] of faults) {
     await t.test(fault, async t => {
-      const { child, warden, mark } = await holder(t, await folderOf(t), 1_500)
+      const { child, warden, mark } = await holder(t, await folderOf(t), 4_000)
       t.ok(alive(mark) > 0)
       inject({ agent: child.pid!, warden })
       await waitFor(() => alive(mark) === 0, { label: 'everything it ran is dead' })

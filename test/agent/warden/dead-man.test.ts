@@ -19,7 +19,7 @@ const alive = ({ pid }: { pid: number }): boolean => readProcess(pid) !== null
 t.test('each is killed at its own time, and what is another process by then is left alone', async t => {
   const deadMan = createDeadMan()
   const [soon, later, reused] = [victim(t), victim(t), victim(t)]
-  deadMan.arm([{ ...later, inMs: 400 }, { ...soon, inMs: 50 }, { ...reused, startTicks: reused.startTicks! - 1, inMs: 50 }])
+  deadMan.arm([{ ...later, inMs: 5_000 }, { ...soon, inMs: 50 }, { ...reused, startTicks: reused.startTicks! - 1, inMs: 50 }])
   await waitFor(() => !alive(soon), { label: 'the first is dead' })
   t.ok(alive(later), 'the second has its time')
   await waitFor(() => !alive(later), { label: 'the second is dead' })
@@ -29,10 +29,10 @@ t.test('each is killed at its own time, and what is another process by then is l
 t.test('armed anew, the earlier deadline is no more; armed with nothing, nobody is killed', async t => {
   const deadMan = createDeadMan()
   const [moved, freed, witness] = [victim(t), victim(t), victim(t)]
-  deadMan.arm([{ ...moved, inMs: 100 }, { ...freed, inMs: 100 }])
-  deadMan.arm([{ ...moved, inMs: 60_000 }])
+  deadMan.arm([{ ...moved, inMs: 4_000 }, { ...freed, inMs: 4_000 }])
+  deadMan.arm([{ ...moved, inMs: 600_000 }])
   const other = createDeadMan()
-  other.arm([{ ...witness, inMs: 300 }])
+  other.arm([{ ...witness, inMs: 5_000 }])
   await waitFor(() => !alive(witness), { label: 'the time of the first deadline is over' })
   t.ok(alive(moved) && alive(freed))
   deadMan.arm([])
@@ -44,7 +44,7 @@ t.test('where the next timer cannot be started, the one of before goes on', asyn
   symlinkSync('/bin/sh', sh)
   const deadMan = createDeadMan(sh)
   const doomed = victim(t)
-  t.equal(deadMan.arm([{ ...doomed, inMs: 200 }]), true)
+  t.equal(deadMan.arm([{ ...doomed, inMs: 1_000 }]), true)
   rmSync(sh)
   t.equal(deadMan.arm([{ ...doomed, inMs: 60_000 }]), false)
   await waitFor(() => !alive(doomed), { label: 'killed at the deadline of before' })
