@@ -23,7 +23,7 @@ export interface Cell {
   readonly root: StartedProcess
   /** Its init has said that it waits. */
   stands(): boolean
-  /** Nobody has killed it meanwhile. */
+  /** Nobody has killed or stopped it meanwhile. */
   lives(): boolean
   /** Once. */
   give(order: string): void
@@ -112,7 +112,7 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   return {
     root,
     stands: () => init !== null,
-    lives: () => held && isThere(root) && (init === null || isThere(init)),
+    lives: () => held && isThere(root) && (init === null || isAwake(init)),
     workload: () => firstChildOf(init),
     give: order => void orders.write(order),
     up,
@@ -128,6 +128,11 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
 
 function isThere({ pid, startTicks }: StartedProcess): boolean {
   return readProcess(pid)?.startTicks === startTicks
+}
+
+function isAwake({ pid, startTicks }: StartedProcess): boolean {
+  const found = readProcess(pid)
+  return found?.startTicks === startTicks && !found.stopped
 }
 
 function firstChildOf(parent: StartedProcess | null): StartedProcess | null {
