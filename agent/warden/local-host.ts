@@ -69,8 +69,11 @@ function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () =
 
   const started = handle.started.then(process => {
     pid = process?.pid ?? null
-    stands = true
-    if (owedAtMs < Infinity) end(Math.max(0, owedAtMs - performance.now()))
+    // a look that another tree took in this turn may be from before it ran, and SIGTERM is sent once
+    setImmediate(() => {
+      stands = true
+      if (owedAtMs < Infinity) end(Math.max(0, owedAtMs - performance.now()))
+    })
     return process
   })
   void handle.exit.then(({ error }) => end(error === null ? about.stop_grace_ms : 0))

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { Test } from 'tap'
-import { childrenOf, markedWith, readProcess } from '../../../agent/process-table.js'
+import { childrenOf, markedWith, processTable, readProcess } from '../../../agent/process-table.js'
 import { makeCell } from '../../../agent/warden/cell.js'
 import type { Cell } from '../../../agent/warden/cell.js'
 import { createCells } from '../../../agent/warden/cells.js'
@@ -42,6 +42,12 @@ async function stoppedCell(t: Test): Promise<{ cell: Cell; mark: string }> {
 const isSleep = (pid: number): boolean => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n'
 const startIn = (cell: Cell, mark: string): LocalProcess => createLocalHost({ cells: { take: () => cell, close() {} } }).start(specOf(mark))
 
+/** Without a turn of the event loop. */
+function until(probe: () => boolean): void {
+  const end = performance.now() + 30_000
+  while (!probe()) if (performance.now() > end) throw new Error('it never ran')
+}
+
 t.test('what does not come to its program', { skip }, async t => {
   t.test('no start gets a cell whose init is stopped', async t => {
     const { cell: stopped } = await stoppedCell(t)
@@ -78,6 +84,21 @@ t.test('what does not come to its program', { skip }, async t => {
     t.match(await process.exit, { signal: 'SIGTERM' })
   })
 
+  t.test('the signal that is owed reaches what ran only after this turn had begun and somebody had looked', async t => {
+    processTable()
+    const { cell: quick, mark } = cell(t)
+    let up: (is: boolean) => void = () => {}
+    const process = startIn({ ...quick, up: new Promise(resolve => { up = resolve }) }, mark)
+    process.end(3_600_000)
+    until(() => childrenOf(quick.root.pid).flatMap(childrenOf).some(isSleep))
+    // as when it is told in this very turn
+    up(true)
+    let gone = false
+    void process.gone.then(() => { gone = true })
+    await waitFor(() => gone, { label: 'SIGTERM has ended it' })
+    t.match(await process.exit, { signal: 'SIGTERM' })
+  })
+
   t.test('a start that does not come to its program in time has failed, and says what may be the reason', async t => {
     const { cell: stopped, mark } = await stoppedCell(t)
     const process = startInCell(specOf(mark), () => stopped, 50)
@@ -94,7 +115,7 @@ t.test('what does not come to its program', { skip }, async t => {
     const process = startInCell(specOf(mark), () => good, 1)
     const before = performance.now()
     // nothing is heard meanwhile
-    while (performance.now() < before + 5 || !childrenOf(init!).some(isSleep)) if (performance.now() > before + 30_000) throw new Error('it never ran')
+    until(() => performance.now() > before + 5 && childrenOf(init!).some(isSleep))
     t.ok(await process.started)
     t.ok(process.treeAlive())
   })
