@@ -45,8 +45,14 @@ export interface OrderSpec extends Command {
   logFile: string | null
 }
 
-/** Names that mean something to a shell: it would not take the value, or give another. Also all that are no names to it. */
-const NOT_FOR_SHELL = /^(_|OPTIND|LINENO|E?UID|PPID|SHELLOPTS|BASH\w*|GROUPS|FUNCNAME|DIRSTACK|RANDOM|SRANDOM|EPOCH\w+|SECONDS|HISTCMD)$|^(?![A-Za-z_]\w*$)/
+/**
+ * Names that a shell keeps for itself: it would not take the value, or give another (tried with dash, bash 5.2, busybox; the last three of those with BASH_ are of other versions). Also all
+ * that are no names to it. Each by its full name: what goes past the shell is on a command line for a moment, where every user of the host may read it.
+ */
+const NOT_FOR_SHELL = new RegExp(`^(${[
+  '_|OPTIND|LINENO|E?UID|PPID|S?RANDOM|SECONDS|EPOCHSECONDS|EPOCHREALTIME|HISTCMD|GROUPS|FUNCNAME|DIRSTACK|PIPESTATUS|SHELLOPTS',
+  'BASHOPTS|BASHPID|BASH_(ALIASES|ARGC|ARGV|CMDS|COMMAND|LINENO|SOURCE|SUBSHELL|VERSINFO|REMATCH|MONOSECONDS|TRAPSIG)',
+].join('|')})$|^(?![A-Za-z_]\\w*$)`)
 
 /**
  * What the init of a cell is told, as one line of sh that says `up` when nothing but the program itself is left to be run. cd comes first: the shell notes where it
