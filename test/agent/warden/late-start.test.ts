@@ -1,4 +1,4 @@
-/** Starts that do not come to their program, and what is asked of them meanwhile. A cell whose init is stopped stands for all that may be waited for in there. */
+/** Starts that do not come to their program, and what is asked of them meanwhile. A shell that is stopped stands for all that may be waited for in there. */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -30,12 +30,13 @@ function cell(t: Test): { cell: Cell; mark: string } {
   return { cell: made, mark }
 }
 
-async function stoppedCell(t: Test): Promise<{ cell: Cell; mark: string }> {
+async function stoppedCell(t: Test, what: 'init' | 'runner' = 'runner'): Promise<{ cell: Cell; mark: string }> {
   const { cell: made, mark } = cell(t)
   await waitFor(made.stands, { label: 'it stands' })
   const [init] = childrenOf(made.root.pid)
-  process.kill(init!, 'SIGSTOP')
-  await waitFor(() => readProcess(init!)?.stopped, { label: 'it is stopped' })
+  const pid = what === 'init' ? init! : childrenOf(init!)[0]!
+  process.kill(pid, 'SIGSTOP')
+  await waitFor(() => readProcess(pid)?.stopped, { label: 'it is stopped' })
   return { cell: made, mark }
 }
 
@@ -49,18 +50,18 @@ function until(probe: () => boolean): void {
 }
 
 t.test('what does not come to its program', { skip }, async t => {
-  t.test('no start gets a cell whose init is stopped', async t => {
-    const { cell: stopped } = await stoppedCell(t)
-    const { cell: other } = cell(t)
-    await waitFor(other.stands, { label: 'the other stands' })
-    t.equal(stopped.lives(), false)
-    t.equal(other.lives(), true, 'as one does that nobody stopped')
-    const made = [stopped, other]
-    const pool = createCells(() => made.shift() ?? cell(t).cell, { mounts: () => '' })
+  t.test('no start gets a cell that somebody stopped', async t => {
+    const { cell: good } = cell(t)
+    await waitFor(good.stands, { label: 'it stands' })
+    const stopped = [(await stoppedCell(t, 'init')).cell, (await stoppedCell(t)).cell]
+    t.strictSame(stopped.map(each => each.lives()), [false, false])
+    t.equal(good.lives(), true, 'as one does that nobody stopped')
+    const made = [...stopped, good]
+    const pool = createCells(() => made.shift() ?? cell(t).cell, { mounts: () => '', ready: 3 })
     t.teardown(pool.close)
-    await waitFor(() => made.length === 0, { label: 'both are ready' })
-    t.equal(pool.take(), other)
-    await waitFor(() => readProcess(stopped.root.pid) === null, { label: 'the other is gone' })
+    await waitFor(() => made.length === 0, { label: 'all are ready' })
+    t.equal(pool.take(), good)
+    await waitFor(() => stopped.every(each => readProcess(each.root.pid) === null), { label: 'the others are gone' })
   })
 
   t.test('asked to end before it was up it is gone after its grace, though it never stood', async t => {
