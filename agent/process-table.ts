@@ -23,6 +23,8 @@ export interface Process {
   /** User and system time of this process, without its children, in clock ticks. */
   cpuTicks: number
   rssPages: number
+  /** By a signal or by a debugger: it does nothing until it is told to go on. */
+  stopped: boolean
   /** A kernel thread: has no memory, no environment and no business here. */
   kernel: boolean
 }
@@ -69,7 +71,7 @@ export function readProcess(pid: number): Process | null {
   const threads = at(20)
   // The first thread may have ended before the others: then the process is alive although it looks like a zombie.
   if ((state === 'Z' && threads <= 1) || state === 'X') return null
-  return { pid, ppid: at(4), pgid: at(5), sid: at(6), startTicks: at(22), cpuTicks: at(14) + at(15), rssPages: at(24), kernel: at(23) === 0 }
+  return { pid, ppid: at(4), pgid: at(5), sid: at(6), startTicks: at(22), cpuTicks: at(14) + at(15), rssPages: at(24), stopped: state === 'T' || state === 't', kernel: at(23) === 0 }
 }
 
 /** Everything alive of a tree; adds what it finds to `seen`. */

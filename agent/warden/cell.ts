@@ -1,16 +1,17 @@
 /**
- * A cell: a PID namespace whose init, a shell, waits for the one workload it is for.
+ * A cell: a PID namespace in which a shell waits for the order by which it becomes the one workload the cell is for.
  *
- *     warden ── setpriv ──► unshare ──► init (sh, PID 1 in there) ──► the workload
- *        │      PDEATHSIG    kill-child      ▲
- *        └───────────────────────────────────┘ stdin: the order, once.   Back, on descriptor 3: ready, up, how it ended
+ *     warden ── setpriv ──► unshare ──► init (sh, PID 1 in there) ── setsid ──► runner (sh) ── exec ──► the workload
+ *        │      PDEATHSIG    kill-child                                           ▲
+ *        └────────────────────────────────────────────────────────────────────────┘ stdin: the order, once.   Back, on descriptor 3: ready, up, how it ended
  *
  * Making one takes several times as long as its workload's start, so a warden keeps some ready (cells.ts). One that is made when it is wanted is no
  * other: its order waits in the pipe until it stands. It runs one workload and is never used again.
  *
- * `init` is there because PID 1 gets no signal it has no handler for, SIGTERM above all, and has to reap orphans. It reads a script, so what it does is in
- * the order: the environment of the workload is on no command line. Exit codes above 128 are what a shell makes of signals, and are read back as such.
- * When the warden ends it reads the end of its stdin, should PDEATHSIG have come too early to be set.
+ * `init` is there because PID 1 gets no signal it has no handler for, SIGTERM above all, and has to reap orphans. It stays when the workload has ended: its own end is that of
+ * everything in there. The runner reads a script, so the environment of the workload is on no command line. It leads a session and a process group, as a workload does at the other
+ * levels: what signals its own group does not meet unshare, which would die of it and take all with it. Exit codes above 128 are what a shell makes of signals, and are read back as such.
+ * When the warden ends the runner reads the end of its stdin, should PDEATHSIG have come too early to be set.
  */
 import { spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
@@ -19,15 +20,17 @@ import type { StartedProcess } from './spawn.js'
 import type { Command } from './why-not-started.js'
 
 export interface Cell {
-  /** Leads the session that everything in it begins in. */
+  /** unshare: leads the process group that init is in too. */
   readonly root: StartedProcess
-  /** Its init has said that it waits. */
+  /** As long as that can be told; also while it is ending, which it does last. */
+  init(): StartedProcess | null
+  /** Its runner has said that it waits. */
   stands(): boolean
-  /** Nobody has killed it meanwhile. */
+  /** Nobody has killed or stopped it meanwhile; its workload may have ended. */
   lives(): boolean
   /** Once. */
   give(order: string): void
-  /** init's child: what was ordered; null when it cannot be found any more. */
+  /** What was ordered; null when it has ended. */
   workload(): StartedProcess | null
   /** Resolves with true when the program is about to be run, with false when that will not be. */
   readonly up: Promise<boolean>
@@ -45,11 +48,17 @@ export interface OrderSpec extends Command {
   logFile: string | null
 }
 
-/** Names that mean something to a shell: it would not take the value, or give another. Also all that are no names to it. */
-const NOT_FOR_SHELL = /^(_|OPTIND|LINENO|E?UID|PPID|SHELLOPTS|BASH\w*|GROUPS|FUNCNAME|DIRSTACK|RANDOM|SRANDOM|EPOCH\w+|SECONDS|HISTCMD)$|^(?![A-Za-z_]\w*$)/
+/**
+ * Names that a shell keeps for itself: it would not take the value, or give another (tried with dash, bash 5.2, busybox; the last three of those with BASH_ are of other versions). Also all
+ * that are no names to it. Each by its full name: what goes past the shell is on a command line for a moment, where every user of the host may read it.
+ */
+const NOT_FOR_SHELL = new RegExp(`^(${[
+  '_|OPTIND|LINENO|E?UID|PPID|S?RANDOM|SECONDS|EPOCHSECONDS|EPOCHREALTIME|HISTCMD|GROUPS|FUNCNAME|DIRSTACK|PIPESTATUS|SHELLOPTS|SHLVL',
+  'BASHOPTS|BASHPID|BASH_(ALIASES|ARGC|ARGV|CMDS|COMMAND|LINENO|SOURCE|SUBSHELL|VERSINFO|REMATCH|MONOSECONDS|TRAPSIG)',
+].join('|')})$|^(?![A-Za-z_]\\w*$)`)
 
 /**
- * What the init of a cell is told, as one line of sh that says `up` when nothing but the program itself is left to be run. cd comes first: the shell notes where it
+ * What the runner of a cell is told, as one line of sh that says `up` when nothing but the program itself is left to be run. cd comes first: the shell notes where it
  * was in the environment. Descriptor 3 is closed with the last step, and the shell's own stdin is not the workload's.
  */
 export function orderOf({ argv, cwd, env, mark, logFile }: OrderSpec): string {
@@ -59,11 +68,19 @@ export function orderOf({ argv, cwd, env, mark, logFile }: OrderSpec): string {
   const odd = all.filter(([name]) => NOT_FOR_SHELL.test(name)).map(([name, value]) => quote(`${name}=${value}`))
   const program = [...(odd.length > 0 ? ['/usr/bin/env', ...odd] : []), ...argv.map(quote)].join(' ')
   const output = logFile === null ? '>/dev/null' : `>>${quote(logFile)}`
-  return `(cd -- ${quote(cwd)} && unset PWD OLDPWD SHLVL && export ${exported.join(' ')} && exec </dev/null ${output} 2>&1 && echo up >&3 && exec ${program} 3>&-); echo $? >&3\n`
+  return `cd -- ${quote(cwd)} && unset PWD OLDPWD SHLVL && set -- ${BASH_AGAIN} && export ${exported.join(' ')} && exec </dev/null ${output} 2>&1 && echo up >&3 && exec "$@" ${program} 3>&-; exit\n`
 }
 
 function quote(text: string): string {
   return `'${text.replaceAll('\'', '\'\\\'\'')}'`
+}
+
+/** bash counts SHLVL down in what it execs, and makes it where there is none. */
+const BASH_AGAIN = '${BASH_VERSION:+/usr/bin/env -u SHLVL}'
+
+/** To be run as PID 1. It reads nothing before the runner has ended, and then waits for the end of its stdin. */
+export function initOf(sh: string, setsid: string): string[] {
+  return [sh, '-c', '"$1" "$0" -s; status=$?; echo $status >&3; read -r rest; exit $status', sh, setsid]
 }
 
 /** Throws where this host has no room for another process now; some errors come later, as the end of it. */
@@ -76,8 +93,10 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null }
   const orders = child.stdin as Writable
   let held = true
-  /** Null while it does not stand. */
+  let given = false
+  let stands = false
   let init: StartedProcess | null = null
+  let runner: StartedProcess | null = null
   let said = ''
   let onUp: (up: boolean) => void = () => {}
   let onStatus: (status: number | null) => void = () => {}
@@ -96,12 +115,17 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   ;(child.stdio[3] as Readable).setEncoding('latin1').on('error', () => {}).on('data', (text: string) => {
     said += text
     const found = /^ready\n(up\n)?(?:(\d+)\n)?/.exec(said)
-    if (found !== null) init ??= firstChildOf(root)
+    if (found !== null && !stands) {
+      stands = true
+      runner = firstChildOf(findInit())
+    }
     if (found?.[1] !== undefined) onUp(true)
     if (found?.[2] === undefined) return
     onUp(false)
     onStatus(Number(found[2]))
   })
+  /** Not reaped, the root's number is its own, and its child what it started. */
+  const findInit = (): StartedProcess | null => (init ??= held ? firstChildOf(root) : null)
   const kill = (pid: number | undefined): void => {
     try {
       if (pid !== undefined && held) process.kill(pid, 'SIGKILL')
@@ -111,10 +135,14 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   }
   return {
     root,
-    stands: () => init !== null,
-    lives: () => held && isThere(root) && (init === null || isThere(init)),
-    workload: () => firstChildOf(init),
-    give: order => void orders.write(order),
+    init: findInit,
+    stands: () => stands,
+    lives: () => held && isThere(root) && (!stands || isAwake(init) && (given || isAwake(runner))),
+    workload: () => (isThere(runner) ? runner : null),
+    give(order) {
+      given = true
+      orders.write(order)
+    },
     up,
     status,
     ended,
@@ -126,8 +154,12 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   }
 }
 
-function isThere({ pid, startTicks }: StartedProcess): boolean {
-  return readProcess(pid)?.startTicks === startTicks
+function isThere(process: StartedProcess | null): boolean {
+  return process !== null && readProcess(process.pid)?.startTicks === process.startTicks
+}
+
+function isAwake(process: StartedProcess | null): boolean {
+  return isThere(process) && !readProcess(process!.pid)?.stopped
 }
 
 function firstChildOf(parent: StartedProcess | null): StartedProcess | null {

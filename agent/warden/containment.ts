@@ -1,7 +1,7 @@
 /**
  * How surely a workload dies with what supervises it: the means of the kernel, as far as this host has them.
  *
- *   process-group   every workload leads a process group. Whoever is alive kills the group; what called setsid is looked for in /proc.
+ *   process-group   every workload leads a process group and a session. Whoever is alive kills the group; what called setsid is looked for in /proc.
  *   pdeathsig       and the kernel kills the workload itself when the warden ends, however it ends. What it started is looked for.
  *   pid-namespace   and it lives in a PID namespace of its own, whose end kills everything in it, whatever it forked or called. Nothing to look for.
  *
@@ -13,6 +13,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { delimiter } from 'node:path'
+import { initOf } from './cell.js'
 import { findProgram } from './why-not-started.js'
 
 export const CONTAINMENT_LEVELS = ['process-group', 'pdeathsig', 'pid-namespace'] as const
@@ -30,18 +31,18 @@ const PROBE_TIMEOUT_MS = 5_000
 /** The highest level up to `most` that works here, found by trying it. */
 export function detectContainment(most: ContainmentLevel = 'pid-namespace', path = process.env['PATH'] ?? ''): Containment {
   const find = (program: string): string | null => findProgram(program, [path, ...STANDARD_FOLDERS].join(delimiter))
-  const [setpriv, unshare, sh] = [find('setpriv'), find('unshare'), find('sh')]
+  const [setpriv, unshare, setsid, sh] = [find('setpriv'), find('unshare'), find('setsid'), find('sh')]
   const lowest: Containment = { level: 'process-group', wrapper: [] }
   if (most === 'process-group' || setpriv === null) return lowest
   const untilWarden = [setpriv, '--pdeathsig', 'KILL', '--']
   if (!works([...untilWarden, setpriv, '--version'])) return lowest
-  if (most === 'pid-namespace' && unshare !== null && sh !== null) {
+  if (most === 'pid-namespace' && unshare !== null && setsid !== null && sh !== null) {
     const own = ['--pid', '--fork', '--kill-child=KILL']
     const ownProc = ['--mount-proc', '--propagation', 'slave']
     const asUser = ['--user', '--map-current-user']
     for (const options of [[...own, ...ownProc], [...asUser, ...own, ...ownProc], own, [...asUser, ...own]]) {
-      const wrapper = [...untilWarden, unshare, ...options, '--', sh, '-s']
-      if (works(wrapper, '[ $$ = 1 ]')) return { level: 'pid-namespace', wrapper }
+      const wrapper = [...untilWarden, unshare, ...options, '--', ...initOf(sh, setsid)]
+      if (works(wrapper, '[ $PPID = 1 ]')) return { level: 'pid-namespace', wrapper }
     }
   }
   return { level: 'pdeathsig', wrapper: untilWarden }
@@ -49,5 +50,5 @@ export function detectContainment(most: ContainmentLevel = 'pid-namespace', path
 
 function works(argv: readonly string[], input = ''): boolean {
   const [program, ...args] = argv
-  return spawnSync(program!, args, { input, stdio: ['pipe', 'ignore', 'ignore'], timeout: PROBE_TIMEOUT_MS, killSignal: 'SIGKILL', env: {} }).status === 0
+  return spawnSync(program!, args, { input, stdio: ['pipe', 'ignore', 'ignore', 'ignore'], timeout: PROBE_TIMEOUT_MS, killSignal: 'SIGKILL', env: {} }).status === 0
 }

@@ -29,7 +29,7 @@ export interface HostedProcess {
   readonly about: About
   /** The workload's own pid; null before it runs, and where it could not be started. */
   pid(): number | null
-  /** Leads its session: what is measured. */
+  /** Leads its session, or contains it: what is measured. */
   rootPid(): number | null
   /** Resolves with null where it could not be started; then `exit` says why. */
   readonly started: Promise<StartedProcess | null>

@@ -48,24 +48,32 @@ function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () =
   const gone = new Promise<void>(resolve => { onGone = resolve })
   const fenced = new Promise<void>(resolve => { onFenced = resolve })
 
-  /** Asked to end before it stood: SIGTERM would have met nobody. */
-  let owedGraceMs: number | null = null
   let stands = false
+  /** Asked to end before it stood: SIGTERM would have met nobody. When it has to be gone, whether it ever stands or not. */
+  let owedAtMs = Infinity
+  let overdue: NodeJS.Timeout | undefined
 
   function end(graceMs: number): void {
     if (stop !== null) return stop.hurry(graceMs)
-    if (!stands && graceMs > 0) {
-      owedGraceMs = Math.min(owedGraceMs ?? Infinity, graceMs)
-      return
-    }
+    if (!stands && graceMs > 0) return owe(graceMs)
+    clearTimeout(overdue)
     stop = stopTree(handle, graceMs, onStuck)
     void stop.done.then(handle.close).then(onGone)
   }
 
+  function owe(graceMs: number): void {
+    owedAtMs = Math.min(owedAtMs, performance.now() + graceMs)
+    clearTimeout(overdue)
+    overdue = setTimeout(end, owedAtMs - performance.now(), 0)
+  }
+
   const started = handle.started.then(process => {
     pid = process?.pid ?? null
-    stands = true
-    if (owedGraceMs !== null) end(owedGraceMs)
+    // a look that another tree took in this turn may be from before it ran, and SIGTERM is sent once
+    setImmediate(() => {
+      stands = true
+      if (owedAtMs < Infinity) end(Math.max(0, owedAtMs - performance.now()))
+    })
     return process
   })
   void handle.exit.then(({ error }) => end(error === null ? about.stop_grace_ms : 0))

@@ -2,7 +2,7 @@
  * A workload and everything it started, as something that can be signalled and asked whether it lives. A process that cannot be proven to be of the tree
  * is never signalled.
  */
-import { childrenOf, hasProc, membersOf, readProcess } from '../process-table.js'
+import { hasProc, membersOf, readProcess } from '../process-table.js'
 import type { Process, Seen, TreeRoot } from '../process-table.js'
 import type { Cell } from './cell.js'
 
@@ -15,12 +15,16 @@ export interface ProcessTree {
   close(): Promise<void>
 }
 
-/** unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. */
-export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'kill' | 'ended'>): ProcessTree {
+/**
+ * unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. Whatever is in there descends from init,
+ * which is there as long as any of it.
+ */
+export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'init' | 'kill' | 'ended'>): ProcessTree {
   const seen: Seen = new Map()
   const inside = (): Process[] => {
-    const init = childrenOf(root.pid)[0]
-    return membersOf(root, seen).filter(p => p.pid !== root.pid && p.pid !== init)
+    const init = cell.init()
+    if (init?.startTicks != null) seen.set(init.pid, init.startTicks)
+    return membersOf(root, seen).filter(p => p.pid !== root.pid && p.pid !== init?.pid)
   }
   return {
     signalTree(signal) {

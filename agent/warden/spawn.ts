@@ -76,8 +76,14 @@ export function start(spec: SpawnSpec, wrapper: readonly string[] = []): Process
   return { root, started: Promise.resolve(root), exit, ...processTree(root, () => !reaped) }
 }
 
+/**
+ * What stands before a program may wait for ever: a mount that hangs, a pipe whose reader left, an init that somebody stopped. On a quiet machine it takes a millisecond, or
+ * ten; generous, because a burst of starts on a loaded one has not failed.
+ */
+export const UP_WITHIN_MS = 30_000
+
 /** In a PID namespace of its own. */
-export function startInCell(spec: OrderSpec, take: () => Cell): ProcessHandle {
+export function startInCell(spec: OrderSpec, take: () => Cell, upWithinMs = UP_WITHIN_MS): ProcessHandle {
   const unfit = unfitFor(spec, true) ?? tooLarge(spec)
   if (unfit !== null) return neverStarted(Promise.resolve(unfit))
   let cell: Cell
@@ -88,6 +94,7 @@ export function startInCell(spec: OrderSpec, take: () => Cell): ProcessHandle {
   }
   cell.give(orderOf(spec))
   const root = { ...cell.root, mark: spec.mark, groupOutlivesRoot: true }
+  const late = isLate(cell, upWithinMs)
   const exit = async (): Promise<Exit> => {
     const [up, status] = await Promise.all([cell.up, cell.status])
     if (up && status !== null) return exitOf(status)
@@ -99,7 +106,32 @@ export function startInCell(spec: OrderSpec, take: () => Cell): ProcessHandle {
     }
     return { code: null, signal: null, error: unfitFor(spec, true) ?? 'cannot start: its working folder cannot be entered, or its log not be opened' }
   }
-  return { root, started: cell.up.then(up => (up ? cell.workload() ?? root : null)), exit: exit(), ...namespacedTree(root, cell) }
+  const tooLate = late.then((): Exit => ({ code: null, signal: null, error: `cannot start: nothing was run within ${upWithinMs / 1000} s; its working folder, its log or a mount of this host may not answer` }))
+  return {
+    root,
+    started: Promise.race([cell.up.then(up => (up ? cell.workload() ?? root : null)), late.then(() => null)]),
+    // told before it is gone: what waits in the kernel may outlast its SIGKILL
+    exit: Promise.race([exit(), tooLate]),
+    ...namespacedTree(root, cell),
+  }
+}
+
+/** Resolves when it was not up in time, and has been killed for that. */
+function isLate(cell: Cell, withinMs: number): Promise<void> {
+  return new Promise(resolve => {
+    let told = false
+    const look = (): void => {
+      if (told) return
+      cell.kill()
+      resolve()
+    }
+    // a warden that was paused meanwhile first hears what it was told
+    const timer = setTimeout(() => setImmediate(look), withinMs)
+    void cell.up.then(() => {
+      told = true
+      clearTimeout(timer)
+    })
+  })
 }
 
 /** As a shell tells it: 128 + the signal's number. */

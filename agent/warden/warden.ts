@@ -44,7 +44,8 @@ export interface WardenOptions {
 
 /**
  * A renewal and the starts that follow it are one change, and none of them waits for the fork of a timer. What was armed before goes on meanwhile: it kills 50 ms after
- * a deadline, so a deadline that is moved on at the last moment is moved in time.
+ * a deadline, so a deadline that is moved on at the last moment is moved in time. What was just started is in no timer yet, and would outlive its lease if agent and warden
+ * were both stopped now: it is armed as soon as it is told to run, but in a burst no more often than this.
  */
 const ARM_WITHIN_MS = 20
 /** Where this host has no room for another process: long before the lease that was armed last is over. */
@@ -52,7 +53,7 @@ const ARM_AGAIN_MS = 200
 
 /** Null: has no deadline. */
 type Term = { termAtMs: number; endAtMs: number } | null
-interface Entry { process: LocalProcess; term: Term; started: StartedProcess | null; exit: Exit | null; gone: boolean; fenced: boolean }
+interface Entry { process: LocalProcess; term: Term; started: StartedProcess | null; exit: Exit | null; gone: boolean; fenced: boolean; armed: boolean }
 
 export function createWarden(options: WardenOptions): Warden {
   const { host, deadMan, clock = bootClock } = options
@@ -66,6 +67,7 @@ export function createWarden(options: WardenOptions): Warden {
   let turn: NodeJS.Immediate | null = null
   let timer: NodeJS.Timeout | undefined
   let arming: NodeJS.Timeout | undefined
+  let armedAtMs = -Infinity
 
   function startNext(): void {
     if (turn !== null) return
@@ -105,11 +107,13 @@ export function createWarden(options: WardenOptions): Warden {
       return notStarted(mark, 'the lease it would run under is over')
     }
     const process = host.start(spec)
-    const entry: Entry = { process, term, started: null, exit: null, gone: false, fenced: false }
+    const entry: Entry = { process, term, started: null, exit: null, gone: false, fenced: false, armed: false }
     entries.set(mark, entry)
     void process.started.then(started => {
       entry.started = started
-      if (started) say({ t: 'started', mark, pid: started.pid, rootPid: process.rootPid(), startTicks: started.startTicks })
+      if (!started) return
+      say({ t: 'started', mark, pid: started.pid, rootPid: process.rootPid(), startTicks: started.startTicks })
+      if (entry.term !== null && !entry.armed) setImmediate(armSoon)
     })
     void process.exit.then(exit => {
       entry.exit = exit
@@ -160,11 +164,22 @@ export function createWarden(options: WardenOptions): Warden {
     if (soonestMs < Infinity) timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
   }
 
+  function armSoon(): void {
+    if ([...entries.values()].every(({ armed, term, gone }) => armed || term === null || gone)) return
+    const inMs = armedAtMs + ARM_WITHIN_MS - performance.now()
+    if (inMs <= 0) return arm()
+    clearTimeout(arming)
+    arming = setTimeout(arm, inMs)
+  }
+
   function arm(): void {
+    clearTimeout(arming)
     arming = undefined
+    armedAtMs = performance.now()
     const nowMs = clock()
-    const doomed = [...entries.values()].flatMap(({ process: { root }, term, gone }): Doomed[] => (root === null || term === null || gone ? [] : [{ ...root, inMs: term.endAtMs - nowMs }]))
-    if (!deadMan.arm(doomed)) arming ??= setTimeout(arm, ARM_AGAIN_MS)
+    const doomed = [...entries.values()].filter(({ process, term, gone }) => process.root !== null && term !== null && !gone)
+    if (!deadMan.arm(doomed.map(({ process, term }): Doomed => ({ ...process.root!, inMs: term!.endAtMs - nowMs })))) return void (arming = setTimeout(arm, ARM_AGAIN_MS))
+    for (const entry of doomed) entry.armed = true
   }
 
   /** What is gone and told is forgotten. */

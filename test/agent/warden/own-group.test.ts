@@ -1,0 +1,57 @@
+/** What a workload does to its own process group is its own affair, at each level this host has. */
+import t from 'tap'
+import { markedWith, readProcess } from '../../../agent/process-table.js'
+import { createCells } from '../../../agent/warden/cells.js'
+import { makeCell } from '../../../agent/warden/cell.js'
+import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
+import { start, startInCell } from '../../../agent/warden/spawn.js'
+import type { ProcessHandle } from '../../../agent/warden/spawn.js'
+import { stopTree } from '../../../agent/warden/stop-tree.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { temporaryFolder } from '../rig.js'
+
+const here = CONTAINMENT_LEVELS.map(level => detectContainment(level)).filter((found, nr) => found.level === CONTAINMENT_LEVELS[nr])
+let starts = 0
+
+for (const { level, wrapper } of here) {
+  t.test(level, async t => {
+    const prefix = `group-test-${process.pid}-${level}.`
+    const cells = createCells(() => makeCell(wrapper, `${prefix}warden`), { ready: 0 })
+    t.teardown(async () => {
+      cells.close()
+      await waitFor(() => markedWith(prefix).length === 0, { label: 'nothing is left' })
+    })
+    const run = (script: string, cwd = '/'): ProcessHandle => {
+      const spec = { argv: ['sh', '-c', script], cwd, env: { PATH: process.env['PATH']! }, mark: `${prefix}${++starts}` }
+      const handle = level === 'pid-namespace' ? startInCell({ ...spec, logFile: null }, cells.take) : start({ ...spec, logFd: null }, wrapper)
+      t.teardown(async () => {
+        await stopTree(handle, 0).done
+        await handle.close()
+      })
+      return handle
+    }
+
+    t.test('it leads its session and its group', async t => {
+      const { pid } = (await run('exec sleep 1000').started)!
+      t.match(readProcess(pid), { pgid: pid, sid: pid })
+    })
+
+    t.test('a signal to its own group meets nobody else', async t => {
+      const inOneWay = ['HUP', 'INT', 'QUIT', 'USR1', 'TERM', 'ALRM'].map(signal => `trap : ${signal}; kill -${signal} 0; kill -${signal} -$$; exit 9`)
+      const scripts = [...inOneWay, 'sleep 1000 & trap : HUP; kill -HUP 0; wait; exit 9']
+      for (const script of scripts) t.strictSame(await run(script).exit, { code: 9, signal: null, error: null }, script)
+    })
+
+    t.test('one that kills its group has killed itself, and how is told', async t => {
+      for (const signal of ['HUP', 'INT', 'TERM', 'KILL']) t.match(await run(`kill -${signal} 0; sleep 1000`).exit, { code: null, signal: `SIG${signal}` })
+    })
+
+    t.test('what it left behind in another session is there still, and is ended with the grace it has', async t => {
+      const handle = run('setsid -f sh -c ": > stands; exec sleep 1000"; while [ ! -e stands ]; do sleep 0.01; done; kill -KILL 0', await temporaryFolder(t))
+      t.match(await handle.exit, { signal: 'SIGKILL' })
+      t.ok(handle.treeAlive())
+      await stopTree(handle, 60_000).done
+      t.notOk(handle.treeAlive())
+    })
+  })
+}
