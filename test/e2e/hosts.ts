@@ -118,23 +118,22 @@ export function listeningPort(pid: number): number | null {
 }
 
 /**
- * Every 10 ms it says that it lives, by the clock all processes of the machine share; asked to end it takes its time. It was born when the kernel made its process, and
- * not when it came to speak: by up to 20 ms later than the truth, never earlier.
+ * Every 10 ms it says that it lives, by the clock all processes of the machine share; asked to end it takes its time. It was born with the first act of its process, which a
+ * shell notes down, and not when Node came to speak: by up to 20 ms later than the truth, never earlier.
  */
 const WITNESS = `
 const { appendFileSync, readFileSync } = require('node:fs')
-const { uptime } = require('node:os')
-const { MOORING_ASSIGNMENT_ID: id, MOORING_NODE: node, WITNESS_FILE: file, WITNESS_WORD: word = '', WITNESS_GOODBYE_MS: goodbyeMs = '150' } = process.env
+const { MOORING_ASSIGNMENT_ID: id, MOORING_NODE: node, WITNESS_FILE: file, WITNESS_WORD: word = '', WITNESS_GOODBYE_MS: goodbyeMs = '150', WITNESS_BORN: bornAt } = process.env
 const now = () => Number(process.hrtime.bigint() / 1000n)
-const stat = readFileSync('/proc/self/stat', 'latin1')
-const startTicks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
-const ageUs = Math.round((uptime() - startTicks / 100) * 1e6)
+const ageUs = Math.round((parseFloat(readFileSync('/proc/uptime', 'latin1')) - Number(bornAt)) * 1e6)
 const born = now() - Math.max(0, ageUs - 10_000)
 const stamp = () => appendFileSync(file, [id, node, born, now(), word].join(' ') + '\\n')
 stamp()
 setInterval(stamp, 10)
 process.on('SIGTERM', () => setTimeout(() => { stamp(); process.exit(0) }, Number(goodbyeMs)))
 `
+
+const NOTE_BIRTH = 'read -r born rest < /proc/uptime; WITNESS_BORN=$born exec "$0" "$1"'
 
 /** Times in microseconds. Which process it was is known by its birth: pids are told apart only inside a namespace. */
 export interface Life { assignment_id: string; node: string; word: string; first: number; last: number }
@@ -175,7 +174,7 @@ export function witness(t: Test): Witness {
     return [...found.values()].sort((a, b) => a.first - b.first)
   }
   return {
-    insert: (sql, { env = {}, ...more } = {}) => deployment(sql, { command: process.execPath, args: [script], env: { WITNESS_FILE: file, ...(env as object) }, stop_grace: '5 s', ...more }),
+    insert: (sql, { env = {}, ...more } = {}) => deployment(sql, { command: 'sh', args: ['-c', NOTE_BIRTH, process.execPath, script], env: { WITNESS_FILE: file, ...(env as object) }, stop_grace: '5 s', ...more }),
     lives,
     overlap(assignmentIds) {
       let together = 0
