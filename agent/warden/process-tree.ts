@@ -19,7 +19,7 @@ export interface ProcessTree {
  * unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. Whatever is in there descends from init,
  * which is there as long as any of it.
  */
-export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'init' | 'kill' | 'ended'>): ProcessTree {
+export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'init' | 'workload' | 'kill' | 'ended'>): ProcessTree {
   const seen: Seen = new Map()
   const inside = (): Process[] => {
     const init = cell.init()
@@ -29,7 +29,7 @@ export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'init' | 'kill' 
   return {
     signalTree(signal) {
       if (signal === 'SIGKILL') cell.kill()
-      for (const p of inside()) signalProcess(p, signal)
+      signalAll(inside(), cell.workload()?.pid ?? null, signal)
     },
     treeAlive: () => inside().length > 0,
     async close() {
@@ -45,18 +45,21 @@ export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTre
   return {
     signalTree(signal) {
       // Looked for before anything is signalled: what the leader started in another session is lost sight of when the leader ends.
-      const members = membersOf(root, seen)
-      // The group in one call, which no fork can escape.
-      const groupDone = (rootHeld() || !hasProc) && signalGroup(root.pid, signal)
-      for (const p of members) {
-        if (!(groupDone && p.pgid === root.pid)) signalProcess(p, signal)
-      }
+      signalAll(membersOf(root, seen), rootHeld() || !hasProc ? root.pid : null, signal)
     },
     treeAlive() {
       if (rootHeld()) return true
       return hasProc ? membersOf(root, seen).length > 0 : signalGroup(root.pid, 0)
     },
     close: () => Promise.resolve(),
+  }
+}
+
+/** The group in one call, which no fork can escape: not one that is younger than the look at /proc either. `leader`: of their group, where its number is its own for sure. */
+function signalAll(members: readonly Process[], leader: number | null, signal: NodeJS.Signals): void {
+  const groupDone = leader !== null && signalGroup(leader, signal)
+  for (const p of members) {
+    if (!(groupDone && p.pgid === leader)) signalProcess(p, signal)
   }
 }
 

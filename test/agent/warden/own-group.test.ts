@@ -1,6 +1,8 @@
 /** What a workload does to its own process group is its own affair, at each level this host has. */
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
-import { markedWith, readProcess } from '../../../agent/process-table.js'
+import { markedWith, processTable, readProcess } from '../../../agent/process-table.js'
 import { createCells } from '../../../agent/warden/cells.js'
 import { makeCell } from '../../../agent/warden/cell.js'
 import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
@@ -44,6 +46,21 @@ for (const { level, wrapper } of here) {
 
     t.test('one that kills its group has killed itself, and how is told', async t => {
       for (const signal of ['HUP', 'INT', 'TERM', 'KILL']) t.match(await run(`kill -${signal} 0; sleep 1000`).exit, { code: null, signal: `SIG${signal}` })
+    })
+
+    t.test('SIGTERM meets also what it started since somebody last looked', async t => {
+      const folder = await temporaryFolder(t)
+      const at = (file: string): string => join(folder, file)
+      const handle = run('while [ ! -e go ]; do sleep 0.01; done; (trap ": > told; exit" TERM; : > there; while :; do sleep 0.01; done) & while :; do sleep 0.01; done', folder)
+      await handle.started
+      processTable()
+      // without a turn of the event loop, so the look at the signal is that of before
+      writeFileSync(at('go'), '')
+      const end = performance.now() + 30_000
+      while (!existsSync(at('there')) && performance.now() < end);
+      t.ok(existsSync(at('there')))
+      handle.signalTree('SIGTERM')
+      await waitFor(() => existsSync(at('told')), { label: 'the child was told' })
     })
 
     t.test('what it left behind in another session is there still, and is ended with the grace it has', async t => {
