@@ -15,6 +15,7 @@ import { join, relative } from 'node:path'
 import type { Logger } from 'pino'
 import type { PackageRef } from '../package-spec.js'
 import { packageFolderOf, parsePackageRef } from '../package-spec.js'
+import { pause } from '../pause.js'
 import { isWrittenSince } from '../remove-slowly.js'
 import { readManifest, resolveEntry } from './entry.js'
 import { InstallError, runNpm } from './npm-command.js'
@@ -46,6 +47,8 @@ interface Inventory {
 
 /** Written last, so that what is younger in a package's folder was not installed. */
 const INVENTORY = '.mooring.json'
+/** File systems stamp by a clock that ticks each 10 ms at the slowest: whoever writes after two of them is younger than the inventory. */
+const FILE_CLOCK_MS = 20
 const DEFAULT_CONCURRENCY = 2
 
 export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: { packagesDir: string; markPrefix: string; log: Logger; npm?: NpmOptions }): NpmInstaller {
@@ -73,7 +76,9 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
     const present = await find(ref)
     if (present) return present
     const beganAt = performance.now()
-    log.info({ event: 'install_started', package: packageFolderOf(ref) }, 'installing package')
+    const name = packageFolderOf(ref)
+    const place = join(packagesDir, name)
+    log.info({ event: 'install_started', package: name }, 'installing package')
     await inPrivateFolder(async folder => {
       // Without it npm would look for a project in the folders above.
       await writeFile(join(folder, 'package.json'), '{"private":true}\n')
@@ -81,14 +86,14 @@ export function createNpmInstaller({ packagesDir, markPrefix, log, npm = {} }: {
       await runNpm(['install', '--prefix', folder, scripts, '--no-audit', '--no-fund', '--omit=dev', '--no-save', '--no-package-lock', '--', `${ref.name}@${ref.version}`], { ...ref, cwd: folder, signal, markPrefix }, npm)
       await verify(folder, ref)
       await writeFile(join(folder, INVENTORY), JSON.stringify(await takeInventory(folder, ref)))
-      const place = join(packagesDir, packageFolderOf(ref))
+      await pause(FILE_CLOCK_MS, signal)
       if (await exists(place) && await isWrittenTo(place, signal)) {
         await mend(place, folder)
-        log.warn({ event: 'package_mended', package: packageFolderOf(ref) }, 'a file of this package was missing, and somebody had written into its folder: what was missing is back, the rest was left as it is')
+        log.warn({ event: 'package_mended', package: name }, 'a file of this package was missing, and somebody had written into its folder: what was missing is back, the rest was left as it is')
       } else await putInPlace(folder, place)
     })
-    log.info({ event: 'package_installed', package: packageFolderOf(ref), duration_ms: Math.round(performance.now() - beganAt) }, 'package installed')
-    return locate(join(packagesDir, packageFolderOf(ref)), ref)
+    log.info({ event: 'package_installed', package: name, duration_ms: Math.round(performance.now() - beganAt) }, 'package installed')
+    return locate(place, ref)
   }
 
   return {
