@@ -6,6 +6,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import type { InUse } from '../../agent/in-use.js'
 import { createTidying, type Keep } from '../../agent/tidying.js'
+import { mounting, mountTmpfs } from '../helpers/mount.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { heardLog, running, scaleDown, sleeper, testAgent } from './fleet.js'
 import { temporaryFolder } from './rig.js'
@@ -227,17 +228,9 @@ t.test('an agent that was killed while it removed leaves nothing for good: the n
   t.strictSame(on.heard.events('tidying_failed'), [])
 })
 
-const mounting = { skip: process.getuid?.() === 0 && process.platform === 'linux' ? false : 'only root mounts' }
-
-function mount(t: Test, folder: string, options: string): void {
-  mkdirSync(folder, { recursive: true })
-  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'mooring-test', folder])
-  t.teardown(() => execFileSync('umount', ['-l', folder]))
-}
-
 t.test('on a disk without any room left what is over is removed all the same', mounting, async t => {
   const on = await host(t)
-  mount(t, on.folder, 'nr_inodes=40')
+  mountTmpfs(t, on.folder, '-o', 'nr_inodes=40')
   pkg(on, '1.0.0')
   for (const path of ['logs/7.log', 'logs/7.log.1.gz', 'work/7/data']) on.put(path, 'words')
   for (let nr = 0, full = false; !full; nr += 1) {
@@ -255,7 +248,7 @@ t.test('on a disk without any room left what is over is removed all the same', m
 t.test('a volume that is mounted in a folder that is over is not emptied: the folder stays, and the log says so once', mounting, async t => {
   const on = await host(t)
   const volume = join(on.folder, 'work/7/a volume')
-  mount(t, volume, 'nr_inodes=40')
+  mountTmpfs(t, volume, '-o', 'nr_inodes=40')
   on.put('work/7/a volume/positions', 'long 100')
   on.put('work/8/data')
   const tidying = on.life({ workMs: 0 })
@@ -267,7 +260,7 @@ t.test('a volume that is mounted in a folder that is over is not emptied: the fo
 
 t.test('one file that cannot be deleted keeps nothing else', mounting, async t => {
   const on = await host(t)
-  mount(t, join(on.folder, 'work/.gone-1/a'), 'nr_inodes=40')
+  mountTmpfs(t, join(on.folder, 'work/.gone-1/a'), '-o', 'nr_inodes=40')
   on.put('work/.gone-1/b')
   on.put('work/.gone-1/c/d')
   await on.life({ workMs: 0 }).look()

@@ -1,5 +1,5 @@
 /** Where this host has PID namespaces: what is ready beforehand, what becomes of it, and what a workload finds in it. Skipped where it has none. */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -14,6 +14,7 @@ import { detectContainment } from '../../../agent/warden/containment.js'
 import { createDeadMan } from '../../../agent/warden/dead-man.js'
 import { startInCell } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
+import { mounting, mountTmpfs } from '../../helpers/mount.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { temporaryFolder } from '../rig.js'
 
@@ -143,12 +144,11 @@ t.test('cells', { skip }, async t => {
     t.match(await process.exit, { error: /^cannot start: .*log/ })
   })
 
-  t.test('a file system that was mounted since is there for the workload, private or not', { skip: process.getuid?.() === 0 ? false : 'only root mounts' }, async t => {
+  t.test('a file system that was mounted since is there for the workload, private or not', mounting, async t => {
     const { ready, run } = kit(t, { mounts: readMounts })
     const folder = await temporaryFolder(t)
     await ready()
-    execFileSync('mount', ['-t', 'tmpfs', '--make-private', 'mooring-test', folder])
-    t.teardown(() => execFileSync('umount', ['-l', folder]))
+    mountTmpfs(t, folder, '--make-private')
     writeFileSync(join(folder, 'file'), '')
     const process = run(['test', '-e', 'file'], { cwd: folder })
     t.match(await process.exit, { code: 0 })

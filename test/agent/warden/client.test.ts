@@ -62,15 +62,21 @@ t.test('what it starts runs, ends, and is gone; without work and without agent t
   await waitFor(() => alive(warden.markPrefix) === 0, { label: 'and with it what stood ready' })
 })
 
-t.test('an agent that goes leaves everything to the next one', async t => {
+/** An agent that has gone, and what its warden runs still. */
+async function goneAgent(t: Test): Promise<{ folder: string; first: WardenClient; kept: HostedProcess }> {
   const folder = await folderOf(t)
   const first = await attach(folder)
-  const process = run(first, '1')
-  await process.started
+  const kept = run(first, '1')
+  await kept.started
   await first.close()
+  return { folder, first, kept }
+}
+
+t.test('an agent that goes leaves everything to the next one', async t => {
+  const { folder, first, kept } = await goneAgent(t)
   const second = await attach(folder)
   t.equal(second.pid, first.pid)
-  t.match(second.inherited.map(each => [each.about.assignment_id, each.pid()]), [['1', process.pid()]])
+  t.match(second.inherited.map(each => [each.about.assignment_id, each.pid()]), [['1', kept.pid()]])
   second.inherited[0]!.end(0)
   await second.inherited[0]!.gone
   t.equal(alive(first.markPrefix + '1'), 0)
@@ -127,11 +133,7 @@ t.test('what kept the warden from answering while it kept the agent from listeni
 })
 
 t.test('a warden that is late to answer the next agent is waited for, and keeps what it runs', async t => {
-  const folder = await folderOf(t)
-  const first = await attach(folder)
-  const kept = run(first, '1')
-  await kept.started
-  await first.close()
+  const { folder, first, kept } = await goneAgent(t)
   process.kill(first.pid, 'SIGSTOP')
   const attaching = attach(folder)
   await Promise.race([attaching, pause(3_000)])
