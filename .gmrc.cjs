@@ -1,5 +1,5 @@
 // For graphile-migrate's own command line and for scripts/migration-commit.mjs. `mooring migrate` needs none of this:
-// it runs migrations/committed with the same pgSettings (cli/migrate-steps.ts).
+// it runs migrations/committed with the same pgSettings (postgres/migrate/steps.ts).
 module.exports = {
   migrationsFolder: `${__dirname}/migrations`,
   // an unqualified name must fail and not find something by chance

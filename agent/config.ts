@@ -5,7 +5,7 @@
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { z } from 'zod'
-import { DEFAULT_KEEP } from './tidying.js'
+import { DEFAULT_KEEP } from './cleanup/cleanup.js'
 import { CONTAINMENT_LEVELS } from './warden/containment.js'
 import type { ContainmentLevel } from './warden/containment.js'
 

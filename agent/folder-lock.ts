@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { LockHeldError, takeLock } from './lock-file.js'
-import { pause } from './pause.js'
+import { LockHeldError, takeLock } from '../host/lock-file.js'
+import { pause } from '../host/waiting.js'
 
 const LOOK_MS = 100
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { readProcess } from '../agent/process-table.js'
+import { readProcess } from '../host/process-table.js'
 import { elapsedMs, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
 import { alive, insertCommands, removeDeployments, untilRunning } from './workload.js'
 

@@ -3,8 +3,8 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { inTime } from '../agent/in-time.js'
-import { addDescendants, processTable, type Process } from '../agent/process-table.js'
+import { inTime } from '../host/deadline.js'
+import { addDescendants, processTable, type Process } from '../host/process-table.js'
 import { signalProcess } from '../agent/warden/process-tree.js'
 
 export interface Program {

@@ -1,6 +1,6 @@
 /** The table for people, and the same as JSON. */
 import { cpus, loadavg, release, totalmem } from 'node:os'
-import { table } from '../cli/render.js'
+import { table } from '../cli/terminal/table.js'
 import { isMet, median, type Figure } from './benchmark.js'
 
 export interface Measured extends Figure { benchmark: string }

@@ -7,8 +7,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import postgres, { type Sql } from 'postgres'
-import { ensureCluster } from '../cli/embedded/cluster.js'
-import { migrate } from '../cli/migrate.js'
+import { ensureCluster } from '../postgres/embedded/cluster.js'
+import { migrate } from '../postgres/migrate/migrate.js'
 
 export interface Database {
   url: string

@@ -2,8 +2,8 @@
 import { watch } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
-import { inTime } from '../agent/in-time.js'
-import { readProcess } from '../agent/process-table.js'
+import { inTime } from '../host/deadline.js'
+import { readProcess } from '../host/process-table.js'
 import type { Database } from './server.js'
 
 const PATIENCE_MS = 30_000

@@ -1,14 +1,14 @@
 /** Which database a command talks to, and whether it holds the schema this program knows. */
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
-import { createLane } from '../agent/lane.js'
-import { createAskedDb } from './asked-db.js'
-import { parseDatabaseUrl, postgresOptions } from './database-url.js'
-import { readSchema } from './db.js'
-import type { CliDb } from './db.js'
+import { createLane } from '../postgres/connection.js'
+import { createAskedDb } from './queries/deadline.js'
+import { parseDatabaseUrl, postgresOptions } from '../postgres/database-url.js'
+import { readSchema } from './queries/queries.js'
+import type { CliDb } from './queries/queries.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
-import { primaryHost } from './primary-host.js'
+import { primaryHost } from '../postgres/find-primary.js'
 
 /** Of the way to the server and a small question. */
 const FIRST_ANSWER_MS = 10_000
@@ -20,7 +20,7 @@ export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<stri
     parseDatabaseUrl(given)
     return given
   }
-  const { clusterUrl } = await import('./embedded/cluster.js')
+  const { clusterUrl } = await import('../postgres/embedded/cluster.js')
   const url = await clusterUrl({ stateDir })
   if (url === undefined) {
     throw new CommandError(
@@ -64,7 +64,7 @@ export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>):
 async function requireSchema(sql: Sql): Promise<void> {
   const { database, version } = await readSchema(sql)
   if (version === null) throw new CommandError(`the schema mooring is not installed in ${database}; run \`mooring migrate\``)
-  const { committedMigrations } = await import('./committed-migrations.js')
+  const { committedMigrations } = await import('../postgres/migrate/committed-migrations.js')
   const known = committedMigrations().length
   if (version > known) {
     throw new CommandError(`the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`, 'update mooring on this host')

@@ -4,7 +4,7 @@
  * Exit codes of the program: 0 done, 1 failed, 2 bad usage. A stack trace is shown with --debug only, and the
  * password of a database URL never: every text passes through `withoutSecrets`.
  */
-import { DatabaseUrlError } from './database-url.js'
+import { DatabaseUrlError } from '../postgres/database-url.js'
 
 export const EXIT_DONE = 0
 export const EXIT_FAILED = 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
-import { packageVersion } from '../agent/version.js'
+import { packageVersion } from '../host/package-version.js'
 import { addAgent } from './commands/agent.js'
 import { addApply } from './commands/apply.js'
 import { addDb } from './commands/db.js'
@@ -31,7 +31,7 @@ import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
 import { addWorker } from './commands/worker.js'
 import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
-import { exitWhenWritten, watchOutput } from './output.js'
+import { exitWhenWritten, watchOutput } from './terminal/stdout.js'
 
 /** They hold processes, and end when they are told to, whatever becomes of what they say. */
 const GOES_ON = new Set(['up', 'up-guard', 'worker', 'agent'])

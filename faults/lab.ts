@@ -8,7 +8,7 @@ import { execFile } from 'node:child_process'
 import { networkInterfaces } from 'node:os'
 import { promisify } from 'node:util'
 import { signalProcess } from '../agent/warden/process-tree.js'
-import { readProcess } from '../agent/process-table.js'
+import { readProcess } from '../host/process-table.js'
 
 const exec = promisify(execFile)
 

@@ -1,7 +1,7 @@
 /** Whose processes are whose: everything the rig starts works below its folder or has it in its environment, and is ended by that. */
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import { readProcess, type Process } from '../agent/process-table.js'
+import { readProcess, type Process } from '../host/process-table.js'
 import { signalProcess } from '../agent/warden/process-tree.js'
 
 /** Working directory or environment names the folder. */

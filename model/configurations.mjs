@@ -1,4 +1,4 @@
-// What `npm run model` checks: settings of docs/model/lease.pml, and whether two hosts may be found running the same work.
+// What `npm run model` checks: settings of model/lease.pml, and whether two hosts may be found running the same work.
 // A `double run` is a rule of the product taken away: it shows that the model would see what the rule prevents.
 // quick: the test suite runs it too. slow: minutes, only when named or with --full.
 const SAFE = 'safe'

@@ -9,7 +9,7 @@
  * Epochs are numbers that nobody remembers any more: only equality is ever asked of them, so a forgotten one may be given again, and the
  * state stays finite without a bound on how often the work changes hands.
  *
- * Each switch below is a rule of the product or its absence; scripts/model-configurations.mjs says with which settings it must be safe and with which not.
+ * Each switch below is a rule of the product or its absence; model/configurations.mjs says with which settings it must be safe and with which not.
  */
 
 /* ticks */

@@ -1,13 +1,13 @@
-// npm run model [-- NAME...]: model-checks docs/model/lease.pml in every configuration, or in those named; --quick: those the tests run; --full: the slow ones too.
+// npm run model [-- NAME...]: model-checks model/lease.pml in every configuration, or in those named; --quick: those the tests run; --full: the slow ones too.
 // npm run model -- STALE=2 KILL=1 --expect=safe: a configuration of your own.
 // One line each; fails when a safe one finds a double run, when a negative one finds none, or when the search could not be completed.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { CONFIGURATIONS } from './model-configurations.mjs'
+import { CONFIGURATIONS } from './configurations.mjs'
 
-const MODEL = resolve(import.meta.dirname, '../docs/model/lease.pml')
+const MODEL = resolve(import.meta.dirname, 'lease.pml')
 /** Steps of the longest path, MiB and seconds one configuration may take: beyond them it has no answer, which is a failure. */
 const DEPTHS = [1_000_000, 8_000_000, 60_000_000] // the stack of the search is reserved beforehand: 50 MiB, 400 MiB, 3 GiB
 const MAX_MEMORY_MB = 4_000

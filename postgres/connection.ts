@@ -7,7 +7,7 @@
  */
 import { connect as dialSocket, type Socket } from 'node:net'
 import postgres, { type Sql } from 'postgres'
-import { parseDatabaseUrl, postgresOptions, withHost, type HostAndPort } from '../cli/database-url.js'
+import { parseDatabaseUrl, postgresOptions, withHost, type HostAndPort } from './database-url.js'
 
 export interface Lane {
   /**

@@ -14,7 +14,7 @@ import type { Options } from 'postgres'
  *   postgres://user@/database?host=/var/run/postgresql          (Unix socket)
  *
  * Several hosts mean: the same database behind a failover; only the primary is used. Neither driver is left to find it: `pg` cannot, and `postgres` asks for
- * ever, and says nothing, while none of them answers. So primary-host.ts asks first, or agent/lane.ts dials.
+ * ever, and says nothing, while none of them answers. So primary-host.ts asks first, or postgres/connection.ts dials.
  */
 export interface DatabaseUrl {
   hosts: readonly HostAndPort[]

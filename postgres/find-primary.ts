@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { inTime } from '../agent/in-time.js'
+import { inTime } from '../host/deadline.js'
 import { pgConfig, withHost, type DatabaseUrl } from './database-url.js'
 
 /** A host that answers does so long before. The next one is asked then too: one that is switched off is waited for in vain for ten seconds. */

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Logger, compile } from 'graphile-migrate'
-import { committedMigrations } from '../dist/cli/committed-migrations.js'
+import { committedMigrations } from '../dist/postgres/migrate/committed-migrations.js'
 
 export const FOLDER = join(import.meta.dirname, '..', 'migrations')
 export const SILENT = new Logger(() => () => {})

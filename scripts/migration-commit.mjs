@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { commit } from 'graphile-migrate'
 import postgres from 'postgres'
-import { committedMigrations } from '../dist/cli/committed-migrations.js'
-import { ensureCluster } from '../dist/cli/embedded/cluster.js'
+import { committedMigrations } from '../dist/postgres/migrate/committed-migrations.js'
+import { ensureCluster } from '../dist/postgres/embedded/cluster.js'
 import { FOLDER, SILENT, compileCurrent } from './compile-migration.mjs'
 
 const current = await compileCurrent()

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
-import { ensureCluster } from '../dist/cli/embedded/cluster.js'
+import { ensureCluster } from '../dist/postgres/embedded/cluster.js'
 import { failuresIn } from './failures.mjs'
 import { connectAdmin, leftDatabases, leftFiles, leftProcesses, leftSessions } from './leaks.mjs'
 

@@ -23,7 +23,7 @@ import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import type { Logger } from 'pino'
 import { join } from 'node:path'
-import { logFileOf, rotatedFileOf } from './run-log.js'
+import { logFileOf, rotatedFileOf } from './log-reader.js'
 
 export interface RotationOptions {
   maxBytes: number

@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { markPrefix, readBootId } from './run-file.js'
+import { markPrefix, readBootId } from './process-files.js'
 
 interface LastSession { session: string; boot_id: string | null; folder: string }
 

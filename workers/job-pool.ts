@@ -7,8 +7,8 @@
  */
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { parseDatabaseUrl, pgConfig } from '../cli/database-url.js'
-import { primaryHost } from '../cli/primary-host.js'
+import { parseDatabaseUrl, pgConfig } from '../postgres/database-url.js'
+import { primaryHost } from '../postgres/find-primary.js'
 
 export interface JobPool {
   pool: pg.Pool

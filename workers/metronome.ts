@@ -3,10 +3,10 @@
  * workers that have not ticked for a while. So any worker may die at any moment, and any number may run.
  */
 import type { Logger } from 'pino'
-import { createTickWatch, type TickWatch } from '../agent/last-tick.js'
-import { pause } from '../agent/pause.js'
-import { createBackoff, describeError } from '../agent/retry.js'
-import type { WorkerDb } from './db.js'
+import { createTickWatch, type TickWatch } from '../postgres/server-clock.js'
+import { pause } from '../host/waiting.js'
+import { createBackoff, describeError } from '../postgres/errors.js'
+import type { WorkerDb } from './verbs.js'
 
 export interface Metronome {
   start(): void

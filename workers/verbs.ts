@@ -1,6 +1,6 @@
 /** What the metronome and the pool of jobs say to the database; the tasks carry their own one statement each. */
-import { createLane } from '../agent/lane.js'
-import type { LastTick } from '../agent/last-tick.js'
+import { createLane } from '../postgres/connection.js'
+import type { LastTick } from '../postgres/server-clock.js'
 
 export interface TickAnswer { rounds: string; next_ms: number; hold: boolean; clock_ms: number }
 

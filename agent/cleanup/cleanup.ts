@@ -15,16 +15,16 @@
  */
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { isWrittenTo } from './drivers/npm.js'
-import type { InUse } from './in-use.js'
-import { inTime } from './in-time.js'
-import { bootClock } from './lease.js'
-import { advance, readLedger, whyLogIsGone, withRemoved, writeLedger } from './over-ledger.js'
-import { pause } from './pause.js'
-import { graves, itemsOf, KINDS, moveAside, stateOf, type Item, type Kind } from './over-items.js'
-import { hasMountIn } from './mounts.js'
-import { removeSlowly } from './remove-slowly.js'
-import { describeError } from './retry.js'
+import { isWrittenTo } from '../packages/npm-install.js'
+import type { InUse } from './needed.js'
+import { inTime } from '../../host/deadline.js'
+import { bootClock } from '../session/lease.js'
+import { advance, readLedger, whyLogIsGone, withRemoved, writeLedger } from '../../state-folder/removal-ledger.js'
+import { pause } from '../../host/waiting.js'
+import { graves, itemsOf, KINDS, moveAside, stateOf, type Item, type Kind } from './items.js'
+import { hasMountIn } from '../../host/mounts.js'
+import { removeSlowly } from '../../host/remove-folder.js'
+import { describeError } from '../../postgres/errors.js'
 
 /** How long each is kept after its end; null: for ever. 0: until the next look. */
 export interface Keep { logsMs: number | null; packagesMs: number | null; workMs: number | null }

@@ -3,8 +3,8 @@
  *
  * Errs to one side only: where it cannot be told which version of a package somebody needs, he needs every version of it.
  */
-import type { OwnedAssignment } from './db.js'
-import { packageFolderOf, parsePackageRef, type PackageRef } from './package-spec.js'
+import type { OwnedAssignment } from '../session/verbs.js'
+import { packageFolderOf, parsePackageRef, type PackageRef } from '../packages/package-ref.js'
 
 /** version null: one of them, it is not known which. */
 export interface PackageNeed { name: string; version: string | null }

@@ -1,7 +1,7 @@
 /** From an assignment's package and command to what is started where: installs what is missing, then names program, arguments and folder. */
-import type { PackageRef } from '../package-spec.js'
-import { resolveEntry } from './entry.js'
-import type { NpmInstaller } from './npm.js'
+import type { PackageRef } from './package-ref.js'
+import { resolveEntry } from './entry-point.js'
+import type { NpmInstaller } from './npm-install.js'
 
 export interface Launch {
   argv: string[]

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { closeSync, existsSync, openSync, realpathSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
-import { newMark } from '../run-file.js'
+import { newMark } from '../../state-folder/process-files.js'
 import { start } from '../warden/spawn.js'
 
 export interface NpmOptions {

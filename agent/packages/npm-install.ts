@@ -13,14 +13,14 @@ import { access, lstat, mkdir, mkdtemp, readFile, readdir, realpath, rename, rm,
 import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Logger } from 'pino'
-import type { PackageRef } from '../package-spec.js'
-import { packageFolderOf, parsePackageRef } from '../package-spec.js'
-import { pause } from '../pause.js'
-import { isWrittenSince } from '../remove-slowly.js'
-import { readManifest, resolveEntry } from './entry.js'
+import type { PackageRef } from './package-ref.js'
+import { packageFolderOf, parsePackageRef } from './package-ref.js'
+import { pause } from '../../host/waiting.js'
+import { isWrittenSince } from '../../host/remove-folder.js'
+import { readManifest, resolveEntry } from './entry-point.js'
 import { InstallError, runNpm } from './npm-command.js'
 import type { NpmOptions } from './npm-command.js'
-import { createSharedWork } from './shared-work.js'
+import { createSharedWork } from './single-flight.js'
 
 export interface InstalledPackage {
   /** The package's own folder. */

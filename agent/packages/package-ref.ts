@@ -5,7 +5,7 @@
  * against those; they are checked again here because a package spec is the one piece of a row that reaches a program which fetches and runs code,
  * and an agent does not rely on the database being the version it was written against.
  */
-import type { OwnedAssignment } from './db.js'
+import type { OwnedAssignment } from '../session/verbs.js'
 
 export interface PackageRef {
   name: string

@@ -6,9 +6,9 @@
  * to the attempts, because a node that cannot reach the database is stopped by its leases and by nothing else.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, BeatAnswer, UsageSample } from './db.js'
+import type { AgentDb, BeatAnswer, UsageSample } from './verbs.js'
 import { bootClock, type BootClock } from './lease.js'
-import { codeOf, createBackoff, describeError, kindOf } from './retry.js'
+import { codeOf, createBackoff, describeError, kindOf } from '../../postgres/errors.js'
 
 /** A beat that was answered. */
 export interface Beat {

@@ -28,8 +28,8 @@
  */
 import { uptime } from 'node:os'
 import type { Logger } from 'pino'
-import type { OwnedAssignment } from './db.js'
-import type { LeaseTerm } from './warden/wire.js'
+import type { OwnedAssignment } from './verbs.js'
+import type { LeaseTerm } from '../warden/protocol.js'
 
 /** Milliseconds since the machine booted, suspension included. */
 export type BootClock = () => number

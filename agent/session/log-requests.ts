@@ -8,10 +8,10 @@
  * A hint that is lost is not looked for: whoever asks repeats it, and gives up by himself.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, LogAnswer, LogRequest } from './db.js'
-import { pause } from './pause.js'
-import { describeError, kindOf } from './retry.js'
-import { logFileOf, logState, readLog, SLICE_LIMIT_BYTES, type LogStart } from './run-log.js'
+import type { AgentDb, LogAnswer, LogRequest } from './verbs.js'
+import { pause } from '../../host/waiting.js'
+import { describeError, kindOf } from '../../postgres/errors.js'
+import { logFileOf, logState, readLog, SLICE_LIMIT_BYTES, type LogStart } from '../../state-folder/log-reader.js'
 
 export interface LogRequests {
   /** Somebody asks. */

@@ -8,10 +8,10 @@
 import { Socket } from 'node:net'
 import pgListen from 'pg-listen'
 import type { Logger } from 'pino'
-import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../cli/database-url.js'
-import { primaryHost } from '../cli/primary-host.js'
-import { firstAbort, pause } from './pause.js'
-import { createBackoff, describeError } from './retry.js'
+import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
+import { primaryHost } from '../../postgres/find-primary.js'
+import { firstAbort, pause } from '../../host/waiting.js'
+import { createBackoff, describeError } from '../../postgres/errors.js'
 
 // the package's types say "default export", its file says "module.exports.default"
 const createSubscriber = pgListen as unknown as typeof pgListen.default

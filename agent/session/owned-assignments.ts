@@ -10,12 +10,12 @@
  * promoted standby, which knows neither the last claims nor that it should wait.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, OwnedAssignment } from './db.js'
-import { digestOf } from './digest.js'
+import type { AgentDb, OwnedAssignment } from './verbs.js'
+import { digestOf } from './ownership-digest.js'
 import type { Beat } from './heartbeat.js'
 import { isFenced, type Leases } from './lease.js'
-import { pause } from './pause.js'
-import { createBackoff, describeError, kindOf } from './retry.js'
+import { pause } from '../../host/waiting.js'
+import { createBackoff, describeError, kindOf } from '../../postgres/errors.js'
 
 export interface Assignments {
   /** Something may have changed: read at once. */

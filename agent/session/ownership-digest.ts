@@ -4,7 +4,7 @@
  * the same set and would do the same with it: stop orders, new generations, and what is done when the lease or the patience ends.
  */
 import { createHash } from 'node:crypto'
-import type { OwnedAssignment } from './db.js'
+import type { OwnedAssignment } from './verbs.js'
 
 export function digestOf(rows: readonly Pick<OwnedAssignment, 'assignment_id' | 'epoch' | 'generation' | 'wanted' | 'on_lost' | 'stop_grace_ms'>[]): string {
   const lines = [...rows]

@@ -4,9 +4,9 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { AgentDb, NodeDescription, Registration } from './db.js'
-import { pause } from './pause.js'
-import { createBackoff, describeError, freeInMs, kindOf } from './retry.js'
+import type { AgentDb, NodeDescription, Registration } from './verbs.js'
+import { pause } from '../../host/waiting.js'
+import { createBackoff, describeError, freeInMs, kindOf } from '../../postgres/errors.js'
 
 export interface Registered { session: string; registration: Registration }
 

@@ -6,10 +6,10 @@
  * agent, since its next session reports what it sees itself.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, ReportOutcome, RunReport } from './db.js'
-import { inTime } from './in-time.js'
-import { pause } from './pause.js'
-import { createBackoff, describeError, kindOf } from './retry.js'
+import type { AgentDb, ReportOutcome, RunReport } from './verbs.js'
+import { inTime } from '../../host/deadline.js'
+import { pause } from '../../host/waiting.js'
+import { createBackoff, describeError, kindOf } from '../../postgres/errors.js'
 
 export interface Reports {
   push(report: RunReport): void

@@ -5,8 +5,8 @@
  * Every call has a deadline of its own on this machine's monotonic clock, because a cut network or a hung standby answers nothing at all;
  * a call that misses it rejects with code CALL_DEADLINE, its connection is thrown away and the next call opens a new one.
  */
-import { createLane } from './lane.js'
-import { createTickWatch } from './last-tick.js'
+import { createLane } from '../../postgres/connection.js'
+import { createTickWatch } from '../../postgres/server-clock.js'
 
 /** One row of assignments_of: everything needed to run an assignment. The spec is null, and wanted 'stop', when the deployment is gone. */
 export interface OwnedAssignment {

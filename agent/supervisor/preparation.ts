@@ -1,10 +1,10 @@
 /** Gets ready what an assignment needs to be started: one attempt at a time, which can be called off at any moment and then never speaks again. */
-import type { PackageRef } from './package-spec.js'
-import { EntryError } from './drivers/entry.js'
-import { launchPackage } from './drivers/launch.js'
-import type { Launch } from './drivers/launch.js'
-import { InstallError } from './drivers/npm-command.js'
-import type { NpmInstaller } from './drivers/npm.js'
+import type { PackageRef } from '../packages/package-ref.js'
+import { EntryError } from '../packages/entry-point.js'
+import { launchPackage } from '../packages/launch.js'
+import type { Launch } from '../packages/launch.js'
+import { InstallError } from '../packages/npm-command.js'
+import type { NpmInstaller } from '../packages/npm-install.js'
 
 export interface Preparation {
   begin(wanted: { ref: PackageRef; command: string | null; args: readonly string[] }): void

@@ -9,10 +9,10 @@
  */
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
-import type { UsageSample } from './db.js'
-import { inTime } from './in-time.js'
-import { addDescendants, processTable } from './process-table.js'
-import type { Process } from './process-table.js'
+import type { UsageSample } from '../session/verbs.js'
+import { inTime } from '../../host/deadline.js'
+import { addDescendants, processTable } from '../../host/process-table.js'
+import type { Process } from '../../host/process-table.js'
 
 export interface UsageSampler {
   /** rootPids: the workloads' roots; their groups and sessions count, also where a leader is gone. Never rejects. */

@@ -2,13 +2,13 @@
 import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import type { OwnedAssignment } from './db.js'
-import type { Launch } from './drivers/launch.js'
-import type { LogKeeper } from './log-rotation.js'
-import { isFenced } from './lease.js'
-import { newMark, removeRunFile, writeRunFile } from './run-file.js'
-import type { Host, HostedProcess } from './warden/host.js'
-import { workloadEnv } from './workload-env.js'
+import type { OwnedAssignment } from '../session/verbs.js'
+import type { Launch } from '../packages/launch.js'
+import type { LogKeeper } from '../../state-folder/log-rotation.js'
+import { isFenced } from '../session/lease.js'
+import { newMark, removeRunFile, writeRunFile } from '../../state-folder/process-files.js'
+import type { Host, HostedProcess } from '../warden/host.js'
+import { workloadEnv } from './environment.js'
 
 export interface Copy {
   readonly process: HostedProcess

@@ -13,8 +13,8 @@
  */
 import { spawnSync } from 'node:child_process'
 import { delimiter } from 'node:path'
-import { initOf } from './cell.js'
-import { findProgram } from './why-not-started.js'
+import { initOf } from './namespace.js'
+import { findProgram } from './start-errors.js'
 
 export const CONTAINMENT_LEVELS = ['process-group', 'pdeathsig', 'pid-namespace'] as const
 export type ContainmentLevel = (typeof CONTAINMENT_LEVELS)[number]

@@ -3,7 +3,7 @@
  * client.ts asks a warden.
  */
 import type { Exit, StartedProcess } from './spawn.js'
-import type { Command } from './why-not-started.js'
+import type { Command } from './start-errors.js'
 
 /** What a process is for. Kept beside it, so that the next agent finds all it must know to go on with it. */
 export interface About {

@@ -8,12 +8,12 @@ import type { Logger } from 'pino'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { markPrefix, readBootId, readRunFiles, removeRunFilesBut } from './run-file.js'
-import type { RunFile } from './run-file.js'
-import { addDescendants, markedWith, membersOf, processTable } from './process-table.js'
-import type { Process, Seen } from './process-table.js'
-import { signalProcess } from './warden/process-tree.js'
-import { stopTree } from './warden/stop-tree.js'
+import { markPrefix, readBootId, readRunFiles, removeRunFilesBut } from '../../state-folder/process-files.js'
+import type { RunFile } from '../../state-folder/process-files.js'
+import { addDescendants, markedWith, membersOf, processTable } from '../../host/process-table.js'
+import type { Process, Seen } from '../../host/process-table.js'
+import { signalProcess } from './process-tree.js'
+import { stopTree } from './stop-tree.js'
 
 /** Short: the lease of these processes may be over already. */
 export const LEFTOVER_GRACE_MS = 1_000

@@ -1,7 +1,7 @@
 /** Runs processes as children of this one. Knows nothing of leases: that is warden.ts. */
 import { closeSync, constants, openSync } from 'node:fs'
-import { bootClock } from '../lease.js'
-import type { Cells } from './cells.js'
+import { bootClock } from '../session/lease.js'
+import type { Cells } from './namespace-pool.js'
 import type { Host, HostedProcess, StartSpec } from './host.js'
 import { start, startInCell } from './spawn.js'
 import type { ProcessHandle, StartedProcess } from './spawn.js'

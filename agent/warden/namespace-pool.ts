@@ -3,8 +3,8 @@
  *
  * A start never gets one that is dead, or that was made before the host's mounts changed: where mounts are private it would not show them.
  */
-import { readMounts } from '../mounts.js'
-import type { Cell } from './cell.js'
+import { readMounts } from '../../host/mounts.js'
+import type { Cell } from './namespace.js'
 
 export interface Cells {
   /** Throws where none can be made. Its caller's from then on. */

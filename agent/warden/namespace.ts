@@ -15,9 +15,9 @@
  */
 import { spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
-import { childrenOf, readProcess } from '../process-table.js'
+import { childrenOf, readProcess } from '../../host/process-table.js'
 import type { StartedProcess } from './spawn.js'
-import type { Command } from './why-not-started.js'
+import type { Command } from './start-errors.js'
 
 export interface Cell {
   /** unshare: leads the process group that init is in too. */

@@ -2,9 +2,9 @@
  * A workload and everything it started, as something that can be signalled and asked whether it lives. A process that cannot be proven to be of the tree
  * is never signalled.
  */
-import { hasProc, membersOf, readProcess } from '../process-table.js'
-import type { Process, Seen, TreeRoot } from '../process-table.js'
-import type { Cell } from './cell.js'
+import { hasProc, membersOf, readProcess } from '../../host/process-table.js'
+import type { Process, Seen, TreeRoot } from '../../host/process-table.js'
+import type { Cell } from './namespace.js'
 
 export interface ProcessTree {
   /** To all of the tree that is alive, wherever it went. */

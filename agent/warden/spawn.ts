@@ -8,13 +8,13 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
-import { readProcess } from '../process-table.js'
-import { orderOf } from './cell.js'
-import type { Cell, OrderSpec } from './cell.js'
+import { readProcess } from '../../host/process-table.js'
+import { orderOf } from './namespace.js'
+import type { Cell, OrderSpec } from './namespace.js'
 import { namespacedTree, processTree } from './process-tree.js'
 import type { ProcessTree } from './process-tree.js'
-import { sentence, tooLarge, unfitFor } from './why-not-started.js'
-import type { Command } from './why-not-started.js'
+import { sentence, tooLarge, unfitFor } from './start-errors.js'
+import type { Command } from './start-errors.js'
 
 /** argv[0] is the program: a path, or a name looked for in the PATH of `env`; to a shell it is quoted. env is complete: nothing is added but MOORING_RUN. */
 export interface SpawnSpec extends Command {

@@ -12,15 +12,15 @@
  * - When the agent goes, everything goes on until its deadline, for the next agent, which is told all of it. With no agent and nothing left to run the
  *   warden ends. An agent that finds its warden gone or silent kills what it ran (client.ts); so each of the two watches the other.
  */
-import { bootClock, LONGEST_SLEEP_MS } from '../lease.js'
-import type { BootClock } from '../lease.js'
+import { bootClock, LONGEST_SLEEP_MS } from '../session/lease.js'
+import type { BootClock } from '../session/lease.js'
 import type { ContainmentLevel } from './containment.js'
 import type { DeadMan, Doomed } from './dead-man.js'
 import type { StartSpec } from './host.js'
 import type { LocalHost, LocalProcess } from './local-host.js'
 import type { Exit, StartedProcess } from './spawn.js'
-import { PROTOCOL } from './wire.js'
-import type { FromWarden, LeaseTerm, RunningProcess, ToWarden } from './wire.js'
+import { PROTOCOL } from './protocol.js'
+import type { FromWarden, LeaseTerm, RunningProcess, ToWarden } from './protocol.js'
 
 export interface Warden {
   /** An agent is there; `say` reaches it. It is told what runs. */

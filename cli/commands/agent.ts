@@ -51,7 +51,7 @@ SIGUSR2 ends the agent alone: what it runs goes on for the next agent of this na
 
 async function runAgent(options: AgentOptions): Promise<void> {
   const [{ parseAgentConfig, AgentConfigError }, { createAgent }, { databaseUrlOf, requireSchemaIfReachable }, { createLog }, { untilStopped }] = await Promise.all([
-    import('../../agent/config.js'), import('../../agent/agent.js'), import('../database.js'), import('../log.js'), import('../until-stopped.js'),
+    import('../../agent/config.js'), import('../../agent/agent.js'), import('../database.js'), import('../log.js'), import('../signals.js'),
   ])
   const databaseUrl = await databaseUrlOf(options)
   const { logLevel, stopOnStdinEnd, label, handover, keepLogs, keepPackages, keepWork, ...rest } = options

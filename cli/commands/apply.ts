@@ -5,7 +5,7 @@ import { withDb } from '../database.js'
 import { UsageError } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../render.js'
+import { json, print } from '../terminal/table.js'
 
 interface ApplyOptions extends DatabaseOptions, JsonOptions { dryRun?: boolean }
 
@@ -23,7 +23,7 @@ Deployments that are not in the file are left alone. All of the file is applied,
 }
 
 async function apply(file: string, options: ApplyOptions): Promise<void> {
-  const { deploymentSpecs, sourceName } = await import('../deployment-file.js')
+  const { deploymentSpecs, sourceName } = await import('../targets/deployment-file.js')
   const specs = deploymentSpecs(await readDocument(file, sourceName(file)), file)
   await withDb(options, async (db) => {
     const rows = await db.apply(specs, { dryRun: options.dryRun === true })

@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { databaseUrlOf } from '../database.js'
-import { parseDatabaseUrl } from '../database-url.js'
+import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { CommandError } from '../errors.js'
 import { jsonOption, stateDirOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../render.js'
+import { json, print } from '../terminal/table.js'
 
 type DbOptions = DatabaseOptions & JsonOptions
 
@@ -24,7 +24,7 @@ async function up(options: DbOptions): Promise<void> {
     const url = parseDatabaseUrl(await databaseUrlOf(options)).redacted
     return print(options.json ? json({ started: false, url }) : `DATABASE_URL is set, so no server is started: ${url}`)
   }
-  const { ensureCluster } = await import('../embedded/cluster.js')
+  const { ensureCluster } = await import('../../postgres/embedded/cluster.js')
   const cluster = await ensureCluster({ stateDir: options.stateDir, log: (text) => process.stderr.write(`${text}\n`) })
   const url = parseDatabaseUrl(cluster.url).redacted
   if (options.json) return print(json({ started: cluster.started, url, data_dir: cluster.dataDir }))
@@ -35,7 +35,7 @@ async function down(options: DbOptions): Promise<void> {
   if (process.env['DATABASE_URL']) {
     throw new CommandError('DATABASE_URL is set, and Mooring does not stop that server', 'unset DATABASE_URL to stop the embedded one')
   }
-  const { stopCluster } = await import('../embedded/cluster.js')
+  const { stopCluster } = await import('../../postgres/embedded/cluster.js')
   const stopped = await stopCluster({ stateDir: options.stateDir })
   print(options.json ? json({ stopped }) : stopped ? 'stopped; the data stays' : `no embedded server runs in ${options.stateDir}`)
 }

@@ -1,12 +1,12 @@
 import type { Command } from 'commander'
-import { confirm } from '../confirm.js'
+import { confirm } from '../terminal/confirm.js'
 import { withDb } from '../database.js'
-import { calledBy } from '../names.js'
+import { calledBy } from '../targets/names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../render.js'
-import { isFound, selectedDeployments, selectedNodes, selecting } from '../selection.js'
-import type { SelectionOptions } from '../selection.js'
+import { json, print } from '../terminal/table.js'
+import { isFound, selectedDeployments, selectedNodes, selecting } from '../targets/selection.js'
+import type { SelectionOptions } from '../targets/selection.js'
 
 type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
 

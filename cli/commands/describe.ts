@@ -1,13 +1,13 @@
 import type { Command } from 'commander'
-import { ASSIGNMENT_COLUMNS, packageText } from '../columns.js'
+import { ASSIGNMENT_COLUMNS, packageText } from '../terminal/columns.js'
 import { withDb } from '../database.js'
-import type { CliDb, EventRow, PlacementRow } from '../db.js'
-import { calledBy, deploymentsNamed, nodesNamed } from '../names.js'
+import type { CliDb, EventRow, PlacementRow } from '../queries/queries.js'
+import { calledBy, deploymentsNamed, nodesNamed } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { cell, colors, interval, json, print, printable, table } from '../render.js'
-import { eventText } from '../up-snapshot.js'
-import { drainText } from '../drain-watch.js'
+import { cell, colors, interval, json, print, printable, table } from '../terminal/table.js'
+import { eventText } from '../up/snapshot.js'
+import { drainText } from '../progress/drain.js'
 
 interface DescribeOptions extends DatabaseOptions, JsonOptions { events: number }
 

@@ -1,13 +1,13 @@
 import type { Command } from 'commander'
-import { answered } from '../asked-db.js'
-import { committedMigrations } from '../committed-migrations.js'
+import { answered } from '../queries/deadline.js'
+import { committedMigrations } from '../../postgres/migrate/committed-migrations.js'
 import { connect, databaseUrlOf } from '../database.js'
-import type { Finding, Level } from '../db-doctor.js'
-import { examine } from '../doctor.js'
+import type { Finding, Level } from '../queries/doctor.js'
+import { examine } from '../doctor/client-checks.js'
 import { EXIT_FAILED } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { colors, json, print, printable } from '../render.js'
+import { colors, json, print, printable } from '../terminal/table.js'
 
 /** Of all its questions; in a large fleet on a busy server they take seconds. */
 const PATIENCE_MS = 60_000

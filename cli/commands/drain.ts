@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import { drainText, watchDrain } from '../drain-watch.js'
+import { drainText, watchDrain } from '../progress/drain.js'
 import { databaseCommand, jsonOption, parseDuration, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../render.js'
-import { onStopSignal } from '../until-stopped.js'
+import { json, print } from '../terminal/table.js'
+import { onStopSignal } from '../signals.js'
 
 interface DrainOptions extends DatabaseOptions, JsonOptions { to?: string; maxMoves?: number; deadline?: string; wait?: boolean }
 

@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import { deploymentId } from '../names.js'
+import { deploymentId } from '../targets/names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { columnsOf, json, print, table } from '../render.js'
+import { columnsOf, json, print, table } from '../terminal/table.js'
 
 export function addExplain(program: Command): void {
   databaseCommand(program.command('explain'))

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { databaseCommand, jsonOption, parseAssignmentId } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../render.js'
+import { json, print, table } from '../terminal/table.js'
 
 export function addHistory(program: Command): void {
   databaseCommand(program.command('history'))

@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { FleetRow, RunningRow } from '../db.js'
-import type { NodeRow } from '../db-nodes.js'
+import type { FleetRow, RunningRow } from '../queries/queries.js'
+import type { NodeRow } from '../queries/nodes.js'
 import { databaseCommand } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { print } from '../render.js'
+import { print } from '../terminal/table.js'
 
 type Sample = readonly [labels: Record<string, string | number | null>, value: number | null]
 

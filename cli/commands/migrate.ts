@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { databaseUrlOf } from '../database.js'
-import { parseDatabaseUrl } from '../database-url.js'
+import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../render.js'
-import type { MigrateResult } from '../migrate.js'
+import { json, print } from '../terminal/table.js'
+import type { MigrateResult } from '../../postgres/migrate/migrate.js'
 
 export function addMigrate(program: Command): void {
   databaseCommand(program.command('migrate'))
@@ -17,7 +17,7 @@ Harmless to repeat, and safe while agents beat and others migrate: it never wait
 
 async function runMigrate(options: DatabaseOptions & JsonOptions): Promise<void> {
   const databaseUrl = await databaseUrlOf(options)
-  const { migrate } = await import('../migrate.js')
+  const { migrate } = await import('../../postgres/migrate/migrate.js')
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => { stop.abort(new Error(`stopped by ${signal}; what had not committed is rolled back`)) })
   const result = await migrate({ databaseUrl, signal: stop.signal, log: (text) => process.stderr.write(`${text}\n`) })

@@ -22,7 +22,7 @@ async function openPsql(args: string[], options: DatabaseOptions): Promise<void>
   const url = await databaseUrlOf(options)
   const program = findPsql(process.env)
   if (program) return run(program, args, url)
-  const { runScript } = await import('../sql-script.js')
+  const { runScript } = await import('../queries/sql-script.js')
   const script = scriptOf(args)
   if (script === null) {
     throw new CommandError(
@@ -34,7 +34,7 @@ async function openPsql(args: string[], options: DatabaseOptions): Promise<void>
 }
 
 async function run(program: string, args: readonly string[], url: string): Promise<void> {
-  const { parseDatabaseUrl } = await import('../database-url.js')
+  const { parseDatabaseUrl } = await import('../../postgres/database-url.js')
   const { password } = parseDatabaseUrl(url)
   // the command line of a process is readable by everybody on the host: the password travels in the environment
   const child = spawn(program, [withoutPassword(url), ...args], {

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { databaseCommand, jsonOption, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../render.js'
+import { json, print, table } from '../terminal/table.js'
 
 interface RebalanceOptions extends DatabaseOptions, JsonOptions { maxMoves: number; apply?: boolean }
 

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { UsageError } from '../errors.js'
 import { jsonOption } from '../options.js'
 import type { JsonOptions } from '../options.js'
-import { json, print } from '../render.js'
+import { json, print } from '../terminal/table.js'
 
 /**
  * Prints the SQL that makes a login for one of the group roles; runs nothing and needs no database: who may make roles is a DBA, and he

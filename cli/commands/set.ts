@@ -3,7 +3,7 @@ import { withDb } from '../database.js'
 import { UsageError } from '../errors.js'
 import { collectLabel, databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../render.js'
+import { json, print, table } from '../terminal/table.js'
 
 interface SetOptions extends DatabaseOptions, JsonOptions { weight?: number; label?: Record<string, string>; maxAssignments?: number; agentUrl?: string; gatewayUrl?: string }
 

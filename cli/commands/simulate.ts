@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../db.js'
-import type { ForetoldRow } from '../db-forecasts.js'
+import type { CliDb } from '../queries/queries.js'
+import type { ForetoldRow } from '../queries/forecasts.js'
 import { UsageError } from '../errors.js'
 import { databaseCommand, jsonOption, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../render.js'
+import { json, print, table } from '../terminal/table.js'
 
 type Options = DatabaseOptions & JsonOptions
 

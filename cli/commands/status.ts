@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import { drainText } from '../drain-watch.js'
+import { drainText } from '../progress/drain.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { clock, colors, json, print, table } from '../render.js'
-import { NODE_COLUMNS } from '../up-frame.js'
-import { fleetText, statesOf } from '../up-snapshot.js'
+import { clock, colors, json, print, table } from '../terminal/table.js'
+import { NODE_COLUMNS } from '../up/frame.js'
+import { fleetText, statesOf } from '../up/snapshot.js'
 
 interface StatusOptions extends DatabaseOptions, JsonOptions { limit: number }
 

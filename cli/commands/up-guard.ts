@@ -3,8 +3,8 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { stateDirOption } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { isAlive } from '../../agent/lock-file.js'
-import { readUpRecord, upFile } from '../up-lock.js'
+import { isAlive } from '../../host/lock-file.js'
+import { readUpRecord, upFile } from '../up/up-lock.js'
 
 /** Longer than a graceful stop of agents takes; then the server is stopped under whoever is left. */
 const CHILDREN_WAIT_MS = 60_000
@@ -31,7 +31,7 @@ async function guard({ stateDir, of }: DatabaseOptions & { of: number }): Promis
   const deadline = performance.now() + CHILDREN_WAIT_MS
   while (isMine() && performance.now() < deadline && childrenLive()) await pause(100)
   if (!isMine()) return
-  const { stopCluster } = await import('../embedded/cluster.js')
+  const { stopCluster } = await import('../../postgres/embedded/cluster.js')
   if (readUpRecord(stateDir)?.owns_server) await stopCluster({ stateDir })
   if (isMine()) rmSync(upFile(stateDir), { force: true })
 }

@@ -17,7 +17,7 @@ export function addUp(program: Command): void {
 A terminal shows a live table, a pipe one line per change. Ctrl-C stops all that was started: first the agents with what they run, then the
 worker, then the server; the data stays and the next \`mooring up\` goes on with it. A second Ctrl-C does not wait for anybody.`)
     .action(async (options: UpOptions) => {
-      const [{ trustProblem }, { runUp }] = await Promise.all([import('../../agent/config.js'), import('../up.js')])
+      const [{ trustProblem }, { runUp }] = await Promise.all([import('../../agent/config.js'), import('../up/up.js')])
       const problem = trustProblem(options.trust)
       if (problem) throw new UsageError(`--trust: ${problem}`, "it is matched against name@version, such as '^http-server@'")
       await runUp(options)

@@ -21,7 +21,7 @@ Any number of workers may run, on any hosts. With none alive the agents do the r
 
 async function runWorker(options: WorkerOptions): Promise<void> {
   const [{ createWorker }, { databaseUrlOf, requireSchemaIfReachable }, { createLog }, { untilStopped }] = await Promise.all([
-    import('../../workers/runner.js'), import('../database.js'), import('../log.js'), import('../until-stopped.js'),
+    import('../../workers/runner.js'), import('../database.js'), import('../log.js'), import('../signals.js'),
   ])
   const databaseUrl = await databaseUrlOf(options)
   await requireSchemaIfReachable(databaseUrl)

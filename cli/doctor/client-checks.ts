@@ -5,13 +5,13 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import type { Sql } from 'postgres'
-import { inTime } from '../agent/in-time.js'
-import { packageVersion } from '../agent/version.js'
-import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from './database-url.js'
-import { agentVersions, clockMs, connectionRow, doctorRows, listenTo, notify, schemaVersion, type ConnectionRow, type Finding, type Level } from './db-doctor.js'
-import { problemOf } from './errors.js'
-import { primaryHost } from './primary-host.js'
-import { age } from './render.js'
+import { inTime } from '../../host/deadline.js'
+import { packageVersion } from '../../host/package-version.js'
+import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
+import { agentVersions, clockMs, connectionRow, doctorRows, listenTo, notify, schemaVersion, type ConnectionRow, type Finding, type Level } from '../queries/doctor.js'
+import { problemOf } from '../errors.js'
+import { primaryHost } from '../../postgres/find-primary.js'
+import { age } from '../terminal/table.js'
 
 export const NOTIFICATION_PATIENCE_MS = 3_000
 const CLOCK_SAMPLES = 7

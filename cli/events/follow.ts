@@ -6,8 +6,8 @@
  * every transaction that was open when that id was the last has ended, and leaves out what was told before. While somebody's transaction stays open the looks get
  * longer, up to WINDOW events; beyond that a straggler is not waited for.
  */
-import type { EventRow } from './db.js'
-import type { EventDb, EventFilter } from './db-events.js'
+import type { EventRow } from '../queries/queries.js'
+import type { EventDb, EventFilter } from '../queries/events.js'
 
 export interface EventFollower {
   /** What came since the last call, in order of id. The first call takes the present for known and returns nothing. */

@@ -1,10 +1,10 @@
 /**
- * Finds what agents of this host wrote: <state>/agents/<node>/logs/<assignment>.log, read as agent/run-log.ts says.
+ * Finds what agents of this host wrote: <state>/agents/<node>/logs/<assignment>.log, read as state-folder/log-reader.ts says.
  * Needs no database, so it works in an outage too.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { logFileOf } from '../agent/run-log.js'
+import { logFileOf } from '../../state-folder/log-reader.js'
 
 export interface LogFile { node: string; assignment_id: string; path: string; modifiedAt: number }
 

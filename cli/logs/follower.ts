@@ -6,11 +6,11 @@
  * former owner's log ends is asked at the beginning.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { LogStart } from '../agent/run-log.js'
-import { codeOf } from '../agent/retry.js'
-import type { LineWriter } from './log-lines.js'
-import type { LogSource, Slice } from './log-sources.js'
-import { isConnectionProblem, problemOf } from './errors.js'
+import type { LogStart } from '../../state-folder/log-reader.js'
+import { codeOf } from '../../postgres/errors.js'
+import type { LineWriter } from './lines.js'
+import type { LogSource, Slice } from './sources.js'
+import { isConnectionProblem, problemOf } from '../errors.js'
 
 export interface FollowOptions {
   assignmentId: string

@@ -5,12 +5,12 @@
  * the session that the agent noted there has to be the one that holds the name in the database.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { readLedger, whyLogIsGone } from '../agent/over-ledger.js'
-import { logState, readLog, logFileOf, type LogStart } from '../agent/run-log.js'
+import { readLedger, whyLogIsGone } from '../../state-folder/removal-ledger.js'
+import { logState, readLog, logFileOf, type LogStart } from '../../state-folder/log-reader.js'
 import { join } from 'node:path'
-import type { LogDb } from './db-logs.js'
-import { CommandError } from './errors.js'
-import { localSession } from './log-files.js'
+import type { LogDb } from '../queries/logs.js'
+import { CommandError } from '../errors.js'
+import { localSession } from './files.js'
 
 export interface Slice { start: number; size: number; bytes: Buffer; next: string; more: boolean }
 

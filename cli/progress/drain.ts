@@ -5,12 +5,12 @@
  * nothing will: everything that is left is blocked, without a deadline. It changes nothing, so it may be interrupted and begun again.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb } from './db.js'
-import type { DrainRow } from './db-nodes.js'
-import { CommandError } from './errors.js'
+import type { CliDb } from '../queries/queries.js'
+import type { DrainRow } from '../queries/nodes.js'
+import { CommandError } from '../errors.js'
 import { createPatience, type Patience } from './patience.js'
-import { colors, interval, jsonLine, print, printable } from './render.js'
-import { createScreen } from './up-screen.js'
+import { colors, interval, jsonLine, print, printable } from '../terminal/table.js'
+import { createScreen } from '../terminal/screen.js'
 
 const POLL_INTERVAL_MS = 500
 /** Longer than a place round, and than a node's return from a restart of its agent. */

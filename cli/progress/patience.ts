@@ -1,5 +1,5 @@
 /** How long a command that looks on waits for a database that is away: from its last answer. */
-import { isConnectionProblem } from './errors.js'
+import { isConnectionProblem } from '../errors.js'
 
 export interface Patience {
   answered(): void

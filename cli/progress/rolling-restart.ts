@@ -5,10 +5,10 @@
  * rest runs as it was, and a second roll takes what it finds on its way for its own. It ends at the first instance that does not come up. It stops nothing by itself.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb } from './db.js'
-import type { InstanceRow } from './db-deployments.js'
-import { CommandError, isConnectionProblem } from './errors.js'
-import { calledBy } from './names.js'
+import type { CliDb } from '../queries/queries.js'
+import type { InstanceRow } from '../queries/deployments.js'
+import { CommandError, isConnectionProblem } from '../errors.js'
+import { calledBy } from '../targets/names.js'
 import { createPatience } from './patience.js'
 
 export interface RollOptions {

@@ -1,6 +1,6 @@
 /** The statements that say deployments: what a file declares, and the demo. Joined to the rest in db.ts. */
 import type { Sql } from 'postgres'
-import type { DeploymentSpec } from './deployment-file.js'
+import type { DeploymentSpec } from '../targets/deployment-file.js'
 
 export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
 

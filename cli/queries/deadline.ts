@@ -5,10 +5,10 @@
  * is asked over a new one, of whoever is the primary then.
  */
 import type { Sql } from 'postgres'
-import { inTime } from '../agent/in-time.js'
-import { createCliDb } from './db.js'
-import type { CliDb } from './db.js'
-import { isConnectionProblem } from './errors.js'
+import { inTime } from '../../host/deadline.js'
+import { createCliDb } from './queries.js'
+import type { CliDb } from './queries.js'
+import { isConnectionProblem } from '../errors.js'
 
 export interface AskedDb {
   readonly db: CliDb

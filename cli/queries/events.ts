@@ -1,6 +1,6 @@
 /** SQL of what reads events. Joined to the rest in db.ts. */
 import type { Sql } from 'postgres'
-import type { EventRow } from './db.js'
+import type { EventRow } from './queries.js'
 
 /** What is left out does not restrict. since: an interval, back from now. */
 export interface EventFilter { kinds?: readonly string[] | undefined; node?: string | undefined; deployment?: string | undefined; assignment?: string | undefined; since?: string | undefined }

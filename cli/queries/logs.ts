@@ -1,6 +1,6 @@
 /** The SQL of `mooring logs`; see db.ts. */
 import type { Sql } from 'postgres'
-import type { LogStart } from '../agent/run-log.js'
+import type { LogStart } from '../../state-folder/log-reader.js'
 
 /** data null: error says why. With size '0' there is no log. */
 export interface LogAnswerRow { assignment_id: string; node: string; start_byte: string | null; data: Buffer | null; next: string | null; more: boolean | null; size: string | null; error: string | null }

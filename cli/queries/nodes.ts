@@ -1,7 +1,7 @@
 /** SQL of the commands about nodes and their drains. Joined to the rest in db.ts. */
 import type { Sql } from 'postgres'
-import { labelled } from './db-deployments.js'
-import type { Requirement } from './db-deployments.js'
+import { labelled } from './deployments.js'
+import type { Requirement } from './deployments.js'
 
 export interface NodeRow {
   node: string

@@ -3,15 +3,15 @@
  * Row fields keep the names psql shows; bigint columns arrive as strings.
  */
 import type { Sql } from 'postgres'
-import { createApplyDb } from './db-apply.js'
-import type { ApplyDb } from './db-apply.js'
-import { createDeploymentDb } from './db-deployments.js'
-import type { DeploymentDb } from './db-deployments.js'
-import { createEventDb } from './db-events.js'
-import type { EventDb } from './db-events.js'
-import { createLogDb, type LogDb } from './db-logs.js'
-import { createNodeDb, type NodeDb } from './db-nodes.js'
-import { createForecastDb, type ForecastDb } from './db-forecasts.js'
+import { createApplyDb } from './apply.js'
+import type { ApplyDb } from './apply.js'
+import { createDeploymentDb } from './deployments.js'
+import type { DeploymentDb } from './deployments.js'
+import { createEventDb } from './events.js'
+import type { EventDb } from './events.js'
+import { createLogDb, type LogDb } from './logs.js'
+import { createNodeDb, type NodeDb } from './nodes.js'
+import { createForecastDb, type ForecastDb } from './forecasts.js'
 
 /** Whose schema it is; version null: it is not installed. */
 export interface SchemaRow { database: string; version: number | null }

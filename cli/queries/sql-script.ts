@@ -3,9 +3,9 @@
  * because it tells the results of several statements apart; values are shown as the server writes them.
  */
 import pg from 'pg'
-import { parseDatabaseUrl, pgConfig } from './database-url.js'
-import { primaryHost } from './primary-host.js'
-import { printable } from './render.js'
+import { parseDatabaseUrl, pgConfig } from '../../postgres/database-url.js'
+import { primaryHost } from '../../postgres/find-primary.js'
+import { printable } from '../terminal/table.js'
 
 type Result = pg.QueryArrayResult<(string | null)[]>
 

@@ -9,8 +9,8 @@
  * only as far as a typo is told apart by it, so that a file of fifty deployments is complained about once.
  */
 import { z } from 'zod'
-import { isPackageName, versionKind } from '../agent/package-spec.js'
-import { UsageError } from './errors.js'
+import { isPackageName, versionKind } from '../../agent/packages/package-ref.js'
+import { UsageError } from '../errors.js'
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 

@@ -1,10 +1,10 @@
 /**
  * People name a thing by its name or its id, and say id:7 or name:7 where a number could be either: no name holds a colon. What is mistyped is told with the nearest names; what could be two things is not guessed.
  */
-import type { CliDb } from './db.js'
-import type { NodeRow } from './db-nodes.js'
-import type { DeploymentRow } from './db-deployments.js'
-import { CommandError, UnknownNameError } from './errors.js'
+import type { CliDb } from '../queries/queries.js'
+import type { NodeRow } from '../queries/nodes.js'
+import type { DeploymentRow } from '../queries/deployments.js'
+import { CommandError, UnknownNameError } from '../errors.js'
 
 const NEAREST_SHOWN = 3
 

@@ -1,10 +1,10 @@
 /** Which deployments or nodes a command is about: those that are named, those that match a label selector, or all that there are. */
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
-import type { CliDb } from './db.js'
-import type { NodeRow } from './db-nodes.js'
-import type { DeploymentRow, Requirement } from './db-deployments.js'
-import { CommandError, UsageError } from './errors.js'
+import type { CliDb } from '../queries/queries.js'
+import type { NodeRow } from '../queries/nodes.js'
+import type { DeploymentRow, Requirement } from '../queries/deployments.js'
+import { CommandError, UsageError } from '../errors.js'
 import { deploymentsNamed, nodesNamed } from './names.js'
 
 export interface SelectionOptions { selector?: Requirement[]; all?: boolean }

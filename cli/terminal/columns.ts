@@ -1,7 +1,7 @@
 /** How deployments and assignments are shown, wherever they are. Nodes: NODE_COLUMNS in up-frame.ts. */
-import type { DeploymentRow } from './db-deployments.js'
-import { cell, colors } from './render.js'
-import type { Column, Row } from './render.js'
+import type { DeploymentRow } from '../queries/deployments.js'
+import { cell, colors } from './table.js'
+import type { Column, Row } from './table.js'
 
 export const DEPLOYMENT_COLUMNS: readonly Column[] = [
   { key: 'id', align: 'right' },

@@ -1,7 +1,7 @@
 /** Asks before what cannot be taken back. Where nobody can answer, --yes has to have said it. */
 import { createInterface } from 'node:readline/promises'
-import { CommandError, UsageError } from './errors.js'
-import { printable } from './render.js'
+import { CommandError, UsageError } from '../errors.js'
+import { printable } from './table.js'
 
 const SHOWN = 10
 

@@ -1,10 +1,10 @@
 /** Shows rows once, or for as long as somebody watches: a table redrawn on a terminal, what changes on a pipe, one object per line as JSON. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { createPatience } from './patience.js'
-import { clock, json, jsonLine, print, table, textOf } from './render.js'
-import type { Column, Row } from './render.js'
-import { onStopSignal } from './until-stopped.js'
-import { createScreen, roomOf } from './up-screen.js'
+import { createPatience } from '../progress/patience.js'
+import { clock, json, jsonLine, print, table, textOf } from './table.js'
+import type { Column, Row } from './table.js'
+import { onStopSignal } from '../signals.js'
+import { createScreen, roomOf } from './screen.js'
 
 export interface Listing {
   read(): Promise<Row[]>

@@ -3,7 +3,7 @@
  *
  * Not for what runs on whatever happens to its output (`up`, `agent`, `worker`): a full disk costs these their words, and not the work on this host.
  */
-import { CommandError, EXIT_DONE } from './errors.js'
+import { CommandError, EXIT_DONE } from '../errors.js'
 
 const REASONS: Record<string, string> = { ENOSPC: 'no space left on device', EDQUOT: 'the disk quota is used up', EFBIG: 'the file would be too large', EIO: 'the device fails' }
 /** What must end does not wait for a reader that has stopped reading. */

@@ -9,8 +9,8 @@ import type { ChildProcess } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, renameSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { EXIT_USAGE } from './errors.js'
-import type { ProcessView } from './up-snapshot.js'
+import { EXIT_USAGE } from '../errors.js'
+import type { ProcessView } from './snapshot.js'
 
 export interface ChildSpec {
   name: string
@@ -40,7 +40,7 @@ const LAST_BACKOFF_MS = 30_000
 const HEALTHY_AFTER_MS = 60_000
 const FORCE_WAIT_MS = 5_000
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url))
+const MAIN = fileURLToPath(new URL('../main.js', import.meta.url))
 
 export function backoffMs(failuresInARow: number): number {
   return Math.min(LAST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failuresInARow - 1, 10))

@@ -1,14 +1,14 @@
 /** The worker and the agents of `mooring up`, and the watch over them and their database. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { withDbAt } from './database.js'
-import { isConnectionProblem, problemOf } from './errors.js'
-import { createUpChild } from './up-child.js'
-import { markOf } from '../agent/lock-file.js'
+import { withDbAt } from '../database.js'
+import { isConnectionProblem, problemOf } from '../errors.js'
+import { createUpChild } from './child.js'
+import { markOf } from '../../host/lock-file.js'
 import type { UpLock } from './up-lock.js'
-import type { UpOutput } from './up-output.js'
-import type { UpServer } from './up-server.js'
-import type { FleetView, Snapshot } from './up-snapshot.js'
-import { createWatcher } from './up-watcher.js'
+import type { UpOutput } from './output.js'
+import type { UpServer } from './server.js'
+import type { FleetView, Snapshot } from './snapshot.js'
+import { createWatcher } from './watcher.js'
 
 export interface UpFleetOptions {
   server: UpServer

@@ -1,9 +1,9 @@
 /** The picture `mooring up` draws of a snapshot, as lines. Pure. */
-import type { EventRow } from './db.js'
-import { cell, clock, colors, interval, table } from './render.js'
-import type { Column } from './render.js'
-import { fleetText, processText, statesOf } from './up-snapshot.js'
-import type { ProcessView, Snapshot } from './up-snapshot.js'
+import type { EventRow } from '../queries/queries.js'
+import { cell, clock, colors, interval, table } from '../terminal/table.js'
+import type { Column } from '../terminal/table.js'
+import { fleetText, processText, statesOf } from './snapshot.js'
+import type { ProcessView, Snapshot } from './snapshot.js'
 
 export interface FrameOptions {
   rows: number

@@ -1,9 +1,9 @@
 /** Where `mooring up` says things: a table drawn in place on a terminal, else a line or a JSON object per change. */
-import { frameOf } from './up-frame.js'
-import { jsonLine, printable } from './render.js'
-import { createScreen } from './up-screen.js'
-import { changeLine, changesBetween, NOTHING } from './up-snapshot.js'
-import type { Change, Snapshot } from './up-snapshot.js'
+import { frameOf } from './frame.js'
+import { jsonLine, printable } from '../terminal/table.js'
+import { createScreen } from '../terminal/screen.js'
+import { changeLine, changesBetween, NOTHING } from './snapshot.js'
+import type { Change, Snapshot } from './snapshot.js'
 
 export interface UpOutput {
   note(text: string): void

@@ -3,11 +3,11 @@
  * The server ends with the `up` that started it, also with one that inherits it from a SIGKILLed predecessor; one that
  * `mooring db up` started stays.
  */
-import { parseDatabaseUrl } from './database-url.js'
-import { clusterUrl, ensureCluster, stopCluster } from './embedded/cluster.js'
-import { spawnMooring } from './up-child.js'
-import { markOf } from '../agent/lock-file.js'
-import type { ProcessMark } from '../agent/lock-file.js'
+import { parseDatabaseUrl } from '../../postgres/database-url.js'
+import { clusterUrl, ensureCluster, stopCluster } from '../../postgres/embedded/cluster.js'
+import { spawnMooring } from './child.js'
+import { markOf } from '../../host/lock-file.js'
+import type { ProcessMark } from '../../host/lock-file.js'
 import type { UpLock } from './up-lock.js'
 
 export interface UpServer {

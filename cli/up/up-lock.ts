@@ -7,9 +7,9 @@
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { LockHeldError, readLock, takeLock } from '../agent/lock-file.js'
-import type { LockFile, LockRecord, ProcessMark } from '../agent/lock-file.js'
-import { CommandError } from './errors.js'
+import { LockHeldError, readLock, takeLock } from '../../host/lock-file.js'
+import type { LockFile, LockRecord, ProcessMark } from '../../host/lock-file.js'
+import { CommandError } from '../errors.js'
 
 interface UpFields {
   /** The embedded server was started by `mooring up` and ends with it. */

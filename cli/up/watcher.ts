@@ -1,10 +1,10 @@
 /** Looks at the fleet again and again, over one connection that is made anew when it breaks. */
-import { createAskedDb } from './asked-db.js'
-import { connect } from './database.js'
-import { createCliDb } from './db.js'
-import type { CliDb } from './db.js'
-import { createEventFollower } from './event-follow.js'
-import type { FleetView } from './up-snapshot.js'
+import { createAskedDb } from '../queries/deadline.js'
+import { connect } from '../database.js'
+import { createCliDb } from '../queries/queries.js'
+import type { CliDb } from '../queries/queries.js'
+import { createEventFollower } from '../events/follow.js'
+import type { FleetView } from './snapshot.js'
 
 export interface Watcher {
   /** The fleet now; rejects when the database does not answer in time, and tries with a new connection then. */

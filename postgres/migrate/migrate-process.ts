@@ -1,6 +1,6 @@
 /** The process that migrates: takes one order from its parent, answers, and ends with it. See migrate.ts. */
 import type { MigrateFailure, MigrateMessage, MigrateOrder } from './migrate.js'
-import { runMigrations } from './migrate-steps.js'
+import { runMigrations } from './steps.js'
 
 const tell = (message: MigrateMessage, then = () => {}): void => void process.send?.(message, then)
 

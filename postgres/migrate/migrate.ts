@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { migrationsFolder } from './committed-migrations.js'
-import { parseDatabaseUrl } from './database-url.js'
+import { parseDatabaseUrl } from '../database-url.js'
 
 export interface MigrateOptions {
   databaseUrl: string

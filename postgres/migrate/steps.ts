@@ -3,10 +3,10 @@ import { Logger, migrate as runCommitted } from 'graphile-migrate'
 import { runMigrations as installGraphileWorker } from 'graphile-worker'
 import pg from 'pg'
 import { committedMigrations, type CommittedMigration } from './committed-migrations.js'
-import { parseDatabaseUrl, pgConfig, pgConnectionString, type DatabaseUrl } from './database-url.js'
+import { parseDatabaseUrl, pgConfig, pgConnectionString, type DatabaseUrl } from '../database-url.js'
 import { MigrateError, type MigrateOrder, type MigrateResult } from './migrate.js'
-import { openMigrationSession, type AppliedMigration, type MigrationSession } from './migrate-db.js'
-import { primaryHost } from './primary-host.js'
+import { openMigrationSession, type AppliedMigration, type MigrationSession } from './queries.js'
+import { primaryHost } from '../find-primary.js'
 
 /**
  * The steps of `migrate`, in this process. What waits for a table lock makes every later reader and

@@ -2,7 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { EVENT_KINDS } from '../../cli/event-kinds.js'
+import { EVENT_KINDS } from '../../cli/events/kinds.js'
 import { testDatabase } from '../helpers/postgres.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')

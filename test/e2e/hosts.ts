@@ -6,7 +6,7 @@ import type { Test } from 'tap'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
 import { mooring, tempDir, type Program } from '../helpers/processes.js'
 import { PATIENCE_MS, waitFor } from '../helpers/wait-for.js'
-import { childrenOf } from '../../agent/process-table.js'
+import { childrenOf } from '../../host/process-table.js'
 import type { PlacedRow } from '../agent/fleet.js'
 
 export { PATIENCE_MS }

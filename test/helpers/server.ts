@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
-import { ensureCluster } from '../../cli/embedded/cluster.js'
+import { ensureCluster } from '../../postgres/embedded/cluster.js'
 import settings from './server-settings.json' with { type: 'json' }
 
 /**

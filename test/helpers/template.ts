@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Sql } from 'postgres'
-import { committedMigrations } from '../../cli/committed-migrations.js'
-import { migrate } from '../../cli/migrate.js'
+import { committedMigrations } from '../../postgres/migrate/committed-migrations.js'
+import { migrate } from '../../postgres/migrate/migrate.js'
 
 /**
  * The name of a database that has been migrated once and is copied by every test. It is named after the

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { inTime } from '../../agent/in-time.js'
+import { inTime } from '../../host/deadline.js'
 
 const never = new Promise<never>(() => {})
 

@@ -1,5 +1,5 @@
 /**
- * The model of docs/model is checked as a text that could be edited wrongly: a few rules that must hold, and for each a rule taken away that must be
+ * The model of model is checked as a text that could be edited wrongly: a few rules that must hold, and for each a rule taken away that must be
  * missed. `npm run model` checks all of it. In CI spin has to be there; elsewhere the test says why it does nothing.
  */
 import { spawnSync } from 'node:child_process'
@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
 
-const MODEL = join(import.meta.dirname, '..', '..', 'scripts', 'model.mjs')
+const MODEL = join(import.meta.dirname, '..', '..', 'model', 'run.mjs')
 const missing = ['spin', 'cc'].filter((name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error)
 const skip = missing.length > 0 && !process.env.CI && `${missing.join(' and ')} not installed`
 

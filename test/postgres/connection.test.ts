@@ -1,5 +1,5 @@
 import t from 'tap'
-import { createLane } from '../../agent/lane.js'
+import { createLane } from '../../postgres/connection.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'

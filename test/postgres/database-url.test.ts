@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pgConnectionStringOf from 'pg-connection-string'
 import t from 'tap'
-import { DatabaseUrlError, parseDatabaseUrl, pgConfig, pgConnectionString, postgresOptions, withHost } from '../../cli/database-url.js'
+import { DatabaseUrlError, parseDatabaseUrl, pgConfig, pgConnectionString, postgresOptions, withHost } from '../../postgres/database-url.js'
 import { tempDir } from '../helpers/processes.js'
 
 t.test('one address becomes the configuration of both drivers', async (t) => {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { createBackoff, describeError, freeInMs, kindOf } from '../../agent/retry.js'
+import { createBackoff, describeError, freeInMs, kindOf } from '../../postgres/errors.js'
 
 const coded = (code: string, more: object = {}) => Object.assign(new Error(`said with ${code}`), { code, ...more })
 

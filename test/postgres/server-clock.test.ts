@@ -1,6 +1,6 @@
 import t from 'tap'
-import { createAgentDb } from '../../agent/db.js'
-import { createTickWatch } from '../../agent/last-tick.js'
+import { createAgentDb } from '../../agent/session/verbs.js'
+import { createTickWatch } from '../../postgres/server-clock.js'
 import { testDatabase } from '../helpers/postgres.js'
 
 t.test('a tick says how long ago the last one was asked, and what the database showed then', (t) => {

@@ -3,9 +3,9 @@ import { appendFile, mkdir, rename, stat, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import t from 'tap'
-import { readLog, SLICE_LIMIT_BYTES, type LogStart } from '../../agent/run-log.js'
-import { DEFAULT_ROTATION, keepInSize } from '../../agent/log-rotation.js'
-import { silent, temporaryFolder } from './rig.js'
+import { readLog, SLICE_LIMIT_BYTES, type LogStart } from '../../state-folder/log-reader.js'
+import { DEFAULT_ROTATION, keepInSize } from '../../state-folder/log-rotation.js'
+import { silent, temporaryFolder } from '../agent/rig.js'
 
 const lines = (from: number, to: number): string => Array.from({ length: to - from + 1 }, (_, i) => `line ${from + i}\n`).join('')
 

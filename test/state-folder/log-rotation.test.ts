@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import t from 'tap'
 import type { Test } from 'tap'
-import { createLogKeeper, cutByCopy, DEFAULT_ROTATION, keepInSize } from '../../agent/log-rotation.js'
+import { createLogKeeper, cutByCopy, DEFAULT_ROTATION, keepInSize } from '../../state-folder/log-rotation.js'
 import { waitFor } from '../helpers/wait-for.js'
-import { owned, rig, silent, temporaryFolder } from './rig.js'
+import { owned, rig, silent, temporaryFolder } from '../agent/rig.js'
 
 const KIB = 1024
 

@@ -4,7 +4,7 @@
  */
 import type { Task } from 'graphile-worker'
 import type { QueryConfig } from 'pg'
-import { codeOf } from '../../agent/retry.js'
+import { codeOf } from '../../postgres/errors.js'
 
 const PLACEMENT_HELD = 'MR004'
 

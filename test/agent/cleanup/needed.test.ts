@@ -2,11 +2,11 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { createSupervisor } from '../../agent/supervisor.js'
-import { createTidying } from '../../agent/tidying.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { heardLog } from './fleet.js'
-import { ownedPackage, rig, temporaryFolder } from './rig.js'
+import { createSupervisor } from '../../../agent/supervisor/supervisor.js'
+import { createTidying } from '../../../agent/cleanup/cleanup.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { heardLog } from '../fleet.js'
+import { ownedPackage, rig, temporaryFolder } from '../rig.js'
 
 t.test('Y42: what still runs or ends here needs its package, whatever the node owns; what a tag means nobody guesses', async t => {
   const r = await rig(t)

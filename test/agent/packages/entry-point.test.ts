@@ -2,8 +2,8 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { resolveEntry } from '../../agent/drivers/entry.js'
-import { temporaryFolder } from './rig.js'
+import { resolveEntry } from '../../../agent/packages/entry-point.js'
+import { temporaryFolder } from '../rig.js'
 
 async function packageWith(t: Test, manifest: object | string, files: Record<string, string> = {}): Promise<string> {
   const folder = join(await temporaryFolder(t), 'node_modules', 'thing')

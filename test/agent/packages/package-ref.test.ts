@@ -1,6 +1,6 @@
 import t from 'tap'
-import { judge, parsePackageRef } from '../../agent/package-spec.js'
-import { owned, ownedPackage } from './rig.js'
+import { judge, parsePackageRef } from '../../../agent/packages/package-ref.js'
+import { owned, ownedPackage } from '../rig.js'
 
 const HOSTILE_NAMES = [
   'git+ssh://git@github.com/a/b', 'user/repo', 'github:user/repo', 'http://example.com/x.tgz', 'file:../x', '../x', './x', '/etc', '~/.ssh', 'a b', 'x;id', '$(id)', '`id`', 'x|y', 'x&y', 'x>y',

@@ -1,10 +1,10 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAgentDb, type AgentDb, type UsageSample } from '../../agent/db.js'
-import { createHeartbeat, type Beat, type Heartbeat, type HeartbeatOptions } from '../../agent/heartbeat.js'
-import { age, assignments, deployment, node } from '../helpers/factories.js'
-import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { createAgentDb, type AgentDb, type UsageSample } from '../../../agent/session/verbs.js'
+import { createHeartbeat, type Beat, type Heartbeat, type HeartbeatOptions } from '../../../agent/session/heartbeat.js'
+import { age, assignments, deployment, node } from '../../helpers/factories.js'
+import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const log = pino({ level: 'silent' })
 const sample: UsageSample = { cpu_pct: 12.5, memory_mb: 300, disk_free_pct: 60, disk_free_bytes: 5_000_000_000 }

@@ -1,8 +1,8 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { CLOCK_GRAIN_MS, createLeases, isFenced, termOf, type LeasedRow } from '../../agent/lease.js'
-import type { LeaseTerm } from '../../agent/warden/wire.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { CLOCK_GRAIN_MS, createLeases, isFenced, termOf, type LeasedRow } from '../../../agent/session/lease.js'
+import type { LeaseTerm } from '../../../agent/warden/protocol.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const log = pino({ level: 'silent' })
 

@@ -1,10 +1,10 @@
 import t, { type Test } from 'tap'
-import { createWorker } from '../../workers/runner.js'
-import { ownServer } from '../helpers/own-server.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { tcpProxy } from '../helpers/tcp-proxy.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { heardLog, placements, running, scaleDown, sleeper, testAgent } from './fleet.js'
+import { createWorker } from '../../../workers/runner.js'
+import { ownServer } from '../../helpers/own-server.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { tcpProxy } from '../../helpers/tcp-proxy.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { heardLog, placements, running, scaleDown, sleeper, testAgent } from '../fleet.js'
 
 function testWorker(t: Test, databaseUrl: string) {
   const heard = heardLog()

@@ -1,13 +1,13 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAssignments } from '../../agent/assignments.js'
-import { createAgentDb, type AgentDb, type OwnedAssignment } from '../../agent/db.js'
-import { createHeartbeat } from '../../agent/heartbeat.js'
-import { bootClock, createLeases } from '../../agent/lease.js'
-import { createListener } from '../../agent/listener.js'
-import { age, assignments, deployment, node, report } from '../helpers/factories.js'
-import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { createAssignments } from '../../../agent/session/owned-assignments.js'
+import { createAgentDb, type AgentDb, type OwnedAssignment } from '../../../agent/session/verbs.js'
+import { createHeartbeat } from '../../../agent/session/heartbeat.js'
+import { bootClock, createLeases } from '../../../agent/session/lease.js'
+import { createListener } from '../../../agent/session/notifications.js'
+import { age, assignments, deployment, node, report } from '../../helpers/factories.js'
+import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const log = pino({ level: 'silent' })
 

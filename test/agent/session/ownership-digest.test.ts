@@ -1,9 +1,9 @@
 import t from 'tap'
-import { digestOf } from '../../agent/digest.js'
-import type { OwnedAssignment } from '../../agent/db.js'
-import { createAgentDb } from '../../agent/db.js'
-import { beat, deployment, node } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
+import { digestOf } from '../../../agent/session/ownership-digest.js'
+import type { OwnedAssignment } from '../../../agent/session/verbs.js'
+import { createAgentDb } from '../../../agent/session/verbs.js'
+import { beat, deployment, node } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
 
 const row = { assignment_id: '1', epoch: '1', generation: '1', wanted: 'run', on_lost: 'stop', stop_grace_ms: 10_000 } as const satisfies Partial<OwnedAssignment>
 

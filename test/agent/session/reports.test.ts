@@ -1,11 +1,11 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAgentDb, type RunReport, type RunState } from '../../agent/db.js'
-import { createReports, REPORT_BATCH } from '../../agent/reports.js'
-import { age, assignments, deployment, node, type AssignmentRow } from '../helpers/factories.js'
-import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
-import { tcpProxy } from '../helpers/tcp-proxy.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { createAgentDb, type RunReport, type RunState } from '../../../agent/session/verbs.js'
+import { createReports, REPORT_BATCH } from '../../../agent/session/reports.js'
+import { age, assignments, deployment, node, type AssignmentRow } from '../../helpers/factories.js'
+import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
+import { tcpProxy } from '../../helpers/tcp-proxy.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const log = pino({ level: 'silent' })
 

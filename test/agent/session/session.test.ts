@@ -1,12 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { deployment } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { tempDir } from '../helpers/processes.js'
-import { tcpProxy } from '../helpers/tcp-proxy.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { alive, placements, running, scaleDown, sleeper, testAgent } from './fleet.js'
+import { deployment } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { tempDir } from '../../helpers/processes.js'
+import { tcpProxy } from '../../helpers/tcp-proxy.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { alive, placements, running, scaleDown, sleeper, testAgent } from '../fleet.js'
 
 const node = (sql: Awaited<ReturnType<typeof testDatabase>>['sql']) => sql<{ session: string | null; health: string }[]>`select session, health from mooring.node_status where node = 'host-a'`.then((rows) => rows[0])
 

@@ -1,6 +1,6 @@
 import t from 'tap'
-import type { BeatAnswer, OwnedAssignment, Registration, ReportOutcome, RunReport, RunState } from '../../agent/db.js'
-import { testDatabase } from '../helpers/postgres.js'
+import type { BeatAnswer, OwnedAssignment, Registration, ReportOutcome, RunReport, RunState } from '../../../agent/session/verbs.js'
+import { testDatabase } from '../../helpers/postgres.js'
 
 // complete by type: a field that is added to the interface must be added here
 const COLUMNS: Record<string, Record<string, string>> = {

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { workloadEnv } from '../../agent/workload-env.js'
-import { owned } from './rig.js'
+import { workloadEnv } from '../../../agent/supervisor/environment.js'
+import { owned } from '../rig.js'
 
 const agent = {
   PATH: '/bin', HOME: '/home/a', LC_ALL: 'C', LANG: 'C', TZ: 'UTC', DATABASE_URL: 'postgres://u:secret@h/d', PGPASSWORD: 'secret', NODE_OPTIONS: '--inspect', LD_PRELOAD: 'x.so',

@@ -1,7 +1,7 @@
 /** What an earlier agent left with its warden, and what the next one makes of it. Of real wardens and agents tells e2e/takeover. */
 import t from 'tap'
-import type { HostedProcess } from '../../agent/warden/host.js'
-import { owned, rig } from './rig.js'
+import type { HostedProcess } from '../../../agent/warden/host.js'
+import { owned, rig } from '../rig.js'
 
 /** A process that ended by itself while no agent was there. */
 const ended = (assignment_id: string): HostedProcess => ({

@@ -1,7 +1,7 @@
 import t from 'tap'
-import { reconcile } from '../../agent/reconcile.js'
-import type { Phase, Running } from '../../agent/reconcile.js'
-import { owned } from './rig.js'
+import { reconcile } from '../../../agent/supervisor/reconcile.js'
+import type { Phase, Running } from '../../../agent/supervisor/reconcile.js'
+import { owned } from '../rig.js'
 
 const PHASES: Phase[] = ['none', 'preparing', 'prepared', 'alive', 'ending', 'waiting', 'refused']
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { backoffDelayMs, DEFAULT_BACKOFF, failuresAfter } from '../../agent/backoff.js'
+import { backoffDelayMs, DEFAULT_BACKOFF, failuresAfter } from '../../../agent/supervisor/restart-backoff.js'
 
 const plain = { ...DEFAULT_BACKOFF, jitter: 0 }
 

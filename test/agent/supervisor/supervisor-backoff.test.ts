@@ -1,7 +1,7 @@
 /** What ends by itself, cannot be started or will not be run: counted, told, and tried again. */
 import t from 'tap'
-import { waitFor } from '../helpers/wait-for.js'
-import { owned, ownedPackage, printed, rig } from './rig.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { owned, ownedPackage, printed, rig } from '../rig.js'
 
 const may = { mayStart: true }
 

@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { waitFor } from '../helpers/wait-for.js'
-import { markPrefix } from '../../agent/run-file.js'
-import { createLocalHost } from '../../agent/warden/local-host.js'
-import type { LocalProcess } from '../../agent/warden/local-host.js'
-import { owned, printed, rig, temporaryFolder } from './rig.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { markPrefix } from '../../../state-folder/process-files.js'
+import { createLocalHost } from '../../../agent/warden/local-host.js'
+import type { LocalProcess } from '../../../agent/warden/local-host.js'
+import { owned, printed, rig, temporaryFolder } from '../rig.js'
 
 const may = { mayStart: true }
 const mayNot = { mayStart: false }

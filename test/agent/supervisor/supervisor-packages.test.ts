@@ -5,10 +5,10 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { markPrefix } from '../../agent/run-file.js'
-import { markedWith } from '../../agent/process-table.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { ownedPackage, printed, rig, temporaryFolder } from './rig.js'
+import { markPrefix } from '../../../state-folder/process-files.js'
+import { markedWith } from '../../../host/process-table.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { ownedPackage, printed, rig, temporaryFolder } from '../rig.js'
 
 const may = { mayStart: true }
 const mayNot = { mayStart: false }

@@ -2,8 +2,8 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { waitFor } from '../helpers/wait-for.js'
-import { alive, owned, printed, rig } from './rig.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { alive, owned, printed, rig } from '../rig.js'
 
 const may = { mayStart: true }
 

@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
-import { createUsageSampler } from '../../agent/usage.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { owned, printed, rig, temporaryFolder } from './rig.js'
+import { createUsageSampler } from '../../../agent/supervisor/usage.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { owned, printed, rig, temporaryFolder } from '../rig.js'
 
 t.test('Y19, defect 2: the first sample has no cpu share, because there is nothing to compare with: null, not 0', async t => {
   const sampler = createUsageSampler({ stateDir: await temporaryFolder(t) })

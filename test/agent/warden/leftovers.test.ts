@@ -3,12 +3,12 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { killLeftovers } from '../../agent/leftovers.js'
-import { processTable, readProcess } from '../../agent/process-table.js'
-import { markPrefix, newMark, readBootId, writeRunFile } from '../../agent/run-file.js'
-import type { RunFile } from '../../agent/run-file.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { alive, owned, printed, rig, silent, temporaryFolder } from './rig.js'
+import { killLeftovers } from '../../../agent/warden/leftovers.js'
+import { processTable, readProcess } from '../../../host/process-table.js'
+import { markPrefix, newMark, readBootId, writeRunFile } from '../../../state-folder/process-files.js'
+import type { RunFile } from '../../../state-folder/process-files.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { alive, owned, printed, rig, silent, temporaryFolder } from '../rig.js'
 
 async function stateDirOf(t: Test): Promise<string> {
   const stateDir = await temporaryFolder(t)

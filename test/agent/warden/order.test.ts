@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
-import { orderOf } from '../../../agent/warden/cell.js'
-import { findProgram } from '../../../agent/warden/why-not-started.js'
+import { orderOf } from '../../../agent/warden/namespace.js'
+import { findProgram } from '../../../agent/warden/start-errors.js'
 
 const SHELLS = [['dash'], ['bash'], ['bash', '--posix'], ['busybox', 'sh']].filter(([program]) => findProgram(program!, '/usr/local/bin:/usr/bin:/bin') !== null)
 

@@ -5,9 +5,9 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { start } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle, SpawnSpec } from '../../../agent/warden/spawn.js'
-import { unfitFor } from '../../../agent/warden/why-not-started.js'
+import { unfitFor } from '../../../agent/warden/start-errors.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
-import { readProcess } from '../../../agent/process-table.js'
+import { readProcess } from '../../../host/process-table.js'
 import { temporaryFolder } from '../rig.js'
 
 let starts = 0

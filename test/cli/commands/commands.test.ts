@@ -1,10 +1,10 @@
 import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { fleet, run } from './fleet.js'
+import { emptyDatabase, testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { fleet, run } from '../fleet.js'
 
 t.test('status shows nodes, counts, and what waits with its reason', async (t) => {
   const place = await fleet(t, 'web', 'api')

@@ -1,9 +1,9 @@
 import t from 'tap'
-import { metricsText } from '../../cli/commands/metrics.js'
-import type { FleetRow } from '../../cli/db.js'
-import { assignments, deployment, node, report } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
+import { metricsText } from '../../../cli/commands/metrics.js'
+import type { FleetRow } from '../../../cli/queries/queries.js'
+import { assignments, deployment, node, report } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
 
 t.test('Y43: metrics tells of each running process by its ids, of nodes and of the fleet, in the words of Prometheus', async (t) => {
   const { sql, url } = await testDatabase(t)

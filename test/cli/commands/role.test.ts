@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import postgres from 'postgres'
 import t from 'tap'
 import type { Test } from 'tap'
-import { roleSql, scramVerifier } from '../../cli/commands/role.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
+import { roleSql, scramVerifier } from '../../../cli/commands/role.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
 
 async function role(t: Test, ...args: string[]) {
   const program = mooring(t, ['role', 'create', ...args])

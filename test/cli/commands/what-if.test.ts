@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { Test } from 'tap'
-import { assignments, deployments, node } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
+import { assignments, deployments, node } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
 
 /** Five assignments on host-a, which have been there for a while; host-b is empty. No agents: nobody beats, so the lease is long. */
 async function fleet(t: Test) {

@@ -1,11 +1,11 @@
 import { connect, createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
 import type { Test } from 'tap'
-import { clockVerdict, transport } from '../../cli/doctor.js'
-import { node } from '../helpers/factories.js'
-import { login } from '../helpers/logins.js'
-import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
+import { clockVerdict, transport } from '../../../cli/doctor/client-checks.js'
+import { node } from '../../helpers/factories.js'
+import { login } from '../../helpers/logins.js'
+import { emptyDatabase, testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
 
 interface Finding { check_name: string; level: string; found: string; way_out: string | null }
 

@@ -1,10 +1,10 @@
 import t from 'tap'
-import { createDeploymentDb } from '../../cli/db-deployments.js'
-import { createEventDb } from '../../cli/db-events.js'
-import type { EventDb } from '../../cli/db-events.js'
-import { createEventFollower, WINDOW } from '../../cli/event-follow.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { createDeploymentDb } from '../../../cli/queries/deployments.js'
+import { createEventDb } from '../../../cli/queries/events.js'
+import type { EventDb } from '../../../cli/queries/events.js'
+import { createEventFollower, WINDOW } from '../../../cli/events/follow.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const add = "insert into mooring.event (kind, reason) select 'a_test', 'event ' || g from generate_series(1, $1::int) g returning id"
 

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { localSession, logFilesOf } from '../../cli/log-files.js'
+import { localSession, logFilesOf } from '../../../cli/logs/files.js'
 
 t.test('the logs of every local agent are found, the last written first', async (t) => {
   const dir = t.testdir()

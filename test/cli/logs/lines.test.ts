@@ -1,6 +1,6 @@
 import { Writable } from 'node:stream'
 import t from 'tap'
-import { characterBorder, createLineWriter, type LineFormat } from '../../cli/log-lines.js'
+import { characterBorder, createLineWriter, type LineFormat } from '../../../cli/logs/lines.js'
 
 /** What is written when the text comes in slices of so many bytes. */
 async function written(text: string, sliceBytes: number, format: Partial<LineFormat> = {}, ended = true): Promise<string> {

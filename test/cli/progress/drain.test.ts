@@ -1,11 +1,11 @@
 import t from 'tap'
 import type { Test } from 'tap'
-import { assignments, deployments, node, report } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { bar } from '../../cli/drain-watch.js'
-import { millisecondsOf, parseDuration } from '../../cli/options.js'
+import { assignments, deployments, node, report } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { bar } from '../../../cli/progress/drain.js'
+import { millisecondsOf, parseDuration } from '../../../cli/options.js'
 
 /** Two nodes without agents: host-a with n assignments, host-b empty. The test plays the agents and the place round. */
 async function fleet(t: Test, n: number) {

@@ -1,15 +1,15 @@
 // A rolling restart. The test plays the agents and the place round; the last story has real ones.
 import t from 'tap'
 import type { Test } from 'tap'
-import { createCliDb } from '../../cli/db.js'
-import { rollingRestart } from '../../cli/rolling-restart.js'
-import type { RollNews, RollOptions } from '../../cli/rolling-restart.js'
-import { hosts, live, PATIENCE_MS } from '../e2e/hosts.js'
-import { assignments, deployment, node, report } from '../helpers/factories.js'
-import type { DeploymentSpec } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { createCliDb } from '../../../cli/queries/queries.js'
+import { rollingRestart } from '../../../cli/progress/rolling-restart.js'
+import type { RollNews, RollOptions } from '../../../cli/progress/rolling-restart.js'
+import { hosts, live, PATIENCE_MS } from '../../e2e/hosts.js'
+import { assignments, deployment, node, report } from '../../helpers/factories.js'
+import type { DeploymentSpec } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 /** host-a runs it all; nobody beats, so the lease is long. */
 async function fleet(t: Test, spec: DeploymentSpec) {

@@ -1,13 +1,13 @@
 /** A server that is stopped answers nothing, for ever: no command waits so long. The server is the file's own, and every process of it is stopped. */
 import t from 'tap'
-import { answered, createAskedDb } from '../../cli/asked-db.js'
-import { connect } from '../../cli/database.js'
-import { watchDrain } from '../../cli/drain-watch.js'
-import { isConnectionProblem, problemOf } from '../../cli/errors.js'
-import { createPatience } from '../../cli/patience.js'
-import { ownServer } from '../helpers/own-server.js'
-import { mooring, tempDir } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { answered, createAskedDb } from '../../../cli/queries/deadline.js'
+import { connect } from '../../../cli/database.js'
+import { watchDrain } from '../../../cli/progress/drain.js'
+import { isConnectionProblem, problemOf } from '../../../cli/errors.js'
+import { createPatience } from '../../../cli/progress/patience.js'
+import { ownServer } from '../../helpers/own-server.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const SHORT = { fewMs: 300, manyMs: 600 }
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { deploymentSpecs } from '../../cli/deployment-file.js'
+import { deploymentSpecs } from '../../../cli/targets/deployment-file.js'
 
 const complaints = (document: unknown): string => {
   try {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { fitting } from '../../cli/listing.js'
+import { fitting } from '../../../cli/terminal/listing.js'
 
 t.test('a list that is longer than the terminal says how much of it is not shown', (t) => {
   const lines = Array.from({ length: 37 }, (_, nr) => `line ${nr}`)

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { clip, createScreen } from '../../cli/up-screen.js'
+import { clip, createScreen } from '../../../cli/terminal/screen.js'
 
 /** As much of a terminal as the screen uses: cursor up, erase to the end of line, erase below. */
 function terminal(columns = 40, rows = 10) {

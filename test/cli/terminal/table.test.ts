@@ -1,5 +1,5 @@
 import t from 'tap'
-import { age, cell, colorsFor, columnsOf, interval, table } from '../../cli/render.js'
+import { age, cell, colorsFor, columnsOf, interval, table } from '../../../cli/terminal/table.js'
 
 t.test('an interval of Postgres is read in its two largest units', async (t) => {
   for (const [text, shown] of [

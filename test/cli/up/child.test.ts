@@ -1,5 +1,5 @@
 import t from 'tap'
-import { backoffMs, lastComplaint } from '../../cli/up-child.js'
+import { backoffMs, lastComplaint } from '../../../cli/up/child.js'
 
 t.test('a child that keeps dying is started less and less often', async (t) => {
   t.same([1, 2, 3, 4, 5, 6, 40].map(backoffMs), [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])

@@ -1,9 +1,9 @@
 import t from 'tap'
-import type { EventRow, FleetRow } from '../../cli/db.js'
-import type { NodeRow } from '../../cli/db-nodes.js'
-import { changeLine, changesBetween, newEvents, NOTHING } from '../../cli/up-snapshot.js'
-import type { FleetView, Snapshot } from '../../cli/up-snapshot.js'
-import { frameOf } from '../../cli/up-frame.js'
+import type { EventRow, FleetRow } from '../../../cli/queries/queries.js'
+import type { NodeRow } from '../../../cli/queries/nodes.js'
+import { changeLine, changesBetween, newEvents, NOTHING } from '../../../cli/up/snapshot.js'
+import type { FleetView, Snapshot } from '../../../cli/up/snapshot.js'
+import { frameOf } from '../../../cli/up/frame.js'
 
 const event = (id: number, more: Partial<EventRow> = {}): EventRow => ({
   id: String(id), at: new Date(0), kind: 'claimed', assignment_id: '7', deployment_id: '3', node: 'host-a', epoch: '1', actor: 'app', reason: null, detail: null, ...more,

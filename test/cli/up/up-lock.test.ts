@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { readdirSync, writeFileSync } from 'node:fs'
 import t from 'tap'
-import { isAlive, markOf } from '../../agent/lock-file.js'
-import { readUpRecord, takeUpLock, upFile } from '../../cli/up-lock.js'
-import type { UpRecord } from '../../cli/up-lock.js'
+import { isAlive, markOf } from '../../../host/lock-file.js'
+import { readUpRecord, takeUpLock, upFile } from '../../../cli/up/up-lock.js'
+import type { UpRecord } from '../../../cli/up/up-lock.js'
 
 /** A process that has ended, and whose pid nobody has yet. */
 async function deadProcess(): Promise<UpRecord> {

@@ -1,14 +1,14 @@
 import postgres from 'postgres'
 import t from 'tap'
 import type { Test } from 'tap'
-import { clusterUrl } from '../../cli/embedded/cluster.js'
-import { postmasterPid } from '../../cli/embedded/postmaster.js'
-import { isAlive } from '../../agent/lock-file.js'
-import { readUpRecord } from '../../cli/up-lock.js'
-import type { UpRecord } from '../../cli/up-lock.js'
-import { emptyDatabase } from '../helpers/postgres.js'
-import { mooring, tempDir } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { clusterUrl } from '../../../postgres/embedded/cluster.js'
+import { postmasterPid } from '../../../postgres/embedded/postmaster.js'
+import { isAlive } from '../../../host/lock-file.js'
+import { readUpRecord } from '../../../cli/up/up-lock.js'
+import type { UpRecord } from '../../../cli/up/up-lock.js'
+import { emptyDatabase } from '../../helpers/postgres.js'
+import { mooring, tempDir } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const STARTED_WITHIN_MS = 60_000
 const STOPPED_WITHIN_MS = 60_000

@@ -4,13 +4,13 @@ import { join } from 'node:path'
 import postgres from 'postgres'
 import t from 'tap'
 import type { Test } from 'tap'
-import { findBinaries } from '../../cli/embedded/binaries.js'
-import { clusterUrl, ensureCluster, stopCluster, type ClusterOptions } from '../../cli/embedded/cluster.js'
-import { makeServerRoot, serverRoot } from '../../cli/embedded/data-folder.js'
-import { reachable, serverIdentity } from '../../cli/embedded/identity.js'
-import { serverState } from '../../cli/embedded/postmaster.js'
-import { program, tempDir } from '../helpers/processes.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { findBinaries } from '../../../postgres/embedded/binaries.js'
+import { clusterUrl, ensureCluster, stopCluster, type ClusterOptions } from '../../../postgres/embedded/cluster.js'
+import { makeServerRoot, serverRoot } from '../../../postgres/embedded/data-folder.js'
+import { reachable, serverIdentity } from '../../../postgres/embedded/identity.js'
+import { serverState } from '../../../postgres/embedded/postmaster.js'
+import { program, tempDir } from '../../helpers/processes.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 /** A state folder whose server ends with the test. */
 function stateOf(t: Test): ClusterOptions & { stateDir: string } {
@@ -166,7 +166,7 @@ t.test('a state folder below a 0700 directory works, for root too', async (t) =>
 t.test('the server outlives the process that started it, and another process stops it', async (t) => {
   const options = stateOf(t)
   const env = { MOORING_STATE_DIR: options.stateDir, ...(process.env.PGBINDIR ? { PGBINDIR: process.env.PGBINDIR } : {}) }
-  const main = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
+  const main = join(import.meta.dirname, '..', '..', '..', 'dist', 'cli', 'main.js')
   const up = program(t, process.execPath, [main, 'db', 'up'], { env })
   t.match(await up.exited, { code: 0 })
   const url = await clusterUrl(options)
@@ -178,7 +178,7 @@ t.test('the server outlives the process that started it, and another process sto
 })
 
 t.test('an ordinary user needs no other user', async (t) => {
-  const main = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
+  const main = join(import.meta.dirname, '..', '..', '..', 'dist', 'cli', 'main.js')
   const other = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
   const user = reachable(process.execPath, other) && reachable(join(main, '..'), other) ? other : {}
   if (user !== other) t.comment('another user cannot reach this checkout: tried as ourselves')

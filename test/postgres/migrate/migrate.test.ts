@@ -3,12 +3,12 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { committedMigrations, hashOf, migrationsFolder } from '../../cli/committed-migrations.js'
-import { migrate } from '../../cli/migrate.js'
-import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
-import { program, tempDir } from '../helpers/processes.js'
-import { rudeServer } from '../helpers/rude-server.js'
-import { waitFor } from '../helpers/wait-for.js'
+import { committedMigrations, hashOf, migrationsFolder } from '../../../postgres/migrate/committed-migrations.js'
+import { migrate } from '../../../postgres/migrate/migrate.js'
+import { emptyDatabase, testDatabase } from '../../helpers/postgres.js'
+import { program, tempDir } from '../../helpers/processes.js'
+import { rudeServer } from '../../helpers/rude-server.js'
+import { waitFor } from '../../helpers/wait-for.js'
 
 const FILES = committedMigrations().map(({ file }) => file)
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
-import { beat, deployments, node } from '../helpers/factories.js'
-import { claim, loads, refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { beat, deployments, node } from '../../helpers/factories.js'
+import { claim, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
-import type { TestNode } from '../helpers/factories.js'
-import { claim, refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { age, assignments, beat, deployment, deployments, node } from '../../helpers/factories.js'
+import type { TestNode } from '../../helpers/factories.js'
+import { claim, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
-import { claim, events, loads, refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, beat, deployment, deployments, node, report } from '../../helpers/factories.js'
+import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,12 +1,12 @@
 // mooring.doctor(): each finding has its control, the same check of the same fleet before it was hurt.
 import t from 'tap'
-import { migrate } from '../../cli/migrate.js'
-import { age, beat, deployment, deployments, node, report, assignments } from '../helpers/factories.js'
-import type { Db, TestNode } from '../helpers/factories.js'
-import { login } from '../helpers/logins.js'
-import { emptyDatabase, testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { claim, storiesIn } from './story.js'
+import { migrate } from '../../../postgres/migrate/migrate.js'
+import { age, beat, deployment, deployments, node, report, assignments } from '../../helpers/factories.js'
+import type { Db, TestNode } from '../../helpers/factories.js'
+import { login } from '../../helpers/logins.js'
+import { emptyDatabase, testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { claim, storiesIn } from '../story.js'
 
 interface Finding { check_name: string; level: string; found: string; way_out: string | null }
 

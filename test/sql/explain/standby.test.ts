@@ -2,11 +2,11 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import postgres from 'postgres'
-import { ensureCluster } from '../../cli/embedded/cluster.js'
-import { migrate } from '../../cli/migrate.js'
-import { deployments, node } from '../helpers/factories.js'
-import { tempDir } from '../helpers/processes.js'
-import { claim } from './story.js'
+import { ensureCluster } from '../../../postgres/embedded/cluster.js'
+import { migrate } from '../../../postgres/migrate/migrate.js'
+import { deployments, node } from '../../helpers/factories.js'
+import { tempDir } from '../../helpers/processes.js'
+import { claim } from '../story.js'
 
 void t.test('on a standby the views, explain and doctor answer', async (t) => {
   const stateDir = tempDir(t)

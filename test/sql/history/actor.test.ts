@@ -1,8 +1,8 @@
 import t from 'tap'
-import { assignments, deployment, deployments, node } from '../helpers/factories.js'
-import { login } from '../helpers/logins.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { claim, storiesIn } from './story.js'
+import { assignments, deployment, deployments, node } from '../../helpers/factories.js'
+import { login } from '../../helpers/logins.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { claim, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -2,10 +2,10 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Test } from 'tap'
-import { age, assignments, deployment, node, report, type Db, type TestNode } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { claim, refused, storiesIn } from './story.js'
+import { age, assignments, deployment, node, report, type Db, type TestNode } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { claim, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

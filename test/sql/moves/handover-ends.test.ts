@@ -1,10 +1,10 @@
 // Start-first moves: each way a handover ends before its time. Whatever it is, the replica has one row, waits only when no copy is left, and nothing is lost.
 import t from 'tap'
-import { assignments, deployment, node } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { brokenLaws, snapshot } from './invariants.js'
-import { arriving, copies, dies, fleet, says, shape, START_FIRST } from './overlap.js'
-import { claim, events, loads, refused, storiesIn } from './story.js'
+import { assignments, deployment, node } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { brokenLaws, snapshot } from '../invariants.js'
+import { arriving, copies, dies, fleet, says, shape, START_FIRST } from '../overlap.js'
+import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,9 +1,9 @@
 // Start-first moves: the way they should go. What goes wrong on the way is in handover-ends.test.ts.
 import t from 'tap'
-import { assignments, beat, deployment, node, report } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { arriving, copies, fleet, says, shape, START_FIRST } from './overlap.js'
-import { claim, events, loads, refused, storiesIn } from './story.js'
+import { assignments, beat, deployment, node, report } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { arriving, copies, fleet, says, shape, START_FIRST } from '../overlap.js'
+import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,7 +1,7 @@
 import t from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, loads, refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { age, assignments, beat, deployment, deployments, node } from '../../helpers/factories.js'
+import { claim, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,9 +1,9 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
-import { claim, loads, patient, refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { age, assignments, beat, deployment, deployments, node, report } from '../../helpers/factories.js'
+import { claim, loads, patient, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

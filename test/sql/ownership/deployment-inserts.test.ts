@@ -3,9 +3,9 @@ import { pipeline } from 'node:stream/promises'
 import t from 'tap'
 import postgres from 'postgres'
 import type { ISql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, node } from '../helpers/factories.js'
-import { claim, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, deployment, node } from '../../helpers/factories.js'
+import { claim, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

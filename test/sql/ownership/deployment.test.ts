@@ -1,8 +1,8 @@
 import t from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
-import { deployment } from '../helpers/factories.js'
-import type { DeploymentSpec } from '../helpers/factories.js'
-import { refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { deployment } from '../../helpers/factories.js'
+import type { DeploymentSpec } from '../../helpers/factories.js'
+import { refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

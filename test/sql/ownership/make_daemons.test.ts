@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, deployment, deployments, node, report } from '../helpers/factories.js'
-import { claim, events, loads, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { age, assignments, deployment, deployments, node, report } from '../../helpers/factories.js'
+import { claim, events, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

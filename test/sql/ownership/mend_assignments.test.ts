@@ -1,9 +1,9 @@
 // Rounds find what no trigger saw to: each fault is what switched-off triggers, a partial restore or an edit by hand leaves behind.
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, node, report } from '../helpers/factories.js'
-import { claim, events, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, deployment, node, report } from '../../helpers/factories.js'
+import { claim, events, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

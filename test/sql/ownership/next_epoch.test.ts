@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, events, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { age, assignments, deployment, deployments, node } from '../../helpers/factories.js'
+import { claim, events, storiesIn } from '../story.js'
 
 // What a real promotion does to the epochs is told in ../races/database-crash.test.ts.
 

@@ -1,10 +1,10 @@
 // What runs stays where it is, whatever becomes of what decides where new work goes.
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { assignments, beat, deployments, node, report } from '../helpers/factories.js'
-import type { TestNode } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { claim, storiesIn } from './story.js'
+import { assignments, beat, deployments, node, report } from '../../helpers/factories.js'
+import type { TestNode } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { claim, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,9 +1,9 @@
 /** Policies of kind affinity: each assignment has a cost of its own on each node. The built-in one is hash, weighted rendezvous hashing. */
 import t, { type Test } from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, events, loads, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, deployment, deployments, node } from '../../helpers/factories.js'
+import { claim, events, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { age, deployments, node } from '../helpers/factories.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { claim, loads, storiesIn } from './story.js'
+import { age, deployments, node } from '../../helpers/factories.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { claim, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

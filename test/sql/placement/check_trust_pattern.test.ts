@@ -1,6 +1,6 @@
 import t from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
-import { refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

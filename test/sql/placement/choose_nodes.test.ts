@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { refused, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,9 +1,9 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { randomOf } from '../../faults/plan.js'
-import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, events, loads, refused, storiesIn } from './story.js'
+import { randomOf } from '../../../faults/plan.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { age, assignments, beat, deployment, deployments, node } from '../../helpers/factories.js'
+import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

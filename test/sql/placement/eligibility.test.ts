@@ -1,9 +1,9 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, node } from '../helpers/factories.js'
-import type { DeploymentSpec } from '../helpers/factories.js'
-import { claim, loads, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, deployment, node } from '../../helpers/factories.js'
+import type { DeploymentSpec } from '../../helpers/factories.js'
+import { claim, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,9 +1,9 @@
 import t from 'tap'
 import type { ISql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { assignments, deployment, deployments, node } from '../helpers/factories.js'
-import { claim, loads, patient } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { assignments, deployment, deployments, node } from '../../helpers/factories.js'
+import { claim, loads, patient } from '../story.js'
 
 const waiting = (sql: ISql, n = 1) =>
   waitFor(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`).length >= n, {

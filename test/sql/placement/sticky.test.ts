@@ -1,9 +1,9 @@
 /** Work returns to the node it ran on, where that is cheap: setting.sticky_slack says how much it may cost. */
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, beat, deployment, deployments, node, type TestNode } from '../helpers/factories.js'
-import { claim, events, loads, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, beat, deployment, deployments, node, type TestNode } from '../../helpers/factories.js'
+import { claim, events, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { age, beat, deployment, node } from '../helpers/factories.js'
-import { claim, events, loads, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { age, beat, deployment, node } from '../../helpers/factories.js'
+import { claim, events, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)

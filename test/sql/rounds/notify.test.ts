@@ -1,11 +1,11 @@
 import t from 'tap'
 import type { Test } from 'tap'
 import type { Sql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { waitFor } from '../helpers/wait-for.js'
-import { age, assignments, beat, deployment, deployments, node, report } from '../helpers/factories.js'
-import type { TestNode } from '../helpers/factories.js'
-import { claim } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { waitFor } from '../../helpers/wait-for.js'
+import { age, assignments, beat, deployment, deployments, node, report } from '../../helpers/factories.js'
+import type { TestNode } from '../../helpers/factories.js'
+import { claim } from '../story.js'
 
 // Notifications are sent at commit: everything here commits for real.
 

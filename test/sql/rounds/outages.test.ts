@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
-import { testDatabase } from '../helpers/postgres.js'
-import { age, assignments, beat, deployments, node } from '../helpers/factories.js'
-import { claim, events, loads, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { age, assignments, beat, deployments, node } from '../../helpers/factories.js'
+import { claim, events, loads, storiesIn } from '../story.js'
 
 // Every way in which the database can be away or wrong about the time, each against the same expectations. A step of the clock is told from the other side: the
 // clock stays, and everything that was written before is older, or younger, by the step. What really crashes, is promoted, paused or copied is in ../races/database-*.test.ts.

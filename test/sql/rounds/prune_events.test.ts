@@ -1,7 +1,7 @@
 import t from 'tap'
-import { testDatabase } from '../helpers/postgres.js'
-import { assignments, deployment, node, report } from '../helpers/factories.js'
-import { claim, storiesIn } from './story.js'
+import { testDatabase } from '../../helpers/postgres.js'
+import { assignments, deployment, node, report } from '../../helpers/factories.js'
+import { claim, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
