@@ -5,6 +5,9 @@ module.exports = {
   // an unqualified name must fail and not find something by chance
   pgSettings: { search_path: 'pg_catalog' },
   // our triggers call graphile_worker.add_job, so its schema comes first, in the shadow database too
-  afterReset: [{ _: 'command', command: `node ${JSON.stringify(`${__dirname}/scripts/worker-schema.mjs`)}` }],
-  blankMigrationContent: '-- The next migration; its first line is a header "--! Message: what-it-does".\n',
+  afterReset: [
+    { _: 'command', command: `node ${JSON.stringify(`${__dirname}/scripts/worker-schema.mjs`)}` },
+  ],
+  blankMigrationContent:
+    '-- The next migration; its first line is a header "--! Message: what-it-does".\n',
 }

@@ -48,7 +48,10 @@ const NEW_SESSION_MS = { first: 200, max: 5_000 }
 /** A session that lasted so long was a good one. */
 const SETTLED_MS = 60_000
 
-export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram }: AgentDependencies): Agent {
+export function createAgent(
+  config: AgentConfig,
+  { log: parentLog, wardenProgram }: AgentDependencies,
+): Agent {
   const log = parentLog.child({ node: config.name })
   const folder = join(config.stateDir, 'agents', config.name)
   const stopping = new AbortController()
@@ -60,7 +63,9 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
   let drop: () => void = () => {}
   let started: Promise<void> | null = null
   let settle: { resolve(): void; reject(error: unknown): void } = { resolve() {}, reject() {} }
-  const done = new Promise<void>((resolve, reject) => { settle = { resolve, reject } })
+  const done = new Promise<void>((resolve, reject) => {
+    settle = { resolve, reject }
+  })
   // whoever does not look at done still hears of it from start() or stop()
   done.catch(() => {})
 
@@ -80,7 +85,13 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
     }
   }
 
-  const attach = (): Promise<WardenClient> => attachWarden({ folder, log, ...(config.containment && { containment: config.containment }), ...(wardenProgram && { program: wardenProgram }) })
+  const attach = (): Promise<WardenClient> =>
+    attachWarden({
+      folder,
+      log,
+      ...(config.containment && { containment: config.containment }),
+      ...(wardenProgram && { program: wardenProgram }),
+    })
 
   async function live(warden: WardenClient): Promise<void> {
     const sampler = createUsageSampler({ stateDir: folder })
@@ -94,7 +105,10 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
             // waits for the end of everything the lost one ran
             warden = await attach()
           } catch (error) {
-            log.error({ event: 'warden_failed', ...describeError(error) }, 'no warden can be started, so nothing can run here; trying again until one can')
+            log.error(
+              { event: 'warden_failed', ...describeError(error) },
+              'no warden can be started, so nothing can run here; trying again until one can',
+            )
             await pause(backoff.nextMs(), ending)
             continue
           }
@@ -104,34 +118,55 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
         drop = db.close
         const beganMs = performance.now()
         try {
-          const registered = await register({ db, description: describe(config, warden.containment), replaces: lastSession(folder), schemaVersion, log }, ending)
+          const registered = await register(
+            {
+              db,
+              description: describe(config, warden.containment),
+              replaces: lastSession(folder),
+              schemaVersion,
+              log,
+            },
+            ending,
+          )
           if (registered === null) break
           noteSession(folder, registered.session)
-          log.info({ event: 'registered', session: registered.session, containment: warden.containment, ...registered.registration }, 'registered')
+          log.info(
+            {
+              event: 'registered',
+              session: registered.session,
+              containment: warden.containment,
+              ...registered.registration,
+            },
+            'registered',
+          )
           current = createSession({
             ...registered,
             config,
             db,
             warden,
             folder,
-            createSupervisor: (events) => createSupervisor({
-              node: config.name,
-              stateDir: folder,
-              host: warden,
-              inherited,
-              trusts: config.trust === null ? null : new RegExp(config.trust),
-              allowExec: config.allowExec,
-              allowScripts: config.allowScripts,
-              log,
-              ...events,
-            }),
+            createSupervisor: (events) =>
+              createSupervisor({
+                node: config.name,
+                stateDir: folder,
+                host: warden,
+                inherited,
+                trusts: config.trust === null ? null : new RegExp(config.trust),
+                allowExec: config.allowExec,
+                allowScripts: config.allowScripts,
+                log,
+                ...events,
+              }),
             sample: (pids) => sampler.sample([...pids, warden.pid]),
             log,
           })
           const end = await current.run({ stop: stopping.signal, handOver: handingOver.signal })
           if (end === 'left') return
           if (end === 'handed_over') {
-            log.info({ event: 'handed_over', warden_pid: warden.pid }, 'this agent ends; what it ran goes on for the next one of its name')
+            log.info(
+              { event: 'handed_over', warden_pid: warden.pid },
+              'this agent ends; what it ran goes on for the next one of its name',
+            )
             return
           }
           inherited = []
@@ -143,7 +178,13 @@ export function createAgent(config: AgentConfig, { log: parentLog, wardenProgram
         await pause(backoff.nextMs(), ending)
       }
       // told to stop before anything was taken over
-      if (stopping.signal.aborted) await Promise.all(inherited.map((process) => { process.end(process.about.stop_grace_ms); return process.gone }))
+      if (stopping.signal.aborted)
+        await Promise.all(
+          inherited.map((process) => {
+            process.end(process.about.stop_grace_ms)
+            return process.gone
+          }),
+        )
     } finally {
       await warden.close()
     }

@@ -52,7 +52,9 @@ export class AgentConfigError extends Error {
   readonly problems: readonly string[]
 
   constructor(problems: readonly string[]) {
-    super(`the agent's configuration is wrong:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`)
+    super(
+      `the agent's configuration is wrong:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`,
+    )
     this.name = 'AgentConfigError'
     this.problems = problems
   }
@@ -86,29 +88,52 @@ const READ_DIFFERENTLY: readonly (readonly [RegExp, string])[] = [
   [/\(\?(?!:)/, 'of the groups (? only (?: is read alike by Postgres and JavaScript'],
   [/\[[:.=]/, 'has a [: [. or [= class'],
   // an escape preceded by an even number of backslashes; a backslash at the end is left to the compiler below
-  [/(?<!\\)(?:\\\\)*\\(?![dwsDWS])[A-Za-z0-9]/, 'of the escapes only \\d \\w \\s \\D \\W \\S and punctuation are read alike by Postgres and JavaScript'],
+  [
+    /(?<!\\)(?:\\\\)*\\(?![dwsDWS])[A-Za-z0-9]/,
+    'of the escapes only \\d \\w \\s \\D \\W \\S and punctuation are read alike by Postgres and JavaScript',
+  ],
 ]
 
-const baseUrl = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).max(2048).nullable().default(null)
+const baseUrl = z
+  .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+  .max(2048)
+  .nullable()
+  .default(null)
 
 const keptMs = (byDefault: number | null) => z.number().min(0).nullable().default(byDefault)
 
 const schema = z.strictObject({
-  name: z.string().regex(NODE_NAME_PATTERN, 'must be 1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit').default(hostname),
+  name: z
+    .string()
+    .regex(
+      NODE_NAME_PATTERN,
+      'must be 1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit',
+    )
+    .default(hostname),
   databaseUrl: z.string().min(1, 'must not be empty'),
-  trust: z.string().superRefine((pattern, context) => {
-    const problem = trustProblem(pattern)
-    if (problem) context.addIssue({ code: 'custom', message: problem })
-  }).nullable().default(null),
+  trust: z
+    .string()
+    .superRefine((pattern, context) => {
+      const problem = trustProblem(pattern)
+      if (problem) context.addIssue({ code: 'custom', message: problem })
+    })
+    .nullable()
+    .default(null),
   allowExec: z.boolean().default(false),
   allowScripts: z.boolean().default(false),
   labels: z.record(z.string(), z.string()).nullable().default(null),
   maxAssignments: z.int().min(0).nullable().default(null),
   agentBaseUrl: baseUrl,
   gatewayBaseUrl: baseUrl,
-  containment: z.enum(CONTAINMENT_LEVELS, { error: `must be one of ${CONTAINMENT_LEVELS.join(', ')}` }).nullable().default(null),
+  containment: z
+    .enum(CONTAINMENT_LEVELS, { error: `must be one of ${CONTAINMENT_LEVELS.join(', ')}` })
+    .nullable()
+    .default(null),
   handOver: z.boolean().default(false),
-  stateDir: z.string().min(1, 'must not be empty').default(() => process.env['MOORING_STATE_DIR'] ?? '.mooring'),
+  stateDir: z
+    .string()
+    .min(1, 'must not be empty')
+    .default(() => process.env['MOORING_STATE_DIR'] ?? '.mooring'),
   keepLogsMs: keptMs(DEFAULT_KEEP.logsMs),
   keepPackagesMs: keptMs(DEFAULT_KEEP.packagesMs),
   keepWorkMs: keptMs(DEFAULT_KEEP.workMs),

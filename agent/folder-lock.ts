@@ -14,14 +14,21 @@ function ask(pid: number): void {
     process.kill(pid, 'SIGUSR2')
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EPERM') throw new Error(`the agent of this name, pid ${pid}, belongs to another user and cannot be asked to hand over: run this one as that user, or as root`)
+    if (code === 'EPERM')
+      throw new Error(
+        `the agent of this name, pid ${pid}, belongs to another user and cannot be asked to hand over: run this one as that user, or as root`,
+      )
     // it has just ended
     if (code !== 'ESRCH') throw error
   }
 }
 
 /** Resolves with what gives it back; null when the signal aborted. */
-export async function takeFolder(folder: string, { handOver, log }: { handOver: boolean; log: Logger }, signal: AbortSignal): Promise<(() => void) | null> {
+export async function takeFolder(
+  folder: string,
+  { handOver, log }: { handOver: boolean; log: Logger },
+  signal: AbortSignal,
+): Promise<(() => void) | null> {
   const told = new Set<number>()
   while (!signal.aborted) {
     try {
@@ -32,8 +39,12 @@ export async function takeFolder(folder: string, { handOver, log }: { handOver: 
       if (!told.has(pid)) {
         told.add(pid)
         if (handOver) ask(pid)
-        log.warn({ event: 'folder_taken', pid, since: error.holder.since, handing_over: handOver },
-          handOver ? `asked the agent of this name, pid ${pid}, to hand over` : `the agent of this name runs here already, pid ${pid}: waiting for its end; --handover takes its work over`)
+        log.warn(
+          { event: 'folder_taken', pid, since: error.holder.since, handing_over: handOver },
+          handOver
+            ? `asked the agent of this name, pid ${pid}, to hand over`
+            : `the agent of this name runs here already, pid ${pid}: waiting for its end; --handover takes its work over`,
+        )
       }
     }
     await pause(LOOK_MS, signal)

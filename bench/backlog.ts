@@ -1,5 +1,12 @@
 /** Queues as fleets really have them: fifty kinds of work at once, and a mountain of work that nobody can take in front of the one row that somebody can. */
-import { assertEqual, elapsedMs, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
+import {
+  assertEqual,
+  elapsedMs,
+  repeat,
+  type Bench,
+  type Benchmark,
+  type Figure,
+} from './benchmark.js'
 import { addDeployments, addNodes, balance, claim, countEvents, keepAlive } from './fleet.js'
 
 export const benchmarks: Benchmark[] = [
@@ -25,7 +32,9 @@ async function manySignatures(bench: Bench): Promise<Figure[]> {
         select 'pkg' || g % 10, '1.0.0', (array['{}', '{"zone": 1}', '{"disk": "ssd"}', '{"zone": 2, "disk": "hdd"}', '{"zone": 3}'])[g / 10 % 5 + 1]::jsonb,
             case when g / 10 % 50 = 5 then 'node-' || (g % 10 + 1) * 3 end
           from generate_series(1, ${rows}::int) g`
-      const [distinct] = await sql<{ n: number }[]>`select count(distinct d.signature)::int as n from mooring.deployment d`
+      const [distinct] = await sql<
+        { n: number }[]
+      >`select count(distinct d.signature)::int as n from mooring.deployment d`
       signatures = distinct!.n
       let placed = 0
       const ms = await elapsedMs(async () => (placed = await claim(sql)))
@@ -35,7 +44,15 @@ async function manySignatures(bench: Bench): Promise<Figure[]> {
       return (rows * 1000) / ms
     })
   })
-  return [{ what: `claim() of ${rows} with ${signatures} signatures (selector, package, pin) on ${nodes} nodes, events written`, unit: '/s', asked: { atLeast: 15_000 }, floor: '34,000/s', values }]
+  return [
+    {
+      what: `claim() of ${rows} with ${signatures} signatures (selector, package, pin) on ${nodes} nodes, events written`,
+      unit: '/s',
+      asked: { atLeast: 15_000 },
+      floor: '34,000/s',
+      values,
+    },
+  ]
 }
 
 async function behindUnplaceable(bench: Bench): Promise<Figure[]> {
@@ -48,9 +65,18 @@ async function behindUnplaceable(bench: Bench): Promise<Figure[]> {
     const values: number[] = []
     for (let i = -5; i < bench.size(50, 3); i++) {
       await addDeployments(sql, 1)
-      const ms = await elapsedMs(async () => assertEqual(await claim(worker), 1, 'rows that claim() returned'))
+      const ms = await elapsedMs(async () =>
+        assertEqual(await claim(worker), 1, 'rows that claim() returned'),
+      )
       if (i >= 0) values.push(ms)
     }
-    return [{ what: `claim() of 1 placeable behind ${rows} unplaceable`, unit: 'ms', asked: { atMost: 50 }, values }]
+    return [
+      {
+        what: `claim() of 1 placeable behind ${rows} unplaceable`,
+        unit: 'ms',
+        asked: { atMost: 50 },
+        values,
+      },
+    ]
   })
 }

@@ -61,7 +61,8 @@ export async function elapsedMs(work: () => Promise<unknown>): Promise<number> {
 
 /** A figure that is no number, or work that was not done, must not pass for a fast one. */
 export function assertEqual(actual: unknown, expected: unknown, what: string): void {
-  if (String(actual) !== String(expected)) throw new Error(`${what}: ${String(actual)} instead of ${String(expected)}`)
+  if (String(actual) !== String(expected))
+    throw new Error(`${what}: ${String(actual)} instead of ${String(expected)}`)
 }
 
 export const median = (values: readonly number[]): number => percentile(values, 50)

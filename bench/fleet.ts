@@ -38,7 +38,9 @@ export async function balance(sql: Sql): Promise<Balance> {
 }
 
 export async function countEvents(sql: Sql, kind: string): Promise<number> {
-  const [row] = await sql<{ n: number }[]>`select count(*)::int as n from mooring.event e where e.kind = ${kind}`
+  const [row] = await sql<
+    { n: number }[]
+  >`select count(*)::int as n from mooring.event e where e.kind = ${kind}`
   return row!.n
 }
 
@@ -49,9 +51,13 @@ export async function claim(sql: Sql): Promise<number> {
 
 /** As the worker's place task does: a window per transaction, until one is not full. */
 export async function claimInWindows(sql: Sql): Promise<number> {
-  const [setting] = await sql<{ claim_window: number }[]>`select s.claim_window from mooring.setting s`
-  for (let placed = 0; ; ) {
-    const [row] = await sql<{ placed: number }[]>`select count(*)::int as placed from mooring.claim(${setting!.claim_window}::int)`
+  const [setting] = await sql<
+    { claim_window: number }[]
+  >`select s.claim_window from mooring.setting s`
+  for (let placed = 0; ;) {
+    const [row] = await sql<
+      { placed: number }[]
+    >`select count(*)::int as placed from mooring.claim(${setting!.claim_window}::int)`
     placed += row!.placed
     if (row!.placed < setting!.claim_window) return placed
   }

@@ -21,16 +21,38 @@ import { benchmarks as reap } from './reap.js'
 import { loadNow, machineLine, renderJson, renderTable, type Measured } from './report.js'
 import { startServer, type Server } from './server.js'
 
-const ALL: readonly Benchmark[] = [...insertToAssigned, ...insertToSpawned, ...failover, ...agent, ...database, ...drain, ...claim, ...backlog, ...insertBurst, ...reap, ...heartbeat, ...looks]
+const ALL: readonly Benchmark[] = [
+  ...insertToAssigned,
+  ...insertToSpawned,
+  ...failover,
+  ...agent,
+  ...database,
+  ...drain,
+  ...claim,
+  ...backlog,
+  ...insertBurst,
+  ...reap,
+  ...heartbeat,
+  ...looks,
+]
 const DEFAULT_RUNS = 5
 
-interface Options { quick?: boolean; json?: boolean; runs?: number; spawn: boolean }
+interface Options {
+  quick?: boolean
+  json?: boolean
+  runs?: number
+  spawn: boolean
+}
 
 const program = new Command('bench')
   .description('Measures Mooring against the figures it was asked to reach.')
   .argument('[name...]', `which ones, by group or name: ${ALL.map(({ name }) => name).join(', ')}`)
   .option('--quick', 'small sizes, one run: shows that every benchmark works')
-  .option('--runs <n>', `runs of each measurement after a warm-up (default ${DEFAULT_RUNS})`, parseCount)
+  .option(
+    '--runs <n>',
+    `runs of each measurement after a warm-up (default ${DEFAULT_RUNS})`,
+    parseCount,
+  )
   .option('--no-spawn', 'leave out what starts agents and workers')
   .option('--json', 'print JSON')
   .action(run)
@@ -39,8 +61,16 @@ await program.parseAsync()
 
 async function run(names: string[], options: Options): Promise<void> {
   const unknown = names.filter((name) => !ALL.some((benchmark) => isNamed(benchmark, name)))
-  if (unknown.length > 0) program.error(`no benchmark is named ${unknown.join(', ')}; there are ${ALL.map(({ name }) => name).join(', ')}`, { exitCode: 2 })
-  const chosen = ALL.filter((benchmark) => (names.length === 0 || names.some((name) => isNamed(benchmark, name))) && (options.spawn || !benchmark.spawns))
+  if (unknown.length > 0)
+    program.error(
+      `no benchmark is named ${unknown.join(', ')}; there are ${ALL.map(({ name }) => name).join(', ')}`,
+      { exitCode: 2 },
+    )
+  const chosen = ALL.filter(
+    (benchmark) =>
+      (names.length === 0 || names.some((name) => isNamed(benchmark, name))) &&
+      (options.spawn || !benchmark.spawns),
+  )
   const quick = options.quick === true
   const runs = quick ? 1 : Math.max(1, options.runs ?? DEFAULT_RUNS)
   const before = loadNow()
@@ -50,20 +80,35 @@ async function run(names: string[], options: Options): Promise<void> {
     await Promise.all([...hosts].map((host) => host.stop()))
     await server?.stop()
   }
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void close().finally(() => process.exit(1)))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => void close().finally(() => process.exit(1)))
   const figures: Measured[] = []
   try {
     const started = (server = await startServer('.mooring'))
     for (const { name, run: measure } of chosen) {
       try {
-        figures.push(...(await measure(benchOf(started, hosts, { quick, runs }))).map((figure) => ({ ...figure, benchmark: name })))
+        figures.push(
+          ...(await measure(benchOf(started, hosts, { quick, runs }))).map((figure) => ({
+            ...figure,
+            benchmark: name,
+          })),
+        )
       } catch (error) {
         process.exitCode = 1
         console.error(`${name} failed: ${error instanceof Error ? error.stack : String(error)}`)
       }
     }
-    const circumstances = { postgres: started.version, quick, runs, load: { before, after: loadNow() } }
-    console.log(options.json ? renderJson(figures, circumstances) : `${renderTable(figures)}\n${machineLine(circumstances)}`)
+    const circumstances = {
+      postgres: started.version,
+      quick,
+      runs,
+      load: { before, after: loadNow() },
+    }
+    console.log(
+      options.json
+        ? renderJson(figures, circumstances)
+        : `${renderTable(figures)}\n${machineLine(circumstances)}`,
+    )
   } finally {
     await close()
   }
@@ -73,7 +118,11 @@ function isNamed({ name }: Benchmark, wanted: string): boolean {
   return name === wanted || name.startsWith(`${wanted}/`)
 }
 
-function benchOf(server: Server, hosts: Set<Host>, { quick, runs }: { quick: boolean; runs: number }): Bench {
+function benchOf(
+  server: Server,
+  hosts: Set<Host>,
+  { quick, runs }: { quick: boolean; runs: number },
+): Bench {
   return {
     quick,
     runs,

@@ -36,7 +36,10 @@ export function createHost(databaseUrl: string): Host {
 
   async function start(args: readonly string[], readyEvent: string): Promise<Program> {
     // its stdin ends with us, however we end
-    const child = spawn(process.execPath, [MAIN, ...args, '--stop-on-stdin-end'], { env: environment(databaseUrl, folder), stdio: ['pipe', 'ignore', 'pipe'] })
+    const child = spawn(process.execPath, [MAIN, ...args, '--stop-on-stdin-end'], {
+      env: environment(databaseUrl, folder),
+      stdio: ['pipe', 'ignore', 'pipe'],
+    })
     const program = programOf(child)
     programs.push(program)
     await said(child, `"event":"${readyEvent}"`, args.join(' '))
@@ -45,7 +48,8 @@ export function createHost(databaseUrl: string): Host {
 
   return {
     folder,
-    agent: (name) => start(['agent', '--name', name, '--trust', '^pkg', '--allow-exec'], 'registered'),
+    agent: (name) =>
+      start(['agent', '--name', name, '--trust', '^pkg', '--allow-exec'], 'registered'),
     worker: () => start(['worker'], 'worker_started'),
     async stop() {
       await Promise.all(programs.map((program) => program.stop()))
@@ -60,7 +64,9 @@ function environment(databaseUrl: string, folder: string): NodeJS.ProcessEnv {
 }
 
 function programOf(child: ChildProcess): Program {
-  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()).once('error', () => resolve()))
+  const gone = new Promise<void>((resolve) =>
+    child.once('exit', () => resolve()).once('error', () => resolve()),
+  )
   const tree = (): Process[] => {
     const table = processTable()
     const root = table.get(child.pid ?? -1)
@@ -91,7 +97,13 @@ function programOf(child: ChildProcess): Program {
 function said(child: ChildProcess, text: string, what: string): Promise<void> {
   return new Promise((resolve, reject) => {
     let heard = ''
-    const timer = setTimeout(() => reject(new Error(`${what} did not say ${text} within ${START_MS} ms:\n${heard.slice(-2_000)}`)), START_MS)
+    const timer = setTimeout(
+      () =>
+        reject(
+          new Error(`${what} did not say ${text} within ${START_MS} ms:\n${heard.slice(-2_000)}`),
+        ),
+      START_MS,
+    )
     child.stderr?.on('data', (chunk: Buffer) => {
       // read on for ever, or the pipe fills up and the program stands still
       if (heard.length < 64_000) heard += chunk.toString('utf8')

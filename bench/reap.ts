@@ -3,7 +3,14 @@
  * that has to be marked lost, and the others' 90,000 rows stand beside them. One session listens to every lost node and counts what it hears.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { assertEqual, elapsedMs, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
+import {
+  assertEqual,
+  elapsedMs,
+  repeat,
+  type Bench,
+  type Benchmark,
+  type Figure,
+} from './benchmark.js'
 import { addDeployments, addNodes, claim, countEvents, observeAll } from './fleet.js'
 
 export const benchmarks: Benchmark[] = [{ name: 'reap', run: reapMany }]
@@ -38,15 +45,30 @@ async function reapMany(bench: Bench): Promise<Figure[]> {
       notifications = 0
       let reaped = 0
       const ms = await elapsedMs(async () => {
-        const [row] = await worker<{ n: number }[]>`select count(*)::int as n from mooring.reap(10000)`
+        const [row] = await worker<
+          { n: number }[]
+        >`select count(*)::int as n from mooring.reap(10000)`
         reaped = row!.n
       })
       assertEqual(reaped, lost * perNode, 'rows that reap() returned')
-      assertEqual(await countEvents(sql, 'reaped') - before, reaped, 'events')
-      for (const deadline = performance.now() + PATIENCE_MS; notifications < lost && performance.now() < deadline;) await pause(5)
+      assertEqual((await countEvents(sql, 'reaped')) - before, reaped, 'events')
+      for (
+        const deadline = performance.now() + PATIENCE_MS;
+        notifications < lost && performance.now() < deadline;
+      )
+        await pause(5)
       assertEqual(notifications, lost, 'notifications, one for each lost node')
       return ms
     })
   })
-  return [{ what: `reap() of ${lost * perNode} from ${lost} nodes, one NOTIFY per transaction and node`, unit: 'ms', asked: { atMost: 150 }, floor: '80 ms', values, note: `${notifications} notifications for ${lost} nodes` }]
+  return [
+    {
+      what: `reap() of ${lost * perNode} from ${lost} nodes, one NOTIFY per transaction and node`,
+      unit: 'ms',
+      asked: { atMost: 150 },
+      floor: '80 ms',
+      values,
+      note: `${notifications} notifications for ${lost} nodes`,
+    },
+  ]
 }

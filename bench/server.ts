@@ -35,7 +35,8 @@ export async function startServer(stateRoot: string): Promise<Server> {
   const stateDir = mkdtempSync(join(resolve(stateRoot), 'bench-'))
   chmodSync(stateDir, 0o755) // the server's user has to get in
   let cluster = await ensureCluster({ stateDir, settings: SETTINGS })
-  const urlOf = (database: string): string => Object.assign(new URL(cluster.url), { pathname: `/${database}` }).href
+  const urlOf = (database: string): string =>
+    Object.assign(new URL(cluster.url), { pathname: `/${database}` }).href
   const admin = open(cluster.url, 1, 'bench: admin')
   let stopping: Promise<void> | undefined
 
@@ -43,7 +44,8 @@ export async function startServer(stateRoot: string): Promise<Server> {
     await admin.end({ timeout: 1 })
     await cluster.stop()
     // where the server's user cannot get into the state folder, its files are somewhere else
-    for (const folder of [dirname(cluster.dataDir), stateDir]) rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+    for (const folder of [dirname(cluster.dataDir), stateDir])
+      rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   }
 
   async function inDatabase<T>(use: (database: Database) => Promise<T>): Promise<T> {
@@ -61,7 +63,9 @@ export async function startServer(stateRoot: string): Promise<Server> {
       // the marker came from the template and is foreign here: without this a hold would begin
       await sql`select mooring.mark_outage_seen()`
       return await use({
-        url, sql, connect,
+        url,
+        sql,
+        connect,
         async restart(awayMs) {
           await cluster.stop()
           await pause(awayMs)
@@ -77,7 +81,9 @@ export async function startServer(stateRoot: string): Promise<Server> {
   try {
     await admin.unsafe(`create database ${TEMPLATE}`)
     await migrate({ databaseUrl: urlOf(TEMPLATE) })
-    const [row] = await admin<{ version: string }[]>`select current_setting('server_version') as version`
+    const [row] = await admin<
+      { version: string }[]
+    >`select current_setting('server_version') as version`
     return { version: row!.version, inDatabase, stop: () => (stopping ??= stop()) }
   } catch (error) {
     await stop()
@@ -87,5 +93,10 @@ export async function startServer(stateRoot: string): Promise<Server> {
 
 /** idle_timeout would end sessions that a benchmark keeps open on purpose. */
 function open(url: string, max: number, applicationName: string): Sql {
-  return postgres(url, { max, max_lifetime: null, onnotice: () => {}, connection: { application_name: applicationName } })
+  return postgres(url, {
+    max,
+    max_lifetime: null,
+    onnotice: () => {},
+    connection: { application_name: applicationName },
+  })
 }

@@ -18,7 +18,8 @@ export async function removeDeployments(sql: Sql): Promise<void> {
   for (const deadline = performance.now() + PATIENCE_MS; ;) {
     const [left] = await sql<{ n: number }[]>`select count(*)::int as n from mooring.assignment`
     if (left!.n === 0) return
-    if (performance.now() > deadline) throw new Error(`${left!.n} assignments were not stopped within ${PATIENCE_MS} ms`)
+    if (performance.now() > deadline)
+      throw new Error(`${left!.n} assignments were not stopped within ${PATIENCE_MS} ms`)
     await pause(5)
   }
 }
@@ -30,7 +31,13 @@ export async function countRunning(sql: Sql, nodes?: readonly string[]): Promise
   return row!.n
 }
 
-export interface Running { assignment_id: string; node: string; epoch: string; pid: number; startTicks: number }
+export interface Running {
+  assignment_id: string
+  node: string
+  epoch: string
+  pid: number
+  startTicks: number
+}
 
 /** What the database says is running and the kernel says is alive; a process is known by pid and start time. */
 export async function runningOf(sql: Sql): Promise<Running[]> {
@@ -42,25 +49,35 @@ export async function runningOf(sql: Sql): Promise<Running[]> {
   })
 }
 
-export async function untilRunning(sql: Sql, count: number, patienceMs = PATIENCE_MS): Promise<Running[]> {
+export async function untilRunning(
+  sql: Sql,
+  count: number,
+  patienceMs = PATIENCE_MS,
+): Promise<Running[]> {
   for (const deadline = performance.now() + patienceMs; ;) {
     const rows = await runningOf(sql)
     if (rows.length === count) return rows
-    if (performance.now() > deadline) throw new Error(`${rows.length} of ${count} run after ${patienceMs} ms`)
+    if (performance.now() > deadline)
+      throw new Error(`${rows.length} of ${count} run after ${patienceMs} ms`)
     await pause(5)
   }
 }
 
-export const alive = ({ pid, startTicks }: Running): boolean => readProcess(pid)?.startTicks === startTicks
+export const alive = ({ pid, startTicks }: Running): boolean =>
+  readProcess(pid)?.startTicks === startTicks
 
 /**
  * Wakes with the hints that agents get, which arrive with the commit that moved something, and asks then: an answer is late by one round trip, not by the
  * period of a poll.
  */
-export async function hintsOf({ sql, connect }: Database): Promise<{ until(condition: () => Promise<boolean>): Promise<void> }> {
+export async function hintsOf({
+  sql,
+  connect,
+}: Database): Promise<{ until(condition: () => Promise<boolean>): Promise<void> }> {
   let wake = (): void => {}
   const listener = connect(1, 'bench: listener')
-  for (const { id } of await sql<{ id: number }[]>`select n.id from mooring.node n`) await listener.listen(`mooring_node_${id}`, () => wake())
+  for (const { id } of await sql<{ id: number }[]>`select n.id from mooring.node n`)
+    await listener.listen(`mooring_node_${id}`, () => wake())
   return {
     async until(condition) {
       for (const deadline = performance.now() + PATIENCE_MS; ;) {
@@ -83,16 +100,27 @@ export interface Appearances {
 export function watchFiles(folders: readonly string[]): Appearances {
   const times = new Map<string, number>()
   const waiting = new Map<string, (at: number) => void>()
-  const watchers = folders.map((folder) => watch(folder, (_event, name) => {
-    const at = performance.now()
-    if (name === null || times.has(name)) return
-    times.set(name, at)
-    waiting.get(name)?.(at)
-  }))
+  const watchers = folders.map((folder) =>
+    watch(folder, (_event, name) => {
+      const at = performance.now()
+      if (name === null || times.has(name)) return
+      times.set(name, at)
+      waiting.get(name)?.(at)
+    }),
+  )
   return {
     async of(name) {
       try {
-        return times.get(name) ?? await inTime(PATIENCE_MS, new Promise<number>((resolve) => waiting.set(name, resolve)), () => { throw new Error(`no ${name} in ${folders.join(', ')} within ${PATIENCE_MS} ms`) })
+        return (
+          times.get(name) ??
+          (await inTime(
+            PATIENCE_MS,
+            new Promise<number>((resolve) => waiting.set(name, resolve)),
+            () => {
+              throw new Error(`no ${name} in ${folders.join(', ')} within ${PATIENCE_MS} ms`)
+            },
+          ))
+        )
       } finally {
         waiting.delete(name)
       }

@@ -47,7 +47,10 @@ export async function connect(url: string): Promise<Sql> {
 }
 
 /** Runs a command's work on the database, which must hold the schema. */
-export async function withDb<T>(options: DatabaseOptions, work: (db: CliDb) => Promise<T>): Promise<T> {
+export async function withDb<T>(
+  options: DatabaseOptions,
+  work: (db: CliDb) => Promise<T>,
+): Promise<T> {
   return withDbAt(await databaseUrlOf(options), work)
 }
 
@@ -63,13 +66,22 @@ export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>):
 
 async function requireSchema(sql: Sql): Promise<void> {
   const { database, version } = await readSchema(sql)
-  if (version === null) throw new CommandError(`the schema mooring is not installed in ${database}; run \`mooring migrate\``)
+  if (version === null)
+    throw new CommandError(
+      `the schema mooring is not installed in ${database}; run \`mooring migrate\``,
+    )
   const { committedMigrations } = await import('../postgres/migrate/committed-migrations.js')
   const known = committedMigrations().length
   if (version > known) {
-    throw new CommandError(`the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`, 'update mooring on this host')
+    throw new CommandError(
+      `the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`,
+      'update mooring on this host',
+    )
   }
-  if (version < known) throw new CommandError(`the schema in ${database} is older than this program: it is at ${version}, the program needs ${known}; run \`mooring migrate\``)
+  if (version < known)
+    throw new CommandError(
+      `the schema in ${database} is older than this program: it is at ${version}, the program needs ${known}; run \`mooring migrate\``,
+    )
 }
 
 /** Long-running commands wait for a database that is away, but not for one that will never fit. */

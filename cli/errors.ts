@@ -57,24 +57,46 @@ interface ServerError extends Error {
 /** A server without TLS just closes the connection of whoever asks for it. */
 const BROKEN: Advice = {
   message: () => 'the database server broke the connection',
-  hint: () => (/[?&]sslmode=(?!disable)/.test(process.env['DATABASE_URL'] ?? '') ? 'try again in a moment; if it stays so, the server may not speak TLS, which sslmode in DATABASE_URL asks for' : 'try again in a moment'),
+  hint: () =>
+    /[?&]sslmode=(?!disable)/.test(process.env['DATABASE_URL'] ?? '')
+      ? 'try again in a moment; if it stays so, the server may not speak TLS, which sslmode in DATABASE_URL asks for'
+      : 'try again in a moment',
 }
 
 /** SQLSTATE, errno or driver code -> what it means to the person at the keyboard. Codes decide, never texts. */
 const ADVICE: Record<string, Advice> = {
   '28P01': { hint: () => 'check user and password in DATABASE_URL' },
-  '28000': { hint: () => 'the server does not let this user in from here: check user, host and sslmode in DATABASE_URL, and pg_hba.conf' },
+  '28000': {
+    hint: () =>
+      'the server does not let this user in from here: check user, host and sslmode in DATABASE_URL, and pg_hba.conf',
+  },
   '3D000': { hint: () => 'check the database name in DATABASE_URL, or create the database' },
   '3F000': { hint: () => 'install the schema: run `mooring migrate`' },
   '42P01': { hint: () => 'the schema does not match this program: run `mooring migrate`' },
   '42703': { hint: () => 'the schema does not match this program: run `mooring migrate`' },
   '42883': { hint: () => 'the schema does not match this program: run `mooring migrate`' },
-  '42501': { hint: () => 'connect as a role that has this right, or ask the owner of the schema mooring' },
-  '25006': { message: () => 'this server is read only (a standby)', hint: () => 'use the primary: name it in DATABASE_URL' },
-  '53300': { hint: () => 'the server has no connection left: close some, or raise max_connections' },
-  '55P03': { hint: () => 'somebody holds a lock on it: `mooring status` shows the holder of the placement lock; try again' },
-  '57P01': { message: () => 'the server closed the connection (it stops or restarts)', hint: () => 'try again in a moment' },
-  '57P03': { message: () => 'the server is starting up or shutting down', hint: () => 'try again in a moment' },
+  '42501': {
+    hint: () => 'connect as a role that has this right, or ask the owner of the schema mooring',
+  },
+  '25006': {
+    message: () => 'this server is read only (a standby)',
+    hint: () => 'use the primary: name it in DATABASE_URL',
+  },
+  '53300': {
+    hint: () => 'the server has no connection left: close some, or raise max_connections',
+  },
+  '55P03': {
+    hint: () =>
+      'somebody holds a lock on it: `mooring status` shows the holder of the placement lock; try again',
+  },
+  '57P01': {
+    message: () => 'the server closed the connection (it stops or restarts)',
+    hint: () => 'try again in a moment',
+  },
+  '57P03': {
+    message: () => 'the server is starting up or shutting down',
+    hint: () => 'try again in a moment',
+  },
   MR001: { hint: () => 'a newer agent has taken this name' },
   MR002: {
     message: (error) => `${error.message}${freeIn(error.detail)}`,
@@ -85,14 +107,41 @@ const ADVICE: Record<string, Advice> = {
   MR009: { hint: () => 'connect as the role the node is bound to' },
   MR004: { hint: () => '`mooring status` shows who holds the placement lock' },
   // of several hosts none has an address of its own to name: the message says what each of them did
-  ECONNREFUSED: { message: (error) => (error.address === undefined && error.hostname === undefined ? error.message : `no database server answers at ${addressOf(error)}`), hint: serverHint },
-  ENOTFOUND: { message: (error) => `the host ${error.hostname ?? ''} of the database is unknown`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL' },
-  EAI_AGAIN: { message: (error) => `the host ${error.hostname ?? ''} of the database could not be looked up`.replace('  ', ' '), hint: () => 'check the host in DATABASE_URL, and the network' },
-  ETIMEDOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
-  CONNECT_TIMEOUT: { message: (error) => `no answer from the database server at ${addressOf(error)}`, hint: serverHint },
-  CALL_DEADLINE: { hint: () => 'the server is stopped, cut off or overloaded: see that it runs, and try again. What was ordered may have been done all the same: look before you repeat it' },
+  ECONNREFUSED: {
+    message: (error) =>
+      error.address === undefined && error.hostname === undefined
+        ? error.message
+        : `no database server answers at ${addressOf(error)}`,
+    hint: serverHint,
+  },
+  ENOTFOUND: {
+    message: (error) =>
+      `the host ${error.hostname ?? ''} of the database is unknown`.replace('  ', ' '),
+    hint: () => 'check the host in DATABASE_URL',
+  },
+  EAI_AGAIN: {
+    message: (error) =>
+      `the host ${error.hostname ?? ''} of the database could not be looked up`.replace('  ', ' '),
+    hint: () => 'check the host in DATABASE_URL, and the network',
+  },
+  ETIMEDOUT: {
+    message: (error) => `no answer from the database server at ${addressOf(error)}`,
+    hint: serverHint,
+  },
+  CONNECT_TIMEOUT: {
+    message: (error) => `no answer from the database server at ${addressOf(error)}`,
+    hint: serverHint,
+  },
+  CALL_DEADLINE: {
+    hint: () =>
+      'the server is stopped, cut off or overloaded: see that it runs, and try again. What was ordered may have been done all the same: look before you repeat it',
+  },
   ECONNRESET: BROKEN,
-  ERR_TLS_CERT_ALTNAME_INVALID: { message: (error) => `the certificate of the database server is for another name: ${error.message}`, hint: () => 'use in DATABASE_URL the name that stands in the certificate' },
+  ERR_TLS_CERT_ALTNAME_INVALID: {
+    message: (error) =>
+      `the certificate of the database server is for another name: ${error.message}`,
+    hint: () => 'use in DATABASE_URL the name that stands in the certificate',
+  },
   SELF_SIGNED_CERT_IN_CHAIN: { hint: authorityHint },
   DEPTH_ZERO_SELF_SIGNED_CERT: { hint: authorityHint },
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: { hint: authorityHint },
@@ -118,7 +167,9 @@ function serverHint(): string {
 function freeIn(detail: string | undefined): string {
   try {
     const ms: unknown = (JSON.parse(detail ?? '') as { free_in_ms?: unknown }).free_in_ms
-    return typeof ms === 'number' ? `; the name is free in ${(ms / 1000).toFixed(1)} s at the earliest` : ''
+    return typeof ms === 'number'
+      ? `; the name is free in ${(ms / 1000).toFixed(1)} s at the earliest`
+      : ''
   } catch {
     return ''
   }
@@ -134,11 +185,13 @@ function firstOf(error: unknown): unknown {
 
 export function problemOf(thrown: unknown): Problem {
   const error = firstOf(thrown)
-  if (!(error instanceof Error)) return { message: withoutSecrets(String(error)), exitCode: EXIT_FAILED }
+  if (!(error instanceof Error))
+    return { message: withoutSecrets(String(error)), exitCode: EXIT_FAILED }
   const { code, detail, hint } = error as ServerError
   const advice = code === undefined ? undefined : ADVICE[code]
   const foundHint = hint ?? advice?.hint?.(error)
-  const exitCode: unknown = error instanceof DatabaseUrlError ? EXIT_USAGE : (error as { exitCode?: unknown }).exitCode
+  const exitCode: unknown =
+    error instanceof DatabaseUrlError ? EXIT_USAGE : (error as { exitCode?: unknown }).exitCode
   return {
     message: withoutSecrets(advice?.message?.(error) ?? error.message),
     ...(code === undefined ? {} : { code }),
@@ -152,7 +205,11 @@ export function problemOf(thrown: unknown): Problem {
 export function isConnectionProblem(thrown: unknown): boolean {
   const error = firstOf(thrown)
   const code = error instanceof Error ? (error as ServerError).code : undefined
-  return code !== undefined && (/^(08|53|57P|58)/.test(code) || /^(E[A-Z_]+|CONNECT(ION)?_[A-Z]+|CALL_DEADLINE|CLIENT_DROPPED)$/.test(code))
+  return (
+    code !== undefined &&
+    (/^(08|53|57P|58)/.test(code) ||
+      /^(E[A-Z_]+|CONNECT(ION)?_[A-Z]+|CALL_DEADLINE|CLIENT_DROPPED)$/.test(code))
+  )
 }
 
 export function renderProblem(problem: Problem, json: boolean): string {
@@ -165,14 +222,18 @@ export function renderProblem(problem: Problem, json: boolean): string {
 }
 
 /** Blanks the password of every URL in a text, and the one of DATABASE_URL wherever it stands. */
-export function withoutSecrets(text: string, url: string | undefined = process.env['DATABASE_URL']): string {
+export function withoutSecrets(
+  text: string,
+  url: string | undefined = process.env['DATABASE_URL'],
+): string {
   let clean = text.replace(/(\w+:\/\/[^\s:/@]*):[^\s/]*@/g, '$1:***@')
   for (const secret of passwordsOf(url)) clean = clean.replaceAll(secret, '***')
   return clean
 }
 
 function passwordsOf(url: string | undefined): string[] {
-  const raw = /^\w+:\/\/[^:/@]*:([^/]*)@/.exec(url ?? '')?.[1] ?? /[?&]password=([^&]*)/.exec(url ?? '')?.[1]
+  const raw =
+    /^\w+:\/\/[^:/@]*:([^/]*)@/.exec(url ?? '')?.[1] ?? /[?&]password=([^&]*)/.exec(url ?? '')?.[1]
   // a password of one or two characters would blank half of every message
   if (raw === undefined || raw.length < 3) return []
   try {

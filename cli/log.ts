@@ -10,5 +10,8 @@ export function createLog(level: string): Logger {
   const stderr = pino.destination({ fd: 2, sync: true, maxLength: MOST_KEPT })
   // a full disk costs the log, and not what runs here
   stderr.on('error', () => {})
-  return pino({ level, base: { pid: process.pid }, formatters: { level: (label) => ({ level: label }) } }, stderr)
+  return pino(
+    { level, base: { pid: process.pid }, formatters: { level: (label) => ({ level: label }) } },
+    stderr,
+  )
 }

@@ -30,48 +30,102 @@ import { addUndrain } from './commands/undrain.js'
 import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
 import { addWorker } from './commands/worker.js'
-import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, problemOf, renderProblem, withoutSecrets } from './errors.js'
+import {
+  EXIT_DONE,
+  EXIT_FAILED,
+  EXIT_USAGE,
+  problemOf,
+  renderProblem,
+  withoutSecrets,
+} from './errors.js'
 import { exitWhenWritten, watchOutput } from './terminal/stdout.js'
 
 /** They hold processes, and end when they are told to, whatever becomes of what they say. */
 const GOES_ON = new Set(['up', 'up-guard', 'worker', 'agent'])
 
 const program = new Command('mooring')
-  .description('Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.')
+  .description(
+    'Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.',
+  )
   .version(packageVersion())
   .option('--debug', 'show the stack trace of an error')
   // `mooring psql -c ...`: what follows the name of a command is the command's
   .enablePositionalOptions()
   .exitOverride()
   // with --json it is said by exitCodeOf, once
-  .configureOutput({ writeErr: (text) => { if (!asksForJson()) process.stderr.write(text) } })
+  .configureOutput({
+    writeErr: (text) => {
+      if (!asksForJson()) process.stderr.write(text)
+    },
+  })
   .showHelpAfterError('(`mooring --help` shows what can be said)')
-  .addHelpText('after', `
+  .addHelpText(
+    'after',
+    `
 Begin with:
   mooring up --demo          everything on this machine, with something to run
   mooring psql               then: insert into deployment (package_name) values ('http-server')
 
 The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
-Exit codes: 0 done, 1 failed, 2 bad usage.`)
+Exit codes: 0 done, 1 failed, 2 bad usage.`,
+  )
 
 // the order of the help
-for (const add of [addUp, addStatus, addDoctor, addGet, addDescribe, addExplain, addEvents, addHistory, addLogs, addApply, addEnable, addDisable, addScale, addRestart, addDelete, addSet, addDrain, addUndrain, addReassign, addRebalance, addSimulate, addResumeReaping, addMetrics, addPsql, addRole, addDb, addMigrate, addWorker, addAgent, addUpGuard]) add(program)
+for (const add of [
+  addUp,
+  addStatus,
+  addDoctor,
+  addGet,
+  addDescribe,
+  addExplain,
+  addEvents,
+  addHistory,
+  addLogs,
+  addApply,
+  addEnable,
+  addDisable,
+  addScale,
+  addRestart,
+  addDelete,
+  addSet,
+  addDrain,
+  addUndrain,
+  addReassign,
+  addRebalance,
+  addSimulate,
+  addResumeReaping,
+  addMetrics,
+  addPsql,
+  addRole,
+  addDb,
+  addMigrate,
+  addWorker,
+  addAgent,
+  addUpGuard,
+])
+  add(program)
 for (const command of allCommands(program)) {
   // whoever writes `describe host-a` is told of the kinds there are
   const kinds = command.commands.map((kind) => `\`${fullName(kind as Command)}\``)
-  command.option('--debug', 'show the stack trace of an error')
-    .showHelpAfterError(`(${kinds.length > 0 ? `there ${kinds.length > 1 ? 'are' : 'is'} ${kinds.join(', ')}; ` : ''}\`${fullName(command)} --help\` shows what can be said)`)
+  command
+    .option('--debug', 'show the stack trace of an error')
+    .showHelpAfterError(
+      `(${kinds.length > 0 ? `there ${kinds.length > 1 ? 'are' : 'is'} ${kinds.join(', ')}; ` : ''}\`${fullName(command)} --help\` shows what can be said)`,
+    )
 }
 
 // where a connection ends inside sql.begin() the driver writes the rollback to a socket that is gone, from a callback in which nobody can catch it
 process.on('uncaughtException', (error) => {
-  if (error instanceof TypeError && /node_modules\/postgres\//.test(error.stack ?? '')) process.exit(exitCodeOf(Object.assign(error, { code: 'CONNECTION_CLOSED' })))
+  if (error instanceof TypeError && /node_modules\/postgres\//.test(error.stack ?? ''))
+    process.exit(exitCodeOf(Object.assign(error, { code: 'CONNECTION_CLOSED' })))
   process.stderr.write(`${withoutSecrets(error.stack ?? String(error))}\n`)
   process.exit(EXIT_FAILED)
 })
 
 let running: Command = program
-program.hook('preAction', (_program, action) => { running = action })
+program.hook('preAction', (_program, action) => {
+  running = action
+})
 
 watchOutput((error) => {
   if (!goesOn()) process.exit(exitCodeOf(error))
@@ -93,13 +147,27 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) {
     // commander has said what it had to say
     if (error.exitCode === 0) return EXIT_DONE
-    if (asksForJson()) process.stderr.write(renderProblem({ message: error.code === 'commander.help' ? 'which command?' : withoutSecrets(error.message.replace(/^error: /, '')), hint: '`mooring --help` shows what can be said', exitCode: EXIT_USAGE }, true))
+    if (asksForJson())
+      process.stderr.write(
+        renderProblem(
+          {
+            message:
+              error.code === 'commander.help'
+                ? 'which command?'
+                : withoutSecrets(error.message.replace(/^error: /, '')),
+            hint: '`mooring --help` shows what can be said',
+            exitCode: EXIT_USAGE,
+          },
+          true,
+        ),
+      )
     return EXIT_USAGE
   }
   const options = running.optsWithGlobals<{ json?: boolean; debug?: boolean }>()
   const problem = problemOf(error)
   process.stderr.write(renderProblem(problem, options.json === true || asksForJson()))
-  if (options.debug && error instanceof Error) process.stderr.write(`${withoutSecrets(error.stack ?? '')}\n`)
+  if (options.debug && error instanceof Error)
+    process.stderr.write(`${withoutSecrets(error.stack ?? '')}\n`)
   return problem.exitCode
 }
 
@@ -110,7 +178,10 @@ function asksForJson(): boolean {
 }
 
 function allCommands(parent: Command): Command[] {
-  return parent.commands.flatMap((command) => [command as Command, ...allCommands(command as Command)])
+  return parent.commands.flatMap((command) => [
+    command as Command,
+    ...allCommands(command as Command),
+  ])
 }
 
 function fullName(command: Command): string {

@@ -3,15 +3,20 @@ import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import { UsageError } from './errors.js'
 
-export interface DatabaseOptions { stateDir: string }
-export interface JsonOptions { json?: boolean }
+export interface DatabaseOptions {
+  stateDir: string
+}
+export interface JsonOptions {
+  json?: boolean
+}
 
 export const DEFAULT_STATE_DIR = '.mooring'
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
 export function stateDirOption(): Option {
   return new Option('--state-dir <dir>', 'where Mooring keeps its files on this host')
-    .env('MOORING_STATE_DIR').default(DEFAULT_STATE_DIR)
+    .env('MOORING_STATE_DIR')
+    .default(DEFAULT_STATE_DIR)
 }
 
 export function jsonOption(what = 'print JSON'): Option {
@@ -19,7 +24,9 @@ export function jsonOption(what = 'print JSON'): Option {
 }
 
 export function logLevelOption(): Option {
-  return new Option('--log-level <level>', 'how much is written to stderr, as JSON lines').choices(LOG_LEVELS).default('info')
+  return new Option('--log-level <level>', 'how much is written to stderr, as JSON lines')
+    .choices(LOG_LEVELS)
+    .default('info')
 }
 
 /** For children of `mooring up`: when stdin ends, whoever started this process is gone. */
@@ -29,16 +36,24 @@ export function stopOnStdinEndOption(): Option {
 
 /** Every command that talks to the database. */
 export function databaseCommand(command: Command): Command {
-  return command.addOption(stateDirOption())
-    .addHelpText('after', '\nThe database is the one of DATABASE_URL, else the embedded server of the state directory.')
+  return command
+    .addOption(stateDirOption())
+    .addHelpText(
+      'after',
+      '\nThe database is the one of DATABASE_URL, else the embedded server of the state directory.',
+    )
 }
 
 export function parseCount(value: string): number {
-  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('It must be a whole number, 0 or more, and 999999999 at most.')
+  if (!/^\d{1,9}$/.test(value))
+    throw new InvalidArgumentError('It must be a whole number, 0 or more, and 999999999 at most.')
   return Number(value)
 }
 
-export function collectLabel(value: string, labels: Record<string, string> = {}): Record<string, string> {
+export function collectLabel(
+  value: string,
+  labels: Record<string, string> = {},
+): Record<string, string> {
   const at = value.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('A label is written key=value.')
   return { ...labels, [value.slice(0, at)]: value.slice(at + 1) }
@@ -50,27 +65,44 @@ const UNITS: Record<string, string> = { ms: 'ms', s: 's', m: 'min', min: 'min', 
 export function parseDuration(value: string): string {
   const text = /^\d+$/.test(value) ? `${value}s` : value
   const parts = [...text.matchAll(/(\d{1,9}(?:\.\d{1,3})?)(ms|min|[smhd])/g)]
-  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text) throw new InvalidArgumentError('It must be a duration, such as 90s, 10m or 1h30m.')
+  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text)
+    throw new InvalidArgumentError('It must be a duration, such as 90s, 10m or 1h30m.')
   return parts.map(([, amount, unit = 's']) => `${amount} ${UNITS[unit]}`).join(' ')
 }
 
-const UNIT_MS: Record<string, number> = { ms: 1, s: 1_000, min: 60_000, h: 3_600_000, d: 86_400_000 }
+const UNIT_MS: Record<string, number> = {
+  ms: 1,
+  s: 1_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+}
 
 /** Of what parseDuration returned. */
 export function millisecondsOf(interval: string): number {
-  return [...interval.matchAll(/([\d.]+) (\w+)/g)].reduce((sum, [, amount, unit = 's']) => sum + Number(amount) * (UNIT_MS[unit] ?? Number.NaN), 0)
+  return [...interval.matchAll(/([\d.]+) (\w+)/g)].reduce(
+    (sum, [, amount, unit = 's']) => sum + Number(amount) * (UNIT_MS[unit] ?? Number.NaN),
+    0,
+  )
 }
 
 /** How long something is kept, in milliseconds; null: for ever. Whoever says 7 may mean days, and finds out when it is too late. */
 export function parseKeep(value: string): number | null {
   if (value === 'forever') return null
-  if (/^[1-9]\d*$/.test(value)) throw new InvalidArgumentError(`Say the unit: ${value}d, ${value}h. 0 is as soon as possible, forever is never.`)
+  if (/^[1-9]\d*$/.test(value))
+    throw new InvalidArgumentError(
+      `Say the unit: ${value}d, ${value}h. 0 is as soon as possible, forever is never.`,
+    )
   return millisecondsOf(parseDuration(value))
 }
 
 /** An id of an assignment, which stays text: it may be larger than a number can say. */
 export function parseAssignmentId(value: string): string {
-  if (!/^\d{1,18}$/.test(value)) throw new UsageError(`'${value}' is no id of an assignment`, 'the ids stand in `mooring get assignments`, and in the view mooring.placement')
+  if (!/^\d{1,18}$/.test(value))
+    throw new UsageError(
+      `'${value}' is no id of an assignment`,
+      'the ids stand in `mooring get assignments`, and in the view mooring.placement',
+    )
   return value
 }
 

@@ -29,7 +29,10 @@ export function onStopSignal(first: () => void, again: () => void): void {
 }
 
 /** Resolves when the work has stopped, by itself (`done`) or because it was asked to. */
-export async function untilStopped(work: Stoppable, options: { done?: Promise<void>; stopOnStdinEnd?: boolean } = {}): Promise<void> {
+export async function untilStopped(
+  work: Stoppable,
+  options: { done?: Promise<void>; stopOnStdinEnd?: boolean } = {},
+): Promise<void> {
   let asked = false
   await new Promise<void>((resolve, reject) => {
     const ask = () => {
@@ -41,7 +44,8 @@ export async function untilStopped(work: Stoppable, options: { done?: Promise<vo
       work.kill?.()
       process.exit(FORCED_EXIT_CODE)
     })
-    if (options.stopOnStdinEnd) process.stdin.once('end', ask).once('close', ask).once('error', ask).resume()
+    if (options.stopOnStdinEnd)
+      process.stdin.once('end', ask).once('close', ask).once('error', ask).resume()
     options.done?.then(resolve, reject)
   })
   process.stdin.destroy()

@@ -44,19 +44,26 @@ export interface Fault {
 const none: Heal = () => {}
 
 /** To both, in one go, warden first: it must not see its agent end. */
-const toBoth = (host: Host, name: NodeJS.Signals): (number | undefined)[] => [host.wardenPid(), host.agentPid()].map((pid) => (signal(pid, name), pid))
-const toAll = (pids: readonly (number | undefined)[], name: NodeJS.Signals): void => pids.forEach((pid) => signal(pid, name))
+const toBoth = (host: Host, name: NodeJS.Signals): (number | undefined)[] =>
+  [host.wardenPid(), host.agentPid()].map((pid) => (signal(pid, name), pid))
+const toAll = (pids: readonly (number | undefined)[], name: NodeJS.Signals): void =>
+  pids.forEach((pid) => signal(pid, name))
 
 export const CATALOGUE: readonly Fault[] = [
   {
-    name: 'agent-kill', what: 'SIGKILL of the agent, started again later', at: 'host',
+    name: 'agent-kill',
+    what: 'SIGKILL of the agent, started again later',
+    at: 'host',
     inject: ({ host }) => {
       signal(host.agentPid(), 'SIGKILL')
       return () => restart(host)
     },
   },
   {
-    name: 'agent-restart', what: 'SIGKILL of the agent, its supervisor starts it again after 200 ms', at: 'host', momentary: true,
+    name: 'agent-restart',
+    what: 'SIGKILL of the agent, its supervisor starts it again after 200 ms',
+    at: 'host',
+    momentary: true,
     inject: async ({ host }) => {
       signal(host.agentPid(), 'SIGKILL')
       await pause(200)
@@ -65,7 +72,9 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'agent-stop', what: 'SIGSTOP of the agent', at: 'host',
+    name: 'agent-stop',
+    what: 'SIGSTOP of the agent',
+    at: 'host',
     inject: ({ host }) => {
       const pid = host.agentPid()
       signal(pid, 'SIGSTOP')
@@ -73,21 +82,29 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'agent-block', what: 'the event loop of the agent stands still', at: 'host',
+    name: 'agent-block',
+    what: 'the event loop of the agent stands still',
+    at: 'host',
     inject: ({ host }) => {
       host.block(true)
       return () => host.block(false)
     },
   },
   {
-    name: 'agent-leave', what: 'SIGTERM of the agent: it stops everything and leaves; started again later', at: 'host',
+    name: 'agent-leave',
+    what: 'SIGTERM of the agent: it stops everything and leaves; started again later',
+    at: 'host',
     inject: ({ host }) => {
       signal(host.agentPid(), 'SIGTERM')
       return () => restart(host)
     },
   },
   {
-    name: 'agent-handover', what: 'SIGUSR2 of the agent: it leaves its work to the next session', at: 'host', needs: 'handover', momentary: true,
+    name: 'agent-handover',
+    what: 'SIGUSR2 of the agent: it leaves its work to the next session',
+    at: 'host',
+    needs: 'handover',
+    momentary: true,
     inject: async ({ host }) => {
       signal(host.agentPid(), 'SIGUSR2')
       await restart(host)
@@ -95,14 +112,21 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'warden-kill', what: 'SIGKILL of the warden', at: 'host', needs: 'warden', momentary: true,
+    name: 'warden-kill',
+    what: 'SIGKILL of the warden',
+    at: 'host',
+    needs: 'warden',
+    momentary: true,
     inject: ({ host }) => {
       signal(host.wardenPid(), 'SIGKILL')
       return () => host.start()
     },
   },
   {
-    name: 'warden-stop', what: 'SIGSTOP of the warden', at: 'host', needs: 'warden',
+    name: 'warden-stop',
+    what: 'SIGSTOP of the warden',
+    at: 'host',
+    needs: 'warden',
     inject: ({ host }) => {
       const pid = host.wardenPid()
       signal(pid, 'SIGSTOP')
@@ -113,14 +137,20 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'both-kill', what: 'SIGKILL of warden and agent, the agent started again later', at: 'host', needs: 'warden',
+    name: 'both-kill',
+    what: 'SIGKILL of warden and agent, the agent started again later',
+    at: 'host',
+    needs: 'warden',
     inject: ({ host }) => {
       toBoth(host, 'SIGKILL')
       return () => restart(host)
     },
   },
   {
-    name: 'both-stop', what: 'SIGSTOP of warden and agent', at: 'host', needs: 'warden',
+    name: 'both-stop',
+    what: 'SIGSTOP of warden and agent',
+    at: 'host',
+    needs: 'warden',
     inject: ({ host }) => {
       const pids = toBoth(host, 'SIGSTOP')
       return () => {
@@ -130,26 +160,61 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'host-lost', what: 'the host and all it runs, at once; its agent started again later', at: 'host',
+    name: 'host-lost',
+    what: 'the host and all it runs, at once; its agent started again later',
+    at: 'host',
     inject: async ({ host }) => {
       await host.lose()
       return () => restart(host)
     },
   },
   {
-    name: 'agent-disk-full', what: 'no free byte for the logs and files of the agent', at: 'host', needs: 'smallDisk', prepare: 'agentDisk',
+    name: 'agent-disk-full',
+    what: 'no free byte for the logs and files of the agent',
+    at: 'host',
+    needs: 'smallDisk',
+    prepare: 'agentDisk',
     inject: ({ disk }) => {
       disk!.fill()
       return () => disk!.empty()
     },
   },
-  { name: 'cut', what: 'the network cut between one agent and Postgres', at: 'network', inject: ({ host }) => healing(host, host.network.cut()) },
-  { name: 'deaf', what: 'one way only: requests arrive, answers do not', at: 'network', inject: ({ host }) => healing(host, host.network.deaf()) },
-  { name: 'mute', what: 'one way only: answers would arrive, requests do not', at: 'network', inject: ({ host }) => healing(host, host.network.mute()) },
-  { name: 'loss', what: 'a fifth to two thirds of the packets lost', at: 'network', needs: 'filter', inject: ({ host, draw }) => healing(host, host.network.lose(Math.round(20 + 47 * draw))) },
-  { name: 'reset', what: 'every connection of one agent reset, new ones too', at: 'network', inject: ({ host }) => healing(host, host.network.reset()) },
   {
-    name: 'delay', what: 'up to 450 ms of delay each way', at: 'network', prepare: 'proxied',
+    name: 'cut',
+    what: 'the network cut between one agent and Postgres',
+    at: 'network',
+    inject: ({ host }) => healing(host, host.network.cut()),
+  },
+  {
+    name: 'deaf',
+    what: 'one way only: requests arrive, answers do not',
+    at: 'network',
+    inject: ({ host }) => healing(host, host.network.deaf()),
+  },
+  {
+    name: 'mute',
+    what: 'one way only: answers would arrive, requests do not',
+    at: 'network',
+    inject: ({ host }) => healing(host, host.network.mute()),
+  },
+  {
+    name: 'loss',
+    what: 'a fifth to two thirds of the packets lost',
+    at: 'network',
+    needs: 'filter',
+    inject: ({ host, draw }) => healing(host, host.network.lose(Math.round(20 + 47 * draw))),
+  },
+  {
+    name: 'reset',
+    what: 'every connection of one agent reset, new ones too',
+    at: 'network',
+    inject: ({ host }) => healing(host, host.network.reset()),
+  },
+  {
+    name: 'delay',
+    what: 'up to 450 ms of delay each way',
+    at: 'network',
+    prepare: 'proxied',
     inject: ({ host, draw }) => {
       const ms = Math.round(50 + 400 * draw)
       host.network.delay({ there: Math.round(ms * ((10 * draw) % 1)), back: ms })
@@ -157,12 +222,18 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'pg-terminate', what: 'pg_terminate_backend of every session, again and again', at: 'session',
+    name: 'pg-terminate',
+    what: 'pg_terminate_backend of every session, again and again',
+    at: 'session',
     inject: ({ fleet }) => {
       const over = new AbortController()
       const ending = (async () => {
         while (!over.signal.aborted) {
-          await withDeadline(fleet.primary().sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`, 1_000).catch(() => {})
+          await withDeadline(
+            fleet.primary()
+              .sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
+            1_000,
+          ).catch(() => {})
           await pause(150)
         }
       })()
@@ -173,13 +244,29 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'idle-transaction', what: 'a forgotten transaction in psql that has locked rows', at: 'session',
+    name: 'idle-transaction',
+    what: 'a forgotten transaction in psql that has locked rows',
+    at: 'session',
     inject: async ({ fleet, draw }) => {
-      const psql = postgres(fleet.primary().url('127.0.0.1'), { max: 1, fetch_types: false, connect_timeout: 2, onnotice: () => {}, connection: { application_name: 'faults: psql' } })
-      const held = ['select from mooring.assignment for update', 'select from mooring.deployment for update', 'select from mooring.node for update', 'update mooring.node set weight = weight'][Math.floor(4 * draw)]!
+      const psql = postgres(fleet.primary().url('127.0.0.1'), {
+        max: 1,
+        fetch_types: false,
+        connect_timeout: 2,
+        onnotice: () => {},
+        connection: { application_name: 'faults: psql' },
+      })
+      const held = [
+        'select from mooring.assignment for update',
+        'select from mooring.deployment for update',
+        'select from mooring.node for update',
+        'update mooring.node set weight = weight',
+      ][Math.floor(4 * draw)]!
       // no sql.begin(): where its connection is cut, the driver writes the rollback to a socket that is gone, which nobody can catch
       const end = (): void => void psql.end({ timeout: 0 }).catch(() => {})
-      await withDeadline(psql.unsafe(`begin; ${held}`), 2_000).catch((error: unknown) => { end(); throw error })
+      await withDeadline(psql.unsafe(`begin; ${held}`), 2_000).catch((error: unknown) => {
+        end()
+        throw error
+      })
       return async () => {
         await withDeadline(psql.unsafe('rollback'), 2_000).catch(() => {})
         end()
@@ -187,7 +274,10 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'pg-restart', what: 'Postgres restarted (fast)', at: 'server', momentary: true,
+    name: 'pg-restart',
+    what: 'Postgres restarted (fast)',
+    at: 'server',
+    momentary: true,
     inject: async ({ fleet }) => {
       await fleet.server.stop('fast')
       await fleet.server.start()
@@ -195,29 +285,43 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'pg-away', what: 'Postgres stopped (fast), started later', at: 'server',
+    name: 'pg-away',
+    what: 'Postgres stopped (fast), started later',
+    at: 'server',
     inject: async ({ fleet }) => {
       await fleet.server.stop('fast')
       return () => fleet.server.start()
     },
   },
   {
-    name: 'pg-crash', what: 'SIGKILL of the postmaster, crash recovery later', at: 'server',
+    name: 'pg-crash',
+    what: 'SIGKILL of the postmaster, crash recovery later',
+    at: 'server',
     inject: ({ fleet }) => {
       signal(fleet.server.postmaster(), 'SIGKILL')
       return () => fleet.server.start()
     },
   },
   {
-    name: 'pg-backend-crash', what: 'SIGKILL of one backend: Postgres restarts itself with crash recovery', at: 'server', momentary: true,
+    name: 'pg-backend-crash',
+    what: 'SIGKILL of one backend: Postgres restarts itself with crash recovery',
+    at: 'server',
+    momentary: true,
     inject: async ({ fleet }) => {
-      const [backend] = await withDeadline(fleet.server.sql<{ pid: number }[]>`select a.pid from pg_stat_activity a where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() limit 1`, 2_000)
+      const [backend] = await withDeadline(
+        fleet.server.sql<
+          { pid: number }[]
+        >`select a.pid from pg_stat_activity a where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() limit 1`,
+        2_000,
+      )
       signal(backend?.pid, 'SIGKILL')
       return none
     },
   },
   {
-    name: 'pg-stop', what: 'SIGSTOP of Postgres with all backends', at: 'server',
+    name: 'pg-stop',
+    what: 'SIGSTOP of Postgres with all backends',
+    at: 'server',
     inject: ({ fleet }) => {
       const pids = fleet.server.pids()
       toAll(pids, 'SIGSTOP')
@@ -225,9 +329,16 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'pg-promote', what: 'Postgres crashes, a standby that lags behind by up to 1 s is promoted', at: 'server', prepare: 'standby', momentary: true,
+    name: 'pg-promote',
+    what: 'Postgres crashes, a standby that lags behind by up to 1 s is promoted',
+    at: 'server',
+    prepare: 'standby',
+    momentary: true,
     inject: async ({ fleet, draw }) => {
-      const [receiver] = await withDeadline(fleet.standby!.sql<{ pid: number }[]>`select w.pid from pg_stat_wal_receiver w`, 2_000)
+      const [receiver] = await withDeadline(
+        fleet.standby!.sql<{ pid: number }[]>`select w.pid from pg_stat_wal_receiver w`,
+        2_000,
+      )
       signal(receiver?.pid, 'SIGSTOP')
       await pause(1_000 * draw)
       await fleet.server.stop('immediate')
@@ -239,25 +350,41 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'clock-forward', what: 'the wall clock of the server jumps 1 to 30 s ahead, and back later', at: 'server', needs: 'fakeClock', prepare: 'fakeClock',
+    name: 'clock-forward',
+    what: 'the wall clock of the server jumps 1 to 30 s ahead, and back later',
+    at: 'server',
+    needs: 'fakeClock',
+    prepare: 'fakeClock',
     inject: ({ fleet, draw }) => {
       fleet.server.setClock(Math.round(1 + 29 * draw))
       return () => fleet.server.setClock(0)
     },
   },
   {
-    name: 'clock-back', what: 'the wall clock of the server jumps 1 to 30 s back, and ahead later', at: 'server', needs: 'fakeClock', prepare: 'fakeClock',
+    name: 'clock-back',
+    what: 'the wall clock of the server jumps 1 to 30 s back, and ahead later',
+    at: 'server',
+    needs: 'fakeClock',
+    prepare: 'fakeClock',
     inject: ({ fleet, draw }) => {
       fleet.server.setClock(-Math.round(1 + 29 * draw))
       return () => fleet.server.setClock(0)
     },
   },
   {
-    name: 'pg-disk-full', what: 'no free byte for Postgres; emptied and started later', at: 'server', needs: 'smallDisk', prepare: 'serverDisk',
+    name: 'pg-disk-full',
+    what: 'no free byte for Postgres; emptied and started later',
+    at: 'server',
+    needs: 'smallDisk',
+    prepare: 'serverDisk',
     inject: async ({ fleet, disk }) => {
       disk!.fill()
       // what is there of the log of changes would last for long
-      await withDeadline(fleet.server.sql`select pg_logical_emit_message(false, 'faults', repeat('x', 1000000)) from generate_series(1, 40)`, 2_000).catch(() => {})
+      await withDeadline(
+        fleet.server
+          .sql`select pg_logical_emit_message(false, 'faults', repeat('x', 1000000)) from generate_series(1, 40)`,
+        2_000,
+      ).catch(() => {})
       return () => {
         disk!.empty()
         return fleet.server.start()
@@ -265,14 +392,18 @@ export const CATALOGUE: readonly Fault[] = [
     },
   },
   {
-    name: 'worker-kill', what: 'SIGKILL of the worker, started again later', at: 'worker',
+    name: 'worker-kill',
+    what: 'SIGKILL of the worker, started again later',
+    at: 'worker',
     inject: ({ fleet }) => {
       signal(fleet.workerPid(), 'SIGKILL')
       return () => fleet.startWorker()
     },
   },
   {
-    name: 'worker-stop', what: 'SIGSTOP of the worker', at: 'worker',
+    name: 'worker-stop',
+    what: 'SIGSTOP of the worker',
+    at: 'worker',
     inject: ({ fleet }) => {
       const pid = fleet.workerPid()
       signal(pid, 'SIGSTOP')
@@ -288,6 +419,10 @@ async function healing(host: Host, injected: Promise<void>): Promise<Heal> {
 
 /** As its supervisor would: as soon as the old process is gone, which a stop in order may delay. */
 async function restart(host: Host): Promise<void> {
-  for (const deadline = performance.now() + 10_000; host.agentPid() !== undefined && performance.now() < deadline;) await pause(10)
+  for (
+    const deadline = performance.now() + 10_000;
+    host.agentPid() !== undefined && performance.now() < deadline;
+  )
+    await pause(10)
   host.start()
 }

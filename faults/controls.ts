@@ -41,10 +41,18 @@ export interface ControlResult {
 }
 
 const CUT_MS = 5_000
-const lease = (find: string, put: string): Mutation => ({ in: { file: 'agent/lease.js' }, find, put })
+const lease = (find: string, put: string): Mutation => ({
+  in: { file: 'agent/lease.js' },
+  find,
+  put,
+})
 
 /** A beat may take half a lease: the network and locks of these stories are slower than a scaled-down fleet is prepared for. */
-const PATIENT_BEAT: Mutation = { in: { file: 'agent/heartbeat.js' }, find: 'leaseTtlMs / 6', put: 'leaseTtlMs / 2' }
+const PATIENT_BEAT: Mutation = {
+  in: { file: 'agent/heartbeat.js' },
+  find: 'leaseTtlMs / 6',
+  put: 'leaseTtlMs / 2',
+}
 
 const NO_DEADLINE: readonly Mutation[] = [
   ['if (nowMs >= endAtMs)', 'if (false)'],
@@ -53,9 +61,19 @@ const NO_DEADLINE: readonly Mutation[] = [
 ].map(([find, put]) => ({ in: { file: 'agent/warden/warden.js' }, find: find!, put: put! }))
 const NO_HOLD: readonly Mutation[] = [
   { in: { function: 'hold' }, find: 'if noticed is null then', put: 'if true then' },
-  { in: { function: 'noticed_clock_step' }, find: 'if abs(extract(epoch from step)) >', put: 'if false and abs(extract(epoch from step)) >' },
+  {
+    in: { function: 'noticed_clock_step' },
+    find: 'if abs(extract(epoch from step)) >',
+    put: 'if false and abs(extract(epoch from step)) >',
+  },
 ]
-const NO_DEAD_MAN: readonly Mutation[] = [{ in: { file: 'agent/warden/dead-man.js' }, find: 'doomed.length > 0 ? timerFor(doomed) : null', put: 'null' }]
+const NO_DEAD_MAN: readonly Mutation[] = [
+  {
+    in: { file: 'agent/warden/dead-man.js' },
+    find: 'doomed.length > 0 ? timerFor(doomed) : null',
+    put: 'null',
+  },
+]
 
 async function frozen(pids: readonly (number | undefined)[], ms = CUT_MS): Promise<void> {
   for (const pid of pids) signal(pid, 'SIGSTOP')
@@ -72,46 +90,84 @@ async function cutFor(fleet: Fleet, ms = CUT_MS): Promise<void> {
 
 export const CONTROLS: readonly Control[] = [
   {
-    name: 'no-fence', what: 'nobody stops anything when a lease ends: not the agent, not the warden, not the dead-man timer', expects: 'overlap', inShort: true,
-    guard: [lease('const alive = fence(ids, graceMs)', 'const alive = 0'), ...NO_DEADLINE, ...NO_DEAD_MAN],
+    name: 'no-fence',
+    what: 'nobody stops anything when a lease ends: not the agent, not the warden, not the dead-man timer',
+    expects: 'overlap',
+    inShort: true,
+    guard: [
+      lease('const alive = fence(ids, graceMs)', 'const alive = 0'),
+      ...NO_DEADLINE,
+      ...NO_DEAD_MAN,
+    ],
     story: cutFor,
   },
   {
-    name: 'agent-alone', what: 'the agent alone keeps the deadlines, and is stopped', expects: 'overlap',
+    name: 'agent-alone',
+    what: 'the agent alone keeps the deadlines, and is stopped',
+    expects: 'overlap',
     guard: [...NO_DEADLINE, ...NO_DEAD_MAN],
     story: (fleet) => frozen([fleet.hosts[0]!.agentPid()]),
   },
   {
-    name: 'no-dead-man', what: 'no dead-man timer: agent and warden are both stopped', expects: 'overlap',
+    name: 'no-dead-man',
+    what: 'no dead-man timer: agent and warden are both stopped',
+    expects: 'overlap',
     guard: NO_DEAD_MAN,
     story: (fleet) => frozen([fleet.hosts[0]!.wardenPid(), fleet.hosts[0]!.agentPid()]),
   },
   {
-    name: 'longer-lease', what: 'the agent takes its lease for twice as long as the reaper', expects: 'overlap',
+    name: 'longer-lease',
+    what: 'the agent takes its lease for twice as long as the reaper',
+    expects: 'overlap',
     guard: [lease('const ttl = row.lease_ttl_ms', 'const ttl = 2 * row.lease_ttl_ms')],
     story: cutFor,
   },
   {
-    name: 'late-kill', what: 'no margin: the reaper waits for none, and the agent begins to stop when the lease is over', expects: 'overlap',
-    settings: `lease_ttl = '4 s'`, manners: ['stubborn', 'stubborn', 'stubborn'], graceMs: 3_000,
+    name: 'late-kill',
+    what: 'no margin: the reaper waits for none, and the agent begins to stop when the lease is over',
+    expects: 'overlap',
+    settings: `lease_ttl = '4 s'`,
+    manners: ['stubborn', 'stubborn', 'stubborn'],
+    graceMs: 3_000,
     guard: [
-      lease('return { termAtMs: endAtMs - Math.min(row.stop_grace_ms, ttl / 3), endAtMs }', 'return { termAtMs: endAtMs, endAtMs: endAtMs + Math.min(row.stop_grace_ms, ttl / 3) }'),
-      { in: { function: 'reap' }, find: 'select s.reap_margin into margin from mooring.setting s;', put: `margin := interval '0';` },
+      lease(
+        'return { termAtMs: endAtMs - Math.min(row.stop_grace_ms, ttl / 3), endAtMs }',
+        'return { termAtMs: endAtMs, endAtMs: endAtMs + Math.min(row.stop_grace_ms, ttl / 3) }',
+      ),
+      {
+        in: { function: 'reap' },
+        find: 'select s.reap_margin into margin from mooring.setting s;',
+        put: `margin := interval '0';`,
+      },
     ],
     story: (fleet) => cutFor(fleet, 7_000),
   },
   {
-    name: 'counted-from-answer', what: 'the lease is counted from the answer of a beat instead of its start', expects: 'overlap', prepare: 'proxied',
+    name: 'counted-from-answer',
+    what: 'the lease is counted from the answer of a beat instead of its start',
+    expects: 'overlap',
+    prepare: 'proxied',
     settings: `lease_ttl = '4 s', beat_interval = '1 s', reap_margin = '50 ms'`,
     always: [PATIENT_BEAT],
-    guard: [{ in: { file: 'agent/heartbeat.js' }, find: 'options.onBeat({ tMs, answer', put: 'options.onBeat({ tMs: clock(), answer' }],
+    guard: [
+      {
+        in: { file: 'agent/heartbeat.js' },
+        find: 'options.onBeat({ tMs, answer',
+        put: 'options.onBeat({ tMs: clock(), answer',
+      },
+    ],
     async story(fleet) {
       const { network, name } = fleet.hosts[0]!
       network.delay({ there: 0, back: 1_500 })
       await pause(3_000)
-      const lastBeat = async (): Promise<string> => (await fleet.server.sql<{ at: string }[]>`select h.beat_at::text as at from mooring.heartbeat h where h.node = ${name}`)[0]!.at
+      const lastBeat = async (): Promise<string> =>
+        (
+          await fleet.server.sql<
+            { at: string }[]
+          >`select h.beat_at::text as at from mooring.heartbeat h where h.node = ${name}`
+        )[0]!.at
       const before = await lastBeat()
-      await until(async () => await lastBeat() !== before)
+      await until(async () => (await lastBeat()) !== before)
       // its answer is under way, and is the last one
       await network.mute()
       await pause(7_500)
@@ -119,8 +175,14 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
-    name: 'no-hold', what: 'no hold: the clock of the server jumps, and the next reap takes everything from everybody', expects: 'overlap', needs: 'fakeClock', prepare: 'fakeClock',
-    manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'], graceMs: 6_000, inShort: true,
+    name: 'no-hold',
+    what: 'no hold: the clock of the server jumps, and the next reap takes everything from everybody',
+    expects: 'overlap',
+    needs: 'fakeClock',
+    prepare: 'fakeClock',
+    manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'],
+    graceMs: 6_000,
+    inShort: true,
     // what is taken away lives on for six of these, and is started elsewhere meanwhile also where nothing is in a hurry
     settings: `lease_ttl = '8 s', beat_interval = '600 ms'`,
     guard: NO_HOLD,
@@ -139,7 +201,10 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
-    name: 'no-hold-away', what: 'no hold: Postgres was away for longer than the lease, and agents that live are robbed before they can beat', expects: 'robbed', prepare: 'proxied',
+    name: 'no-hold-away',
+    what: 'no hold: Postgres was away for longer than the lease, and agents that live are robbed before they can beat',
+    expects: 'robbed',
+    prepare: 'proxied',
     guard: NO_HOLD,
     async story(fleet) {
       await fleet.server.stop('fast')
@@ -151,36 +216,82 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
-    name: 'old-report', what: 'a report of an old epoch frees what runs under a new one', expects: 'overlap', hosts: 2, manners: ['stubborn'], graceMs: 3_000,
+    name: 'old-report',
+    what: 'a report of an old epoch frees what runs under a new one',
+    expects: 'overlap',
+    hosts: 2,
+    manners: ['stubborn'],
+    graceMs: 3_000,
     guard: [
-      { in: { function: 'report' }, find: 'on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine', put: 'on a.id = h.assignment_id and a.node_id = mine' },
-      { in: { function: 'release' }, find: 'on a.id = o.id and a.epoch = o.epoch', put: 'on a.id = o.id' },
+      {
+        in: { function: 'report' },
+        find: 'on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine',
+        put: 'on a.id = h.assignment_id and a.node_id = mine',
+      },
+      {
+        in: { function: 'release' },
+        find: 'on a.id = o.id and a.epoch = o.epoch',
+        put: 'on a.id = o.id',
+      },
     ],
     async story({ server: { sql }, settle }) {
-      const [row] = await sql<{ node: string; epoch: string; id: string }[]>`select p.node, p.epoch, p.assignment_id as id from mooring.placement p`
+      const [row] = await sql<
+        { node: string; epoch: string; id: string }[]
+      >`select p.node, p.epoch, p.assignment_id as id from mooring.placement p`
       const { node, epoch, id } = row!
       const other = node === 'host-a' ? 'host-b' : 'host-a'
       // stopped and started on the same node: there is an old epoch now
       await sql`update mooring.deployment set pinned_node = ${node}, enabled = false`
-      await until(async () => (await sql`select from mooring.assignment a where a.node_id is null`).length === 1)
+      await until(
+        async () =>
+          (await sql`select from mooring.assignment a where a.node_id is null`).length === 1,
+      )
       await sql`update mooring.deployment set enabled = true`
       await settle(15_000, 'started again')
       await sql`update mooring.deployment set pinned_node = ${other}, enabled = false`
       // while it takes its time to stop, the network delivers a report of its earlier life
-      const report = [{ assignment_id: id, epoch, generation: 0, state: 'stopped', pid: null, restarts: 0, exit_code: 0, exit_signal: null, error: null, next_start_in_ms: null }]
+      const report = [
+        {
+          assignment_id: id,
+          epoch,
+          generation: 0,
+          state: 'stopped',
+          pid: null,
+          restarts: 0,
+          exit_code: 0,
+          exit_signal: null,
+          error: null,
+          next_start_in_ms: null,
+        },
+      ]
       await sql`select r.* from mooring.report(${node}, (select h.session from mooring.heartbeat h where h.node = ${node}), ${sql.json(report)}) r`
       await sql`update mooring.deployment set enabled = true`
       await pause(4_500)
     },
   },
   {
-    name: 'no-timeline', what: 'epochs without the timeline: a standby is promoted that never heard of the last claims, and hands their epochs to another node', expects: 'epoch back', prepare: 'standby', hosts: 2,
-    guard: [{ in: { function: 'next_epoch' }, find: `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), 8)))::bit(32))::bigint - 1`, put: `(('x'::text || '00000001'::text)::bit(32))::bigint - 1` }],
+    name: 'no-timeline',
+    what: 'epochs without the timeline: a standby is promoted that never heard of the last claims, and hands their epochs to another node',
+    expects: 'epoch back',
+    prepare: 'standby',
+    hosts: 2,
+    guard: [
+      {
+        in: { function: 'next_epoch' },
+        find: `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), 8)))::bit(32))::bigint - 1`,
+        put: `(('x'::text || '00000001'::text)::bit(32))::bigint - 1`,
+      },
+    ],
     async story({ server, standby, hosts: [first, second], moved, settle }) {
-      const pin = (sql: typeof server.sql, node: string) => sql`update mooring.deployment set pinned_node = ${node}`
+      const pin = (sql: typeof server.sql, node: string) =>
+        sql`update mooring.deployment set pinned_node = ${node}`
       await pin(server.sql, 'nobody')
       // released, and the standby knows it
-      await until(async () => (await standby!.sql`select from mooring.assignment a where a.node_id is not null`).length === 0)
+      await until(
+        async () =>
+          (await standby!.sql`select from mooring.assignment a where a.node_id is not null`)
+            .length === 0,
+      )
       await standby!.sql`alter system set primary_conninfo = ''`
       await standby!.sql`select pg_reload_conf()`
       await until(async () => (await standby!.sql`select from pg_stat_wal_receiver`).length === 0)
@@ -194,16 +305,34 @@ export const CONTROLS: readonly Control[] = [
     },
   },
   {
-    name: 'twin-names', what: 'a second agent of the same name is let in while the first one lives', expects: 'overlap',
-    guard: [{ in: { function: 'register_node' }, find: `if free_in > interval '0' then`, put: 'if false then' }],
+    name: 'twin-names',
+    what: 'a second agent of the same name is let in while the first one lives',
+    expects: 'overlap',
+    guard: [
+      {
+        in: { function: 'register_node' },
+        find: `if free_in > interval '0' then`,
+        put: 'if false then',
+      },
+    ],
     async story(fleet) {
       ;(await fleet.addHost(fleet.hosts[0]!.name, 'another-machine')).start()
       await pause(4_500)
     },
   },
   {
-    name: 'no-assert-owner', what: 'assert_owner() lets everybody pass: a zombie that wakes up writes', expects: 'late write', manners: ['writer', 'writer', 'writer'], needs: 'lab',
-    guard: [{ in: { function: 'assert_owner' }, find: `if remaining is null or remaining <= interval '0' then`, put: 'if false then' }],
+    name: 'no-assert-owner',
+    what: 'assert_owner() lets everybody pass: a zombie that wakes up writes',
+    expects: 'late write',
+    manners: ['writer', 'writer', 'writer'],
+    needs: 'lab',
+    guard: [
+      {
+        in: { function: 'assert_owner' },
+        find: `if remaining is null or remaining <= interval '0' then`,
+        put: 'if false then',
+      },
+    ],
     async story(fleet) {
       const host = fleet.hosts[0]!
       const frozen = await host.network.pids()
@@ -225,7 +354,11 @@ const DEFAULT_MANNERS: readonly Manners[] = ['plain', 'stubborn', 'plain', 'stub
 const TRIES = 3
 
 /** Once with the guard, and without it until its absence was seen. */
-export async function runControl(rig: Rig, control: Control, level: string | undefined): Promise<ControlResult> {
+export async function runControl(
+  rig: Rig,
+  control: Control,
+  level: string | undefined,
+): Promise<ControlResult> {
   const why = control.needs ? rig.circumstances[control.needs] : null
   const base = { name: control.name, withGuard: '', without: '' }
   if (why !== null) return { ...base, ok: false, sentence: `left out: ${why}`, skipped: why }
@@ -239,45 +372,96 @@ export async function runControl(rig: Rig, control: Control, level: string | und
     }
     const ok = guarded === null && found !== null
     const sentence = `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without it ${found ?? 'in order'}${tries > 1 ? ` (tried ${tries} times)` : ''}`
-    return { ...base, ok, withGuard: guarded ?? 'in order', without: found ?? 'in order', sentence, skipped: null }
+    return {
+      ...base,
+      ok,
+      withGuard: guarded ?? 'in order',
+      without: found ?? 'in order',
+      sentence,
+      skipped: null,
+    }
   } catch (error) {
-    return { ...base, ok: false, sentence: `NOT OK, not carried out: ${(error as Error).message}`, skipped: null }
+    return {
+      ...base,
+      ok: false,
+      sentence: `NOT OK, not carried out: ${(error as Error).message}`,
+      skipped: null,
+    }
   }
 }
 
-async function tell(rig: Rig, control: Control, level: string | undefined, mutated: boolean): Promise<Verdict> {
+async function tell(
+  rig: Rig,
+  control: Control,
+  level: string | undefined,
+  mutated: boolean,
+): Promise<Verdict> {
   const mutations = [...(control.always ?? []), ...(mutated ? control.guard : [])]
   const inFiles = mutations.some((mutation) => 'file' in mutation.in)
-  const program = inFiles ? mutantProgram(rig.stage.program, join(rig.stage.folder, `mutant-${control.name}-${++mutants}`), mutations) : rig.stage.program
+  const program = inFiles
+    ? mutantProgram(
+        rig.stage.program,
+        join(rig.stage.folder, `mutant-${control.name}-${++mutants}`),
+        mutations,
+      )
+    : rig.stage.program
   const stage = {
-    ...rig.stage, level, program,
+    ...rig.stage,
+    level,
+    program,
     async prepare({ server: { sql } }: Fleet) {
       if (control.settings) await sql.unsafe(`update mooring.setting set ${control.settings}`)
       await mutateDatabase(sql, mutations)
     },
   }
   const hosts = control.hosts ?? 3
-  return await withFleet(stage, { hosts, prepare: new Set(control.prepare ? [control.prepare] : []) }, async (fleet, _disks, folder) => {
-    await allRunning(fleet, { hosts, manners: control.manners ?? DEFAULT_MANNERS, ...(control.graceMs === undefined ? {} : { graceMs: control.graceMs }) })
-    const fromMs = nowMs()
-    await control.story(fleet)
-    const verdict = judge({ lives: readLives(fleet.stamps), written: await writtenIn(fleet), assignments: fleet.assignments(), fromMs, toMs: nowMs(), robbed: await robbedOf(fleet, new Set()) })
-    if (mutated === (offence(control, verdict) === null)) await keep(stage, fleet, folder, `${control.name}-${mutated ? 'without' : 'with'}`, { control, verdict })
-    return verdict
-  })
+  return await withFleet(
+    stage,
+    { hosts, prepare: new Set(control.prepare ? [control.prepare] : []) },
+    async (fleet, _disks, folder) => {
+      await allRunning(fleet, {
+        hosts,
+        manners: control.manners ?? DEFAULT_MANNERS,
+        ...(control.graceMs === undefined ? {} : { graceMs: control.graceMs }),
+      })
+      const fromMs = nowMs()
+      await control.story(fleet)
+      const verdict = judge({
+        lives: readLives(fleet.stamps),
+        written: await writtenIn(fleet),
+        assignments: fleet.assignments(),
+        fromMs,
+        toMs: nowMs(),
+        robbed: await robbedOf(fleet, new Set()),
+      })
+      if (mutated === (offence(control, verdict) === null))
+        await keep(stage, fleet, folder, `${control.name}-${mutated ? 'without' : 'with'}`, {
+          control,
+          verdict,
+        })
+      return verdict
+    },
+  )
 }
 let mutants = 0
 
 /** Only what the control is about: its story may well leave other things undone. */
 function offence({ expects }: Control, verdict: Verdict): string | null {
   switch (expects) {
-    case 'overlap': return verdict.overlapMs > 0 ? `two copies for ${Math.round(verdict.overlapMs)} ms` : null
-    case 'robbed': return verdict.robbed.length > 0 ? `${verdict.robbed.length} live nodes robbed` : null
-    case 'epoch back': return verdict.epochsBack.length > 0 ? `${verdict.epochsBack.length} epochs given twice or set back` : null
-    case 'late write': return verdict.lateWrites.length > 0 ? `${verdict.lateWrites.length} late writes` : null
+    case 'overlap':
+      return verdict.overlapMs > 0 ? `two copies for ${Math.round(verdict.overlapMs)} ms` : null
+    case 'robbed':
+      return verdict.robbed.length > 0 ? `${verdict.robbed.length} live nodes robbed` : null
+    case 'epoch back':
+      return verdict.epochsBack.length > 0
+        ? `${verdict.epochsBack.length} epochs given twice or set back`
+        : null
+    case 'late write':
+      return verdict.lateWrites.length > 0 ? `${verdict.lateWrites.length} late writes` : null
   }
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 15_000; !await condition(); await pause(30)) if (performance.now() > deadline) throw new Error('waited 15 s in vain')
+  for (const deadline = performance.now() + 15_000; !(await condition()); await pause(30))
+    if (performance.now() > deadline) throw new Error('waited 15 s in vain')
 }

@@ -1,6 +1,14 @@
 /** A fleet under test: real agents and workers, each agent as if on a machine of its own, and workloads that stamp. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { inTime } from '../host/deadline.js'
@@ -61,7 +69,10 @@ export interface Fleet {
   startWorker(): void
   stamps: string
   /** What has to run: ids of all assignments. */
-  insert(manners: readonly Manners[], more?: { pinned?: string; graceMs?: number }): Promise<string[]>
+  insert(
+    manners: readonly Manners[],
+    more?: { pinned?: string; graceMs?: number },
+  ): Promise<string[]>
   assignments(): readonly string[]
   /** Every assignment observed as running, exactly one copy of each alive, and that where the database says. Null when so, else what is missing. */
   unsettled(): Promise<string | null>
@@ -87,12 +98,26 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
   let primary = server
   let worker: ChildProcess | undefined
 
-  function launch(prefix: readonly string[], args: readonly string[], cwd: string, env: Record<string, string>, logFile: string): ChildProcess {
+  function launch(
+    prefix: readonly string[],
+    args: readonly string[],
+    cwd: string,
+    env: Record<string, string>,
+    logFile: string,
+  ): ChildProcess {
     const log = openSync(logFile, 'a')
     const argv = [...prefix, process.execPath, program, ...args, '--stop-on-stdin-end']
-    const inherited = Object.fromEntries(START_ENV.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])))
+    const inherited = Object.fromEntries(
+      START_ENV.flatMap((name) =>
+        process.env[name] === undefined ? [] : [[name, process.env[name]]],
+      ),
+    )
     // its stdin ends with us, however we end
-    const child = spawn(argv[0]!, argv.slice(1), { cwd, env: { ...inherited, ...env }, stdio: ['pipe', log, log] })
+    const child = spawn(argv[0]!, argv.slice(1), {
+      cwd,
+      env: { ...inherited, ...env },
+      stdio: ['pipe', log, log],
+    })
     closeSync(log)
     child.on('error', () => {})
     child.stdin?.on('error', () => {})
@@ -109,21 +134,40 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     writeFileSync(join(stamps, `url.${name}`), network.url)
     const blockFile = join(here, 'block')
     let child: ChildProcess | undefined
-    const running = (): ChildProcess | undefined => (child && child.exitCode === null && child.signalCode === null ? child : undefined)
+    const running = (): ChildProcess | undefined =>
+      child && child.exitCode === null && child.signalCode === null ? child : undefined
     const host: Host = {
-      name, folder: here, state, network,
+      name,
+      folder: here,
+      state,
+      network,
       start() {
         if (running()) return
-        const args = ['agent', '--name', name, '--allow-exec', ...(options.level ? ['--containment', options.level] : [])]
-        const env = { DATABASE_URL: network.url, MOORING_STATE_DIR: state, NODE_OPTIONS: `--import=${join(sources, 'block-on-signal.mjs')}`, FAULTS_BLOCK: blockFile }
+        const args = [
+          'agent',
+          '--name',
+          name,
+          '--allow-exec',
+          ...(options.level ? ['--containment', options.level] : []),
+        ]
+        const env = {
+          DATABASE_URL: network.url,
+          MOORING_STATE_DIR: state,
+          NODE_OPTIONS: `--import=${join(sources, 'block-on-signal.mjs')}`,
+          FAULTS_BLOCK: blockFile,
+        }
         child = launch(network.prefix, args, here, env, join(here, 'agent.log'))
       },
       agentPid: () => running()?.pid,
       wardenPid() {
         try {
-          const { pid, start_ticks } = JSON.parse(readFileSync(join(state, 'agents', name, 'warden.json'), 'utf8')) as { pid: number; start_ticks?: number }
+          const { pid, start_ticks } = JSON.parse(
+            readFileSync(join(state, 'agents', name, 'warden.json'), 'utf8'),
+          ) as { pid: number; start_ticks?: number }
           const found = readProcess(pid)
-          return found && (start_ticks === undefined || found.startTicks === start_ticks) ? pid : undefined
+          return found && (start_ticks === undefined || found.startTicks === start_ticks)
+            ? pid
+            : undefined
         } catch {
           return undefined
         }
@@ -140,7 +184,8 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
         signal(host.wardenPid(), 'SIGKILL')
         await killProcessesOf(here)
       },
-      log: () => (existsSync(join(here, 'agent.log')) ? readFileSync(join(here, 'agent.log'), 'utf8') : ''),
+      log: () =>
+        existsSync(join(here, 'agent.log')) ? readFileSync(join(here, 'agent.log'), 'utf8') : '',
     }
     hosts.push(host)
     return host
@@ -148,34 +193,66 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
 
   function startWorker(): void {
     if (worker && worker.exitCode === null && worker.signalCode === null) return
-    const url = standby ? server.url('at').replace(`at:${server.port}`, `127.0.0.1:${server.port},127.0.0.1:${standby.port}`) : server.url('127.0.0.1')
+    const url = standby
+      ? server
+          .url('at')
+          .replace(`at:${server.port}`, `127.0.0.1:${server.port},127.0.0.1:${standby.port}`)
+      : server.url('127.0.0.1')
     worker = launch([], ['worker'], folder, { DATABASE_URL: url }, join(folder, 'worker.log'))
   }
 
   async function unsettled(): Promise<string | null> {
-    const rows = await withDeadline(primary.sql<{ assignment_id: string; node: string | null; epoch: string; run_state: string | null }[]>`
-      select p.assignment_id, p.node, p.epoch, p.run_state from mooring.placement p`, 2_000)
-    const silent = await withDeadline(primary.sql<{ node: string }[]>`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`, 2_000)
-    if (silent.length > 0 || rows.length < wanted.length) return `${silent.map(({ node }) => node).join(', ')} is silent`
+    const rows = await withDeadline(
+      primary.sql<
+        { assignment_id: string; node: string | null; epoch: string; run_state: string | null }[]
+      >`
+      select p.assignment_id, p.node, p.epoch, p.run_state from mooring.placement p`,
+      2_000,
+    )
+    const silent = await withDeadline(
+      primary.sql<
+        { node: string }[]
+      >`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`,
+      2_000,
+    )
+    if (silent.length > 0 || rows.length < wanted.length)
+      return `${silent.map(({ node }) => node).join(', ')} is silent`
     const now = nowMs()
     const lives = readLives(stamps).filter(({ lastMs }) => lastMs > now - ALIVE_MS)
     for (const id of wanted) {
       const row = rows.find(({ assignment_id }) => assignment_id === id)
-      if (!row?.node || row.run_state !== 'running') return `assignment ${id} is ${row?.run_state ?? 'not observed'} on ${row?.node ?? 'no node'}`
-      const copies = new Set(lives.filter(({ assignment }) => assignment === id).map(({ copy }) => copy))
-      const here = lives.some((life) => life.assignment === id && life.role === 'main' && life.node === row.node && life.epoch === BigInt(row.epoch))
-      if (copies.size !== 1 || !here) return `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} of them on ${row.node}`
+      if (!row?.node || row.run_state !== 'running')
+        return `assignment ${id} is ${row?.run_state ?? 'not observed'} on ${row?.node ?? 'no node'}`
+      const copies = new Set(
+        lives.filter(({ assignment }) => assignment === id).map(({ copy }) => copy),
+      )
+      const here = lives.some(
+        (life) =>
+          life.assignment === id &&
+          life.role === 'main' &&
+          life.node === row.node &&
+          life.epoch === BigInt(row.epoch),
+      )
+      if (copies.size !== 1 || !here)
+        return `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} of them on ${row.node}`
     }
     return null
   }
 
   return {
-    hosts, server, standby, addHost, stamps, startWorker, unsettled,
+    hosts,
+    server,
+    standby,
+    addHost,
+    stamps,
+    startWorker,
+    unsettled,
     primary: () => primary,
     moved() {
       if (standby) primary = standby
     },
-    workerPid: () => (worker && worker.exitCode === null && worker.signalCode === null ? worker.pid : undefined),
+    workerPid: () =>
+      worker && worker.exitCode === null && worker.signalCode === null ? worker.pid : undefined,
     async insert(manners, { pinned, graceMs } = {}) {
       const made: string[] = []
       for (const how of manners) {
@@ -183,7 +260,9 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
           insert into mooring.deployment (name, command, args, env, stop_grace, pinned_node)
           values (${`${how}-${wanted.length + made.length + 1}`}, ${process.execPath}, ${primary.sql.json([join(sources, 'workload.mjs')])},
             ${primary.sql.json({ FAULTS_FOLDER: stamps, FAULTS_MANNERS: how })}, ${`${graceMs ?? (how === 'plain' ? 1_000 : 400)} ms`}, ${pinned ?? null}) returning id`
-        const ids = await primary.sql<{ id: string }[]>`select a.id from mooring.assignment a where a.deployment_id = ${row!.id}`
+        const ids = await primary.sql<
+          { id: string }[]
+        >`select a.id from mooring.assignment a where a.deployment_id = ${row!.id}`
         made.push(...ids.map(({ id }) => id))
       }
       wanted.push(...made)
@@ -218,5 +297,7 @@ export class NotSettled extends Error {
 
 /** The driver has none of its own, and a server that is stopped answers nothing. */
 export async function withDeadline<T>(work: PromiseLike<T>, ms: number): Promise<T> {
-  return await inTime(ms, work, () => { throw new Error(`the database did not answer within ${ms} ms`) })
+  return await inTime(ms, work, () => {
+    throw new Error(`the database did not answer within ${ms} ms`)
+  })
 }

@@ -17,7 +17,11 @@ export interface Life {
 }
 
 /** One row a workload wrote under assert_owner(), in the order in which they were written. */
-export interface Written { assignment: string; epoch: bigint; node: string }
+export interface Written {
+  assignment: string
+  epoch: bigint
+  node: string
+}
 
 export interface Case {
   lives: readonly Life[]
@@ -36,7 +40,10 @@ export interface Overlap {
   fromMs: number
   ms: number
   /** Who was there first, and who came too early. */
-  by: readonly [Pick<Life, 'node' | 'epoch' | 'pid' | 'role'>, Pick<Life, 'node' | 'epoch' | 'pid' | 'role'>]
+  by: readonly [
+    Pick<Life, 'node' | 'epoch' | 'pid' | 'role'>,
+    Pick<Life, 'node' | 'epoch' | 'pid' | 'role'>,
+  ]
 }
 
 export interface Verdict {
@@ -66,15 +73,23 @@ export function judge({ lives, written, assignments, fromMs, toMs, robbed }: Cas
   const epochsBack: { assignment: string; before: string; after: string }[] = []
   const lost: string[] = []
   for (const assignment of assignments) {
-    const mine = lives.filter((life) => life.assignment === assignment).sort((a, b) => a.firstMs - b.firstMs)
+    const mine = lives
+      .filter((life) => life.assignment === assignment)
+      .sort((a, b) => a.firstMs - b.firstMs)
     overlaps.push(...overlapsOf(mine))
     epochsBack.push(...backwards(mine))
     gaps.push({ assignment, ms: longestGap(mine, fromMs, toMs) })
-    if (!mine.some((life) => life.role === 'main' && life.lastMs >= toMs - ALIVE_MS)) lost.push(assignment)
+    if (!mine.some((life) => life.role === 'main' && life.lastMs >= toMs - ALIVE_MS))
+      lost.push(assignment)
   }
   const lateWrites = late(written)
   return {
-    overlaps, gaps, epochsBack, lost, lateWrites, robbed: [...robbed],
+    overlaps,
+    gaps,
+    epochsBack,
+    lost,
+    lateWrites,
+    robbed: [...robbed],
     overlapMs: overlaps.reduce((most, { ms }) => Math.max(most, ms), 0),
     ok: overlaps.length + epochsBack.length + lost.length + lateWrites.length + robbed.length === 0,
   }
@@ -86,7 +101,13 @@ function overlapsOf(lives: readonly Life[]): Overlap[] {
   for (const [nr, first] of lives.entries()) {
     for (const second of lives.slice(nr + 1)) {
       const ms = Math.min(first.lastMs, second.lastMs) - second.firstMs
-      if (second.copy !== first.copy && ms > 0) found.push({ assignment: first.assignment, fromMs: second.firstMs, ms, by: [who(first), who(second)] })
+      if (second.copy !== first.copy && ms > 0)
+        found.push({
+          assignment: first.assignment,
+          fromMs: second.firstMs,
+          ms,
+          by: [who(first), who(second)],
+        })
     }
   }
   return found
@@ -98,8 +119,17 @@ function backwards(lives: readonly Life[]) {
   const starts = lives.filter(({ role }) => role === 'main')
   return starts.slice(1).flatMap((after, nr) => {
     const before = starts[nr]!
-    const back = after.epoch < before.epoch || (after.epoch === before.epoch && after.node !== before.node)
-    return back ? [{ assignment: after.assignment, before: `${before.epoch} on ${before.node}`, after: `${after.epoch} on ${after.node}` }] : []
+    const back =
+      after.epoch < before.epoch || (after.epoch === before.epoch && after.node !== before.node)
+    return back
+      ? [
+          {
+            assignment: after.assignment,
+            before: `${before.epoch} on ${before.node}`,
+            after: `${after.epoch} on ${after.node}`,
+          },
+        ]
+      : []
   })
 }
 

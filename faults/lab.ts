@@ -95,14 +95,21 @@ export async function createLab(): Promise<Lab> {
     await ip('-n', namespace, 'addr', 'add', `${subnet}.${10 + nr}/24`, 'dev', 'eth0')
     await ip('-n', namespace, 'link', 'set', 'eth0', 'up')
     await ip('-n', namespace, 'link', 'set', 'lo', 'up')
-    const filter = (rules: string): Promise<void> => nft(namespace, `table inet faults {\n${rules}\n}\n`)
+    const filter = (rules: string): Promise<void> =>
+      nft(namespace, `table inet faults {\n${rules}\n}\n`)
     const host: LabHost = {
       prefix: ['ip', 'netns', 'exec', namespace],
       cut: () => ip('link', 'set', outer, 'down'),
       deaf: () => filter('chain i { type filter hook input priority 0; iif eth0 drop; }'),
       mute: () => filter('chain o { type filter hook output priority 0; oif eth0 drop; }'),
-      lose: (percent) => filter(`chain i { type filter hook input priority 0; iif eth0 numgen random mod 100 < ${percent} drop; }`),
-      reset: () => filter('chain o { type filter hook output priority 0; oif eth0 meta l4proto tcp reject with tcp reset; }'),
+      lose: (percent) =>
+        filter(
+          `chain i { type filter hook input priority 0; iif eth0 numgen random mod 100 < ${percent} drop; }`,
+        ),
+      reset: () =>
+        filter(
+          'chain o { type filter hook output priority 0; oif eth0 meta l4proto tcp reject with tcp reset; }',
+        ),
       async heal() {
         await ip('link', 'set', outer, 'up')
         await nft(namespace, 'flush ruleset\n').catch(() => {})
@@ -127,11 +134,12 @@ export async function createLab(): Promise<Lab> {
 /** What rigs that are not alive any more left of their labs. */
 export async function sweepLabs(): Promise<string[]> {
   const swept: string[] = []
-  if (await whyNoLab() !== null) return swept
+  if ((await whyNoLab()) !== null) return swept
   const { stdout } = await exec('ip', ['netns', 'list'])
   const dead = new Set<string>()
   for (const namespace of stdout.split('\n').map((line) => line.split(' ')[0]!)) {
-    const [, pid, start, nr] = new RegExp(`^${PREFIX}-([0-9a-z]+)-([0-9a-z]+)-(\\d+)-\\d+$`).exec(namespace) ?? []
+    const [, pid, start, nr] =
+      new RegExp(`^${PREFIX}-([0-9a-z]+)-([0-9a-z]+)-(\\d+)-\\d+$`).exec(namespace) ?? []
     if (pid === undefined || start === undefined || isAlive(`${pid}-${start}`)) continue
     await removeNamespace(namespace)
     dead.add(`${pid}-${start}-${nr}`)
@@ -176,7 +184,9 @@ function device(kind: string, name: string, nr: number): string {
 async function freeSubnet(bridge: string): Promise<string> {
   for (let piece = process.pid % 200, tries = 0; tries < 200; piece = (piece + 1) % 200, tries++) {
     const subnet = `10.77.${piece}`
-    const taken = Object.values(networkInterfaces()).flat().some((address) => address?.address.startsWith(`${subnet}.`))
+    const taken = Object.values(networkInterfaces())
+      .flat()
+      .some((address) => address?.address.startsWith(`${subnet}.`))
     if (taken) continue
     await ip('link', 'add', bridge, 'type', 'bridge')
     await ip('addr', 'add', `${subnet}.1/24`, 'dev', bridge)

@@ -15,17 +15,25 @@ export interface Mutation {
 
 export function mutate(text: string, { find, put, in: where }: Mutation): string {
   const times = text.split(find).length - 1
-  if (times !== 1) throw new Error(`${JSON.stringify(find)} is ${times} times in ${'file' in where ? where.file : `mooring.${where.function}`}, and should be there once: this control has to follow the code`)
+  if (times !== 1)
+    throw new Error(
+      `${JSON.stringify(find)} is ${times} times in ${'file' in where ? where.file : `mooring.${where.function}`}, and should be there once: this control has to follow the code`,
+    )
   return text.replace(find, () => put)
 }
 
 /** Returns its cli/main.js. Modules and migrations are the original's. */
-export function mutantProgram(program: string, folder: string, mutations: readonly Mutation[]): string {
+export function mutantProgram(
+  program: string,
+  folder: string,
+  mutations: readonly Mutation[],
+): string {
   const dist = resolve(dirname(program), '..')
   const root = dirname(dist)
   mkdirSync(folder, { recursive: true })
   cpSync(dist, join(folder, 'dist'), { recursive: true })
-  for (const name of ['node_modules', 'migrations', 'package.json', 'sql']) symlinkSync(join(root, name), join(folder, name))
+  for (const name of ['node_modules', 'migrations', 'package.json', 'sql'])
+    symlinkSync(join(root, name), join(folder, name))
   for (const mutation of mutations) {
     if (!('file' in mutation.in)) continue
     const path = join(folder, 'dist', mutation.in.file)
@@ -39,7 +47,10 @@ export async function mutateDatabase(sql: Sql, mutations: readonly Mutation[]): 
   for (const mutation of mutations) {
     if (!('function' in mutation.in)) continue
     const { function: name } = mutation.in
-    definitions.set(name, mutate(definitions.get(name) ?? await definitionOf(sql, name), mutation))
+    definitions.set(
+      name,
+      mutate(definitions.get(name) ?? (await definitionOf(sql, name)), mutation),
+    )
   }
   for (const definition of definitions.values()) await sql.unsafe(definition)
 }

@@ -25,7 +25,11 @@ export interface HostNetwork {
 }
 
 /** The servers in the order in which a client asks them. */
-export async function hostNetwork(lab: Lab | null, servers: readonly [Server, ...Server[]], proxied: boolean): Promise<HostNetwork> {
+export async function hostNetwork(
+  lab: Lab | null,
+  servers: readonly [Server, ...Server[]],
+  proxied: boolean,
+): Promise<HostNetwork> {
   const host = lab ? await lab.addHost() : null
   const address = lab?.address ?? '127.0.0.1'
   const proxies: TcpProxy[] = []
@@ -53,7 +57,7 @@ export async function hostNetwork(lab: Lab | null, servers: readonly [Server, ..
       proxies.forEach((proxy) => proxy.restore())
       await host?.heal()
     },
-    pids: async () => await host?.pids() ?? [],
+    pids: async () => (await host?.pids()) ?? [],
     async killAll() {
       await host?.killAll()
       return host !== null

@@ -35,9 +35,14 @@ const LATEST_START_MS = 1_500
 const LASTS_MS = { least: 150, most: 4_500 }
 
 /** One fault or, twice as often, a pair. */
-export function randomPlan(seed: number, faults: readonly Fault[], manners: readonly Manners[]): Plan {
+export function randomPlan(
+  seed: number,
+  faults: readonly Fault[],
+  manners: readonly Manners[],
+): Plan {
   const random = randomOf(seed)
-  const whole = (least: number, most: number): number => least + Math.floor(random() * (most - least + 1))
+  const whole = (least: number, most: number): number =>
+    least + Math.floor(random() * (most - least + 1))
   const pick = <T>(from: readonly T[]): T => from[whole(0, from.length - 1)]!
   const hosts = whole(2, 3)
   const first = pick(faults)
@@ -46,7 +51,12 @@ export function randomPlan(seed: number, faults: readonly Fault[], manners: read
   const firstHost = whole(0, hosts - 1)
   const steps = chosen.map((fault, nr) => ({
     fault: fault.name,
-    host: nr === 0 ? firstHost : fault.at === first.at || random() < 0.5 ? (firstHost + 1) % hosts : firstHost,
+    host:
+      nr === 0
+        ? firstHost
+        : fault.at === first.at || random() < 0.5
+          ? (firstHost + 1) % hosts
+          : firstHost,
     atMs: whole(0, LATEST_START_MS),
     lastsMs: whole(LASTS_MS.least, LASTS_MS.most),
     draw: random(),
@@ -64,6 +74,19 @@ export function goTogether(a: Fault, b: Fault): boolean {
 /** One fault alone for longer than lease and margin, with one workload of each kind: a cell of the table. */
 export function singlePlan(seed: number, fault: Fault, manners: readonly Manners[]): Plan {
   const random = randomOf(seed)
-  return { seed, hosts: 3, manners, steps: [{ fault: fault.name, host: 0, atMs: Math.floor(random() * 400), lastsMs: SINGLE_LASTS_MS, draw: random() }] }
+  return {
+    seed,
+    hosts: 3,
+    manners,
+    steps: [
+      {
+        fault: fault.name,
+        host: 0,
+        atMs: Math.floor(random() * 400),
+        lastsMs: SINGLE_LASTS_MS,
+        draw: random(),
+      },
+    ],
+  }
 }
 export const SINGLE_LASTS_MS = 4_000

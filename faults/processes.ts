@@ -6,7 +6,10 @@ import { signalProcess } from '../agent/warden/process-tree.js'
 
 /** Working directory or environment names the folder. */
 export function processesOf(folder: string): Process[] {
-  return readdirSync('/proc').map(Number).filter((pid) => pid > 1 && pid !== process.pid && belongs(pid, folder)).flatMap((pid) => readProcess(pid) ?? [])
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 1 && pid !== process.pid && belongs(pid, folder))
+    .flatMap((pid) => readProcess(pid) ?? [])
 }
 
 function belongs(pid: number, folder: string): boolean {

@@ -21,11 +21,17 @@ export interface Rig {
   close(): Promise<void>
 }
 
-const ROOT = [resolve(import.meta.dirname, '..'), resolve(import.meta.dirname, '..', '..')].find((folder) => existsSync(join(folder, 'package.json')))!
+const ROOT = [resolve(import.meta.dirname, '..'), resolve(import.meta.dirname, '..', '..')].find(
+  (folder) => existsSync(join(folder, 'package.json')),
+)!
 const NAME = 'mooring-faults-'
 const RIG = /^mooring-faults-([0-9a-z]+-[0-9a-z]+)$/
 
-export async function createRig({ network }: { network: 'auto' | 'namespaces' | 'proxy' }): Promise<Rig> {
+export async function createRig({
+  network,
+}: {
+  network: 'auto' | 'namespaces' | 'proxy'
+}): Promise<Rig> {
   await sweep()
   const folder = join(tmpdir(), `${NAME}${labName()}`)
   mkdirSync(folder, { recursive: true })
@@ -38,15 +44,24 @@ export async function createRig({ network }: { network: 'auto' | 'namespaces' | 
   const has = (option: string): boolean => options.includes(option)
   const template = await makeTemplate(join(folder, 'template'))
   return {
-    stage: { template, folder, keepIn: join(ROOT, '.mooring', 'faults'), program, sources: join(ROOT, 'faults'), namespaces },
+    stage: {
+      template,
+      folder,
+      keepIn: join(ROOT, '.mooring', 'faults'),
+      program,
+      sources: join(ROOT, 'faults'),
+      namespaces,
+    },
     circumstances: {
-      lab: namespaces ? null : noLab ?? 'namespaces are switched off',
-      filter: namespaces ? await whyNoFilter() : noLab ?? 'namespaces are switched off',
+      lab: namespaces ? null : (noLab ?? 'namespaces are switched off'),
+      filter: namespaces ? await whyNoFilter() : (noLab ?? 'namespaces are switched off'),
       smallDisk: whyNoSmallDisk(),
       fakeClock: fakeTimeLibrary() ? null : 'libfaketime is not installed',
       warden: has('--containment') ? null : 'not available: this version has no warden',
       handover: has('--handover') ? null : 'not available: this version has no handover',
-      moves: existsSync(join(ROOT, 'sql', 'functions', 'reassign.sql')) ? null : 'not available: this version moves nothing',
+      moves: existsSync(join(ROOT, 'sql', 'functions', 'reassign.sql'))
+        ? null
+        : 'not available: this version moves nothing',
     },
     levels: has('--containment') ? LEVELS.slice(process.getuid?.() === 0 ? 0 : 2) : [undefined],
     async close() {
@@ -70,4 +85,5 @@ async function sweep(): Promise<void> {
   }
 }
 
-export const versionOf = (): string => (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version
+export const versionOf = (): string =>
+  (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version

@@ -50,26 +50,46 @@ export interface Server {
 }
 
 const SETTINGS = {
-  unix_socket_directories: '', max_connections: '120', fsync: 'off', full_page_writes: 'on', synchronous_commit: 'on', log_min_messages: 'warning',
-  shared_buffers: '32MB', min_wal_size: '32MB', max_wal_size: '128MB', autovacuum_naptime: '60s', restart_after_crash: 'on', wal_level: 'replica', hot_standby: 'on', wal_keep_size: '64MB',
+  unix_socket_directories: '',
+  max_connections: '120',
+  fsync: 'off',
+  full_page_writes: 'on',
+  synchronous_commit: 'on',
+  log_min_messages: 'warning',
+  shared_buffers: '32MB',
+  min_wal_size: '32MB',
+  max_wal_size: '128MB',
+  autovacuum_naptime: '60s',
+  restart_after_crash: 'on',
+  wal_level: 'replica',
+  hot_standby: 'on',
+  wal_keep_size: '64MB',
 }
 /** It is reached from network namespaces too. */
 const ANY_ADDRESS = '0.0.0.0'
-const FAKETIME = ['/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1', '/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1']
+const FAKETIME = [
+  '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
+  '/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1',
+]
 const run = promisify(execFile)
 
-export const fakeTimeLibrary = (): string | undefined => FAKETIME.find((path) => {
-  try {
-    return readFileSync(path).length > 0
-  } catch {
-    return false
-  }
-})
+export const fakeTimeLibrary = (): string | undefined =>
+  FAKETIME.find((path) => {
+    try {
+      return readFileSync(path).length > 0
+    } catch {
+      return false
+    }
+  })
 
 export async function makeTemplate(folder: string): Promise<Template> {
   const identity = serverIdentity()
   const binaries = findBinaries(identity, process.env, () => {})
-  const cluster = await ensureCluster({ stateDir: folder, durable: false, settings: { max_connections: SETTINGS.max_connections } })
+  const cluster = await ensureCluster({
+    stateDir: folder,
+    durable: false,
+    settings: { max_connections: SETTINGS.max_connections },
+  })
   await migrate({ databaseUrl: cluster.url })
   const sql = postgres(cluster.url, { max: 1, onnotice: () => {} })
   await sql.unsafe(`
@@ -79,7 +99,8 @@ export async function makeTemplate(folder: string): Promise<Template> {
   await sql.end()
   await cluster.stop()
   const { dataDir } = cluster
-  for (const database of ['all', 'replication']) appendFileSync(join(dataDir, 'pg_hba.conf'), `host ${database} all samenet scram-sha-256\n`)
+  for (const database of ['all', 'replication'])
+    appendFileSync(join(dataDir, 'pg_hba.conf'), `host ${database} all samenet scram-sha-256\n`)
   const password = passwordOf(dataDir)
 
   const copyFiles = async (to: string): Promise<string> => {
@@ -92,7 +113,15 @@ export async function makeTemplate(folder: string): Promise<Template> {
   return {
     async copy(folder, options) {
       const copied = await copyFiles(folder)
-      const server = createLocalServer({ dataDir: copied, folder, identity, binaries, password, port: await freePort(ANY_ADDRESS), options })
+      const server = createLocalServer({
+        dataDir: copied,
+        folder,
+        identity,
+        binaries,
+        password,
+        port: await freePort(ANY_ADDRESS),
+        options,
+      })
       await server.start()
       return server
     },
@@ -101,8 +130,17 @@ export async function makeTemplate(folder: string): Promise<Template> {
       // the same template: the same system, so it streams from the beginning
       writeFileSync(join(copied, 'standby.signal'), '', { mode: 0o644 })
       const server = createLocalServer({
-        dataDir: copied, folder, identity, binaries, password, port: await freePort(ANY_ADDRESS), options,
-        settings: { primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password} application_name=standby`, wal_receiver_status_interval: '1s' },
+        dataDir: copied,
+        folder,
+        identity,
+        binaries,
+        password,
+        port: await freePort(ANY_ADDRESS),
+        options,
+        settings: {
+          primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password} application_name=standby`,
+          wal_receiver_status_interval: '1s',
+        },
       })
       await server.start()
       return server
@@ -121,23 +159,65 @@ interface LocalServer {
   settings?: Readonly<Record<string, string>>
 }
 
-function createLocalServer({ dataDir, folder, identity, binaries, password, port, options, settings = {} }: LocalServer): Server {
+function createLocalServer({
+  dataDir,
+  folder,
+  identity,
+  binaries,
+  password,
+  port,
+  options,
+  settings = {},
+}: LocalServer): Server {
   const clock = join(folder, 'clock')
   const library = options.fakeClock ? fakeTimeLibrary() : undefined
-  const setClock = (offsetSeconds: number): void => writeFileSync(clock, `${offsetSeconds >= 0 ? '+' : ''}${offsetSeconds}\n`, { mode: 0o644 })
+  const setClock = (offsetSeconds: number): void =>
+    writeFileSync(clock, `${offsetSeconds >= 0 ? '+' : ''}${offsetSeconds}\n`, { mode: 0o644 })
   if (library) setClock(0)
   const env = {
-    PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC',
-    ...(library ? { LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: clock, FAKETIME_NO_CACHE: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1', FAKETIME_DONT_RESET: '1' } : {}),
+    PATH: process.env.PATH,
+    LC_ALL: 'C',
+    TZ: 'UTC',
+    ...(library
+      ? {
+          LD_PRELOAD: library,
+          FAKETIME_TIMESTAMP_FILE: clock,
+          FAKETIME_NO_CACHE: '1',
+          FAKETIME_DONT_FAKE_MONOTONIC: '1',
+          FAKETIME_DONT_RESET: '1',
+        }
+      : {}),
   }
-  const url = (host: string, at = port): string => `postgres://postgres:${encodeURIComponent(password)}@${host}:${at}/mooring`
-  const sql = postgres(url('127.0.0.1'), { max: 3, fetch_types: false, connect_timeout: 3, max_lifetime: null, backoff: () => 0.05, onnotice: () => {}, connection: { application_name: 'faults: rig' } })
-  const pgCtl = (args: string[], withEnv: NodeJS.ProcessEnv = { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }) => run(join(binaries.bindir, 'pg_ctl'), ['-D', dataDir, ...args], { ...identity, cwd: dataDir, env: withEnv })
+  const url = (host: string, at = port): string =>
+    `postgres://postgres:${encodeURIComponent(password)}@${host}:${at}/mooring`
+  const sql = postgres(url('127.0.0.1'), {
+    max: 3,
+    fetch_types: false,
+    connect_timeout: 3,
+    max_lifetime: null,
+    backoff: () => 0.05,
+    onnotice: () => {},
+    connection: { application_name: 'faults: rig' },
+  })
+  const pgCtl = (
+    args: string[],
+    withEnv: NodeJS.ProcessEnv = { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' },
+  ) =>
+    run(join(binaries.bindir, 'pg_ctl'), ['-D', dataDir, ...args], {
+      ...identity,
+      cwd: dataDir,
+      env: withEnv,
+    })
   const postmaster = (): number => postmasterPid(dataDir)
   const pids = (): number[] => processesOfServer(dataDir)
 
   async function start(): Promise<void> {
-    writeSettings(dataDir, identity, { ...SETTINGS, ...settings, listen_addresses: ['127.0.0.1', options.listenOn].filter(Boolean).join(','), port: String(port) })
+    writeSettings(dataDir, identity, {
+      ...SETTINGS,
+      ...settings,
+      listen_addresses: ['127.0.0.1', options.listenOn].filter(Boolean).join(','),
+      port: String(port),
+    })
     for (const deadline = performance.now() + 30_000; ;) {
       const { is } = await serverState(dataDir)
       if (is === 'ready') return
@@ -159,7 +239,15 @@ function createLocalServer({ dataDir, folder, identity, binaries, password, port
   }
 
   return {
-    port, dataDir, sql, url, start, stop, postmaster, pids, setClock,
+    port,
+    dataDir,
+    sql,
+    url,
+    start,
+    stop,
+    postmaster,
+    pids,
+    setClock,
     promote: async () => void (await pgCtl(['promote', '-w', '-t', '10'])),
     async discard() {
       await Promise.race([sql.end({ timeout: 0 }).catch(() => {}), pause(500)])

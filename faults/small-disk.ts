@@ -9,11 +9,19 @@ export interface SmallDisk {
   empty(): void
 }
 
-export const whyNoSmallDisk = (): string | null => (process.getuid?.() === 0 ? null : 'a small file system needs root to be mounted')
+export const whyNoSmallDisk = (): string | null =>
+  process.getuid?.() === 0 ? null : 'a small file system needs root to be mounted'
 
 export function mountSmallDisk(folder: string, megabytes: number): SmallDisk {
   mkdirSync(folder, { recursive: true })
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=755`, 'mooring-faults', folder])
+  execFileSync('mount', [
+    '-t',
+    'tmpfs',
+    '-o',
+    `size=${megabytes}m,mode=755`,
+    'mooring-faults',
+    folder,
+  ])
   const ballast = join(folder, 'ballast')
   return {
     fill() {
@@ -36,7 +44,10 @@ export function mountSmallDisk(folder: string, megabytes: number): SmallDisk {
 
 /** Everything mounted below that folder. */
 export function unmountBelow(folder: string): void {
-  const mounted = readFileSync('/proc/mounts', 'utf8').split('\n').map((line) => line.split(' ')[1] ?? '').filter((path) => path.startsWith(`${folder}/`))
+  const mounted = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${folder}/`))
   for (const path of mounted.reverse()) {
     try {
       // whoever still has a file open there keeps it until the end

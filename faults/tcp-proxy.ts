@@ -28,7 +28,10 @@ function reset(socket: Socket): void {
   else socket.resetAndDestroy()
 }
 
-export async function openTcpProxy(target: { host: string; port: number }, listenOn = '127.0.0.1'): Promise<TcpProxy> {
+export async function openTcpProxy(
+  target: { host: string; port: number },
+  listenOn = '127.0.0.1',
+): Promise<TcpProxy> {
   const sockets = new Set<Socket>()
   let passing: 'all' | 'requests' | 'answers' | 'nothing' | 'refused' = 'all'
   let lost = false
@@ -56,18 +59,26 @@ export async function openTcpProxy(target: { host: string; port: number }, liste
     const far = connect(target.port, target.host)
     sockets.add(far)
     const open = (): boolean => passing === 'all' || passing === 'refused'
-    far.on('error', () => {}).on('close', () => {
-      sockets.delete(far)
-      if (open()) near.destroy()
+    far
+      .on('error', () => {})
+      .on('close', () => {
+        sockets.delete(far)
+        if (open()) near.destroy()
+      })
+    near.on('close', () => {
+      if (open()) far.destroy()
     })
-    near.on('close', () => { if (open()) far.destroy() })
     pass(near, far, 'there')
     pass(far, near, 'back')
     near.setNoDelay(true)
     far.setNoDelay(true)
   })
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, listenOn, resolve))
-  const resetAll = (): void => { for (const socket of sockets) reset(socket) }
+  await new Promise<void>((resolve, reject) =>
+    server.once('error', reject).listen(0, listenOn, resolve),
+  )
+  const resetAll = (): void => {
+    for (const socket of sockets) reset(socket)
+  }
   const lose = (what: typeof passing): void => {
     passing = what
     lost = true

@@ -11,17 +11,28 @@ import { spawn } from 'node:child_process'
 import { appendFileSync, readFileSync, readlinkSync, writeSync } from 'node:fs'
 
 const PERIOD_MS = 15
-const { MOORING_ASSIGNMENT_ID: assignment, MOORING_EPOCH: epoch, MOORING_NODE: node, FAULTS_FOLDER: folder, FAULTS_MANNERS: manners = 'plain' } = process.env
+const {
+  MOORING_ASSIGNMENT_ID: assignment,
+  MOORING_EPOCH: epoch,
+  MOORING_NODE: node,
+  FAULTS_FOLDER: folder,
+  FAULTS_MANNERS: manners = 'plain',
+} = process.env
 const nowMs = () => Number(process.hrtime.bigint() / 1000n) / 1000
 // in a PID namespace of its own a process does not know the number that the host knows it by; the host's /proc does
 const pid = Number(readlinkSync('/proc/self'))
-const copy = process.env.FAULTS_COPY ?? `${pid}-${Math.round(nowMs())}-${Math.random().toString(36).slice(2, 8)}`
+const copy =
+  process.env.FAULTS_COPY ??
+  `${pid}-${Math.round(nowMs())}-${Math.random().toString(36).slice(2, 8)}`
 const role = process.env.FAULTS_COPY ? 'grandchild' : 'main'
 const file = `${folder}/${assignment}.${node}.${pid}.${Math.round(nowMs())}.stamps`
 
 const stamp = (event) => {
   try {
-    appendFileSync(file, `${nowMs()} ${event} ${assignment} ${epoch} ${node} ${pid} ${copy} ${role}\n`)
+    appendFileSync(
+      file,
+      `${nowMs()} ${event} ${assignment} ${epoch} ${node} ${pid} ${copy} ${role}\n`,
+    )
   } catch {
     // the disk under test is another one
   }
@@ -54,9 +65,20 @@ if (role === 'main') {
 
 /** A grandchild in a session of its own whose parent is init: the shell between us ends at once. A shedder leaves its environment behind as well. */
 function startDaemon() {
-  const own = { FAULTS_COPY: copy, FAULTS_FOLDER: folder, FAULTS_MANNERS: manners, MOORING_ASSIGNMENT_ID: assignment, MOORING_EPOCH: epoch, MOORING_NODE: node }
+  const own = {
+    FAULTS_COPY: copy,
+    FAULTS_FOLDER: folder,
+    FAULTS_MANNERS: manners,
+    MOORING_ASSIGNMENT_ID: assignment,
+    MOORING_EPOCH: epoch,
+    MOORING_NODE: node,
+  }
   const env = manners === 'shedder' ? own : { ...process.env, ...own }
-  spawn('/bin/sh', ['-c', 'setsid "$0" "$1" & exit 0', process.execPath, process.argv[1]], { env, detached: true, stdio: 'ignore' }).on('error', () => {})
+  spawn('/bin/sh', ['-c', 'setsid "$0" "$1" & exit 0', process.execPath, process.argv[1]], {
+    env,
+    detached: true,
+    stdio: 'ignore',
+  }).on('error', () => {})
 }
 
 /** Writes what two copies must never write, as the documentation asks: assert_owner first, in the same transaction. */
@@ -64,7 +86,13 @@ async function write() {
   const { default: postgres } = await import('postgres')
   for (;;) {
     try {
-      const sql = postgres(readFileSync(`${folder}/url.${node}`, 'utf8'), { max: 1, fetch_types: false, connect_timeout: 2, onnotice() {}, connection: { application_name: 'faults: writer' } })
+      const sql = postgres(readFileSync(`${folder}/url.${node}`, 'utf8'), {
+        max: 1,
+        fetch_types: false,
+        connect_timeout: 2,
+        onnotice() {},
+        connection: { application_name: 'faults: writer' },
+      })
       try {
         for (;;) {
           await sql.begin(async (tx) => {

@@ -5,9 +5,14 @@
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { readProcess } from './process-table.js'
 
-export interface ProcessMark { pid: number; started_at: string | null }
+export interface ProcessMark {
+  pid: number
+  started_at: string | null
+}
 
-export interface LockRecord extends ProcessMark { since: string }
+export interface LockRecord extends ProcessMark {
+  since: string
+}
 
 export interface LockFile<Fields extends object> {
   /** What a holder that died without releasing wrote; null after an orderly end. */
@@ -28,7 +33,11 @@ export class LockHeldError extends Error {
 
 /** Throws LockHeldError while a living process holds it. */
 export function takeLock<Fields extends object>(file: string, fields: Fields): LockFile<Fields> {
-  let record: LockRecord & Fields = { ...markOf(process.pid), since: new Date().toISOString(), ...fields }
+  let record: LockRecord & Fields = {
+    ...markOf(process.pid),
+    since: new Date().toISOString(),
+    ...fields,
+  }
   let inherited: (LockRecord & Fields) | null = null
   while (!create(file, record)) {
     const holder = readLock<Fields>(file)
@@ -101,7 +110,10 @@ function write(file: string, record: LockRecord): void {
 }
 
 /** Moves a dead holder's file away. Two may do so at once: who moved a living one's file instead puts it back. */
-function setAside<Fields extends object>(file: string, judged: LockRecord | null): (LockRecord & Fields) | null {
+function setAside<Fields extends object>(
+  file: string,
+  judged: LockRecord | null,
+): (LockRecord & Fields) | null {
   const aside = `${file}.stale-${process.pid}`
   try {
     renameSync(file, aside)

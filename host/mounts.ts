@@ -18,6 +18,11 @@ export async function hasMountIn(folder: string): Promise<boolean> {
     return false
   }
   // proc(5): the fifth field; a space, tab, newline or backslash in it is written as an octal number
-  return lines.map(line => (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))))
-    .some(point => point === path || point.startsWith(`${path}/`))
+  return lines
+    .map((line) =>
+      (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) =>
+        String.fromCharCode(Number.parseInt(octal, 8)),
+      ),
+    )
+    .some((point) => point === path || point.startsWith(`${path}/`))
 }

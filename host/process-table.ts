@@ -50,7 +50,9 @@ export const hasProc = process.platform === 'linux'
 export function processTable(): ReadonlyMap<number, Process> {
   if (cached === undefined) {
     cached = readTable()
-    setImmediate(() => { cached = undefined })
+    setImmediate(() => {
+      cached = undefined
+    })
   }
   return cached
 }
@@ -71,13 +73,29 @@ export function readProcess(pid: number): Process | null {
   const threads = at(20)
   // The first thread may have ended before the others: then the process is alive although it looks like a zombie.
   if ((state === 'Z' && threads <= 1) || state === 'X') return null
-  return { pid, ppid: at(4), pgid: at(5), sid: at(6), startTicks: at(22), cpuTicks: at(14) + at(15), rssPages: at(24), stopped: state === 'T' || state === 't', kernel: at(23) === 0 }
+  return {
+    pid,
+    ppid: at(4),
+    pgid: at(5),
+    sid: at(6),
+    startTicks: at(22),
+    cpuTicks: at(14) + at(15),
+    rssPages: at(24),
+    stopped: state === 'T' || state === 't',
+    kernel: at(23) === 0,
+  }
 }
 
 /** Everything alive of a tree; adds what it finds to `seen`. */
-export function membersOf(root: TreeRoot, seen: Seen, table: ReadonlyMap<number, Process> = processTable()): Process[] {
+export function membersOf(
+  root: TreeRoot,
+  seen: Seen,
+  table: ReadonlyMap<number, Process> = processTable(),
+): Process[] {
   const atRootPid = table.get(root.pid)
-  const ownGroup = root.startTicks !== null && (atRootPid === undefined ? root.groupOutlivesRoot : atRootPid.startTicks === root.startTicks)
+  const ownGroup =
+    root.startTicks !== null &&
+    (atRootPid === undefined ? root.groupOutlivesRoot : atRootPid.startTicks === root.startTicks)
   const members = new Map<number, Process>()
   for (const p of table.values()) {
     if (p.pid === process.pid) continue
@@ -92,20 +110,35 @@ export function membersOf(root: TreeRoot, seen: Seen, table: ReadonlyMap<number,
 /** Pids of what it started itself, oldest first. */
 export function childrenOf(pid: number): number[] {
   try {
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(child => child !== '').map(Number)
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
+      .trim()
+      .split(' ')
+      .filter((child) => child !== '')
+      .map(Number)
   } catch {
-    return [...processTable().values()].filter(p => p.ppid === pid).map(p => p.pid)
+    return [...processTable().values()].filter((p) => p.ppid === pid).map((p) => p.pid)
   }
 }
 
 /** Every process whose MOORING_RUN starts with `prefix`, and not with `but`. */
-export function markedWith(prefix: string, table: ReadonlyMap<number, Process> = processTable(), but?: string): Process[] {
-  const fits = (entry: string): boolean => entry.startsWith(`MOORING_RUN=${prefix}`) && (but === undefined || !entry.startsWith(`MOORING_RUN=${but}`))
-  return [...table.values()].filter(p => p.pid !== process.pid && !p.kernel && environmentOf(p.pid).some(fits))
+export function markedWith(
+  prefix: string,
+  table: ReadonlyMap<number, Process> = processTable(),
+  but?: string,
+): Process[] {
+  const fits = (entry: string): boolean =>
+    entry.startsWith(`MOORING_RUN=${prefix}`) &&
+    (but === undefined || !entry.startsWith(`MOORING_RUN=${but}`))
+  return [...table.values()].filter(
+    (p) => p.pid !== process.pid && !p.kernel && environmentOf(p.pid).some(fits),
+  )
 }
 
 /** Adds to `members` all that they started, at any depth. A child is listed before its parent when pids wrapped, hence the repetition. */
-export function addDescendants(members: Map<number, Process>, table: ReadonlyMap<number, Process>): void {
+export function addDescendants(
+  members: Map<number, Process>,
+  table: ReadonlyMap<number, Process>,
+): void {
   if (members.size === 0) return
   for (let grown = true; grown;) {
     grown = false

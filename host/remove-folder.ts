@@ -10,7 +10,8 @@ export async function removeSlowly(path: string, signal: AbortSignal): Promise<v
     // a folder that was made read only by what ran in it
     await chmod(path, 0o700)
     const failures: unknown[] = []
-    for (const name of await readdir(path)) await removeSlowly(join(path, name), signal).catch((error: unknown) => failures.push(error))
+    for (const name of await readdir(path))
+      await removeSlowly(join(path, name), signal).catch((error: unknown) => failures.push(error))
     if (failures.length > 0) throw failures[0]
     if (!signal.aborted) await rmdir(path)
   } catch (error) {
@@ -22,16 +23,25 @@ export async function removeSlowly(path: string, signal: AbortSignal): Promise<v
  * True when a file below the folder was made or changed after the file `since` in it, or where that cannot be told, as when the signal aborts. By the time of change, which nobody can set.
  * What lies in a folder .cache is no data.
  */
-export async function isWrittenSince(folder: string, since: string, signal: AbortSignal): Promise<boolean> {
+export async function isWrittenSince(
+  folder: string,
+  since: string,
+  signal: AbortSignal,
+): Promise<boolean> {
   const reference = await lstat(join(folder, since), { bigint: true }).catch(() => null)
-  return reference === null || await hasNewer(folder, reference.ctimeNs, signal)
+  return reference === null || (await hasNewer(folder, reference.ctimeNs, signal))
 }
 
 async function hasNewer(folder: string, ctimeNs: bigint, signal: AbortSignal): Promise<boolean> {
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     if (signal.aborted) return true
     const path = join(folder, entry.name)
-    if (entry.isDirectory() ? entry.name !== '.cache' && await hasNewer(path, ctimeNs, signal) : (await lstat(path, { bigint: true })).ctimeNs > ctimeNs) return true
+    if (
+      entry.isDirectory()
+        ? entry.name !== '.cache' && (await hasNewer(path, ctimeNs, signal))
+        : (await lstat(path, { bigint: true })).ctimeNs > ctimeNs
+    )
+      return true
   }
   return false
 }

@@ -38,7 +38,11 @@ export const CONFIGURATIONS = [
   { name: 'twin-names', expected: SAFE, quick: true, set: { TWIN: 1 } },
   { name: 'twin-names-no-session', expected: DOUBLE, quick: true, set: { TWIN: 1, SESSION: 0 } },
   { name: 'twin-names-clock-step', expected: SAFE, set: { TWIN: 1, STEP: 1, STALE: 4 } },
-  { name: 'twin-names-clock-step-free-at-lease-end', expected: DOUBLE, set: { TWIN: 1, STEP: 1, STALE: 4, FREE: 3 } },
+  {
+    name: 'twin-names-clock-step-free-at-lease-end',
+    expected: DOUBLE,
+    set: { TWIN: 1, STEP: 1, STALE: 4, FREE: 3 },
+  },
 
   // moves of live work: stop, report, release, then place
   { name: 'move', expected: SAFE, set: { MOVE: 1 } },

@@ -14,17 +14,24 @@ const MAX_MEMORY_MB = 4_000
 const MAX_SECONDS = 900
 
 const chosen = choose(process.argv.slice(2))
-const missing = ['spin', 'cc'].filter((program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).error)
+const missing = ['spin', 'cc'].filter(
+  (program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).error,
+)
 if (missing.length > 0) {
-  console.log(`skipped: ${missing.join(' and ')} not installed (Debian: apt-get install spin gcc libc6-dev)`)
+  console.log(
+    `skipped: ${missing.join(' and ')} not installed (Debian: apt-get install spin gcc libc6-dev)`,
+  )
 } else {
   let failed = 0
   for (const configuration of chosen) {
     const { found, states, memoryMb, seconds } = check(configuration)
     const right = found === configuration.expected
     if (!right) failed++
-    const figures = states === undefined ? '' : `  ${states} states  ${memoryMb} MB  ${seconds.toFixed(1)} s`
-    console.log(`${right ? 'ok    ' : 'NOT OK'}  ${configuration.name}: ${found}${right ? '' : ` instead of ${configuration.expected}`}${figures}  ${switches(configuration).join(' ')}`)
+    const figures =
+      states === undefined ? '' : `  ${states} states  ${memoryMb} MB  ${seconds.toFixed(1)} s`
+    console.log(
+      `${right ? 'ok    ' : 'NOT OK'}  ${configuration.name}: ${found}${right ? '' : ` instead of ${configuration.expected}`}${figures}  ${switches(configuration).join(' ')}`,
+    )
   }
   console.log(`${chosen.length - failed} as expected, ${failed} not`)
   process.exitCode = failed > 0 ? 1 : 0
@@ -34,16 +41,26 @@ function choose(args) {
   const own = args.filter((arg) => /^[A-Z_]+=\d+$/.test(arg))
   if (own.length > 0) {
     const expected = args.find((arg) => arg.startsWith('--expect='))?.slice(9) ?? 'safe'
-    return [{ name: own.join(','), expected, set: Object.fromEntries(own.map((pair) => pair.split('='))) }]
+    return [
+      {
+        name: own.join(','),
+        expected,
+        set: Object.fromEntries(own.map((pair) => pair.split('='))),
+      },
+    ]
   }
   if (args.includes('--quick')) return CONFIGURATIONS.filter(({ quick }) => quick)
   if (args.includes('--full')) return CONFIGURATIONS
   const unknown = args.filter((arg) => !CONFIGURATIONS.some(({ name }) => name === arg))
   if (unknown.length > 0) {
-    console.error(`no configuration is called ${unknown.join(', ')}; there are: ${CONFIGURATIONS.map(({ name }) => name).join(' ')}`)
+    console.error(
+      `no configuration is called ${unknown.join(', ')}; there are: ${CONFIGURATIONS.map(({ name }) => name).join(' ')}`,
+    )
     process.exit(2)
   }
-  return args.length > 0 ? CONFIGURATIONS.filter(({ name }) => args.includes(name)) : CONFIGURATIONS.filter(({ slow }) => !slow)
+  return args.length > 0
+    ? CONFIGURATIONS.filter(({ name }) => args.includes(name))
+    : CONFIGURATIONS.filter(({ slow }) => !slow)
 }
 
 function check(configuration) {
@@ -52,7 +69,16 @@ function check(configuration) {
     copyFileSync(MODEL, join(folder, 'lease.pml'))
     run(folder, 'spin', [...switches(configuration), '-a', 'lease.pml'])
     // a small one is searched sooner than it is optimised
-    run(folder, 'cc', [configuration.quick ? '-O0' : '-O2', '-w', '-DSAFETY', '-DCOLLAPSE', `-DMEMLIM=${MAX_MEMORY_MB}`, '-o', 'pan', 'pan.c'])
+    run(folder, 'cc', [
+      configuration.quick ? '-O0' : '-O2',
+      '-w',
+      '-DSAFETY',
+      '-DCOLLAPSE',
+      `-DMEMLIM=${MAX_MEMORY_MB}`,
+      '-o',
+      'pan',
+      'pan.c',
+    ])
     const startedAt = performance.now()
     let output
     for (const depth of DEPTHS) {
@@ -62,9 +88,13 @@ function check(configuration) {
     }
     const seconds = (performance.now() - startedAt) / 1000
     const errors = /errors: (\d+)/.exec(output)?.[1]
-    const incomplete = /max search depth too small|out of memory|reached -DMEMLIM|Search not completed/.test(output) && errors === '0'
+    const incomplete =
+      /max search depth too small|out of memory|reached -DMEMLIM|Search not completed/.test(
+        output,
+      ) && errors === '0'
     return {
-      found: errors === undefined || incomplete ? 'no answer' : errors !== '0' ? 'double run' : 'safe',
+      found:
+        errors === undefined || incomplete ? 'no answer' : errors !== '0' ? 'double run' : 'safe',
       states: Number(/([\d.e+]+) states, stored/.exec(output)?.[1] ?? 0),
       memoryMb: Math.round(Number(/([\d.]+)\s+total actual memory/.exec(output)?.[1] ?? 0)),
       seconds,
@@ -77,8 +107,17 @@ function check(configuration) {
 }
 
 function run(folder, program, args) {
-  const { stdout, stderr, status, error, signal } = spawnSync(program, args, { cwd: folder, encoding: 'utf8', timeout: MAX_SECONDS * 1000, killSignal: 'SIGKILL', maxBuffer: 1 << 26 })
-  if (error || signal || (status !== 0 && program !== 'nice')) throw new Error(`${program}: ${error?.message ?? signal ?? `${stdout}${stderr}`.trim().split('\n').slice(0, 5).join(' | ')}`)
+  const { stdout, stderr, status, error, signal } = spawnSync(program, args, {
+    cwd: folder,
+    encoding: 'utf8',
+    timeout: MAX_SECONDS * 1000,
+    killSignal: 'SIGKILL',
+    maxBuffer: 1 << 26,
+  })
+  if (error || signal || (status !== 0 && program !== 'nice'))
+    throw new Error(
+      `${program}: ${error?.message ?? signal ?? `${stdout}${stderr}`.trim().split('\n').slice(0, 5).join(' | ')}`,
+    )
   return stdout
 }
 

@@ -61,8 +61,10 @@ export function createLane(options: LaneOptions): Lane {
   const hosts = { next: 0 }
 
   function clientFor(deadlineMs: number): Client {
-    if (client !== null && client.timeoutMs < deadlineMs) client.drop(new LaneError('CLIENT_DROPPED', 'replaced by a connection with a longer timeout'))
-    if (client === null || !client.usable()) client = openClient(options, hosts, Math.ceil(deadlineMs))
+    if (client !== null && client.timeoutMs < deadlineMs)
+      client.drop(new LaneError('CLIENT_DROPPED', 'replaced by a connection with a longer timeout'))
+    if (client === null || !client.usable())
+      client = openClient(options, hosts, Math.ceil(deadlineMs))
     return client
   }
 
@@ -71,7 +73,16 @@ export function createLane(options: LaneOptions): Lane {
       if (closed) throw new LaneError('LANE_CLOSED', 'the connection is closed')
       const used = clientFor(deadlineMs)
       return await new Promise((resolve, reject) => {
-        const timer = setTimeout(() => used.drop(new LaneError('CALL_DEADLINE', `the database did not answer within ${Math.round(deadlineMs)} ms`)), deadlineMs)
+        const timer = setTimeout(
+          () =>
+            used.drop(
+              new LaneError(
+                'CALL_DEADLINE',
+                `the database did not answer within ${Math.round(deadlineMs)} ms`,
+              ),
+            ),
+          deadlineMs,
+        )
         const settle = (then: () => void): void => {
           clearTimeout(timer)
           used.waiting.delete(fail)
@@ -109,7 +120,13 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
   async function dial(): Promise<Socket> {
     let failure: unknown = new LaneError('CLIENT_DROPPED', 'the connection was dropped')
     // a proxy without a server takes a connection and closes it: the driver would dial again at once, and again; a caller waits between its attempts
-    if (last?.bytesRead === 0) drop(failure = new LaneError('CLIENT_DROPPED', 'the connection was closed before the server said anything'))
+    if (last?.bytesRead === 0)
+      drop(
+        (failure = new LaneError(
+          'CLIENT_DROPPED',
+          'the connection was closed before the server said anything',
+        )),
+      )
     for (let tried = 0; tried < url.hosts.length && !dropped; tried += 1) {
       const at = url.hosts[hosts.next++ % url.hosts.length]!
       const socket = dialHost(at)
@@ -144,7 +161,11 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
     backoff: () => 0.02,
     onnotice: () => {},
     ...(options.onDisconnect ? { onclose: options.onDisconnect } : {}),
-    connection: { ...target.connection, application_name: options.applicationName.slice(0, 63), statement_timeout: timeoutMs },
+    connection: {
+      ...target.connection,
+      application_name: options.applicationName.slice(0, 63),
+      statement_timeout: timeoutMs,
+    },
     socket: dial,
   }
 
@@ -152,15 +173,27 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
 }
 
 function dialHost({ host, port }: HostAndPort): Socket {
-  return host.startsWith('/') ? dialSocket(`${host}/.s.PGSQL.${port}`) : dialSocket({ host, port, noDelay: true })
+  return host.startsWith('/')
+    ? dialSocket(`${host}/.s.PGSQL.${port}`)
+    : dialSocket({ host, port, noDelay: true })
 }
 
 function connected(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => socket.destroy(Object.assign(new Error('no answer from the database server'), { code: 'CONNECT_TIMEOUT' })), CONNECT_TIMEOUT_MS)
+    const timer = setTimeout(
+      () =>
+        socket.destroy(
+          Object.assign(new Error('no answer from the database server'), {
+            code: 'CONNECT_TIMEOUT',
+          }),
+        ),
+      CONNECT_TIMEOUT_MS,
+    )
     socket.once('connect', () => finish(resolve))
     socket.once('error', (error) => finish(() => reject(error)))
-    socket.once('close', () => finish(() => reject(new LaneError('CLIENT_DROPPED', 'the connection was dropped'))))
+    socket.once('close', () =>
+      finish(() => reject(new LaneError('CLIENT_DROPPED', 'the connection was dropped'))),
+    )
     function finish(settle: () => void): void {
       clearTimeout(timer)
       socket.removeAllListeners('connect')

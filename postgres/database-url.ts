@@ -47,7 +47,16 @@ export class DatabaseUrlError extends Error {
 
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full'] as const
 const PARAMETERS = [
-  'host', 'port', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'target_session_attrs', 'application_name', 'connect_timeout', 'options',
+  'host',
+  'port',
+  'sslmode',
+  'sslrootcert',
+  'sslcert',
+  'sslkey',
+  'target_session_attrs',
+  'application_name',
+  'connect_timeout',
+  'options',
 ] as const
 type Parameter = (typeof PARAMETERS)[number]
 const CONNECT_TIMEOUT_S = 10
@@ -56,12 +65,19 @@ const DEFAULT_PORT = 5432
 export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
   if (!text) throw new DatabaseUrlError('value', 'is not set')
   const scheme = /^([^:/?#]*):\/\//.exec(text)
-  if (!scheme) throw new DatabaseUrlError('scheme', 'is missing; the address starts with postgres://')
-  if (scheme[1] !== 'postgres' && scheme[1] !== 'postgresql') throw new DatabaseUrlError('scheme', 'must be postgres:// or postgresql://')
-  if (/[\s\0]/.test(text)) throw new DatabaseUrlError('value', 'contains white space; write %20 where a space is meant')
-  const [, authority = '', path = '', query = ''] = /^([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?/.exec(text.slice(scheme[0].length)) ?? []
+  if (!scheme)
+    throw new DatabaseUrlError('scheme', 'is missing; the address starts with postgres://')
+  if (scheme[1] !== 'postgres' && scheme[1] !== 'postgresql')
+    throw new DatabaseUrlError('scheme', 'must be postgres:// or postgresql://')
+  if (/[\s\0]/.test(text))
+    throw new DatabaseUrlError('value', 'contains white space; write %20 where a space is meant')
+  const [, authority = '', path = '', query = ''] =
+    /^([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?/.exec(text.slice(scheme[0].length)) ?? []
   if (text.includes('#') || (text.includes('@') && !authority.includes('@')) || /@.*@/.test(text)) {
-    throw new DatabaseUrlError('user and password', 'hold a character that must be percent-encoded (@ is %40, / is %2F, ? is %3F, # is %23)')
+    throw new DatabaseUrlError(
+      'user and password',
+      'hold a character that must be percent-encoded (@ is %40, / is %2F, ? is %3F, # is %23)',
+    )
   }
   const at = authority.indexOf('@')
   const [rawUser = '', rawPassword] = split(authority.slice(0, Math.max(at, 0)), ':')
@@ -71,14 +87,20 @@ export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
   const password = rawPassword === undefined ? undefined : decoded('password', rawPassword)
   const database = decoded('database', path)
   if (!database) throw new DatabaseUrlError('database', 'is missing; the address ends with /name')
-  if (path.includes('/')) throw new DatabaseUrlError('database', 'must be one name; a slash in it is written %2F')
+  if (path.includes('/'))
+    throw new DatabaseUrlError('database', 'must be one name; a slash in it is written %2F')
   const sslmode = parseSslMode(parameters)
   // where there is an address and no name one of the drivers would have "localhost" checked
   if (sslmode === 'verify-full' && hosts.some(({ host }) => isIP(host) > 0)) {
-    throw new DatabaseUrlError('sslmode', 'verify-full needs the name that stands in the certificate of the server, not its address; give it one in the DNS or in /etc/hosts')
+    throw new DatabaseUrlError(
+      'sslmode',
+      'verify-full needs the name that stands in the certificate of the server, not its address; give it one in the DNS or in /etc/hosts',
+    )
   }
-  if (sslmode !== 'disable' && hosts.some(({ host }) => host.startsWith('/'))) throw new DatabaseUrlError('sslmode', 'a Unix socket has no TLS; leave sslmode out')
-  if (hosts.length > 1 && !parameters.target_session_attrs) parameters.target_session_attrs = 'primary'
+  if (sslmode !== 'disable' && hosts.some(({ host }) => host.startsWith('/')))
+    throw new DatabaseUrlError('sslmode', 'a Unix socket has no TLS; leave sslmode out')
+  if (hosts.length > 1 && !parameters.target_session_attrs)
+    parameters.target_session_attrs = 'primary'
   const secret = password === undefined ? '' : ':***'
   const redacted = `postgres://${encodeURIComponent(user)}${secret}@${hosts.map(shown).join(',')}/${encodeURIComponent(database)}`
   return { hosts, user, password, database, sslmode, parameters, redacted }
@@ -95,12 +117,18 @@ export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>
     ssl: tlsOptions(url) ?? false,
     connect_timeout: Number(connect_timeout ?? CONNECT_TIMEOUT_S),
     ...(target_session_attrs ? { target_session_attrs: target_session_attrs as 'primary' } : {}),
-    connection: { application_name: application_name ?? 'mooring', ...(options ? { options } : {}) },
+    connection: {
+      application_name: application_name ?? 'mooring',
+      ...(options ? { options } : {}),
+    },
   }
 }
 
 /** Configuration of `pg`, for one host. */
-export function pgConfig(url: DatabaseUrl, more: Pick<ClientConfig, 'application_name' | 'options'> = {}): ClientConfig {
+export function pgConfig(
+  url: DatabaseUrl,
+  more: Pick<ClientConfig, 'application_name' | 'options'> = {},
+): ClientConfig {
   const { host, port } = onlyHost(url)
   const { application_name, options, connect_timeout } = url.parameters
   const joined = [options, more.options].filter(Boolean).join(' ')
@@ -119,25 +147,38 @@ export function pgConfig(url: DatabaseUrl, more: Pick<ClientConfig, 'application
 }
 
 /** The same for graphile-migrate, which takes nothing but a text. Holds the password. */
-export function pgConnectionString(url: DatabaseUrl, more: { application_name?: string } = {}): string {
+export function pgConnectionString(
+  url: DatabaseUrl,
+  more: { application_name?: string } = {},
+): string {
   const { host, port } = onlyHost(url)
   const { sslrootcert, sslcert, sslkey, options, application_name } = url.parameters
-  const query = new URLSearchParams({ application_name: more.application_name ?? application_name ?? 'mooring' })
+  const query = new URLSearchParams({
+    application_name: more.application_name ?? application_name ?? 'mooring',
+  })
   if (host.startsWith('/')) query.set('host', host)
   if (url.sslmode !== 'disable') query.set('uselibpqcompat', 'true') // else pg reads require as verify-full
   if (url.sslmode !== 'disable') query.set('sslmode', url.sslmode)
-  for (const [name, value] of Object.entries({ sslrootcert, sslcert, sslkey, options })) if (value) query.set(name, value)
+  for (const [name, value] of Object.entries({ sslrootcert, sslcert, sslkey, options }))
+    if (value) query.set(name, value)
   const secret = url.password === undefined ? '' : `:${encodeURIComponent(url.password)}`
   const place = host.startsWith('/') ? `localhost:${port}` : shown({ host, port })
   return `postgres://${encodeURIComponent(url.user)}${secret}@${place}/${encodeURIComponent(url.database)}?${query}`
 }
 
-export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({ ...url, hosts: [host] })
+export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({
+  ...url,
+  hosts: [host],
+})
 
 /** Several are resolved by primary-host.ts first. */
 function onlyHost(url: DatabaseUrl): HostAndPort {
   const [first, second] = url.hosts
-  if (!first || second) throw new DatabaseUrlError('host', 'several hosts are not possible here; name the primary alone')
+  if (!first || second)
+    throw new DatabaseUrlError(
+      'host',
+      'several hosts are not possible here; name the primary alone',
+    )
   return first
 }
 
@@ -159,7 +200,10 @@ function fileOf(parameter: string, path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    throw new DatabaseUrlError(parameter, `the file cannot be read (${(error as NodeJS.ErrnoException).code})`)
+    throw new DatabaseUrlError(
+      parameter,
+      `the file cannot be read (${(error as NodeJS.ErrnoException).code})`,
+    )
   }
 }
 
@@ -170,12 +214,18 @@ function parseParameters(query: string): Partial<Record<Parameter, string>> {
     const name = decoded('parameter', rawName) as Parameter
     if (!PARAMETERS.includes(name)) {
       const shownName = /^[a-z_]{1,40}$/i.test(name) ? `"${name}"` : 'one of the names'
-      throw new DatabaseUrlError('parameter', `${shownName} is not known; known are ${PARAMETERS.join(', ')}`)
+      throw new DatabaseUrlError(
+        'parameter',
+        `${shownName} is not known; known are ${PARAMETERS.join(', ')}`,
+      )
     }
     if (parameters[name] !== undefined) throw new DatabaseUrlError(name, 'is given twice')
     parameters[name] = decoded(name, rawValue)
   }
-  if (parameters.connect_timeout !== undefined && !/^[1-9]\d{0,4}$/.test(parameters.connect_timeout)) {
+  if (
+    parameters.connect_timeout !== undefined &&
+    !/^[1-9]\d{0,4}$/.test(parameters.connect_timeout)
+  ) {
     throw new DatabaseUrlError('connect_timeout', 'must be a whole number of seconds')
   }
   checkSessionAttributes(parameters)
@@ -188,38 +238,66 @@ function checkSessionAttributes(parameters: Partial<Record<Parameter, string>>):
   // `postgres` takes a standby for read-write; what is meant is the primary
   if (wish === 'read-write' || wish === 'primary') parameters.target_session_attrs = 'primary'
   else if (wish === 'any') delete parameters.target_session_attrs
-  else throw new DatabaseUrlError('target_session_attrs', 'must be primary, read-write or any: Mooring writes')
+  else
+    throw new DatabaseUrlError(
+      'target_session_attrs',
+      'must be primary, read-write or any: Mooring writes',
+    )
 }
 
 function parseSslMode(parameters: Partial<Record<Parameter, string>>): DatabaseUrl['sslmode'] {
   const { sslmode, sslrootcert, sslcert, sslkey } = parameters
-  if (sslmode === undefined && (sslrootcert || sslcert || sslkey)) throw new DatabaseUrlError('sslmode', 'is missing beside sslrootcert, sslcert or sslkey')
+  if (sslmode === undefined && (sslrootcert || sslcert || sslkey))
+    throw new DatabaseUrlError('sslmode', 'is missing beside sslrootcert, sslcert or sslkey')
   if (sslmode === undefined) return 'disable'
   if (sslmode === 'prefer' || sslmode === 'allow') {
-    throw new DatabaseUrlError('sslmode', `${sslmode} leaves to chance whether the connection is encrypted and is not supported; use one of ${SSL_MODES.join(', ')}`)
+    throw new DatabaseUrlError(
+      'sslmode',
+      `${sslmode} leaves to chance whether the connection is encrypted and is not supported; use one of ${SSL_MODES.join(', ')}`,
+    )
   }
   const mode = SSL_MODES.find((known) => known === sslmode)
   if (!mode) throw new DatabaseUrlError('sslmode', `must be one of ${SSL_MODES.join(', ')}`)
-  if (mode === 'verify-ca' && !sslrootcert) throw new DatabaseUrlError('sslmode', 'verify-ca needs sslrootcert, the file of the authority')
+  if (mode === 'verify-ca' && !sslrootcert)
+    throw new DatabaseUrlError('sslmode', 'verify-ca needs sslrootcert, the file of the authority')
   return mode
 }
 
 function parseHosts(text: string, parameters: Partial<Record<Parameter, string>>): HostAndPort[] {
   const { host: given, port: givenPort } = parameters
-  if (given !== undefined && text !== '') throw new DatabaseUrlError('host', 'is given twice, in the address and as a parameter')
-  if (givenPort !== undefined && given === undefined) throw new DatabaseUrlError('port', 'as a parameter needs host as a parameter')
-  const hosts = given === undefined ? text.split(',').map(parseHost) : [{ host: given, port: parsePort(givenPort) }]
-  if (hosts.length > 1 && hosts.some(({ host }) => host.startsWith('/'))) throw new DatabaseUrlError('host', 'a Unix socket cannot be one of several hosts')
+  if (given !== undefined && text !== '')
+    throw new DatabaseUrlError('host', 'is given twice, in the address and as a parameter')
+  if (givenPort !== undefined && given === undefined)
+    throw new DatabaseUrlError('port', 'as a parameter needs host as a parameter')
+  const hosts =
+    given === undefined
+      ? text.split(',').map(parseHost)
+      : [{ host: given, port: parsePort(givenPort) }]
+  if (hosts.length > 1 && hosts.some(({ host }) => host.startsWith('/')))
+    throw new DatabaseUrlError('host', 'a Unix socket cannot be one of several hosts')
   return hosts
 }
 
 function parseHost(text: string): HostAndPort {
-  const [, bracketed, plain = '', port] = /^(?:\[([0-9a-fA-F:.%]+)\]|([^:[\]]*))(?::([^:]*))?$/.exec(text) ?? []
-  if (bracketed === undefined && plain === '' && text.includes(':')) throw new DatabaseUrlError('host', 'cannot be read; an IPv6 address stands in [brackets]')
+  const [, bracketed, plain = '', port] =
+    /^(?:\[([0-9a-fA-F:.%]+)\]|([^:[\]]*))(?::([^:]*))?$/.exec(text) ?? []
+  if (bracketed === undefined && plain === '' && text.includes(':'))
+    throw new DatabaseUrlError('host', 'cannot be read; an IPv6 address stands in [brackets]')
   const host = bracketed ?? decoded('host', plain)
-  if (!host) throw new DatabaseUrlError('host', 'is missing; it stands between // (or @) and the database name')
-  if (!host.startsWith('/') && !bracketed && !/^[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?$/.test(host)) {
-    throw new DatabaseUrlError('host', 'is no host name (a password with / ? # or @ in it must be percent-encoded)')
+  if (!host)
+    throw new DatabaseUrlError(
+      'host',
+      'is missing; it stands between // (or @) and the database name',
+    )
+  if (
+    !host.startsWith('/') &&
+    !bracketed &&
+    !/^[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?$/.test(host)
+  ) {
+    throw new DatabaseUrlError(
+      'host',
+      'is no host name (a password with / ? # or @ in it must be percent-encoded)',
+    )
   }
   return { host, port: parsePort(port) }
 }
@@ -228,7 +306,10 @@ function parsePort(text: string | undefined): number {
   if (text === undefined || text === '') return DEFAULT_PORT
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0
   if (port < 1 || port > 65_535) {
-    throw new DatabaseUrlError('port', 'must be a number from 1 to 65535 (a password with / ? # or @ in it must be percent-encoded)')
+    throw new DatabaseUrlError(
+      'port',
+      'must be a number from 1 to 65535 (a password with / ? # or @ in it must be percent-encoded)',
+    )
   }
   return port
 }
@@ -239,7 +320,10 @@ function decoded(part: string, text: string): string {
     if (value.includes('\0')) throw new URIError()
     return value
   } catch {
-    throw new DatabaseUrlError(part, 'holds a % that is not a valid percent-encoding (% itself is %25)')
+    throw new DatabaseUrlError(
+      part,
+      'holds a % that is not a valid percent-encoding (% itself is %25)',
+    )
   }
 }
 
@@ -248,4 +332,7 @@ function split(text: string, at: string): [string, string | undefined] {
   return index < 0 ? [text, undefined] : [text.slice(0, index), text.slice(index + 1)]
 }
 
-const shown = ({ host, port }: HostAndPort): string => (host.includes(':') ? `[${host}]:${port}` : `${host.startsWith('/') ? encodeURIComponent(host) : host}:${port}`)
+const shown = ({ host, port }: HostAndPort): string =>
+  host.includes(':')
+    ? `[${host}]:${port}`
+    : `${host.startsWith('/') ? encodeURIComponent(host) : host}:${port}`

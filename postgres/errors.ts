@@ -12,7 +12,11 @@
  */
 export type ErrorKind = 'retry' | 'unfit' | 'session_over' | 'name_taken' | 'refused' | 'bad_value'
 
-export interface DatabaseError extends Error { code?: string; detail?: string; hint?: string }
+export interface DatabaseError extends Error {
+  code?: string
+  detail?: string
+  hint?: string
+}
 
 const KIND_BY_CODE: Readonly<Record<string, ErrorKind>> = {
   MR001: 'session_over',
@@ -47,13 +51,19 @@ export function describeError(error: unknown): { code?: string; message: string;
   const first = firstOf(error)
   if (!(first instanceof Error)) return { message: String(first) }
   const { code, hint, message } = first as DatabaseError
-  return { ...(code === undefined ? {} : { code }), message, ...(hint === undefined ? {} : { hint }) }
+  return {
+    ...(code === undefined ? {} : { code }),
+    message,
+    ...(hint === undefined ? {} : { hint }),
+  }
 }
 
 /** Milliseconds until a name that is taken may be free. */
 export function freeInMs(error: unknown): number | null {
   try {
-    const value: unknown = (JSON.parse((error as DatabaseError).detail ?? '') as { free_in_ms?: unknown }).free_in_ms
+    const value: unknown = (
+      JSON.parse((error as DatabaseError).detail ?? '') as { free_in_ms?: unknown }
+    ).free_in_ms
     return typeof value === 'number' && Number.isFinite(value) ? Math.max(0, value) : null
   } catch {
     return null
@@ -70,7 +80,11 @@ export interface Backoff {
  * Doubles from firstMs to maxMs; the upper half of each step is random, so that a fleet that lost its database together does not come back
  * together: with first 100 and max 2000 the waits lie in 50-100, 100-200, 200-400, 400-800, 800-1600, then 1000-2000 for ever.
  */
-export function createBackoff(firstMs: number, maxMs: number, random: () => number = Math.random): Backoff {
+export function createBackoff(
+  firstMs: number,
+  maxMs: number,
+  random: () => number = Math.random,
+): Backoff {
   let failures = 0
   return {
     nextMs() {
@@ -78,7 +92,9 @@ export function createBackoff(firstMs: number, maxMs: number, random: () => numb
       failures += 1
       return step / 2 + (random() * step) / 2
     },
-    reset() { failures = 0 },
+    reset() {
+      failures = 0
+    },
   }
 }
 

@@ -18,13 +18,20 @@ export async function primaryHost(url: DatabaseUrl): Promise<DatabaseUrl> {
   try {
     for (const host of url.hosts) {
       asked.push(primaryAt(withHost(url, host), over.signal))
-      const found = await inTime(HEAD_START_MS, Promise.any(asked).catch(() => null), () => null)
+      const found = await inTime(
+        HEAD_START_MS,
+        Promise.any(asked).catch(() => null),
+        () => null,
+      )
       if (found !== null) return found
     }
     return await Promise.any(asked)
   } catch (error) {
     const problems = (error as AggregateError).errors.map((problem: Error) => problem.message)
-    throw Object.assign(new Error(`no host of DATABASE_URL is a primary that answers (${problems.join('; ')})`), { code: 'ECONNREFUSED' })
+    throw Object.assign(
+      new Error(`no host of DATABASE_URL is a primary that answers (${problems.join('; ')})`),
+      { code: 'ECONNREFUSED' },
+    )
   } finally {
     over.abort()
   }
@@ -39,7 +46,9 @@ async function primaryAt(url: DatabaseUrl, over: AbortSignal): Promise<DatabaseU
   over.addEventListener('abort', () => socket.destroy())
   try {
     await client.connect()
-    const { rows } = await client.query<{ primary: boolean }>('select not pg_catalog.pg_is_in_recovery() as primary')
+    const { rows } = await client.query<{ primary: boolean }>(
+      'select not pg_catalog.pg_is_in_recovery() as primary',
+    )
     if (rows[0]?.primary === true) return url
   } catch (error) {
     throw new Error(`${host}:${port}: ${(error as Error).message}`)

@@ -26,7 +26,9 @@ export function createTickWatch(clock: BootClock = bootClock): TickWatch {
       const before = last
       last = null
       askedAtMs = clock()
-      return before === null ? { clockMs: null, sinceMs: null } : { clockMs: before.clockMs, sinceMs: askedAtMs - before.askedAtMs }
+      return before === null
+        ? { clockMs: null, sinceMs: null }
+        : { clockMs: before.clockMs, sinceMs: askedAtMs - before.askedAtMs }
     },
     answered(clockMs) {
       last = { clockMs, askedAtMs }

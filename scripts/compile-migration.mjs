@@ -16,22 +16,43 @@ export async function compileCurrent() {
   if (text.replaceAll(/^\s*--.*$/gm, '').trim() === '' && !/^--!\s*include/m.test(text)) return null
   const committed = committedMigrations(FOLDER)
   const last = committed.at(-1)
-  const message = /^--! Message:(.*)$/m.exec(text)?.[1]?.trim() ?? (committed.length <= 1 ? 'schema' : undefined)
-  if (!message) throw new Error('migrations/current.sql needs a first line "--! Message: what-it-does"')
+  const message =
+    /^--! Message:(.*)$/m.exec(text)?.[1]?.trim() ?? (committed.length <= 1 ? 'schema' : undefined)
+  if (!message)
+    throw new Error('migrations/current.sql needs a first line "--! Message: what-it-does"')
   const replaces = last?.file.slice(7, -4) === message ? last : undefined
   if (replaces && releasedFiles().includes(replaces.file)) {
-    throw new Error(`${replaces.file} is released and never changes: give migrations/current.sql a message of its own`)
+    throw new Error(
+      `${replaces.file} is released and never changes: give migrations/current.sql a message of its own`,
+    )
   }
   const source = text.replace(/^--! Message:.*\n+/, '')
-  const settings = { connectionString: 'postgres://nobody@localhost/none', migrationsFolder: FOLDER, logger: SILENT }
+  const settings = {
+    connectionString: 'postgres://nobody@localhost/none',
+    migrationsFolder: FOLDER,
+    logger: SILENT,
+  }
   const body = await compile(settings, source, { filename: join(FOLDER, 'current.sql') })
   const malformed = /^.*--!\s*include\b.*$/im.exec(body)
-  if (malformed) throw new Error(`an include line is not understood and would be a comment: ${JSON.stringify(malformed[0])}`)
-  return { message, body: `${body.trim()}\n`, kept: replaces ? committed.slice(0, -1) : committed, replaces }
+  if (malformed)
+    throw new Error(
+      `an include line is not understood and would be a comment: ${JSON.stringify(malformed[0])}`,
+    )
+  return {
+    message,
+    body: `${body.trim()}\n`,
+    kept: replaces ? committed.slice(0, -1) : committed,
+    replaces,
+  }
 }
 
 /** migrations/released: one line per migration that a release has carried. */
 export function releasedFiles() {
   const list = join(FOLDER, 'released')
-  return existsSync(list) ? readFileSync(list, 'utf8').split('\n').map((line) => line.trim()).filter((line) => line && !line.startsWith('#')) : []
+  return existsSync(list)
+    ? readFileSync(list, 'utf8')
+        .split('\n')
+        .map((line) => line.trim())
+        .filter((line) => line && !line.startsWith('#'))
+    : []
 }

@@ -4,14 +4,21 @@ const DIAGNOSTIC_LINES = 40
 /** One text for each point that is not ok, with its file and its diagnostics, in the order of the report; those that only sum up others are left out. */
 export function failuresIn(report) {
   const lines = report.split('\n')
-  return lines.flatMap((line, at) => {
-    const indent = /^( *)not ok /.exec(line)?.[1]
-    // what is skipped, or not expected to pass, says so after a hash
-    if (indent === undefined || / # (?!time=)/.test(line)) return []
-    const text = [line, ...diagnostics(lines, at + 1, indent.length)].map((text) => text.slice(indent.length)).join('\n')
-    // the point of a subtest or of a file has a time, and says nothing where one within it failed
-    return [{ file: fileOf(lines, at), text, sums: line.includes('# time=') }]
-  }).filter((failure, _, all) => !failure.sums || all.every((other) => other.sums || other.file !== failure.file))
+  return lines
+    .flatMap((line, at) => {
+      const indent = /^( *)not ok /.exec(line)?.[1]
+      // what is skipped, or not expected to pass, says so after a hash
+      if (indent === undefined || / # (?!time=)/.test(line)) return []
+      const text = [line, ...diagnostics(lines, at + 1, indent.length)]
+        .map((text) => text.slice(indent.length))
+        .join('\n')
+      // the point of a subtest or of a file has a time, and says nothing where one within it failed
+      return [{ file: fileOf(lines, at), text, sums: line.includes('# time=') }]
+    })
+    .filter(
+      (failure, _, all) =>
+        !failure.sums || all.every((other) => other.sums || other.file !== failure.file),
+    )
     .map(({ file, text }) => `${file}\n${text}`)
 }
 

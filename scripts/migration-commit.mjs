@@ -2,7 +2,17 @@
 // Writes migrations/committed from migrations/current.sql, through `graphile-migrate commit` against a server that lives as
 // long as this script: so what is written has run, from nothing and on top of the earlier migrations.
 // graphile-migrate blanks current.sql afterwards; it does so in a copy, because ours stays until the release (migrations/README.md).
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,7 +35,8 @@ try {
   const folder = join(workshop, 'migrations')
   mkdirSync(join(folder, 'committed'), { recursive: true })
   symlinkSync(join(FOLDER, '..', 'sql'), join(folder, 'fixtures'))
-  for (const { file } of current.kept) cpSync(join(FOLDER, 'committed', file), join(folder, 'committed', file))
+  for (const { file } of current.kept)
+    cpSync(join(FOLDER, 'committed', file), join(folder, 'committed', file))
   cpSync(join(FOLDER, 'current.sql'), join(folder, 'current.sql'))
 
   cluster = await ensureCluster({ stateDir: join(workshop, 'state'), durable: false })
@@ -39,22 +50,33 @@ try {
   await runMigrations({ connectionString: urlOf('fresh'), logger: SILENT })
   await commit(
     {
-      ...settings, afterReset, migrationsFolder: folder, logger: SILENT,
-      connectionString: urlOf('fresh'), shadowConnectionString: urlOf('shadow'), rootConnectionString: cluster.url,
+      ...settings,
+      afterReset,
+      migrationsFolder: folder,
+      logger: SILENT,
+      connectionString: urlOf('fresh'),
+      shadowConnectionString: urlOf('shadow'),
+      rootConnectionString: cluster.url,
     },
     current.message,
   )
-  const [written] = readdirSync(join(folder, 'committed')).filter((file) => !current.kept.some((kept) => kept.file === file))
+  const [written] = readdirSync(join(folder, 'committed')).filter(
+    (file) => !current.kept.some((kept) => kept.file === file),
+  )
   const text = readFileSync(join(folder, 'committed', written), 'utf8')
   if (current.replaces) rmSync(join(FOLDER, 'committed', current.replaces.file))
   writeFileSync(join(FOLDER, 'committed', written), text)
   committedMigrations(FOLDER) // reads back what `mooring migrate` will read
-  console.log(`${current.replaces ? 'rewrote' : 'wrote'} migrations/committed/${written} (${text.split('\n').length} lines)`)
+  console.log(
+    `${current.replaces ? 'rewrote' : 'wrote'} migrations/committed/${written} (${text.split('\n').length} lines)`,
+  )
 } catch (error) {
   // a server's error points into the compiled text: show the place, for the includes have moved it
   const at = Number(error.position ?? error.internalPosition) || 0
   const line = at && !error.internalPosition ? current.body.slice(0, at).split('\n').length : 0
-  console.error(`not committed: ${error.message}${error.detail ? `\ndetail: ${error.detail}` : ''}${error.where ? `\nwhere: ${error.where}` : ''}`)
+  console.error(
+    `not committed: ${error.message}${error.detail ? `\ndetail: ${error.detail}` : ''}${error.where ? `\nwhere: ${error.where}` : ''}`,
+  )
   if (line) {
     const lines = current.body.split('\n')
     const included = lines.slice(0, line).reduce((open, text) => {
@@ -62,7 +84,12 @@ try {
       return kind === 'Included' ? [...open, file] : kind ? open.slice(0, -1) : open
     }, [])
     console.error(`near line ${line} of the compiled text, in ${included.at(-1) ?? 'current.sql'}:`)
-    console.error(lines.slice(Math.max(0, line - 3), line + 2).map((text, index) => `${index === Math.min(2, line - 1) ? '>' : ' '} ${text}`).join('\n'))
+    console.error(
+      lines
+        .slice(Math.max(0, line - 3), line + 2)
+        .map((text, index) => `${index === Math.min(2, line - 1) ? '>' : ' '} ${text}`)
+        .join('\n'),
+    )
   }
   process.exitCode = 1
 } finally {

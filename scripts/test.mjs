@@ -2,7 +2,16 @@
 // Each leg has a server and a temporary folder of its own; what a test leaves behind in either of them is a failure.
 // The last line is for machines: "N passed, N failed, N skipped".
 import { spawn } from 'node:child_process'
-import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 import { ensureCluster } from '../dist/postgres/embedded/cluster.js'
@@ -15,12 +24,21 @@ const SETTINGS = JSON.parse(readFileSync(join(ROOT, 'test/helpers/server-setting
 
 const args = process.argv.slice(2)
 const only = args.find((arg) => arg.startsWith('--leg='))?.slice(6)
-const files = args.filter((arg) => !arg.startsWith('--')).map((file) => relative(ROOT, resolve(file)))
+const files = args
+  .filter((arg) => !arg.startsWith('--'))
+  .map((file) => relative(ROOT, resolve(file)))
 // the mutants try the tests, not the server
 const inSql = (file) => /^test\/(sql|races)(\/|$)/.test(file) && file !== 'test/sql/mutants.test.ts'
 const legs = [
   { name: 'embedded', env: { PGBINDIR: '' }, files },
-  { name: '15', env: { PGBINDIR: DEBIAN_15 }, files: files.length > 0 ? files.filter(inSql) : ['test/sql', 'test/races'].flatMap(testsIn).filter(inSql) },
+  {
+    name: '15',
+    env: { PGBINDIR: DEBIAN_15 },
+    files:
+      files.length > 0
+        ? files.filter(inSql)
+        : ['test/sql', 'test/races'].flatMap(testsIn).filter(inSql),
+  },
 ].filter(({ name }) => !only || name === only)
 
 const stop = new AbortController()
@@ -57,17 +75,36 @@ async function runLeg({ name, env, files }) {
   let admin
   try {
     const bindir = env.PGBINDIR ? { PGBINDIR: env.PGBINDIR } : {}
-    cluster = await ensureCluster({ stateDir: join(folder, 'server'), durable: false, settings: SETTINGS, env: { PATH: process.env.PATH, ...bindir } })
+    cluster = await ensureCluster({
+      stateDir: join(folder, 'server'),
+      durable: false,
+      settings: SETTINGS,
+      env: { PATH: process.env.PATH, ...bindir },
+    })
     admin = connectAdmin(cluster.url)
     const [{ version }] = await admin`select current_setting('server_version') as version`
     console.log(`# PostgreSQL ${version} (${name})`)
     keep(cluster)
     const report = join(folder, 'report.tap')
-    const code = await runTap(files, report, { ...withoutServers(process.env), ...bindir, MOORING_TEST_SERVER: cluster.url, TMPDIR: temporary })
+    const code = await runTap(files, report, {
+      ...withoutServers(process.env),
+      ...bindir,
+      MOORING_TEST_SERVER: cluster.url,
+      TMPDIR: temporary,
+    })
     const counts = countsOf(report)
-    failures.push(...failuresIn(existsSync(report) ? readFileSync(report, 'utf8') : '').map((failure) => `# failed on ${name}: ${failure}`))
+    failures.push(
+      ...failuresIn(existsSync(report) ? readFileSync(report, 'utf8') : '').map(
+        (failure) => `# failed on ${name}: ${failure}`,
+      ),
+    )
     if (code !== 0 && counts.fail === 0) counts.fail++
-    const leaks = [...(await leftProcesses(temporary)), ...(await leftSessions(admin)), ...(await leftDatabases(admin)), ...leftFiles(temporary)]
+    const leaks = [
+      ...(await leftProcesses(temporary)),
+      ...(await leftSessions(admin)),
+      ...(await leftDatabases(admin)),
+      ...leftFiles(temporary),
+    ]
     for (const leak of leaks) console.log(`not ok - left behind: ${leak}`)
     failures.push(...leaks.map((leak) => `# failed on ${name}: left behind: ${leak}`))
     counts.fail += leaks.length
@@ -79,7 +116,8 @@ async function runLeg({ name, env, files }) {
     await admin?.end({ timeout: 1 })
     await cluster?.stop()
     rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
-    if (cluster && !cluster.dataDir.startsWith(folder)) rmSync(resolve(cluster.dataDir, '..'), { recursive: true, force: true })
+    if (cluster && !cluster.dataDir.startsWith(folder))
+      rmSync(resolve(cluster.dataDir, '..'), { recursive: true, force: true })
   }
 }
 
@@ -87,9 +125,21 @@ async function runLeg({ name, env, files }) {
 function runTap(files, report, env) {
   const terminal = process.stdout.isTTY
   const how = terminal ? ['--reporter=base', `--output-file=${report}`] : ['--reporter=tap']
-  const child = spawn(process.execPath, [join(ROOT, 'node_modules/tap/dist/esm/run.mjs'), 'run', '--disable-coverage', ...how, ...files], {
-    cwd: ROOT, env, stdio: ['ignore', terminal ? 'inherit' : 'pipe', 'inherit'],
-  })
+  const child = spawn(
+    process.execPath,
+    [
+      join(ROOT, 'node_modules/tap/dist/esm/run.mjs'),
+      'run',
+      '--disable-coverage',
+      ...how,
+      ...files,
+    ],
+    {
+      cwd: ROOT,
+      env,
+      stdio: ['ignore', terminal ? 'inherit' : 'pipe', 'inherit'],
+    },
+  )
   child.stdout?.on('data', (chunk) => {
     process.stdout.write(chunk)
     appendFileSync(report, chunk)
@@ -111,20 +161,41 @@ function runTap(files, report, env) {
 /** The server ends even when this process is killed: the keeper sees that nobody is connected any more. */
 function keep(cluster) {
   const keeper = join(ROOT, 'test/helpers/server-keeper.mjs')
-  spawn(process.execPath, [keeper, cluster.dataDir], { detached: true, stdio: 'ignore', env: { PATH: process.env.PATH, KEEPER_URL: cluster.url } }).unref()
+  spawn(process.execPath, [keeper, cluster.dataDir], {
+    detached: true,
+    stdio: 'ignore',
+    env: { PATH: process.env.PATH, KEEPER_URL: cluster.url },
+  }).unref()
 }
 
 /** tap's last summary comment, "# { total: 3, pass: 2, fail: 1 }". */
 function countsOf(report) {
-  const summary = existsSync(report) ? [...readFileSync(report, 'utf8').matchAll(/^# \{ (.*) \}$/gm)].pop()?.[1] : undefined
-  const counts = Object.fromEntries((summary ?? 'fail: 1').split(', ').map((pair) => pair.split(': ')).map(([key, value]) => [key, Number(value)]))
-  return { pass: counts.pass ?? 0, fail: counts.fail ?? 0, skip: (counts.skip ?? 0) + (counts.todo ?? 0) }
+  const summary = existsSync(report)
+    ? [...readFileSync(report, 'utf8').matchAll(/^# \{ (.*) \}$/gm)].pop()?.[1]
+    : undefined
+  const counts = Object.fromEntries(
+    (summary ?? 'fail: 1')
+      .split(', ')
+      .map((pair) => pair.split(': '))
+      .map(([key, value]) => [key, Number(value)]),
+  )
+  return {
+    pass: counts.pass ?? 0,
+    fail: counts.fail ?? 0,
+    skip: (counts.skip ?? 0) + (counts.todo ?? 0),
+  }
 }
 
 function testsIn(folder) {
-  return existsSync(join(ROOT, folder)) ? readdirSync(join(ROOT, folder)).filter((file) => file.endsWith('.test.ts')).map((file) => `${folder}/${file}`) : []
+  return existsSync(join(ROOT, folder))
+    ? readdirSync(join(ROOT, folder))
+        .filter((file) => file.endsWith('.test.ts'))
+        .map((file) => `${folder}/${file}`)
+    : []
 }
 
 function withoutServers(env) {
-  return Object.fromEntries(Object.entries(env).filter(([key]) => !/^(DATABASE_URL|PG[A-Z]+|MOORING_\w+)$/.test(key)))
+  return Object.fromEntries(
+    Object.entries(env).filter(([key]) => !/^(DATABASE_URL|PG[A-Z]+|MOORING_\w+)$/.test(key)),
+  )
 }

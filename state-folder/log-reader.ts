@@ -47,16 +47,24 @@ export function rotatedFileOf(file: string, number: number): string {
 
 /** Differs when something was written or cut: a file that was cut may have grown to the size it had. Empty: there is no log. */
 export async function logState(file: string): Promise<string> {
-  return stat(file, { bigint: true }).then(found => `${found.size} ${found.mtimeNs}`, () => '')
+  return stat(file, { bigint: true }).then(
+    (found) => `${found.size} ${found.mtimeNs}`,
+    () => '',
+  )
 }
 
 /** null: there is no log (yet). */
-export async function readLog(file: string, start: LogStart, maxBytes: number = SLICE_LIMIT_BYTES): Promise<LogSlice | null> {
+export async function readLog(
+  file: string,
+  start: LogStart,
+  maxBytes: number = SLICE_LIMIT_BYTES,
+): Promise<LogSlice | null> {
   for (let tries = 1; ; tries++) {
     const parts = await partsOf(file)
     if (parts === null) return null
     const slice = await readParts(parts, start, maxBytes)
-    if (slice !== null && isGrown(parts, await partsOf(file)) || tries === ROTATION_TRIES) return slice
+    if ((slice !== null && isGrown(parts, await partsOf(file))) || tries === ROTATION_TRIES)
+      return slice
     // rotated while it was read
     await pause(ROTATION_PAUSE_MS)
   }
@@ -71,12 +79,20 @@ const CHUNK_BYTES = 64 * 1024
 const NEWLINE = 10
 
 /** number 0 is the file itself, which grows; start is where the part begins in the whole text. */
-interface Part { number: number; path: string; inode: number; start: number; length: number }
+interface Part {
+  number: number
+  path: string
+  inode: number
+  start: number
+  length: number
+}
 
 /** Oldest first, the file last. null: neither the file nor a part is there. */
 async function partsOf(file: string): Promise<Part[] | null> {
   const newest = await lengthOf(file, false)
-  const found: Omit<Part, 'start'>[] = [{ number: 0, path: file, inode: newest?.inode ?? 0, length: newest?.length ?? 0 }]
+  const found: Omit<Part, 'start'>[] = [
+    { number: 0, path: file, inode: newest?.inode ?? 0, length: newest?.length ?? 0 },
+  ]
   for (let number = 1; ; number++) {
     const path = rotatedFileOf(file, number)
     const part = await lengthOf(path, true)
@@ -85,19 +101,29 @@ async function partsOf(file: string): Promise<Part[] | null> {
   }
   if (newest === null && found.length === 1) return null
   let start = 0
-  return found.map(part => ({ ...part, start: (start += part.length) - part.length }))
+  return found.map((part) => ({ ...part, start: (start += part.length) - part.length }))
 }
 
 /** Nothing but the end of the file is another than before. */
 function isGrown(before: readonly Part[], after: readonly Part[] | null): boolean {
-  return after !== null && after.length === before.length && before.every((part, index) => {
-    const now = after[index]!
-    return now.inode === part.inode && (part.number === 0 ? now.length >= part.length : now.length === part.length)
-  })
+  return (
+    after !== null &&
+    after.length === before.length &&
+    before.every((part, index) => {
+      const now = after[index]!
+      return (
+        now.inode === part.inode &&
+        (part.number === 0 ? now.length >= part.length : now.length === part.length)
+      )
+    })
+  )
 }
 
 /** gzip notes the length of what went in (mod 2^32) in its last four bytes. */
-async function lengthOf(path: string, compressed: boolean): Promise<{ inode: number; length: number } | null> {
+async function lengthOf(
+  path: string,
+  compressed: boolean,
+): Promise<{ inode: number; length: number } | null> {
   const file = await openRegular(path)
   if (file === null) return null
   try {
@@ -124,7 +150,11 @@ async function openRegular(path: string): Promise<FileHandle | null> {
   }
 }
 
-async function readParts(parts: readonly Part[], start: LogStart, maxBytes: number): Promise<LogSlice | null> {
+async function readParts(
+  parts: readonly Part[],
+  start: LogStart,
+  maxBytes: number,
+): Promise<LogSlice | null> {
   const size = sizeOf(parts)
   if ('after' in start) {
     const place = parsePlace(start.after)
@@ -134,22 +164,42 @@ async function readParts(parts: readonly Part[], start: LogStart, maxBytes: numb
       const at = part.start + place.offset
       if (part.number < place.part || at > size || at < place.markBytes) continue
       const slice = await sliceAt(parts, at, maxBytes)
-      if (slice && digestOf(slice.before.subarray(slice.before.length - place.markBytes)) === place.mark) return slice
+      if (
+        slice &&
+        digestOf(slice.before.subarray(slice.before.length - place.markBytes)) === place.mark
+      )
+        return slice
     }
     return await sliceAt(parts, place.part === 0 ? parts.at(-1)!.start : 0, maxBytes)
   }
-  if ('tailLines' in start) return await sliceAt(parts, await startOfLast(parts, start.tailLines), maxBytes)
-  return await sliceAt(parts, Math.min(size, Math.max(0, start.fromByte < 0 ? size + start.fromByte : start.fromByte)), maxBytes)
+  if ('tailLines' in start)
+    return await sliceAt(parts, await startOfLast(parts, start.tailLines), maxBytes)
+  return await sliceAt(
+    parts,
+    Math.min(size, Math.max(0, start.fromByte < 0 ? size + start.fromByte : start.fromByte)),
+    maxBytes,
+  )
 }
 
 /** null where the file was cut in this moment. */
-async function sliceAt(parts: readonly Part[], at: number, maxBytes: number): Promise<LogSlice & { before: Buffer } | null> {
+async function sliceAt(
+  parts: readonly Part[],
+  at: number,
+  maxBytes: number,
+): Promise<(LogSlice & { before: Buffer }) | null> {
   const from = Math.max(0, at - MARK_BYTES)
   const length = Math.min(sizeOf(parts), at + maxBytes) - from
   const read = await readSpan(parts, from, length)
   if (read.length < length) return null
   const end = from + length
-  return { start: at, before: read.subarray(0, at - from), bytes: read.subarray(at - from), next: placeAt(parts, end, read.subarray(-MARK_BYTES)), more: end < sizeOf(parts), size: sizeOf(parts) }
+  return {
+    start: at,
+    before: read.subarray(0, at - from),
+    bytes: read.subarray(at - from),
+    next: placeAt(parts, end, read.subarray(-MARK_BYTES)),
+    more: end < sizeOf(parts),
+    size: sizeOf(parts),
+  }
 }
 
 async function readSpan(parts: readonly Part[], from: number, length: number): Promise<Buffer> {
@@ -178,7 +228,7 @@ async function readPart(part: Part, offset: number, length: number): Promise<Buf
 async function readCompressed(file: FileHandle, offset: number, length: number): Promise<Buffer> {
   const source = file.createReadStream({ autoClose: false })
   const text = createGunzip()
-  source.once('error', error => text.destroy(error))
+  source.once('error', (error) => text.destroy(error))
   const pieces: Buffer[] = []
   let at = 0
   try {
@@ -200,12 +250,17 @@ async function startOfLast(parts: readonly Part[], lines: number): Promise<numbe
   let left = lines
   for (const part of [...parts].reverse()) {
     const chunkBytes = part.number === 0 ? CHUNK_BYTES : part.length
-    for (let end = part.start + part.length; end > part.start; end = Math.max(part.start, end - chunkBytes)) {
+    for (
+      let end = part.start + part.length;
+      end > part.start;
+      end = Math.max(part.start, end - chunkBytes)
+    ) {
       const begin = Math.max(part.start, end - chunkBytes)
       const chunk = await readSpan(parts, begin, end - begin)
       // the newline at the very end ends the last line, and begins none
       let at = end === size ? chunk.length - 1 : chunk.length
-      while (at > 0 && (at = chunk.lastIndexOf(NEWLINE, at - 1)) >= 0) if (--left === 0) return begin + at + 1
+      while (at > 0 && (at = chunk.lastIndexOf(NEWLINE, at - 1)) >= 0)
+        if (--left === 0) return begin + at + 1
     }
   }
   return 0
@@ -213,17 +268,28 @@ async function startOfLast(parts: readonly Part[], lines: number): Promise<numbe
 
 const sizeOf = (parts: readonly Part[]): number => parts.at(-1)!.start + parts.at(-1)!.length
 
-interface Place { part: number; offset: number; markBytes: number; mark: string }
+interface Place {
+  part: number
+  offset: number
+  markBytes: number
+  mark: string
+}
 
 function placeAt(parts: readonly Part[], at: number, mark: Buffer): string {
-  const part = parts.findLast(found => found.start <= at)!
+  const part = parts.findLast((found) => found.start <= at)!
   return `${part.number}:${at - part.start}:${mark.length}:${digestOf(mark)}`
 }
 
 function parsePlace(text: string): Place {
   const found = /^(\d{1,2}):(\d{1,15}):(\d{1,4}):([0-9a-f]{16})$/.exec(text)
-  if (!found || Number(found[3]) > MARK_BYTES) throw new Error(`${JSON.stringify(text.slice(0, 100))} is no place in a log`)
-  return { part: Number(found[1]), offset: Number(found[2]), markBytes: Number(found[3]), mark: found[4]! }
+  if (!found || Number(found[3]) > MARK_BYTES)
+    throw new Error(`${JSON.stringify(text.slice(0, 100))} is no place in a log`)
+  return {
+    part: Number(found[1]),
+    offset: Number(found[2]),
+    markBytes: Number(found[3]),
+    mark: found[4]!,
+  }
 }
 
 function digestOf(bytes: Buffer): string {

@@ -17,7 +17,17 @@
  * the agent does not, and starts what cannot have a log without one.
  */
 import { execFile } from 'node:child_process'
-import { closeSync, createReadStream, createWriteStream, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  createReadStream,
+  createWriteStream,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs'
 import { rename, rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
@@ -32,7 +42,11 @@ export interface RotationOptions {
   checkIntervalMs: number
 }
 
-export const DEFAULT_ROTATION: RotationOptions = { maxBytes: 10 * 1024 * 1024, count: 5, checkIntervalMs: 2_000 }
+export const DEFAULT_ROTATION: RotationOptions = {
+  maxBytes: 10 * 1024 * 1024,
+  count: 5,
+  checkIntervalMs: 2_000,
+}
 
 /** Stays in the file when it is cut, so that its end can be read right after. */
 const TAIL_BYTES = 64 * 1024
@@ -48,7 +62,11 @@ export interface LogKeeper {
   stop(): Promise<void>
 }
 
-export function createLogKeeper(stateDir: string, log: Logger, options: RotationOptions = DEFAULT_ROTATION): LogKeeper {
+export function createLogKeeper(
+  stateDir: string,
+  log: Logger,
+  options: RotationOptions = DEFAULT_ROTATION,
+): LogKeeper {
   const written = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   let rotating: Promise<void> | null = null
@@ -58,11 +76,18 @@ export function createLogKeeper(stateDir: string, log: Logger, options: Rotation
     // One after the other: compressing is the only part of an agent that needs a core.
     rotating ??= (async () => {
       for (const id of assignmentIds) {
-        await keepInSize(logFileOf(stateDir, id), options, log).catch((error: NodeJS.ErrnoException) => {
-          log.warn({ event: 'log_rotation_failed', assignment_id: id, code: error.code }, 'log not rotated')
-        })
+        await keepInSize(logFileOf(stateDir, id), options, log).catch(
+          (error: NodeJS.ErrnoException) => {
+            log.warn(
+              { event: 'log_rotation_failed', assignment_id: id, code: error.code },
+              'log not rotated',
+            )
+          },
+        )
       }
-    })().finally(() => { rotating = null })
+    })().finally(() => {
+      rotating = null
+    })
   }
 
   return {
@@ -88,22 +113,35 @@ export function createLogKeeper(stateDir: string, log: Logger, options: Rotation
 }
 
 /** Rotates until the log is within maxBytes, or `count` times: a log that grows as fast as it is compressed must not keep the others waiting. */
-export async function keepInSize(file: string, options: RotationOptions, log: Logger): Promise<void> {
+export async function keepInSize(
+  file: string,
+  options: RotationOptions,
+  log: Logger,
+): Promise<void> {
   const tail = Math.min(TAIL_BYTES, options.maxBytes / 4)
   for (let turn = 0; turn <= options.count; turn++) {
-    const size = await stat(file).then(found => found.size, () => 0)
+    const size = await stat(file).then(
+      (found) => found.size,
+      () => 0,
+    )
     if (size <= options.maxBytes) return
     // A writer faster than gzip: what the count would delete again is cut off without compressing it first.
     const surplus = wholeBlocks(size - tail - options.maxBytes * options.count)
     if (surplus > 0) {
-      log.warn({ event: 'log_cut', file, bytes: surplus }, 'log grows faster than it can be compressed: its oldest part is dropped')
+      log.warn(
+        { event: 'log_cut', file, bytes: surplus },
+        'log grows faster than it can be compressed: its oldest part is dropped',
+      )
       await cut(file, surplus)
       continue
     }
     const take = wholeBlocks(Math.min(size - tail, options.maxBytes))
     if (take <= 0) return
     await archive(file, take, options.count).catch((error: NodeJS.ErrnoException) => {
-      log.warn({ event: 'log_cut', file, bytes: take, code: error.code }, 'log cannot be compressed: its oldest part is dropped')
+      log.warn(
+        { event: 'log_cut', file, bytes: take, code: error.code },
+        'log cannot be compressed: its oldest part is dropped',
+      )
     })
     await cut(file, take)
   }
@@ -112,7 +150,11 @@ export async function keepInSize(file: string, options: RotationOptions, log: Lo
 async function archive(file: string, take: number, count: number): Promise<void> {
   const temporary = `${file}.tmp`
   try {
-    await pipeline(createReadStream(file, { start: 0, end: take - 1 }), createGzip(), createWriteStream(temporary, { mode: 0o600 }))
+    await pipeline(
+      createReadStream(file, { start: 0, end: take - 1 }),
+      createGzip(),
+      createWriteStream(temporary, { mode: 0o600 }),
+    )
   } catch (error) {
     await rm(temporary, { force: true })
     throw error
@@ -126,7 +168,9 @@ async function archive(file: string, take: number, count: number): Promise<void>
 /** Takes `length` bytes, a multiple of the block size and less than the file's size, from the front. */
 async function cut(file: string, length: number): Promise<void> {
   const args = ['--collapse-range', '--offset', '0', '--length', String(length), file]
-  const collapsed = await new Promise<boolean>(resolve => execFile('fallocate', args, error => resolve(error === null)))
+  const collapsed = await new Promise<boolean>((resolve) =>
+    execFile('fallocate', args, (error) => resolve(error === null)),
+  )
   if (!collapsed) cutByCopy(file, length)
 }
 

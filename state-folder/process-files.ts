@@ -21,7 +21,10 @@ export interface RunFile {
 /** Shared by every mark of the agent whose state folder this is; two folders, or two file systems, never give the same. */
 export function markPrefix(stateDir: string): string {
   const { dev, ino } = statSync(stateDir)
-  return `${createHash('sha256').update(`${realpathSync(stateDir)}\0${dev}\0${ino}`).digest('hex').slice(0, 16)}.`
+  return `${createHash('sha256')
+    .update(`${realpathSync(stateDir)}\0${dev}\0${ino}`)
+    .digest('hex')
+    .slice(0, 16)}.`
 }
 
 export function newMark(prefix: string): string {
@@ -47,14 +50,16 @@ export function removeRunFile(stateDir: string, assignmentId: string): void {
 
 /** What cannot be read goes too. */
 export function removeRunFilesBut(stateDir: string, kept: readonly RunFile[]): void {
-  const names = kept.map(run => `${run.assignment_id}.json`)
-  for (const name of readdirSync(join(stateDir, 'runs'))) if (!names.includes(name)) rmSync(join(stateDir, 'runs', name), { recursive: true, force: true })
+  const names = kept.map((run) => `${run.assignment_id}.json`)
+  for (const name of readdirSync(join(stateDir, 'runs')))
+    if (!names.includes(name))
+      rmSync(join(stateDir, 'runs', name), { recursive: true, force: true })
 }
 
 /** Files cut short by a crash are left out: the mark's prefix still finds their processes. */
 export function readRunFiles(stateDir: string): RunFile[] {
   const folder = join(stateDir, 'runs')
-  return readdirSync(folder).flatMap(name => {
+  return readdirSync(folder).flatMap((name) => {
     try {
       const run: unknown = JSON.parse(readFileSync(join(folder, name), 'utf8'))
       return isRunFile(run) ? [run] : []
@@ -71,5 +76,11 @@ function pathOf(stateDir: string, assignmentId: string): string {
 function isRunFile(value: unknown): value is RunFile {
   if (typeof value !== 'object' || value === null) return false
   const run = value as Partial<Record<keyof RunFile, unknown>>
-  return typeof run.assignment_id === 'string' && typeof run.pid === 'number' && run.pid > 1 && typeof run.mark === 'string' && run.mark !== ''
+  return (
+    typeof run.assignment_id === 'string' &&
+    typeof run.pid === 'number' &&
+    run.pid > 1 &&
+    typeof run.mark === 'string' &&
+    run.mark !== ''
+  )
 }

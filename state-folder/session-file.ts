@@ -8,14 +8,19 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { markPrefix, readBootId } from './process-files.js'
 
-interface LastSession { session: string; boot_id: string | null; folder: string }
+interface LastSession {
+  session: string
+  boot_id: string | null
+  folder: string
+}
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export function lastSession(folder: string): string | null {
   try {
     const last = JSON.parse(readFileSync(fileOf(folder), 'utf8')) as Partial<LastSession>
-    const here = last.boot_id !== null && last.boot_id === readBootId() && last.folder === markPrefix(folder)
+    const here =
+      last.boot_id !== null && last.boot_id === readBootId() && last.folder === markPrefix(folder)
     return here && typeof last.session === 'string' && UUID.test(last.session) ? last.session : null
   } catch {
     return null
@@ -25,7 +30,15 @@ export function lastSession(folder: string): string | null {
 /** Where it cannot be written, the next session waits for the lease. */
 export function noteSession(folder: string, session: string): void {
   try {
-    writeFileSync(fileOf(folder), JSON.stringify({ session, boot_id: readBootId(), folder: markPrefix(folder) } satisfies LastSession), { mode: 0o600 })
+    writeFileSync(
+      fileOf(folder),
+      JSON.stringify({
+        session,
+        boot_id: readBootId(),
+        folder: markPrefix(folder),
+      } satisfies LastSession),
+      { mode: 0o600 },
+    )
   } catch {
     // a full disk
   }

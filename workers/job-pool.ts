@@ -16,7 +16,10 @@ export interface JobPool {
   abandon(): void
 }
 
-export interface JobPoolOptions { databaseUrl: string; connections: number }
+export interface JobPoolOptions {
+  databaseUrl: string
+  connections: number
+}
 
 /** Of a claim of one window or a reap of one batch, many times over. */
 const STATEMENT_TIMEOUT_MS = 60_000
@@ -24,7 +27,10 @@ const STATEMENT_TIMEOUT_MS = 60_000
 const WAIT_FOR_NO_DISK = '-c synchronous_commit=off'
 
 export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), { application_name: 'mooring worker: jobs', options: WAIT_FOR_NO_DISK })
+  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), {
+    application_name: 'mooring worker: jobs',
+    options: WAIT_FOR_NO_DISK,
+  })
   const sockets = new Set<Socket>()
   const stream = (): Socket => {
     const socket = new Socket().setNoDelay(true)
@@ -58,13 +64,20 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
  * is a rejection nobody handles, which ends the process. The second time means nothing.
  */
 function forgiveSecondRelease(pool: pg.Pool): void {
-  type Taken = (error: Error | undefined, client: pg.PoolClient | undefined, release: pg.PoolClient['release']) => void
-  const connect = pool.connect.bind(pool) as unknown as (taken?: Taken) => Promise<pg.PoolClient> | undefined
+  type Taken = (
+    error: Error | undefined,
+    client: pg.PoolClient | undefined,
+    release: pg.PoolClient['release'],
+  ) => void
+  const connect = pool.connect.bind(pool) as unknown as (
+    taken?: Taken,
+  ) => Promise<pg.PoolClient> | undefined
   Object.assign(pool, {
     // the library takes the connection it listens on by callback, and the others by promise
-    connect: (taken?: Taken) => taken
-      ? connect((error, client, release) => taken(error, client, once(release)))
-      : connect()?.then((client) => Object.assign(client, { release: once(client.release) })),
+    connect: (taken?: Taken) =>
+      taken
+        ? connect((error, client, release) => taken(error, client, once(release)))
+        : connect()?.then((client) => Object.assign(client, { release: once(client.release) })),
   })
 }
 

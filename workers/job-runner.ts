@@ -6,7 +6,13 @@
  *   pollInterval                                a job due now arrives by NOTIFY; polling is for what was missed
  */
 import { EventEmitter } from 'node:events'
-import { Logger as WorkerLogger, run, type Runner, type TaskList, type WorkerEvents } from 'graphile-worker'
+import {
+  Logger as WorkerLogger,
+  run,
+  type Runner,
+  type TaskList,
+  type WorkerEvents,
+} from 'graphile-worker'
 import type { Pool } from 'pg'
 import type { Logger } from 'pino'
 
@@ -32,13 +38,25 @@ export interface JobRunnerOptions {
 export const POLL_INTERVAL_MS = 1_000
 
 /** Rejects when the database cannot be reached or its graphile_worker schema is newer than the library. */
-export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, log }: JobRunnerOptions): Promise<JobRunner> {
+export async function startJobRunner({
+  pgPool,
+  taskList,
+  concurrency,
+  onBroken,
+  log,
+}: JobRunnerOptions): Promise<JobRunner> {
   const events: WorkerEvents = new EventEmitter()
   let poolId = ''
-  events.on('pool:create', ({ workerPool }) => { poolId = workerPool.id })
+  events.on('pool:create', ({ workerPool }) => {
+    poolId = workerPool.id
+  })
   let begin = (): void => {}
-  const begun = new Promise<null>((resolve) => { begin = () => resolve(null) })
-  const listening = new Promise<void>((resolve) => { events.once('pool:listen:success', () => resolve()) })
+  const begun = new Promise<null>((resolve) => {
+    begin = () => resolve(null)
+  })
+  const listening = new Promise<void>((resolve) => {
+    events.once('pool:listen:success', () => resolve())
+  })
   events.on('pool:listen:error', ({ error }) => onBroken(error))
   const runner = await run({
     pgPool,
@@ -54,7 +72,9 @@ export async function startJobRunner({ pgPool, taskList, concurrency, onBroken, 
         pollInterval: POLL_INTERVAL_MS,
         completeJobBatchDelay: 0,
         failJobBatchDelay: 0,
-        logger: new WorkerLogger(() => (level, message) => log[LEVELS[level]]({ event: 'graphile_worker' }, message)),
+        logger: new WorkerLogger(
+          () => (level, message) => log[LEVELS[level]]({ event: 'graphile_worker' }, message),
+        ),
       },
     },
   })

@@ -34,13 +34,22 @@ export const MAX_SLEEP_MS = 1_000
 const FIRST_RETRY_MS = 100
 const MAX_RETRY_MS = 2_000
 
-export function createMetronome({ db, worker, poolIds, onSilence, log, watch = createTickWatch() }: MetronomeOptions): Metronome {
+export function createMetronome({
+  db,
+  worker,
+  poolIds,
+  onSilence,
+  log,
+  watch = createTickWatch(),
+}: MetronomeOptions): Metronome {
   const stopping = new AbortController()
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
   let loop: Promise<void> | null = null
   let failing = false
   let isKnown = (): void => {}
-  const known = new Promise<void>((resolve) => { isKnown = resolve })
+  const known = new Promise<void>((resolve) => {
+    isKnown = resolve
+  })
 
   /** One tick; returns how long to sleep. */
   async function runOnce(): Promise<number> {
@@ -55,7 +64,11 @@ export function createMetronome({ db, worker, poolIds, onSilence, log, watch = c
     } catch (error) {
       if (stopping.signal.aborted) return 0
       const said = describeError(error)
-      if (!failing) log.warn({ event: 'tick_failed', ...said }, 'a tick failed; trying again until one does not')
+      if (!failing)
+        log.warn(
+          { event: 'tick_failed', ...said },
+          'a tick failed; trying again until one does not',
+        )
       failing = true
       if (said.code === 'CALL_DEADLINE') onSilence(error)
       return backoff.nextMs()

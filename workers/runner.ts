@@ -48,7 +48,11 @@ export const STOP_TIMEOUT_MS = 10_000
 const SETTLE_MS = 200
 const RETRY_MS = { first: 100, max: 2_000 }
 
-export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, log }: WorkerConfig): Worker {
+export function createWorker({
+  databaseUrl,
+  concurrency = DEFAULT_CONCURRENCY,
+  log,
+}: WorkerConfig): Worker {
   const stopping = new AbortController()
   const asked = firstAbort(stopping.signal)
   const backoff = createBackoff(RETRY_MS.first, RETRY_MS.max)
@@ -61,7 +65,11 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
       try {
         await live()
       } catch (error) {
-        if (!away && !stopping.signal.aborted) log.warn({ event: 'worker_away', ...describeError(error) }, 'the database cannot be reached; trying again until it can')
+        if (!away && !stopping.signal.aborted)
+          log.warn(
+            { event: 'worker_away', ...describeError(error) },
+            'the database cannot be reached; trying again until it can',
+          )
         away = true
       }
       await pause(backoff.nextMs(), stopping.signal)
@@ -79,7 +87,10 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
     const opening = openJobPool({ databaseUrl, connections: concurrency + 4 })
     await Promise.race([asked, opening])
     if (stopping.signal.aborted) {
-      void opening.then((jobs) => jobs.abandon(), () => {})
+      void opening.then(
+        (jobs) => jobs.abandon(),
+        () => {},
+      )
       return
     }
     const jobs = await opening
@@ -92,17 +103,34 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
     // until the runners are up there is nothing to end gracefully
     stopping.signal.addEventListener('abort', jobs.abandon)
     try {
-      for (const [taskList, slots] of [[{ place, evict, prune }, concurrency], [{ reap }, 1]] as const) {
-        runners.push(await startJobRunner({ pgPool: jobs.pool, taskList, concurrency: slots, onBroken, log }))
+      for (const [taskList, slots] of [
+        [{ place, evict, prune }, concurrency],
+        [{ reap }, 1],
+      ] as const) {
+        runners.push(
+          await startJobRunner({ pgPool: jobs.pool, taskList, concurrency: slots, onBroken, log }),
+        )
       }
       stopping.signal.removeEventListener('abort', jobs.abandon)
-      const metronome = createMetronome({ db, worker: name, poolIds: runners.map((runner) => runner.poolId), onSilence, log })
+      const metronome = createMetronome({
+        db,
+        worker: name,
+        poolIds: runners.map((runner) => runner.poolId),
+        onSilence,
+        log,
+      })
       metronome.start()
       const over = firstAbort(stopping.signal, broken.signal)
       void metronome.known.then(() => runners.forEach((runner) => runner.begin()))
-      await Promise.race([over, Promise.all([metronome.known, ...runners.map((runner) => runner.listening)])])
+      await Promise.race([
+        over,
+        Promise.all([metronome.known, ...runners.map((runner) => runner.listening)]),
+      ])
       if (!stopping.signal.aborted && !broken.signal.aborted) {
-        log.info({ event: 'worker_started', worker: name, concurrency }, away ? 'the worker is back' : 'the worker runs')
+        log.info(
+          { event: 'worker_started', worker: name, concurrency },
+          away ? 'the worker is back' : 'the worker runs',
+        )
         away = false
         backoff.reset()
       }
@@ -125,10 +153,16 @@ export function createWorker({ databaseUrl, concurrency = DEFAULT_CONCURRENCY, l
     void gone.then(() => retired.delete(gone))
   }
 
-  async function end(runners: readonly JobRunner[], { pool, abandon }: JobPool, broken: boolean): Promise<void> {
+  async function end(
+    runners: readonly JobRunner[],
+    { pool, abandon }: JobPool,
+    broken: boolean,
+  ): Promise<void> {
     // the library takes it badly when it is stopped while its questions still wait on connections that are lost
     if (broken) await settle(SETTLE_MS)
-    const ended = Promise.all(runners.map((runner) => runner.stop())).then(() => pool.end()).catch(() => {})
+    const ended = Promise.all(runners.map((runner) => runner.stop()))
+      .then(() => pool.end())
+      .catch(() => {})
     await inTime(STOP_TIMEOUT_MS, ended, () => {})
     abandon()
   }

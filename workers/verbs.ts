@@ -2,11 +2,21 @@
 import { createLane } from '../postgres/connection.js'
 import type { LastTick } from '../postgres/server-clock.js'
 
-export interface TickAnswer { rounds: string; next_ms: number; hold: boolean; clock_ms: number }
+export interface TickAnswer {
+  rounds: string
+  next_ms: number
+  hold: boolean
+  clock_ms: number
+}
 
 export interface WorkerDb {
   /** Sign of life of this worker; starts the rounds that are due. */
-  tick(worker: string, poolIds: readonly string[], last: LastTick, deadlineMs: number): Promise<TickAnswer>
+  tick(
+    worker: string,
+    poolIds: readonly string[],
+    last: LastTick,
+    deadlineMs: number,
+  ): Promise<TickAnswer>
   close(): void
 }
 
@@ -15,8 +25,11 @@ export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): Worker
   return {
     async tick(worker, poolIds, last, deadlineMs) {
       // pool ids are pool-<hex>: they need no quoting in an array literal
-      const rows = await lane.run(deadlineMs, (sql) => sql<TickAnswer[]>`
-        select t.* from mooring.tick(${worker}, ${`{${poolIds.join(',')}}`}::text[], last_clock_ms => ${last.clockMs}::float8, since_ms => ${last.sinceMs}::float8) t`)
+      const rows = await lane.run(
+        deadlineMs,
+        (sql) => sql<TickAnswer[]>`
+        select t.* from mooring.tick(${worker}, ${`{${poolIds.join(',')}}`}::text[], last_clock_ms => ${last.clockMs}::float8, since_ms => ${last.sinceMs}::float8) t`,
+      )
       return rows[0]!
     },
     close: lane.close,

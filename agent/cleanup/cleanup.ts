@@ -19,7 +19,13 @@ import { isWrittenTo } from '../packages/npm-install.js'
 import type { InUse } from './needed.js'
 import { inTime } from '../../host/deadline.js'
 import { bootClock } from '../session/lease.js'
-import { advance, readLedger, whyLogIsGone, withRemoved, writeLedger } from '../../state-folder/removal-ledger.js'
+import {
+  advance,
+  readLedger,
+  whyLogIsGone,
+  withRemoved,
+  writeLedger,
+} from '../../state-folder/removal-ledger.js'
 import { pause } from '../../host/waiting.js'
 import { graves, itemsOf, KINDS, moveAside, stateOf, type Item, type Kind } from './items.js'
 import { hasMountIn } from '../../host/mounts.js'
@@ -27,7 +33,11 @@ import { removeSlowly } from '../../host/remove-folder.js'
 import { describeError } from '../../postgres/errors.js'
 
 /** How long each is kept after its end; null: for ever. 0: until the next look. */
-export interface Keep { logsMs: number | null; packagesMs: number | null; workMs: number | null }
+export interface Keep {
+  logsMs: number | null
+  packagesMs: number | null
+  workMs: number | null
+}
 
 const DAY_MS = 86_400_000
 export const DEFAULT_KEEP: Keep = { logsMs: 7 * DAY_MS, packagesMs: 7 * DAY_MS, workMs: null }
@@ -61,10 +71,24 @@ const STOPPED_WITHIN_MS = 2_000
 /** Between two looks: a tenth of what is kept the shortest, within these. */
 const LOOK_EVERY_MS = { least: 2_000, most: 600_000 }
 
-export function createTidying({ folder, node, keep, inUse, log, clock = bootClock }: TidyingOptions): Tidying {
-  const keptMs: Record<Kind, number | null> = { logs: keep.logsMs, packages: keep.packagesMs, work: keep.workMs }
-  const kinds = KINDS.filter(kind => keptMs[kind] !== null)
-  const lookEveryMs = Math.min(LOOK_EVERY_MS.most, ...kinds.map(kind => Math.max(LOOK_EVERY_MS.least, keptMs[kind]! / 10)))
+export function createTidying({
+  folder,
+  node,
+  keep,
+  inUse,
+  log,
+  clock = bootClock,
+}: TidyingOptions): Tidying {
+  const keptMs: Record<Kind, number | null> = {
+    logs: keep.logsMs,
+    packages: keep.packagesMs,
+    work: keep.workMs,
+  }
+  const kinds = KINDS.filter((kind) => keptMs[kind] !== null)
+  const lookEveryMs = Math.min(
+    LOOK_EVERY_MS.most,
+    ...kinds.map((kind) => Math.max(LOOK_EVERY_MS.least, keptMs[kind]! / 10)),
+  )
   const stopping = new AbortController()
   const ledger = readLedger(folder)
   /** Packages somebody wrote into, by their state then. */
@@ -80,22 +104,29 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
   }
 
   const warnOnce = (what: string, error: unknown): void => {
-    if (!told.has(what)) log.warn({ event: 'tidying_failed', what, ...describeError(error) }, 'what is over could not be removed; trying again every now and then')
+    if (!told.has(what))
+      log.warn(
+        { event: 'tidying_failed', what, ...describeError(error) },
+        'what is over could not be removed; trying again every now and then',
+      )
     told.add(what)
   }
 
   /** A full disk keeps nothing from being removed: only its count may begin anew with the next agent. */
-  const save = (): Promise<void> => (saving = saving.then(() => writeLedger(folder, ledger)).catch((error: unknown) => warnOnce('over.json', error)))
+  const save = (): Promise<void> =>
+    (saving = saving
+      .then(() => writeLedger(folder, ledger))
+      .catch((error: unknown) => warnOnce('over.json', error)))
 
   async function look(): Promise<void> {
     if (inUse() === null) return
     const nowMs = clock()
     const elapsedMs = lookedMs === null ? 0 : Math.max(0, nowMs - lookedMs)
     lookedMs = nowMs
-    const items = (await Promise.all(kinds.map(kind => itemsOf(folder, kind)))).flat()
+    const items = (await Promise.all(kinds.map((kind) => itemsOf(folder, kind)))).flat()
     const uses = inUse()
     if (uses === null || stopping.signal.aborted) return
-    ledger.over = advance(ledger.over, items, key => isInUse(key, uses), elapsedMs)
+    ledger.over = advance(ledger.over, items, (key) => isInUse(key, uses), elapsedMs)
     const due = items.filter(({ kind, key }) => (ledger.over[key]?.ms ?? -1) >= keptMs[kind]!)
     const dueLogs = due.filter(({ kind }) => kind === 'logs').map(({ name }) => name)
     if (dueLogs.length > 0) {
@@ -111,19 +142,28 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
         warnOnce(item.key, error)
       }
     }
-    if (Object.values(removed).some(names => names.length > 0)) {
-      log.info({ event: 'tidied', logs: removed.logs.length, work: removed.work.length, packages: removed.packages }, 'what was over for long enough is removed')
+    if (Object.values(removed).some((names) => names.length > 0)) {
+      log.info(
+        {
+          event: 'tidied',
+          logs: removed.logs.length,
+          work: removed.work.length,
+          packages: removed.packages,
+        },
+        'what was over for long enough is removed',
+      )
     }
     await save()
-    for (const grave of await graves(folder)) await removeSlowly(grave, stopping.signal).catch((error: unknown) => warnOnce(grave, error))
+    for (const grave of await graves(folder))
+      await removeSlowly(grave, stopping.signal).catch((error: unknown) => warnOnce(grave, error))
   }
 
   async function setAside(item: Item): Promise<boolean> {
     const { kind, key, parts, state } = item
-    if (kind === 'packages' && await isData(item)) return false
-    if (kind !== 'logs' && await isMounted(item)) return false
+    if (kind === 'packages' && (await isData(item))) return false
+    if (kind !== 'logs' && (await isMounted(item))) return false
     // what is asked here was answered a moment ago, so the renames below do not wait for a disk that hangs
-    if (await stateOf(folder, kind, parts) !== state) return false
+    if ((await stateOf(folder, kind, parts)) !== state) return false
     const uses = inUse()
     if (stopping.signal.aborted || uses === null || isInUse(key, uses)) return false
     moveAside(folder, item)
@@ -133,17 +173,24 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
 
   async function isData({ name, key, state }: Item): Promise<boolean> {
     if (writtenTo.get(key) === state) return true
-    if (!await isWrittenTo(join(folder, 'packages', name), stopping.signal)) return false
+    if (!(await isWrittenTo(join(folder, 'packages', name), stopping.signal))) return false
     if (stopping.signal.aborted) return true
     writtenTo.set(key, state)
-    log.info({ event: 'package_kept', package: name }, 'no assignment here needs this package any more, but somebody wrote into its folder: it stays until a person deletes it')
+    log.info(
+      { event: 'package_kept', package: name },
+      'no assignment here needs this package any more, but somebody wrote into its folder: it stays until a person deletes it',
+    )
     return true
   }
 
   /** Deleting would go on in the other file system, or the other part of this one. */
   async function isMounted({ kind, name, key }: Item): Promise<boolean> {
-    if (!await hasMountIn(join(folder, kind, name))) return false
-    if (!told.has(key)) log.warn({ event: 'folder_kept', what: key }, 'nothing here needs this folder any more, but a file system is mounted in it: it stays until that is unmounted')
+    if (!(await hasMountIn(join(folder, kind, name)))) return false
+    if (!told.has(key))
+      log.warn(
+        { event: 'folder_kept', what: key },
+        'nothing here needs this folder any more, but a file system is mounted in it: it stays until that is unmounted',
+      )
     told.add(key)
     return true
   }
@@ -163,14 +210,14 @@ export function createTidying({ folder, node, keep, inUse, log, clock = bootCloc
     noteUse() {
       const uses = inUse()
       if (uses === null) return
-      const anew = Object.keys(ledger.over).filter(key => isInUse(key, uses))
+      const anew = Object.keys(ledger.over).filter((key) => isInUse(key, uses))
       for (const key of anew) delete ledger.over[key]
       const removed = ledger.removed.filter(({ assignment_id }) => !uses.assignment(assignment_id))
       if (anew.length === 0 && removed.length === ledger.removed.length) return
       ledger.removed = removed
       void save()
     },
-    whyLogIsGone: assignmentId => whyLogIsGone(ledger, node, assignmentId),
+    whyLogIsGone: (assignmentId) => whyLogIsGone(ledger, node, assignmentId),
     async stop() {
       stopping.abort()
       await inTime(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})

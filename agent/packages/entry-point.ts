@@ -37,7 +37,13 @@ export async function readManifest(packageDir: string): Promise<Manifest | null>
   if (typeof raw !== 'object' || raw === null) return null
   const { name, version, bin, main, exports } = raw as Record<string, unknown>
   if (typeof name !== 'string' || typeof version !== 'string') return null
-  return { name, version, bin: binsOf(name, bin), main: typeof main === 'string' && main !== '' ? main : null, hasExports: exports !== undefined }
+  return {
+    name,
+    version,
+    bin: binsOf(name, bin),
+    main: typeof main === 'string' && main !== '' ? main : null,
+    hasExports: exports !== undefined,
+  }
 }
 
 export async function resolveEntry(packageDir: string): Promise<Entry> {
@@ -47,25 +53,41 @@ export async function resolveEntry(packageDir: string): Promise<Entry> {
 
   const bins = Object.keys(manifest.bin)
   if (bins.length > 0) {
-    const chosen = bins.find(bin => bin === lastPart(manifest.name)) ?? (bins.length === 1 ? bins[0] : undefined)
+    const chosen =
+      bins.find((bin) => bin === lastPart(manifest.name)) ??
+      (bins.length === 1 ? bins[0] : undefined)
     if (chosen === undefined) {
-      throw new EntryError(`${spec} has several bins and none is named ${lastPart(manifest.name)}: ${shown(bins)}; name one of them as the deployment's command`)
+      throw new EntryError(
+        `${spec} has several bins and none is named ${lastPart(manifest.name)}: ${shown(bins)}; name one of them as the deployment's command`,
+      )
     }
     const file = await within(packageDir, manifest.bin[chosen]!, spec)
-    if (!file) throw new EntryError(`${spec} names ${JSON.stringify(manifest.bin[chosen])} as its bin ${chosen}, but has no such file`)
+    if (!file)
+      throw new EntryError(
+        `${spec} names ${JSON.stringify(manifest.bin[chosen])} as its bin ${chosen}, but has no such file`,
+      )
     return { file, interpreter: await interpreterOf(file) }
   }
 
   const main = await findMain(packageDir, manifest, spec)
   if (main) return { file: main, interpreter: 'node' }
-  throw new EntryError(manifest.main === null
-    ? `${spec} has neither a bin nor a main, so there is nothing to run: it is a library, or the deployment needs a command`
-    : `${spec} names ${JSON.stringify(manifest.main)} as its main, but has no such file`)
+  throw new EntryError(
+    manifest.main === null
+      ? `${spec} has neither a bin nor a main, so there is nothing to run: it is a library, or the deployment needs a command`
+      : `${spec} names ${JSON.stringify(manifest.main)} as its main, but has no such file`,
+  )
 }
 
-async function findMain(packageDir: string, manifest: Manifest, spec: string): Promise<string | null> {
+async function findMain(
+  packageDir: string,
+  manifest: Manifest,
+  spec: string,
+): Promise<string | null> {
   // In the order in which node looks.
-  const candidates = manifest.main === null ? ['index.js'] : [manifest.main, `${manifest.main}.js`, join(manifest.main, 'index.js'), 'index.js']
+  const candidates =
+    manifest.main === null
+      ? ['index.js']
+      : [manifest.main, `${manifest.main}.js`, join(manifest.main, 'index.js'), 'index.js']
   for (const candidate of candidates) {
     const file = await within(packageDir, candidate, spec)
     if (file) return file
@@ -74,7 +96,11 @@ async function findMain(packageDir: string, manifest: Manifest, spec: string): P
   try {
     const root = await realpath(packageDir)
     // A package may refer to itself by name through its exports.
-    return await within(packageDir, createRequire(join(root, 'package.json')).resolve(manifest.name), spec)
+    return await within(
+      packageDir,
+      createRequire(join(root, 'package.json')).resolve(manifest.name),
+      spec,
+    )
   } catch {
     return null
   }
@@ -85,12 +111,13 @@ async function within(packageDir: string, path: string, spec: string): Promise<s
   const root = await realpath(packageDir)
   const file = await realpath(resolve(root, path)).catch(() => null)
   const named = file ?? resolve(root, path)
-  if (named !== root && !named.startsWith(root + sep)) throw new EntryError(`${spec} names ${JSON.stringify(path)}, which lies outside the package`)
+  if (named !== root && !named.startsWith(root + sep))
+    throw new EntryError(`${spec} names ${JSON.stringify(path)}, which lies outside the package`)
   return file !== null && (await stat(file)).isFile() ? file : null
 }
 
 async function interpreterOf(file: string): Promise<Entry['interpreter']> {
-  const head = await readFile(file).then(bytes => bytes.subarray(0, 256).toString('latin1'))
+  const head = await readFile(file).then((bytes) => bytes.subarray(0, 256).toString('latin1'))
   const firstLine = head.split('\n', 1)[0]!
   const otherScript = firstLine.startsWith('#!') && !/\bnode(js)?\b/.test(firstLine)
   return otherScript || head.startsWith('\x7fELF') ? 'none' : 'node'
@@ -99,7 +126,11 @@ async function interpreterOf(file: string): Promise<Entry['interpreter']> {
 function binsOf(name: string, bin: unknown): Record<string, string> {
   if (typeof bin === 'string' && bin !== '') return { [lastPart(name)]: bin }
   if (typeof bin !== 'object' || bin === null) return {}
-  return Object.fromEntries(Object.entries(bin).filter((entry): entry is [string, string] => typeof entry[1] === 'string' && entry[1] !== ''))
+  return Object.fromEntries(
+    Object.entries(bin).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string' && entry[1] !== '',
+    ),
+  )
 }
 
 function lastPart(name: string): string {
@@ -107,5 +138,7 @@ function lastPart(name: string): string {
 }
 
 function shown(bins: readonly string[]): string {
-  return bins.length > 10 ? `${bins.slice(0, 10).join(', ')} and ${bins.length - 10} more` : bins.join(', ')
+  return bins.length > 10
+    ? `${bins.slice(0, 10).join(', ')} and ${bins.length - 10} more`
+    : bins.join(', ')
 }

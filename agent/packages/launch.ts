@@ -28,7 +28,10 @@ export function launchCommand(command: string, args: readonly string[]): Launch 
 }
 
 /** Rejects with InstallError or EntryError, whose messages are for the operator, or with the signal's reason. */
-export async function launchPackage(installer: NpmInstaller, request: LaunchRequest): Promise<{ launch: Launch; exact: PackageRef }> {
+export async function launchPackage(
+  installer: NpmInstaller,
+  request: LaunchRequest,
+): Promise<{ launch: Launch; exact: PackageRef }> {
   const { ref, command, args, signal, onInstalling } = request
   let exact = request.resolved ?? ref
   if (exact.kind === 'tag') {
@@ -41,7 +44,8 @@ export async function launchPackage(installer: NpmInstaller, request: LaunchRequ
     installed = await installer.install(exact, signal)
   }
   const { packageDir, binDir } = installed
-  if (command !== null) return { launch: { argv: [command, ...args], cwd: packageDir, binDir }, exact }
+  if (command !== null)
+    return { launch: { argv: [command, ...args], cwd: packageDir, binDir }, exact }
 
   const { file, interpreter } = await resolveEntry(packageDir)
   const program = interpreter === 'node' ? [process.execPath, file] : [file]

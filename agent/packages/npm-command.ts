@@ -37,20 +37,41 @@ export interface NpmRun {
 
 const DEFAULT_TIMEOUT_MS = 300_000
 const QUOTE_LIMIT = 500
-const INHERITED = /^(PATH|HOME|USER|TMPDIR|LANG|TZ|LC_.*|https?_proxy|no_proxy|all_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR)$/i
+const INHERITED =
+  /^(PATH|HOME|USER|TMPDIR|LANG|TZ|LC_.*|https?_proxy|no_proxy|all_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR)$/i
 
 /** Resolves with what it printed; rejects with InstallError, or with the signal's reason when it was called off. */
-export async function runNpm(args: readonly string[], run: NpmRun, options: NpmOptions): Promise<string> {
+export async function runNpm(
+  args: readonly string[],
+  run: NpmRun,
+  options: NpmOptions,
+): Promise<string> {
   run.signal.throwIfAborted()
   const outputFile = join(run.cwd, `.npm-output-${randomUUID()}`)
   const logFd = openSync(outputFile, 'w', 0o600)
   const registry = options.registry === undefined ? [] : ['--registry', options.registry]
   // npm's own retries last minutes; ours are visible, and others can have the slot meanwhile.
-  const flags = ['--loglevel=error', '--no-progress', '--no-update-notifier', '--no-color', '--no-global', '--no-dry-run', '--fetch-retries=1', '--fetch-retry-mintimeout=500', '--fetch-retry-maxtimeout=2000']
+  const flags = [
+    '--loglevel=error',
+    '--no-progress',
+    '--no-update-notifier',
+    '--no-color',
+    '--no-global',
+    '--no-dry-run',
+    '--fetch-retries=1',
+    '--fetch-retry-mintimeout=500',
+    '--fetch-retry-maxtimeout=2000',
+  ]
   const [verb, ...rest] = args
   let npm
   try {
-    npm = start({ argv: [...npmArgv(options), verb!, ...flags, ...registry, ...rest], cwd: run.cwd, env: npmEnv(process.env), logFd, mark: newMark(run.markPrefix) })
+    npm = start({
+      argv: [...npmArgv(options), verb!, ...flags, ...registry, ...rest],
+      cwd: run.cwd,
+      env: npmEnv(process.env),
+      logFd,
+      mark: newMark(run.markPrefix),
+    })
   } finally {
     closeSync(logFd)
   }
@@ -67,10 +88,14 @@ export async function runNpm(args: readonly string[], run: NpmRun, options: NpmO
     // Scripts may leave something behind; it must not write into a folder that is given up.
     if (npm.treeAlive()) kill()
     run.signal.throwIfAborted()
-    if (timedOut) throw new InstallError(`npm did not finish with ${run.name}@${run.version} within ${Math.round(timeoutMs / 1000)} s`)
+    if (timedOut)
+      throw new InstallError(
+        `npm did not finish with ${run.name}@${run.version} within ${Math.round(timeoutMs / 1000)} s`,
+      )
     if (exit.error !== null) throw new InstallError(`npm cannot be run: ${exit.error}`)
     const output = await readFile(outputFile, 'utf8').catch(() => '')
-    if (exit.code !== 0) throw new InstallError(sentence(run, output, exit.signal ?? `code ${exit.code}`))
+    if (exit.code !== 0)
+      throw new InstallError(sentence(run, output, exit.signal ?? `code ${exit.code}`))
     return output
   } finally {
     clearTimeout(timer)
@@ -82,23 +107,36 @@ export async function runNpm(args: readonly string[], run: NpmRun, options: NpmO
 /** Started through node itself where it is npm's script, so that neither a shell nor the PATH decides which node it gets. */
 function npmArgv(options: NpmOptions): string[] {
   const beside = dirname(process.execPath)
-  const candidates = options.path !== undefined ? [options.path] : [
-    join(beside, 'npm'),
-    join(beside, '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js'),
-    ...(process.env['PATH'] ?? '').split(delimiter).filter(folder => folder !== '').map(folder => join(folder, 'npm')),
-  ]
-  const found = candidates.find(path => existsSync(path))
-  if (found === undefined) throw new InstallError('npm was not found, neither beside node nor on the PATH of the agent: install npm on this host')
+  const candidates =
+    options.path !== undefined
+      ? [options.path]
+      : [
+          join(beside, 'npm'),
+          join(beside, '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js'),
+          ...(process.env['PATH'] ?? '')
+            .split(delimiter)
+            .filter((folder) => folder !== '')
+            .map((folder) => join(folder, 'npm')),
+        ]
+  const found = candidates.find((path) => existsSync(path))
+  if (found === undefined)
+    throw new InstallError(
+      'npm was not found, neither beside node nor on the PATH of the agent: install npm on this host',
+    )
   const real = realpathSync(found)
   return real.endsWith('.js') ? [process.execPath, real] : [real]
 }
 
-export function npmEnv(agentEnv: Readonly<Record<string, string | undefined>>): Record<string, string> {
+export function npmEnv(
+  agentEnv: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(agentEnv)) {
     if (value !== undefined && INHERITED.test(name)) env[name] = value
   }
-  env['PATH'] = [dirname(process.execPath), env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin'].join(delimiter)
+  env['PATH'] = [dirname(process.execPath), env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin'].join(
+    delimiter,
+  )
   return env
 }
 
@@ -108,17 +146,30 @@ function sentence({ name, version }: NpmRun, output: string, ending: string): st
   switch (code) {
     case 'ETARGET':
     case 'E404':
-      if (/No match found for version|No matching version/i.test(output)) return `there is no ${spec}: \`npm view ${name} versions dist-tags\` lists what there is`
+      if (/No match found for version|No matching version/i.test(output))
+        return `there is no ${spec}: \`npm view ${name} versions dist-tags\` lists what there is`
       return `there is no package ${name} in the registry, or this host may not see it (${code}): check the name, and the registry in this user's npmrc`
-    case 'E401': case 'E403': case 'ENEEDAUTH':
+    case 'E401':
+    case 'E403':
+    case 'ENEEDAUTH':
       return `the registry refuses ${spec} to this host (${code}): a token belongs in this user's npmrc`
-    case 'ENOTFOUND': case 'EAI_AGAIN': case 'ECONNREFUSED': case 'ECONNRESET': case 'ETIMEDOUT': case 'EHOSTUNREACH': case 'ENETUNREACH': case 'ERR_SOCKET_TIMEOUT': case 'EIDLETIMEOUT': case 'FETCH_ERROR':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+    case 'ECONNREFUSED':
+    case 'ECONNRESET':
+    case 'ETIMEDOUT':
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+    case 'ERR_SOCKET_TIMEOUT':
+    case 'EIDLETIMEOUT':
+    case 'FETCH_ERROR':
       return `the npm registry cannot be reached from this host (${code}) to install ${spec}: check network, proxy and the registry in this user's npmrc`
     case 'EINTEGRITY':
       return `what the registry sent for ${spec} is not what it announced (EINTEGRITY): clear npm's cache on this host, or ask whoever runs the registry`
     case 'ENOSPC':
       return `the disk is full, ${spec} cannot be installed (ENOSPC)`
-    case 'EBADENGINE': case 'EBADPLATFORM':
+    case 'EBADENGINE':
+    case 'EBADPLATFORM':
       return `${spec} does not support this host (${code}; node ${process.version}, ${process.platform} ${process.arch})`
     default:
       return `npm failed to install ${spec} (${code || ending}): ${excerpt(output)}`
@@ -127,7 +178,10 @@ function sentence({ name, version }: NpmRun, output: string, ending: string): st
 
 /** npm's words without its prefix and the way to its log, credentials in addresses hidden, bounded. */
 function excerpt(output: string): string {
-  const lines = output.split('\n').map(line => line.replace(/^npm (error|ERR!)\s*/, '').trim()).filter(line => line !== '' && !/complete log of this run|^code /.test(line))
+  const lines = output
+    .split('\n')
+    .map((line) => line.replace(/^npm (error|ERR!)\s*/, '').trim())
+    .filter((line) => line !== '' && !/complete log of this run|^code /.test(line))
   const text = lines.join(' ').replace(/\/\/[^\s/@]+@/g, '//***@')
   return text.length > QUOTE_LIMIT ? `${text.slice(0, QUOTE_LIMIT)}...` : text
 }

@@ -18,7 +18,7 @@ export function createSharedWork(limit: number): SharedWork {
   let busy = 0
 
   const withSlot = async <T>(work: () => Promise<T>): Promise<T> => {
-    if (busy >= limit) await new Promise<void>(resolve => queue.push(resolve))
+    if (busy >= limit) await new Promise<void>((resolve) => queue.push(resolve))
     else busy++
     try {
       return await work()
@@ -37,7 +37,9 @@ export function createSharedWork(limit: number): SharedWork {
       return work(own.signal)
     })
     const piece = { promise, waiting: 0, own }
-    const forget = (): void => { if (pieces.get(key) === piece) pieces.delete(key) }
+    const forget = (): void => {
+      if (pieces.get(key) === piece) pieces.delete(key)
+    }
     promise.then(forget, forget)
     pieces.set(key, piece)
     return piece
@@ -61,7 +63,10 @@ export function createSharedWork(limit: number): SharedWork {
           signal.removeEventListener('abort', leave)
           settle()
         }
-        piece.promise.then(result => done(() => resolve(result as T)), (error: unknown) => done(() => reject(error as Error)))
+        piece.promise.then(
+          (result) => done(() => resolve(result as T)),
+          (error: unknown) => done(() => reject(error as Error)),
+        )
       })
     },
   }

@@ -47,7 +47,12 @@ export interface HeartbeatOptions {
 
 const MIN_BEAT_DEADLINE_MS = 100
 const FIRST_RETRY_MS = 50
-const NOT_MEASURED: UsageSample = { cpu_pct: null, memory_mb: null, disk_free_pct: null, disk_free_bytes: null }
+const NOT_MEASURED: UsageSample = {
+  cpu_pct: null,
+  memory_mb: null,
+  disk_free_pct: null,
+  disk_free_bytes: null,
+}
 
 /** Two lost beats are harmless by default (a beat each 3 s, a lease of 12): 2 s is what one may take. In scaled-down fleets a sixth of the lease. */
 export const MAX_BEAT_DEADLINE_MS = 2_000
@@ -57,7 +62,10 @@ export function beatDeadlineMs(leaseTtlMs: number): number {
 
 export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   const { db, node, session, log, clock = bootClock } = options
-  const backoff = createBackoff(FIRST_RETRY_MS, Math.max(FIRST_RETRY_MS, Math.min(1_000, options.beatIntervalMs / 3)))
+  const backoff = createBackoff(
+    FIRST_RETRY_MS,
+    Math.max(FIRST_RETRY_MS, Math.min(1_000, options.beatIntervalMs / 3)),
+  )
   let leaseTtlMs = options.leaseTtlMs
   let nextBeatMs = options.beatIntervalMs
   let lastStartMs = 0
@@ -73,7 +81,13 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
     lastStartMs = tMs
     let answer: BeatAnswer
     try {
-      answer = await db.heartbeat(node, session, sample, options.running(), beatDeadlineMs(leaseTtlMs))
+      answer = await db.heartbeat(
+        node,
+        session,
+        sample,
+        options.running(),
+        beatDeadlineMs(leaseTtlMs),
+      )
     } catch (error) {
       failed(error)
       return false
@@ -95,7 +109,11 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
       options.onOver(error)
       return
     }
-    if (!failing) log.warn({ event: 'beat_failed', ...describeError(error) }, 'a heartbeat was not answered; trying again until one is')
+    if (!failing)
+      log.warn(
+        { event: 'beat_failed', ...describeError(error) },
+        'a heartbeat was not answered; trying again until one is',
+      )
     failing = true
   }
 
@@ -116,7 +134,10 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
     try {
       await db.tick(`agent ${node}`)
     } catch (error) {
-      log.debug({ event: 'tick_failed', code: codeOf(error) }, 'the rounds could not be run from here')
+      log.debug(
+        { event: 'tick_failed', code: codeOf(error) },
+        'the rounds could not be run from here',
+      )
     } finally {
       ticking = false
     }

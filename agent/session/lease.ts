@@ -40,9 +40,15 @@ export const CLOCK_GRAIN_MS = 10
 /** Timers sleep on the monotonic clock. Looking at the boot clock this often finds a suspension soon after waking up. */
 export const LONGEST_SLEEP_MS = 1_000
 
-export interface Term { termAtMs: number; endAtMs: number }
+export interface Term {
+  termAtMs: number
+  endAtMs: number
+}
 
-export type LeasedRow = Pick<OwnedAssignment, 'assignment_id' | 'epoch' | 'type' | 'on_lost' | 'lease_ttl_ms' | 'stop_grace_ms'>
+export type LeasedRow = Pick<
+  OwnedAssignment,
+  'assignment_id' | 'epoch' | 'type' | 'on_lost' | 'lease_ttl_ms' | 'stop_grace_ms'
+>
 
 /** From when on the row's processes are asked to end, and by when they must be gone, if nothing confirms it after confirmedAtMs. */
 export function termOf(row: LeasedRow, confirmedAtMs: number, reapMarginMs: number): Term {
@@ -76,9 +82,20 @@ export interface LeaseOptions {
   clock?: BootClock
 }
 
-interface Entry { row: LeasedRow; term: Term; listed: boolean; fenced: boolean }
+interface Entry {
+  row: LeasedRow
+  term: Term
+  listed: boolean
+  fenced: boolean
+}
 
-export function createLeases({ reapMarginMs, fence, renew, log, clock = bootClock }: LeaseOptions): Leases {
+export function createLeases({
+  reapMarginMs,
+  fence,
+  renew,
+  log,
+  clock = bootClock,
+}: LeaseOptions): Leases {
   const entries = new Map<string, Entry>()
   let timer: NodeJS.Timeout | undefined
   let stopped = false
@@ -105,11 +122,16 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
         revived = true
       }
     }
-    for (const [id, entry] of entries) if (!entry.listed && nowMs >= entry.term.endAtMs) entries.delete(id)
-    renew(rows.map(row => {
-      const { termAtMs, endAtMs } = entries.get(row.assignment_id)!.term
-      return isFenced(row) ? [row.assignment_id, row.epoch, termAtMs, endAtMs] : [row.assignment_id, row.epoch, null, null]
-    }))
+    for (const [id, entry] of entries)
+      if (!entry.listed && nowMs >= entry.term.endAtMs) entries.delete(id)
+    renew(
+      rows.map((row) => {
+        const { termAtMs, endAtMs } = entries.get(row.assignment_id)!.term
+        return isFenced(row)
+          ? [row.assignment_id, row.epoch, termAtMs, endAtMs]
+          : [row.assignment_id, row.epoch, null, null]
+      }),
+    )
     schedule()
     return revived
   }
@@ -117,7 +139,13 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
   function isLive(row: LeasedRow): boolean {
     if (!isFenced(row)) return true
     const entry = entries.get(row.assignment_id)
-    return entry !== undefined && entry.listed && entry.row.epoch === row.epoch && !entry.fenced && clock() < entry.term.termAtMs
+    return (
+      entry !== undefined &&
+      entry.listed &&
+      entry.row.epoch === row.epoch &&
+      !entry.fenced &&
+      clock() < entry.term.termAtMs
+    )
   }
 
   function noteFenced(assignmentId: string): void {
@@ -125,14 +153,18 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
     if (entry === undefined || entry.fenced) return
     entry.fenced = true
     // told one by one, said once
-    if (noted++ === 0) setImmediate(() => {
-      sayEnding(noted, Math.max(0, entry.term.endAtMs - clock()))
-      noted = 0
-    })
+    if (noted++ === 0)
+      setImmediate(() => {
+        sayEnding(noted, Math.max(0, entry.term.endAtMs - clock()))
+        noted = 0
+      })
   }
 
   function sayEnding(assignments: number, graceMs: number): void {
-    log.warn({ event: 'lease_ending', assignments, grace_ms: Math.round(graceMs) }, 'the lease ends unconfirmed: stopping what another node may be given')
+    log.warn(
+      { event: 'lease_ending', assignments, grace_ms: Math.round(graceMs) },
+      'the lease ends unconfirmed: stopping what another node may be given',
+    )
   }
 
   /** SIGTERM to everything whose time has come; each group of equal ends is told how long it has. */
@@ -157,7 +189,8 @@ export function createLeases({ reapMarginMs, fence, renew, log, clock = bootCloc
     clearTimeout(timer)
     if (stopped) return
     let soonestMs = Infinity
-    for (const entry of entries.values()) if (!entry.fenced && isFenced(entry.row)) soonestMs = Math.min(soonestMs, entry.term.termAtMs)
+    for (const entry of entries.values())
+      if (!entry.fenced && isFenced(entry.row)) soonestMs = Math.min(soonestMs, entry.term.termAtMs)
     if (soonestMs === Infinity) return
     timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, Math.max(0, soonestMs - clock())))
   }

@@ -11,7 +11,13 @@ import type { Logger } from 'pino'
 import type { AgentDb, LogAnswer, LogRequest } from './verbs.js'
 import { pause } from '../../host/waiting.js'
 import { describeError, kindOf } from '../../postgres/errors.js'
-import { logFileOf, logState, readLog, SLICE_LIMIT_BYTES, type LogStart } from '../../state-folder/log-reader.js'
+import {
+  logFileOf,
+  logState,
+  readLog,
+  SLICE_LIMIT_BYTES,
+  type LogStart,
+} from '../../state-folder/log-reader.js'
 
 export interface LogRequests {
   /** Somebody asks. */
@@ -41,9 +47,22 @@ const RETRY_MS = 500
 /** Whoever asked has given up by then. */
 const FORGET_AFTER_MS = 10_000
 
-interface Waiting { asked: LogRequest; untilMs: number; state: string | null }
+interface Waiting {
+  asked: LogRequest
+  untilMs: number
+  state: string | null
+}
 
-export function createLogRequests({ db, node, session, folder, whyGone, onOver, log, bytesPerSecond = LOG_BYTES_PER_SECOND }: LogRequestsOptions): LogRequests {
+export function createLogRequests({
+  db,
+  node,
+  session,
+  folder,
+  whyGone,
+  onOver,
+  log,
+  bytesPerSecond = LOG_BYTES_PER_SECOND,
+}: LogRequestsOptions): LogRequests {
   const stopping = new AbortController()
   const waiting = new Map<string, Waiting>()
   let hinted = false
@@ -52,7 +71,8 @@ export function createLogRequests({ db, node, session, folder, whyGone, onOver, 
   let freeMs = 0
   let working: Promise<void> | null = null
 
-  const until = (ms: number): Promise<void> => pause(Math.max(0, ms - performance.now()), stopping.signal)
+  const until = (ms: number): Promise<void> =>
+    pause(Math.max(0, ms - performance.now()), stopping.signal)
 
   function hint(): void {
     hinted = true
@@ -78,10 +98,14 @@ export function createLogRequests({ db, node, session, folder, whyGone, onOver, 
           stopping.abort()
           return onOver(error)
         }
-        log.debug({ event: 'log_request_failed', ...describeError(error) }, 'requests for logs could not be answered; what is known of them is tried again for a while')
+        log.debug(
+          { event: 'log_request_failed', ...describeError(error) },
+          'requests for logs could not be answered; what is known of them is tried again for a while',
+        )
         await pause(RETRY_MS, stopping.signal)
       }
-      if (waiting.size > 0) await pause(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
+      if (waiting.size > 0)
+        await pause(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
     }
   }
 
@@ -92,7 +116,12 @@ export function createLogRequests({ db, node, session, folder, whyGone, onOver, 
     lookedMs = performance.now()
     const asked = await db.logRequestsOf(node, session)
     for (const each of asked) {
-      if (!waiting.has(each.request)) waiting.set(each.request, { asked: each, untilMs: performance.now() + each.wait_ms, state: null })
+      if (!waiting.has(each.request))
+        waiting.set(each.request, {
+          asked: each,
+          untilMs: performance.now() + each.wait_ms,
+          state: null,
+        })
     }
   }
 
@@ -110,7 +139,8 @@ export function createLogRequests({ db, node, session, folder, whyGone, onOver, 
     }
     await until(freeMs)
     if (stopping.signal.aborted) return
-    freeMs = Math.max(freeMs, performance.now()) + ((answer.data?.length ?? 0) / bytesPerSecond) * 1000
+    freeMs =
+      Math.max(freeMs, performance.now()) + ((answer.data?.length ?? 0) / bytesPerSecond) * 1000
     await db.answerLog(node, session, request, answer)
     waiting.delete(request)
   }
@@ -119,14 +149,26 @@ export function createLogRequests({ db, node, session, folder, whyGone, onOver, 
     try {
       // the id becomes a path
       if (!/^\d{1,19}$/.test(asked.assignment_id)) throw new Error('no id of an assignment')
-      const slice = await readLog(file, startOf(asked), Math.min(asked.max_bytes, SLICE_LIMIT_BYTES))
+      const slice = await readLog(
+        file,
+        startOf(asked),
+        Math.min(asked.max_bytes, SLICE_LIMIT_BYTES),
+      )
       const gone = slice === null ? whyGone(asked.assignment_id) : null
       if (gone !== null) return { ...NOTHING, error: gone }
-      if (slice === null) return { ...NOTHING, size: 0, error: `assignment ${asked.assignment_id} has no log on ${node}: it has written nothing there` }
+      if (slice === null)
+        return {
+          ...NOTHING,
+          size: 0,
+          error: `assignment ${asked.assignment_id} has no log on ${node}: it has written nothing there`,
+        }
       const { start, bytes, next, more, size } = slice
       return { start_byte: start, data: bytes, next, more, size, error: null }
     } catch (error) {
-      return { ...NOTHING, error: `the log of assignment ${asked.assignment_id} could not be read on ${node}: ${describeError(error).message}` }
+      return {
+        ...NOTHING,
+        error: `the log of assignment ${asked.assignment_id} could not be read on ${node}: ${describeError(error).message}`,
+      }
     }
   }
 
@@ -139,7 +181,14 @@ export function createLogRequests({ db, node, session, folder, whyGone, onOver, 
   }
 }
 
-const NOTHING: LogAnswer = { start_byte: null, data: null, next: null, more: null, size: null, error: null }
+const NOTHING: LogAnswer = {
+  start_byte: null,
+  data: null,
+  next: null,
+  more: null,
+  size: null,
+  error: null,
+}
 
 function startOf({ from_byte, tail_lines, after }: LogRequest): LogStart {
   if (after !== null) return { after }

@@ -41,7 +41,14 @@ const MAX_RETRY_MS = 1_000
 const PROBE_INTERVAL_MS = 7_500
 const QUERY_TIMEOUT_MS = 5_000
 
-export function createListener({ databaseUrl, applicationName, channel, onHint, onLogHint, log }: ListenerOptions): Listener {
+export function createListener({
+  databaseUrl,
+  applicationName,
+  channel,
+  onHint,
+  onLogHint,
+  log,
+}: ListenerOptions): Listener {
   const stopping = new AbortController()
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
   let loop: Promise<void> | null = null
@@ -53,7 +60,11 @@ export function createListener({ databaseUrl, applicationName, channel, onHint, 
         await listenOnce()
       } catch (error) {
         if (stopping.signal.aborted) return
-        if (!deaf) log.warn({ event: 'listen_failed', ...describeError(error) }, 'not listening; hints cost up to one beat until this is back')
+        if (!deaf)
+          log.warn(
+            { event: 'listen_failed', ...describeError(error) },
+            'not listening; hints cost up to one beat until this is back',
+          )
         deaf = true
       }
       await pause(backoff.nextMs(), stopping.signal)
@@ -81,15 +92,28 @@ export function createListener({ databaseUrl, applicationName, channel, onHint, 
     }
     const config = pgConfig(url, { application_name: applicationName.slice(0, 63) })
     const subscriber = createSubscriber(
-      { ...config, connectionTimeoutMillis: QUERY_TIMEOUT_MS, query_timeout: QUERY_TIMEOUT_MS, stream },
+      {
+        ...config,
+        connectionTimeoutMillis: QUERY_TIMEOUT_MS,
+        query_timeout: QUERY_TIMEOUT_MS,
+        stream,
+      },
       { retryLimit: 1, paranoidChecking: PROBE_INTERVAL_MS, parse: (payload) => payload },
     )
     const lost = new Promise<never>((_, reject) => {
-      subscriber.events.on('error', (cause) => reject(new Error('the listening connection was lost', { cause })))
+      subscriber.events.on('error', (cause) =>
+        reject(new Error('the listening connection was lost', { cause })),
+      )
     })
-    subscriber.notifications.on(channel, (payload: unknown) => payload === LOG_HINT ? onLogHint() : onHint())
+    subscriber.notifications.on(channel, (payload: unknown) =>
+      payload === LOG_HINT ? onLogHint() : onHint(),
+    )
     try {
-      await Promise.race([lost, stopped, subscriber.connect().then(() => subscriber.listenTo(channel))])
+      await Promise.race([
+        lost,
+        stopped,
+        subscriber.connect().then(() => subscriber.listenTo(channel)),
+      ])
       if (stopping.signal.aborted) return
       if (deaf) log.info({ event: 'listening' }, 'listening again')
       deaf = false

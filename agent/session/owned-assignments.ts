@@ -88,7 +88,11 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
           options.onOver(error)
           return
         }
-        if (!failing) log.warn({ event: 'read_failed', ...describeError(error) }, 'assignments could not be read; trying again until they can')
+        if (!failing)
+          log.warn(
+            { event: 'read_failed', ...describeError(error) },
+            'assignments could not be read; trying again until they can',
+          )
         failing = true
         outdated = true
         await pause(backoff.nextMs(), stopping.signal)
@@ -104,7 +108,8 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   function take(rows: readonly OwnedAssignment[], before: Beat | null): void {
     owned = { rows, digest: digestOf(rows) }
     const confirmedBy = lastBeat?.answer.digest === owned.digest ? lastBeat : before
-    if (confirmedBy && confirmedBy.connectionEpoch === db.connectionEpoch()) confirm(rows, confirmedBy.tMs)
+    if (confirmedBy && confirmedBy.connectionEpoch === db.connectionEpoch())
+      confirm(rows, confirmedBy.tMs)
     apply()
     if (!applied.complete || lastBeat?.connectionEpoch !== db.connectionEpoch()) options.wantBeat()
   }
@@ -120,19 +125,28 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   }
 
   function mayStart(): boolean {
-    return lastBeat !== null && !lastBeat.answer.hold && lastBeat.connectionEpoch === db.connectionEpoch()
+    return (
+      lastBeat !== null &&
+      !lastBeat.answer.hold &&
+      lastBeat.connectionEpoch === db.connectionEpoch()
+    )
   }
 
   /** What may not run now is not listed, and so it is stopped; a stop order needs no lease. */
   function apply(): void {
     if (frozen || owned === null || !confirmed) return
-    const runnable = owned.rows.filter((row) => row.wanted === 'stop' || !isFenced(row) || leases.isLive(row))
+    const runnable = owned.rows.filter(
+      (row) => row.wanted === 'stop' || !isFenced(row) || leases.isLive(row),
+    )
     applied = { mayStart: mayStart(), complete: runnable.length === owned.rows.length }
     try {
       options.reconcile(runnable, { mayStart: applied.mayStart })
     } catch (error) {
       // whatever it is, the beats must go on: without them everything that does run would be lost
-      log.error({ event: 'reconcile_failed', ...describeError(error) }, 'the set could not be applied; the next one is tried as usual')
+      log.error(
+        { event: 'reconcile_failed', ...describeError(error) },
+        'the set could not be applied; the next one is tried as usual',
+      )
       applied.complete = false
     }
   }

@@ -6,10 +6,18 @@
 import { createHash } from 'node:crypto'
 import type { OwnedAssignment } from './verbs.js'
 
-export function digestOf(rows: readonly Pick<OwnedAssignment, 'assignment_id' | 'epoch' | 'generation' | 'wanted' | 'on_lost' | 'stop_grace_ms'>[]): string {
+export function digestOf(
+  rows: readonly Pick<
+    OwnedAssignment,
+    'assignment_id' | 'epoch' | 'generation' | 'wanted' | 'on_lost' | 'stop_grace_ms'
+  >[],
+): string {
   const lines = [...rows]
     .sort((a, b) => compareIds(a.assignment_id, b.assignment_id))
-    .map((row) => `${row.assignment_id}:${row.epoch}:${row.generation}:${row.wanted}:${row.on_lost}:${row.stop_grace_ms}`)
+    .map(
+      (row) =>
+        `${row.assignment_id}:${row.epoch}:${row.generation}:${row.wanted}:${row.on_lost}:${row.stop_grace_ms}`,
+    )
   return createHash('sha256').update(lines.join(',')).digest('hex')
 }
 

@@ -64,11 +64,13 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
 
   function begin(): void {
     // after the caller's turn: what one reconcile reports travels together
-    sending ??= Promise.resolve().then(sendAll).finally(() => {
-      sending = null
-      // told between the last look at the outbox and now: the answers of a report and of a read can arrive in one turn
-      if (outbox.length > 0 && !stopping.signal.aborted) begin()
-    })
+    sending ??= Promise.resolve()
+      .then(sendAll)
+      .finally(() => {
+        sending = null
+        // told between the last look at the outbox and now: the answers of a report and of a read can arrive in one turn
+        if (outbox.length > 0 && !stopping.signal.aborted) begin()
+      })
   }
 
   async function sendAll(): Promise<void> {
@@ -83,7 +85,9 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
   async function send(batch: readonly RunReport[]): Promise<number> {
     try {
       const outcomes = await db.report(node, session, batch)
-      const locked = new Set(outcomes.filter((o) => o.accepted === null).map((o) => `${o.assignment_id}:${o.epoch}`))
+      const locked = new Set(
+        outcomes.filter((o) => o.accepted === null).map((o) => `${o.assignment_id}:${o.epoch}`),
+      )
       const settled = new Set(batch.filter((r) => !locked.has(`${r.assignment_id}:${r.epoch}`)))
       outbox = outbox.filter((report) => !settled.has(report))
       for (const outcome of outcomes) if (outcome.accepted === false) outdated(outcome)
@@ -113,7 +117,16 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
       if (batch.length === 1 && only) {
         // one row that the database will never take must not hold back the others
         outbox = outbox.filter((report) => report !== only)
-        log.error({ event: 'report_refused', assignment_id: only.assignment_id, epoch: only.epoch, state: only.state, ...describeError(error) }, 'the database refuses a report')
+        log.error(
+          {
+            event: 'report_refused',
+            assignment_id: only.assignment_id,
+            epoch: only.epoch,
+            state: only.state,
+            ...describeError(error),
+          },
+          'the database refuses a report',
+        )
         return 0
       }
       for (const report of batch) {
@@ -123,7 +136,11 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
       }
       return 0
     }
-    if (!failing) log.warn({ event: 'report_failed', pending: outbox.length, ...describeError(error) }, 'reports are not taken; trying again until they are')
+    if (!failing)
+      log.warn(
+        { event: 'report_failed', pending: outbox.length, ...describeError(error) },
+        'reports are not taken; trying again until they are',
+      )
     failing = true
     return backoff.nextMs()
   }
@@ -131,11 +148,14 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
   return {
     push,
     repeat() {
-      for (const report of lastTold.values()) if (!outbox.some((queued) => sameRun(queued, report))) enqueue(report)
+      for (const report of lastTold.values())
+        if (!outbox.some((queued) => sameRun(queued, report))) enqueue(report)
     },
     pending: () => outbox.length,
     async flush(timeoutMs) {
-      const sent = async (): Promise<void> => { while (sending) await sending }
+      const sent = async (): Promise<void> => {
+        while (sending) await sending
+      }
       await inTime(timeoutMs, sent(), () => {})
       return outbox.length === 0
     },
@@ -167,5 +187,10 @@ function isFinal(report: RunReport): boolean {
 /** NUL and lone surrogates are no text to Postgres: one such error message would make the whole batch unacceptable. */
 function cleaned(report: RunReport): RunReport {
   if (report.error === null) return report
-  return { ...report, error: Buffer.from(report.error.slice(0, MAX_ERROR_LENGTH).replaceAll('\0', '\u2400')).toString() }
+  return {
+    ...report,
+    error: Buffer.from(
+      report.error.slice(0, MAX_ERROR_LENGTH).replaceAll('\0', '\u2400'),
+    ).toString(),
+  }
 }

@@ -54,7 +54,11 @@ export function createSession(options: SessionOptions): Session {
   const log = options.log.child({ session })
   const over = new AbortController()
   const onOver = (error: unknown): void => {
-    if (!over.signal.aborted) log.warn({ event: 'session_over', ...describeError(error) }, 'this session is over; stopping everything it runs')
+    if (!over.signal.aborted)
+      log.warn(
+        { event: 'session_over', ...describeError(error) },
+        'this session is over; stopping everything it runs',
+      )
     over.abort()
   }
   const parts = { db, node, session, onOver, log }
@@ -62,8 +66,16 @@ export function createSession(options: SessionOptions): Session {
   let repeatedAt = db.connectionEpoch()
 
   const reports = createReports(parts)
-  const supervisor = options.createSupervisor({ report: reports.push, onFenced: (id) => leases.noteFenced(id) })
-  const leases = createLeases({ reapMarginMs: registration.reap_margin_ms, fence: supervisor.fence, renew: warden.renew, log })
+  const supervisor = options.createSupervisor({
+    report: reports.push,
+    onFenced: (id) => leases.noteFenced(id),
+  })
+  const leases = createLeases({
+    reapMarginMs: registration.reap_margin_ms,
+    fence: supervisor.fence,
+    renew: warden.renew,
+    log,
+  })
   const heartbeat = createHeartbeat({
     ...parts,
     leaseTtlMs: registration.lease_ttl_ms,
@@ -80,7 +92,11 @@ export function createSession(options: SessionOptions): Session {
   const tidying = createTidying({
     folder: options.folder,
     node,
-    keep: { logsMs: config.keepLogsMs, packagesMs: config.keepPackagesMs, workMs: config.keepWorkMs },
+    keep: {
+      logsMs: config.keepLogsMs,
+      packagesMs: config.keepPackagesMs,
+      workMs: config.keepWorkMs,
+    },
     inUse() {
       const owned = assignments.owned()
       return owned && supervisor.inUse(owned)
@@ -97,7 +113,11 @@ export function createSession(options: SessionOptions): Session {
     },
     wantBeat: heartbeat.beatSoon,
   })
-  const logRequests = createLogRequests({ ...parts, folder: options.folder, whyGone: tidying.whyLogIsGone })
+  const logRequests = createLogRequests({
+    ...parts,
+    folder: options.folder,
+    whyGone: tidying.whyLogIsGone,
+  })
   const listener = createListener({
     databaseUrl: config.databaseUrl,
     applicationName: `mooring agent ${node}: listen`,
@@ -107,12 +127,19 @@ export function createSession(options: SessionOptions): Session {
     log,
   })
 
-  async function run({ stop, handOver }: { stop: AbortSignal; handOver: AbortSignal }): Promise<SessionEnd> {
+  async function run({
+    stop,
+    handOver,
+  }: {
+    stop: AbortSignal
+    handOver: AbortSignal
+  }): Promise<SessionEnd> {
     warden.watch(registration.beat_interval_ms, registration.lease_ttl_ms)
     heartbeat.start()
     listener.start()
     await firstAbort(over.signal, warden.lost, stop, handOver)
-    const end = over.signal.aborted || warden.lost.aborted ? 'over' : stop.aborted ? 'left' : 'handed_over'
+    const end =
+      over.signal.aborted || warden.lost.aborted ? 'over' : stop.aborted ? 'left' : 'handed_over'
     assignments.freeze()
     const tidied = tidying.stop()
     if (end === 'handed_over') await handOn()
@@ -125,7 +152,14 @@ export function createSession(options: SessionOptions): Session {
     if (end === 'left' && !killed) await leave()
     // what is still in flight has nobody left to tell
     db.close()
-    await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop(), reports.stop(), logRequests.stop(), tidied])
+    await Promise.all([
+      listener.stop(),
+      heartbeat.stop(),
+      assignments.stop(),
+      reports.stop(),
+      logRequests.stop(),
+      tidied,
+    ])
     return end
   }
 
@@ -138,7 +172,10 @@ export function createSession(options: SessionOptions): Session {
   /** So that nothing is placed here while the stop takes its time. Not waited for: what is placed here all the same is given back by leave. */
   function beginLeave(): void {
     db.beginLeave(node, session).catch((error: unknown) => {
-      log.debug({ event: 'begin_leave_failed', ...describeError(error) }, 'the database could not be told that this agent stops')
+      log.debug(
+        { event: 'begin_leave_failed', ...describeError(error) },
+        'the database could not be told that this agent stops',
+      )
     })
   }
 
@@ -147,13 +184,17 @@ export function createSession(options: SessionOptions): Session {
     const deadline = performance.now() + config.leaveTimeoutMs
     const left = (): number => Math.max(1, deadline - performance.now())
     try {
-      if (!await reports.flush(left())) throw new Error(`${reports.pending()} reports were not taken`)
+      if (!(await reports.flush(left())))
+        throw new Error(`${reports.pending()} reports were not taken`)
       // a beat after leave would be an old session's
       await inTime(left(), heartbeat.stop(), tooLate)
       const freed = await inTime(left(), db.leave(node, session), tooLate)
       log.info({ event: 'node_left', freed }, 'everything is stopped and given back')
     } catch (error) {
-      log.warn({ event: 'leave_failed', ...describeError(error) }, 'everything is stopped, but the database was not told: the others take over when the lease runs out')
+      log.warn(
+        { event: 'leave_failed', ...describeError(error) },
+        'everything is stopped, but the database was not told: the others take over when the lease runs out',
+      )
     }
   }
 

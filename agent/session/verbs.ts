@@ -28,7 +28,8 @@ export interface OwnedAssignment {
   env: Record<string, string>
 }
 
-export type RunState = 'installing' | 'starting' | 'running' | 'stopping' | 'backoff' | 'failed' | 'stopped' | 'refused'
+export type RunState =
+  'installing' | 'starting' | 'running' | 'stopping' | 'backoff' | 'failed' | 'stopped' | 'refused'
 
 /** What the agent observed of an assignment. 'stopped' and 'refused' free it; the others only record. */
 export interface RunReport {
@@ -45,7 +46,11 @@ export interface RunReport {
 }
 
 /** accepted is false for an old epoch or a foreign assignment, null for a row that was locked: report it again. */
-export interface ReportOutcome { assignment_id: string; epoch: string; accepted: boolean | null }
+export interface ReportOutcome {
+  assignment_id: string
+  epoch: string
+  accepted: boolean | null
+}
 
 export interface NodeDescription {
   node: string
@@ -102,14 +107,31 @@ export interface LogRequest {
 }
 
 /** Either data and what belongs to it, or an error; with size 0 it says that there is no log. */
-export interface LogAnswer { start_byte: number | null; data: Buffer | null; next: string | null; more: boolean | null; size: number | null; error: string | null }
+export interface LogAnswer {
+  start_byte: number | null
+  data: Buffer | null
+  next: string | null
+  more: boolean | null
+  size: number | null
+  error: string | null
+}
 
 export interface AgentDb {
   /** Of the database; see committedMigrations() for the program's. */
   schemaVersion(): Promise<number>
   /** `replaces`: the session whose processes this one has taken over, or knows to be dead. */
-  registerNode(description: NodeDescription, session: string, replaces: string | null): Promise<Registration>
-  heartbeat(node: string, session: string, sample: UsageSample, running: number, deadlineMs: number): Promise<BeatAnswer>
+  registerNode(
+    description: NodeDescription,
+    session: string,
+    replaces: string | null,
+  ): Promise<Registration>
+  heartbeat(
+    node: string,
+    session: string,
+    sample: UsageSample,
+    running: number,
+    deadlineMs: number,
+  ): Promise<BeatAnswer>
   assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
   report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
   /** No new work for this node; its lease goes on. */
@@ -146,8 +168,13 @@ export interface AgentDbOptions {
  */
 export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   let epoch = 0
-  const onDisconnect = (): void => { epoch += 1 }
-  const named = (purpose: string) => ({ databaseUrl, applicationName: `mooring agent ${node}: ${purpose}` })
+  const onDisconnect = (): void => {
+    epoch += 1
+  }
+  const named = (purpose: string) => ({
+    databaseUrl,
+    applicationName: `mooring agent ${node}: ${purpose}`,
+  })
   const beats = createLane({ ...named('beat'), onDisconnect })
   const calls = createLane({ ...named('calls'), onDisconnect })
   const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
@@ -156,43 +183,72 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
 
   return {
     async schemaVersion() {
-      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<{ version: number }[]>`select mooring.schema_version() as version`)
+      const rows = await calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<{ version: number }[]>`select mooring.schema_version() as version`,
+      )
       return only(rows).version
     },
     async registerNode(d, session, replaces) {
-      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<Registration[]>`
+      const rows = await calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<Registration[]>`
         select r.* from mooring.register_node(
           node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts}, drivers => ${`{${d.drivers.join(',')}}`}::text[],
           labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb, max_assignments => ${d.max_assignments}::int,
-          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}, containment => ${d.containment}) r`)
+          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}, containment => ${d.containment}) r`,
+      )
       return only(rows)
     },
     async heartbeat(name, session, sample, running, deadlineMs) {
-      const rows = await beats.run(deadlineMs, (sql) => sql<BeatAnswer[]>`
+      const rows = await beats.run(
+        deadlineMs,
+        (sql) => sql<BeatAnswer[]>`
         select h.* from mooring.heartbeat(
           ${name}, ${session}::uuid, ${sample.cpu_pct}::float8, ${sample.memory_mb}::float8, ${sample.disk_free_pct}::float8,
-          ${sample.disk_free_bytes === null ? null : String(Math.round(sample.disk_free_bytes))}::bigint, ${running}::int) h`)
+          ${sample.disk_free_bytes === null ? null : String(Math.round(sample.disk_free_bytes))}::bigint, ${running}::int) h`,
+      )
       return only(rows)
     },
     async assignmentsOf(name, session) {
-      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<OwnedAssignmentRow[]>`
-        select a.* from mooring.assignments_of(${name}, ${session}::uuid) a`)
+      const rows = await calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<OwnedAssignmentRow[]>`
+        select a.* from mooring.assignments_of(${name}, ${session}::uuid) a`,
+      )
       return rows.map((row) => ({ ...row, args: row.args ?? [], env: row.env ?? {} }))
     },
-    report: (name, session, reports) => calls.run(CALL_DEADLINE_MS, (sql) => sql<ReportOutcome[]>`
-      select r.* from mooring.report(${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`),
+    report: (name, session, reports) =>
+      calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<ReportOutcome[]>`
+      select r.* from mooring.report(${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`,
+      ),
     async beginLeave(name, session) {
-      await calls.run(CALL_DEADLINE_MS, (sql) => sql`select mooring.begin_leave(${name}, ${session}::uuid)`)
+      await calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql`select mooring.begin_leave(${name}, ${session}::uuid)`,
+      )
     },
     async leave(name, session) {
-      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => sql<{ freed: number }[]>`select mooring.leave(${name}, ${session}::uuid) as freed`)
+      const rows = await calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<{ freed: number }[]>`select mooring.leave(${name}, ${session}::uuid) as freed`,
+      )
       return only(rows).freed
     },
-    logRequestsOf: (name, session) => logs.run(CALL_DEADLINE_MS, (sql) => sql<LogRequest[]>`
-      select r.* from mooring.log_requests_of(${name}, ${session}::uuid) r`),
+    logRequestsOf: (name, session) =>
+      logs.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<LogRequest[]>`
+      select r.* from mooring.log_requests_of(${name}, ${session}::uuid) r`,
+      ),
     async answerLog(name, session, request, { start_byte, data, next, more, size, error }) {
-      const rows = await logs.run(CALL_DEADLINE_MS, (sql) => sql<{ taken: boolean }[]>`
-        select mooring.answer_log(${name}, ${session}::uuid, ${request}::uuid, ${start_byte}::bigint, ${data}::bytea, ${next}, ${more}::boolean, ${size}::bigint, ${error}) as taken`)
+      const rows = await logs.run(
+        CALL_DEADLINE_MS,
+        (sql) => sql<{ taken: boolean }[]>`
+        select mooring.answer_log(${name}, ${session}::uuid, ${request}::uuid, ${start_byte}::bigint, ${data}::bytea, ${next}, ${more}::boolean, ${size}::bigint, ${error}) as taken`,
+      )
       return only(rows).taken
     },
     async tick(name) {
@@ -200,7 +256,9 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select`)
       const rows = await rounds.run(TICK_DEADLINE_MS, (sql) => {
         const { clockMs, sinceMs } = watch.asking()
-        return sql<{ clock_ms: number }[]>`select t.clock_ms from mooring.tick(${name}, inline => true, last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
+        return sql<
+          { clock_ms: number }[]
+        >`select t.clock_ms from mooring.tick(${name}, inline => true, last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
       })
       watch.answered(only(rows).clock_ms)
     },
@@ -212,7 +270,10 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
 }
 
 /** Of a deleted deployment, args and env are null like the rest of the spec. */
-type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & { args: string[] | null; env: Record<string, string> | null }
+type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & {
+  args: string[] | null
+  env: Record<string, string> | null
+}
 
 function only<T>(rows: readonly T[]): T {
   const [row] = rows

@@ -84,7 +84,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       phase = 'prepared'
       next()
     },
-    onFailed: reason => failed(reason),
+    onFailed: (reason) => failed(reason),
   })
   let timer: NodeJS.Timeout | undefined
   let copy: Copy | null = null
@@ -96,20 +96,38 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   /** Taken over, and not told yet what is wanted: nothing is decided before. */
   let untold = false
 
-  const facts = (): Running => ({ assignment_id: assignmentId, epoch, generation, phase, ran_epoch: ranEpoch, fenced })
-  const isAbout = (assignment: OwnedAssignment): boolean => assignment.epoch === epoch && assignment.generation === generation
+  const facts = (): Running => ({
+    assignment_id: assignmentId,
+    epoch,
+    generation,
+    phase,
+    ran_epoch: ranEpoch,
+    fenced,
+  })
+  const isAbout = (assignment: OwnedAssignment): boolean =>
+    assignment.epoch === epoch && assignment.generation === generation
 
   const observe = (state: RunState, more: Partial<RunReport> = {}): void => {
     lastReport = {
-      assignment_id: assignmentId, epoch, generation, state, pid: copy?.process.pid() ?? null, restarts,
-      exit_code: lastExit?.code ?? null, exit_signal: lastExit?.signal ?? null, error: null, next_start_in_ms: null, ...more,
+      assignment_id: assignmentId,
+      epoch,
+      generation,
+      state,
+      pid: copy?.process.pid() ?? null,
+      restarts,
+      exit_code: lastExit?.code ?? null,
+      exit_signal: lastExit?.signal ?? null,
+      error: null,
+      next_start_in_ms: null,
+      ...more,
     }
     deps.report(lastReport)
   }
 
   const ownGraceMs = (): number => copy?.process.about.stop_grace_ms ?? 0
   /** As last edited; of a deleted deployment (generation 0) only the copy that runs still knows it. */
-  const wantedGraceMs = (): number => (want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs())
+  const wantedGraceMs = (): number =>
+    want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs()
 
   const next = (): void => {
     if (handedOn || untold) return
@@ -119,9 +137,12 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
 
   const apply = (action: Action): void => {
     switch (action.kind) {
-      case 'start': return begin()
-      case 'stop': return beginStop(action.reason, wantedGraceMs())
-      case 'settle': return settle()
+      case 'start':
+        return begin()
+      case 'stop':
+        return beginStop(action.reason, wantedGraceMs())
+      case 'settle':
+        return settle()
     }
   }
 
@@ -162,7 +183,9 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     try {
       copy = startCopy(assignment, launch, restarts, { ...deps, log })
     } catch (error) {
-      return failed(`cannot start: its work folder cannot be made (${(error as NodeJS.ErrnoException).code})`)
+      return failed(
+        `cannot start: its work folder cannot be made (${(error as NodeJS.ErrnoException).code})`,
+      )
     }
     follow(copy)
   }
@@ -172,7 +195,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     phase = 'alive'
     ranEpoch = epoch
     deps.onRan(epoch)
-    void started.then(process => {
+    void started.then((process) => {
       if (process === null) return
       log.info({ event: 'process_started', epoch, pid: process.pid }, 'process started')
       if (phase === 'alive') observe('running')
@@ -202,20 +225,42 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     const delayMs = backoffDelayMs(failures, deps.backoff)
     restartAtMs = performance.now() + delayMs
     const how = exit.signal === null ? `exited with code ${exit.code}` : `ended by ${exit.signal}`
-    log.warn({ event: 'process_ended', epoch, pid: copy.process.pid(), exit_code: exit.code, exit_signal: exit.signal, ran_for_ms: Math.round(ranForMs), next_start_in_ms: delayMs }, 'process ended by itself')
-    observe('backoff', { pid: null, error: `${how} after ${(ranForMs / 1000).toFixed(1)} s`, next_start_in_ms: delayMs })
+    log.warn(
+      {
+        event: 'process_ended',
+        epoch,
+        pid: copy.process.pid(),
+        exit_code: exit.code,
+        exit_signal: exit.signal,
+        ran_for_ms: Math.round(ranForMs),
+        next_start_in_ms: delayMs,
+      },
+      'process ended by itself',
+    )
+    observe('backoff', {
+      pid: null,
+      error: `${how} after ${(ranForMs / 1000).toFixed(1)} s`,
+      next_start_in_ms: delayMs,
+    })
   }
 
   /** graceMs null: whoever runs the process is stopping it already. */
   const beginStop = (reason: StopReason, graceMs: number | null): void => {
-    log.info({ event: 'process_stopping', epoch, pid: copy?.process.pid(), reason, grace_ms: graceMs }, 'stopping process')
+    log.info(
+      { event: 'process_stopping', epoch, pid: copy?.process.pid(), reason, grace_ms: graceMs },
+      'stopping process',
+    )
     phase = 'ending'
     if (graceMs !== null) copy?.process.end(graceMs)
     observe('stopping', { error: fenced ? FENCED : null })
   }
 
   const gone = (): void => {
-    if (failure === null) log.info({ event: 'process_gone', epoch, pid: copy?.process.pid() }, 'process and all it started are gone')
+    if (failure === null)
+      log.info(
+        { event: 'process_gone', epoch, pid: copy?.process.pid() },
+        'process and all it started are gone',
+      )
     copy?.release()
     copy = null
     phase = 'none'
@@ -229,7 +274,10 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     failure = null
     failures++
     const delayMs = backoffDelayMs(failures, deps.backoff)
-    log.warn({ event: 'start_failed', epoch, reason, next_start_in_ms: delayMs }, 'cannot be started')
+    log.warn(
+      { event: 'start_failed', epoch, reason, next_start_in_ms: delayMs },
+      'cannot be started',
+    )
     wait(delayMs)
     observe('failed', { error: reason, next_start_in_ms: delayMs })
     next()
@@ -237,10 +285,13 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
 
   const wait = (delayMs: number): void => {
     phase = 'waiting'
-    timer = setTimeout(() => {
-      phase = 'none'
-      next()
-    }, Math.max(0, delayMs))
+    timer = setTimeout(
+      () => {
+        phase = 'none'
+        next()
+      },
+      Math.max(0, delayMs),
+    )
   }
 
   const settle = (): void => {
@@ -249,7 +300,8 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     phase = 'none'
     if (want) turnTo(want)
     // Not owned: nothing to say where nothing was ever done, and what was said already would only be turned away.
-    const said = lastReport === null || lastReport.state === 'stopped' || lastReport.state === 'refused'
+    const said =
+      lastReport === null || lastReport.state === 'stopped' || lastReport.state === 'refused'
     if (want || !said) observe('stopped', { error: fenced ? FENCED : null })
     if (want) return
     removeEmptyWorkDir(deps.stateDir, assignmentId)
@@ -288,9 +340,15 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       handedOn = true
     },
     pid: () => copy?.process.rootPid() ?? null,
-    packages: () => packagesOfRun({ exact: preparation.exact(), started: copy !== null, want, isAboutWant: want !== undefined && isAbout(want) }),
+    packages: () =>
+      packagesOfRun({
+        exact: preparation.exact(),
+        started: copy !== null,
+        want,
+        isAboutWant: want !== undefined && isAbout(want),
+      }),
     adopt(process) {
-      ({ epoch, generation, restarts } = process.about)
+      ;({ epoch, generation, restarts } = process.about)
       copy = adoptCopy(process, { ...deps, log })
       untold = true
       follow(copy)

@@ -12,13 +12,21 @@ const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 /** Names that tell a workload who it is. deployment.env cannot set them: assert_owner and the search for stray processes rely on them. */
 const RESERVED = /^MOORING_/
 
-export function workloadEnv(agentEnv: Environment, node: string, assignment: OwnedAssignment, binFolder: string | null = null): Record<string, string> {
+export function workloadEnv(
+  agentEnv: Environment,
+  node: string,
+  assignment: OwnedAssignment,
+  binFolder: string | null = null,
+): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(agentEnv)) {
-    if (value !== undefined && (INHERITED.includes(name) || name.startsWith('LC_'))) env[name] = value
+    if (value !== undefined && (INHERITED.includes(name) || name.startsWith('LC_')))
+      env[name] = value
   }
   // The agent's own node last: a host without one on the PATH can still run scripts that begin with `#!/usr/bin/env node`.
-  env['PATH'] = [binFolder, env['PATH'] ?? FALLBACK_PATH, dirname(process.execPath)].filter(part => part !== null).join(delimiter)
+  env['PATH'] = [binFolder, env['PATH'] ?? FALLBACK_PATH, dirname(process.execPath)]
+    .filter((part) => part !== null)
+    .join(delimiter)
 
   for (const [name, value] of Object.entries(assignment.env)) {
     if (!RESERVED.test(name)) env[name] = value

@@ -25,7 +25,10 @@ export interface PreparationEvents {
   onFailed(reason: string): void
 }
 
-export function createPreparation(installer: NpmInstaller, { onInstalling, onReady, onFailed }: PreparationEvents): Preparation {
+export function createPreparation(
+  installer: NpmInstaller,
+  { onInstalling, onReady, onFailed }: PreparationEvents,
+): Preparation {
   let attempt: AbortController | null = null
   let ready: Launch | null = null
   let exact: PackageRef | null = null
@@ -46,8 +49,13 @@ export function createPreparation(installer: NpmInstaller, { onInstalling, onRea
         if (!told && attempt === mine) onInstalling()
         told = true
       }
-      launchPackage(installer, { ...wanted, signal: mine.signal, resolved: exact, onInstalling: tellInstalling }).then(
-        result => {
+      launchPackage(installer, {
+        ...wanted,
+        signal: mine.signal,
+        resolved: exact,
+        onInstalling: tellInstalling,
+      }).then(
+        (result) => {
           if (attempt !== mine) return
           attempt = null
           ready = result.launch
@@ -58,7 +66,11 @@ export function createPreparation(installer: NpmInstaller, { onInstalling, onRea
           if (attempt !== mine) return
           attempt = null
           const expected = error instanceof InstallError || error instanceof EntryError
-          onFailed(expected ? error.message : `cannot be prepared (${(error as NodeJS.ErrnoException).code ?? error.name})`)
+          onFailed(
+            expected
+              ? error.message
+              : `cannot be prepared (${(error as NodeJS.ErrnoException).code ?? error.name})`,
+          )
         },
       )
     },

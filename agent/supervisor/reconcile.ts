@@ -30,7 +30,13 @@ export interface Running {
   fenced: boolean
 }
 
-export type StopReason = 'stop_wanted' | 'no_longer_owned' | 'epoch_changed' | 'generation_changed' | 'fenced' | 'agent_stops'
+export type StopReason =
+  | 'stop_wanted'
+  | 'no_longer_owned'
+  | 'epoch_changed'
+  | 'generation_changed'
+  | 'fenced'
+  | 'agent_stops'
 
 export type Action =
   | { kind: 'start'; assignment_id: string }
@@ -38,8 +44,12 @@ export type Action =
   /** Nothing of it is alive and nothing shall be: call off what is prepared or timed, and say 'stopped' (again: the last time may have been lost). */
   | { kind: 'settle'; assignment_id: string }
 
-export function reconcile(desired: readonly OwnedAssignment[], running: readonly Running[], options: { mayStart: boolean }): Action[] {
-  const runningById = new Map(running.map(copy => [copy.assignment_id, copy]))
+export function reconcile(
+  desired: readonly OwnedAssignment[],
+  running: readonly Running[],
+  options: { mayStart: boolean },
+): Action[] {
+  const runningById = new Map(running.map((copy) => [copy.assignment_id, copy]))
   const actions: Action[] = []
   for (const want of desired) {
     const action = decide(want, runningById.get(want.assignment_id), options)
@@ -57,11 +67,19 @@ export function reconcile(desired: readonly OwnedAssignment[], running: readonly
 const ORDER = { stop: 0, settle: 1, start: 2 } as const
 
 /** For one assignment: `want` undefined is "not owned by this node". Null is "nothing to do". */
-export function decide(want: OwnedAssignment | undefined, have: Running | undefined, options: { mayStart: boolean }): Action | null {
+export function decide(
+  want: OwnedAssignment | undefined,
+  have: Running | undefined,
+  options: { mayStart: boolean },
+): Action | null {
   const assignment_id = want?.assignment_id ?? have?.assignment_id
   if (assignment_id === undefined) return null
   const phase = have?.phase ?? 'none'
-  const same = want !== undefined && have !== undefined && have.epoch === want.epoch && have.generation === want.generation
+  const same =
+    want !== undefined &&
+    have !== undefined &&
+    have.epoch === want.epoch &&
+    have.generation === want.generation
   const wanted = want?.wanted === 'run' && have?.fenced !== true
 
   switch (phase) {

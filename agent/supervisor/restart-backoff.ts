@@ -16,9 +16,18 @@ export interface BackoffOptions {
   random: () => number
 }
 
-export const DEFAULT_BACKOFF: BackoffOptions = { firstMs: 1_000, maxMs: 60_000, jitter: 0.2, stableMs: 60_000, random: Math.random }
+export const DEFAULT_BACKOFF: BackoffOptions = {
+  firstMs: 1_000,
+  maxMs: 60_000,
+  jitter: 0.2,
+  stableMs: 60_000,
+  random: Math.random,
+}
 
-export function backoffDelayMs(failures: number, options: BackoffOptions = DEFAULT_BACKOFF): number {
+export function backoffDelayMs(
+  failures: number,
+  options: BackoffOptions = DEFAULT_BACKOFF,
+): number {
   // 2^30 times anything sensible is past every maximum, and keeps the product finite.
   const doublings = Math.min(Math.max(failures, 1) - 1, 30)
   const plain = Math.min(options.maxMs, options.firstMs * 2 ** doublings)
@@ -27,6 +36,10 @@ export function backoffDelayMs(failures: number, options: BackoffOptions = DEFAU
 }
 
 /** Failures in a row after a run that lasted ranForMs ended. */
-export function failuresAfter(previousFailures: number, ranForMs: number, options: BackoffOptions = DEFAULT_BACKOFF): number {
+export function failuresAfter(
+  previousFailures: number,
+  ranForMs: number,
+  options: BackoffOptions = DEFAULT_BACKOFF,
+): number {
   return ranForMs >= options.stableMs ? 1 : previousFailures + 1
 }

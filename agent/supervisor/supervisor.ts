@@ -74,16 +74,25 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const { node, log } = deps
   // Workloads and npm run in other folders.
   const stateDir = resolve(deps.stateDir)
-  for (const folder of ['runs', 'logs', 'packages', 'work']) mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
+  for (const folder of ['runs', 'logs', 'packages', 'work'])
+    mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
   const logs = createLogKeeper(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
-    node, stateDir, log, logs,
+    node,
+    stateDir,
+    log,
+    logs,
     agentEnv: { ...process.env },
     host: deps.host,
     markPrefix: deps.host.markPrefix,
     bootId: readBootId(),
     trust: { trusts: deps.trusts, allowExec: deps.allowExec },
-    installer: createNpmInstaller({ packagesDir: join(stateDir, 'packages'), markPrefix: markPrefix(stateDir), log, npm: { ...deps.npm, allowScripts: deps.allowScripts } }),
+    installer: createNpmInstaller({
+      packagesDir: join(stateDir, 'packages'),
+      markPrefix: markPrefix(stateDir),
+      log,
+      npm: { ...deps.npm, allowScripts: deps.allowScripts },
+    }),
     backoff: { ...DEFAULT_BACKOFF, ...deps.backoff },
     report: deps.report,
   }
@@ -118,7 +127,9 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   let stopping: Promise<void> | null = null
   const stopAll = async (): Promise<void> => {
     closing = true
-    const empty = new Promise<void>(resolve => { whenEmpty = resolve })
+    const empty = new Promise<void>((resolve) => {
+      whenEmpty = resolve
+    })
     for (const run of [...runs.values()]) run.close()
     if (runs.size > 0) await empty
     await logs.stop()
@@ -134,16 +145,20 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
         ;(runs.get(id) ?? add(id)).want(assignment, options.mayStart)
       }
       for (const id of unlisted) runs.get(id)!.want(undefined, false)
-      const actions = reconcile(owned, [...runs.values()].map(run => run.facts()), options)
+      const actions = reconcile(
+        owned,
+        [...runs.values()].map((run) => run.facts()),
+        options,
+      )
       for (const action of actions) runs.get(action.assignment_id)?.apply(action)
     },
     fence(assignmentIds, graceMs) {
-      const fenced = assignmentIds.flatMap(id => runs.get(id) ?? [])
-      const alive = fenced.filter(run => ['alive', 'ending'].includes(run.facts().phase)).length
+      const fenced = assignmentIds.flatMap((id) => runs.get(id) ?? [])
+      const alive = fenced.filter((run) => ['alive', 'ending'].includes(run.facts().phase)).length
       for (const run of fenced) run.fence(graceMs)
       return alive
     },
-    stopAll: () => stopping ??= stopAll(),
+    stopAll: () => (stopping ??= stopAll()),
     letGo() {
       closing = true
       for (const run of [...runs.values()]) run.letGo()
@@ -153,8 +168,12 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
       closing = true
       for (const run of [...runs.values()]) run.close(0)
     },
-    running: () => [...runs.values()].filter(run => run.pid() !== null).length,
-    pids: () => [...runs.values()].map(run => run.pid()).filter(pid => pid !== null),
-    inUse: owned => inUse(owned, [...runs].map(([assignment_id, run]) => ({ assignment_id, packages: run.packages() }))),
+    running: () => [...runs.values()].filter((run) => run.pid() !== null).length,
+    pids: () => [...runs.values()].map((run) => run.pid()).filter((pid) => pid !== null),
+    inUse: (owned) =>
+      inUse(
+        owned,
+        [...runs].map(([assignment_id, run]) => ({ assignment_id, packages: run.packages() })),
+      ),
   }
 }

@@ -37,7 +37,9 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
 
   /** A disk that does not answer, as one over a network may, holds up one question at a time, and no heartbeat. */
   async function diskInTime(): Promise<DiskFree> {
-    asked ??= diskFree(stateDir).finally(() => { asked = null })
+    asked ??= diskFree(stateDir).finally(() => {
+      asked = null
+    })
     return await inTime(DISK_ANSWERS_WITHIN_MS, asked, () => NOT_MEASURED)
   }
 
@@ -47,8 +49,11 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
       const reading = members && readCpu(members)
       const cpu_pct = reading && previous ? cpuShare(previous, reading) : null
       previous = reading
-      const memory_mb = members && pageBytes ? members.reduce((sum, p) => sum + p.rssPages, 0) * pageBytes / 1024 ** 2 : null
-      return { cpu_pct, memory_mb, ...await diskInTime() }
+      const memory_mb =
+        members && pageBytes
+          ? (members.reduce((sum, p) => sum + p.rssPages, 0) * pageBytes) / 1024 ** 2
+          : null
+      return { cpu_pct, memory_mb, ...(await diskInTime()) }
     },
   }
 }
@@ -69,9 +74,19 @@ function agentAndWorkloads(rootPids: readonly number[]): Process[] | null {
 function readCpu(members: readonly Process[]): CpuReading | null {
   try {
     // cpu user nice system idle iowait irq softirq steal guest guest_nice; the last two are within user and nice.
-    const fields = readFileSync('/proc/stat', 'latin1').split('\n', 1)[0]!.trim().split(/\s+/).slice(1, 9).map(Number)
+    const fields = readFileSync('/proc/stat', 'latin1')
+      .split('\n', 1)[0]!
+      .trim()
+      .split(/\s+/)
+      .slice(1, 9)
+      .map(Number)
     const machineTicks = fields.reduce((sum, ticks) => sum + ticks, 0)
-    return Number.isFinite(machineTicks) ? { machineTicks, ticks: new Map(members.map(p => [`${p.pid}:${p.startTicks}`, p.cpuTicks])) } : null
+    return Number.isFinite(machineTicks)
+      ? {
+          machineTicks,
+          ticks: new Map(members.map((p) => [`${p.pid}:${p.startTicks}`, p.cpuTicks])),
+        }
+      : null
   } catch {
     return null
   }
@@ -82,7 +97,7 @@ function cpuShare(before: CpuReading, now: CpuReading): number | null {
   if (elapsed <= 0) return null
   let used = 0
   for (const [key, ticks] of now.ticks) used += Math.max(0, ticks - (before.ticks.get(key) ?? 0))
-  return Math.min(100, used / elapsed * 100)
+  return Math.min(100, (used / elapsed) * 100)
 }
 
 async function diskFree(folder: string): Promise<DiskFree> {
@@ -91,7 +106,7 @@ async function diskFree(folder: string): Promise<DiskFree> {
     // As df: what is reserved for root is neither free nor part of the whole.
     const usable = blocks - bfree + bavail
     if (!(usable > 0)) return NOT_MEASURED
-    return { disk_free_pct: bavail / usable * 100, disk_free_bytes: bavail * bsize }
+    return { disk_free_pct: (bavail / usable) * 100, disk_free_bytes: bavail * bsize }
   } catch {
     return NOT_MEASURED
   }

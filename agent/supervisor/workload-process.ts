@@ -30,14 +30,33 @@ export interface CopyDependencies {
 }
 
 /** Asks for the process. Throws only where its work folder cannot be made. */
-export function startCopy(assignment: OwnedAssignment, launch: Launch, restarts: number, deps: CopyDependencies): Copy {
+export function startCopy(
+  assignment: OwnedAssignment,
+  launch: Launch,
+  restarts: number,
+  deps: CopyDependencies,
+): Copy {
   const { assignment_id, epoch, generation, stop_grace_ms } = assignment
   const cwd = launch.cwd ?? workDirOf(deps.stateDir, assignment_id)
   if (launch.cwd === null) makeFolder(cwd)
-  return keepBeside(deps.host.start({
-    argv: launch.argv, cwd, env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir), logFile: deps.logs.keep(assignment_id), mark: newMark(deps.markPrefix),
-    about: { assignment_id, epoch, generation, stop_grace_ms, leased: isFenced(assignment), restarts },
-  }), deps)
+  return keepBeside(
+    deps.host.start({
+      argv: launch.argv,
+      cwd,
+      env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
+      logFile: deps.logs.keep(assignment_id),
+      mark: newMark(deps.markPrefix),
+      about: {
+        assignment_id,
+        epoch,
+        generation,
+        stop_grace_ms,
+        leased: isFenced(assignment),
+        restarts,
+      },
+    }),
+    deps,
+  )
 }
 
 /** One that an earlier agent started. */
@@ -46,16 +65,33 @@ export function adoptCopy(process: HostedProcess, deps: CopyDependencies): Copy 
   return keepBeside(process, deps)
 }
 
-function keepBeside(process: HostedProcess, { stateDir, bootId, logs, log }: CopyDependencies): Copy {
-  const { mark, about: { assignment_id, epoch, generation } } = process
+function keepBeside(
+  process: HostedProcess,
+  { stateDir, bootId, logs, log }: CopyDependencies,
+): Copy {
+  const {
+    mark,
+    about: { assignment_id, epoch, generation },
+  } = process
   let released = false
   // Until it is written, and where it cannot be, the mark finds the process.
-  void process.started.then(started => {
+  void process.started.then((started) => {
     if (started === null || released) return
     try {
-      writeRunFile(stateDir, { assignment_id, epoch, generation, pid: started.pid, start_ticks: started.startTicks, boot_id: bootId, mark })
+      writeRunFile(stateDir, {
+        assignment_id,
+        epoch,
+        generation,
+        pid: started.pid,
+        start_ticks: started.startTicks,
+        boot_id: bootId,
+        mark,
+      })
     } catch (error) {
-      log.warn({ event: 'run_file_failed', code: (error as NodeJS.ErrnoException).code }, 'run file not written')
+      log.warn(
+        { event: 'run_file_failed', code: (error as NodeJS.ErrnoException).code },
+        'run file not written',
+      )
     }
   })
   return {

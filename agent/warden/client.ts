@@ -74,7 +74,10 @@ const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url))
  * that is more than a third of its lease: by then SIGTERM would be near.
  */
 export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
-  return Math.max(beatIntervalMs + ANSWER_WITHIN_MS, Math.min(DEFAULT_BEAT_MS + ANSWER_WITHIN_MS, leaseTtlMs / 3))
+  return Math.max(
+    beatIntervalMs + ANSWER_WITHIN_MS,
+    Math.min(DEFAULT_BEAT_MS + ANSWER_WITHIN_MS, leaseTtlMs / 3),
+  )
 }
 
 /** When it returns, everything in this folder that another life of the agent left is in the care of the warden it returns, or dead. */
@@ -85,7 +88,10 @@ export async function attachWarden(given: AttachOptions): Promise<WardenClient> 
   const prefix = markPrefix(folder)
   const found = await greet(folder)
   if (found !== null) {
-    log.info({ event: 'warden_found', pid: found.hello.pid, running: found.hello.running.length }, 'the warden of an earlier life of this agent goes on')
+    log.info(
+      { event: 'warden_found', pid: found.hello.pid, running: found.hello.running.length },
+      'the warden of an earlier life of this agent goes on',
+    )
     const client = createClient(found, prefix, options)
     await killLeftovers(folder, log, { keep: client.markPrefix })
     return client
@@ -95,7 +101,12 @@ export async function attachWarden(given: AttachOptions): Promise<WardenClient> 
 }
 
 /** `early`: what it said right after its hello, before anybody listened. */
-interface Greeted { socket: Socket; hello: Extract<FromWarden, { t: 'hello' }>; early: FromWarden[]; onMessage: { call(message: FromWarden): void } }
+interface Greeted {
+  socket: Socket
+  hello: Extract<FromWarden, { t: 'hello' }>
+  early: FromWarden[]
+  onMessage: { call(message: FromWarden): void }
+}
 
 /** Null: there is none, or none that answers and speaks our language. */
 function greet(folder: string): Promise<Greeted | null> {
@@ -109,12 +120,15 @@ function greet(folder: string): Promise<Greeted | null> {
       done(greeted)
     }
     const timer = setTimeout(give, HELLO_WITHIN_MS, null)
-    onMessage.call = message => {
+    onMessage.call = (message) => {
       // its agent lives, and this one should not be here: what runs there is not ours to end
-      if (message.t === 'busy') return fail(new Error(`the warden in ${folder} is in the hands of another agent, pid ${message.pid}`))
+      if (message.t === 'busy')
+        return fail(
+          new Error(`the warden in ${folder} is in the hands of another agent, pid ${message.pid}`),
+        )
       if (message.t !== 'hello' || message.protocol !== PROTOCOL) return give(null)
       const early: FromWarden[] = []
-      onMessage.call = next => void early.push(next)
+      onMessage.call = (next) => void early.push(next)
       give({ socket, hello: message, early, onMessage })
     }
     socket.once('connect', () => {
@@ -123,33 +137,53 @@ function greet(folder: string): Promise<Greeted | null> {
     })
     socket.on('error', release)
     socket.on('close', () => give(null))
-    receive<FromWarden>(socket, message => onMessage.call(message))
+    receive<FromWarden>(socket, (message) => onMessage.call(message))
   })
 }
 
-async function startWarden(prefix: string, { folder, containment = 'pid-namespace', program = PROGRAM }: AttachOptions): Promise<Greeted> {
+async function startWarden(
+  prefix: string,
+  { folder, containment = 'pid-namespace', program = PROGRAM }: AttachOptions,
+): Promise<Greeted> {
   const id = randomUUID().slice(0, 8)
   const complaints = openSync(join(folder, 'warden.log'), 'a', 0o600)
   const child = spawn(process.execPath, [...NODE_FLAGS, program, folder, id, containment], {
     // a session of its own: Ctrl-C in the agent's terminal is not for it. No DATABASE_URL: it has no business with it
-    detached: true, cwd: '/', stdio: ['ignore', 'ignore', complaints], env: { PATH: process.env['PATH'] ?? '', MOORING_RUN: `${prefix}${id}.warden` },
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', 'ignore', complaints],
+    env: { PATH: process.env['PATH'] ?? '', MOORING_RUN: `${prefix}${id}.warden` },
   })
   closeSync(complaints)
   child.unref()
   let failure: string | null = null
-  child.once('error', error => { failure = error.message })
-  child.once('exit', (code, signal) => { failure = `it ended with ${signal ?? `code ${code}`}, see ${join(folder, 'warden.log')}` })
+  child.once('error', (error) => {
+    failure = error.message
+  })
+  child.once('exit', (code, signal) => {
+    failure = `it ended with ${signal ?? `code ${code}`}, see ${join(folder, 'warden.log')}`
+  })
   const until = performance.now() + STARTED_WITHIN_MS
-  for (let lookMs = FIRST_LOOK_MS; failure === null && performance.now() < until; lookMs = Math.min(lookMs * 1.5, SLOWEST_LOOK_MS)) {
+  for (
+    let lookMs = FIRST_LOOK_MS;
+    failure === null && performance.now() < until;
+    lookMs = Math.min(lookMs * 1.5, SLOWEST_LOOK_MS)
+  ) {
     await sleep(lookMs)
     const greeted = await greet(folder)
     if (greeted?.hello.id === id) return greeted
   }
   child.kill('SIGKILL')
-  throw new Error(`the warden of this agent could not be started: ${failure ?? `it did not answer within ${STARTED_WITHIN_MS / 1000} s`}`)
+  throw new Error(
+    `the warden of this agent could not be started: ${failure ?? `it did not answer within ${STARTED_WITHIN_MS / 1000} s`}`,
+  )
 }
 
-function createClient({ socket, hello, early, onMessage }: Greeted, prefix: string, { log }: AttachOptions): WardenClient {
+function createClient(
+  { socket, hello, early, onMessage }: Greeted,
+  prefix: string,
+  { log }: AttachOptions,
+): WardenClient {
   const processes = new Map<string, RemoteProcess>()
   const lost = new AbortController()
   const ownPrefix = `${prefix}${hello.id}.`
@@ -159,8 +193,9 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
   let askedAtMs: number | null = null
   let watching: NodeJS.Timeout | undefined
 
-  const endProcess = (mark: string, graceMs: number): void => send(socket, { t: 'end', mark, graceMs })
-  const inherited = hello.running.map(running => {
+  const endProcess = (mark: string, graceMs: number): void =>
+    send(socket, { t: 'end', mark, graceMs })
+  const inherited = hello.running.map((running) => {
     const process = createRemoteProcess(running, endProcess)
     processes.set(running.mark, process)
     return process
@@ -171,26 +206,47 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
     send(socket, { t: 'lease', nr: ++nr, terms })
   }
 
-  onMessage.call = message => {
+  onMessage.call = (message) => {
     switch (message.t) {
-      case 'hello': case 'busy': return
+      case 'hello':
+      case 'busy':
+        return
       case 'ack':
         askedAtMs = message.nr === nr ? null : bootClock()
         return
-      case 'no_log': return log.warn({ event: 'log_unavailable', assignment_id: processes.get(message.mark)?.about.assignment_id, code: message.code }, 'started without a log: its file cannot be opened')
-      case 'stuck': return log.error({ event: 'process_unkillable', assignment_id: processes.get(message.mark)?.about.assignment_id }, 'a process does not end on SIGKILL; its assignment stays here until it does')
+      case 'no_log':
+        return log.warn(
+          {
+            event: 'log_unavailable',
+            assignment_id: processes.get(message.mark)?.about.assignment_id,
+            code: message.code,
+          },
+          'started without a log: its file cannot be opened',
+        )
+      case 'stuck':
+        return log.error(
+          {
+            event: 'process_unkillable',
+            assignment_id: processes.get(message.mark)?.about.assignment_id,
+          },
+          'a process does not end on SIGKILL; its assignment stays here until it does',
+        )
       case 'gone':
         processes.get(message.mark)?.tell(message)
         processes.delete(message.mark)
         return
-      default: return processes.get(message.mark)?.tell(message)
+      default:
+        return processes.get(message.mark)?.tell(message)
     }
   }
 
   function lose(reason: string): void {
     if (closing || lost.signal.aborted) return
     clearInterval(watching)
-    log.error({ event: 'warden_lost', warden_pid: hello.pid, reason, processes: processes.size }, 'the warden is lost: ending everything it ran')
+    log.error(
+      { event: 'warden_lost', warden_pid: hello.pid, reason, processes: processes.size },
+      'the warden is lost: ending everything it ran',
+    )
     lost.abort(reason)
     socket.destroy()
     void killMarked(ownPrefix, log).then(() => {
@@ -213,7 +269,10 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
       lookedAtMs = bootClock()
       if (excused && askedAtMs !== null) askedAtMs = lookedAtMs
       // the answer may wait for us, where we were busy: it gets its turn before it is missed
-      if (silentForMs() > limitMs) setImmediate(() => { if (silentForMs() > limitMs) lose(`it has not answered for ${silentForMs()} ms`) })
+      if (silentForMs() > limitMs)
+        setImmediate(() => {
+          if (silentForMs() > limitMs) lose(`it has not answered for ${silentForMs()} ms`)
+        })
       ask([])
     }, everyMs)
   }
@@ -229,7 +288,18 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
     markPrefix: ownPrefix,
     inherited,
     start(spec) {
-      const process = createRemoteProcess({ ...spec, pid: null, rootPid: null, startTicks: null, startedAtMs: bootClock(), exit: null, fenced: false }, endProcess)
+      const process = createRemoteProcess(
+        {
+          ...spec,
+          pid: null,
+          rootPid: null,
+          startTicks: null,
+          startedAtMs: bootClock(),
+          exit: null,
+          fenced: false,
+        },
+        endProcess,
+      )
       processes.set(spec.mark, process)
       if (lost.signal.aborted) process.lose()
       else send(socket, { t: 'start', spec })
@@ -244,7 +314,7 @@ function createClient({ socket, hello, early, onMessage }: Greeted, prefix: stri
       clearInterval(watching)
       if (closing || socket.destroyed) return Promise.resolve()
       closing = true
-      return new Promise(done => {
+      return new Promise((done) => {
         // one that is stopped takes no leave; it finds us gone when it goes on
         const late = setTimeout(() => socket.destroy(), CLOSED_WITHIN_MS)
         socket.once('close', () => {

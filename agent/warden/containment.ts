@@ -25,13 +25,29 @@ export interface Containment {
   wrapper: readonly string[]
 }
 
-const STANDARD_FOLDERS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+const STANDARD_FOLDERS = [
+  '/usr/local/sbin',
+  '/usr/local/bin',
+  '/usr/sbin',
+  '/usr/bin',
+  '/sbin',
+  '/bin',
+]
 const PROBE_TIMEOUT_MS = 5_000
 
 /** The highest level up to `most` that works here, found by trying it. */
-export function detectContainment(most: ContainmentLevel = 'pid-namespace', path = process.env['PATH'] ?? ''): Containment {
-  const find = (program: string): string | null => findProgram(program, [path, ...STANDARD_FOLDERS].join(delimiter))
-  const [setpriv, unshare, setsid, sh] = [find('setpriv'), find('unshare'), find('setsid'), find('sh')]
+export function detectContainment(
+  most: ContainmentLevel = 'pid-namespace',
+  path = process.env['PATH'] ?? '',
+): Containment {
+  const find = (program: string): string | null =>
+    findProgram(program, [path, ...STANDARD_FOLDERS].join(delimiter))
+  const [setpriv, unshare, setsid, sh] = [
+    find('setpriv'),
+    find('unshare'),
+    find('setsid'),
+    find('sh'),
+  ]
   const lowest: Containment = { level: 'process-group', wrapper: [] }
   if (most === 'process-group' || setpriv === null) return lowest
   const untilWarden = [setpriv, '--pdeathsig', 'KILL', '--']
@@ -40,7 +56,12 @@ export function detectContainment(most: ContainmentLevel = 'pid-namespace', path
     const own = ['--pid', '--fork', '--kill-child=KILL']
     const ownProc = ['--mount-proc', '--propagation', 'slave']
     const asUser = ['--user', '--map-current-user']
-    for (const options of [[...own, ...ownProc], [...asUser, ...own, ...ownProc], own, [...asUser, ...own]]) {
+    for (const options of [
+      [...own, ...ownProc],
+      [...asUser, ...own, ...ownProc],
+      own,
+      [...asUser, ...own],
+    ]) {
       const wrapper = [...untilWarden, unshare, ...options, '--', ...initOf(sh, setsid)]
       if (works(wrapper, '[ $PPID = 1 ]')) return { level: 'pid-namespace', wrapper }
     }
@@ -50,5 +71,13 @@ export function detectContainment(most: ContainmentLevel = 'pid-namespace', path
 
 function works(argv: readonly string[], input = ''): boolean {
   const [program, ...args] = argv
-  return spawnSync(program!, args, { input, stdio: ['pipe', 'ignore', 'ignore', 'ignore'], timeout: PROBE_TIMEOUT_MS, killSignal: 'SIGKILL', env: {} }).status === 0
+  return (
+    spawnSync(program!, args, {
+      input,
+      stdio: ['pipe', 'ignore', 'ignore', 'ignore'],
+      timeout: PROBE_TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+      env: {},
+    }).status === 0
+  )
 }

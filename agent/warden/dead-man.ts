@@ -58,7 +58,11 @@ export function createDeadMan(sh = 'sh'): DeadMan {
   /** Null where this host has no room for another process now; some errors are thrown, others told. */
   function timerFor(doomed: readonly Doomed[]): ChildProcess | null {
     try {
-      const timer = spawn(sh, ['-c', SCRIPT, 'mooring-dead-man', ...scheduleOf(doomed)], { detached: true, stdio: 'ignore', env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin' } })
+      const timer = spawn(sh, ['-c', SCRIPT, 'mooring-dead-man', ...scheduleOf(doomed)], {
+        detached: true,
+        stdio: 'ignore',
+        env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin' },
+      })
       timer.once('error', () => {})
       timer.unref()
       return timer.pid === undefined ? null : timer
@@ -82,10 +86,12 @@ export function createDeadMan(sh = 'sh'): DeadMan {
 
 function scheduleOf(doomed: readonly Doomed[]): string[] {
   let atMs = 0
-  return [...doomed].sort((a, b) => a.inMs - b.inMs).flatMap(({ pid, startTicks, inMs }) => {
-    const sleepMs = Math.max(0, inMs + AFTER_DEADLINE_MS) - atMs
-    atMs += sleepMs
-    const kill = `${pid}:${startTicks ?? ''}`
-    return sleepMs > 0 ? [`+${(sleepMs / 1000).toFixed(3)}`, kill] : [kill]
-  })
+  return [...doomed]
+    .sort((a, b) => a.inMs - b.inMs)
+    .flatMap(({ pid, startTicks, inMs }) => {
+      const sleepMs = Math.max(0, inMs + AFTER_DEADLINE_MS) - atMs
+      atMs += sleepMs
+      const kill = `${pid}:${startTicks ?? ''}`
+      return sleepMs > 0 ? [`+${(sleepMs / 1000).toFixed(3)}`, kill] : [kill]
+    })
 }

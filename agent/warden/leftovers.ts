@@ -8,7 +8,12 @@ import type { Logger } from 'pino'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { markPrefix, readBootId, readRunFiles, removeRunFilesBut } from '../../state-folder/process-files.js'
+import {
+  markPrefix,
+  readBootId,
+  readRunFiles,
+  removeRunFilesBut,
+} from '../../state-folder/process-files.js'
 import type { RunFile } from '../../state-folder/process-files.js'
 import { addDescendants, markedWith, membersOf, processTable } from '../../host/process-table.js'
 import type { Process, Seen } from '../../host/process-table.js'
@@ -25,17 +30,28 @@ export interface LeftoverOptions {
 }
 
 /** Resolves with the number of processes that were found, when all of them are gone. */
-export async function killLeftovers(stateDir: string, log: Logger, { graceMs = LEFTOVER_GRACE_MS, keep }: LeftoverOptions = {}): Promise<number> {
+export async function killLeftovers(
+  stateDir: string,
+  log: Logger,
+  { graceMs = LEFTOVER_GRACE_MS, keep }: LeftoverOptions = {},
+): Promise<number> {
   mkdirSync(join(stateDir, 'runs'), { recursive: true })
   const isKept = (run: RunFile): boolean => keep !== undefined && run.mark.startsWith(keep)
   const runs = readRunFiles(stateDir)
   const bootId = readBootId()
   // a table that was taken earlier in this turn knows nothing of what was started since
   await nextTurn()
-  const find = finder(markPrefix(stateDir), runs.filter(run => !isKept(run) && run.boot_id === bootId), keep)
+  const find = finder(
+    markPrefix(stateDir),
+    runs.filter((run) => !isKept(run) && run.boot_id === bootId),
+    keep,
+  )
   const found = find()
   if (found.length > 0) {
-    log.warn({ event: 'leftovers_found', pids: found.map(p => p.pid) }, 'an earlier life of this agent left processes running; ending them')
+    log.warn(
+      { event: 'leftovers_found', pids: found.map((p) => p.pid) },
+      'an earlier life of this agent left processes running; ending them',
+    )
     await end(find, graceMs, log)
     log.info({ event: 'leftovers_gone', count: found.length }, 'leftover processes are gone')
   }
@@ -49,19 +65,33 @@ export async function killMarked(prefix: string, log: Logger): Promise<void> {
 }
 
 async function end(find: () => Process[], graceMs: number, log: Logger): Promise<void> {
-  const tree = { signalTree: (signal: NodeJS.Signals): void => find().forEach(p => signalProcess(p, signal)), treeAlive: () => find().length > 0, exit: Promise.resolve() }
-  await stopTree(tree, graceMs, () => log.error({ event: 'process_unkillable', pids: find().map(p => p.pid) }, 'a process of an earlier life does not end on SIGKILL; this agent registers when it has')).done
+  const tree = {
+    signalTree: (signal: NodeJS.Signals): void => find().forEach((p) => signalProcess(p, signal)),
+    treeAlive: () => find().length > 0,
+    exit: Promise.resolve(),
+  }
+  await stopTree(tree, graceMs, () =>
+    log.error(
+      { event: 'process_unkillable', pids: find().map((p) => p.pid) },
+      'a process of an earlier life does not end on SIGKILL; this agent registers when it has',
+    ),
+  ).done
 }
 
 function finder(prefix: string, runs: readonly RunFile[], keep?: string): () => Process[] {
-  const seenBy = new Map<string, Seen>(runs.map(run => [run.mark, new Map()]))
+  const seenBy = new Map<string, Seen>(runs.map((run) => [run.mark, new Map()]))
   // A process that is ending loses its environment before it is gone.
   const marked: Seen = new Map()
   return () => {
     const table = processTable()
     const members = new Map<number, Process>()
     for (const run of runs) {
-      const root = { pid: run.pid, startTicks: run.start_ticks, mark: run.mark, groupOutlivesRoot: false }
+      const root = {
+        pid: run.pid,
+        startTicks: run.start_ticks,
+        mark: run.mark,
+        groupOutlivesRoot: false,
+      }
       for (const p of membersOf(root, seenBy.get(run.mark)!, table)) members.set(p.pid, p)
     }
     for (const p of markedWith(prefix, table, keep)) marked.set(p.pid, p.startTicks)

@@ -29,24 +29,39 @@ export interface LocalHostOptions {
   onStuck?(mark: string): void
 }
 
-export function createLocalHost({ cells, wrapper, onNoLog = () => {}, onStuck = () => {} }: LocalHostOptions = {}): LocalHost {
+export function createLocalHost({
+  cells,
+  wrapper,
+  onNoLog = () => {},
+  onStuck = () => {},
+}: LocalHostOptions = {}): LocalHost {
   return {
     start(spec) {
       const logFd = openLog(spec, onNoLog)
-      const handle = cells ? startInCell({ ...spec, logFile: logFd === null ? null : spec.logFile }, cells.take) : start({ ...spec, logFd }, wrapper)
+      const handle = cells
+        ? startInCell({ ...spec, logFile: logFd === null ? null : spec.logFile }, cells.take)
+        : start({ ...spec, logFd }, wrapper)
       if (logFd !== null) closeSync(logFd)
       return hosted(spec, handle, () => onStuck(spec.mark))
     },
   }
 }
 
-function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () => void): LocalProcess {
+function hosted(
+  { mark, about }: StartSpec,
+  handle: ProcessHandle,
+  onStuck: () => void,
+): LocalProcess {
   let pid: number | null = null
   let stop: Stop | null = null
   let onGone: () => void
   let onFenced: () => void
-  const gone = new Promise<void>(resolve => { onGone = resolve })
-  const fenced = new Promise<void>(resolve => { onFenced = resolve })
+  const gone = new Promise<void>((resolve) => {
+    onGone = resolve
+  })
+  const fenced = new Promise<void>((resolve) => {
+    onFenced = resolve
+  })
 
   let stands = false
   /** Asked to end before it stood: SIGTERM would have met nobody. When it has to be gone, whether it ever stands or not. */
@@ -67,7 +82,7 @@ function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () =
     overdue = setTimeout(end, owedAtMs - performance.now(), 0)
   }
 
-  const started = handle.started.then(process => {
+  const started = handle.started.then((process) => {
     pid = process?.pid ?? null
     // a look that another tree took in this turn may be from before it ran, and SIGTERM is sent once
     setImmediate(() => {
@@ -97,9 +112,17 @@ function hosted({ mark, about }: StartSpec, handle: ProcessHandle, onStuck: () =
 }
 
 /** What lies there instead may be the workload's doing: a link is not followed, and a pipe nobody reads is not waited for. */
-const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK
+const APPEND =
+  constants.O_WRONLY |
+  constants.O_APPEND |
+  constants.O_CREAT |
+  constants.O_NOFOLLOW |
+  constants.O_NONBLOCK
 
-function openLog(spec: StartSpec, onNoLog: NonNullable<LocalHostOptions['onNoLog']>): number | null {
+function openLog(
+  spec: StartSpec,
+  onNoLog: NonNullable<LocalHostOptions['onNoLog']>,
+): number | null {
   if (spec.logFile === null) return null
   try {
     return openSync(spec.logFile, APPEND, 0o600)

@@ -22,24 +22,28 @@ import type { ToWarden } from './protocol.js'
 const FIRST_AGENT_WITHIN_MS = 10_000
 
 const [folder, id, most] = process.argv.slice(2) as [string, string, string]
-const level = CONTAINMENT_LEVELS.find(name => name === most)
+const level = CONTAINMENT_LEVELS.find((name) => name === most)
 if (level === undefined) throw new Error(`no level of containment is called ${most}`)
 
 // for ps and pkill -f
 process.title = `mooring-warden ${basename(folder)}`
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE', 'SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {})
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE', 'SIGUSR1', 'SIGUSR2'] as const)
+  process.on(signal, () => {})
 
 let agent: { socket: Socket; pid: number } | null = null
 const containment = detectContainment(level)
 // with the mark of the warden itself: whoever looks for what it left behind finds them
-const cells = containment.level === 'pid-namespace' ? createCells(() => makeCell(containment.wrapper, process.env['MOORING_RUN'] ?? '')) : undefined
+const cells =
+  containment.level === 'pid-namespace'
+    ? createCells(() => makeCell(containment.wrapper, process.env['MOORING_RUN'] ?? ''))
+    : undefined
 const warden = createWarden({
   id,
   containment: containment.level,
   host: createLocalHost({
     ...(cells ? { cells } : { wrapper: containment.wrapper }),
     onNoLog: ({ mark }, code) => say({ t: 'no_log', mark, code: code ?? null }),
-    onStuck: mark => say({ t: 'stuck', mark }),
+    onStuck: (mark) => say({ t: 'stuck', mark }),
   }),
   deadMan: createDeadMan(),
   onEmpty: endIfIdle,
@@ -49,9 +53,9 @@ function say(message: Parameters<typeof send>[1]): void {
   if (agent) send(agent.socket, message)
 }
 
-const server = createServer(socket => {
+const server = createServer((socket) => {
   socket.on('error', () => {})
-  receive<ToWarden>(socket, message => {
+  receive<ToWarden>(socket, (message) => {
     if (socket === agent?.socket) return warden.receive(message)
     if (message.t !== 'hello') return void socket.destroy()
     if (agent) {
@@ -77,7 +81,7 @@ function endIfIdle(): void {
 }
 
 // a connection that could not be accepted is its agent's to try again
-server.on('error', error => {
+server.on('error', (error) => {
   if (!server.listening) throw error
 })
 // whoever starts a warden has made sure that there is no other in this folder
@@ -88,7 +92,16 @@ server.listen(address, () => {
   release()
   const about = join(folder, 'warden.json')
   try {
-    writeFileSync(`${about}.new`, JSON.stringify({ pid: process.pid, start_ticks: readProcess(process.pid)?.startTicks ?? null, id, containment: containment.level }), { mode: 0o600 })
+    writeFileSync(
+      `${about}.new`,
+      JSON.stringify({
+        pid: process.pid,
+        start_ticks: readProcess(process.pid)?.startTicks ?? null,
+        id,
+        containment: containment.level,
+      }),
+      { mode: 0o600 },
+    )
     renameSync(`${about}.new`, about)
   } catch {
     // for people and tools that look for it; its agent does not

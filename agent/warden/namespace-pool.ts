@@ -20,7 +20,10 @@ const REFILL_AFTER_MS = 20
 /** After one that died while it was ready, or could not be made: where that is so for good, trying costs a hundredth of a core. */
 const REFILL_AFTER_LOSS_MS = 1_000
 
-export function createCells(make: () => Cell, { ready = CELLS_READY, mounts = readMounts }: { ready?: number; mounts?: () => string } = {}): Cells {
+export function createCells(
+  make: () => Cell,
+  { ready = CELLS_READY, mounts = readMounts }: { ready?: number; mounts?: () => string } = {},
+): Cells {
   let cells: { cell: Cell; mounts: string }[] = []
   let timer: NodeJS.Timeout | undefined
   let closed = false
@@ -46,7 +49,7 @@ export function createCells(make: () => Cell, { ready = CELLS_READY, mounts = re
     const cell = make()
     cells.push({ cell, mounts: seen })
     void cell.ended.then(() => {
-      const left = cells.filter(other => other.cell !== cell)
+      const left = cells.filter((other) => other.cell !== cell)
       if (left.length === cells.length) return
       cells = left
       refillIn(REFILL_AFTER_LOSS_MS)

@@ -52,10 +52,12 @@ export interface OrderSpec extends Command {
  * Names that a shell keeps for itself: it would not take the value, or give another (tried with dash, bash 5.2, busybox; the last three of those with BASH_ are of other versions). Also all
  * that are no names to it. Each by its full name: what goes past the shell is on a command line for a moment, where every user of the host may read it.
  */
-const NOT_FOR_SHELL = new RegExp(`^(${[
-  '_|OPTIND|LINENO|E?UID|PPID|S?RANDOM|SECONDS|EPOCHSECONDS|EPOCHREALTIME|HISTCMD|GROUPS|FUNCNAME|DIRSTACK|PIPESTATUS|SHELLOPTS|SHLVL',
-  'BASHOPTS|BASHPID|BASH_(ALIASES|ARGC|ARGV|CMDS|COMMAND|LINENO|SOURCE|SUBSHELL|VERSINFO|REMATCH|MONOSECONDS|TRAPSIG)',
-].join('|')})$|^(?![A-Za-z_]\\w*$)`)
+const NOT_FOR_SHELL = new RegExp(
+  `^(${[
+    '_|OPTIND|LINENO|E?UID|PPID|S?RANDOM|SECONDS|EPOCHSECONDS|EPOCHREALTIME|HISTCMD|GROUPS|FUNCNAME|DIRSTACK|PIPESTATUS|SHELLOPTS|SHLVL',
+    'BASHOPTS|BASHPID|BASH_(ALIASES|ARGC|ARGV|CMDS|COMMAND|LINENO|SOURCE|SUBSHELL|VERSINFO|REMATCH|MONOSECONDS|TRAPSIG)',
+  ].join('|')})$|^(?![A-Za-z_]\\w*$)`,
+)
 
 /**
  * What the runner of a cell is told, as one line of sh that says `up` when nothing but the program itself is left to be run. cd comes first: the shell notes where it
@@ -65,14 +67,18 @@ export function orderOf({ argv, cwd, env, mark, logFile }: OrderSpec): string {
   const all = Object.entries({ ...env, MOORING_RUN: mark })
   const assign = ([name, value]: [string, string]): string => `${name}=${quote(value)}`
   const exported = all.filter(([name]) => !NOT_FOR_SHELL.test(name)).map(assign)
-  const odd = all.filter(([name]) => NOT_FOR_SHELL.test(name)).map(([name, value]) => quote(`${name}=${value}`))
-  const program = [...(odd.length > 0 ? ['/usr/bin/env', ...odd] : []), ...argv.map(quote)].join(' ')
+  const odd = all
+    .filter(([name]) => NOT_FOR_SHELL.test(name))
+    .map(([name, value]) => quote(`${name}=${value}`))
+  const program = [...(odd.length > 0 ? ['/usr/bin/env', ...odd] : []), ...argv.map(quote)].join(
+    ' ',
+  )
   const output = logFile === null ? '>/dev/null' : `>>${quote(logFile)}`
   return `cd -- ${quote(cwd)} && unset PWD OLDPWD SHLVL && set -- ${BASH_AGAIN} && export ${exported.join(' ')} && exec </dev/null ${output} 2>&1 && echo up >&3 && exec "$@" ${program} 3>&-; exit\n`
 }
 
 function quote(text: string): string {
-  return `'${text.replaceAll('\'', '\'\\\'\'')}'`
+  return `'${text.replaceAll("'", "'\\''")}'`
 }
 
 /** bash counts SHLVL down in what it execs, and makes it where there is none. */
@@ -80,16 +86,28 @@ const BASH_AGAIN = '${BASH_VERSION:+/usr/bin/env -u SHLVL}'
 
 /** To be run as PID 1. It reads nothing before the runner has ended, and then waits for the end of its stdin. */
 export function initOf(sh: string, setsid: string): string[] {
-  return [sh, '-c', '"$1" "$0" -s; status=$?; echo $status >&3; read -r rest; exit $status', sh, setsid]
+  return [
+    sh,
+    '-c',
+    '"$1" "$0" -s; status=$?; echo $status >&3; read -r rest; exit $status',
+    sh,
+    setsid,
+  ]
 }
 
 /** Throws where this host has no room for another process now; some errors come later, as the end of it. */
 export function makeCell(wrapper: readonly string[], mark: string): Cell {
   const [program, ...args] = wrapper
   // its stderr is nobody's: a shell writes "Terminated" there
-  const child = spawn(program!, args, { cwd: '/', env: { MOORING_RUN: mark }, detached: true, stdio: ['pipe', 'ignore', 'ignore', 'pipe'] })
+  const child = spawn(program!, args, {
+    cwd: '/',
+    env: { MOORING_RUN: mark },
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+  })
   child.on('error', () => {})
-  if (child.pid === undefined) throw Object.assign(new Error('no cell could be made'), { code: 'EAGAIN' })
+  if (child.pid === undefined)
+    throw Object.assign(new Error('no cell could be made'), { code: 'EAGAIN' })
   const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null }
   const orders = child.stdin as Writable
   let held = true
@@ -100,10 +118,16 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   let said = ''
   let onUp: (up: boolean) => void = () => {}
   let onStatus: (status: number | null) => void = () => {}
-  const up = new Promise<boolean>(resolve => { onUp = resolve })
-  const status = new Promise<number | null>(resolve => { onStatus = resolve })
-  const ended = new Promise<Awaited<Cell['ended']>>(resolve => {
-    child.once('exit', () => { held = false })
+  const up = new Promise<boolean>((resolve) => {
+    onUp = resolve
+  })
+  const status = new Promise<number | null>((resolve) => {
+    onStatus = resolve
+  })
+  const ended = new Promise<Awaited<Cell['ended']>>((resolve) => {
+    child.once('exit', () => {
+      held = false
+    })
     child.once('close', (code, signal) => {
       onUp(false)
       onStatus(null)
@@ -112,18 +136,21 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   })
   orders.on('error', () => {})
   orders.write('echo ready >&3\n')
-  ;(child.stdio[3] as Readable).setEncoding('latin1').on('error', () => {}).on('data', (text: string) => {
-    said += text
-    const found = /^ready\n(up\n)?(?:(\d+)\n)?/.exec(said)
-    if (found !== null && !stands) {
-      stands = true
-      runner = firstChildOf(findInit())
-    }
-    if (found?.[1] !== undefined) onUp(true)
-    if (found?.[2] === undefined) return
-    onUp(false)
-    onStatus(Number(found[2]))
-  })
+  ;(child.stdio[3] as Readable)
+    .setEncoding('latin1')
+    .on('error', () => {})
+    .on('data', (text: string) => {
+      said += text
+      const found = /^ready\n(up\n)?(?:(\d+)\n)?/.exec(said)
+      if (found !== null && !stands) {
+        stands = true
+        runner = firstChildOf(findInit())
+      }
+      if (found?.[1] !== undefined) onUp(true)
+      if (found?.[2] === undefined) return
+      onUp(false)
+      onStatus(Number(found[2]))
+    })
   /** Not reaped, the root's number is its own, and its child what it started. */
   const findInit = (): StartedProcess | null => (init ??= held ? firstChildOf(root) : null)
   const kill = (pid: number | undefined): void => {
@@ -137,7 +164,8 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
     root,
     init: findInit,
     stands: () => stands,
-    lives: () => held && isThere(root) && (!stands || isAwake(init) && (given || isAwake(runner))),
+    lives: () =>
+      held && isThere(root) && (!stands || (isAwake(init) && (given || isAwake(runner)))),
     workload: () => (isThere(runner) ? runner : null),
     give(order) {
       given = true

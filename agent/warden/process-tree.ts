@@ -19,12 +19,15 @@ export interface ProcessTree {
  * unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. Whatever is in there descends from init,
  * which is there as long as any of it.
  */
-export function namespacedTree(root: TreeRoot, cell: Pick<Cell, 'init' | 'workload' | 'kill' | 'ended'>): ProcessTree {
+export function namespacedTree(
+  root: TreeRoot,
+  cell: Pick<Cell, 'init' | 'workload' | 'kill' | 'ended'>,
+): ProcessTree {
   const seen: Seen = new Map()
   const inside = (): Process[] => {
     const init = cell.init()
     if (init?.startTicks != null) seen.set(init.pid, init.startTicks)
-    return membersOf(root, seen).filter(p => p.pid !== root.pid && p.pid !== init?.pid)
+    return membersOf(root, seen).filter((p) => p.pid !== root.pid && p.pid !== init?.pid)
   }
   return {
     signalTree(signal) {
@@ -56,7 +59,11 @@ export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTre
 }
 
 /** The group in one call, which no fork can escape: not one that is younger than the look at /proc either. `leader`: of their group, where its number is its own for sure. */
-function signalAll(members: readonly Process[], leader: number | null, signal: NodeJS.Signals): void {
+function signalAll(
+  members: readonly Process[],
+  leader: number | null,
+  signal: NodeJS.Signals,
+): void {
   const groupDone = leader !== null && signalGroup(leader, signal)
   for (const p of members) {
     if (!(groupDone && p.pgid === leader)) signalProcess(p, signal)

@@ -14,7 +14,12 @@ import type { Exit } from './spawn.js'
 export const PROTOCOL = 1
 
 /** Boot clock; null: has no deadline. The deadline of an epoch is moved on, never back. */
-export type LeaseTerm = readonly [assignmentId: string, epoch: string, termAtMs: number | null, endAtMs: number | null]
+export type LeaseTerm = readonly [
+  assignmentId: string,
+  epoch: string,
+  termAtMs: number | null,
+  endAtMs: number | null,
+]
 
 export type ToWarden =
   | { t: 'hello'; protocol: number; pid: number }
@@ -35,7 +40,14 @@ export interface RunningProcess {
 }
 
 export type FromWarden =
-  | { t: 'hello'; protocol: number; id: string; pid: number; containment: ContainmentLevel; running: readonly RunningProcess[] }
+  | {
+      t: 'hello'
+      protocol: number
+      id: string
+      pid: number
+      containment: ContainmentLevel
+      running: readonly RunningProcess[]
+    }
   | { t: 'busy'; pid: number }
   | { t: 'ack'; nr: number }
   | { t: 'started'; mark: string; pid: number; rootPid: number | null; startTicks: number | null }
@@ -74,7 +86,8 @@ const LONGEST_ADDRESS_BYTES = 100
 /** `release` is to be called when the address has been used; idempotent. */
 export function addressOf(folder: string): { address: string; release(): void } {
   const address = join(folder, 'warden.sock')
-  if (Buffer.byteLength(address) <= LONGEST_ADDRESS_BYTES || process.platform !== 'linux') return { address, release() {} }
+  if (Buffer.byteLength(address) <= LONGEST_ADDRESS_BYTES || process.platform !== 'linux')
+    return { address, release() {} }
   let fd: number | null = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
   return {
     address: `/proc/self/fd/${fd}/warden.sock`,

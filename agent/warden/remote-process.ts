@@ -11,7 +11,10 @@ export interface RemoteProcess extends HostedProcess {
 
 const KILLED: Exit = { code: null, signal: 'SIGKILL', error: null }
 
-export function createRemoteProcess(known: Omit<RunningProcess, 'about'> & Pick<HostedProcess, 'about'>, end: (mark: string, graceMs: number) => void): RemoteProcess {
+export function createRemoteProcess(
+  known: Omit<RunningProcess, 'about'> & Pick<HostedProcess, 'about'>,
+  end: (mark: string, graceMs: number) => void,
+): RemoteProcess {
   const { mark, about } = known
   let { pid, rootPid } = known
   const started = defer<StartedProcess | null>()
@@ -32,18 +35,22 @@ export function createRemoteProcess(known: Omit<RunningProcess, 'about'> & Pick<
     exit: exit.promise,
     gone: gone.promise,
     fenced: fenced.promise,
-    end: graceMs => end(mark, graceMs),
+    end: (graceMs) => end(mark, graceMs),
     tell(message) {
       switch (message.t) {
         case 'started':
-          ({ pid, rootPid } = message)
+          ;({ pid, rootPid } = message)
           return started.resolve({ pid: message.pid, startTicks: message.startTicks })
         case 'exit':
           started.resolve(null)
           return exit.resolve(message.exit)
-        case 'fenced': return fenced.resolve()
-        case 'gone': return gone.resolve()
-        case 'no_log': case 'stuck': return
+        case 'fenced':
+          return fenced.resolve()
+        case 'gone':
+          return gone.resolve()
+        case 'no_log':
+        case 'stuck':
+          return
       }
     },
     lose() {
@@ -56,6 +63,8 @@ export function createRemoteProcess(known: Omit<RunningProcess, 'about'> & Pick<
 
 function defer<T>(): { promise: Promise<T>; resolve(value: T): void } {
   let resolve: (value: T) => void = () => {}
-  const promise = new Promise<T>(done => { resolve = done })
+  const promise = new Promise<T>((done) => {
+    resolve = done
+  })
   return { promise, resolve }
 }

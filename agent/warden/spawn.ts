@@ -54,20 +54,33 @@ export function start(spec: SpawnSpec, wrapper: readonly string[] = []): Process
   const output = spec.logFd ?? 'ignore'
   let child: ChildProcess
   try {
-    child = spawn(program!, args, { cwd: spec.cwd, env: { ...spec.env, MOORING_RUN: spec.mark }, detached: true, shell: false, stdio: ['ignore', output, output] })
+    child = spawn(program!, args, {
+      cwd: spec.cwd,
+      env: { ...spec.env, MOORING_RUN: spec.mark },
+      detached: true,
+      shell: false,
+      stdio: ['ignore', output, output],
+    })
   } catch (error) {
     // E2BIG and other rare ones are thrown; ENOENT and its like arrive as an event.
     return neverStarted(Promise.resolve(sentence(spec, error)))
   }
   if (child.pid === undefined) {
-    return neverStarted(new Promise(resolve => child.once('error', error => resolve(sentence(spec, error)))))
+    return neverStarted(
+      new Promise((resolve) => child.once('error', (error) => resolve(sentence(spec, error)))),
+    )
   }
 
   // After a start only a failed kill or message is told by 'error', and neither is asked of Node; unhandled it would end the warden.
   child.on('error', () => {})
-  const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null, mark: spec.mark, groupOutlivesRoot: true }
+  const root = {
+    pid: child.pid,
+    startTicks: readProcess(child.pid)?.startTicks ?? null,
+    mark: spec.mark,
+    groupOutlivesRoot: true,
+  }
   let reaped = false
-  const exit = new Promise<Exit>(resolve => {
+  const exit = new Promise<Exit>((resolve) => {
     child.once('exit', (code, signal) => {
       reaped = true
       resolve({ code, signal, error: null })
@@ -83,7 +96,11 @@ export function start(spec: SpawnSpec, wrapper: readonly string[] = []): Process
 export const UP_WITHIN_MS = 30_000
 
 /** In a PID namespace of its own. */
-export function startInCell(spec: OrderSpec, take: () => Cell, upWithinMs = UP_WITHIN_MS): ProcessHandle {
+export function startInCell(
+  spec: OrderSpec,
+  take: () => Cell,
+  upWithinMs = UP_WITHIN_MS,
+): ProcessHandle {
   const unfit = unfitFor(spec, true) ?? tooLarge(spec)
   if (unfit !== null) return neverStarted(Promise.resolve(unfit))
   let cell: Cell
@@ -102,14 +119,31 @@ export function startInCell(spec: OrderSpec, take: () => Cell, upWithinMs = UP_W
     if (status === null) {
       const { code, signal } = await cell.ended
       if (up || signal !== null) return { code: null, signal: signal ?? 'SIGKILL', error: null }
-      return { code: null, signal: null, error: `cannot start: its PID namespace could not be made (unshare ended with ${code})` }
+      return {
+        code: null,
+        signal: null,
+        error: `cannot start: its PID namespace could not be made (unshare ended with ${code})`,
+      }
     }
-    return { code: null, signal: null, error: unfitFor(spec, true) ?? 'cannot start: its working folder cannot be entered, or its log not be opened' }
+    return {
+      code: null,
+      signal: null,
+      error:
+        unfitFor(spec, true) ??
+        'cannot start: its working folder cannot be entered, or its log not be opened',
+    }
   }
-  const tooLate = late.then((): Exit => ({ code: null, signal: null, error: `cannot start: nothing was run within ${upWithinMs / 1000} s; its working folder, its log or a mount of this host may not answer` }))
+  const tooLate = late.then((): Exit => ({
+    code: null,
+    signal: null,
+    error: `cannot start: nothing was run within ${upWithinMs / 1000} s; its working folder, its log or a mount of this host may not answer`,
+  }))
   return {
     root,
-    started: Promise.race([cell.up.then(up => (up ? cell.workload() ?? root : null)), late.then(() => null)]),
+    started: Promise.race([
+      cell.up.then((up) => (up ? (cell.workload() ?? root) : null)),
+      late.then(() => null),
+    ]),
     // told before it is gone: what waits in the kernel may outlast its SIGKILL
     exit: Promise.race([exit(), tooLate]),
     ...namespacedTree(root, cell),
@@ -118,7 +152,7 @@ export function startInCell(spec: OrderSpec, take: () => Cell, upWithinMs = UP_W
 
 /** Resolves when it was not up in time, and has been killed for that. */
 function isLate(cell: Cell, withinMs: number): Promise<void> {
-  return new Promise(resolve => {
+  return new Promise((resolve) => {
     let told = false
     const look = (): void => {
       if (told) return
@@ -136,12 +170,19 @@ function isLate(cell: Cell, withinMs: number): Promise<void> {
 
 /** As a shell tells it: 128 + the signal's number. */
 function exitOf(code: number): Exit {
-  const signal = Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0] as NodeJS.Signals | undefined
+  const signal = Object.entries(constants.signals).find(
+    ([, number]) => number === code - 128,
+  )?.[0] as NodeJS.Signals | undefined
   return signal ? { code: null, signal, error: null } : { code, signal: null, error: null }
 }
 
 function neverStarted(reason: Promise<string>): ProcessHandle {
   return {
-    root: null, started: Promise.resolve(null), exit: reason.then(error => ({ code: null, signal: null, error })), signalTree() {}, treeAlive: () => false, close: () => Promise.resolve(),
+    root: null,
+    started: Promise.resolve(null),
+    exit: reason.then((error) => ({ code: null, signal: null, error })),
+    signalTree() {},
+    treeAlive: () => false,
+    close: () => Promise.resolve(),
   }
 }

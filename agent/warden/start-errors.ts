@@ -1,5 +1,13 @@
 /** Why a program could not be started, as one sentence for a person that holds none of the environment's values. */
-import { accessSync, closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from 'node:fs'
 import type { Stats } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
@@ -14,11 +22,13 @@ export function unfitFor(spec: Command, wrapped: boolean): string | null {
   const [program, ...args] = spec.argv
   if (program === undefined || program === '') return 'cannot start: the command is empty'
   if (program.includes('\0')) return 'cannot start: the command contains a NUL character'
-  const argument = args.findIndex(value => value.includes('\0'))
+  const argument = args.findIndex((value) => value.includes('\0'))
   if (argument >= 0) return `cannot start: argument ${argument + 1} contains a NUL character`
   for (const [name, value] of Object.entries(spec.env)) {
-    if (name === '' || /[\0=]/.test(name)) return 'cannot start: the name of an environment variable is empty or contains NUL or ='
-    if (value.includes('\0')) return `cannot start: environment variable ${name} contains a NUL character`
+    if (name === '' || /[\0=]/.test(name))
+      return 'cannot start: the name of an environment variable is empty or contains NUL or ='
+    if (value.includes('\0'))
+      return `cannot start: environment variable ${name} contains a NUL character`
   }
   if (!wrapped) return null
   const path = spec.env['PATH'] ?? ''
@@ -28,7 +38,10 @@ export function unfitFor(spec: Command, wrapped: boolean): string | null {
 
 /** What exec will refuse (execve(2)): a value of 32 pages, or more of all of them than a quarter of the stack may be. Said before a shell that nobody hears finds out. */
 export function tooLarge(spec: Command): string | null {
-  const texts = [...spec.argv, ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`)]
+  const texts = [
+    ...spec.argv,
+    ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
+  ]
   let bytes = 0
   for (const text of texts) {
     const length = Buffer.byteLength(text) + 1
@@ -43,7 +56,8 @@ const POINTER_BYTES = 8
 let largestSumBytes: number | undefined
 
 function readLargestSum(): number {
-  const stack = /^Max stack size\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Infinity
+  const stack =
+    /^Max stack size\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1] ?? Infinity
   return Math.min(6 * 2 ** 20, Math.max(LARGEST_VALUE_BYTES, Number(stack) / 4))
 }
 
@@ -53,12 +67,20 @@ export function sentence(spec: Command, error: unknown): string {
   switch (code) {
     case 'ENOENT':
       if (!isFolder(spec.cwd)) return 'cannot start: its working folder is gone (ENOENT)'
-      if (/\s/.test(spec.argv[0]!)) return `cannot start: there is no program ${program} (ENOENT); a command is one program and no shell reads it, arguments belong in args`
+      if (/\s/.test(spec.argv[0]!))
+        return `cannot start: there is no program ${program} (ENOENT); a command is one program and no shell reads it, arguments belong in args`
       return `cannot start: there is no program ${program} on this host, or the interpreter it names is missing (ENOENT)`
-    case 'EACCES': return `cannot start: ${program} is not an executable file (EACCES)`
-    case 'E2BIG': return 'cannot start: arguments and environment are larger than this host allows (E2BIG; a single value may have 128 KiB)'
-    case 'EAGAIN': case 'ENOMEM': case 'EMFILE': case 'ENFILE': return `cannot start: this host has no room for another process now (${code})`
-    default: return `cannot start ${program} (${code})`
+    case 'EACCES':
+      return `cannot start: ${program} is not an executable file (EACCES)`
+    case 'E2BIG':
+      return 'cannot start: arguments and environment are larger than this host allows (E2BIG; a single value may have 128 KiB)'
+    case 'EAGAIN':
+    case 'ENOMEM':
+    case 'EMFILE':
+    case 'ENFILE':
+      return `cannot start: this host has no room for another process now (${code})`
+    default:
+      return `cannot start ${program} (${code})`
   }
 }
 
@@ -70,7 +92,10 @@ export function findProgram(program: string, path: string, cwd = '/'): string | 
 /** As exec finds it: the program, and the interpreter its first line names. */
 function whyNotRun(program: string, path: string, cwd: string): 'ENOENT' | 'EACCES' | null {
   const found = findProgram(program, path, cwd)
-  if (found === null) return candidates(program, path, cwd).some(file => statusOf(file) !== null) ? 'EACCES' : 'ENOENT'
+  if (found === null)
+    return candidates(program, path, cwd).some((file) => statusOf(file) !== null)
+      ? 'EACCES'
+      : 'ENOENT'
   const interpreter = interpreterOf(found)
   return interpreter === null || isExecutable(interpreter) ? null : 'ENOENT'
 }
@@ -78,7 +103,7 @@ function whyNotRun(program: string, path: string, cwd: string): 'ENOENT' | 'EACC
 function candidates(program: string, path: string, cwd: string): string[] {
   if (program.startsWith('/')) return [program]
   if (program.includes('/')) return [join(cwd, program)]
-  return path.split(delimiter).map(folder => join(folder === '' ? cwd : folder, program))
+  return path.split(delimiter).map((folder) => join(folder === '' ? cwd : folder, program))
 }
 
 function isFolder(path: string): boolean {

@@ -24,7 +24,11 @@ const STUCK_AFTER_MS = 5_000
 const STUCK_LOOK_MS = 1_000
 
 /** `onStuck`: SIGKILL has been unheeded for some seconds; a person should know. */
-export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & { exit: Promise<unknown> }, graceMs: number, onStuck: () => void = () => {}): Stop {
+export function stopTree(
+  tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & { exit: Promise<unknown> },
+  graceMs: number,
+  onStuck: () => void = () => {},
+): Stop {
   let killAt = performance.now() + graceMs
   let firstKillAt: number | null = null
   let leaderEnded = false
@@ -50,13 +54,14 @@ export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & {
       // the next look sends it again, SIGKILL at the latest
     }
   }
-  const nap = (ms: number): Promise<void> => new Promise(resolve => {
-    const timer = setTimeout(resolve, ms)
-    wake = () => {
-      clearTimeout(timer)
-      resolve()
-    }
-  })
+  const nap = (ms: number): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
 
   const run = async (): Promise<void> => {
     while (!leaderEnded && left() > 0) await nap(left())
@@ -71,7 +76,13 @@ export function stopTree(tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & {
         warned = true
         onStuck()
       }
-      await nap(warned ? STUCK_LOOK_MS : left() > 0 ? Math.min(pauseMs, left()) : Math.min(pauseMs, KILL_AGAIN_MS))
+      await nap(
+        warned
+          ? STUCK_LOOK_MS
+          : left() > 0
+            ? Math.min(pauseMs, left())
+            : Math.min(pauseMs, KILL_AGAIN_MS),
+      )
       pauseMs = Math.min(pauseMs * 2, SLOWEST_LOOK_MS)
     }
   }

@@ -53,7 +53,15 @@ const ARM_AGAIN_MS = 200
 
 /** Null: has no deadline. */
 type Term = { termAtMs: number; endAtMs: number } | null
-interface Entry { process: LocalProcess; term: Term; started: StartedProcess | null; exit: Exit | null; gone: boolean; fenced: boolean; armed: boolean }
+interface Entry {
+  process: LocalProcess
+  term: Term
+  started: StartedProcess | null
+  exit: Exit | null
+  gone: boolean
+  fenced: boolean
+  armed: boolean
+}
 
 export function createWarden(options: WardenOptions): Warden {
   const { host, deadMan, clock = bootClock } = options
@@ -77,7 +85,10 @@ export function createWarden(options: WardenOptions): Warden {
       start(spec)
     } catch (error) {
       // what one row asks for must not end everything else that runs here
-      notStarted(spec.mark, `the warden failed (${(error as NodeJS.ErrnoException).code ?? (error as Error).name})`)
+      notStarted(
+        spec.mark,
+        `the warden failed (${(error as NodeJS.ErrnoException).code ?? (error as Error).name})`,
+      )
     }
     turn = setImmediate(() => {
       turn = null
@@ -87,7 +98,7 @@ export function createWarden(options: WardenOptions): Warden {
 
   /** Said in the same turn: it was called off before it was started. */
   function callOff(mark: string): boolean {
-    const at = waiting.findIndex(spec => spec.mark === mark)
+    const at = waiting.findIndex((spec) => spec.mark === mark)
     if (at < 0) return false
     waiting.splice(at, 1)
     notStarted(mark, 'it was called off')
@@ -103,19 +114,36 @@ export function createWarden(options: WardenOptions): Warden {
     const { mark, about } = spec
     const known = terms.get(about.assignment_id)
     const term = known?.epoch === about.epoch ? known.term : null
-    if (about.leased && known?.epoch !== about.epoch || term !== null && clock() >= term.termAtMs) {
+    if (
+      (about.leased && known?.epoch !== about.epoch) ||
+      (term !== null && clock() >= term.termAtMs)
+    ) {
       return notStarted(mark, 'the lease it would run under is over')
     }
     const process = host.start(spec)
-    const entry: Entry = { process, term, started: null, exit: null, gone: false, fenced: false, armed: false }
+    const entry: Entry = {
+      process,
+      term,
+      started: null,
+      exit: null,
+      gone: false,
+      fenced: false,
+      armed: false,
+    }
     entries.set(mark, entry)
-    void process.started.then(started => {
+    void process.started.then((started) => {
       entry.started = started
       if (!started) return
-      say({ t: 'started', mark, pid: started.pid, rootPid: process.rootPid(), startTicks: started.startTicks })
+      say({
+        t: 'started',
+        mark,
+        pid: started.pid,
+        rootPid: process.rootPid(),
+        startTicks: started.startTicks,
+      })
       if (entry.term !== null && !entry.armed) setImmediate(armSoon)
     })
-    void process.exit.then(exit => {
+    void process.exit.then((exit) => {
       entry.exit = exit
       say({ t: 'exit', mark, exit })
     })
@@ -131,7 +159,13 @@ export function createWarden(options: WardenOptions): Warden {
   function renew(renewed: readonly LeaseTerm[]): void {
     for (const [id, epoch, termAtMs, endAtMs] of renewed) {
       const before = terms.get(id)
-      terms.set(id, { epoch, term: later(before?.epoch === epoch ? before.term : undefined, termAtMs === null || endAtMs === null ? null : { termAtMs, endAtMs }) })
+      terms.set(id, {
+        epoch,
+        term: later(
+          before?.epoch === epoch ? before.term : undefined,
+          termAtMs === null || endAtMs === null ? null : { termAtMs, endAtMs },
+        ),
+      })
     }
     for (const entry of entries.values()) {
       const known = terms.get(entry.process.about.assignment_id)
@@ -140,7 +174,8 @@ export function createWarden(options: WardenOptions): Warden {
     const nowMs = clock()
     // a renewal is complete, a ping is empty; what it does not name keeps its deadline until that is over
     const named = new Set(renewed.map(([id]) => id))
-    for (const [id, { term }] of terms) if (term === null ? named.size > 0 && !named.has(id) : nowMs >= term.endAtMs) terms.delete(id)
+    for (const [id, { term }] of terms)
+      if (term === null ? named.size > 0 && !named.has(id) : nowMs >= term.endAtMs) terms.delete(id)
     look()
   }
 
@@ -161,11 +196,13 @@ export function createWarden(options: WardenOptions): Warden {
       entry.process.fence(Math.max(0, endAtMs - nowMs))
     }
     arming ??= setTimeout(arm, ARM_WITHIN_MS)
-    if (soonestMs < Infinity) timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
+    if (soonestMs < Infinity)
+      timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
   }
 
   function armSoon(): void {
-    if ([...entries.values()].every(({ armed, term, gone }) => armed || term === null || gone)) return
+    if ([...entries.values()].every(({ armed, term, gone }) => armed || term === null || gone))
+      return
     const inMs = armedAtMs + ARM_WITHIN_MS - performance.now()
     if (inMs <= 0) return arm()
     clearTimeout(arming)
@@ -177,8 +214,18 @@ export function createWarden(options: WardenOptions): Warden {
     arming = undefined
     armedAtMs = performance.now()
     const nowMs = clock()
-    const doomed = [...entries.values()].filter(({ process, term, gone }) => process.root !== null && term !== null && !gone)
-    if (!deadMan.arm(doomed.map(({ process, term }): Doomed => ({ ...process.root!, inMs: term!.endAtMs - nowMs })))) return void (arming = setTimeout(arm, ARM_AGAIN_MS))
+    const doomed = [...entries.values()].filter(
+      ({ process, term, gone }) => process.root !== null && term !== null && !gone,
+    )
+    if (
+      !deadMan.arm(
+        doomed.map(({ process, term }): Doomed => ({
+          ...process.root!,
+          inMs: term!.endAtMs - nowMs,
+        })),
+      )
+    )
+      return void (arming = setTimeout(arm, ARM_AGAIN_MS))
     for (const entry of doomed) entry.armed = true
   }
 
@@ -186,14 +233,21 @@ export function createWarden(options: WardenOptions): Warden {
   function tidy(): void {
     if (attached) for (const [mark, entry] of entries) if (entry.gone) entries.delete(mark)
     look()
-    if ([...entries.values()].every(entry => entry.gone)) options.onEmpty()
+    if ([...entries.values()].every((entry) => entry.gone)) options.onEmpty()
   }
 
   return {
     attach(agent) {
       attached = true
       say = agent
-      say({ t: 'hello', protocol: PROTOCOL, id: options.id, pid: process.pid, containment: options.containment, running: [...entries.values()].map(told) })
+      say({
+        t: 'hello',
+        protocol: PROTOCOL,
+        id: options.id,
+        pid: process.pid,
+        containment: options.containment,
+        running: [...entries.values()].map(told),
+      })
       for (const [mark, entry] of entries) if (entry.gone) say({ t: 'gone', mark })
       tidy()
     },
@@ -214,10 +268,11 @@ export function createWarden(options: WardenOptions): Warden {
         case 'lease':
           renew(message.terms)
           return say({ t: 'ack', nr: message.nr })
-        case 'hello': return
+        case 'hello':
+          return
       }
     },
-    running: () => [...entries.values()].filter(entry => !entry.gone).length,
+    running: () => [...entries.values()].filter((entry) => !entry.gone).length,
   }
 }
 
@@ -228,5 +283,14 @@ function later(before: Term | undefined, now: Term): Term {
 
 function told({ process, started, exit, fenced }: Entry): RunningProcess {
   const { mark, about, startedAtMs } = process
-  return { mark, about, pid: started?.pid ?? null, rootPid: process.rootPid(), startTicks: started?.startTicks ?? null, startedAtMs, exit, fenced }
+  return {
+    mark,
+    about,
+    pid: started?.pid ?? null,
+    rootPid: process.rootPid(),
+    startTicks: started?.startTicks ?? null,
+    startedAtMs,
+    exit,
+    fenced,
+  }
 }

@@ -7,18 +7,25 @@ import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../terminal/table.js'
 
-interface ApplyOptions extends DatabaseOptions, JsonOptions { dryRun?: boolean }
+interface ApplyOptions extends DatabaseOptions, JsonOptions {
+  dryRun?: boolean
+}
 
 export function addApply(program: Command): void {
   databaseCommand(program.command('apply'))
-    .description('make the deployments of a file so, each known by its name: new ones are inserted, known ones changed')
+    .description(
+      'make the deployments of a file so, each known by its name: new ones are inserted, known ones changed',
+    )
     .argument('<file>', "JSON or YAML; '-' reads stdin")
     .option('--dry-run', 'say what would change, and change nothing')
     .addOption(jsonOption('print [{id, name, outcome}] as JSON'))
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 The file holds {"deployments": [...]}, an array, or one JSON object per line; the fields are the columns of mooring.deployment.
 It is the whole truth about a deployment: what it leaves out goes to the default, but enabled and replicas, which stay as they are.
-Deployments that are not in the file are left alone. All of the file is applied, or nothing.`)
+Deployments that are not in the file are left alone. All of the file is applied, or nothing.`,
+    )
     .action(apply)
 }
 
@@ -28,14 +35,23 @@ async function apply(file: string, options: ApplyOptions): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await db.apply(specs, { dryRun: options.dryRun === true })
     if (options.json) return print(json(rows))
-    print(rows.map((row) => `${row.name} ${row.outcome}${options.dryRun ? ' (dry run)' : ''}`).join('\n'))
+    print(
+      rows
+        .map((row) => `${row.name} ${row.outcome}${options.dryRun ? ' (dry run)' : ''}`)
+        .join('\n'),
+    )
   })
 }
 
 async function readDocument(file: string, source: string): Promise<unknown> {
-  const text = file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new UsageError(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.code === 'EISDIR' ? 'it is a folder' : error.message}`)
-  })
+  const text =
+    file === '-'
+      ? await readAll(process.stdin)
+      : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+          throw new UsageError(
+            `${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.code === 'EISDIR' ? 'it is a folder' : error.message}`,
+          )
+        })
   if (text.trim() === '') throw new UsageError(`${source} is empty`)
   if (/\.ya?ml$/i.test(file)) return parseYaml(text, source)
   try {
@@ -44,13 +60,19 @@ async function readDocument(file: string, source: string): Promise<unknown> {
     const lines = linesOf(text)
     if (lines) return lines
     if (file === '-' && !/^\s*[[{]/.test(text)) return parseYaml(text, source)
-    throw new UsageError(`${source} is no JSON: ${error instanceof Error ? error.message : String(error)}`, 'a YAML file ends in .yaml or .yml')
+    throw new UsageError(
+      `${source} is no JSON: ${error instanceof Error ? error.message : String(error)}`,
+      'a YAML file ends in .yaml or .yml',
+    )
   }
 }
 
 /** One JSON object per line; null when it is something else. */
 function linesOf(text: string): unknown[] | null {
-  const lines = text.split('\n').map((line) => line.trim()).filter(Boolean)
+  const lines = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean)
   try {
     return lines.length > 1 ? lines.map((line) => JSON.parse(line) as unknown) : null
   } catch {
@@ -60,11 +82,18 @@ function linesOf(text: string): unknown[] | null {
 
 async function parseYaml(text: string, source: string): Promise<unknown> {
   const yaml = await import('yaml').catch(() => null)
-  if (!yaml) throw new UsageError(`${source} is YAML, and the package yaml is not installed`, 'write JSON, or `npm install yaml`')
+  if (!yaml)
+    throw new UsageError(
+      `${source} is YAML, and the package yaml is not installed`,
+      'write JSON, or `npm install yaml`',
+    )
   const documents = yaml.parseAllDocuments(text)
   const list = Array.isArray(documents) ? documents : []
   const wrong = list.flatMap((document) => document.errors)
-  if (wrong.length > 0) throw new UsageError(`${source} is no YAML: ${wrong.map((error) => error.message).join('\n  ')}`)
+  if (wrong.length > 0)
+    throw new UsageError(
+      `${source} is no YAML: ${wrong.map((error) => error.message).join('\n  ')}`,
+    )
   const values = list.map((document) => document.toJS() as unknown)
   return values.length === 1 ? values[0] : values
 }

@@ -9,7 +9,9 @@ import { cell, colors, interval, json, print, printable, table } from '../termin
 import { eventText } from '../up/snapshot.js'
 import { drainText } from '../progress/drain.js'
 
-interface DescribeOptions extends DatabaseOptions, JsonOptions { events: number }
+interface DescribeOptions extends DatabaseOptions, JsonOptions {
+  events: number
+}
 
 /** Of a node that runs thousands the first page is shown; `mooring get assignments --node` pages through all. */
 const PLACEMENTS_SHOWN = 50
@@ -17,16 +19,40 @@ const PLACEMENTS_SHOWN = 50
 const EVENTS_LOOKED_AT = 100_000
 
 export function addDescribe(program: Command): void {
-  const describe = program.command('describe').description('show all that is known of a deployment or a node: spec, placements, what waits and why, last events')
-  const kind = (name: string, fields: string, action: (named: string, options: DescribeOptions) => Promise<void>) => databaseCommand(describe.command(name)).alias(`${name}s`)
-    .argument(`<${name}>`, 'id or name').option('--events <n>', 'so many of its last events', parseCount, 10)
-    .addOption(jsonOption(`print ${fields} as JSON`)).action(action)
-  kind('deployment', '{deployment, private, placements, unplaced, events}', deployment).description('spec, what runs where, why it waits. Of the environment the names are shown to those who may read them, values never').addHelpText('after', `
+  const describe = program
+    .command('describe')
+    .description(
+      'show all that is known of a deployment or a node: spec, placements, what waits and why, last events',
+    )
+  const kind = (
+    name: string,
+    fields: string,
+    action: (named: string, options: DescribeOptions) => Promise<void>,
+  ) =>
+    databaseCommand(describe.command(name))
+      .alias(`${name}s`)
+      .argument(`<${name}>`, 'id or name')
+      .option('--events <n>', 'so many of its last events', parseCount, 10)
+      .addOption(jsonOption(`print ${fields} as JSON`))
+      .action(action)
+  kind('deployment', '{deployment, private, placements, unplaced, events}', deployment)
+    .description(
+      'spec, what runs where, why it waits. Of the environment the names are shown to those who may read them, values never',
+    )
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.placement where deployment_id = 7;  select * from mooring.unplaced where deployment_id = 7;
-Example: mooring describe deployment web`)
-  kind('node', '{node, drain, placements, events}', node).description('what it says of itself, what it runs, whether it drains').addHelpText('after', `
+Example: mooring describe deployment web`,
+    )
+  kind('node', '{node, drain, placements, events}', node)
+    .description('what it says of itself, what it runs, whether it drains')
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.node_status where node = 'host-a';  select * from mooring.placements_of('host-a');
-Example: mooring describe node host-a`)
+Example: mooring describe node host-a`,
+    )
 }
 
 async function deployment(named: string, options: DescribeOptions): Promise<void> {
@@ -34,19 +60,77 @@ async function deployment(named: string, options: DescribeOptions): Promise<void
     const [row] = await deploymentsNamed(db, [named])
     const { id } = row!
     const hidden = await db.privateOf(id)
-    const [placements, unplaced, events] = [await db.assignments({ deployments: [id] }), await db.unplacedOf(id), await lastEvents(db, { deployment: id }, options)]
-    if (options.json) return print(json({ deployment: row, private: hidden, placements, unplaced, events }))
-    const { name, type, enabled, replicas, policy, labels, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace, generation, created_at, updated_at } = row!
-    const paragraphs = [fieldsText(`deployment ${id}${name === null ? '' : ` ${name}`}`, [
-      ['package', packageText(row!)],
-      ...(hidden ? [['command', hidden.command], ['args', hidden.args.length > 0 ? hidden.args : null], ['env', hidden.env_names.length > 0 ? `${hidden.env_names.join(', ')} (values are not shown)` : null]] as Fields : [['command, args, env', 'not for your role']] as Fields),
-      ['runs', type === 'daemon' ? 'a daemon: once on every permitted node' : `${replicas} ${replicas === 1 ? 'replica' : 'replicas'}`],
-      ['enabled', enabled], ['policy', policy], ['labels', labels], ['selector', selector], ['pinned to', pinned_node], ['needs URLs', needs_urls === true ? true : null],
-      ['when cut off', on_lost], ['lease', lease_ttl === null ? null : interval(lease_ttl)], ['stop grace', interval(stop_grace)], ['generation', generation], ['created', created_at], ['changed', updated_at],
-    ])]
-    paragraphs.push(placements.length > 0 ? table(placements, ASSIGNMENT_COLUMNS) : 'it has no assignments')
-    if (unplaced.length > 0) paragraphs.push([...new Set(unplaced.map(({ reason }) => reason))].map((reason) => colors.yellow(`waiting: ${printable(reason)}`)).join('\n') + `\nevery node and why: \`mooring explain ${calledBy(row!)}\``)
-    const failing = placements.find(({ run_state }) => run_state === 'backoff' || run_state === 'failed')
+    const [placements, unplaced, events] = [
+      await db.assignments({ deployments: [id] }),
+      await db.unplacedOf(id),
+      await lastEvents(db, { deployment: id }, options),
+    ]
+    if (options.json)
+      return print(json({ deployment: row, private: hidden, placements, unplaced, events }))
+    const {
+      name,
+      type,
+      enabled,
+      replicas,
+      policy,
+      labels,
+      selector,
+      pinned_node,
+      needs_urls,
+      on_lost,
+      lease_ttl,
+      stop_grace,
+      generation,
+      created_at,
+      updated_at,
+    } = row!
+    const paragraphs = [
+      fieldsText(`deployment ${id}${name === null ? '' : ` ${name}`}`, [
+        ['package', packageText(row!)],
+        ...(hidden
+          ? ([
+              ['command', hidden.command],
+              ['args', hidden.args.length > 0 ? hidden.args : null],
+              [
+                'env',
+                hidden.env_names.length > 0
+                  ? `${hidden.env_names.join(', ')} (values are not shown)`
+                  : null,
+              ],
+            ] as Fields)
+          : ([['command, args, env', 'not for your role']] as Fields)),
+        [
+          'runs',
+          type === 'daemon'
+            ? 'a daemon: once on every permitted node'
+            : `${replicas} ${replicas === 1 ? 'replica' : 'replicas'}`,
+        ],
+        ['enabled', enabled],
+        ['policy', policy],
+        ['labels', labels],
+        ['selector', selector],
+        ['pinned to', pinned_node],
+        ['needs URLs', needs_urls === true ? true : null],
+        ['when cut off', on_lost],
+        ['lease', lease_ttl === null ? null : interval(lease_ttl)],
+        ['stop grace', interval(stop_grace)],
+        ['generation', generation],
+        ['created', created_at],
+        ['changed', updated_at],
+      ]),
+    ]
+    paragraphs.push(
+      placements.length > 0 ? table(placements, ASSIGNMENT_COLUMNS) : 'it has no assignments',
+    )
+    if (unplaced.length > 0)
+      paragraphs.push(
+        [...new Set(unplaced.map(({ reason }) => reason))]
+          .map((reason) => colors.yellow(`waiting: ${printable(reason)}`))
+          .join('\n') + `\nevery node and why: \`mooring explain ${calledBy(row!)}\``,
+      )
+    const failing = placements.find(
+      ({ run_state }) => run_state === 'backoff' || run_state === 'failed',
+    )
     if (failing) paragraphs.push(`what it wrote: \`mooring logs ${failing.assignment_id}\``)
     print([...paragraphs, ...eventsText(events)].join('\n\n'))
   })
@@ -56,33 +140,78 @@ async function node(named: string, options: DescribeOptions): Promise<void> {
   await withDb(options, async (db) => {
     const [row] = await nodesNamed(db, [named])
     const { node: name } = row!
-    const [drain, placements, events] = [await db.drainProgress(name), await db.placementsOf(name, PLACEMENTS_SHOWN, 0) as PlacementRow[], await lastEvents(db, { node: name }, options)]
+    const [drain, placements, events] = [
+      await db.drainProgress(name),
+      (await db.placementsOf(name, PLACEMENTS_SHOWN, 0)) as PlacementRow[],
+      await lastEvents(db, { node: name }, options),
+    ]
     if (options.json) return print(json({ node: row, drain, placements, events }))
-    const paragraphs = [fieldsText(`node ${name}`, [
-      ['health', row!.health], ['last beat', row!.beat_age === null ? 'never' : `${interval(row!.beat_age)} ago`], ['enabled', row!.enabled], ['trusts', row!['trusts'] ?? 'nothing'], ['runs', listText(row!['drivers'])],
-      ['containment', row!['containment']], ['labels', row!.labels], ['weight', row!.weight], ['at most', row!['max_assignments']], ['owns', `${row!.assignments}, ${row!.running} running`],
-      ['cpu %', row!.cpu_pct], ['memory MiB', row!.memory_mb], ['disk free %', row!.disk_free_pct], ['agent URL', row!['agent_base_url']], ['gateway URL', row!['gateway_base_url']], ['version', row!['version']], ['session', row!.session],
-    ])]
-    if (drain) paragraphs.push(colors.yellow(`${drainText(drain)}\nend it with \`mooring undrain ${name}\``))
+    const paragraphs = [
+      fieldsText(`node ${name}`, [
+        ['health', row!.health],
+        ['last beat', row!.beat_age === null ? 'never' : `${interval(row!.beat_age)} ago`],
+        ['enabled', row!.enabled],
+        ['trusts', row!['trusts'] ?? 'nothing'],
+        ['runs', listText(row!['drivers'])],
+        ['containment', row!['containment']],
+        ['labels', row!.labels],
+        ['weight', row!.weight],
+        ['at most', row!['max_assignments']],
+        ['owns', `${row!.assignments}, ${row!.running} running`],
+        ['cpu %', row!.cpu_pct],
+        ['memory MiB', row!.memory_mb],
+        ['disk free %', row!.disk_free_pct],
+        ['agent URL', row!['agent_base_url']],
+        ['gateway URL', row!['gateway_base_url']],
+        ['version', row!['version']],
+        ['session', row!.session],
+      ]),
+    ]
+    if (drain)
+      paragraphs.push(colors.yellow(`${drainText(drain)}\nend it with \`mooring undrain ${name}\``))
     const rest = row!.assignments - placements.length
-    paragraphs.push(placements.length > 0 ? table(placements, ASSIGNMENT_COLUMNS.filter(({ key }) => key !== 'node')) + (rest > 0 ? `\n... and ${rest} more: \`mooring get assignments --node ${name}\`` : '') : 'it owns nothing')
-    if (!row!.enabled) paragraphs.push(`it takes no new work; to open it: \`mooring enable node ${name}\``)
+    paragraphs.push(
+      placements.length > 0
+        ? table(
+            placements,
+            ASSIGNMENT_COLUMNS.filter(({ key }) => key !== 'node'),
+          ) + (rest > 0 ? `\n... and ${rest} more: \`mooring get assignments --node ${name}\`` : '')
+        : 'it owns nothing',
+    )
+    if (!row!.enabled)
+      paragraphs.push(`it takes no new work; to open it: \`mooring enable node ${name}\``)
     print([...paragraphs, ...eventsText(events)].join('\n\n'))
   })
 }
 
-const lastEvents = (db: CliDb, filter: { deployment?: string; node?: string }, { events }: DescribeOptions): Promise<EventRow[]> => db.events(filter, events, EVENTS_LOOKED_AT)
+const lastEvents = (
+  db: CliDb,
+  filter: { deployment?: string; node?: string },
+  { events }: DescribeOptions,
+): Promise<EventRow[]> => db.events(filter, events, EVENTS_LOOKED_AT)
 
-const eventsText = (events: readonly EventRow[]): string[] => (events.length > 0 ? [events.map(eventText).join('\n')] : [])
+const eventsText = (events: readonly EventRow[]): string[] =>
+  events.length > 0 ? [events.map(eventText).join('\n')] : []
 
 type Fields = [title: string, value: unknown][]
 
 /** What is null or empty is left out: there is enough to read. */
 function fieldsText(title: string, fields: Fields): string {
-  const shown = fields.filter(([, value]) => value !== null && value !== undefined && !(typeof value === 'object' && !(value instanceof Date) && Object.keys(value).length === 0))
+  const shown = fields.filter(
+    ([, value]) =>
+      value !== null &&
+      value !== undefined &&
+      !(typeof value === 'object' && !(value instanceof Date) && Object.keys(value).length === 0),
+  )
   const width = Math.max(...shown.map(([name]) => name.length))
-  return [colors.bold(printable(title)), ...shown.map(([name, value]) => `  ${colors.dim(name.padEnd(width))}  ${cell(value)}`)].join('\n')
+  return [
+    colors.bold(printable(title)),
+    ...shown.map(([name, value]) => `  ${colors.dim(name.padEnd(width))}  ${cell(value)}`),
+  ].join('\n')
 }
 
 /** An array of words as the server writes it: the connection does not read its array types. */
-const listText = (value: unknown): string => String(value ?? '').replace(/[{}"]/g, '').replaceAll(',', ', ')
+const listText = (value: unknown): string =>
+  String(value ?? '')
+    .replace(/[{}"]/g, '')
+    .replaceAll(',', ', ')

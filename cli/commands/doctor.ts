@@ -15,13 +15,18 @@ const PATIENCE_MS = 60_000
 export function addDoctor(program: Command): void {
   databaseCommand(program.command('doctor'))
     .description('look for what is wrong, or soon will be, and say what to type')
-    .addOption(jsonOption('print {check_name, level, found, way_out} for each check as a JSON array'))
-    .addHelpText('after', `
+    .addOption(
+      jsonOption('print {check_name, level, found, way_out} for each check as a JSON array'),
+    )
+    .addHelpText(
+      'after',
+      `
 One line for each check: ok, warning or problem, what was found, and after -> the next thing to type. Exit code 1 when there is a problem.
 All but the first five come from the database: select * from mooring.doctor(); shows the same in psql.
 
 Example:
-  mooring doctor --json | jq -r '.[] | select(.level != "ok") | .check_name + ": " + .way_out'`)
+  mooring doctor --json | jq -r '.[] | select(.level != "ok") | .check_name + ": " + .way_out'`,
+    )
     .action(doctor)
 }
 
@@ -29,7 +34,10 @@ async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   const url = await databaseUrlOf(options)
   const sql = await connect(url)
   try {
-    const findings = await answered(PATIENCE_MS, examine({ sql, url, knownSchema: committedMigrations().length }))
+    const findings = await answered(
+      PATIENCE_MS,
+      examine({ sql, url, knownSchema: committedMigrations().length }),
+    )
     print(options.json ? json(findings) : `${findings.map(line).join('\n')}\n${summary(findings)}`)
     if (findings.some(({ level }) => level === 'problem')) process.exitCode = EXIT_FAILED
   } finally {
@@ -37,7 +45,11 @@ async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   }
 }
 
-const PAINT: Record<Level, (text: string) => string> = { ok: colors.green, warning: colors.yellow, problem: colors.red }
+const PAINT: Record<Level, (text: string) => string> = {
+  ok: colors.green,
+  warning: colors.yellow,
+  problem: colors.red,
+}
 
 function line({ check_name, level, found, way_out }: Finding): string {
   return `${PAINT[level](level.padEnd(8))} ${check_name.padEnd(21)} ${printable(found)}${way_out === null ? '' : `  -> ${colors.cyan(printable(way_out))}`}`

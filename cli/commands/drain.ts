@@ -6,32 +6,66 @@ import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../terminal/table.js'
 import { onStopSignal } from '../signals.js'
 
-interface DrainOptions extends DatabaseOptions, JsonOptions { to?: string; maxMoves?: number; deadline?: string; wait?: boolean }
+interface DrainOptions extends DatabaseOptions, JsonOptions {
+  to?: string
+  maxMoves?: number
+  deadline?: string
+  wait?: boolean
+}
 
 export function addDrain(program: Command): void {
   databaseCommand(program.command('drain'))
     .description('close a node for new work and move away what it runs, a few at a time')
     .argument('<node>')
     .option('--to <node>', 'move everything there (default: wherever each may run)')
-    .option('--max-moves <n>', 'so many on their way at once (default: setting.drain_max_moves)', parsePositive)
-    .option('--deadline <duration>', 'after this long stop everything that is left at once, wherever it may go: 10m, 90s, 0 for now', parseDuration)
+    .option(
+      '--max-moves <n>',
+      'so many on their way at once (default: setting.drain_max_moves)',
+      parsePositive,
+    )
+    .option(
+      '--deadline <duration>',
+      'after this long stop everything that is left at once, wherever it may go: 10m, 90s, 0 for now',
+      parseDuration,
+    )
     .option('--wait', 'show the progress, and exit 0 only when nothing is left on the node')
-    .addOption(jsonOption('print the row of mooring.drain_progress as JSON; with --wait one line for each change'))
-    .addHelpText('after', `
+    .addOption(
+      jsonOption(
+        'print the row of mooring.drain_progress as JSON; with --wait one line for each change',
+      ),
+    )
+    .addHelpText(
+      'after',
+      `
 What no other node can take runs on and is shown as blocked, with the reason. Daemons are not waited for: they end with the node's agent.
-A drain that is under way gets the options given now; without any it goes on as it is, so \`mooring drain NODE --wait\` just looks on.`)
+A drain that is under way gets the options given now; without any it goes on as it is, so \`mooring drain NODE --wait\` just looks on.`,
+    )
     .action(drain)
 }
 
 async function drain(node: string, options: DrainOptions): Promise<void> {
   await withDb(options, async (db) => {
-    const changes = options.to !== undefined || options.maxMoves !== undefined || options.deadline !== undefined
-    const row = (changes ? null : await db.drainProgress(node)) ?? await db.drainNode(node, { target: options.to, maxMoves: options.maxMoves, deadline: options.deadline })
+    const changes =
+      options.to !== undefined || options.maxMoves !== undefined || options.deadline !== undefined
+    const row =
+      (changes ? null : await db.drainProgress(node)) ??
+      (await db.drainNode(node, {
+        target: options.to,
+        maxMoves: options.maxMoves,
+        deadline: options.deadline,
+      }))
     if (options.wait) {
       const stopped = new AbortController()
-      onStopSignal(() => stopped.abort(), () => process.exit(1))
+      onStopSignal(
+        () => stopped.abort(),
+        () => process.exit(1),
+      )
       return watchDrain(db, node, { json: options.json === true, signal: stopped.signal })
     }
-    print(options.json ? json(row) : `${drainText(row)}${row.done ? '' : `\nsee it through with \`mooring drain ${node} --wait\`, end it with \`mooring undrain ${node}\``}`)
+    print(
+      options.json
+        ? json(row)
+        : `${drainText(row)}${row.done ? '' : `\nsee it through with \`mooring drain ${node} --wait\`, end it with \`mooring undrain ${node}\``}`,
+    )
   })
 }

@@ -11,23 +11,57 @@ import type { SelectionOptions } from '../targets/selection.js'
 type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
 
 export function addEnable(program: Command): void {
-  const enable = program.command('enable').description('let deployments run, or give nodes new work again')
-  databaseCommand(selecting(enable.command('deployment'), 'deployment')).alias('deployments').description('let it run')
-    .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON')).addHelpText('after', SQL('update mooring.deployment set enabled = true where name = \'web\';', 'mooring enable deployment web'))
+  const enable = program
+    .command('enable')
+    .description('let deployments run, or give nodes new work again')
+  databaseCommand(selecting(enable.command('deployment'), 'deployment'))
+    .alias('deployments')
+    .description('let it run')
+    .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON'))
+    .addHelpText(
+      'after',
+      SQL(
+        "update mooring.deployment set enabled = true where name = 'web';",
+        'mooring enable deployment web',
+      ),
+    )
     .action((named: string[], options: Options) => switchDeployments(named, options, true))
-  databaseCommand(selecting(enable.command('node'), 'node')).alias('nodes').description('open it for new work')
-    .addOption(jsonOption('print [{node, enabled}] as JSON')).addHelpText('after', SQL('select from mooring.set_node_enabled(\'host-a\', true);', 'mooring enable node host-a'))
+  databaseCommand(selecting(enable.command('node'), 'node'))
+    .alias('nodes')
+    .description('open it for new work')
+    .addOption(jsonOption('print [{node, enabled}] as JSON'))
+    .addHelpText(
+      'after',
+      SQL("select from mooring.set_node_enabled('host-a', true);", 'mooring enable node host-a'),
+    )
     .action((named: string[], options: Options) => switchNodes(named, options, true))
 }
 
 export function addDisable(program: Command): void {
-  const disable = program.command('disable').description('stop deployments and keep their rows, or give nodes nothing new')
-  databaseCommand(selecting(disable.command('deployment'), 'deployment')).alias('deployments').description('stop its processes; the row stays')
+  const disable = program
+    .command('disable')
+    .description('stop deployments and keep their rows, or give nodes nothing new')
+  databaseCommand(selecting(disable.command('deployment'), 'deployment'))
+    .alias('deployments')
+    .description('stop its processes; the row stays')
     .option('--yes', 'do not ask; needed with -l and --all where there is no terminal')
-    .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON')).addHelpText('after', SQL('update mooring.deployment set enabled = false where name = \'web\';', 'mooring disable deployment -l tier=batch'))
+    .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON'))
+    .addHelpText(
+      'after',
+      SQL(
+        "update mooring.deployment set enabled = false where name = 'web';",
+        'mooring disable deployment -l tier=batch',
+      ),
+    )
     .action((named: string[], options: Options) => switchDeployments(named, options, false))
-  databaseCommand(selecting(disable.command('node'), 'node')).alias('nodes').description('give it nothing new; what it runs stays (to move that away: mooring drain)')
-    .addOption(jsonOption('print [{node, enabled}] as JSON')).addHelpText('after', SQL('select from mooring.set_node_enabled(\'host-a\', false);', 'mooring disable node host-a'))
+  databaseCommand(selecting(disable.command('node'), 'node'))
+    .alias('nodes')
+    .description('give it nothing new; what it runs stays (to move that away: mooring drain)')
+    .addOption(jsonOption('print [{node, enabled}] as JSON'))
+    .addHelpText(
+      'after',
+      SQL("select from mooring.set_node_enabled('host-a', false);", 'mooring disable node host-a'),
+    )
     .action((named: string[], options: Options) => switchNodes(named, options, false))
 }
 
@@ -35,14 +69,40 @@ const SQL = (statement: string, example: string): string => `
 In psql: ${statement}
 Example: ${example}`
 
-async function switchDeployments(named: string[], options: Options, enabled: boolean): Promise<void> {
+async function switchDeployments(
+  named: string[],
+  options: Options,
+  enabled: boolean,
+): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await selectedDeployments(db, named, options)
-    if (!enabled && isFound(options)) await confirm(rows.length === 1 ? 'disable the deployment' : `disable ${rows.length} deployments:`, rows.map(calledBy), options)
-    const changed = new Set((await db.enableDeployments(rows.map(({ id }) => id), enabled)).map(({ id }) => id))
-    if (options.json) return print(json(rows.map(({ id, name }) => ({ id, name, enabled, changed: changed.has(id) }))))
+    if (!enabled && isFound(options))
+      await confirm(
+        rows.length === 1 ? 'disable the deployment' : `disable ${rows.length} deployments:`,
+        rows.map(calledBy),
+        options,
+      )
+    const changed = new Set(
+      (
+        await db.enableDeployments(
+          rows.map(({ id }) => id),
+          enabled,
+        )
+      ).map(({ id }) => id),
+    )
+    if (options.json)
+      return print(
+        json(rows.map(({ id, name }) => ({ id, name, enabled, changed: changed.has(id) }))),
+      )
     const done = enabled ? 'is enabled' : 'is disabled: its processes stop'
-    print(rows.map((row) => `${calledBy(row)} ${changed.has(row.id) ? done : `was ${enabled ? 'enabled' : 'disabled'} already`}`).join('\n'))
+    print(
+      rows
+        .map(
+          (row) =>
+            `${calledBy(row)} ${changed.has(row.id) ? done : `was ${enabled ? 'enabled' : 'disabled'} already`}`,
+        )
+        .join('\n'),
+    )
   })
 }
 

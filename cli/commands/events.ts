@@ -14,7 +14,15 @@ import { createPatience } from '../progress/patience.js'
 import { json, jsonLine, print } from '../terminal/table.js'
 import { eventText } from '../up/snapshot.js'
 
-interface EventsOptions extends DatabaseOptions, JsonOptions { limit?: number; follow?: boolean; kind?: string[]; node?: string; deployment?: string; assignment?: string; since?: string }
+interface EventsOptions extends DatabaseOptions, JsonOptions {
+  limit?: number
+  follow?: boolean
+  kind?: string[]
+  node?: string
+  deployment?: string
+  assignment?: string
+  since?: string
+}
 
 const POLL_INTERVAL_MS = 500
 const DEFAULT_LIMIT = 50
@@ -22,15 +30,31 @@ const DEFAULT_LIMIT = 50
 export function addEvents(program: Command): void {
   databaseCommand(program.command('events'))
     .description('show what happened last: who moved what, when, why')
-    .option('-n, --limit <n>', `so many of the last (default: ${DEFAULT_LIMIT}; with --since all)`, parseCount)
+    .option(
+      '-n, --limit <n>',
+      `so many of the last (default: ${DEFAULT_LIMIT}; with --since all)`,
+      parseCount,
+    )
     .option('-f, --follow', 'go on with what comes')
-    .option('--kind <kinds>', 'of these kinds: claimed,released,reaped ...; repeatable', collectKinds)
-    .option('--node <node>', 'about a node').option('--deployment <deployment>', 'about a deployment, by id or name; one that was deleted by its id')
-    .option('--assignment <assignment>', 'about an assignment', parseId).option('--since <duration>', 'of the last 10m, 90s, 1h30m', parseDuration)
+    .option(
+      '--kind <kinds>',
+      'of these kinds: claimed,released,reaped ...; repeatable',
+      collectKinds,
+    )
+    .option('--node <node>', 'about a node')
+    .option(
+      '--deployment <deployment>',
+      'about a deployment, by id or name; one that was deleted by its id',
+    )
+    .option('--assignment <assignment>', 'about an assignment', parseId)
+    .option('--since <duration>', 'of the last 10m, 90s, 1h30m', parseDuration)
     .addOption(jsonOption('print a JSON array; with -f one JSON object per line'))
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.last_events(50);  select * from mooring.event where deployment_id = 7 order by id;
-Example: mooring events -f --kind reaped,move_dropped --since 1h`)
+Example: mooring events -f --kind reaped,move_dropped --since 1h`,
+    )
     .action(showEvents)
 }
 
@@ -42,14 +66,29 @@ async function showEvents(options: EventsOptions): Promise<void> {
     const rows = await db.events(filter, limit)
     if (rows.length === 0) await checkKnown(db, filter)
     if (limit === 0 && !options.json) return
-    print(options.json ? json(rows) : rows.map(eventText).join('\n') || (Object.values(filter).every((part) => part === undefined) ? 'nothing has happened yet' : 'nothing of the kind has happened'))
+    print(
+      options.json
+        ? json(rows)
+        : rows.map(eventText).join('\n') ||
+            (Object.values(filter).every((part) => part === undefined)
+              ? 'nothing has happened yet'
+              : 'nothing of the kind has happened'),
+    )
   })
 }
 
-async function follow(db: CliDb, filter: EventFilter, limit: number | null, options: EventsOptions): Promise<void> {
+async function follow(
+  db: CliDb,
+  filter: EventFilter,
+  limit: number | null,
+  options: EventsOptions,
+): Promise<void> {
   const { json: asJson } = options
   const write = (events: readonly EventRow[]) => {
-    if (events.length > 0) print(events.map((event) => (asJson ? jsonLine(event).trimEnd() : eventText(event))).join('\n'))
+    if (events.length > 0)
+      print(
+        events.map((event) => (asJson ? jsonLine(event).trimEnd() : eventText(event))).join('\n'),
+      )
   }
   // how old an event may be is asked of those that are there; what comes is new, and what comes late is too
   const follower = createEventFollower({ ...filter, since: undefined })
@@ -70,38 +109,64 @@ async function follow(db: CliDb, filter: EventFilter, limit: number | null, opti
 
 /** History outlives nodes and assignments, so what is not there is only wrong when nothing is known of it. */
 async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilter): Promise<void> {
-  if (node !== undefined && (await db.events({ node }, 1)).length === 0) await nodesNamed(db, [node])
-  if (assignment !== undefined && await db.placementOfAssignment(assignment) === null && (await db.events({ assignment }, 1)).length === 0) throw unknown('assignment', assignment, [], '`mooring get assignments`')
-  if (deployment !== undefined && (await db.deployments({ ids: [deployment] })).length === 0 && (await db.events({ deployment }, 1)).length === 0) {
-    throw new UnknownNameError(`neither a deployment nor any event of the id ${deployment} is known`, 'see `mooring get deployments`; events are kept for setting.event_retention')
+  if (node !== undefined && (await db.events({ node }, 1)).length === 0)
+    await nodesNamed(db, [node])
+  if (
+    assignment !== undefined &&
+    (await db.placementOfAssignment(assignment)) === null &&
+    (await db.events({ assignment }, 1)).length === 0
+  )
+    throw unknown('assignment', assignment, [], '`mooring get assignments`')
+  if (
+    deployment !== undefined &&
+    (await db.deployments({ ids: [deployment] })).length === 0 &&
+    (await db.events({ deployment }, 1)).length === 0
+  ) {
+    throw new UnknownNameError(
+      `neither a deployment nor any event of the id ${deployment} is known`,
+      'see `mooring get deployments`; events are kept for setting.event_retention',
+    )
   }
 }
 
 /** What may be the id of a deployment that is gone. */
 const deletedId = (typed: string): string | null => /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? null
 
-async function filterOf(db: CliDb, { kind, node, deployment, assignment, since }: EventsOptions): Promise<EventFilter> {
-  const known = deployment === undefined ? undefined : await deploymentId(db, deployment).catch((error: unknown) => {
-    const id = deletedId(deployment)
-    if (error instanceof UnknownNameError && id !== null) return id
-    throw error
-  })
+async function filterOf(
+  db: CliDb,
+  { kind, node, deployment, assignment, since }: EventsOptions,
+): Promise<EventFilter> {
+  const known =
+    deployment === undefined
+      ? undefined
+      : await deploymentId(db, deployment).catch((error: unknown) => {
+          const id = deletedId(deployment)
+          if (error instanceof UnknownNameError && id !== null) return id
+          throw error
+        })
   return { kinds: kind, node, deployment: known, assignment, since }
 }
 
 function collectKinds(value: string, before: string[] = []): string[] {
   const kinds = value.split(',').map((kind) => kind.trim())
-  if (!kinds.every((kind) => /^[a-z_]{1,40}$/.test(kind))) throw new InvalidArgumentError('Kinds are words such as claimed or move_dropped, joined by commas.')
+  if (!kinds.every((kind) => /^[a-z_]{1,40}$/.test(kind)))
+    throw new InvalidArgumentError(
+      'Kinds are words such as claimed or move_dropped, joined by commas.',
+    )
   // nothing would ever come
   const wrong = kinds.find((kind) => !EVENT_KINDS.includes(kind))
   if (wrong !== undefined) {
     const near = nearest(wrong, EVENT_KINDS)
-    throw new UsageError(`there is no kind of event '${wrong}'`, near.length > 0 ? `did you mean ${near.join(', ')}?` : `there are ${EVENT_KINDS.join(', ')}`)
+    throw new UsageError(
+      `there is no kind of event '${wrong}'`,
+      near.length > 0 ? `did you mean ${near.join(', ')}?` : `there are ${EVENT_KINDS.join(', ')}`,
+    )
   }
   return [...before, ...kinds]
 }
 
 function parseId(value: string): string {
-  if (!/^\d{1,18}$/.test(value)) throw new InvalidArgumentError('It must be the id of an assignment.')
+  if (!/^\d{1,18}$/.test(value))
+    throw new InvalidArgumentError('It must be the id of an assignment.')
   return value
 }

@@ -17,7 +17,10 @@ export function addExplain(program: Command): void {
 /** The verdict names the predicate that fails; the rest is for --wide and --json. */
 const BRIEF = ['node', 'verdict', 'cost', 'assigned', 'here']
 
-async function explain(deployment: string, options: DatabaseOptions & JsonOptions & { wide?: boolean }): Promise<void> {
+async function explain(
+  deployment: string,
+  options: DatabaseOptions & JsonOptions & { wide?: boolean },
+): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await db.explain(await deploymentId(db, deployment))
     if (options.json) return print(json(rows))

@@ -1,5 +1,9 @@
 import type { Command } from 'commander'
-import { ASSIGNMENT_COLUMNS, DEPLOYMENT_COLUMNS, DEPLOYMENT_COLUMNS_WIDE } from '../terminal/columns.js'
+import {
+  ASSIGNMENT_COLUMNS,
+  DEPLOYMENT_COLUMNS,
+  DEPLOYMENT_COLUMNS_WIDE,
+} from '../terminal/columns.js'
 import { withDb } from '../database.js'
 import type { CliDb } from '../queries/queries.js'
 import type { Requirement } from '../queries/deployments.js'
@@ -13,73 +17,151 @@ import { collectSelector } from '../targets/selection.js'
 import { NODE_COLUMNS } from '../up/frame.js'
 import { statesOf } from '../up/snapshot.js'
 
-interface GetOptions extends DatabaseOptions, ListingOptions { selector?: Requirement[]; wide?: boolean; limit?: number; skip: number; deployment?: string; node?: string }
+interface GetOptions extends DatabaseOptions, ListingOptions {
+  selector?: Requirement[]
+  wide?: boolean
+  limit?: number
+  skip: number
+  deployment?: string
+  node?: string
+}
 
 const NODE_COLUMNS_WIDE = [
-  ...NODE_COLUMNS, { key: 'weight', align: 'right' as const }, { key: 'max_assignments', title: 'at most', align: 'right' as const }, { key: 'trusts' }, { key: 'containment' }, { key: 'version' }, { key: 'labels' },
+  ...NODE_COLUMNS,
+  { key: 'weight', align: 'right' as const },
+  { key: 'max_assignments', title: 'at most', align: 'right' as const },
+  { key: 'trusts' },
+  { key: 'containment' },
+  { key: 'version' },
+  { key: 'labels' },
 ]
 
 export function addGet(program: Command): void {
   const get = program.command('get').description('list deployments, nodes or assignments')
-  const kind = (name: string, argument: string, view: string, listing: (db: CliDb, named: string[], options: GetOptions) => Promise<Listing>) => {
-    const command = get.command(name).alias(name.slice(0, -1)).description(`list ${name}`).argument(`[${argument}...]`, 'these only')
-      .option('-l, --selector <labels>', `those with these labels: key=value, key!=value, key, !key, joined by commas${name === 'assignments' ? '; of their deployments' : ''}`, collectSelector)
+  const kind = (
+    name: string,
+    argument: string,
+    view: string,
+    listing: (db: CliDb, named: string[], options: GetOptions) => Promise<Listing>,
+  ) => {
+    const command = get
+      .command(name)
+      .alias(name.slice(0, -1))
+      .description(`list ${name}`)
+      .argument(`[${argument}...]`, 'these only')
+      .option(
+        '-l, --selector <labels>',
+        `those with these labels: key=value, key!=value, key, !key, joined by commas${name === 'assignments' ? '; of their deployments' : ''}`,
+        collectSelector,
+      )
       .option('-w, --watch', 'go on: what changes is shown until Ctrl-C')
-      .option('-n, --limit <n>', 'at most so many', parseCount).option('--skip <n>', 'after the first n', parseCount, 0)
+      .option('-n, --limit <n>', 'at most so many', parseCount)
+      .option('--skip <n>', 'after the first n', parseCount, 0)
       .addOption(jsonOption(`print ${view} as a JSON array; with --watch one object per line`))
       .action((named: string[], options: GetOptions) => {
-        if (named.length > 0 && options.selector) throw new UsageError('names and -l exclude each other', 'say one of them')
+        if (named.length > 0 && options.selector)
+          throw new UsageError('names and -l exclude each other', 'say one of them')
         return withDb(options, async (db) => show(await listing(db, named, options), options))
       })
     return databaseCommand(command)
   }
-  kind('deployments', 'deployment', 'the deployments, without command, args and env,', deployments).option('--wide', 'more columns').addHelpText('after', `
+  kind('deployments', 'deployment', 'the deployments, without command, args and env,', deployments)
+    .option('--wide', 'more columns')
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.deployment where labels @> '{"key": "value"}';
-Example: mooring get deployments -l tier=front,env!=test --watch`)
-  kind('nodes', 'node', 'the rows of mooring.node_status', nodes).option('--wide', 'more columns').addHelpText('after', `
+Example: mooring get deployments -l tier=front,env!=test --watch`,
+    )
+  kind('nodes', 'node', 'the rows of mooring.node_status', nodes)
+    .option('--wide', 'more columns')
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.node_status;
-Example: mooring get nodes -l zone=a --watch`)
+Example: mooring get nodes -l zone=a --watch`,
+    )
   kind('assignments', 'assignment', 'the rows of mooring.placement', assignments)
-    .option('--deployment <deployment>', 'those of a deployment').option('--node <node>', 'what a node owns').addHelpText('after', `
+    .option('--deployment <deployment>', 'those of a deployment')
+    .option('--node <node>', 'what a node owns')
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.placement where node = 'host-a';  select * from mooring.placements_of('host-a', 200, 0);
-Example: mooring get assignments --node host-a -n 200 --skip 200`)
+Example: mooring get assignments --node host-a -n 200 --skip 200`,
+    )
 }
 
-async function deployments(db: CliDb, named: string[], { selector, limit, skip, wide }: GetOptions): Promise<Listing> {
+async function deployments(
+  db: CliDb,
+  named: string[],
+  { selector, limit, skip, wide }: GetOptions,
+): Promise<Listing> {
   const ids = named.length > 0 ? (await deploymentsNamed(db, named)).map(({ id }) => id) : undefined
   return {
     key: 'id',
     columns: wide ? DEPLOYMENT_COLUMNS_WIDE : DEPLOYMENT_COLUMNS,
-    empty: selector ? 'no deployment has these labels' : 'no deployments yet: `mooring apply FILE`, or insert into mooring.deployment in `mooring psql`',
+    empty: selector
+      ? 'no deployment has these labels'
+      : 'no deployments yet: `mooring apply FILE`, or insert into mooring.deployment in `mooring psql`',
     read: () => db.deployments({ ids, labels: selector, limit, skip }),
   }
 }
 
-async function nodes(db: CliDb, named: string[], { selector, limit, skip, wide }: GetOptions): Promise<Listing> {
+async function nodes(
+  db: CliDb,
+  named: string[],
+  { selector, limit, skip, wide }: GetOptions,
+): Promise<Listing> {
   const names = named.length > 0 ? (await nodesNamed(db, named)).map(({ node }) => node) : undefined
   return {
     key: 'node',
     columns: wide ? NODE_COLUMNS_WIDE : NODE_COLUMNS,
     ticking: ['beat_age', 'cpu_pct', 'memory_mb', 'disk_free_pct'],
-    empty: selector ? 'no node has these labels' : "no nodes yet: start one with `mooring agent --name host-a --trust '^http-server@'`",
+    empty: selector
+      ? 'no node has these labels'
+      : "no nodes yet: start one with `mooring agent --name host-a --trust '^http-server@'`",
     async read() {
       const [rows, states] = [await db.nodes(selector), await db.states()]
-      return rows.filter(({ node }) => names?.includes(node) ?? true).slice(skip, limit === undefined ? undefined : skip + limit).map((row) => ({ ...row, states: statesOf(row.node, states) }))
+      return rows
+        .filter(({ node }) => names?.includes(node) ?? true)
+        .slice(skip, limit === undefined ? undefined : skip + limit)
+        .map((row) => ({ ...row, states: statesOf(row.node, states) }))
     },
   }
 }
 
-async function assignments(db: CliDb, named: string[], { selector, limit, skip, deployment, node }: GetOptions): Promise<Listing> {
-  const ids = named.length > 0 ? named.map((id) => BigInt(parseAssignmentId(id)).toString()) : undefined
-  const found = ids && new Set((await db.assignments({ ids })).map(({ assignment_id }) => assignment_id))
+async function assignments(
+  db: CliDb,
+  named: string[],
+  { selector, limit, skip, deployment, node }: GetOptions,
+): Promise<Listing> {
+  const ids =
+    named.length > 0 ? named.map((id) => BigInt(parseAssignmentId(id)).toString()) : undefined
+  const found =
+    ids && new Set((await db.assignments({ ids })).map(({ assignment_id }) => assignment_id))
   const missing = ids?.find((id) => !found!.has(id))
-  if (missing !== undefined) throw unknown('assignment', missing, [], '`mooring get assignments`; where it was: `mooring history ' + missing + '`')
+  if (missing !== undefined)
+    throw unknown(
+      'assignment',
+      missing,
+      [],
+      '`mooring get assignments`; where it was: `mooring history ' + missing + '`',
+    )
   const deploymentIds = deployment === undefined ? undefined : [await deploymentId(db, deployment)]
   const owner = node === undefined ? undefined : (await nodesNamed(db, [node]))[0]!.node
   return {
     key: 'assignment_id',
     columns: ASSIGNMENT_COLUMNS,
     empty: owner === undefined ? 'no assignments' : `${owner} owns nothing`,
-    read: () => db.assignments({ ids, deployments: deploymentIds, node: owner, labels: selector, limit, skip }),
+    read: () =>
+      db.assignments({
+        ids,
+        deployments: deploymentIds,
+        node: owner,
+        labels: selector,
+        limit,
+        skip,
+      }),
   }
 }

@@ -17,8 +17,21 @@ async function history(assignment: string, options: DatabaseOptions & JsonOption
   await withDb(options, async (db) => {
     const rows = await db.history(id)
     if (options.json) return print(json(rows))
-    print(rows.length > 0
-      ? table(rows, [{ key: 'epoch', align: 'right' }, { key: 'node' }, { key: 'since' }, { key: 'until', text: (value) => (value instanceof Date ? value.toISOString() : 'now') }, { key: 'why' }, { key: 'actor' }, { key: 'ended_why', title: 'ended' }])
-      : `nobody has owned assignment ${id} within setting.event_retention`)
+    print(
+      rows.length > 0
+        ? table(rows, [
+            { key: 'epoch', align: 'right' },
+            { key: 'node' },
+            { key: 'since' },
+            {
+              key: 'until',
+              text: (value) => (value instanceof Date ? value.toISOString() : 'now'),
+            },
+            { key: 'why' },
+            { key: 'actor' },
+            { key: 'ended_why', title: 'ended' },
+          ])
+        : `nobody has owned assignment ${id} within setting.event_retention`,
+    )
   })
 }

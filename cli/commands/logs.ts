@@ -7,7 +7,14 @@ import { withDb } from '../database.js'
 import type { CliDb } from '../queries/queries.js'
 import type { Requirement } from '../queries/deployments.js'
 import type { LoggedRow } from '../queries/logs.js'
-import { CommandError, EXIT_FAILED, isConnectionProblem, problemOf, renderProblem, UsageError } from '../errors.js'
+import {
+  CommandError,
+  EXIT_FAILED,
+  isConnectionProblem,
+  problemOf,
+  renderProblem,
+  UsageError,
+} from '../errors.js'
 import { logFilesOf } from '../logs/files.js'
 import { follow, isForGood } from '../logs/follower.js'
 import { createLineWriter, type LineWriter } from '../logs/lines.js'
@@ -17,7 +24,14 @@ import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { collectSelector, requirementText } from '../targets/selection.js'
 
-interface LogsOptions extends DatabaseOptions, JsonOptions { follow?: boolean; tail: number; prefix?: boolean; node?: string; deployment?: boolean; selector?: Requirement[] }
+interface LogsOptions extends DatabaseOptions, JsonOptions {
+  follow?: boolean
+  tail: number
+  prefix?: boolean
+  node?: string
+  deployment?: boolean
+  selector?: Requirement[]
+}
 
 /** How often a follower looks where the work is. */
 const LOOK_AROUND_MS = 1_000
@@ -28,51 +42,101 @@ const GONE = ''
 
 export function addLogs(program: Command): void {
   databaseCommand(program.command('logs'))
-    .description('show what an assignment, or every assignment of a deployment, wrote to stdout and stderr, on whatever host')
+    .description(
+      'show what an assignment, or every assignment of a deployment, wrote to stdout and stderr, on whatever host',
+    )
     .argument('[assignment|deployment]', 'id of an assignment, else name or id of a deployment')
     .option('-f, --follow', 'go on with what comes, also after a rotation and on the next node')
     .option('--tail <n>', "so many of the last lines, or 'all'", parseTail, 200)
-    .option('-l, --selector <labels>', 'every assignment of the deployments with these labels: key=value, key!=value, key, !key, joined by commas', collectSelector)
+    .option(
+      '-l, --selector <labels>',
+      'every assignment of the deployments with these labels: key=value, key!=value, key, !key, joined by commas',
+      collectSelector,
+    )
     .option('-d, --deployment', 'the number is the id of a deployment')
-    .option('--node <node>', 'the log on this node, where it ran before, say (default: where it runs, or ran last)')
-    .addOption(new Option('--prefix', 'begin each line with [assignment@node] (default: where there are several)'))
+    .option(
+      '--node <node>',
+      'the log on this node, where it ran before, say (default: where it runs, or ran last)',
+    )
+    .addOption(
+      new Option(
+        '--prefix',
+        'begin each line with [assignment@node] (default: where there are several)',
+      ),
+    )
     .addOption(new Option('--no-prefix', 'never do'))
     .addOption(jsonOption('print {assignment_id, node, line} as JSON, one object per line'))
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 The log stays on the host that wrote it: the agent there sends what is asked for through Postgres, 128 KiB at a time. What the agents of this host wrote is read from the state directory.
 
   mooring logs web -f
-  mooring logs 7 --tail all --node host-a > 7.log`)
+  mooring logs 7 --tail all --node host-a > 7.log`,
+    )
     .action(showLogs)
 }
 
 function parseTail(value: string): number {
   if (value === 'all') return Number.POSITIVE_INFINITY
-  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError("It must be a whole number or 'all'.")
-  if (Number(value) > 1_000_000) throw new InvalidArgumentError("It must be 1000000 at most, or 'all'.")
+  if (!/^\d{1,9}$/.test(value))
+    throw new InvalidArgumentError("It must be a whole number or 'all'.")
+  if (Number(value) > 1_000_000)
+    throw new InvalidArgumentError("It must be 1000000 at most, or 'all'.")
   return Number(value)
 }
 
 async function showLogs(target: string | undefined, options: LogsOptions): Promise<void> {
   if ((target === undefined) === (options.selector === undefined)) {
-    throw new UsageError(target === undefined ? 'whose log?' : 'a name and --selector at once', '`mooring logs 7`, `mooring logs web`, or `mooring logs --selector app=web`')
+    throw new UsageError(
+      target === undefined ? 'whose log?' : 'a name and --selector at once',
+      '`mooring logs 7`, `mooring logs web`, or `mooring logs --selector app=web`',
+    )
   }
   let asked = false
   try {
     await withDb(options, async (db) => {
       asked = true
-      const lookUp = () => (options.selector ? db.assignments({ labels: options.selector }) : named(db, target!, options))
+      const lookUp = () =>
+        options.selector
+          ? db.assignments({ labels: options.selector })
+          : named(db, target!, options)
       const found = await lookUp()
-      if (found.length === 0) throw new CommandError(`no deployment has the labels ${options.selector?.map(requirementText).join(',')}`, 'see the labels there are: `mooring get deployments --wide`')
-      if (found.length > MOST_LOGS) throw new CommandError(`these are ${found.length} logs, and ${MOST_LOGS} at most are shown at once`, 'name an assignment, or a narrower --selector')
+      if (found.length === 0)
+        throw new CommandError(
+          `no deployment has the labels ${options.selector?.map(requirementText).join(',')}`,
+          'see the labels there are: `mooring get deployments --wide`',
+        )
+      if (found.length > MOST_LOGS)
+        throw new CommandError(
+          `these are ${found.length} logs, and ${MOST_LOGS} at most are shown at once`,
+          'name an assignment, or a narrower --selector',
+        )
       await (options.follow ? followAll(db, found, lookUp, options) : showAll(db, found, options))
     })
   } catch (error) {
     // the files are here whatever the database does
-    const file = target !== undefined && /^\d+$/.test(target) && !options.deployment ? logFilesOf(options.stateDir, target).find(({ node }) => options.node === undefined || node === options.node) : undefined
-    if (!file || asked || !(isConnectionProblem(error) || error instanceof CommandError && error.exitCode === EXIT_FAILED)) throw error
+    const file =
+      target !== undefined && /^\d+$/.test(target) && !options.deployment
+        ? logFilesOf(options.stateDir, target).find(
+            ({ node }) => options.node === undefined || node === options.node,
+          )
+        : undefined
+    if (
+      !file ||
+      asked ||
+      !(
+        isConnectionProblem(error) ||
+        (error instanceof CommandError && error.exitCode === EXIT_FAILED)
+      )
+    )
+      throw error
     noteFile(error, file.node)
-    await showFile(file.assignment_id, fileSource(options.stateDir, file.assignment_id, file.node), options)
+    await showFile(
+      file.assignment_id,
+      fileSource(options.stateDir, file.assignment_id, file.node),
+      options,
+    )
   }
 }
 
@@ -81,29 +145,52 @@ function noteFile(error: unknown, node: string): void {
 }
 
 async function named(db: CliDb, target: string, options: LogsOptions): Promise<LoggedRow[]> {
-  if (/^(id|name):/.test(target)) return db.assignments({ deployments: [await deploymentId(db, target)] })
+  if (/^(id|name):/.test(target))
+    return db.assignments({ deployments: [await deploymentId(db, target)] })
   const assignment = options.deployment ? null : await db.placementOfAssignment(target)
   if (assignment) return [assignment]
   const placements = await db.placementsOfDeployment(target)
   if (placements.length > 0) return placements
   // its row is gone, its log may be there
-  if (!options.deployment && /^\d{1,18}$/.test(target) && (options.node !== undefined || (await formerNodes(db, target)).length > 0)) return [{ assignment_id: target, deployment_id: GONE, node: null, run_state: null }]
-  throw unknown(options.deployment ? 'deployment' : 'assignment or deployment', target, await db.deploymentNames(), '`mooring get assignments`')
+  if (
+    !options.deployment &&
+    /^\d{1,18}$/.test(target) &&
+    (options.node !== undefined || (await formerNodes(db, target)).length > 0)
+  )
+    return [{ assignment_id: target, deployment_id: GONE, node: null, run_state: null }]
+  throw unknown(
+    options.deployment ? 'deployment' : 'assignment or deployment',
+    target,
+    await db.deploymentNames(),
+    '`mooring get assignments`',
+  )
 }
 
 /** Every node that ever owned it, the last one first. */
 async function formerNodes(db: CliDb, assignmentId: string): Promise<string[]> {
-  const owned = await db.history(assignmentId).catch((error: unknown) => { if (codeOf(error) === 'MR003') return []; throw error })
+  const owned = await db.history(assignmentId).catch((error: unknown) => {
+    if (codeOf(error) === 'MR003') return []
+    throw error
+  })
   return [...new Set(owned.map(({ node }) => node).reverse())]
 }
 
 function writerOf(assignmentId: string, several: boolean, options: LogsOptions): LineWriter {
-  return createLineWriter(assignmentId, { prefix: options.prefix ?? several, json: options.json === true, terminal: process.stdout.isTTY === true })
+  return createLineWriter(assignmentId, {
+    prefix: options.prefix ?? several,
+    json: options.json === true,
+    terminal: process.stdout.isTTY === true,
+  })
 }
 
-const startOf = ({ tail }: LogsOptions): LogStart => (Number.isFinite(tail) ? { tailLines: tail } : { fromByte: 0 })
+const startOf = ({ tail }: LogsOptions): LogStart =>
+  Number.isFinite(tail) ? { tailLines: tail } : { fromByte: 0 }
 
-async function showAll(db: CliDb, found: readonly LoggedRow[], options: LogsOptions): Promise<void> {
+async function showAll(
+  db: CliDb,
+  found: readonly LoggedRow[],
+  options: LogsOptions,
+): Promise<void> {
   for (const row of found) {
     try {
       await show(db, row, found.length > 1, options)
@@ -115,19 +202,40 @@ async function showAll(db: CliDb, found: readonly LoggedRow[], options: LogsOpti
   }
 }
 
-async function show(db: CliDb, row: LoggedRow, several: boolean, options: LogsOptions): Promise<void> {
+async function show(
+  db: CliDb,
+  row: LoggedRow,
+  several: boolean,
+  options: LogsOptions,
+): Promise<void> {
   const { assignment_id: id, deployment_id, run_state: state } = row
   const node = options.node ?? row.node ?? (await formerNodes(db, id))[0]
-  if (node === undefined) throw new CommandError(`assignment ${id} runs nowhere yet, and has no log`, `\`mooring explain ${deployment_id}\` says why`)
+  if (node === undefined)
+    throw new CommandError(
+      `assignment ${id} runs nowhere yet, and has no log`,
+      `\`mooring explain ${deployment_id}\` says why`,
+    )
   const writer = writerOf(id, several, options)
-  const copied = await copyLog(await openLog(db, options.stateDir, id, node), writer, startOf(options)).catch(async (error: unknown) => {
+  const copied = await copyLog(
+    await openLog(db, options.stateDir, id, node),
+    writer,
+    startOf(options),
+  ).catch(async (error: unknown) => {
     // an agent that was stopped has left its files
-    if (codeOf(error) !== 'MR006' || await db.sessionOf(node) !== null || !logFilesOf(options.stateDir, id).some((file) => file.node === node)) throw error
+    if (
+      codeOf(error) !== 'MR006' ||
+      (await db.sessionOf(node)) !== null ||
+      !logFilesOf(options.stateDir, id).some((file) => file.node === node)
+    )
+      throw error
     noteFile(error, node)
     return copyLog(fileSource(options.stateDir, id, node), writer, startOf(options))
   })
   if (!copied) {
-    throw new CommandError(`assignment ${id} on ${node} has written nothing${row.node === node ? ` yet${state ? ` (state: ${state})` : ''}` : ''}`, `\`mooring logs ${id} -f\` once it runs; \`mooring history ${id}\` says where it ran`)
+    throw new CommandError(
+      `assignment ${id} on ${node} has written nothing${row.node === node ? ` yet${state ? ` (state: ${state})` : ''}` : ''}`,
+      `\`mooring logs ${id} -f\` once it runs; \`mooring history ${id}\` says where it ran`,
+    )
   }
 }
 
@@ -147,7 +255,12 @@ async function copyLog(source: LogSource, writer: LineWriter, start: LogStart): 
   return true
 }
 
-async function followAll(db: CliDb, found: readonly LoggedRow[], lookUp: () => Promise<LoggedRow[]>, options: LogsOptions): Promise<void> {
+async function followAll(
+  db: CliDb,
+  found: readonly LoggedRow[],
+  lookUp: () => Promise<LoggedRow[]>,
+  options: LogsOptions,
+): Promise<void> {
   const known = new Map<string, LoggedRow>()
   const followers: Promise<void>[] = []
   let failed: { error: unknown } | null = null
@@ -159,7 +272,10 @@ async function followAll(db: CliDb, found: readonly LoggedRow[], lookUp: () => P
     const id = row.assignment_id
     const former = options.node === undefined ? await formerNodes(db, id) : []
     await follow({
-      assignmentId: id, start, note, former,
+      assignmentId: id,
+      start,
+      note,
+      former,
       owner: () => options.node ?? known.get(id)?.node ?? null,
       ended: () => !known.has(id),
       open: (node) => openLog(db, options.stateDir, id, node),
@@ -168,13 +284,22 @@ async function followAll(db: CliDb, found: readonly LoggedRow[], lookUp: () => P
   }
 
   function look(rows: readonly LoggedRow[], start: LogStart): void {
-    for (const id of known.keys()) if (!rows.some((row) => row.assignment_id === id)) known.delete(id)
+    for (const id of known.keys())
+      if (!rows.some((row) => row.assignment_id === id)) known.delete(id)
     for (const row of rows) {
       const isNew = !known.has(row.assignment_id)
       known.set(row.assignment_id, row)
       if (!isNew || left >= MOST_LOGS) continue
       left += 1
-      followers.push(begin(row, start).catch((error: unknown) => { failed ??= { error } }).finally(() => { left -= 1 }))
+      followers.push(
+        begin(row, start)
+          .catch((error: unknown) => {
+            failed ??= { error }
+          })
+          .finally(() => {
+            left -= 1
+          }),
+      )
     }
   }
 
@@ -182,7 +307,10 @@ async function followAll(db: CliDb, found: readonly LoggedRow[], lookUp: () => P
     await pause(LOOK_AROUND_MS)
     try {
       // of a deployment that was deleted the rows go when its processes are gone: then the logs end
-      look((await lookUp()).filter((row) => row.deployment_id !== GONE), { fromByte: 0 })
+      look(
+        (await lookUp()).filter((row) => row.deployment_id !== GONE),
+        { fromByte: 0 },
+      )
     } catch (error) {
       if (isForGood(error)) throw error
       // else the database is away, which each follower says
@@ -193,9 +321,13 @@ async function followAll(db: CliDb, found: readonly LoggedRow[], lookUp: () => P
   await Promise.all(followers)
 }
 
-async function showFile(assignmentId: string, source: LogSource, options: LogsOptions): Promise<void> {
+async function showFile(
+  assignmentId: string,
+  source: LogSource,
+  options: LogsOptions,
+): Promise<void> {
   const writer = writerOf(assignmentId, false, options)
-  if (!options.follow) return void await copyLog(source, writer, startOf(options))
+  if (!options.follow) return void (await copyLog(source, writer, startOf(options)))
   for (let start = startOf(options); ;) {
     const slice = await source.read(start, LOOK_AROUND_MS)
     if (slice === null) continue

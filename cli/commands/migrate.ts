@@ -10,8 +10,11 @@ export function addMigrate(program: Command): void {
   databaseCommand(program.command('migrate'))
     .description('bring the database to the schema of this program')
     .addOption(jsonOption())
-    .addHelpText('after', `
-Harmless to repeat, and safe while agents beat and others migrate: it never waits in front of anybody for a lock, it tries again.`)
+    .addHelpText(
+      'after',
+      `
+Harmless to repeat, and safe while agents beat and others migrate: it never waits in front of anybody for a lock, it tries again.`,
+    )
     .action(runMigrate)
 }
 
@@ -19,17 +22,30 @@ async function runMigrate(options: DatabaseOptions & JsonOptions): Promise<void>
   const databaseUrl = await databaseUrlOf(options)
   const { migrate } = await import('../../postgres/migrate/migrate.js')
   const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => { stop.abort(new Error(`stopped by ${signal}; what had not committed is rolled back`)) })
-  const result = await migrate({ databaseUrl, signal: stop.signal, log: (text) => process.stderr.write(`${text}\n`) })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      stop.abort(new Error(`stopped by ${signal}; what had not committed is rolled back`))
+    })
+  const result = await migrate({
+    databaseUrl,
+    signal: stop.signal,
+    log: (text) => process.stderr.write(`${text}\n`),
+  })
   print(options.json ? json(result) : migrateText(result, parseDatabaseUrl(databaseUrl).database))
 }
 
 export function migrateText(result: MigrateResult, database: string): string {
-  const lines = [result.applied.length > 0
-    ? `migrated ${database}: ran ${result.applied.join(', ')}`
-    : `nothing to do: ${database} is at ${result.version}`]
-  if (result.searchPath === 'set') lines.push('psql finds the tables by their plain names in new sessions: mooring was appended to the search_path of the database')
-  if (result.searchPathLine) lines.push(`to use the tables by their plain names, run: ${result.searchPathLine}`)
+  const lines = [
+    result.applied.length > 0
+      ? `migrated ${database}: ran ${result.applied.join(', ')}`
+      : `nothing to do: ${database} is at ${result.version}`,
+  ]
+  if (result.searchPath === 'set')
+    lines.push(
+      'psql finds the tables by their plain names in new sessions: mooring was appended to the search_path of the database',
+    )
+  if (result.searchPathLine)
+    lines.push(`to use the tables by their plain names, run: ${result.searchPathLine}`)
   for (const problem of result.roleProblems) lines.push(`roles: ${problem}`)
   return lines.join('\n')
 }

@@ -13,8 +13,11 @@ export function addPsql(program: Command): void {
     .argument('[arguments...]', "arguments of psql, such as -c 'select * from mooring.placement'")
     .allowUnknownOption()
     .passThroughOptions()
-    .addHelpText('after', `
-psql is searched in PATH and $PGBINDIR. Without one, -c, -f and SQL on stdin still work, through Mooring itself.`)
+    .addHelpText(
+      'after',
+      `
+psql is searched in PATH and $PGBINDIR. Without one, -c, -f and SQL on stdin still work, through Mooring itself.`,
+    )
     .action(openPsql)
 }
 
@@ -38,13 +41,16 @@ async function run(program: string, args: readonly string[], url: string): Promi
   const { password } = parseDatabaseUrl(url)
   // the command line of a process is readable by everybody on the host: the password travels in the environment
   const child = spawn(program, [withoutPassword(url), ...args], {
-    stdio: 'inherit', env: { ...process.env, ...(password === undefined ? {} : { PGPASSWORD: password }) },
+    stdio: 'inherit',
+    env: { ...process.env, ...(password === undefined ? {} : { PGPASSWORD: password }) },
   })
   const ignore = () => {} // Ctrl-C is psql's: it cancels a query and does not end the session
   process.on('SIGINT', ignore)
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject)
-    child.once('exit', (status) => { resolve(status ?? 1) })
+    child.once('exit', (status) => {
+      resolve(status ?? 1)
+    })
   })
   process.removeListener('SIGINT', ignore)
   if (code !== 0) process.exitCode = 1
@@ -57,7 +63,12 @@ export function withoutPassword(url: string): string {
 
 function findPsql(env: NodeJS.ProcessEnv): string | null {
   const folders = [...(env['PATH'] ?? '').split(delimiter), env['PGBINDIR'] ?? '']
-  return folders.filter(Boolean).map((folder) => join(folder, 'psql')).find(isExecutable) ?? null
+  return (
+    folders
+      .filter(Boolean)
+      .map((folder) => join(folder, 'psql'))
+      .find(isExecutable) ?? null
+  )
 }
 
 function isExecutable(path: string): boolean {
@@ -75,8 +86,16 @@ function scriptOf(args: readonly string[]): string[] | null {
   for (let i = 0; i < args.length; i++) {
     const [, flag, inline] = /^(-c|-f|--command|--file)(?:=?(.+))?$/s.exec(args[i]!) ?? []
     const value = flag ? (inline ?? args[++i]) : undefined
-    if (!flag || value === undefined) throw new UsageError(`without psql only -c and -f are understood, not ${args[i] ?? 'nothing after them'}`, 'install the client (Debian: apt-get install postgresql-client)')
-    script.push(flag === '-c' || flag === '--command' ? value : readFileSync(value === '-' ? 0 : value, 'utf8'))
+    if (!flag || value === undefined)
+      throw new UsageError(
+        `without psql only -c and -f are understood, not ${args[i] ?? 'nothing after them'}`,
+        'install the client (Debian: apt-get install postgresql-client)',
+      )
+    script.push(
+      flag === '-c' || flag === '--command'
+        ? value
+        : readFileSync(value === '-' ? 0 : value, 'utf8'),
+    )
   }
   if (script.length > 0) return script
   return process.stdin.isTTY ? null : [readFileSync(0, 'utf8')]

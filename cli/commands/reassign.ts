@@ -6,20 +6,31 @@ import { json, print } from '../terminal/table.js'
 
 export function addReassign(program: Command): void {
   databaseCommand(program.command('reassign'))
-    .description('move one assignment to a node: it is stopped where it runs, and then started there; start-first work the other way round')
+    .description(
+      'move one assignment to a node: it is stopped where it runs, and then started there; start-first work the other way round',
+    )
     .argument('<assignment>', 'its id, as in the view mooring.placement')
     .argument('<node>')
     .addOption(jsonOption('print {id, wanted, node, move_to, epoch, handover} as JSON'))
     .action(reassign)
 }
 
-async function reassign(assignment: string, node: string, options: DatabaseOptions & JsonOptions): Promise<void> {
+async function reassign(
+  assignment: string,
+  node: string,
+  options: DatabaseOptions & JsonOptions,
+): Promise<void> {
   await withDb(options, async (db) => {
     const row = await db.reassign(parseAssignmentId(assignment), node)
     if (options.json) return print(json(row))
-    if (row.handover === 'arriving') return print(`assignment ${row.id} starts on ${row.node} and takes over from ${assignment} when it runs: \`mooring events -f\``)
-    print(row.move_to === null
-      ? `assignment ${row.id} is on ${row.node} now`
-      : `assignment ${row.id} stops on ${row.node} and goes to ${row.move_to} when it is gone: \`mooring events -f\``)
+    if (row.handover === 'arriving')
+      return print(
+        `assignment ${row.id} starts on ${row.node} and takes over from ${assignment} when it runs: \`mooring events -f\``,
+      )
+    print(
+      row.move_to === null
+        ? `assignment ${row.id} is on ${row.node} now`
+        : `assignment ${row.id} stops on ${row.node} and goes to ${row.move_to} when it is gone: \`mooring events -f\``,
+    )
   })
 }

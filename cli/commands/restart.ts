@@ -4,7 +4,14 @@ import { withDb } from '../database.js'
 import type { CliDb } from '../queries/queries.js'
 import { CommandError } from '../errors.js'
 import { calledBy, unknown } from '../targets/names.js'
-import { databaseCommand, jsonOption, millisecondsOf, parseAssignmentId, parseDuration, parsePositive } from '../options.js'
+import {
+  databaseCommand,
+  jsonOption,
+  millisecondsOf,
+  parseAssignmentId,
+  parseDuration,
+  parsePositive,
+} from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { clock, json, jsonLine, print, printable } from '../terminal/table.js'
 import { rollingRestart } from '../progress/rolling-restart.js'
@@ -13,42 +20,97 @@ import { selectedDeployments, selecting } from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
 import { onStopSignal } from '../signals.js'
 
-interface RollCommandOptions extends DatabaseOptions, JsonOptions { atOnce: number; steady: string; timeout: string; reason?: string }
+interface RollCommandOptions extends DatabaseOptions, JsonOptions {
+  atOnce: number
+  steady: string
+  timeout: string
+  reason?: string
+}
 type DeploymentOptions = RollCommandOptions & SelectionOptions & { hard?: boolean }
 
 export function addRestart(program: Command): void {
-  const restart = program.command('restart').description('restart what runs, one after the other or all at once')
-  rolling(selecting(restart.command('deployment'), 'deployment')).alias('deployments').description('restart its instances, each when the one before was seen running')
+  const restart = program
+    .command('restart')
+    .description('restart what runs, one after the other or all at once')
+  rolling(selecting(restart.command('deployment'), 'deployment'))
+    .alias('deployments')
+    .description('restart its instances, each when the one before was seen running')
     .option('--hard', 'all at once, where they are: adds 1 to its generation')
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 Each is stopped, and started again on its node when that still takes it, else wherever it may run. Ctrl-C orders nothing more; what was ordered comes back by itself.
 In psql, for each assignment: select * from mooring.restart(7);  --hard: update mooring.deployment set generation = generation + 1 where name = 'web';
-Example: mooring restart deployment web --at-once 2`)
+Example: mooring restart deployment web --at-once 2`,
+    )
     .action(restartDeployments)
-  rolling(restart.command('assignment').argument('<assignment...>', 'ids, as in the view mooring.placement')).alias('assignments').description('restart these instances alone')
-    .addHelpText('after', `
+  rolling(
+    restart
+      .command('assignment')
+      .argument('<assignment...>', 'ids, as in the view mooring.placement'),
+  )
+    .alias('assignments')
+    .description('restart these instances alone')
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.restart(7);
-Example: mooring restart assignment 7`)
+Example: mooring restart assignment 7`,
+    )
     .action(restartAssignments)
 }
 
 function rolling(command: Command): Command {
   return databaseCommand(command)
     .option('--at-once <n>', 'so many on their way at once', parsePositive, 1)
-    .addOption(new Option('--steady <duration>', 'so long it has to run without a crash before the next').argParser(parseDuration).default(parseDuration('2s'), '2s'))
-    .addOption(new Option('--timeout <duration>', 'so long each may take to be up again').argParser(parseTimeout).default(parseTimeout('5m'), '5m'))
+    .addOption(
+      new Option('--steady <duration>', 'so long it has to run without a crash before the next')
+        .argParser(parseDuration)
+        .default(parseDuration('2s'), '2s'),
+    )
+    .addOption(
+      new Option('--timeout <duration>', 'so long each may take to be up again')
+        .argParser(parseTimeout)
+        .default(parseTimeout('5m'), '5m'),
+    )
     .option('--reason <text>', 'kept with the events')
-    .addOption(jsonOption('print one object for each change, and {restarted, skipped} at the end; with --hard [{id, name, generation}]'))
+    .addOption(
+      jsonOption(
+        'print one object for each change, and {restarted, skipped} at the end; with --hard [{id, name, generation}]',
+      ),
+    )
 }
 
 async function restartDeployments(named: string[], options: DeploymentOptions): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await selectedDeployments(db, named, options)
-    if (!options.hard) return roll(db, rows.map(({ id }) => id), undefined, options, `mooring restart deployment ${rows.map(calledBy).join(' ')}`)
-    const generations = new Map((await db.renewDeployments(rows.map(({ id }) => id))).map(({ id, generation }) => [id, generation]))
+    if (!options.hard)
+      return roll(
+        db,
+        rows.map(({ id }) => id),
+        undefined,
+        options,
+        `mooring restart deployment ${rows.map(calledBy).join(' ')}`,
+      )
+    const generations = new Map(
+      (await db.renewDeployments(rows.map(({ id }) => id))).map(({ id, generation }) => [
+        id,
+        generation,
+      ]),
+    )
     const done = rows.filter(({ id }) => generations.has(id))
-    if (options.json) return print(json(done.map(({ id, name }) => ({ id, name, generation: generations.get(id) }))))
-    print(done.map((row) => `${calledBy(row)} restarts: ${row.enabled ? `${row.running} processes` : 'nothing, it is disabled'}; it is at generation ${generations.get(row.id)}`).join('\n'))
+    if (options.json)
+      return print(
+        json(done.map(({ id, name }) => ({ id, name, generation: generations.get(id) }))),
+      )
+    print(
+      done
+        .map(
+          (row) =>
+            `${calledBy(row)} restarts: ${row.enabled ? `${row.running} processes` : 'nothing, it is disabled'}; it is at generation ${generations.get(row.id)}`,
+        )
+        .join('\n'),
+    )
   })
 }
 
@@ -58,21 +120,50 @@ async function restartAssignments(ids: string[], options: RollCommandOptions): P
     const rows = await db.assignments({ ids: wanted })
     const missing = wanted.find((id) => !rows.some(({ assignment_id }) => assignment_id === id))
     if (missing !== undefined) throw unknown('assignment', missing, [], '`mooring get assignments`')
-    await roll(db, [...new Set(rows.map(({ deployment_id }) => deployment_id))], wanted, options, `mooring restart assignment ${wanted.join(' ')}`)
+    await roll(
+      db,
+      [...new Set(rows.map(({ deployment_id }) => deployment_id))],
+      wanted,
+      options,
+      `mooring restart assignment ${wanted.join(' ')}`,
+    )
   })
 }
 
-async function roll(db: CliDb, deployments: string[], assignments: string[] | undefined, options: RollCommandOptions, again: string): Promise<void> {
+async function roll(
+  db: CliDb,
+  deployments: string[],
+  assignments: string[] | undefined,
+  options: RollCommandOptions,
+  again: string,
+): Promise<void> {
   const stopped = new AbortController()
-  onStopSignal(() => stopped.abort(), () => process.exit(1))
+  onStopSignal(
+    () => stopped.abort(),
+    () => process.exit(1),
+  )
   const result = await rollingRestart(db, {
-    deployments, assignments, atOnce: options.atOnce, steadyFor: options.steady, timeoutMs: millisecondsOf(options.timeout), reason: options.reason, signal: stopped.signal,
+    deployments,
+    assignments,
+    atOnce: options.atOnce,
+    steadyFor: options.steady,
+    timeoutMs: millisecondsOf(options.timeout),
+    reason: options.reason,
+    signal: stopped.signal,
     say: (news) => print(options.json ? jsonLine(news) : newsText(news)),
   })
   const { restarted, skipped, left } = result
-  if (left > 0) throw new CommandError(`stopped here: ${restarted} restarted, ${left} left; what was under way comes back by itself`, `to go on: \`${again}\``)
+  if (left > 0)
+    throw new CommandError(
+      `stopped here: ${restarted} restarted, ${left} left; what was under way comes back by itself`,
+      `to go on: \`${again}\``,
+    )
   if (options.json) return print(jsonLine({ restarted, skipped }))
-  print(restarted + skipped === 0 ? 'nothing to restart: nothing of it runs' : `${restarted} restarted${skipped > 0 ? `, ${skipped} left as they were` : ''}`)
+  print(
+    restarted + skipped === 0
+      ? 'nothing to restart: nothing of it runs'
+      : `${restarted} restarted${skipped > 0 ? `, ${skipped} left as they were` : ''}`,
+  )
 }
 
 function newsText({ state, assignment_id, deployment_id, name, node, note }: RollNews): string {
@@ -83,6 +174,7 @@ function newsText({ state, assignment_id, deployment_id, name, node, note }: Rol
 
 function parseTimeout(value: string): string {
   const duration = parseDuration(value)
-  if (millisecondsOf(duration) === 0) throw new InvalidArgumentError('It must be longer than nothing.')
+  if (millisecondsOf(duration) === 0)
+    throw new InvalidArgumentError('It must be longer than nothing.')
   return duration
 }

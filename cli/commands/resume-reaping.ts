@@ -6,7 +6,9 @@ import { json, print } from '../terminal/table.js'
 
 export function addResumeReaping(program: Command): void {
   databaseCommand(program.command('resume-reaping'))
-    .description('say that the silent nodes are dead, where reaping has paused because they are so many')
+    .description(
+      'say that the silent nodes are dead, where reaping has paused because they are so many',
+    )
     .addOption(jsonOption('print {resumed} as JSON'))
     .action(resumeReaping)
 }

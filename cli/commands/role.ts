@@ -11,32 +11,66 @@ import { json, print } from '../terminal/table.js'
  * wants to read it first. A password is never printed. It is read from a file, or generated into one; the SQL carries its SCRAM verifier,
  * so that neither the server's log nor a shell history learns it.
  */
-const KINDS = { agent: 'mooring_agent', operator: 'mooring_operator', viewer: 'mooring_viewer', workload: 'mooring_workload' } as const
+const KINDS = {
+  agent: 'mooring_agent',
+  operator: 'mooring_operator',
+  viewer: 'mooring_viewer',
+  workload: 'mooring_workload',
+} as const
 type Kind = keyof typeof KINDS
 
-interface CreateOptions extends JsonOptions { node?: string; name?: string; passwordFile?: string }
+interface CreateOptions extends JsonOptions {
+  node?: string
+  name?: string
+  passwordFile?: string
+}
 
 export function addRole(program: Command): void {
-  program.command('role').description('logins of agents, operators, viewers and workloads: print the SQL that makes one')
-    .command('create').description('print the SQL that makes a login; read it, then run it: ... | psql')
+  program
+    .command('role')
+    .description('logins of agents, operators, viewers and workloads: print the SQL that makes one')
+    .command('create')
+    .description('print the SQL that makes a login; read it, then run it: ... | psql')
     .argument('<kind>', Object.keys(KINDS).join(', '))
     .option('--node <node>', 'for an agent: the node that belongs to it')
     .option('--name <role>', 'name of the login (default: mooring_<node> for an agent)')
-    .option('--password-file <file>', 'the password; generated into the file, readable by you alone, where there is none')
+    .option(
+      '--password-file <file>',
+      'the password; generated into the file, readable by you alone, where there is none',
+    )
     .addOption(jsonOption('print {role, node, sql} as JSON'))
     .action(create)
 }
 
 function create(kind: string, options: CreateOptions): void {
-  if (!isKind(kind)) throw new UsageError(`there is no kind of role ${kind}`, `it is one of ${Object.keys(KINDS).join(', ')}`)
+  if (!isKind(kind))
+    throw new UsageError(
+      `there is no kind of role ${kind}`,
+      `it is one of ${Object.keys(KINDS).join(', ')}`,
+    )
   const node = options.node ?? null
-  if (kind === 'agent' && node === null) throw new UsageError('an agent needs the node it is for', 'mooring role create agent --node host-a')
-  if (kind !== 'agent' && node !== null) throw new UsageError(`--node is for agents, and this is a role for ${kind === 'operator' ? 'an operator' : `a ${kind}`}`)
-  if (node !== null && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(node)) throw new UsageError(`${node} cannot be the name of a node`, 'use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit')
-  const name = options.name ?? (node === null ? undefined : `mooring_${node.toLowerCase().replace(/[^a-z0-9]+/g, '_')}`)
-  if (name === undefined) throw new UsageError('the login needs a name', `mooring role create ${kind} --name ann`)
+  if (kind === 'agent' && node === null)
+    throw new UsageError(
+      'an agent needs the node it is for',
+      'mooring role create agent --node host-a',
+    )
+  if (kind !== 'agent' && node !== null)
+    throw new UsageError(
+      `--node is for agents, and this is a role for ${kind === 'operator' ? 'an operator' : `a ${kind}`}`,
+    )
+  if (node !== null && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(node))
+    throw new UsageError(
+      `${node} cannot be the name of a node`,
+      'use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit',
+    )
+  const name =
+    options.name ??
+    (node === null ? undefined : `mooring_${node.toLowerCase().replace(/[^a-z0-9]+/g, '_')}`)
+  if (name === undefined)
+    throw new UsageError('the login needs a name', `mooring role create ${kind} --name ann`)
   checkRoleName(name)
-  const verifier = options.passwordFile === undefined ? null : scramVerifier(passwordOf(options.passwordFile))
+  const verifier =
+    options.passwordFile === undefined ? null : scramVerifier(passwordOf(options.passwordFile))
   const sql = roleSql({ kind, name, node, verifier })
   print(options.json ? json({ role: name, node, sql }) : sql)
 }
@@ -45,20 +79,43 @@ const isKind = (text: string): text is Kind => Object.hasOwn(KINDS, text)
 
 function checkRoleName(name: string): void {
   // eslint-disable-next-line no-control-regex
-  if (name === '' || Buffer.byteLength(name) > 63 || /[\u0000-\u001f\u007f]/.test(name) || /^pg_/.test(name) || /^mooring_(agent|operator|viewer|workload)$/.test(name)) {
-    throw new UsageError(`${JSON.stringify(name)} cannot be the name of a login`, 'use 1 to 63 bytes, not beginning with pg_, and none of the group roles; see --name')
+  if (
+    name === '' ||
+    Buffer.byteLength(name) > 63 ||
+    /[\u0000-\u001f\u007f]/.test(name) ||
+    /^pg_/.test(name) ||
+    /^mooring_(agent|operator|viewer|workload)$/.test(name)
+  ) {
+    throw new UsageError(
+      `${JSON.stringify(name)} cannot be the name of a login`,
+      'use 1 to 63 bytes, not beginning with pg_, and none of the group roles; see --name',
+    )
   }
 }
 
 /** Pure. What it says can be run by a superuser, or by a role with createrole that may grant the group and owns the schema. */
-export function roleSql({ kind, name, node, verifier }: { kind: Kind; name: string; node: string | null; verifier: string | null }): string {
+export function roleSql({
+  kind,
+  name,
+  node,
+  verifier,
+}: {
+  kind: Kind
+  name: string
+  node: string | null
+  verifier: string | null
+}): string {
   const role = identifier(name)
   // an agent holds up to five connections, and for a moment those of its successor
   const limit = kind === 'agent' ? ' connection limit 10' : ''
   const lines = [
     'begin;',
     `create role ${role} login${limit}${verifier === null ? '' : ` password ${literal(verifier)}`};`,
-    ...(verifier === null ? [`-- no password: it logs in by certificate or peer (pg_hba.conf), or give it one with \\password ${name}`] : []),
+    ...(verifier === null
+      ? [
+          `-- no password: it logs in by certificate or peer (pg_hba.conf), or give it one with \\password ${name}`,
+        ]
+      : []),
     `grant ${KINDS[kind]} to ${role};`,
   ]
   if (node !== null) {
@@ -86,9 +143,15 @@ function passwordOf(file: string): string {
   try {
     text = readFileSync(file, 'utf8').replace(/\r?\n$/, '')
   } catch (error) {
-    throw new UsageError(`the password file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`)
+    throw new UsageError(
+      `the password file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`,
+    )
   }
-  if (!/^[!-~]{8,1000}$/.test(text)) throw new UsageError(`${file} holds no password that can be used`, 'one line of 8 to 1000 printable ASCII characters without spaces; or name a file that is not there yet')
+  if (!/^[!-~]{8,1000}$/.test(text))
+    throw new UsageError(
+      `${file} holds no password that can be used`,
+      'one line of 8 to 1000 printable ASCII characters without spaces; or name a file that is not there yet',
+    )
   return text
 }
 
@@ -99,7 +162,9 @@ function generatedInto(file: string): string | null {
     handle = openSync(file, 'wx', 0o600)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null
-    throw new UsageError(`the password file ${file} cannot be made (${(error as NodeJS.ErrnoException).code})`)
+    throw new UsageError(
+      `the password file ${file} cannot be made (${(error as NodeJS.ErrnoException).code})`,
+    )
   }
   try {
     const password = randomBytes(24).toString('base64url') // needs no percent-encoding in DATABASE_URL
@@ -113,4 +178,7 @@ function generatedInto(file: string): string | null {
 const identifier = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /** Also right where standard_conforming_strings is off. */
-const literal = (text: string): string => (text.includes('\\') ? `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'` : `'${text.replaceAll("'", "''")}'`)
+const literal = (text: string): string =>
+  text.includes('\\')
+    ? `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+    : `'${text.replaceAll("'", "''")}'`

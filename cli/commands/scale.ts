@@ -12,11 +12,17 @@ type Options = DatabaseOptions & JsonOptions & SelectionOptions & { replicas: nu
 
 export function addScale(program: Command): void {
   const scale = program.command('scale').description('say how many instances of a deployment run')
-  databaseCommand(selecting(scale.command('deployment'), 'deployment')).alias('deployments').description('set its replicas')
+  databaseCommand(selecting(scale.command('deployment'), 'deployment'))
+    .alias('deployments')
+    .description('set its replicas')
     .requiredOption('--replicas <n>', 'so many; 0 stops them all', parseCount)
-    .addOption(jsonOption('print [{id, name, replicas, was}] as JSON')).addHelpText('after', `
+    .addOption(jsonOption('print [{id, name, replicas, was}] as JSON'))
+    .addHelpText(
+      'after',
+      `
 In psql: update mooring.deployment set replicas = 3 where name = 'web';
-Example: mooring scale deployment web --replicas 3`)
+Example: mooring scale deployment web --replicas 3`,
+    )
     .action(scaleDeployments)
 }
 
@@ -24,9 +30,35 @@ async function scaleDeployments(named: string[], options: Options): Promise<void
   await withDb(options, async (db) => {
     const rows = await selectedDeployments(db, named, options)
     const daemon = rows.find(({ type }) => type === 'daemon')
-    if (daemon) throw new CommandError(`${calledBy(daemon)} is a daemon and is not scaled: it runs once on every node that is permitted to run it`, 'to have it on fewer nodes give it a selector, to have it on none: `mooring disable deployment ' + calledBy(daemon) + '`')
-    await db.scaleDeployments(rows.map(({ id }) => id), options.replicas)
-    if (options.json) return print(json(rows.map(({ id, name, replicas }) => ({ id, name, replicas: options.replicas, was: replicas }))))
-    print(rows.map((row) => `${calledBy(row)} ${row.replicas === options.replicas ? `has ${row.replicas} already` : `goes from ${row.replicas} to ${options.replicas}`}${row.enabled ? '' : ', and is disabled'}`).join('\n'))
+    if (daemon)
+      throw new CommandError(
+        `${calledBy(daemon)} is a daemon and is not scaled: it runs once on every node that is permitted to run it`,
+        'to have it on fewer nodes give it a selector, to have it on none: `mooring disable deployment ' +
+          calledBy(daemon) +
+          '`',
+      )
+    await db.scaleDeployments(
+      rows.map(({ id }) => id),
+      options.replicas,
+    )
+    if (options.json)
+      return print(
+        json(
+          rows.map(({ id, name, replicas }) => ({
+            id,
+            name,
+            replicas: options.replicas,
+            was: replicas,
+          })),
+        ),
+      )
+    print(
+      rows
+        .map(
+          (row) =>
+            `${calledBy(row)} ${row.replicas === options.replicas ? `has ${row.replicas} already` : `goes from ${row.replicas} to ${options.replicas}`}${row.enabled ? '' : ', and is disabled'}`,
+        )
+        .join('\n'),
+    )
   })
 }

@@ -5,33 +5,68 @@ import { collectLabel, databaseCommand, jsonOption, parseCount } from '../option
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print, table } from '../terminal/table.js'
 
-interface SetOptions extends DatabaseOptions, JsonOptions { weight?: number; label?: Record<string, string>; maxAssignments?: number; agentUrl?: string; gatewayUrl?: string }
+interface SetOptions extends DatabaseOptions, JsonOptions {
+  weight?: number
+  label?: Record<string, string>
+  maxAssignments?: number
+  agentUrl?: string
+  gatewayUrl?: string
+}
 
 export function addSet(program: Command): void {
-  const set = program.command('set').description('add a node, or change what is known of it (deployments: mooring apply)')
-  databaseCommand(set.command('node')).description('add a node, or change what is given of it').argument('<node>')
+  const set = program
+    .command('set')
+    .description('add a node, or change what is known of it (deployments: mooring apply)')
+  databaseCommand(set.command('node'))
+    .description('add a node, or change what is given of it')
+    .argument('<node>')
     .option('--weight <n>', 'capacity relative to 100', Number)
     .option('--label <key=value>', 'all its labels; repeatable', collectLabel)
     .option('--max-assignments <n>', 'at most so many, daemons not counted', parseCount)
-    .option('--agent-url <url>', 'where its agent is reached').option('--gateway-url <url>', 'where its workloads are reached')
-    .addOption(jsonOption('print the row of mooring.node_status as JSON')).addHelpText('after', `
+    .option('--agent-url <url>', 'where its agent is reached')
+    .option('--gateway-url <url>', 'where its workloads are reached')
+    .addOption(jsonOption('print the row of mooring.node_status as JSON'))
+    .addHelpText(
+      'after',
+      `
 In psql: select * from mooring.upsert_node('host-a', weight => 200);
-Example: mooring set node host-a --weight 200 --label zone=a --label disk=ssd`)
+Example: mooring set node host-a --weight 200 --label zone=a --label disk=ssd`,
+    )
     .action(setNode)
 }
 
 async function setNode(name: string, options: SetOptions): Promise<void> {
   const { weight, label, maxAssignments, agentUrl, gatewayUrl } = options
-  if (weight !== undefined && !Number.isFinite(weight)) throw new UsageError('--weight must be a number')
+  if (weight !== undefined && !Number.isFinite(weight))
+    throw new UsageError('--weight must be a number')
   await withDb(options, async (db) => {
     const isNew = !(await db.nodes()).some(({ node }) => node === name)
     const row = await db.upsertNode(name, {
-      ...(weight === undefined ? {} : { weight }), ...(label ? { labels: label } : {}), ...(maxAssignments === undefined ? {} : { maxAssignments }),
-      ...(agentUrl === undefined ? {} : { agentBaseUrl: agentUrl }), ...(gatewayUrl === undefined ? {} : { gatewayBaseUrl: gatewayUrl }),
+      ...(weight === undefined ? {} : { weight }),
+      ...(label ? { labels: label } : {}),
+      ...(maxAssignments === undefined ? {} : { maxAssignments }),
+      ...(agentUrl === undefined ? {} : { agentBaseUrl: agentUrl }),
+      ...(gatewayUrl === undefined ? {} : { gatewayBaseUrl: gatewayUrl }),
     })
     // misspelt, it would be a node that never comes
-    if (isNew) process.stderr.write(`${name} is new: no agent of this name has come yet (\`mooring delete node ${name}\` takes it away)\n`)
+    if (isNew)
+      process.stderr.write(
+        `${name} is new: no agent of this name has come yet (\`mooring delete node ${name}\` takes it away)\n`,
+      )
     if (options.json) return print(json(row))
-    print(table([row], ['node', 'health', 'weight', 'labels', 'max_assignments', 'agent_base_url', 'gateway_base_url'].map((key) => ({ key }))))
+    print(
+      table(
+        [row],
+        [
+          'node',
+          'health',
+          'weight',
+          'labels',
+          'max_assignments',
+          'agent_base_url',
+          'gateway_base_url',
+        ].map((key) => ({ key })),
+      ),
+    )
   })
 }

@@ -10,33 +10,59 @@ import { json, print, table } from '../terminal/table.js'
 type Options = DatabaseOptions & JsonOptions
 
 export function addSimulate(program: Command): void {
-  const simulate = program.command('simulate').description('show what would go where, on the live state; nothing is locked or changed')
+  const simulate = program
+    .command('simulate')
+    .description('show what would go where, on the live state; nothing is locked or changed')
   databaseCommand(simulate.command('loss'))
     .description('if a node were lost')
     .argument('<node>')
     .addOption(jsonOption('print the rows of mooring.simulate_node_loss() as a JSON array'))
-    .action((node: string, options: Options) => foretell(node, options, (db) => db.simulateNodeLoss(node)))
+    .action((node: string, options: Options) =>
+      foretell(node, options, (db) => db.simulateNodeLoss(node)),
+    )
   databaseCommand(simulate.command('drain'))
     .description('if a node were drained')
     .argument('<node>')
-    .option('--max-moves <n>', 'so many on their way at once (default: setting.drain_max_moves)', parsePositive)
+    .option(
+      '--max-moves <n>',
+      'so many on their way at once (default: setting.drain_max_moves)',
+      parsePositive,
+    )
     .addOption(jsonOption('print the rows of mooring.simulate_drain() as a JSON array'))
-    .action((node: string, options: Options & { maxMoves?: number }) => foretell(node, options, (db) => db.simulateDrain(node, options.maxMoves)))
+    .action((node: string, options: Options & { maxMoves?: number }) =>
+      foretell(node, options, (db) => db.simulateDrain(node, options.maxMoves)),
+    )
   databaseCommand(simulate.command('insert'))
     .description('if a deployment were inserted')
-    .argument('<json>', 'its columns as a JSON object: \'{"package_name": "http-server", "replicas": 3}\'')
+    .argument(
+      '<json>',
+      'its columns as a JSON object: \'{"package_name": "http-server", "replicas": 3}\'',
+    )
     .addOption(jsonOption('print the rows of mooring.simulate_insert() as a JSON array'))
     .action(insert)
 }
 
-async function foretell(node: string, options: Options, ask: (db: CliDb) => Promise<ForetoldRow[]>): Promise<void> {
+async function foretell(
+  node: string,
+  options: Options,
+  ask: (db: CliDb) => Promise<ForetoldRow[]>,
+): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await ask(db)
     if (options.json) return print(json(rows))
     if (rows.length === 0) return print(`${node} runs nothing that would have to go elsewhere`)
     const nowhere = rows.filter(({ to_node }) => to_node === null).length
-    print(table(rows, [{ key: 'assignment_id', title: 'assignment' }, { key: 'from_node', title: 'from' }, { key: 'to_node', title: 'to', text: (value) => String(value ?? 'nowhere') }, { key: 'reason' }]))
-    print(`${rows.length - nowhere} would go elsewhere${nowhere > 0 ? `, ${nowhere} nowhere` : ''}; nothing was changed`)
+    print(
+      table(rows, [
+        { key: 'assignment_id', title: 'assignment' },
+        { key: 'from_node', title: 'from' },
+        { key: 'to_node', title: 'to', text: (value) => String(value ?? 'nowhere') },
+        { key: 'reason' },
+      ]),
+    )
+    print(
+      `${rows.length - nowhere} would go elsewhere${nowhere > 0 ? `, ${nowhere} nowhere` : ''}; nothing was changed`,
+    )
   })
 }
 
@@ -45,16 +71,28 @@ async function insert(text: string, options: Options): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await db.simulateInsert(deployment)
     if (options.json) return print(json(rows))
-    print(rows.length > 0 ? table(rows, [{ key: 'ordinal', align: 'right' }, { key: 'to_node', title: 'to', text: (value) => String(value ?? 'nowhere') }, { key: 'reason' }]) : 'it would run nowhere: no replicas, or no node that may run it')
+    print(
+      rows.length > 0
+        ? table(rows, [
+            { key: 'ordinal', align: 'right' },
+            { key: 'to_node', title: 'to', text: (value) => String(value ?? 'nowhere') },
+            { key: 'reason' },
+          ])
+        : 'it would run nowhere: no replicas, or no node that may run it',
+    )
   })
 }
 
 function objectOf(text: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>
   } catch {
     // the text itself may hold a secret: it is not repeated
   }
-  throw new UsageError('a deployment is said as one JSON object of its columns', `for example: mooring simulate insert '{"package_name": "http-server", "replicas": 3}'`)
+  throw new UsageError(
+    'a deployment is said as one JSON object of its columns',
+    `for example: mooring simulate insert '{"package_name": "http-server", "replicas": 3}'`,
+  )
 }

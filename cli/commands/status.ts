@@ -7,33 +7,58 @@ import { clock, colors, json, print, table } from '../terminal/table.js'
 import { NODE_COLUMNS } from '../up/frame.js'
 import { fleetText, statesOf } from '../up/snapshot.js'
 
-interface StatusOptions extends DatabaseOptions, JsonOptions { limit: number }
+interface StatusOptions extends DatabaseOptions, JsonOptions {
+  limit: number
+}
 
 export function addStatus(program: Command): void {
   databaseCommand(program.command('status'))
     .description('show the fleet: nodes, counts, and what waits and why')
     .option('-n, --limit <n>', 'show at most so many waiting assignments', parseCount, 20)
-    .addOption(jsonOption('print {fleet, nodes, unplaced, drains} as JSON: the rows of the views fleet, node_status, unplaced and drain_progress'))
+    .addOption(
+      jsonOption(
+        'print {fleet, nodes, unplaced, drains} as JSON: the rows of the views fleet, node_status, unplaced and drain_progress',
+      ),
+    )
     .action(showStatus)
 }
 
 async function showStatus(options: StatusOptions): Promise<void> {
   await withDb(options, async (db) => {
-    const [fleet, nodes, unplaced, drains] = [await db.fleet(), await db.nodes(), await db.unplaced(options.limit), await db.drains()]
+    const [fleet, nodes, unplaced, drains] = [
+      await db.fleet(),
+      await db.nodes(),
+      await db.unplaced(options.limit),
+      await db.drains(),
+    ]
     if (options.json) return print(json({ fleet, nodes, unplaced, drains }))
     const states = await db.states()
     const paragraphs = [colors.bold(fleetText(fleet))]
-    if (fleet.placement_lock_holder !== null) paragraphs.push(colors.yellow(`placement lock held by ${JSON.stringify(fleet.placement_lock_holder)}`))
-    paragraphs.push(nodes.length > 0
-      ? table(nodes.map((node) => ({ ...node, states: statesOf(node.node, states) })), NODE_COLUMNS)
-      : "no nodes yet; start one with `mooring agent --name host-a --trust '^http-server@'`")
-    if (drains.length > 0) paragraphs.push(drains.map((drain) => colors.yellow(drainText(drain))).join('\n'))
+    if (fleet.placement_lock_holder !== null)
+      paragraphs.push(
+        colors.yellow(`placement lock held by ${JSON.stringify(fleet.placement_lock_holder)}`),
+      )
+    paragraphs.push(
+      nodes.length > 0
+        ? table(
+            nodes.map((node) => ({ ...node, states: statesOf(node.node, states) })),
+            NODE_COLUMNS,
+          )
+        : "no nodes yet; start one with `mooring agent --name host-a --trust '^http-server@'`",
+    )
+    if (drains.length > 0)
+      paragraphs.push(drains.map((drain) => colors.yellow(drainText(drain))).join('\n'))
     if (unplaced.length > 0) {
       const rest = fleet.waiting - unplaced.length
-      paragraphs.push(table(unplaced, [
-        { key: 'assignment_id', title: 'waiting', align: 'right' }, { key: 'deployment_id', title: 'deployment', align: 'right' },
-        { key: 'package_name', title: 'package' }, { key: 'waiting_since', title: 'since', text: clock }, { key: 'reason' },
-      ]) + (rest > 0 ? `\n... and ${rest} more` : ''))
+      paragraphs.push(
+        table(unplaced, [
+          { key: 'assignment_id', title: 'waiting', align: 'right' },
+          { key: 'deployment_id', title: 'deployment', align: 'right' },
+          { key: 'package_name', title: 'package' },
+          { key: 'waiting_since', title: 'since', text: clock },
+          { key: 'reason' },
+        ]) + (rest > 0 ? `\n... and ${rest} more` : ''),
+      )
     }
     print(paragraphs.join('\n\n'))
   })

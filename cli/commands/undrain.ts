@@ -6,7 +6,9 @@ import { json, print } from '../terminal/table.js'
 
 export function addUndrain(program: Command): void {
   databaseCommand(program.command('undrain'))
-    .description('end the drain of a node and open it for new work; what has begun to stop goes where it was to go')
+    .description(
+      'end the drain of a node and open it for new work; what has begun to stop goes where it was to go',
+    )
     .argument('<node>')
     .addOption(jsonOption('print {node, draining, enabled} as JSON'))
     .action(async (node: string, options: DatabaseOptions & JsonOptions) => {
@@ -14,8 +16,12 @@ export function addUndrain(program: Command): void {
         const look = async () => (await db.nodes()).find((row) => row.node === node)
         const before = await look()
         await db.undrainNode(node)
-        const { draining = false, enabled = true } = await look() ?? {}
-        print(options.json ? json({ node, draining, enabled }) : undrainText(node, before?.draining === true, enabled))
+        const { draining = false, enabled = true } = (await look()) ?? {}
+        print(
+          options.json
+            ? json({ node, draining, enabled })
+            : undrainText(node, before?.draining === true, enabled),
+        )
       })
     })
 }

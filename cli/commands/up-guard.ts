@@ -15,7 +15,8 @@ const CHILDREN_WAIT_MS = 60_000
  * It does nothing when `up` ended in order (it says so), or when another `up` has taken over.
  */
 export function addUpGuard(program: Command): void {
-  program.command('up-guard', { hidden: true })
+  program
+    .command('up-guard', { hidden: true })
     .addOption(stateDirOption())
     .requiredOption('--of <pid>', 'the process to outlive', Number)
     .action(guard)
@@ -27,7 +28,9 @@ async function guard({ stateDir, of }: DatabaseOptions & { of: number }): Promis
   for await (const chunk of process.stdin.setEncoding('utf8')) said += String(chunk)
   if (said.includes('done')) return
   const isMine = () => readUpRecord(stateDir)?.pid === of
-  const childrenLive = () => readUpRecord(stateDir)?.children.some((child) => child.name !== 'guard' && isAlive(child)) === true
+  const childrenLive = () =>
+    readUpRecord(stateDir)?.children.some((child) => child.name !== 'guard' && isAlive(child)) ===
+    true
   const deadline = performance.now() + CHILDREN_WAIT_MS
   while (isMine() && performance.now() < deadline && childrenLive()) await pause(100)
   if (!isMine()) return

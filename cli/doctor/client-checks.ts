@@ -8,7 +8,18 @@ import type { Sql } from 'postgres'
 import { inTime } from '../../host/deadline.js'
 import { packageVersion } from '../../host/package-version.js'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
-import { agentVersions, clockMs, connectionRow, doctorRows, listenTo, notify, schemaVersion, type ConnectionRow, type Finding, type Level } from '../queries/doctor.js'
+import {
+  agentVersions,
+  clockMs,
+  connectionRow,
+  doctorRows,
+  listenTo,
+  notify,
+  schemaVersion,
+  type ConnectionRow,
+  type Finding,
+  type Level,
+} from '../queries/doctor.js'
 import { problemOf } from '../errors.js'
 import { primaryHost } from '../../postgres/find-primary.js'
 import { age } from '../terminal/table.js'
@@ -18,7 +29,11 @@ const CLOCK_SAMPLES = 7
 /** Nothing depends on it; beyond this, times in logs and times in events are hard to put in one order. */
 const CLOCK_TOLERANCE_MS = 1_000
 
-export interface Examined { sql: Sql; url: string; knownSchema: number }
+export interface Examined {
+  sql: Sql
+  url: string
+  knownSchema: number
+}
 
 export async function examine({ sql, url, knownSchema }: Examined): Promise<Finding[]> {
   const address = parseDatabaseUrl(url)
@@ -36,12 +51,26 @@ export async function examine({ sql, url, knownSchema }: Examined): Promise<Find
     ...(await looked('notifications', () => notificationFinding(sql, address, connection))),
     ...(await looked('program', () => programFinding(sql, connection, knownSchema))),
   ]
-  if (connection.can_ask === true) findings.push(...(await doctorRows(sql).catch((error: unknown) => [failed('database', error)])))
-  else if (connection.can_ask === false) findings.push(finding('your role', 'problem', `${connection.user} may not call mooring.doctor(): what it looks at is not visible for this role`, `grant mooring_viewer to ${pg.escapeIdentifier(connection.user)};`))
+  if (connection.can_ask === true)
+    findings.push(...(await doctorRows(sql).catch((error: unknown) => [failed('database', error)])))
+  else if (connection.can_ask === false)
+    findings.push(
+      finding(
+        'your role',
+        'problem',
+        `${connection.user} may not call mooring.doctor(): what it looks at is not visible for this role`,
+        `grant mooring_viewer to ${pg.escapeIdentifier(connection.user)};`,
+      ),
+    )
   return findings
 }
 
-const finding = (check_name: string, level: Level, found: string, way_out: string | null = null): Finding => ({ check_name, level, found, way_out })
+const finding = (
+  check_name: string,
+  level: Level,
+  found: string,
+  way_out: string | null = null,
+): Finding => ({ check_name, level, found, way_out })
 
 async function looked(check: string, look: () => Promise<Finding>): Promise<Finding[]> {
   return [await look().catch((error: unknown) => failed(check, error))]
@@ -57,13 +86,29 @@ function isLocal(host: string): boolean {
   return host.startsWith('/') || host === 'localhost' || host === '::1' || /^127\./.test(host)
 }
 
-export function transport({ hosts, sslmode }: Pick<DatabaseUrl, 'hosts' | 'sslmode'>, { tls }: Pick<ConnectionRow, 'tls'>): Finding {
+export function transport(
+  { hosts, sslmode }: Pick<DatabaseUrl, 'hosts' | 'sslmode'>,
+  { tls }: Pick<ConnectionRow, 'tls'>,
+): Finding {
   const remote = hosts.filter(({ host }) => !isLocal(host)).map(({ host }) => host)
   const wayOut = 'sslmode=verify-full&sslrootcert=FILE in DATABASE_URL; docs/security.md'
-  if (remote.length === 0) return finding('TLS', 'ok', `${tls ? 'on' : 'off'}: the server is on this machine`)
+  if (remote.length === 0)
+    return finding('TLS', 'ok', `${tls ? 'on' : 'off'}: the server is on this machine`)
   // behind a pooler tls speaks of its way to the server; the way to it is what the address asks for
-  if (sslmode === 'disable') return finding('TLS', 'warning', `off, and ${remote.join(', ')} is another machine: what is sent can be read and changed on the way`, wayOut)
-  if (sslmode === 'require') return finding('TLS', 'warning', `on, but nobody checks that ${remote.join(', ')} is the server (sslmode=require)`, wayOut)
+  if (sslmode === 'disable')
+    return finding(
+      'TLS',
+      'warning',
+      `off, and ${remote.join(', ')} is another machine: what is sent can be read and changed on the way`,
+      wayOut,
+    )
+  if (sslmode === 'require')
+    return finding(
+      'TLS',
+      'warning',
+      `on, but nobody checks that ${remote.join(', ')} is the server (sslmode=require)`,
+      wayOut,
+    )
   return finding('TLS', 'ok', `on, the server is checked (sslmode=${sslmode})`)
 }
 
@@ -84,40 +129,89 @@ export function clockVerdict({ offsetMs, tripMs }: { offsetMs: number; tripMs: n
   const boundMs = tripMs / 2 + 1
   const found = `${Math.abs(offsetMs) <= boundMs ? 'no offset seen' : `this machine is ${age(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the database`} (± ${boundMs.toFixed(1)} ms, a round trip takes ${tripMs.toFixed(1)} ms)`
   return Math.abs(offsetMs) - boundMs > CLOCK_TOLERANCE_MS
-    ? finding('clock', 'warning', found, 'let both keep time (chronyc tracking, timedatectl); leases go by the database alone, but logs and events do not fit together')
+    ? finding(
+        'clock',
+        'warning',
+        found,
+        'let both keep time (chronyc tracking, timedatectl); leases go by the database alone, but logs and events do not fit together',
+      )
     : finding('clock', 'ok', found)
 }
 
 /** A pooler that lends a session for each transaction takes LISTEN and never delivers. So one connection listens, as an agent does, and another notifies. */
-async function notificationFinding(sql: Sql, address: DatabaseUrl, { standby }: ConnectionRow): Promise<Finding> {
+async function notificationFinding(
+  sql: Sql,
+  address: DatabaseUrl,
+  { standby }: ConnectionRow,
+): Promise<Finding> {
   if (standby) return finding('notifications', 'ok', 'not tried: a standby has none')
   const channel = `mooring_doctor_${randomUUID().replaceAll('-', '')}`
-  const listener = new pg.Client({ ...pgConfig(await primaryHost(address), { application_name: 'mooring doctor' }), query_timeout: NOTIFICATION_PATIENCE_MS })
+  const listener = new pg.Client({
+    ...pgConfig(await primaryHost(address), { application_name: 'mooring doctor' }),
+    query_timeout: NOTIFICATION_PATIENCE_MS,
+  })
   listener.on('error', () => {}) // the query's own rejection says it
   try {
     await listener.connect()
-    const heard = new Promise<number>((resolve) => listener.once('notification', () => resolve(performance.now())))
+    const heard = new Promise<number>((resolve) =>
+      listener.once('notification', () => resolve(performance.now())),
+    )
     await listenTo(listener, channel)
     const sent = performance.now()
     await notify(sql, channel)
     const at = await inTime(NOTIFICATION_PATIENCE_MS, heard, () => null)
     return at === null
-      ? finding('notifications', 'problem', `lost: LISTEN was accepted, and nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. A pooler in transaction mode does that: hints and jobs wait for the next poll`,
-        'give agents and workers the address of the server itself, or of a pool in session mode, as DATABASE_URL')
-      : finding('notifications', 'ok', `LISTEN and NOTIFY arrive on this address (${(at - sent).toFixed(1)} ms)`)
+      ? finding(
+          'notifications',
+          'problem',
+          `lost: LISTEN was accepted, and nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. A pooler in transaction mode does that: hints and jobs wait for the next poll`,
+          'give agents and workers the address of the server itself, or of a pool in session mode, as DATABASE_URL',
+        )
+      : finding(
+          'notifications',
+          'ok',
+          `LISTEN and NOTIFY arrive on this address (${(at - sent).toFixed(1)} ms)`,
+        )
   } finally {
     await listener.end().catch(() => {})
   }
 }
 
-async function programFinding(sql: Sql, { database, can_ask }: ConnectionRow, known: number): Promise<Finding> {
+async function programFinding(
+  sql: Sql,
+  { database, can_ask }: ConnectionRow,
+  known: number,
+): Promise<Finding> {
   const mine = packageVersion()
   const version = await schemaVersion(sql)
-  if (version === null) return finding('program', 'problem', `the schema mooring is not installed in ${database}`, 'mooring migrate')
-  if (version < known || can_ask === null) return finding('program', 'problem', `the schema is at ${version}, this program (${mine}) needs ${known}`, 'mooring migrate')
-  if (version > known) return finding('program', 'problem', `the schema is at ${version}, this program (${mine}) knows ${known}`, 'install the newest mooring on this machine')
+  if (version === null)
+    return finding(
+      'program',
+      'problem',
+      `the schema mooring is not installed in ${database}`,
+      'mooring migrate',
+    )
+  if (version < known || can_ask === null)
+    return finding(
+      'program',
+      'problem',
+      `the schema is at ${version}, this program (${mine}) needs ${known}`,
+      'mooring migrate',
+    )
+  if (version > known)
+    return finding(
+      'program',
+      'problem',
+      `the schema is at ${version}, this program (${mine}) knows ${known}`,
+      'install the newest mooring on this machine',
+    )
   const others = can_ask ? (await agentVersions(sql)).filter((agent) => agent.version !== mine) : []
   return others.length === 0
     ? finding('program', 'ok', `version ${mine}, as schema ${version} and every agent`)
-    : finding('program', 'warning', `this program is ${mine}; agents: ${others.map((agent) => `${agent.version} on ${agent.nodes}`).join(', ')}`, 'bring all hosts to one version: mooring agent --handover ... beside each older agent')
+    : finding(
+        'program',
+        'warning',
+        `this program is ${mine}; agents: ${others.map((agent) => `${agent.version} on ${agent.nodes}`).join(', ')}`,
+        'bring all hosts to one version: mooring agent --handover ... beside each older agent',
+      )
 }

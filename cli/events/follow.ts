@@ -21,11 +21,18 @@ const PAGE = 5_000
 /** A transaction takes an id for its event a moment before it has a number of its own and counts as open. */
 const GRACE_MS = 2_000
 
-interface Mark { top: bigint; openUntil: bigint; at: number }
+interface Mark {
+  top: bigint
+  openUntil: bigint
+  at: number
+}
 
 const larger = (a: bigint, b: bigint): bigint => (a > b ? a : b)
 
-export function createEventFollower(filter: EventFilter = {}, now: () => number = () => performance.now()): EventFollower {
+export function createEventFollower(
+  filter: EventFilter = {},
+  now: () => number = () => performance.now(),
+): EventFollower {
   const told = new Set<string>()
   let marks: Mark[] = []
   let low = 0n
@@ -41,18 +48,29 @@ export function createEventFollower(filter: EventFilter = {}, now: () => number 
       const first = lastTop === null
       low = larger(low, (lastTop ?? top) - WINDOW)
       const found: EventRow[] = []
-      for (let page = await db.eventsAfter(low, filter, PAGE); ; page = await db.eventsAfter(BigInt(page.at(-1)!.id), filter, PAGE)) {
+      for (
+        let page = await db.eventsAfter(low, filter, PAGE);
+        ;
+        page = await db.eventsAfter(BigInt(page.at(-1)!.id), filter, PAGE)
+      ) {
         found.push(...page)
         if (page.length < PAGE) break
       }
       // only now: a look that failed half way has told nothing, and what is settled had to be read once more
       const fresh = first ? [] : found.filter(({ id }) => !told.has(id))
       for (const { id } of found) told.add(id)
-      low = marks.filter((mark) => mark.openUntil <= BigInt(horizon.all_ended_below) && now() - mark.at >= GRACE_MS).map((mark) => mark.top).reduce(larger, low)
+      low = marks
+        .filter(
+          (mark) =>
+            mark.openUntil <= BigInt(horizon.all_ended_below) && now() - mark.at >= GRACE_MS,
+        )
+        .map((mark) => mark.top)
+        .reduce(larger, low)
       for (const id of told) if (BigInt(id) <= low) told.delete(id)
       marks = marks.filter((mark) => mark.top > low)
       // where nothing came since the last mark that one says as much, and sooner
-      if (top > (marks.at(-1)?.top ?? low)) marks.push({ top, openUntil: BigInt(horizon.open_until), at: now() })
+      if (top > (marks.at(-1)?.top ?? low))
+        marks.push({ top, openUntil: BigInt(horizon.open_until), at: now() })
       lastTop = top
       return fresh
     },

@@ -43,7 +43,10 @@ export async function follow(options: FollowOptions): Promise<void> {
   for (const past of former) if (past !== first) void noteEnd(past)
 
   async function noteEnd(past: string): Promise<void> {
-    const slice = await options.open(past).then((source) => source.read({ tailLines: 0 }, 0)).catch(() => null)
+    const slice = await options
+      .open(past)
+      .then((source) => source.read({ tailLines: 0 }, 0))
+      .catch(() => null)
     if (slice && !places.has(past)) places.set(past, slice.next)
   }
 
@@ -71,7 +74,9 @@ export async function follow(options: FollowOptions): Promise<void> {
       } catch (error) {
         if (isConnectionProblem(error)) await pause(RETRY_MS)
         else {
-          note(`${at} does not answer any more: the last lines of ${assignmentId} there may be missing`)
+          note(
+            `${at} does not answer any more: the last lines of ${assignmentId} there may be missing`,
+          )
           break
         }
       }
@@ -94,7 +99,14 @@ export async function follow(options: FollowOptions): Promise<void> {
     try {
       source ??= await options.open(node)
       const at = node
-      await take(at, await source.read(startOn(at), WAIT_MS, () => options.ended() || owner() !== null && owner() !== at))
+      await take(
+        at,
+        await source.read(
+          startOn(at),
+          WAIT_MS,
+          () => options.ended() || (owner() !== null && owner() !== at),
+        ),
+      )
       noted = ''
     } catch (error) {
       if (isForGood(error)) throw error

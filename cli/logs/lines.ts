@@ -12,24 +12,38 @@ export interface LineWriter {
   end(): Promise<void>
 }
 
-export interface LineFormat { prefix: boolean; json: boolean; terminal: boolean }
+export interface LineFormat {
+  prefix: boolean
+  json: boolean
+  terminal: boolean
+}
 
 const LONGEST_LINE_BYTES = 1024 * 1024
 const NEWLINE = Buffer.from('\n')
 
-export function createLineWriter(assignmentId: string, { prefix, json, terminal }: LineFormat, out: NodeJS.WritableStream = process.stdout): LineWriter {
+export function createLineWriter(
+  assignmentId: string,
+  { prefix, json, terminal }: LineFormat,
+  out: NodeJS.WritableStream = process.stdout,
+): LineWriter {
   let open = Buffer.alloc(0)
   let from = ''
 
   async function put(text: string | Buffer): Promise<void> {
-    if (text.length > 0 && !out.write(text)) await new Promise<void>((resolve) => out.once('drain', resolve))
+    if (text.length > 0 && !out.write(text))
+      await new Promise<void>((resolve) => out.once('drain', resolve))
   }
 
   const marked = prefix || json || terminal
 
   function format(line: Buffer): Buffer {
-    if (json) return Buffer.from(jsonLine({ assignment_id: assignmentId, node: from, line: line.toString('utf8') }))
-    const text = terminal ? Buffer.from(withoutEscapes(line.toString('utf8')).split('\t').map(printable).join('\t')) : line
+    if (json)
+      return Buffer.from(
+        jsonLine({ assignment_id: assignmentId, node: from, line: line.toString('utf8') }),
+      )
+    const text = terminal
+      ? Buffer.from(withoutEscapes(line.toString('utf8')).split('\t').map(printable).join('\t'))
+      : line
     return Buffer.concat([Buffer.from(prefix ? `[${assignmentId}@${from}] ` : ''), text, NEWLINE])
   }
 
@@ -51,7 +65,8 @@ export function createLineWriter(assignmentId: string, { prefix, json, terminal 
       const all = open.length > 0 ? Buffer.concat([open, bytes]) : bytes
       const last = all.lastIndexOf(NEWLINE)
       open = Buffer.from(all.subarray(last + 1))
-      if (last >= 0) await (marked ? putLines(all.subarray(0, last)) : put(all.subarray(0, last + 1)))
+      if (last >= 0)
+        await (marked ? putLines(all.subarray(0, last)) : put(all.subarray(0, last + 1)))
       if (open.length > LONGEST_LINE_BYTES) {
         const cut = characterBorder(open)
         const piece = open.subarray(0, cut)
@@ -71,7 +86,10 @@ export function createLineWriter(assignmentId: string, { prefix, json, terminal 
 function withoutEscapes(text: string): string {
   // CSI; OSC, DCS, SOS, PM, APC with their text up to BEL or ST; the others of two and more characters
   // eslint-disable-next-line no-control-regex
-  return text.replace(/(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\`-~]/g, '')
+  return text.replace(
+    /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\`-~]/g,
+    '',
+  )
 }
 
 /** The last place at which no UTF-8 character is cut in two. */

@@ -12,7 +12,13 @@ import type { LogDb } from '../queries/logs.js'
 import { CommandError } from '../errors.js'
 import { localSession } from './files.js'
 
-export interface Slice { start: number; size: number; bytes: Buffer; next: string; more: boolean }
+export interface Slice {
+  start: number
+  size: number
+  bytes: Buffer
+  next: string
+  more: boolean
+}
 
 export interface LogSource {
   readonly node: string
@@ -27,9 +33,14 @@ export interface LogSource {
 const LOCAL_SLICE_BYTES = 4 * 1024 * 1024
 const LOOK_MS = { first: 10, most: 200 }
 
-export async function openLog(db: LogDb, stateDir: string, assignmentId: string, node: string): Promise<LogSource> {
+export async function openLog(
+  db: LogDb,
+  stateDir: string,
+  assignmentId: string,
+  node: string,
+): Promise<LogSource> {
   const session = localSession(stateDir, node)
-  const here = session !== null && session === await db.sessionOf(node)
+  const here = session !== null && session === (await db.sessionOf(node))
   return here ? fileSource(stateDir, assignmentId, node) : askedSource(db, assignmentId, node)
 }
 
@@ -46,9 +57,10 @@ export function fileSource(stateDir: string, assignmentId: string, node: string)
         if (state !== seen || over) {
           seen = state
           const slice = await readLog(path, start, LOCAL_SLICE_BYTES)
-          const gone = over && slice === null ? whyLogIsGone(readLedger(folder), node, assignmentId) : null
+          const gone =
+            over && slice === null ? whyLogIsGone(readLedger(folder), node, assignmentId) : null
           if (gone !== null) throw new CommandError(gone, elsewhere(assignmentId))
-          if (over || slice !== null && slice.bytes.length > 0) return slice
+          if (over || (slice !== null && slice.bytes.length > 0)) return slice
         }
         if (givenUp()) return null
       }
@@ -64,13 +76,22 @@ function askedSource(db: LogDb, assignmentId: string, node: string): LogSource {
       for (let lookMs = LOOK_MS.first; ; lookMs = Math.min(LOOK_MS.most, lookMs * 1.5)) {
         await pause(lookMs)
         const row = await db.readLog(request)
-        if (row?.data != null) return { start: Number(row.start_byte), size: Number(row.size), bytes: row.data, next: row.next!, more: row.more === true }
+        if (row?.data != null)
+          return {
+            start: Number(row.start_byte),
+            size: Number(row.size),
+            bytes: row.data,
+            next: row.next!,
+            more: row.more === true,
+          }
         if (row && row.size === '0') return null
-        if (row) throw new CommandError(row.error ?? `${node} answered nothing`, elsewhere(assignmentId))
+        if (row)
+          throw new CommandError(row.error ?? `${node} answered nothing`, elsewhere(assignmentId))
         if (givenUp()) return null
       }
     },
   }
 }
 
-const elsewhere = (assignmentId: string): string => `where else it ran says \`mooring history ${assignmentId}\`: then \`mooring logs ${assignmentId} --node NAME\``
+const elsewhere = (assignmentId: string): string =>
+  `where else it ran says \`mooring history ${assignmentId}\`: then \`mooring logs ${assignmentId} --node NAME\``

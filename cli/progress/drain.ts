@@ -17,13 +17,25 @@ const POLL_INTERVAL_MS = 500
 const STUCK_AFTER_MS = 10_000
 const BAR_WIDTH = 30
 
-export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string, { json, signal, patience = createPatience() }: { json: boolean; signal?: AbortSignal; patience?: Patience }): Promise<void> {
+export async function watchDrain(
+  db: Pick<CliDb, 'drainProgress'>,
+  node: string,
+  {
+    json,
+    signal,
+    patience = createPatience(),
+  }: { json: boolean; signal?: AbortSignal; patience?: Patience },
+): Promise<void> {
   const terminal = !json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
   try {
     let said = ''
     let stuckSince: number | null = null
-    for (;; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
-      if (signal?.aborted) throw new CommandError(`the drain of ${node} goes on, without anybody who looks`, `to look on: \`mooring drain ${node} --wait\`; to end it: \`mooring undrain ${node}\``)
+    for (; ; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
+      if (signal?.aborted)
+        throw new CommandError(
+          `the drain of ${node} goes on, without anybody who looks`,
+          `to look on: \`mooring drain ${node} --wait\`; to end it: \`mooring undrain ${node}\``,
+        )
       let row: DrainRow | null
       try {
         row = await db.drainProgress(node)
@@ -32,16 +44,26 @@ export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string,
         patience.bear(error)
         continue
       }
-      if (!row) throw new CommandError(`the drain of ${node} was ended by somebody`, 'see `mooring events`; to begin again: `mooring drain ' + node + ' --wait`')
+      if (!row)
+        throw new CommandError(
+          `the drain of ${node} was ended by somebody`,
+          'see `mooring events`; to begin again: `mooring drain ' + node + ' --wait`',
+        )
       const text = json ? jsonLine(withoutClock(row)) : drainText(row)
-      if (terminal) terminal.draw([`${bar(row)} ${text}`, ...(row.why ? [colors.yellow(printable(row.why))] : [])])
+      if (terminal)
+        terminal.draw([
+          `${bar(row)} ${text}`,
+          ...(row.why ? [colors.yellow(printable(row.why))] : []),
+        ])
       else if (text !== said) print(text)
       said = text
       if (row.done) return
       if (!isStuck(row)) stuckSince = null
       else if (performance.now() - (stuckSince ??= performance.now()) > STUCK_AFTER_MS) {
-        throw new CommandError(`${row.left} of ${node} have nowhere to go: ${row.why ?? ''}`,
-          `make room for them, or stop them: \`mooring drain ${node} --deadline 0 --wait\`; to give up: \`mooring undrain ${node}\``)
+        throw new CommandError(
+          `${row.left} of ${node} have nowhere to go: ${row.why ?? ''}`,
+          `make room for them, or stop them: \`mooring drain ${node} --deadline 0 --wait\`; to give up: \`mooring undrain ${node}\``,
+        )
       }
     }
   } finally {
@@ -49,10 +71,12 @@ export async function watchDrain(db: Pick<CliDb, 'drainProgress'>, node: string,
   }
 }
 
-const isStuck = (row: DrainRow): boolean => row.blocked === row.left && row.moving === 0 && row.deadline_at === null
+const isStuck = (row: DrainRow): boolean =>
+  row.blocked === row.left && row.moving === 0 && row.deadline_at === null
 
 export function drainText(row: DrainRow): string {
-  if (row.done) return `${row.node} is drained: nothing is left on it${row.moving > 0 ? `, ${row.moving} on their way` : ''}`
+  if (row.done)
+    return `${row.node} is drained: nothing is left on it${row.moving > 0 ? `, ${row.moving} on their way` : ''}`
   const facts = [`${row.left} of ${row.total} left`, `${row.moving} moving`]
   if (row.blocked > 0) facts.push(`${row.blocked} blocked`)
   if (row.eta !== null && process.stdout.isTTY) facts.push(`about ${interval(row.eta)}`)
@@ -60,7 +84,8 @@ export function drainText(row: DrainRow): string {
 }
 
 export function bar(row: Pick<DrainRow, 'total' | 'left'>): string {
-  const full = row.total === 0 ? BAR_WIDTH : Math.round((BAR_WIDTH * (row.total - row.left)) / row.total)
+  const full =
+    row.total === 0 ? BAR_WIDTH : Math.round((BAR_WIDTH * (row.total - row.left)) / row.total)
   return `[${'#'.repeat(full)}${'.'.repeat(BAR_WIDTH - full)}]`
 }
 

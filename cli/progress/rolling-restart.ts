@@ -25,13 +25,27 @@ export interface RollOptions {
   say(news: RollNews): void
 }
 
-export interface RollNews { state: 'stopping' | 'running' | 'skipped'; assignment_id: string; deployment_id: string; name: string | null; node: string | null; note: string | null }
+export interface RollNews {
+  state: 'stopping' | 'running' | 'skipped'
+  assignment_id: string
+  deployment_id: string
+  name: string | null
+  node: string | null
+  note: string | null
+}
 
-export interface RollResult { restarted: number; skipped: number; left: number }
+export interface RollResult {
+  restarted: number
+  skipped: number
+  left: number
+}
 
 type RollDb = Pick<CliDb, 'instances' | 'restart' | 'unplacedOf'>
 
-interface UnderWay { row: InstanceRow; since: number }
+interface UnderWay {
+  row: InstanceRow
+  since: number
+}
 
 const POLL_INTERVAL_MS = 250
 /** A lock that somebody holds: the next look tries again. */
@@ -40,8 +54,18 @@ const REFUSED = 'MR006'
 
 export async function rollingRestart(db: RollDb, options: RollOptions): Promise<RollResult> {
   const { atOnce, timeoutMs, signal, say } = options
-  const look = async (): Promise<Map<string, InstanceRow>> => new Map((await db.instances(options.deployments, options.steadyFor)).map((row) => [placeOf(row), row]))
-  const tell = (state: RollNews['state'], { assignment_id, deployment_id, name, node }: InstanceRow, note: string | null = null) => say({ state, assignment_id, deployment_id, name, node, note })
+  const look = async (): Promise<Map<string, InstanceRow>> =>
+    new Map(
+      (await db.instances(options.deployments, options.steadyFor)).map((row) => [
+        placeOf(row),
+        row,
+      ]),
+    )
+  const tell = (
+    state: RollNews['state'],
+    { assignment_id, deployment_id, name, node }: InstanceRow,
+    note: string | null = null,
+  ) => say({ state, assignment_id, deployment_id, name, node, note })
 
   /** null: it is ordered. Else why it is passed by; what is refused for another reason than what happened to it since the look ends the roll. */
   const order = async (row: InstanceRow): Promise<string | null> => {
@@ -51,24 +75,34 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
     } catch (error) {
       if ((error as { code?: unknown }).code !== REFUSED) throw error
       // a daemon has no other node: where its own is silent there is nothing to wait for
-      const obstacle = row.type === 'daemon' ? (error as Error).message : obstacleOf((await look()).get(placeOf(row)), row)
+      const obstacle =
+        row.type === 'daemon'
+          ? (error as Error).message
+          : obstacleOf((await look()).get(placeOf(row)), row)
       if (obstacle === null) throw error
       return obstacle
     }
   }
 
-  const before = [...(await look()).values()].filter(({ assignment_id }) => options.assignments?.includes(assignment_id) ?? true)
+  const before = [...(await look()).values()].filter(
+    ({ assignment_id }) => options.assignments?.includes(assignment_id) ?? true,
+  )
   const waiting: InstanceRow[] = []
   const underWay = new Map<string, UnderWay>()
   let [restarted, skipped] = [0, 0]
   // where an earlier roll was interrupted
   for (const row of before) {
-    if (isRestarting(row) && !row.steady) underWay.set(placeOf(row), { row, since: performance.now() })
+    if (isRestarting(row) && !row.steady)
+      underWay.set(placeOf(row), { row, since: performance.now() })
     else waiting.push(row)
   }
   const unfinished = () => ({ restarted, skipped, left: waiting.length + underWay.size })
 
-  for (const patience = createPatience(); ; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
+  for (
+    const patience = createPatience();
+    ;
+    await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})
+  ) {
     if (signal.aborted) return unfinished()
     try {
       const rows = await look()
@@ -77,14 +111,24 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
         const row = rows.get(place)
         const end = endOf(ordered, row)
         if (end === null && performance.now() - since <= timeoutMs) continue
-        if (end === null || end === 'failing') throw new CommandError(`${await troubleOf(db, ordered, row)}${leftText(waiting.length)}`, hintOf(ordered, row))
+        if (end === null || end === 'failing')
+          throw new CommandError(
+            `${await troubleOf(db, ordered, row)}${leftText(waiting.length)}`,
+            hintOf(ordered, row),
+          )
         underWay.delete(place)
-        if (end === 'up') { restarted++; tell('running', row!) }
-        else { skipped++; tell('skipped', row ?? ordered, end) }
+        if (end === 'up') {
+          restarted++
+          tell('running', row!)
+        } else {
+          skipped++
+          tell('skipped', row ?? ordered, end)
+        }
       }
       for (; waiting.length > 0 && underWay.size < atOnce && !signal.aborted; waiting.shift()) {
         const row = rows.get(placeOf(waiting[0]!))
-        const obstacle = obstacleOf(row, waiting[0]!) ?? (row!.wanted === 'run' ? await order(row!) : null)
+        const obstacle =
+          obstacleOf(row, waiting[0]!) ?? (row!.wanted === 'run' ? await order(row!) : null)
         if (obstacle !== null) {
           skipped++
           tell('skipped', row ?? waiting[0]!, obstacle)
@@ -95,48 +139,76 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
       }
     } catch (error) {
       // an order whose answer was lost is found in the rows by the next look
-      patience.bear(error, isConnectionProblem(error) || BUSY.has((error as { code?: unknown }).code))
+      patience.bear(
+        error,
+        isConnectionProblem(error) || BUSY.has((error as { code?: unknown }).code),
+      )
     }
     if (waiting.length === 0 && underWay.size === 0) return unfinished()
   }
 }
 
 /** A daemon's row is made anew by a restart; its place is its node. */
-const placeOf = ({ type, assignment_id, deployment_id, node }: InstanceRow): string => (type === 'daemon' ? `daemon ${deployment_id} on ${node}` : assignment_id)
+const placeOf = ({ type, assignment_id, deployment_id, node }: InstanceRow): string =>
+  type === 'daemon' ? `daemon ${deployment_id} on ${node}` : assignment_id
 
 const reasonOf = (row: InstanceRow): string => row.move_reason ?? row.stop_reason ?? ''
-const isRestarting = (row: InstanceRow): boolean => /^restarted(:|$)/.test(reasonOf(row)) && (row.move_reason !== null || row.wanted === 'stop')
+const isRestarting = (row: InstanceRow): boolean =>
+  /^restarted(:|$)/.test(reasonOf(row)) && (row.move_reason !== null || row.wanted === 'stop')
 
 function obstacleOf(row: InstanceRow | undefined, before: InstanceRow): string | null {
   if (!row) return 'it is gone'
-  if (row.assignment_id !== before.assignment_id || row.epoch !== before.epoch) return 'it began anew meanwhile'
-  if (row.wanted === 'stop') return isRestarting(row) ? null : `it is to stop${row.stop_reason === null ? '' : `: ${row.stop_reason}`}`
+  if (row.assignment_id !== before.assignment_id || row.epoch !== before.epoch)
+    return 'it began anew meanwhile'
+  if (row.wanted === 'stop')
+    return isRestarting(row)
+      ? null
+      : `it is to stop${row.stop_reason === null ? '' : `: ${row.stop_reason}`}`
   return row.node === null ? 'it waits for a node' : null
 }
 
 /** null: not yet. A text: it came to an end of another kind. */
-function endOf(ordered: InstanceRow, row: InstanceRow | undefined): 'up' | 'failing' | string | null {
+function endOf(
+  ordered: InstanceRow,
+  row: InstanceRow | undefined,
+): 'up' | 'failing' | string | null {
   // a daemon's row is away for a moment
   if (!row) return ordered.type === 'daemon' ? null : 'it is gone'
-  const anew = row.epoch !== ordered.epoch || row.assignment_id !== ordered.assignment_id || ordered.wanted === 'run' && isRestarting(ordered)
-  if (row.wanted === 'stop') return isRestarting(row) ? null : `it is to stop${row.stop_reason === null ? '' : `: ${row.stop_reason}`}`
+  const anew =
+    row.epoch !== ordered.epoch ||
+    row.assignment_id !== ordered.assignment_id ||
+    (ordered.wanted === 'run' && isRestarting(ordered))
+  if (row.wanted === 'stop')
+    return isRestarting(row)
+      ? null
+      : `it is to stop${row.stop_reason === null ? '' : `: ${row.stop_reason}`}`
   if (!anew) return null
   if (row.steady) return 'up'
-  return row.node !== null && (row.run_state === 'backoff' || row.run_state === 'failed' || row.restarts > 0) ? 'failing' : null
+  return row.node !== null &&
+    (row.run_state === 'backoff' || row.run_state === 'failed' || row.restarts > 0)
+    ? 'failing'
+    : null
 }
 
-async function troubleOf(db: RollDb, ordered: InstanceRow, row: InstanceRow | undefined): Promise<string> {
+async function troubleOf(
+  db: RollDb,
+  ordered: InstanceRow,
+  row: InstanceRow | undefined,
+): Promise<string> {
   const what = `assignment ${row?.assignment_id ?? ordered.assignment_id} of ${calledBy({ id: ordered.deployment_id, name: ordered.name })}`
   if (!row || row.wanted === 'stop') return `${what} has not stopped on ${ordered.node} in time`
   if (row.node === null) {
-    const reason = (await db.unplacedOf(row.deployment_id)).find(({ assignment_id }) => assignment_id === row.assignment_id)?.reason
+    const reason = (await db.unplacedOf(row.deployment_id)).find(
+      ({ assignment_id }) => assignment_id === row.assignment_id,
+    )?.reason
     return `${what} waits for a node since its restart${reason === undefined ? '' : `: ${reason}`}`
   }
   const state = row.run_state ?? 'not yet seen'
   return `${what} does not come up on ${row.node}: ${state}${row.restarts > 0 ? `, started again ${row.restarts} times` : ''}${row.last_error === null ? '' : ` (${row.last_error})`}`
 }
 
-const leftText = (left: number): string => (left === 0 ? '' : `; ${left === 1 ? '1 more was' : `${left} more were`} not touched`)
+const leftText = (left: number): string =>
+  left === 0 ? '' : `; ${left === 1 ? '1 more was' : `${left} more were`} not touched`
 
 function hintOf(ordered: InstanceRow, row: InstanceRow | undefined): string {
   const name = calledBy({ id: ordered.deployment_id, name: ordered.name })

@@ -2,7 +2,11 @@
 import type { Sql } from 'postgres'
 import type { DeploymentSpec } from '../targets/deployment-file.js'
 
-export interface AppliedRow { id: string; name: string; outcome: 'created' | 'changed' | 'unchanged' }
+export interface AppliedRow {
+  id: string
+  name: string
+  outcome: 'created' | 'changed' | 'unchanged'
+}
 
 export interface ApplyDb {
   /** Says the deployments, all or none of them. With dryRun the database ends as it was. */
@@ -30,18 +34,40 @@ export function createApplyDb(sql: Sql): ApplyDb {
 /** What operators change by hand between two applies: kept when the file does not name it. Everything else goes to its default. */
 const KEPT_UNLESS_NAMED = ['enabled', 'replicas'] as const
 const DECLARED = [
-  'labels', 'type', 'package_name', 'package_version', 'command', 'args', 'env', 'policy', 'selector',
-  'pinned_node', 'needs_urls', 'on_lost', 'handover', 'lease_ttl', 'stop_grace',
+  'labels',
+  'type',
+  'package_name',
+  'package_version',
+  'command',
+  'args',
+  'env',
+  'policy',
+  'selector',
+  'pinned_node',
+  'needs_urls',
+  'on_lost',
+  'handover',
+  'lease_ttl',
+  'stop_grace',
 ] as const
 
 class DryRun extends Error {}
 
-async function apply(sql: Sql, specs: readonly DeploymentSpec[], options: { dryRun: boolean }): Promise<AppliedRow[]> {
+async function apply(
+  sql: Sql,
+  specs: readonly DeploymentSpec[],
+  options: { dryRun: boolean },
+): Promise<AppliedRow[]> {
   const applied: AppliedRow[] = []
   try {
     await sql.begin(async (tx) => {
       for (const spec of specs) {
-        const row = Object.fromEntries(Object.entries(spec).map(([key, value]) => [key, isJson(key) ? tx.json(value as never) : value]))
+        const row = Object.fromEntries(
+          Object.entries(spec).map(([key, value]) => [
+            key,
+            isJson(key) ? tx.json(value as never) : value,
+          ]),
+        )
         const compared = [...DECLARED, ...KEPT_UNLESS_NAMED.filter((column) => column in row)]
         // no alias for the table: the driver would read `as` before the row as a list of columns. `excluded` carries the column's default for what the file leaves out
         const [hit] = await tx<{ id: string; outcome: 'created' | 'changed' }[]>`
@@ -49,11 +75,16 @@ async function apply(sql: Sql, specs: readonly DeploymentSpec[], options: { dryR
           on conflict (name) do update set ${compared.map((column, i) => tx`${i ? tx`, ` : tx``}${tx(column)} = excluded.${tx(column)}`)}
            where (${compared.map((column, i) => tx`${i ? tx`, ` : tx``}deployment.${tx(column)}`)})
                  is distinct from (${compared.map((column, i) => tx`${i ? tx`, ` : tx``}excluded.${tx(column)}`)})
-          returning deployment.id, case when deployment.xmax = 0 then 'created' else 'changed' end as outcome`
-          .catch((error: unknown) => { throw named(error, spec.name) })
+          returning deployment.id, case when deployment.xmax = 0 then 'created' else 'changed' end as outcome`.catch(
+          (error: unknown) => {
+            throw named(error, spec.name)
+          },
+        )
         if (hit) applied.push({ id: hit.id, name: spec.name, outcome: hit.outcome })
         else {
-          const [same] = await tx<{ id: string }[]>`select d.id from mooring.deployment d where d.name = ${spec.name}`
+          const [same] = await tx<
+            { id: string }[]
+          >`select d.id from mooring.deployment d where d.name = ${spec.name}`
           applied.push({ id: same?.id ?? '', name: spec.name, outcome: 'unchanged' })
         }
       }

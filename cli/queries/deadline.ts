@@ -18,15 +18,33 @@ export interface AskedDb {
 }
 
 /** A look, or an order for one row, which waits 5 s for a lock at most; and what may be a hundred thousand rows. */
-export interface Deadlines { fewMs: number; manyMs: number }
+export interface Deadlines {
+  fewMs: number
+  manyMs: number
+}
 
 export const DEADLINES: Deadlines = { fewMs: 15_000, manyMs: 300_000 }
 
 const MANY: ReadonlySet<string> = new Set<keyof CliDb>([
-  'apply', 'insertDemo', 'enableDeployments', 'scaleDeployments', 'renewDeployments', 'deleteDeployments', 'drainNode', 'forgetNode', 'rebalance', 'explain', 'simulateNodeLoss', 'simulateDrain', 'simulateInsert',
+  'apply',
+  'insertDemo',
+  'enableDeployments',
+  'scaleDeployments',
+  'renewDeployments',
+  'deleteDeployments',
+  'drainNode',
+  'forgetNode',
+  'rebalance',
+  'explain',
+  'simulateNodeLoss',
+  'simulateDrain',
+  'simulateInsert',
 ])
 
-export function createAskedDb(open: () => Promise<Sql>, { fewMs, manyMs }: Deadlines = DEADLINES): AskedDb {
+export function createAskedDb(
+  open: () => Promise<Sql>,
+  { fewMs, manyMs }: Deadlines = DEADLINES,
+): AskedDb {
   let connected: Promise<Sql> | null = null
   /** Why a connection was given up: what was in flight on it besides is told the same. */
   const reasons = new WeakMap<Promise<Sql>, unknown>()
@@ -38,15 +56,15 @@ export function createAskedDb(open: () => Promise<Sql>, { fewMs, manyMs }: Deadl
   }
 
   async function ask<T>(deadlineMs: number, question: (sql: Sql) => PromiseLike<T>): Promise<T> {
-    const mine = connected ??= open()
+    const mine = (connected ??= open())
     try {
       return await answered(deadlineMs, mine.then(question))
     } catch (error) {
-      if (connected === mine && (isConnectionProblem(error) || await isLost(mine))) {
+      if (connected === mine && (isConnectionProblem(error) || (await isLost(mine)))) {
         reasons.set(mine, error)
         void hangUp(0).catch(() => {})
       }
-      throw isConnectionProblem(error) ? reasons.get(mine) ?? error : error
+      throw isConnectionProblem(error) ? (reasons.get(mine) ?? error) : error
     }
   }
 
@@ -55,7 +73,12 @@ export function createAskedDb(open: () => Promise<Sql>, { fewMs, manyMs }: Deadl
       // a promise is asked for its then
       if (typeof verb !== 'string' || verb === 'then') return undefined
       const deadlineMs = MANY.has(verb) ? manyMs : fewMs
-      return (...args: unknown[]) => ask(deadlineMs, (sql) => (createCliDb(sql)[verb as keyof CliDb] as (...given: unknown[]) => PromiseLike<unknown>)(...args))
+      return (...args: unknown[]) =>
+        ask(deadlineMs, (sql) =>
+          (createCliDb(sql)[verb as keyof CliDb] as (...given: unknown[]) => PromiseLike<unknown>)(
+            ...args,
+          ),
+        )
     },
   })
   return { db, ask, close: () => hangUp(1) }
@@ -64,9 +87,15 @@ export function createAskedDb(open: () => Promise<Sql>, { fewMs, manyMs }: Deadl
 /** Rejects as a connection that was lost does, when the database takes longer; what it answers then is nobody's. */
 export function answered<T>(deadlineMs: number, question: PromiseLike<T>): Promise<T> {
   return inTime(deadlineMs, question, () => {
-    throw Object.assign(new Error(`the database did not answer within ${deadlineMs / 1000} s`), { code: 'CALL_DEADLINE' })
+    throw Object.assign(new Error(`the database did not answer within ${deadlineMs / 1000} s`), {
+      code: 'CALL_DEADLINE',
+    })
   })
 }
 
 /** It was never opened: next time anew. */
-const isLost = (connecting: Promise<Sql>): Promise<boolean> => connecting.then(() => false, () => true)
+const isLost = (connecting: Promise<Sql>): Promise<boolean> =>
+  connecting.then(
+    () => false,
+    () => true,
+  )

@@ -3,10 +3,20 @@ import type { Sql } from 'postgres'
 import type { PlacementRow, UnplacedRow } from './queries.js'
 
 /** One part of a label selector; value null: whatever it is. */
-export interface Requirement { key: string; op: 'is' | 'is_not' | 'exists' | 'absent'; value: string | null }
+export interface Requirement {
+  key: string
+  op: 'is' | 'is_not' | 'exists' | 'absent'
+  value: string | null
+}
 
 /** What is left out does not restrict. named: by name or id. */
-export interface Filter { named?: readonly string[] | undefined; ids?: readonly string[] | undefined; labels?: readonly Requirement[] | undefined; limit?: number | undefined; skip?: number | undefined }
+export interface Filter {
+  named?: readonly string[] | undefined
+  ids?: readonly string[] | undefined
+  labels?: readonly Requirement[] | undefined
+  limit?: number | undefined
+  skip?: number | undefined
+}
 
 export interface DeploymentRow {
   id: string
@@ -35,9 +45,16 @@ export interface DeploymentRow {
 }
 
 /** What a viewer may not read; of the environment the names alone. */
-export interface PrivateRow { command: string | null; args: string[]; env_names: string[] }
+export interface PrivateRow {
+  command: string | null
+  args: string[]
+  env_names: string[]
+}
 
-export interface AssignmentFilter extends Omit<Filter, 'named'> { deployments?: readonly string[] | undefined; node?: string | undefined }
+export interface AssignmentFilter extends Omit<Filter, 'named'> {
+  deployments?: readonly string[] | undefined
+  node?: string | undefined
+}
 
 /** An assignment as a restart looks at it. steady: observed running for a while, without a crash. */
 export interface InstanceRow {
@@ -56,7 +73,12 @@ export interface InstanceRow {
   steady: boolean
 }
 
-export interface EditedRow { id: string; generation: string; replicas: number; enabled: boolean }
+export interface EditedRow {
+  id: string
+  generation: string
+  replicas: number
+  enabled: boolean
+}
 
 export interface DeploymentDb {
   /** In order of id. */
@@ -77,7 +99,8 @@ export interface DeploymentDb {
 
 /** Lists travel as JSON: the connection has not asked for the server's array types (see database.ts). */
 export function createDeploymentDb(sql: Sql): DeploymentDb {
-  const ids = (list: readonly string[]) => sql`array(select u.id::bigint from jsonb_array_elements_text(${sql.json([...list])}::jsonb) u (id) where u.id ~ '^\\d{1,18}$')`
+  const ids = (list: readonly string[]) =>
+    sql`array(select u.id::bigint from jsonb_array_elements_text(${sql.json([...list])}::jsonb) u (id) where u.id ~ '^\\d{1,18}$')`
   const edited = sql`d.id, d.generation, d.replicas, d.enabled`
   return {
     deployments: ({ named, ids: listed, labels, limit, skip = 0 }) => sql<DeploymentRow[]>`
@@ -93,14 +116,21 @@ export function createDeploymentDb(sql: Sql): DeploymentDb {
          and ${listed ? sql`d.id = any (${ids(listed)})` : sql`true`} and ${labelled(sql, sql`d.labels`, labels)}
        order by d.id limit ${limit ?? null}::int offset ${skip}::int`,
     async privateOf(deploymentId) {
-      const [may] = await sql<{ read: boolean }[]>`select has_column_privilege('mooring.deployment', 'env', 'select') as read`
+      const [may] = await sql<
+        { read: boolean }[]
+      >`select has_column_privilege('mooring.deployment', 'env', 'select') as read`
       if (!may!.read) return null
       const [row] = await sql<PrivateRow[]>`
         select d.command, d.args, coalesce((select jsonb_agg(k.name order by k.name) from jsonb_object_keys(d.env) k (name)), '[]') as env_names from mooring.deployment d where d.id = ${deploymentId}::bigint`
       return row ?? null
     },
-    unplacedOf: (deploymentId) => sql<UnplacedRow[]>`select u.* from mooring.unplaced u where u.deployment_id = ${deploymentId}::bigint order by u.assignment_id`,
-    assignments: ({ ids: listed, deployments, node, labels, limit, skip = 0 }) => sql<PlacementRow[]>`
+    unplacedOf: (deploymentId) =>
+      sql<
+        UnplacedRow[]
+      >`select u.* from mooring.unplaced u where u.deployment_id = ${deploymentId}::bigint order by u.assignment_id`,
+    assignments: ({ ids: listed, deployments, node, labels, limit, skip = 0 }) => sql<
+      PlacementRow[]
+    >`
       select p.* from mooring.placement p
        where ${listed ? sql`p.assignment_id = any (${ids(listed)})` : sql`true`} and ${deployments ? sql`p.deployment_id = any (${ids(deployments)})` : sql`true`}
          and ${node === undefined ? sql`true` : sql`p.node = ${node}`}
@@ -111,18 +141,36 @@ export function createDeploymentDb(sql: Sql): DeploymentDb {
           coalesce(p.run_state = 'running' and p.wanted = 'run' and p.restarts = 0 and p.last_deployed_at + ${steadyFor}::interval <= clock_timestamp(), false) as steady
         from mooring.placement p where p.deployment_id = any (${ids(deploymentIds)}) and p.handover is null order by p.deployment_id, p.ordinal, p.node, p.assignment_id`,
     async restart(assignmentId, reason) {
-      const [row] = await sql<{ epoch: string }[]>`select r.epoch from mooring.restart(${assignmentId}::bigint, ${reason ?? null}) r`
+      const [row] = await sql<
+        { epoch: string }[]
+      >`select r.epoch from mooring.restart(${assignmentId}::bigint, ${reason ?? null}) r`
       return row!.epoch
     },
-    enableDeployments: (list, enabled) => sql<EditedRow[]>`update mooring.deployment d set enabled = ${enabled} where d.id = any (${ids(list)}) and d.enabled <> ${enabled} returning ${edited}`,
-    scaleDeployments: (list, replicas) => sql<EditedRow[]>`update mooring.deployment d set replicas = ${replicas} where d.id = any (${ids(list)}) and d.replicas <> ${replicas} returning ${edited}`,
-    renewDeployments: (list) => sql<EditedRow[]>`update mooring.deployment d set generation = d.generation + 1 where d.id = any (${ids(list)}) returning ${edited}`,
-    deleteDeployments: (list) => sql<EditedRow[]>`delete from mooring.deployment d where d.id = any (${ids(list)}) returning ${edited}`,
+    enableDeployments: (list, enabled) =>
+      sql<
+        EditedRow[]
+      >`update mooring.deployment d set enabled = ${enabled} where d.id = any (${ids(list)}) and d.enabled <> ${enabled} returning ${edited}`,
+    scaleDeployments: (list, replicas) =>
+      sql<
+        EditedRow[]
+      >`update mooring.deployment d set replicas = ${replicas} where d.id = any (${ids(list)}) and d.replicas <> ${replicas} returning ${edited}`,
+    renewDeployments: (list) =>
+      sql<
+        EditedRow[]
+      >`update mooring.deployment d set generation = d.generation + 1 where d.id = any (${ids(list)}) returning ${edited}`,
+    deleteDeployments: (list) =>
+      sql<
+        EditedRow[]
+      >`delete from mooring.deployment d where d.id = any (${ids(list)}) returning ${edited}`,
   }
 }
 
 /** True for rows whose labels meet every requirement. Values are compared as text, so that 5 and "5" are one. */
-export function labelled(sql: Sql, labels: ReturnType<Sql>, requirements: readonly Requirement[] | undefined) {
+export function labelled(
+  sql: Sql,
+  labels: ReturnType<Sql>,
+  requirements: readonly Requirement[] | undefined,
+) {
   if (!requirements) return sql`true`
   return sql`(
     select coalesce(bool_and(case r.op when 'is' then ${labels} ->> r.key is not distinct from r.value when 'is_not' then ${labels} ->> r.key is distinct from r.value

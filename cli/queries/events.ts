@@ -3,13 +3,23 @@ import type { Sql } from 'postgres'
 import type { EventRow } from './queries.js'
 
 /** What is left out does not restrict. since: an interval, back from now. */
-export interface EventFilter { kinds?: readonly string[] | undefined; node?: string | undefined; deployment?: string | undefined; assignment?: string | undefined; since?: string | undefined }
+export interface EventFilter {
+  kinds?: readonly string[] | undefined
+  node?: string | undefined
+  deployment?: string | undefined
+  assignment?: string | undefined
+  since?: string | undefined
+}
 
 /**
  * Where the table ends, and who still writes into it. An event with an id up to top is visible at once, or was written by a transaction
  * below open_until that had not ended: when all_ended_below has come so far, there is none of them left.
  */
-export interface EventHorizon { top: string; all_ended_below: string; open_until: string }
+export interface EventHorizon {
+  top: string
+  all_ended_below: string
+  open_until: string
+}
 
 export interface EventDb {
   /** The last n, oldest first; lookBack: among so many of the last. */
@@ -29,7 +39,10 @@ export function createEventDb(sql: Sql): EventDb {
         select e.* from mooring.event e
          where ${fits(filter)} and ${lookBack === undefined ? sql`true` : sql`e.id > (select max(m.id) - ${lookBack}::bigint from mooring.event m)`}
          order by e.id desc limit ${limit}::int) l order by l.id`,
-    eventsAfter: (id, filter, limit) => sql<EventRow[]>`select e.* from mooring.event e where e.id > ${id.toString()}::bigint and ${fits(filter)} order by e.id limit ${limit}::int`,
+    eventsAfter: (id, filter, limit) =>
+      sql<
+        EventRow[]
+      >`select e.* from mooring.event e where e.id > ${id.toString()}::bigint and ${fits(filter)} order by e.id limit ${limit}::int`,
     async eventHorizon() {
       const [row] = await sql<EventHorizon[]>`
         select coalesce((select max(e.id) from mooring.event e), 0)::text as top, pg_snapshot_xmin(s.now)::text as all_ended_below, pg_snapshot_xmax(s.now)::text as open_until

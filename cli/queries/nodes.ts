@@ -47,7 +47,14 @@ export interface NodeDb {
   nodes(labels?: readonly Requirement[]): Promise<NodeRow[]>
   drains(): Promise<DrainRow[]>
   drainProgress(node: string): Promise<DrainRow | null>
-  drainNode(node: string, options: { target?: string | undefined; maxMoves?: number | undefined; deadline?: string | undefined }): Promise<DrainRow>
+  drainNode(
+    node: string,
+    options: {
+      target?: string | undefined
+      maxMoves?: number | undefined
+      deadline?: string | undefined
+    },
+  ): Promise<DrainRow>
   undrainNode(node: string): Promise<void>
   setNodeEnabled(node: string, enabled: boolean): Promise<void>
   forgetNode(node: string): Promise<void>
@@ -57,23 +64,50 @@ export interface NodeDb {
 
 export function createNodeDb(sql: Sql): NodeDb {
   const drainProgress = async (node: string): Promise<DrainRow | null> =>
-    (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ?? null
+    (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ??
+    null
   const said = async (verb: PromiseLike<unknown>): Promise<void> => void (await verb)
   return {
-    nodes: (labels) => sql<NodeRow[]>`select n.* from mooring.node_status n where ${labelled(sql, sql`n.labels`, labels)} order by n.node`,
-    drains: () => sql<DrainRow[]>`select p.* from mooring.drain_progress p order by p.since, p.node`,
+    nodes: (labels) =>
+      sql<
+        NodeRow[]
+      >`select n.* from mooring.node_status n where ${labelled(sql, sql`n.labels`, labels)} order by n.node`,
+    drains: () =>
+      sql<DrainRow[]>`select p.* from mooring.drain_progress p order by p.since, p.node`,
     drainProgress,
-    async drainNode(node, { target = null, maxMoves = null, deadline = null }: { target?: string | null | undefined; maxMoves?: number | null | undefined; deadline?: string | null | undefined }) {
+    async drainNode(
+      node,
+      {
+        target = null,
+        maxMoves = null,
+        deadline = null,
+      }: {
+        target?: string | null | undefined
+        maxMoves?: number | null | undefined
+        deadline?: string | null | undefined
+      },
+    ) {
       await sql`select d.node from mooring.drain_node(${node}, ${target}, ${maxMoves}::int, ${deadline}::interval) d`
       return (await drainProgress(node))!
     },
     undrainNode: (node) => said(sql`select n.name from mooring.undrain_node(${node}) n`),
-    setNodeEnabled: (node, enabled) => said(sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`),
+    setNodeEnabled: (node, enabled) =>
+      said(sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`),
     forgetNode: (node) => said(sql`select from mooring.forget_node(${node})`),
-    async upsertNode(node, { weight = null, labels = null, maxAssignments = null, agentBaseUrl = null, gatewayBaseUrl = null }: { [key in keyof NodeEdit]: NodeEdit[key] | null }) {
+    async upsertNode(
+      node,
+      {
+        weight = null,
+        labels = null,
+        maxAssignments = null,
+        agentBaseUrl = null,
+        gatewayBaseUrl = null,
+      }: { [key in keyof NodeEdit]: NodeEdit[key] | null },
+    ) {
       await sql`select n.name from mooring.upsert_node(${node}, ${weight}::float8, ${labels === null ? null : sql.json(labels)}::jsonb, ${maxAssignments}::int, ${agentBaseUrl}, ${gatewayBaseUrl}) n`
       return (await sql`select n.* from mooring.node_status n where n.node = ${node}`)[0]!
     },
-    placementsOf: (node, limit, skip) => sql`select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
+    placementsOf: (node, limit, skip) =>
+      sql`select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
   }
 }

@@ -14,7 +14,10 @@ import { createNodeDb, type NodeDb } from './nodes.js'
 import { createForecastDb, type ForecastDb } from './forecasts.js'
 
 /** Whose schema it is; version null: it is not installed. */
-export interface SchemaRow { database: string; version: number | null }
+export interface SchemaRow {
+  database: string
+  version: number | null
+}
 
 export interface FleetRow {
   nodes: number
@@ -83,11 +86,32 @@ export interface PlacementRow {
   [column: string]: unknown
 }
 
-export interface OwnedRow { epoch: string; node: string; since: Date; until: Date | null; why: string | null; actor: string; ended_why: string | null; ended_by: string | null; [column: string]: unknown }
+export interface OwnedRow {
+  epoch: string
+  node: string
+  since: Date
+  until: Date | null
+  why: string | null
+  actor: string
+  ended_why: string | null
+  ended_by: string | null
+  [column: string]: unknown
+}
 
-export interface MovedRow { id: string; wanted: string; node: string | null; move_to: string | null; epoch: string; handover: string | null }
+export interface MovedRow {
+  id: string
+  wanted: string
+  node: string | null
+  move_to: string | null
+  epoch: string
+  handover: string | null
+}
 
-export interface StateCount { node: string | null; run_state: string; assignments: number }
+export interface StateCount {
+  node: string | null
+  run_state: string
+  assignments: number
+}
 
 export interface CliDb extends ApplyDb, DeploymentDb, EventDb, LogDb, NodeDb, ForecastDb {
   fleet(): Promise<FleetRow>
@@ -139,11 +163,15 @@ export function createCliDb(sql: Sql): CliDb {
        where p.name = ${idOrName} or p.deployment_id = ${numberOrNull(idOrName)}::bigint order by p.ordinal, p.assignment_id`,
     async placementOfAssignment(id) {
       if (numberOrNull(id) === null) return null
-      const rows = await sql<PlacementRow[]>`select p.* from mooring.placement p where p.assignment_id = ${id}::bigint`
+      const rows = await sql<
+        PlacementRow[]
+      >`select p.* from mooring.placement p where p.assignment_id = ${id}::bigint`
       return rows[0] ?? null
     },
     async deploymentNames() {
-      const rows = await sql<{ name: string }[]>`select d.name from mooring.deployment d where d.name is not null order by d.name limit 1000`
+      const rows = await sql<
+        { name: string }[]
+      >`select d.name from mooring.deployment d where d.name is not null order by d.name limit 1000`
       return rows.map((row) => row.name)
     },
     running: () => sql<RunningRow[]>`
@@ -155,7 +183,8 @@ export function createCliDb(sql: Sql): CliDb {
           from mooring.reassign(${assignmentId}::bigint, ${node}) a left join mooring.node n on n.id = a.node_id left join mooring.node t on t.id = a.move_to`
       return moved!
     },
-    history: (assignmentId) => sql<OwnedRow[]>`select h.* from mooring.history(${assignmentId}::bigint) h`,
+    history: (assignmentId) =>
+      sql<OwnedRow[]>`select h.* from mooring.history(${assignmentId}::bigint) h`,
     async resumeReaping() {
       const rows = await sql<{ resumed: boolean }[]>`select mooring.resume_reaping() as resumed`
       return rows[0]!.resumed

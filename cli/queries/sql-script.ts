@@ -10,15 +10,29 @@ import { printable } from '../terminal/table.js'
 type Result = pg.QueryArrayResult<(string | null)[]>
 
 /** Each text is one round trip and one implicit transaction, as with psql -c. The first error ends it. */
-export async function runScript(url: string, texts: readonly string[], write: (text: string) => void): Promise<void> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(url)), { application_name: 'mooring psql' })
-  const client = new pg.Client({ ...config, types: { getTypeParser: () => (value: string) => value } })
+export async function runScript(
+  url: string,
+  texts: readonly string[],
+  write: (text: string) => void,
+): Promise<void> {
+  const config = pgConfig(await primaryHost(parseDatabaseUrl(url)), {
+    application_name: 'mooring psql',
+  })
+  const client = new pg.Client({
+    ...config,
+    types: { getTypeParser: () => (value: string) => value },
+  })
   client.on('error', () => {}) // the query's own rejection says it
-  client.on('notice', (notice) => { process.stderr.write(`${notice.severity ?? 'NOTICE'}: ${printable(notice.message ?? '')}\n`) })
+  client.on('notice', (notice) => {
+    process.stderr.write(`${notice.severity ?? 'NOTICE'}: ${printable(notice.message ?? '')}\n`)
+  })
   await client.connect()
   try {
     for (const text of texts) {
-      const answer: Result | Result[] = await client.query<(string | null)[]>({ text, rowMode: 'array' })
+      const answer: Result | Result[] = await client.query<(string | null)[]>({
+        text,
+        rowMode: 'array',
+      })
       for (const result of Array.isArray(answer) ? answer : [answer]) write(resultText(result))
     }
   } finally {
@@ -27,13 +41,26 @@ export async function runScript(url: string, texts: readonly string[], write: (t
 }
 
 function resultText({ fields, rows, command, rowCount }: Result): string {
-  if (fields.length === 0) return command ? `${command}${rowCount === null ? '' : ` ${command === 'INSERT' ? '0 ' : ''}${rowCount}`}\n` : ''
+  if (fields.length === 0)
+    return command
+      ? `${command}${rowCount === null ? '' : ` ${command === 'INSERT' ? '0 ' : ''}${rowCount}`}\n`
+      : ''
   const names = fields.map((field) => printable(field.name))
   const lines = rows.map((row) => row.map((value) => printable(value ?? '')))
-  const widths = names.map((name, i) => lines.reduce((width, line) => Math.max(width, line[i]!.length), name.length))
-  const line = (parts: string[]) => parts.map((text, i) => ` ${text.padEnd(widths[i]!)} `).join('|').trimEnd()
+  const widths = names.map((name, i) =>
+    lines.reduce((width, line) => Math.max(width, line[i]!.length), name.length),
+  )
+  const line = (parts: string[]) =>
+    parts
+      .map((text, i) => ` ${text.padEnd(widths[i]!)} `)
+      .join('|')
+      .trimEnd()
   return [
-    line(names), widths.map((width) => '-'.repeat(width + 2)).join('+'), ...lines.map(line),
-    `(${rows.length} row${rows.length === 1 ? '' : 's'})`, '', '',
+    line(names),
+    widths.map((width) => '-'.repeat(width + 2)).join('+'),
+    ...lines.map(line),
+    `(${rows.length} row${rows.length === 1 ? '' : 's'})`,
+    '',
+    '',
   ].join('\n')
 }

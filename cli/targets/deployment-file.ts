@@ -14,32 +14,59 @@ import { UsageError } from '../errors.js'
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 
-const name = (what: string) => z.string().regex(NAME, `${what} is letters, digits, '.', '_' or '-', begins with a letter or digit and has at most 63`)
+const name = (what: string) =>
+  z
+    .string()
+    .regex(
+      NAME,
+      `${what} is letters, digits, '.', '_' or '-', begins with a letter or digit and has at most 63`,
+    )
 // eslint-disable-next-line no-control-regex
 const text = z.string().regex(/^[^\u0000]*$/, 'must not hold NUL')
 const duration = z.string().regex(/^\d/, "a duration with its unit, such as '10 s'")
 const labels = z.record(z.string(), z.unknown())
 
-const Deployment = z.strictObject({
-  name: name('a name'),
-  labels: labels.optional(),
-  type: z.enum(['deployment', 'daemon']).optional(),
-  package_name: z.string().refine(isPackageName, 'must be the name of a registry package, such as http-server or @acme/api').nullish(),
-  package_version: z.string().refine((version) => versionKind(version) !== null, 'must be an exact version or a dist-tag, such as 14.1.1 or latest').optional(),
-  command: text.min(1).max(4096).nullish(),
-  args: z.array(text).optional(),
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable'), text).optional(),
-  enabled: z.boolean().optional(),
-  replicas: z.int().min(0).max(10_000).optional(),
-  policy: z.string().min(1).nullish(),
-  selector: labels.optional(),
-  pinned_node: name('a node').nullish(),
-  needs_urls: z.boolean().optional(),
-  on_lost: z.enum(['stop', 'keep']).optional(),
-  handover: z.enum(['stop-first', 'start-first']).optional(),
-  lease_ttl: duration.nullish(),
-  stop_grace: duration.optional(),
-}).refine((spec) => spec.package_name != null || spec.command != null, { error: 'needs a package_name or a command' })
+const Deployment = z
+  .strictObject({
+    name: name('a name'),
+    labels: labels.optional(),
+    type: z.enum(['deployment', 'daemon']).optional(),
+    package_name: z
+      .string()
+      .refine(
+        isPackageName,
+        'must be the name of a registry package, such as http-server or @acme/api',
+      )
+      .nullish(),
+    package_version: z
+      .string()
+      .refine(
+        (version) => versionKind(version) !== null,
+        'must be an exact version or a dist-tag, such as 14.1.1 or latest',
+      )
+      .optional(),
+    command: text.min(1).max(4096).nullish(),
+    args: z.array(text).optional(),
+    env: z
+      .record(
+        z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable'),
+        text,
+      )
+      .optional(),
+    enabled: z.boolean().optional(),
+    replicas: z.int().min(0).max(10_000).optional(),
+    policy: z.string().min(1).nullish(),
+    selector: labels.optional(),
+    pinned_node: name('a node').nullish(),
+    needs_urls: z.boolean().optional(),
+    on_lost: z.enum(['stop', 'keep']).optional(),
+    handover: z.enum(['stop-first', 'start-first']).optional(),
+    lease_ttl: duration.nullish(),
+    stop_grace: duration.optional(),
+  })
+  .refine((spec) => spec.package_name != null || spec.command != null, {
+    error: 'needs a package_name or a command',
+  })
 
 /** A deployment as the file says it; fields the file does not name are absent. */
 export type DeploymentSpec = z.infer<typeof Deployment>
@@ -50,7 +77,11 @@ export const sourceName = (path: string): string => (path === '-' ? 'standard in
 export function deploymentSpecs(document: unknown, path: string): DeploymentSpec[] {
   const file = sourceName(path)
   const list = listOf(document)
-  if (list === null) throw new UsageError(`${file} holds no deployments`, 'write {"deployments": [...]}, an array, or one JSON object per line')
+  if (list === null)
+    throw new UsageError(
+      `${file} holds no deployments`,
+      'write {"deployments": [...]}, an array, or one JSON object per line',
+    )
   const complaints: string[] = []
   const specs: DeploymentSpec[] = []
   const seen = new Set<string>()
@@ -59,13 +90,16 @@ export function deploymentSpecs(document: unknown, path: string): DeploymentSpec
     const result = Deployment.safeParse(item)
     if (result.success) {
       specs.push(result.data)
-      if (seen.has(result.data.name)) complaints.push(`${where}: the name stands twice in this file`)
+      if (seen.has(result.data.name))
+        complaints.push(`${where}: the name stands twice in this file`)
       seen.add(result.data.name)
     } else {
-      for (const issue of result.error.issues) complaints.push(`${[where, ...issue.path].join('.')}: ${messageOf(issue)}`)
+      for (const issue of result.error.issues)
+        complaints.push(`${[where, ...issue.path].join('.')}: ${messageOf(issue)}`)
     }
   }
-  if (complaints.length > 0) throw new UsageError(`${file}: nothing was applied\n  ${complaints.join('\n  ')}`)
+  if (complaints.length > 0)
+    throw new UsageError(`${file}: nothing was applied\n  ${complaints.join('\n  ')}`)
   return specs
 }
 
@@ -83,7 +117,8 @@ function labelOf(item: unknown): string {
 
 // a value is never repeated: it may be a secret of env
 function messageOf(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'unrecognized_keys') return `unknown field${issue.keys.length > 1 ? 's' : ''} ${issue.keys.join(', ')}`
+  if (issue.code === 'unrecognized_keys')
+    return `unknown field${issue.keys.length > 1 ? 's' : ''} ${issue.keys.join(', ')}`
   if (issue.code === 'invalid_key') return issue.issues[0]?.message ?? issue.message
   return issue.message.replace(/^Invalid input: /, '')
 }

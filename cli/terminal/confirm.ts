@@ -5,10 +5,18 @@ import { printable } from './table.js'
 
 const SHOWN = 10
 
-export async function confirm(what: string, names: readonly string[], { yes }: { yes?: boolean }): Promise<void> {
+export async function confirm(
+  what: string,
+  names: readonly string[],
+  { yes }: { yes?: boolean },
+): Promise<void> {
   if (yes) return
   const list = `${names.slice(0, SHOWN).map(printable).join(', ')}${names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''}`
-  if (!process.stdin.isTTY || !process.stderr.isTTY) throw new UsageError(`${what} ${list} needs a yes, and there is no terminal to ask`, 'add --yes')
+  if (!process.stdin.isTTY || !process.stderr.isTTY)
+    throw new UsageError(
+      `${what} ${list} needs a yes, and there is no terminal to ask`,
+      'add --yes',
+    )
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   try {
     const answer = await terminal.question(`${what} ${list}? [y/N] `)

@@ -17,7 +17,10 @@ export interface Listing {
   empty: string
 }
 
-export interface ListingOptions { json?: boolean; watch?: boolean }
+export interface ListingOptions {
+  json?: boolean
+  watch?: boolean
+}
 
 const POLL_INTERVAL_MS = 500
 
@@ -27,14 +30,25 @@ export async function show(listing: Listing, options: ListingOptions): Promise<v
   print(options.json ? json(rows) : rows.length > 0 ? table(rows, listing.columns) : listing.empty)
 }
 
-async function watch({ read, key, columns, ticking = [], empty }: Listing, options: ListingOptions): Promise<void> {
+async function watch(
+  { read, key, columns, ticking = [], empty }: Listing,
+  options: ListingOptions,
+): Promise<void> {
   const stopped = new AbortController()
-  onStopSignal(() => stopped.abort(), () => process.exit(1))
-  const screen = !options.json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
+  onStopSignal(
+    () => stopped.abort(),
+    () => process.exit(1),
+  )
+  const screen =
+    !options.json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
   const news = columns.filter((column) => !ticking.includes(column.key))
   let known: Map<string, string> | null = null
   try {
-    for (const patience = createPatience(); !stopped.signal.aborted; await pause(POLL_INTERVAL_MS, undefined, { signal: stopped.signal }).catch(() => {})) {
+    for (
+      const patience = createPatience();
+      !stopped.signal.aborted;
+      await pause(POLL_INTERVAL_MS, undefined, { signal: stopped.signal }).catch(() => {})
+    ) {
       let rows: Row[]
       try {
         rows = await read()
@@ -44,15 +58,30 @@ async function watch({ read, key, columns, ticking = [], empty }: Listing, optio
         continue
       }
       if (screen) {
-        screen.draw(rows.length > 0 ? fitting(table(rows, columns).split('\n'), process.stdout.rows) : [empty])
+        screen.draw(
+          rows.length > 0
+            ? fitting(table(rows, columns).split('\n'), process.stdout.rows)
+            : [empty],
+        )
         continue
       }
-      const now = new Map(rows.map((row) => [String(row[key]), news.map((column) => textOf(column, row)).join('\t')]))
-      const changed = rows.filter((row) => known?.get(String(row[key])) !== now.get(String(row[key])))
+      const now = new Map(
+        rows.map((row) => [String(row[key]), news.map((column) => textOf(column, row)).join('\t')]),
+      )
+      const changed = rows.filter(
+        (row) => known?.get(String(row[key])) !== now.get(String(row[key])),
+      )
       const gone = [...(known?.keys() ?? [])].filter((name) => !now.has(name))
-      if (options.json) for (const row of [...changed, ...gone.map((name) => ({ [key]: name, gone: true }))]) print(jsonLine(row))
+      if (options.json)
+        for (const row of [...changed, ...gone.map((name) => ({ [key]: name, gone: true }))])
+          print(jsonLine(row))
       else if (!known) print(rows.length > 0 ? table(rows, columns) : empty)
-      else for (const line of [...changed.map((row) => news.map((column) => textOf(column, row)).join('  ')), ...gone.map((name) => `${name} is gone`)]) print(`${clock(new Date())} ${line}`)
+      else
+        for (const line of [
+          ...changed.map((row) => news.map((column) => textOf(column, row)).join('  ')),
+          ...gone.map((name) => `${name} is gone`),
+        ])
+          print(`${clock(new Date())} ${line}`)
       known = now
     }
   } finally {
@@ -63,5 +92,7 @@ async function watch({ read, key, columns, ticking = [], empty }: Listing, optio
 /** As many lines as a terminal of so many shows; the last one says what is left out. */
 export function fitting(lines: readonly string[], rows?: number): readonly string[] {
   const room = roomOf(rows)
-  return lines.length <= room ? lines : [...lines.slice(0, room - 1), `... ${lines.length - room + 1} more`]
+  return lines.length <= room
+    ? lines
+    : [...lines.slice(0, room - 1), `... ${lines.length - room + 1} more`]
 }

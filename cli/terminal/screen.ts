@@ -41,17 +41,28 @@ export function createScreen(terminal: Terminal): Screen {
 
   return {
     draw(lines) {
-      const frame = lines.slice(0, roomOf(terminal.rows)).map((line) => clip(line, (terminal.columns ?? 80) - 1))
-      if (terminal.columns === width && frame.length === drawn.length && frame.every((line, i) => line === drawn[i])) return
+      const frame = lines
+        .slice(0, roomOf(terminal.rows))
+        .map((line) => clip(line, (terminal.columns ?? 80) - 1))
+      if (
+        terminal.columns === width &&
+        frame.length === drawn.length &&
+        frame.every((line, i) => line === drawn[i])
+      )
+        return
       const start = back()
-      terminal.write(`${hidden ? '' : HIDE_CURSOR}${BEGIN_FRAME}${start}${frame.map((line) => `${line}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`)
+      terminal.write(
+        `${hidden ? '' : HIDE_CURSOR}${BEGIN_FRAME}${start}${frame.map((line) => `${line}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`,
+      )
       hidden = true
       drawn = frame
     },
     print(line) {
       const frame = drawn
       const start = back()
-      terminal.write(`${BEGIN_FRAME}${start}${line}${ERASE_LINE}\n${frame.map((old) => `${old}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`)
+      terminal.write(
+        `${BEGIN_FRAME}${start}${line}${ERASE_LINE}\n${frame.map((old) => `${old}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`,
+      )
       drawn = frame
     },
     close() {

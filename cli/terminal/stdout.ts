@@ -5,7 +5,12 @@
  */
 import { CommandError, EXIT_DONE } from '../errors.js'
 
-const REASONS: Record<string, string> = { ENOSPC: 'no space left on device', EDQUOT: 'the disk quota is used up', EFBIG: 'the file would be too large', EIO: 'the device fails' }
+const REASONS: Record<string, string> = {
+  ENOSPC: 'no space left on device',
+  EDQUOT: 'the disk quota is used up',
+  EFBIG: 'the file would be too large',
+  EIO: 'the device fails',
+}
 /** What must end does not wait for a reader that has stopped reading. */
 const LAST_WORDS_MS = 1_000
 
@@ -16,7 +21,12 @@ export function watchOutput(failed: (error: CommandError) => void): void {
     if (error.code === 'EPIPE') process.exit(EXIT_DONE)
     if (over) return
     over = true
-    failed(new CommandError(`cannot write the output: ${REASONS[error.code ?? ''] ?? error.message}`, 'what was written is not whole'))
+    failed(
+      new CommandError(
+        `cannot write the output: ${REASONS[error.code ?? ''] ?? error.message}`,
+        'what was written is not whole',
+      ),
+    )
   })
   // nowhere is left to say it
   process.stderr.on('error', () => {})
@@ -24,7 +34,16 @@ export function watchOutput(failed: (error: CommandError) => void): void {
 
 /** Exits when everything that was printed is written: a pipe takes 64 KiB, and the rest waits in this process for its reader. */
 export async function exitWhenWritten(code: number | undefined, mustEnd: boolean): Promise<never> {
-  const written = Promise.all([process.stdout, process.stderr].map((stream) => new Promise<void>((resolve) => { stream.write('', () => { resolve() }) })))
+  const written = Promise.all(
+    [process.stdout, process.stderr].map(
+      (stream) =>
+        new Promise<void>((resolve) => {
+          stream.write('', () => {
+            resolve()
+          })
+        }),
+    ),
+  )
   // undefined would put back the exit code that a command has set
   const exit = (): never => process.exit(code ?? process.exitCode)
   if (mustEnd) setTimeout(exit, LAST_WORDS_MS)

@@ -16,7 +16,10 @@ export interface Column {
 type Colors = ReturnType<typeof pc.createColors>
 
 /** Colours on a terminal only: a pipe gets no escape code, whatever CI or FORCE_COLOR say. */
-export function colorsFor(stream: { isTTY?: boolean }, env: NodeJS.ProcessEnv = process.env): Colors {
+export function colorsFor(
+  stream: { isTTY?: boolean },
+  env: NodeJS.ProcessEnv = process.env,
+): Colors {
   return pc.createColors(stream.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb')
 }
 
@@ -45,12 +48,18 @@ export function table(rows: readonly Row[], columns: readonly Column[]): string 
     chars: NO_BORDERS,
   })
   for (const row of rows) {
-    grid.push(columns.map((column) => {
-      const text = textOf(column, row)
-      return column.paint ? column.paint(text, row[column.key]) : text
-    }))
+    grid.push(
+      columns.map((column) => {
+        const text = textOf(column, row)
+        return column.paint ? column.paint(text, row[column.key]) : text
+      }),
+    )
   }
-  return grid.toString().split('\n').map((line) => line.trimEnd()).join('\n')
+  return grid
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n')
 }
 
 export function textOf({ key, text }: Column, row: Row): string {
@@ -71,7 +80,9 @@ export function interval(value: unknown): string {
   const match = /^(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d+):(\d+(?:\.\d+)?))?$/.exec(String(value))
   if (!match) return cell(value)
   const [, days = '0', sign = '', hours = '0', minutes = '0', seconds = '0'] = match
-  const total = Number(days) * 86_400 + (sign ? -1 : 1) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds))
+  const total =
+    Number(days) * 86_400 +
+    (sign ? -1 : 1) * (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds))
   return age(total * 1000)
 }
 
@@ -81,7 +92,8 @@ export function age(ms: number): string {
   const seconds = Math.floor(ms / 1000)
   if (seconds < 60) return `${seconds} s`
   if (seconds < 3600) return `${Math.floor(seconds / 60)} m ${seconds % 60} s`
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} m`
+  if (seconds < 86_400)
+    return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} m`
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`
 }
 
@@ -104,7 +116,19 @@ export function print(text: string): void {
 }
 
 const NO_BORDERS = {
-  top: '', 'top-mid': '', 'top-left': '', 'top-right': '',
-  bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '',
-  left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '',
+  top: '',
+  'top-mid': '',
+  'top-left': '',
+  'top-right': '',
+  bottom: '',
+  'bottom-mid': '',
+  'bottom-left': '',
+  'bottom-right': '',
+  left: '',
+  'left-mid': '',
+  mid: '',
+  'mid-mid': '',
+  right: '',
+  'right-mid': '',
+  middle: '',
 }

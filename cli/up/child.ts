@@ -6,7 +6,16 @@
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, renameSync, statSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  statSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { EXIT_USAGE } from '../errors.js'
@@ -46,12 +55,21 @@ export function backoffMs(failuresInARow: number): number {
   return Math.min(LAST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failuresInARow - 1, 10))
 }
 
-export function spawnMooring(args: readonly string[], env: NodeJS.ProcessEnv, logFile: string): ChildProcess {
+export function spawnMooring(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  logFile: string,
+): ChildProcess {
   mkdirSync(dirname(logFile), { recursive: true })
-  if (existsSync(logFile) && statSync(logFile).size > LOG_LIMIT_BYTES) renameSync(logFile, `${logFile}.1`)
+  if (existsSync(logFile) && statSync(logFile).size > LOG_LIMIT_BYTES)
+    renameSync(logFile, `${logFile}.1`)
   const log = openSync(logFile, 'a', 0o600)
   try {
-    return spawn(process.execPath, [...process.execArgv, MAIN, ...args], { detached: true, stdio: ['pipe', log, log], env })
+    return spawn(process.execPath, [...process.execArgv, MAIN, ...args], {
+      detached: true,
+      stdio: ['pipe', log, log],
+      env,
+    })
   } finally {
     closeSync(log)
   }
@@ -80,7 +98,10 @@ export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec)
     child = spawned
     spawned.stdin?.on('error', () => {}) // it closed its end first: `exit` says the rest
     gone = new Promise((resolve) => {
-      spawned.once('error', (error) => { ended(`could not be started: ${error.message}`, null, startedAt); resolve() })
+      spawned.once('error', (error) => {
+        ended(`could not be started: ${error.message}`, null, startedAt)
+        resolve()
+      })
       spawned.once('exit', (code, signal) => {
         ended(signal ? `ended by ${signal}` : `exited with ${code}`, code, startedAt)
         resolve()
@@ -129,7 +150,9 @@ export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec)
     force() {
       const target = child
       target?.kill('SIGTERM')
-      setTimeout(() => { target?.kill('SIGKILL') }, FORCE_WAIT_MS).unref()
+      setTimeout(() => {
+        target?.kill('SIGKILL')
+      }, FORCE_WAIT_MS).unref()
     },
     async restart() {
       if (!wanted) return
@@ -168,8 +191,13 @@ export function lastComplaint(lines: readonly string[]): string | null {
     if (/^\w*Error: /.test(line)) return line
     if (!line.startsWith('{')) continue
     try {
-      const { level, msg, err } = JSON.parse(line) as { level?: string; msg?: string; err?: { message?: string } }
-      if (level === 'error' || level === 'fatal') return [msg, err?.message].filter(Boolean).join(': ')
+      const { level, msg, err } = JSON.parse(line) as {
+        level?: string
+        msg?: string
+        err?: { message?: string }
+      }
+      if (level === 'error' || level === 'fatal')
+        return [msg, err?.message].filter(Boolean).join(': ')
     } catch {
       // the first line may be cut
     }

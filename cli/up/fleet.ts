@@ -33,13 +33,33 @@ const LOOK_INTERVAL_MS = 500
 const REVIVE_INTERVAL_MS = 2_000
 /** With a node missing for so long the demo goes to those that are there. */
 const AGENTS_WAIT_MS = 15_000
-const STOPPING = 'stopping: the agents with what they run, then the worker, then the server; Ctrl-C again does not wait'
+const STOPPING =
+  'stopping: the agents with what they run, then the worker, then the server; Ctrl-C again does not wait'
 
-export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo, footer }: UpFleetOptions): UpFleet {
+export function createUpFleet({
+  server,
+  stateDir,
+  lock,
+  output,
+  agentArgs,
+  demo,
+  footer,
+}: UpFleetOptions): UpFleet {
   const env = () => ({ ...process.env, DATABASE_URL: server.url(), MOORING_STATE_DIR: stateDir })
-  const child = (name: string, args: string[]) => createUpChild({ name, args, env, logFile: `${stateDir}/up/${name}.log`, onChange: () => { changed() } })
+  const child = (name: string, args: string[]) =>
+    createUpChild({
+      name,
+      args,
+      env,
+      logFile: `${stateDir}/up/${name}.log`,
+      onChange: () => {
+        changed()
+      },
+    })
   const worker = child('worker', ['worker', '--state-dir', stateDir])
-  const agents = AGENTS.map((name) => child(name, ['agent', '--name', name, '--state-dir', stateDir, ...agentArgs]))
+  const agents = AGENTS.map((name) =>
+    child(name, ['agent', '--name', name, '--state-dir', stateDir, ...agentArgs]),
+  )
   const children = [worker, ...agents]
   const snapshot: Snapshot = { view: null, problem: null, processes: [] }
   const watcher = createWatcher(server.url)
@@ -47,7 +67,10 @@ export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo,
 
   const changed = () => {
     const guard = server.guard()
-    const alive = children.flatMap((each) => { const pid = each.pid(); return pid === null ? [] : [{ name: each.view().name, ...markOf(pid) }] })
+    const alive = children.flatMap((each) => {
+      const pid = each.pid()
+      return pid === null ? [] : [{ name: each.view().name, ...markOf(pid) }]
+    })
     lock.note({ children: guard ? [...alive, { name: 'guard', ...guard }] : alive })
     draw()
   }
@@ -68,7 +91,10 @@ export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo,
   const revive = async () => {
     if (performance.now() - triedAt < REVIVE_INTERVAL_MS) return
     triedAt = performance.now()
-    const moved = await server.revive().catch((error: unknown) => { snapshot.problem = problemOf(error).message; return false })
+    const moved = await server.revive().catch((error: unknown) => {
+      snapshot.problem = problemOf(error).message
+      return false
+    })
     // they hold the old address in their environment
     if (moved) await Promise.all(children.map((each) => each.restart()))
   }
@@ -77,7 +103,11 @@ export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo,
   // there is, and get everything.
   const giveUpAt = performance.now() + AGENTS_WAIT_MS
   const insertDemo = async ({ nodes }: FleetView) => {
-    const live = AGENTS.every((name) => nodes.some((node) => node.node === name && node.health !== 'STALE' && node.health !== 'UNKNOWN'))
+    const live = AGENTS.every((name) =>
+      nodes.some(
+        (node) => node.node === name && node.health !== 'STALE' && node.health !== 'UNKNOWN',
+      ),
+    )
     if (!live && performance.now() < giveUpAt) return
     const inserted = await withDbAt(server.url(), (db) => db.insertDemo())
     demo = false
@@ -89,7 +119,12 @@ export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo,
       // what happened in an earlier life is not shown as news
       snapshot.view = await watcher.look()
       for (const each of children) each.start()
-      draw = () => { output.show({ ...snapshot, processes: children.map((each) => each.view()) }, signal.aborted ? STOPPING : footer) }
+      draw = () => {
+        output.show(
+          { ...snapshot, processes: children.map((each) => each.view()) },
+          signal.aborted ? STOPPING : footer,
+        )
+      }
       const ended = new AbortController()
       const watched = (async () => {
         while (!ended.signal.aborted) {
@@ -97,7 +132,10 @@ export function createUpFleet({ server, stateDir, lock, output, agentArgs, demo,
           await pause(LOOK_INTERVAL_MS, undefined, { signal: ended.signal }).catch(() => {})
         }
       })()
-      if (!signal.aborted) await new Promise((done) => { signal.addEventListener('abort', done, { once: true }) })
+      if (!signal.aborted)
+        await new Promise((done) => {
+          signal.addEventListener('abort', done, { once: true })
+        })
       draw()
       await Promise.all(agents.map((agent) => agent.stop()))
       await worker.stop()

@@ -19,9 +19,21 @@ export function frameOf(snapshot: Snapshot, { rows, footer }: FrameOptions): str
   if (snapshot.view) {
     const { fleet, nodes, states, unplaced } = snapshot.view
     head.push(colors.bold(fleetText(fleet)))
-    for (const waiting of unplaced) head.push(colors.yellow(`  waiting: assignment ${waiting.assignment_id} (${cell(waiting.package_name)}): ${cell(waiting.reason)}`))
+    for (const waiting of unplaced)
+      head.push(
+        colors.yellow(
+          `  waiting: assignment ${waiting.assignment_id} (${cell(waiting.package_name)}): ${cell(waiting.reason)}`,
+        ),
+      )
     head.push('')
-    if (nodes.length > 0) head.push(...table(nodes.map((node) => ({ ...node, states: statesOf(node.node, states) })), NODE_COLUMNS).split('\n'), '')
+    if (nodes.length > 0)
+      head.push(
+        ...table(
+          nodes.map((node) => ({ ...node, states: statesOf(node.node, states) })),
+          NODE_COLUMNS,
+        ).split('\n'),
+        '',
+      )
   }
   const troubled = snapshot.processes.filter((process) => process.state !== 'running')
   head.push(...troubled.map((process) => processLine(process)))
@@ -32,11 +44,18 @@ export function frameOf(snapshot: Snapshot, { rows, footer }: FrameOptions): str
 
 function processLine(process: ProcessView): string {
   const line = `process ${process.name}: ${processText(process)}`
-  return process.state === 'failed' || process.state === 'waiting' ? colors.red(line) : colors.dim(line)
+  return process.state === 'failed' || process.state === 'waiting'
+    ? colors.red(line)
+    : colors.dim(line)
 }
 
 const HEALTH_COLOURS: Record<string, (text: string) => string> = {
-  HEALTHY: colors.green, DRAINING: colors.yellow, DISABLED: colors.yellow, UNHEALTHY: colors.red, STALE: colors.red, UNKNOWN: colors.dim,
+  HEALTHY: colors.green,
+  DRAINING: colors.yellow,
+  DISABLED: colors.yellow,
+  UNHEALTHY: colors.red,
+  STALE: colors.red,
+  UNKNOWN: colors.dim,
 }
 
 export function health(text: string): string {
@@ -52,12 +71,20 @@ export const NODE_COLUMNS: Column[] = [
   { key: 'running', align: 'right' },
   { key: 'states', title: 'not running', text: (value) => othersText(value) },
   { key: 'cpu_pct', title: 'cpu %', align: 'right' },
-  { key: 'memory_mb', title: 'memory MiB', align: 'right', text: (value) => value === null || value === undefined ? '-' : String(Math.round(Number(value))) },
+  {
+    key: 'memory_mb',
+    title: 'memory MiB',
+    align: 'right',
+    text: (value) =>
+      value === null || value === undefined ? '-' : String(Math.round(Number(value))),
+  },
   { key: 'disk_free_pct', title: 'disk free %', align: 'right' },
 ]
 
 function othersText(value: unknown): string {
-  const states = Object.entries((value ?? {}) as Record<string, number>).filter(([state]) => state !== 'running')
+  const states = Object.entries((value ?? {}) as Record<string, number>).filter(
+    ([state]) => state !== 'running',
+  )
   return states.length === 0 ? '-' : states.map(([state, count]) => `${count} ${state}`).join(', ')
 }
 
@@ -70,4 +97,3 @@ function eventLine(event: EventRow): string {
   const why = event.reason ? colors.dim(` ${cell(event.reason)}`) : ''
   return `${colors.dim(clock(event.at))} ${BAD_KINDS.test(event.kind) ? colors.red(kind) : kind}${what}${where}${why}`
 }
-

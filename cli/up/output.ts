@@ -20,25 +20,44 @@ export interface OutputStream {
 }
 
 export function createUpOutput(stream: OutputStream, asJson: boolean): UpOutput {
-  return stream.isTTY && !asJson && process.env['TERM'] !== 'dumb' ? onTerminal(stream) : onPipe(stream, asJson)
+  return stream.isTTY && !asJson && process.env['TERM'] !== 'dumb'
+    ? onTerminal(stream)
+    : onPipe(stream, asJson)
 }
 
 function onTerminal(stream: OutputStream): UpOutput {
   const screen = createScreen(stream)
   return {
-    note: (text) => { text.split('\n').forEach((line) => { screen.print(printable(line)) }) },
-    show: (snapshot, footer) => { screen.draw(frameOf(snapshot, { rows: stream.rows ?? 24, footer })) },
-    close: () => { screen.draw([]); screen.close() },
+    note: (text) => {
+      text.split('\n').forEach((line) => {
+        screen.print(printable(line))
+      })
+    },
+    show: (snapshot, footer) => {
+      screen.draw(frameOf(snapshot, { rows: stream.rows ?? 24, footer }))
+    },
+    close: () => {
+      screen.draw([])
+      screen.close()
+    },
   }
 }
 
 function onPipe(stream: OutputStream, asJson: boolean): UpOutput {
   let before: Snapshot = NOTHING
   const say = (change: Change) => {
-    stream.write(asJson ? jsonLine({ at: new Date().toISOString(), ...change }) : `${printable(changeLine(change))}\n`)
+    stream.write(
+      asJson
+        ? jsonLine({ at: new Date().toISOString(), ...change })
+        : `${printable(changeLine(change))}\n`,
+    )
   }
   return {
-    note: (text) => { text.split('\n').forEach((line) => { say({ type: 'note', text: line }) }) },
+    note: (text) => {
+      text.split('\n').forEach((line) => {
+        say({ type: 'note', text: line })
+      })
+    },
     show(snapshot) {
       for (const change of changesBetween(before, snapshot)) say(change)
       before = snapshot

@@ -19,11 +19,21 @@ export interface UpServer {
   stop(): Promise<void>
 }
 
-export async function openUpServer(stateDir: string, lock: UpLock, note: (text: string) => void): Promise<UpServer> {
+export async function openUpServer(
+  stateDir: string,
+  lock: UpLock,
+  note: (text: string) => void,
+): Promise<UpServer> {
   const given = process.env['DATABASE_URL']
   if (given) {
     const { redacted } = parseDatabaseUrl(given)
-    return { url: () => given, description: () => `DATABASE_URL, ${redacted}`, guard: () => null, revive: async () => false, stop: async () => {} }
+    return {
+      url: () => given,
+      description: () => `DATABASE_URL, ${redacted}`,
+      guard: () => null,
+      revive: async () => false,
+      stop: async () => {},
+    }
   }
   const inherited = lock.inherited?.owns_server === true
   const found = await clusterUrl({ stateDir })
@@ -53,12 +63,18 @@ export async function openUpServer(stateDir: string, lock: UpLock, note: (text: 
 
 function startGuard(stateDir: string): { mark: ProcessMark; dismiss(): void } {
   const env = { ...process.env }
-  const guard = spawnMooring(['up-guard', '--state-dir', stateDir, '--of', String(process.pid)], env, `${stateDir}/up/guard.log`)
+  const guard = spawnMooring(
+    ['up-guard', '--state-dir', stateDir, '--of', String(process.pid)],
+    env,
+    `${stateDir}/up/guard.log`,
+  )
   guard.on('error', () => {}) // without it a SIGKILL of this process leaves the server running, nothing else
   guard.stdin?.on('error', () => {})
   guard.unref()
   return {
     mark: markOf(guard.pid ?? -1),
-    dismiss() { guard.stdin?.end('done\n') },
+    dismiss() {
+      guard.stdin?.end('done\n')
+    },
   }
 }

@@ -36,49 +36,86 @@ export type Change =
   | { type: 'note'; text: string }
   | { type: 'database'; state: 'answers' | 'away'; text: string }
   | ({ type: 'process' } & ProcessView)
-  | { type: 'node'; node: string; health: string; assignments: number; running: number; states: Record<string, number> }
+  | {
+      type: 'node'
+      node: string
+      health: string
+      assignments: number
+      running: number
+      states: Record<string, number>
+    }
   | { type: 'node_gone'; node: string }
   | { type: 'fleet'; fleet: FleetRow }
   | { type: 'event'; event: EventRow }
 
 export const NOTHING: Snapshot = { view: null, problem: null, processes: [] }
 
-const FLEET_COUNTS = ['nodes', 'healthy', 'deployments', 'assignments', 'assigned', 'running', 'waiting', 'hold', 'reap_paused', 'workers'] as const
+const FLEET_COUNTS = [
+  'nodes',
+  'healthy',
+  'deployments',
+  'assignments',
+  'assigned',
+  'running',
+  'waiting',
+  'hold',
+  'reap_paused',
+  'workers',
+] as const
 
 export function changesBetween(before: Snapshot, after: Snapshot): Change[] {
   const changes: Change[] = []
   const processes = new Map(before.processes.map((process) => [process.name, process]))
   for (const process of after.processes) {
-    if (JSON.stringify(processes.get(process.name)) !== JSON.stringify(process)) changes.push({ type: 'process', ...process })
+    if (JSON.stringify(processes.get(process.name)) !== JSON.stringify(process))
+      changes.push({ type: 'process', ...process })
   }
-  if (after.problem !== null && before.problem === null) changes.push({ type: 'database', state: 'away', text: after.problem })
-  if (after.problem === null && before.problem !== null) changes.push({ type: 'database', state: 'answers', text: 'the database answers again' })
+  if (after.problem !== null && before.problem === null)
+    changes.push({ type: 'database', state: 'away', text: after.problem })
+  if (after.problem === null && before.problem !== null)
+    changes.push({ type: 'database', state: 'answers', text: 'the database answers again' })
   if (after.view) changes.push(...viewChanges(before.view, after.view))
   return changes
 }
 
 function viewChanges(before: FleetView | null, after: FleetView): Change[] {
-  const changes: Change[] = newEvents(before?.events ?? after.events, after.events).map((event) => ({ type: 'event', event }))
-  const known = new Map((before?.nodes ?? []).map((node) => [node.node, nodeChange(node, before!.states)]))
+  const changes: Change[] = newEvents(before?.events ?? after.events, after.events).map(
+    (event) => ({ type: 'event', event }),
+  )
+  const known = new Map(
+    (before?.nodes ?? []).map((node) => [node.node, nodeChange(node, before!.states)]),
+  )
   for (const node of after.nodes) {
     const change = nodeChange(node, after.states)
     if (JSON.stringify(known.get(node.node)) !== JSON.stringify(change)) changes.push(change)
     known.delete(node.node)
   }
   for (const node of known.keys()) changes.push({ type: 'node_gone', node })
-  if (!before || FLEET_COUNTS.some((key) => before.fleet[key] !== after.fleet[key])) changes.push({ type: 'fleet', fleet: after.fleet })
+  if (!before || FLEET_COUNTS.some((key) => before.fleet[key] !== after.fleet[key]))
+    changes.push({ type: 'fleet', fleet: after.fleet })
   return changes
 }
 
 function nodeChange(node: NodeRow, states: readonly StateCount[]) {
   return {
-    type: 'node' as const, node: node.node, health: node.health, assignments: node.assignments, running: node.running,
+    type: 'node' as const,
+    node: node.node,
+    health: node.health,
+    assignments: node.assignments,
+    running: node.running,
     states: statesOf(node.node, states),
   }
 }
 
-export function statesOf(node: string | null, states: readonly StateCount[]): Record<string, number> {
-  return Object.fromEntries(states.filter((count) => count.node === node).map((count) => [count.run_state, count.assignments]))
+export function statesOf(
+  node: string | null,
+  states: readonly StateCount[],
+): Record<string, number> {
+  return Object.fromEntries(
+    states
+      .filter((count) => count.node === node)
+      .map((count) => [count.run_state, count.assignments]),
+  )
 }
 
 /**
@@ -92,13 +129,20 @@ export function newEvents(before: readonly EventRow[], after: readonly EventRow[
 
 export function changeLine(change: Change): string {
   switch (change.type) {
-    case 'note': return change.text
-    case 'database': return `database: ${change.text}`
-    case 'process': return `process ${change.name}: ${processText(change)}`
-    case 'node': return `node ${cell(change.node)}: ${change.health}, ${change.assignments} assigned${stateText(change.states)}`
-    case 'node_gone': return `node ${cell(change.node)}: forgotten`
-    case 'fleet': return `fleet: ${fleetText(change.fleet)}`
-    case 'event': return `event ${eventText(change.event)}`
+    case 'note':
+      return change.text
+    case 'database':
+      return `database: ${change.text}`
+    case 'process':
+      return `process ${change.name}: ${processText(change)}`
+    case 'node':
+      return `node ${cell(change.node)}: ${change.health}, ${change.assignments} assigned${stateText(change.states)}`
+    case 'node_gone':
+      return `node ${cell(change.node)}: forgotten`
+    case 'fleet':
+      return `fleet: ${fleetText(change.fleet)}`
+    case 'event':
+      return `event ${eventText(change.event)}`
   }
 }
 
@@ -109,14 +153,24 @@ export function processText(process: ProcessView): string {
 }
 
 export function fleetText(fleet: FleetRow): string {
-  const hold = fleet.hold === null ? '' : ` - on hold, nothing is claimed, reaped or started: ${cell(fleet.hold)}`
-  const paused = fleet.reap_paused === null ? '' : ` - reaping is paused: ${cell(fleet.reap_paused)} (are they dead? \`mooring resume-reaping\`)`
-  return `${fleet.healthy} of ${fleet.nodes} nodes healthy, ${fleet.deployments} deployments, ${fleet.assigned} of ${fleet.assignments} assigned, ` +
+  const hold =
+    fleet.hold === null
+      ? ''
+      : ` - on hold, nothing is claimed, reaped or started: ${cell(fleet.hold)}`
+  const paused =
+    fleet.reap_paused === null
+      ? ''
+      : ` - reaping is paused: ${cell(fleet.reap_paused)} (are they dead? \`mooring resume-reaping\`)`
+  return (
+    `${fleet.healthy} of ${fleet.nodes} nodes healthy, ${fleet.deployments} deployments, ${fleet.assigned} of ${fleet.assignments} assigned, ` +
     `${fleet.running} running, ${fleet.waiting} waiting, ${fleet.workers} worker${fleet.workers === 1 ? '' : 's'}${hold}${paused}`
+  )
 }
 
 export function stateText(states: Record<string, number>): string {
-  return Object.entries(states).map(([state, count]) => `, ${count} ${state}`).join('')
+  return Object.entries(states)
+    .map(([state, count]) => `, ${count} ${state}`)
+    .join('')
 }
 
 export function eventText(event: EventRow): string {

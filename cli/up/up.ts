@@ -41,8 +41,17 @@ export async function runUp(options: UpOptions): Promise<void> {
   const lock = takeUpLock(stateDir)
   const output = createUpOutput(process.stdout, options.json === true)
   const stopping = new AbortController()
-  let force: () => void = () => { process.exit(1) }
-  onStopSignal(() => { stopping.abort() }, () => { force() })
+  let force: () => void = () => {
+    process.exit(1)
+  }
+  onStopSignal(
+    () => {
+      stopping.abort()
+    },
+    () => {
+      force()
+    },
+  )
   let server: UpServer | undefined
   try {
     await waitForPredecessor(lock, output, stopping.signal)
@@ -53,7 +62,13 @@ export async function runUp(options: UpOptions): Promise<void> {
       const psql = psqlLine(options.stateDir)
       output.note(psql)
       const fleet = createUpFleet({
-        server, stateDir, lock, output, agentArgs: agentArgs(options), demo: options.demo === true, footer: `${psql}; Ctrl-C stops everything, the data stays`,
+        server,
+        stateDir,
+        lock,
+        output,
+        agentArgs: agentArgs(options),
+        demo: options.demo === true,
+        footer: `${psql}; Ctrl-C stops everything, the data stays`,
       })
       force = fleet.force
       await fleet.run(stopping.signal)
@@ -69,10 +84,18 @@ export async function runUp(options: UpOptions): Promise<void> {
 }
 
 /** A SIGKILLed `up` leaves children that stop by themselves; their names are free only then. */
-async function waitForPredecessor(lock: UpLock, output: UpOutput, signal: AbortSignal): Promise<void> {
+async function waitForPredecessor(
+  lock: UpLock,
+  output: UpOutput,
+  signal: AbortSignal,
+): Promise<void> {
   const left = () => (lock.inherited?.children ?? []).filter(isAlive)
   if (left().length === 0) return
-  output.note(`the last \`mooring up\` was killed; waiting for its processes to stop: ${left().map((child) => `${child.name} (pid ${child.pid})`).join(', ')}`)
+  output.note(
+    `the last \`mooring up\` was killed; waiting for its processes to stop: ${left()
+      .map((child) => `${child.name} (pid ${child.pid})`)
+      .join(', ')}`,
+  )
   const deadline = performance.now() + PREDECESSOR_WAIT_MS
   while (left().length > 0 && performance.now() < deadline && !signal.aborted) await pause(100)
 }
@@ -83,15 +106,29 @@ async function prepare(databaseUrl: string, output: UpOutput, signal: AbortSigna
 }
 
 function agentArgs({ trust, allowExec, allowScripts }: UpOptions): string[] {
-  return ['--trust', trust, ...(allowExec ? ['--allow-exec'] : []), ...(allowScripts ? ['--allow-scripts'] : [])]
+  return [
+    '--trust',
+    trust,
+    ...(allowExec ? ['--allow-exec'] : []),
+    ...(allowScripts ? ['--allow-scripts'] : []),
+  ]
 }
 
 /** How the reader of this terminal calls the program in another one. */
-export function programName(env: NodeJS.ProcessEnv = process.env, script = process.argv[1] ?? ''): string {
-  return env['npm_execpath'] || env['npm_command'] || script.endsWith('.js') ? 'npx mooring' : 'mooring'
+export function programName(
+  env: NodeJS.ProcessEnv = process.env,
+  script = process.argv[1] ?? '',
+): string {
+  return env['npm_execpath'] || env['npm_command'] || script.endsWith('.js')
+    ? 'npx mooring'
+    : 'mooring'
 }
 
 function psqlLine(stateDir: string): string {
-  const where = process.env['DATABASE_URL'] ? ' (with the same DATABASE_URL)' : stateDir === DEFAULT_STATE_DIR ? '' : ` --state-dir ${stateDir}`
+  const where = process.env['DATABASE_URL']
+    ? ' (with the same DATABASE_URL)'
+    : stateDir === DEFAULT_STATE_DIR
+      ? ''
+      : ` --state-dir ${stateDir}`
   return `psql beside it: ${programName()} psql${where}`
 }

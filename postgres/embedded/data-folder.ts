@@ -1,6 +1,18 @@
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync, writeFileSync, appendFileSync } from 'node:fs'
+import {
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  appendFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { Binaries } from './binaries.js'
 import { reachable, type Identity } from './identity.js'
@@ -15,7 +27,9 @@ export const SUPERUSER = 'postgres'
  */
 export function serverRoot(stateDir: string, identity: Identity): string {
   const key = createHash('sha256').update(realpathSync(stateDir)).digest('hex').slice(0, 12)
-  return reachable(stateDir, identity) ? join(realpathSync(stateDir), 'postgres') : join('/var/tmp', `mooring-data-${key}`)
+  return reachable(stateDir, identity)
+    ? join(realpathSync(stateDir), 'postgres')
+    : join('/var/tmp', `mooring-data-${key}`)
 }
 
 export function makeServerRoot(stateDir: string, identity: Identity): string {
@@ -29,7 +43,8 @@ export function makeServerRoot(stateDir: string, identity: Identity): string {
   // looked at before anything is done with it: in /var/tmp anybody may have been there first, with a folder or a link of his own
   const stat = lstatSync(root)
   const me = process.getuid?.()
-  if (!stat.isDirectory() || ![me, identity.uid ?? me].includes(stat.uid)) throw new Error(`${root} is no folder of ours; remove it, or choose another state directory`)
+  if (!stat.isDirectory() || ![me, identity.uid ?? me].includes(stat.uid))
+    throw new Error(`${root} is no folder of ours; remove it, or choose another state directory`)
   give(root, identity)
   return root
 }
@@ -40,14 +55,21 @@ export const dataFolder = (root: string, major: number): string => join(root, `d
 /** Only where ours is still to be made: the first start after an update of the server is the moment to say so. */
 export function otherMajors(root: string, major: number): string[] {
   if (existsSync(dataFolder(root, major))) return []
-  return readdirSync(root).filter((name) => /^data-\d+$/.test(name)).map((name) => join(root, name))
+  return readdirSync(root)
+    .filter((name) => /^data-\d+$/.test(name))
+    .map((name) => join(root, name))
 }
 
 /**
  * Makes the cluster and its database, once. Two first starts at once each make their own in a
  * private folder; the rename decides, the loser deletes its own.
  */
-export async function makeDataFolder(root: string, binaries: Binaries, identity: Identity, durable: boolean): Promise<string> {
+export async function makeDataFolder(
+  root: string,
+  binaries: Binaries,
+  identity: Identity,
+  durable: boolean,
+): Promise<string> {
   const dataDir = dataFolder(root, binaries.major)
   if (existsSync(join(dataDir, 'PG_VERSION'))) return dataDir
   const unfinished = join(root, `init-${process.pid}-${randomBytes(4).toString('hex')}`)
@@ -57,15 +79,35 @@ export async function makeDataFolder(root: string, binaries: Binaries, identity:
     writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 })
     give(passwordFile, identity)
     await run(binaries, 'initdb', identity, root, [
-      '-D', unfinished, '-U', SUPERUSER, '-A', 'scram-sha-256', '--pwfile', passwordFile, '-E', 'UTF8', '--locale=C',
+      '-D',
+      unfinished,
+      '-U',
+      SUPERUSER,
+      '-A',
+      'scram-sha-256',
+      '--pwfile',
+      passwordFile,
+      '-E',
+      'UTF8',
+      '--locale=C',
       ...(durable ? [] : ['--no-sync']),
     ])
     // single-user mode: the database is there in the moment the folder gets its name
-    await run(binaries, 'postgres', identity, root, ['--single', '-D', unfinished, ...(durable ? [] : ['-F']), 'postgres'], `create database ${DATABASE};\n`)
+    await run(
+      binaries,
+      'postgres',
+      identity,
+      root,
+      ['--single', '-D', unfinished, ...(durable ? [] : ['-F']), 'postgres'],
+      `create database ${DATABASE};\n`,
+    )
     writeFileSync(join(unfinished, 'mooring.password'), password, { mode: 0o600 })
     writeFileSync(join(unfinished, 'mooring.conf'), '', { mode: 0o644 })
     give(join(unfinished, 'mooring.password'), identity)
-    appendFileSync(join(unfinished, 'postgresql.conf'), `\ninclude 'mooring.conf'   # written anew at every start\n`)
+    appendFileSync(
+      join(unfinished, 'postgresql.conf'),
+      `\ninclude 'mooring.conf'   # written anew at every start\n`,
+    )
     renameSync(unfinished, dataDir)
   } catch (error) {
     if (!existsSync(join(dataDir, 'PG_VERSION'))) throw error
@@ -76,33 +118,62 @@ export async function makeDataFolder(root: string, binaries: Binaries, identity:
   return dataDir
 }
 
-export const passwordOf = (dataDir: string): string => readFileSync(join(dataDir, 'mooring.password'), 'utf8').trim()
+export const passwordOf = (dataDir: string): string =>
+  readFileSync(join(dataDir, 'mooring.password'), 'utf8').trim()
 
 /** The port of the last start: kept, so that an address somebody wrote down stays true. */
 export function lastPort(dataDir: string): number | undefined {
-  return Number(/^port = (\d+)$/m.exec(readFileSync(join(dataDir, 'mooring.conf'), 'utf8'))?.[1]) || undefined
+  return (
+    Number(/^port = (\d+)$/m.exec(readFileSync(join(dataDir, 'mooring.conf'), 'utf8'))?.[1]) ||
+    undefined
+  )
 }
 
-export function writeSettings(dataDir: string, identity: Identity, settings: Readonly<Record<string, string>>): void {
-  const quoted = (value: string) => (/^\d+$/.test(value) ? value : `'${value.replaceAll("'", "''")}'`)
+export function writeSettings(
+  dataDir: string,
+  identity: Identity,
+  settings: Readonly<Record<string, string>>,
+): void {
+  const quoted = (value: string) =>
+    /^\d+$/.test(value) ? value : `'${value.replaceAll("'", "''")}'`
   const unfinished = join(dataDir, `mooring.conf.${process.pid}`)
-  writeFileSync(unfinished, Object.entries(settings).map(([name, value]) => `${name} = ${quoted(value)}\n`).join(''), { mode: 0o644 })
+  writeFileSync(
+    unfinished,
+    Object.entries(settings)
+      .map(([name, value]) => `${name} = ${quoted(value)}\n`)
+      .join(''),
+    { mode: 0o644 },
+  )
   give(unfinished, identity)
   renameSync(unfinished, join(dataDir, 'mooring.conf'))
 }
 
 /** Runs one of the server's programs as the server's user; PG* variables of the caller never reach it. */
-export function run(binaries: Binaries, name: string, identity: Identity, cwd: string, args: string[], stdin = ''): Promise<void> {
+export function run(
+  binaries: Binaries,
+  name: string,
+  identity: Identity,
+  cwd: string,
+  args: string[],
+  stdin = '',
+): Promise<void> {
   const env = { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }
   return new Promise((resolve, reject) => {
-    const child = execFile(join(binaries.bindir, name), args, { ...identity, cwd, env, maxBuffer: 1 << 24 }, (error, stdout, stderr) => {
-      if (error) reject(new Error(`${name} failed: ${`${stderr}${stdout}`.trim() || error.message}`))
-      else resolve()
-    })
+    const child = execFile(
+      join(binaries.bindir, name),
+      args,
+      { ...identity, cwd, env, maxBuffer: 1 << 24 },
+      (error, stdout, stderr) => {
+        if (error)
+          reject(new Error(`${name} failed: ${`${stderr}${stdout}`.trim() || error.message}`))
+        else resolve()
+      },
+    )
     child.stdin?.on('error', () => {}).end(stdin)
   })
 }
 
 function give(path: string, identity: Identity): void {
-  if (identity.uid !== undefined && identity.gid !== undefined) chownSync(path, identity.uid, identity.gid)
+  if (identity.uid !== undefined && identity.gid !== undefined)
+    chownSync(path, identity.uid, identity.gid)
 }

@@ -35,7 +35,11 @@ export function reachable(path: string, identity: Identity): boolean {
   for (let step = resolve(path); ; step = dirname(step)) {
     const stat = statSync(step)
     const executable =
-      stat.uid === identity.uid ? stat.mode & 0o100 : stat.gid === identity.gid ? stat.mode & 0o010 : stat.mode & 0o001
+      stat.uid === identity.uid
+        ? stat.mode & 0o100
+        : stat.gid === identity.gid
+          ? stat.mode & 0o010
+          : stat.mode & 0o001
     if (!executable) return false
     if (step === dirname(step)) return true
   }

@@ -48,7 +48,8 @@ export async function stopServer(dataDir: string, timeoutMs = 30_000): Promise<b
     if (!signalled) signalled = signal(state.pid, dataDir, 'SIGINT')
     if (performance.now() > deadline) {
       signal(state.pid, dataDir, 'SIGQUIT') // immediate: crash recovery at the next start
-      if (performance.now() > deadline + 5_000) throw new Error(`the server in ${dataDir} (pid ${state.pid}) does not stop`)
+      if (performance.now() > deadline + 5_000)
+        throw new Error(`the server in ${dataDir} (pid ${state.pid}) does not stop`)
     }
     await pause(20)
   }
@@ -68,7 +69,9 @@ function isServerOf(pid: number, dataDir: string): boolean {
   if (!Number.isInteger(pid) || pid <= 1) return false
   if (process.platform === 'linux') return cwdOf(pid) === realpathSync(dataDir) && !isZombie(pid)
   try {
-    const row = execFileSync('ps', ['-o', 'stat=,command=', '-p', String(pid)], { encoding: 'utf8' })
+    const row = execFileSync('ps', ['-o', 'stat=,command=', '-p', String(pid)], {
+      encoding: 'utf8',
+    })
     return !row.startsWith('Z') && row.includes(dataDir)
   } catch {
     return false
@@ -79,7 +82,9 @@ function isServerOf(pid: number, dataDir: string): boolean {
 export function processesOfServer(dataDir: string): number[] {
   if (process.platform !== 'linux') return []
   const real = realpathSync(dataDir)
-  return readdirSync('/proc').map(Number).filter((pid) => pid > 1 && cwdOf(pid) === real && !isZombie(pid))
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 1 && cwdOf(pid) === real && !isZombie(pid))
 }
 
 function cwdOf(pid: number): string | undefined {
@@ -110,6 +115,9 @@ function answers(port: number): Promise<boolean> {
       socket.destroy()
       resolve(answer)
     }
-    socket.once('connect', () => done(true)).once('error', () => done(false)).setTimeout(1_000, () => done(false))
+    socket
+      .once('connect', () => done(true))
+      .once('error', () => done(false))
+      .setTimeout(1_000, () => done(false))
   })
 }

@@ -18,7 +18,8 @@ export interface CommittedMigration {
 export function migrationsFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'package.json'))) {
-    if (folder === dirname(folder)) throw new Error('the package of this program is incomplete: no package.json above it')
+    if (folder === dirname(folder))
+      throw new Error('the package of this program is incomplete: no package.json above it')
     folder = dirname(folder)
   }
   return join(folder, 'migrations')
@@ -27,13 +28,20 @@ export function migrationsFolder(): string {
 /** In order. Throws when a file was edited after it was committed, or one is missing in between. */
 export function committedMigrations(folder = migrationsFolder()): CommittedMigration[] {
   const committed = join(folder, 'committed')
-  const files = existsSync(committed) ? readdirSync(committed).filter((file) => FILE.test(file)).sort() : []
+  const files = existsSync(committed)
+    ? readdirSync(committed)
+        .filter((file) => FILE.test(file))
+        .sort()
+    : []
   let previous: string | null = null
   return files.map((file) => {
     const migration = parse(file, readFileSync(join(committed, file), 'utf8'))
-    if (migration.previousHash !== previous) throw new Error(`migrations/committed/${file} does not follow the file before it`)
+    if (migration.previousHash !== previous)
+      throw new Error(`migrations/committed/${file} does not follow the file before it`)
     if (hashOf(migration.body, previous) !== migration.hash) {
-      throw new Error(`migrations/committed/${file} was changed after it was committed: its hash is not the one it declares`)
+      throw new Error(
+        `migrations/committed/${file} was changed after it was committed: its hash is not the one it declares`,
+      )
     }
     previous = migration.hash
     return migration
@@ -42,7 +50,9 @@ export function committedMigrations(folder = migrationsFolder()): CommittedMigra
 
 /** The number graphile-migrate makes: sha1 over the previous hash and the trimmed body. */
 export function hashOf(body: string, previousHash: string | null): string {
-  return `sha1:${createHash('sha1').update(`${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`).digest('hex')}`
+  return `sha1:${createHash('sha1')
+    .update(`${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`)
+    .digest('hex')}`
 }
 
 const FILE = /^(\d{6})(-[-_a-zA-Z0-9]*)?\.sql$/
@@ -52,13 +62,15 @@ function parse(file: string, text: string): CommittedMigration {
   const headers = new Map<string, string>()
   let line = 0
   for (; ; line++) {
-    const [header, name = '', value = ''] = /^--! ([A-Z]\w*)(?::(.*))?$/.exec(lines[line] ?? '') ?? []
+    const [header, name = '', value = ''] =
+      /^--! ([A-Z]\w*)(?::(.*))?$/.exec(lines[line] ?? '') ?? []
     if (header === undefined) break
     headers.set(name, value.trim())
   }
   const hash = headers.get('Hash')
   const previous = headers.get('Previous')
-  if (!hash || !previous) throw new Error(`migrations/committed/${file} has no Hash or no Previous line`)
+  if (!hash || !previous)
+    throw new Error(`migrations/committed/${file} has no Hash or no Previous line`)
   return {
     file,
     filename: `${file.slice(0, 6)}.sql`,

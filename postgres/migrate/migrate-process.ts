@@ -11,7 +11,9 @@ process.once('message', (order: MigrateOrder) => {
       (result): MigrateMessage => ({ kind: 'done', result }),
       (thrown: Error): MigrateMessage => {
         // of several addresses of one host the first speaks, as in problemOf
-        const { message, code, detail, hint, address, hostname, port } = (thrown instanceof AggregateError ? thrown.errors[0] : thrown) as MigrateFailure
+        const { message, code, detail, hint, address, hostname, port } = (
+          thrown instanceof AggregateError ? thrown.errors[0] : thrown
+        ) as MigrateFailure
         return { kind: 'failed', message, code, detail, hint, address, hostname, port }
       },
     )

@@ -57,17 +57,31 @@ export class MigrateError extends Error {
  *
  * Runs in a process of its own, because graphile-migrate ends its process when a connection breaks.
  */
-export async function migrate({ databaseUrl, log = () => {}, retryForMs = RETRY_FOR_MS, folder, signal }: MigrateOptions): Promise<MigrateResult> {
+export async function migrate({
+  databaseUrl,
+  log = () => {},
+  retryForMs = RETRY_FOR_MS,
+  folder,
+  signal,
+}: MigrateOptions): Promise<MigrateResult> {
   parseDatabaseUrl(databaseUrl)
   signal?.throwIfAborted()
-  const file = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './migrate-process.ts' : './migrate-process.js', import.meta.url))
+  const file = fileURLToPath(
+    new URL(
+      import.meta.url.endsWith('.ts') ? './migrate-process.ts' : './migrate-process.js',
+      import.meta.url,
+    ),
+  )
   const child = fork(file, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   return new Promise((resolve, reject) => {
     let answer: MigrateMessage | undefined
     let stderr = ''
     const abort = () => child.kill('SIGTERM')
     signal?.addEventListener('abort', abort, { once: true })
-    child.stderr?.on('data', (chunk: Buffer) => (stderr = `${stderr}${chunk.toString('utf8')}`.slice(-2_000)))
+    child.stderr?.on(
+      'data',
+      (chunk: Buffer) => (stderr = `${stderr}${chunk.toString('utf8')}`.slice(-2_000)),
+    )
     child.on('message', (message: MigrateMessage) => {
       if (message.kind === 'log') log(message.message)
       else answer = message
@@ -78,7 +92,13 @@ export async function migrate({ databaseUrl, log = () => {}, retryForMs = RETRY_
       if (answer?.kind === 'done') resolve(answer.result)
       else if (answer?.kind === 'failed') reject(new MigrateError(answer.message, answer))
       else if (signal?.aborted) reject(signal.reason)
-      else reject(new MigrateError('the migration broke off; what it had not committed is rolled back', { detail: stderr.trim() || undefined, hint: 'run it again' }))
+      else
+        reject(
+          new MigrateError('the migration broke off; what it had not committed is rolled back', {
+            detail: stderr.trim() || undefined,
+            hint: 'run it again',
+          }),
+        )
     })
     const order: MigrateOrder = { databaseUrl, retryForMs, folder: folder ?? migrationsFolder() } // not in argv or env: those can be read by others
     child.send(order)
@@ -92,10 +112,17 @@ export interface MigrateOrder {
 }
 
 export type MigrateMessage =
-  | { kind: 'log'; message: string }
-  | { kind: 'done'; result: MigrateResult }
-  | MigrateFailure
+  { kind: 'log'; message: string } | { kind: 'done'; result: MigrateResult } | MigrateFailure
 
-export interface MigrateFailure { kind: 'failed'; message: string; code?: string | undefined; detail?: string | undefined; hint?: string | undefined; address?: string | undefined; hostname?: string | undefined; port?: number | undefined }
+export interface MigrateFailure {
+  kind: 'failed'
+  message: string
+  code?: string | undefined
+  detail?: string | undefined
+  hint?: string | undefined
+  address?: string | undefined
+  hostname?: string | undefined
+  port?: number | undefined
+}
 
 const RETRY_FOR_MS = 10 * 60_000

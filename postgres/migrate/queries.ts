@@ -33,7 +33,9 @@ export interface SearchPathState {
 }
 
 export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationSession> {
-  const { connectionTimeoutMillis = 0, ...config } = pgConfig(url, { application_name: 'mooring migrate: lock' })
+  const { connectionTimeoutMillis = 0, ...config } = pgConfig(url, {
+    application_name: 'mooring migrate: lock',
+  })
   const socket = new Socket()
   const client = new pg.Client({ ...config, stream: () => socket })
   client.on('error', () => {}) // the next statement says it
@@ -46,15 +48,21 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
     async lock(onWait) {
       // hashtextextended over a text, so that the number has an origin; per database, like every advisory lock
       const key = `pg_catalog.hashtextextended('mooring migrate', 0)`
-      const { rows } = await client.query<{ locked: boolean }>(`select pg_catalog.pg_try_advisory_lock(${key}) as locked`)
+      const { rows } = await client.query<{ locked: boolean }>(
+        `select pg_catalog.pg_try_advisory_lock(${key}) as locked`,
+      )
       if (rows[0]?.locked) return
       onWait()
       await client.query(`select pg_catalog.pg_advisory_lock(${key})`)
     },
     async appliedMigrations() {
-      const { rows } = await client.query<{ there: boolean }>(`select pg_catalog.to_regclass('graphile_migrate.migrations') is not null as there`)
+      const { rows } = await client.query<{ there: boolean }>(
+        `select pg_catalog.to_regclass('graphile_migrate.migrations') is not null as there`,
+      )
       if (!rows[0]?.there) return []
-      const applied = await client.query<AppliedMigration>('select m.filename, m.hash from graphile_migrate.migrations m order by m.filename')
+      const applied = await client.query<AppliedMigration>(
+        'select m.filename, m.hash from graphile_migrate.migrations m order by m.filename',
+      )
       return applied.rows
     },
     async blockersOf(applicationName) {
@@ -72,7 +80,9 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
     },
     async setUpRoles() {
       await client.query(`set lock_timeout = '500ms'`)
-      const { rows } = await client.query<{ problem: string }>('select r.problem from mooring.set_up_roles() r')
+      const { rows } = await client.query<{ problem: string }>(
+        'select r.problem from mooring.set_up_roles() r',
+      )
       return rows.map(({ problem }) => problem)
     },
     close: () => client.end().catch(() => {}),

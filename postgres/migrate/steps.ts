@@ -3,7 +3,12 @@ import { Logger, migrate as runCommitted } from 'graphile-migrate'
 import { runMigrations as installGraphileWorker } from 'graphile-worker'
 import pg from 'pg'
 import { committedMigrations, type CommittedMigration } from './committed-migrations.js'
-import { parseDatabaseUrl, pgConfig, pgConnectionString, type DatabaseUrl } from '../database-url.js'
+import {
+  parseDatabaseUrl,
+  pgConfig,
+  pgConnectionString,
+  type DatabaseUrl,
+} from '../database-url.js'
 import { MigrateError, type MigrateOrder, type MigrateResult } from './migrate.js'
 import { openMigrationSession, type AppliedMigration, type MigrationSession } from './queries.js'
 import { primaryHost } from '../find-primary.js'
@@ -13,7 +18,10 @@ import { primaryHost } from '../find-primary.js'
  * writer of that table wait behind it, a heartbeat too: so no step waits longer than LOCK_TIMEOUT_MS,
  * and between two tries everybody gets through.
  */
-export async function runMigrations(order: MigrateOrder, log: (message: string) => void): Promise<MigrateResult> {
+export async function runMigrations(
+  order: MigrateOrder,
+  log: (message: string) => void,
+): Promise<MigrateResult> {
   const url = await primaryHost(parseDatabaseUrl(order.databaseUrl))
   const files = committedMigrations(order.folder)
   const session = await openMigrationSession(url)
@@ -37,7 +45,12 @@ export async function runMigrations(order: MigrateOrder, log: (message: string) 
     const applied = files.slice(before.length).map(({ file }) => file)
     for (const file of applied) log(`ran ${file}`)
     const roleProblems = await session.setUpRoles()
-    return { applied, version: files.at(-1)?.file ?? 'none', roleProblems, ...(await appendSearchPath(session)) }
+    return {
+      applied,
+      version: files.at(-1)?.file ?? 'none',
+      roleProblems,
+      ...(await appendSearchPath(session)),
+    }
   } finally {
     await session.close()
   }
@@ -49,15 +62,25 @@ const PAUSE_MS = 500
 const SILENT = new Logger(() => () => {})
 
 /** The database's migrations must be ours, from the first one on. Newer or other ones: this program must not touch it. */
-function refuseForeignHistory(applied: readonly AppliedMigration[], files: readonly CommittedMigration[]): void {
+function refuseForeignHistory(
+  applied: readonly AppliedMigration[],
+  files: readonly CommittedMigration[],
+): void {
   const newer = applied.slice(files.length).map(({ filename }) => filename)
-  const different = applied.find(({ filename, hash }, index) => files[index] && (files[index].filename !== filename || files[index].hash !== hash))
+  const different = applied.find(
+    ({ filename, hash }, index) =>
+      files[index] && (files[index].filename !== filename || files[index].hash !== hash),
+  )
   if (different) {
-    throw new MigrateError(`the database was migrated with another version of ${different.filename} than this program has`, {
-      code: 'MIGRATION_DIFFERS',
-      detail: 'A migration is never changed after its release; this database was made by an unreleased build, or by another program.',
-      hint: 'use the program that made this database, or start with an empty one',
-    })
+    throw new MigrateError(
+      `the database was migrated with another version of ${different.filename} than this program has`,
+      {
+        code: 'MIGRATION_DIFFERS',
+        detail:
+          'A migration is never changed after its release; this database was made by an unreleased build, or by another program.',
+        hint: 'use the program that made this database, or start with an empty one',
+      },
+    )
   }
   if (newer.length > 0) {
     throw new MigrateError(`the database is newer than this program: it has ${newer.join(', ')}`, {
@@ -68,7 +91,13 @@ function refuseForeignHistory(applied: readonly AppliedMigration[], files: reado
 }
 
 async function installWorkerSchema(url: DatabaseUrl): Promise<void> {
-  const pool = new pg.Pool({ ...pgConfig(url, { application_name: APPLICATION_NAME, options: `-c lock_timeout=${LOCK_TIMEOUT_MS}` }), max: 1 })
+  const pool = new pg.Pool({
+    ...pgConfig(url, {
+      application_name: APPLICATION_NAME,
+      options: `-c lock_timeout=${LOCK_TIMEOUT_MS}`,
+    }),
+    max: 1,
+  })
   pool.on('error', () => {})
   try {
     await installGraphileWorker({ pgPool: pool, logger: SILENT })
@@ -84,8 +113,11 @@ interface Tries {
 }
 
 /** Tries again while somebody holds a lock that the step needs. What had committed stays; the rest was rolled back. */
-async function withoutBlocking({ session, log, until }: Tries, step: () => Promise<unknown>): Promise<void> {
-  for (let said = ''; ; ) {
+async function withoutBlocking(
+  { session, log, until }: Tries,
+  step: () => Promise<unknown>,
+): Promise<void> {
+  for (let said = ''; ;) {
     const watch = watchBlockers(session)
     try {
       await step()
@@ -93,7 +125,8 @@ async function withoutBlocking({ session, log, until }: Tries, step: () => Promi
     } catch (error) {
       const { code, message } = error as Error & { code?: string }
       // 55P03 lock_not_available, 40P01 deadlock_detected; the text is graphile-migrate's own lock, held by its command line
-      if (code !== '55P03' && code !== '40P01' && message !== 'Failed to get exclusive lock') throw error
+      if (code !== '55P03' && code !== '40P01' && message !== 'Failed to get exclusive lock')
+        throw error
       const blockers = (await watch.stop()).join(', ') || 'another session'
       if (performance.now() > until) {
         throw new MigrateError(`the migration gave up: ${blockers} keeps a lock that it needs`, {
@@ -102,7 +135,10 @@ async function withoutBlocking({ session, log, until }: Tries, step: () => Promi
         })
       }
       const pids = blockers.replaceAll(/ for \d+ s/g, '')
-      if (pids !== said) log(`a lock is held by ${blockers}; trying again until it is free, without making others wait`)
+      if (pids !== said)
+        log(
+          `a lock is held by ${blockers}; trying again until it is free, without making others wait`,
+        )
       said = pids
     } finally {
       await watch.stop()
@@ -118,7 +154,9 @@ function watchBlockers(session: MigrationSession): { stop(): Promise<string[]> }
   const watching = (async () => {
     while (!stopped.signal.aborted) {
       await pause(LOCK_TIMEOUT_MS / 4, undefined, { signal: stopped.signal }).catch(() => {})
-      const now = stopped.signal.aborted ? [] : await session.blockersOf(APPLICATION_NAME).catch(() => [])
+      const now = stopped.signal.aborted
+        ? []
+        : await session.blockersOf(APPLICATION_NAME).catch(() => [])
       if (now.length > 0) seen = now
     }
   })()
@@ -132,7 +170,9 @@ function watchBlockers(session: MigrationSession): { stop(): Promise<string[]> }
 }
 
 /** So that `insert into deployment ...` works in psql as it stands. Appended last: it never hides anybody's table. */
-async function appendSearchPath(session: MigrationSession): Promise<Pick<MigrateResult, 'searchPath' | 'searchPathLine'>> {
+async function appendSearchPath(
+  session: MigrationSession,
+): Promise<Pick<MigrateResult, 'searchPath' | 'searchPathLine'>> {
   const state = await session.searchPathState()
   if (state.has_mooring) return { searchPath: 'present', searchPathLine: null }
   const path = [state.search_path, 'mooring'].filter(Boolean).join(', ')

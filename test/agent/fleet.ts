@@ -9,14 +9,21 @@ import { tempDir, WARDEN_PROGRAM } from '../helpers/processes.js'
 import { PATIENCE_MS, waitFor } from '../helpers/wait-for.js'
 
 /** Every line an agent logged, to be searched by event. */
-export interface HeardLog { log: Logger; events(name: string): Record<string, unknown>[]; text(): string }
+export interface HeardLog {
+  log: Logger
+  events(name: string): Record<string, unknown>[]
+  text(): string
+}
 
 export function heardLog(): HeardLog {
   const lines: string[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) })
   return {
     log,
-    events: (name) => lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['event'] === name),
+    events: (name) =>
+      lines
+        .map((line) => JSON.parse(line) as Record<string, unknown>)
+        .filter((line) => line['event'] === name),
     text: () => lines.join(''),
   }
 }
@@ -26,13 +33,30 @@ export async function scaleDown(sql: Sql): Promise<void> {
   await sql`update mooring.setting set beat_interval = '200 ms', lease_ttl = '10 s', reap_margin = '500 ms', round_interval = '200 ms'`
 }
 
-export interface TestAgent extends HeardLog { agent: Agent; stateDir: string }
+export interface TestAgent extends HeardLog {
+  agent: Agent
+  stateDir: string
+}
 
 /** An agent in this process that runs custom commands; stopped, and failing that killed, with the test. Not started yet. */
-export function testAgent(t: Test, databaseUrl: string, more: Partial<AgentConfigInput> = {}): TestAgent {
+export function testAgent(
+  t: Test,
+  databaseUrl: string,
+  more: Partial<AgentConfigInput> = {},
+): TestAgent {
   const stateDir = more.stateDir ?? tempDir(t)
   const heard = heardLog()
-  const agent = createAgent(parseAgentConfig({ name: 'host-a', databaseUrl, allowExec: true, stateDir, leaveTimeoutMs: 30_000, ...more }), { log: heard.log, wardenProgram: WARDEN_PROGRAM })
+  const agent = createAgent(
+    parseAgentConfig({
+      name: 'host-a',
+      databaseUrl,
+      allowExec: true,
+      stateDir,
+      leaveTimeoutMs: 30_000,
+      ...more,
+    }),
+    { log: heard.log, wardenProgram: WARDEN_PROGRAM },
+  )
   t.teardown(async () => {
     if (!t.passing()) t.comment(heard.text().slice(-6_000))
     agent.kill()
@@ -46,7 +70,17 @@ export function sleeper(sql: Sql, more: DeploymentSpec = {}): Promise<string> {
   return deployment(sql, { command: 'sleep', args: ['1000'], ...more })
 }
 
-export interface PlacedRow { assignment_id: string; deployment_id: string; node: string | null; epoch: string; wanted: string; run_state: string | null; pid: number | null; restarts: number | null; last_error: string | null }
+export interface PlacedRow {
+  assignment_id: string
+  deployment_id: string
+  node: string | null
+  epoch: string
+  wanted: string
+  run_state: string | null
+  pid: number | null
+  restarts: number | null
+  last_error: string | null
+}
 
 export async function placements(sql: Sql): Promise<PlacedRow[]> {
   return await sql<PlacedRow[]>`
@@ -55,10 +89,13 @@ export async function placements(sql: Sql): Promise<PlacedRow[]> {
 
 /** Waits until n assignments run; answers their rows. */
 export function running(sql: Sql, n: number, timeoutMs = PATIENCE_MS): Promise<PlacedRow[]> {
-  return waitFor(async () => {
-    const rows = (await placements(sql)).filter((row) => row.run_state === 'running')
-    return rows.length === n ? rows : null
-  }, { label: `${n} assignments run`, timeoutMs, show: () => placements(sql) })
+  return waitFor(
+    async () => {
+      const rows = (await placements(sql)).filter((row) => row.run_state === 'running')
+      return rows.length === n ? rows : null
+    },
+    { label: `${n} assignments run`, timeoutMs, show: () => placements(sql) },
+  )
 }
 
 /** The pid of the process that an agent's run file names, or null. */
@@ -72,4 +109,5 @@ export function alive(pid: number | null): boolean {
   }
 }
 
-export const runsFolder = (stateDir: string, node = 'host-a'): string => join(stateDir, 'agents', node, 'runs')
+export const runsFolder = (stateDir: string, node = 'host-a'): string =>
+  join(stateDir, 'agents', node, 'runs')

@@ -27,12 +27,30 @@ let lastId = 0
 export function owned(more: Partial<OwnedAssignment> & { script?: string } = {}): OwnedAssignment {
   const { script = 'sleep 1000', ...rest } = more
   return {
-    assignment_id: String(++lastId), epoch: '1', deployment_id: '7', ordinal: 0, type: 'deployment', generation: '1', wanted: 'run', on_lost: 'stop',
-    lease_ttl_ms: 12_000, stop_grace_ms: 10_000, package_name: null, package_version: null, command: 'sh', args: ['-c', script], env: {}, ...rest,
+    assignment_id: String(++lastId),
+    epoch: '1',
+    deployment_id: '7',
+    ordinal: 0,
+    type: 'deployment',
+    generation: '1',
+    wanted: 'run',
+    on_lost: 'stop',
+    lease_ttl_ms: 12_000,
+    stop_grace_ms: 10_000,
+    package_name: null,
+    package_version: null,
+    command: 'sh',
+    args: ['-c', script],
+    env: {},
+    ...rest,
   }
 }
 
-export function ownedPackage(name: string, version: string, more: Partial<OwnedAssignment> = {}): OwnedAssignment {
+export function ownedPackage(
+  name: string,
+  version: string,
+  more: Partial<OwnedAssignment> = {},
+): OwnedAssignment {
   return owned({ package_name: name, package_version: version, command: null, args: [], ...more })
 }
 
@@ -43,26 +61,55 @@ export interface Rig {
   last(assignment: OwnedAssignment): RunReport | undefined
   states(assignment: OwnedAssignment): string[]
   /** Resolves with the first report (of those to come or already there) in that state. */
-  reached(assignment: OwnedAssignment, state: RunReport['state'], more?: Partial<RunReport>): Promise<RunReport>
+  reached(
+    assignment: OwnedAssignment,
+    state: RunReport['state'],
+    more?: Partial<RunReport>,
+  ): Promise<RunReport>
   logText(assignment: OwnedAssignment): string
 }
 
 export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): Promise<Rig> {
-  const stateDir = more.stateDir ?? await temporaryFolder(t)
+  const stateDir = more.stateDir ?? (await temporaryFolder(t))
   const reports: RunReport[] = []
-  const supervisor = createSupervisor({ node: 'host-a', stateDir, host: { ...createLocalHost(), markPrefix: markPrefix(stateDir) }, trusts: /./, allowExec: true, allowScripts: false, log: silent, report: r => reports.push(r), backoff: { firstMs: 40, jitter: 0 }, ...more })
+  const supervisor = createSupervisor({
+    node: 'host-a',
+    stateDir,
+    host: { ...createLocalHost(), markPrefix: markPrefix(stateDir) },
+    trusts: /./,
+    allowExec: true,
+    allowScripts: false,
+    log: silent,
+    report: (r) => reports.push(r),
+    backoff: { firstMs: 40, jitter: 0 },
+    ...more,
+  })
   t.teardown(async () => {
     supervisor.killAll()
     await supervisor.stopAll()
   })
-  const of = (assignment: OwnedAssignment): RunReport[] => reports.filter(r => r.assignment_id === assignment.assignment_id)
+  const of = (assignment: OwnedAssignment): RunReport[] =>
+    reports.filter((r) => r.assignment_id === assignment.assignment_id)
   return {
-    supervisor, stateDir, reports,
-    last: assignment => of(assignment).at(-1),
-    states: assignment => of(assignment).map(r => r.state),
-    reached: (assignment, state, fields = {}) => waitFor(
-      () => of(assignment).find(r => r.state === state && Object.entries(fields).every(([key, value]) => r[key as keyof RunReport] === value)),
-      { label: `assignment ${assignment.assignment_id} is ${state} ${JSON.stringify(fields)}`, timeoutMs: 60_000, show: () => reports }),
+    supervisor,
+    stateDir,
+    reports,
+    last: (assignment) => of(assignment).at(-1),
+    states: (assignment) => of(assignment).map((r) => r.state),
+    reached: (assignment, state, fields = {}) =>
+      waitFor(
+        () =>
+          of(assignment).find(
+            (r) =>
+              r.state === state &&
+              Object.entries(fields).every(([key, value]) => r[key as keyof RunReport] === value),
+          ),
+        {
+          label: `assignment ${assignment.assignment_id} is ${state} ${JSON.stringify(fields)}`,
+          timeoutMs: 60_000,
+          show: () => reports,
+        },
+      ),
     logText(assignment) {
       try {
         return readFileSync(join(stateDir, 'logs', `${assignment.assignment_id}.log`), 'utf8')
@@ -79,6 +126,9 @@ export function alive(pid: number): boolean {
 
 /** The numbers a workload printed as `name=123`, e.g. the pids of what it started. */
 export async function printed(r: Rig, assignment: OwnedAssignment, name: string): Promise<number> {
-  const text = await waitFor(() => new RegExp(`^${name}=(\\d+)$`, 'm').exec(r.logText(assignment))?.[1], { label: `the workload printed ${name}=`, show: () => r.logText(assignment) })
+  const text = await waitFor(
+    () => new RegExp(`^${name}=(\\d+)$`, 'm').exec(r.logText(assignment))?.[1],
+    { label: `the workload printed ${name}=`, show: () => r.logText(assignment) },
+  )
   return Number(text)
 }

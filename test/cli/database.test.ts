@@ -12,21 +12,33 @@ const AWAY: Record<string, (socket: Socket) => void> = {
 }
 
 for (const [what, treat] of Object.entries(AWAY)) {
-  t.test(`several hosts, one ${what}, one is down: a question fails, and whoever can wait for the database goes on`, async (t) => {
-    const url = `postgres://u:hunter2@127.0.0.1:${(await rudeServer(t, treat)).port},127.0.0.1:${await deadPort()}/d?connect_timeout=1`
-    const error = await withDbAt(url, async () => {}).catch((error: unknown) => error) as Error
-    t.match(error, { code: 'ECONNREFUSED', message: /is a primary that answers.*; 127\.0\.0\.1:\d+: .*ECONNREFUSED/ })
-    t.notMatch(error.message, /hunter2/)
-    await t.resolves(requireSchemaIfReachable(url))
-  })
+  t.test(
+    `several hosts, one ${what}, one is down: a question fails, and whoever can wait for the database goes on`,
+    async (t) => {
+      const url = `postgres://u:hunter2@127.0.0.1:${(await rudeServer(t, treat)).port},127.0.0.1:${await deadPort()}/d?connect_timeout=1`
+      const error = (await withDbAt(url, async () => {}).catch((error: unknown) => error)) as Error
+      t.match(error, {
+        code: 'ECONNREFUSED',
+        message: /is a primary that answers.*; 127\.0\.0\.1:\d+: .*ECONNREFUSED/,
+      })
+      t.notMatch(error.message, /hunter2/)
+      await t.resolves(requireSchemaIfReachable(url))
+    },
+  )
 }
 
-t.test('an agent and a worker that start while all hosts of the database are down say so and try again', async (t) => {
-  const databaseUrl = `postgres://u:p@127.0.0.1:${await deadPort()},127.0.0.1:${await deadPort()}/d`
-  for (const [args, said] of [[['agent', '--name', 'host-a', '--trust', '.'], 'database_away'], [['worker'], 'worker_away']] as const) {
-    const program = mooring(t, args, { databaseUrl, cwd: tempDir(t, 'away') })
-    await program.said(said)
-    program.kill('SIGTERM')
-    t.equal((await program.exited).code, 0, args[0])
-  }
-})
+t.test(
+  'an agent and a worker that start while all hosts of the database are down say so and try again',
+  async (t) => {
+    const databaseUrl = `postgres://u:p@127.0.0.1:${await deadPort()},127.0.0.1:${await deadPort()}/d`
+    for (const [args, said] of [
+      [['agent', '--name', 'host-a', '--trust', '.'], 'database_away'],
+      [['worker'], 'worker_away'],
+    ] as const) {
+      const program = mooring(t, args, { databaseUrl, cwd: tempDir(t, 'away') })
+      await program.said(said)
+      program.kill('SIGTERM')
+      t.equal((await program.exited).code, 0, args[0])
+    }
+  },
+)

@@ -3,9 +3,17 @@ import type { Test } from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
 import { mooring, tempDir } from '../helpers/processes.js'
 
-interface Place { url: string; state: string }
+interface Place {
+  url: string
+  state: string
+}
 
-export async function run(t: Test, { url, state }: Place, args: readonly string[], env: Record<string, string> = {}) {
+export async function run(
+  t: Test,
+  { url, state }: Place,
+  args: readonly string[],
+  env: Record<string, string> = {},
+) {
   const program = mooring(t, args, { databaseUrl: url, env: { MOORING_STATE_DIR: state, ...env } })
   const { code } = await program.exited
   return { code, stdout: program.stdout(), stderr: program.stderr() }
@@ -21,6 +29,8 @@ export async function fleet(t: Test, ...names: string[]) {
   await pg.sql`insert into mooring.deployment (name, package_name, package_version) select u.name, 'http-server', '14.1.1' from unnest(${names}::text[]) with ordinality u (name, nr) order by u.nr`
   await pg.sql`insert into mooring.deployment (name, package_name, env) values ('odd', 'left-pad', '{"TOKEN": "hunter2"}')`
   await pg.sql`select count(*) from mooring.claim()`
-  const rows = await pg.sql<{ name: string; assignment_id: string; deployment_id: string }[]>`select p.name, p.assignment_id, p.deployment_id from mooring.placement p`
+  const rows = await pg.sql<
+    { name: string; assignment_id: string; deployment_id: string }[]
+  >`select p.name, p.assignment_id, p.deployment_id from mooring.placement p`
   return { ...pg, state, ids: Object.fromEntries(rows.map((row) => [row.name, row])) }
 }

@@ -7,9 +7,14 @@ import { testDatabase } from '../helpers/postgres.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 const DOC = readFileSync(join(ROOT, 'docs', 'operating.md'), 'utf8')
-const SOURCES = new Map(readdirSync(join(ROOT, 'sql'), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.sql')).map((file) => [file, readFileSync(join(ROOT, 'sql', file), 'utf8')]))
+const SOURCES = new Map(
+  readdirSync(join(ROOT, 'sql'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.sql'))
+    .map((file) => [file, readFileSync(join(ROOT, 'sql', file), 'utf8')]),
+)
 
-const literals = (text: string): string[] => [...text.matchAll(/'([a-z_]+)'/g)].map(([, word]) => word!)
+const literals = (text: string): string[] =>
+  [...text.matchAll(/'([a-z_]+)'/g)].map(([, word]) => word!)
 
 /** Up to the first comma that stands in no parentheses. */
 function firstOf(text: string): string {
@@ -24,68 +29,156 @@ function firstOf(text: string): string {
 
 /** What an expression for a kind can be: a word, a CASE of words (of its conditions nothing counts), a column whose words are in the same file, a parameter. */
 function kindsOf(expression: string, file: string): string[] {
-  if (/^case\b/.test(expression)) return [...expression.matchAll(/\b(?:then|else)\s+('[a-z_]+')/g)].flatMap(([, word]) => literals(word!))
+  if (/^case\b/.test(expression))
+    return [...expression.matchAll(/\b(?:then|else)\s+('[a-z_]+')/g)].flatMap(([, word]) =>
+      literals(word!),
+    )
   if (/^'/.test(expression)) return literals(expression)
   if (/^(release|add_event)\.kind$/.test(expression)) return []
-  if (/^\w+\.kind$/.test(expression)) return [...file.matchAll(/\bthen ('[a-z_]+' else '[a-z_]+') end as kind\b/g), ...file.matchAll(/('[a-z_]+') as kind\b/g), ...file.matchAll(/\bunion all\s+select ('[a-z_]+'),/g)].flatMap(([, word]) => literals(word!))
+  if (/^\w+\.kind$/.test(expression))
+    return [
+      ...file.matchAll(/\bthen ('[a-z_]+' else '[a-z_]+') end as kind\b/g),
+      ...file.matchAll(/('[a-z_]+') as kind\b/g),
+      ...file.matchAll(/\bunion all\s+select ('[a-z_]+'),/g),
+    ].flatMap(([, word]) => literals(word!))
   return ['?']
 }
 
 /** Every kind that one source writes; '?' where it writes one that cannot be read. */
 function kindsIn(source: string): string[] {
   const code = source.replace(/--.*$/gm, '')
-  const inserted = [...code.matchAll(/insert into mooring\.event \(kind,[^)]*\)\s+(?:select|values \()\s*/g)].map((found) => firstOf(code.slice(found.index + found[0].length)))
-  const added = [...code.matchAll(/perform mooring\.add_event\(/g)].map((found) => firstOf(code.slice(found.index + found[0].length)))
-  const given = [...code.matchAll(/mooring\.release\(([^;]*?)\)(?: \w+)?(?:\s|;|\))/g)].flatMap(([, args]) => literals(args!).slice(0, 1))
-  return [...[...inserted, ...added].flatMap((expression) => {
-    const kinds = kindsOf(expression.trim(), code)
-    return kinds.length === 0 && !/^(release|add_event)\.kind$/.test(expression.trim()) ? ['?'] : kinds
-  }), ...given]
+  const inserted = [
+    ...code.matchAll(/insert into mooring\.event \(kind,[^)]*\)\s+(?:select|values \()\s*/g),
+  ].map((found) => firstOf(code.slice(found.index + found[0].length)))
+  const added = [...code.matchAll(/perform mooring\.add_event\(/g)].map((found) =>
+    firstOf(code.slice(found.index + found[0].length)),
+  )
+  const given = [...code.matchAll(/mooring\.release\(([^;]*?)\)(?: \w+)?(?:\s|;|\))/g)].flatMap(
+    ([, args]) => literals(args!).slice(0, 1),
+  )
+  return [
+    ...[...inserted, ...added].flatMap((expression) => {
+      const kinds = kindsOf(expression.trim(), code)
+      return kinds.length === 0 && !/^(release|add_event)\.kind$/.test(expression.trim())
+        ? ['?']
+        : kinds
+    }),
+    ...given,
+  ]
 }
 
-const tabled = (doc: string): string[] => (/^## Events$(.*?)^## /ms.exec(doc)?.[1] ?? '').split('\n').filter((line) => line.startsWith('| `')).flatMap((line) => [...line.split('|')[1]!.matchAll(/`([a-z_]+)`/g)].map(([, kind]) => kind!))
+const tabled = (doc: string): string[] =>
+  (/^## Events$(.*?)^## /ms.exec(doc)?.[1] ?? '')
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .flatMap((line) => [...line.split('|')[1]!.matchAll(/`([a-z_]+)`/g)].map(([, kind]) => kind!))
 
 t.test('the table of events has every kind that is written, and no other', (t) => {
   const written = new Map([...SOURCES].map(([file, source]) => [file, kindsIn(source)]))
-  t.same([...written].filter(([, kinds]) => kinds.includes('?')).map(([file]) => file), [], 'of every insert the kind can be read')
+  t.same(
+    [...written].filter(([, kinds]) => kinds.includes('?')).map(([file]) => file),
+    [],
+    'of every insert the kind can be read',
+  )
   const kinds = new Set([...written.values()].flat())
   t.same([...new Set(tabled(DOC))].sort(), [...kinds].sort())
   t.same([...EVENT_KINDS].sort(), [...kinds].sort(), 'the kinds `mooring events --kind` knows')
   t.equal(tabled(DOC).length, new Set(tabled(DOC)).size, 'each once')
   // the reader of sources is not blind
-  for (const kind of ['claimed', 'reaped', 'refused', 'drain_changed', 'move_dropped', 'node_rebound', 'worker_lost', 'claim_failed']) t.ok(kinds.has(kind), kind)
+  for (const kind of [
+    'claimed',
+    'reaped',
+    'refused',
+    'drain_changed',
+    'move_dropped',
+    'node_rebound',
+    'worker_lost',
+    'claim_failed',
+  ])
+    t.ok(kinds.has(kind), kind)
   t.end()
 })
 
 t.test('negative control: a kind that is new is missed, however it is written', (t) => {
-  t.same(kindsIn("  perform mooring.add_event('ship_sunk', format('x %s', 'y'), 1);"), ['ship_sunk'])
-  t.same(kindsIn("perform mooring.add_event(case when a = 'b' then 'ship_sunk' else 'ship_found' end, 'why');"), ['ship_sunk', 'ship_found'])
-  t.same(kindsIn("insert into mooring.event (kind, node_id, reason)\n values ('ship_sunk', 1, 'why');"), ['ship_sunk'])
-  t.same(kindsIn("insert into mooring.event (kind, reason) select e.kind, e.reason from (select 'ship_sunk' as kind, 'x' as reason union all select 'ship_found', 'y') e"), ['ship_sunk', 'ship_found'])
-  t.same(kindsIn("insert into mooring.event (kind, reason) select p.kind, 'why' from (select case when x then 'ship_sunk' else 'ship_found' end as kind from y) p"), ['ship_sunk', 'ship_found'])
-  t.same(kindsIn("select a.id from mooring.release(ids, epochs, 'ship_sunk', 'why') a;"), ['ship_sunk'])
+  t.same(kindsIn("  perform mooring.add_event('ship_sunk', format('x %s', 'y'), 1);"), [
+    'ship_sunk',
+  ])
+  t.same(
+    kindsIn(
+      "perform mooring.add_event(case when a = 'b' then 'ship_sunk' else 'ship_found' end, 'why');",
+    ),
+    ['ship_sunk', 'ship_found'],
+  )
+  t.same(
+    kindsIn("insert into mooring.event (kind, node_id, reason)\n values ('ship_sunk', 1, 'why');"),
+    ['ship_sunk'],
+  )
+  t.same(
+    kindsIn(
+      "insert into mooring.event (kind, reason) select e.kind, e.reason from (select 'ship_sunk' as kind, 'x' as reason union all select 'ship_found', 'y') e",
+    ),
+    ['ship_sunk', 'ship_found'],
+  )
+  t.same(
+    kindsIn(
+      "insert into mooring.event (kind, reason) select p.kind, 'why' from (select case when x then 'ship_sunk' else 'ship_found' end as kind from y) p",
+    ),
+    ['ship_sunk', 'ship_found'],
+  )
+  t.same(kindsIn("select a.id from mooring.release(ids, epochs, 'ship_sunk', 'why') a;"), [
+    'ship_sunk',
+  ])
   t.same(kindsIn('insert into mooring.event (kind, reason) select what(1), reason from x'), ['?'])
-  t.same(tabled('## Events\n| `a`, `b` | x |\n|`c`|\n| `d` | `e` |\n## More\n| `f` | x |\n'), ['a', 'b', 'd'])
+  t.same(tabled('## Events\n| `a`, `b` | x |\n|`c`|\n| `d` | `e` |\n## More\n| `f` | x |\n'), [
+    'a',
+    'b',
+    'd',
+  ])
   t.end()
 })
 
 t.test('every verb, view and setting that operators are told of is there', async (t) => {
   const { sql } = await testDatabase(t)
-  const names = async (found: Promise<readonly { name: string }[]>): Promise<Set<string>> => new Set((await found).map(({ name }) => name))
-  const verbs = await names(sql`select p.proname as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace`)
-  const settings = await names(sql`select a.attname as name from pg_attribute a where a.attrelid = 'mooring.setting'::regclass and a.attnum > 0`)
-  const columns = await names(sql`select c.relname || '.' || a.attname as name from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'`)
+  const names = async (found: Promise<readonly { name: string }[]>): Promise<Set<string>> =>
+    new Set((await found).map(({ name }) => name))
+  const verbs = await names(
+    sql`select p.proname as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace`,
+  )
+  const settings = await names(
+    sql`select a.attname as name from pg_attribute a where a.attrelid = 'mooring.setting'::regclass and a.attnum > 0`,
+  )
+  const columns = await names(
+    sql`select c.relname || '.' || a.attname as name from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'`,
+  )
   const views = new Set([...columns].map((name) => name.split('.')[0]!))
   const told = (text: string) => [
-    ...[...text.matchAll(/(?<=`|`select |from |mooring\.)(?:mooring\.)?(?!pg_)([a-z]+(?:_[a-z]+)*)\(/g)].map(([, name]) => ({ name: name!, there: verbs.has(name!) })),
-    ...[...text.matchAll(/`setting\.([a-z_]+)/g)].map(([, name]) => ({ name: `setting.${name}`, there: settings.has(name!) })),
-    ...[...text.matchAll(new RegExp(`\`((?:${[...views].join('|')})\\.[a-z_]+)\``, 'g'))].map(([, name]) => ({ name: name!, there: columns.has(name!) })),
+    ...[
+      ...text.matchAll(
+        /(?<=`|`select |from |mooring\.)(?:mooring\.)?(?!pg_)([a-z]+(?:_[a-z]+)*)\(/g,
+      ),
+    ].map(([, name]) => ({ name: name!, there: verbs.has(name!) })),
+    ...[...text.matchAll(/`setting\.([a-z_]+)/g)].map(([, name]) => ({
+      name: `setting.${name}`,
+      there: settings.has(name!),
+    })),
+    ...[...text.matchAll(new RegExp(`\`((?:${[...views].join('|')})\\.[a-z_]+)\``, 'g'))].map(
+      ([, name]) => ({ name: name!, there: columns.has(name!) }),
+    ),
   ]
-  const missing = (text: string) => told(text).filter(({ there }) => !there).map(({ name }) => name)
+  const missing = (text: string) =>
+    told(text)
+      .filter(({ there }) => !there)
+      .map(({ name }) => name)
   for (const page of ['docs/operating.md', 'docs/compared.md', 'README.md', 'docs/security.md']) {
     const text = readFileSync(join(ROOT, page), 'utf8')
     t.not(told(text).length, 0, page)
     t.same(missing(text), [], page)
   }
-  t.same(missing('`reasign(7)`, `select * from mooring.drain_nodes()`, `setting.leas_ttl`, `fleet.holds`, `reassign()`, `fleet.hold`'), ['reasign', 'drain_nodes', 'setting.leas_ttl', 'fleet.holds'], 'a name that is wrong is noticed')
+  t.same(
+    missing(
+      '`reasign(7)`, `select * from mooring.drain_nodes()`, `setting.leas_ttl`, `fleet.holds`, `reassign()`, `fleet.hold`',
+    ),
+    ['reasign', 'drain_nodes', 'setting.leas_ttl', 'fleet.holds'],
+    'a name that is wrong is noticed',
+  )
 })

@@ -15,17 +15,31 @@ async function fleetOnItsOwnServer(t: Test) {
   await sleeper(sql, { replicas: 6 })
   const before = await running(sql, 6, PATIENCE_MS)
   return {
-    ...server, before, programs,
+    ...server,
+    before,
+    programs,
     /** Everybody has come back, and everything is as it was. */
     async unchanged(t: Test, restartedAt: string) {
-      const back = () => sql`select from mooring.node_status s join mooring.heartbeat h using (node) where h.beat_at > ${restartedAt}::timestamptz`
-      await waitFor(async () => (await back()).length === 2, { label: 'both agents beat again', timeoutMs: PATIENCE_MS })
-      await waitFor(async () => (await sql`select from mooring.worker w where w.seen_at > ${restartedAt}::timestamptz`).length === 1, { label: 'the worker ticks again', timeoutMs: PATIENCE_MS })
+      const back = () =>
+        sql`select from mooring.node_status s join mooring.heartbeat h using (node) where h.beat_at > ${restartedAt}::timestamptz`
+      await waitFor(async () => (await back()).length === 2, {
+        label: 'both agents beat again',
+        timeoutMs: PATIENCE_MS,
+      })
+      await waitFor(
+        async () =>
+          (await sql`select from mooring.worker w where w.seen_at > ${restartedAt}::timestamptz`)
+            .length === 1,
+        { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
+      )
       const after = await running(sql, 6, PATIENCE_MS)
       t.strictSame(processes(after), processes(before), 'nothing moved, nothing was started anew')
       t.ok(after.every((row) => alive(row.pid)))
       t.equal(await eventsOf(sql, 'reaped'), 0)
-      t.notOk(programs.some((program) => program.ended()), 'agents and worker have lived through it')
+      t.notOk(
+        programs.some((program) => program.ended()),
+        'agents and worker have lived through it',
+      )
       await sleeper(sql, { replicas: 2 })
       const all = await running(sql, 8, PATIENCE_MS)
       t.strictSame(processes(all.slice(0, 6)), processes(before), 'and what is inserted now runs')
@@ -34,21 +48,33 @@ async function fleetOnItsOwnServer(t: Test) {
   }
 }
 
-t.test('a database that is restarted under a running fleet: all come back by themselves, nothing moves (defect 5: a restart of the control plane stole rows)', async (t) => {
-  const fleet = await fleetOnItsOwnServer(t)
-  await fleet.restart()
-  await fleet.restart()
-  const restartedAt = await waitFor(fleet.now, { label: 'the database answers', timeoutMs: PATIENCE_MS })
-  await fleet.unchanged(t, restartedAt)
-})
+t.test(
+  'a database that is restarted under a running fleet: all come back by themselves, nothing moves (defect 5: a restart of the control plane stole rows)',
+  async (t) => {
+    const fleet = await fleetOnItsOwnServer(t)
+    await fleet.restart()
+    await fleet.restart()
+    const restartedAt = await waitFor(fleet.now, {
+      label: 'the database answers',
+      timeoutMs: PATIENCE_MS,
+    })
+    await fleet.unchanged(t, restartedAt)
+  },
+)
 
 t.test('a database that is killed: the same, after a hold of one lease', async (t) => {
   const fleet = await fleetOnItsOwnServer(t)
   await fleet.crash()
-  const restartedAt = await waitFor(fleet.now, { label: 'the database answers', timeoutMs: PATIENCE_MS })
+  const restartedAt = await waitFor(fleet.now, {
+    label: 'the database answers',
+    timeoutMs: PATIENCE_MS,
+  })
   const [{ hold }] = await fleet.sql<[{ hold: string | null }]>`select f.hold from mooring.fleet f`
   t.equal(hold, 'the database crashed, was promoted or restored')
   await fleet.unchanged(t, restartedAt)
   t.equal(await eventsOf(fleet.sql, 'hold_started'), 1)
-  t.same((await placements(fleet.sql)).filter((row) => row.last_error), [])
+  t.same(
+    (await placements(fleet.sql)).filter((row) => row.last_error),
+    [],
+  )
 })

@@ -27,7 +27,10 @@ export interface Host extends Program {
 }
 
 export interface Hosts {
-  agent(name: string, options?: { databaseUrl?: string; trust?: string; exec?: boolean; args?: string[] }): Host
+  agent(
+    name: string,
+    options?: { databaseUrl?: string; trust?: string; exec?: boolean; args?: string[] },
+  ): Host
   worker(): Program
 }
 
@@ -36,13 +39,27 @@ export function hosts(t: Test, databaseUrl: string): Hosts {
   const state = tempDir(t)
   return {
     agent(name, { databaseUrl: url = databaseUrl, trust, exec = true, args = [] } = {}) {
-      const flags = ['--name', name, ...(trust === undefined ? [] : ['--trust', trust]), ...(exec ? ['--allow-exec'] : []), ...args]
-      const program = mooring(t, ['agent', ...flags], { databaseUrl: url, env: { MOORING_STATE_DIR: state } })
+      const flags = [
+        '--name',
+        name,
+        ...(trust === undefined ? [] : ['--trust', trust]),
+        ...(exec ? ['--allow-exec'] : []),
+        ...args,
+      ]
+      const program = mooring(t, ['agent', ...flags], {
+        databaseUrl: url,
+        env: { MOORING_STATE_DIR: state },
+      })
       return {
         ...program,
         name,
         folder: join(state, 'agents', name),
-        events: (event) => `${program.stdout()}${program.stderr()}`.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['event'] === event),
+        events: (event) =>
+          `${program.stdout()}${program.stderr()}`
+            .split('\n')
+            .filter((line) => line.startsWith('{'))
+            .map((line) => JSON.parse(line) as Record<string, unknown>)
+            .filter((line) => line['event'] === event),
         logOf(assignmentId) {
           const file = join(state, 'agents', name, 'logs', `${assignmentId}.log`)
           return existsSync(file) ? readFileSync(file, 'utf8') : ''
@@ -56,7 +73,9 @@ export function hosts(t: Test, databaseUrl: string): Hosts {
 /** The pid of the warden of a host's agent, null when there is none. */
 export function wardenOf(host: Host): number | null {
   try {
-    const { pid } = JSON.parse(readFileSync(join(host.folder, 'warden.json'), 'utf8')) as { pid: number }
+    const { pid } = JSON.parse(readFileSync(join(host.folder, 'warden.json'), 'utf8')) as {
+      pid: number
+    }
     return alive(pid) ? pid : null
   } catch {
     return null
@@ -65,8 +84,17 @@ export function wardenOf(host: Host): number | null {
 
 /** Waits until nodes of these names are live. */
 export async function live(sql: Sql, ...names: string[]): Promise<void> {
-  await waitFor(async () => (await sql`select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`).length === names.length,
-    { label: `${names.join(', ')} are healthy`, timeoutMs: PATIENCE_MS, show: () => sql`select s.node, s.health, s.beat_age::text from mooring.node_status s` })
+  await waitFor(
+    async () =>
+      (
+        await sql`select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`
+      ).length === names.length,
+    {
+      label: `${names.join(', ')} are healthy`,
+      timeoutMs: PATIENCE_MS,
+      show: () => sql`select s.node, s.health, s.beat_age::text from mooring.node_status s`,
+    },
+  )
 }
 
 /** A process that has ended and waits to be collected by init is not alive. */
@@ -80,36 +108,59 @@ export function alive(pid: number | null): boolean {
 }
 
 export async function gone(pids: readonly (number | null)[], label: string): Promise<void> {
-  await waitFor(() => pids.every((pid) => !alive(pid)), { label, timeoutMs: PATIENCE_MS, show: () => pids.filter(alive) })
+  await waitFor(() => pids.every((pid) => !alive(pid)), {
+    label,
+    timeoutMs: PATIENCE_MS,
+    show: () => pids.filter(alive),
+  })
 }
 
 /** The pid of a workload's only child, as its host sees it: what the workload itself is told is a number of its own namespace. */
 export function childOf(pid: number | null): Promise<number> {
-  return waitFor(() => childrenOf(pid ?? -1)[0], { label: `process ${pid} has a child`, timeoutMs: PATIENCE_MS })
+  return waitFor(() => childrenOf(pid ?? -1)[0], {
+    label: `process ${pid} has a child`,
+    timeoutMs: PATIENCE_MS,
+  })
 }
 
 /** What may not change where nothing happened: owner, epoch and process of each assignment. */
-export const processes = (rows: readonly PlacedRow[]): unknown[] => rows.map((row) => [row.assignment_id, row.node, row.epoch, row.pid])
+export const processes = (rows: readonly PlacedRow[]): unknown[] =>
+  rows.map((row) => [row.assignment_id, row.node, row.epoch, row.pid])
 
 /** Each time an assignment was given to a node, and by which transaction, in order. */
-export async function claims(sql: Sql, after = '0'): Promise<{ id: string; assignment_id: string; node: string; tx: string }[]> {
+export async function claims(
+  sql: Sql,
+  after = '0',
+): Promise<{ id: string; assignment_id: string; node: string; tx: string }[]> {
   return await sql<{ id: string; assignment_id: string; node: string; tx: string }[]>`
     select e.id, e.assignment_id, e.node, e.xmin::text as tx from mooring.event e where e.kind = 'claimed' and e.id > ${after} order by e.id`
 }
 
-export const lastEvent = async (sql: Sql): Promise<string> => (await sql<{ id: string }[]>`select coalesce(max(e.id), 0)::text as id from mooring.event e`)[0]!.id
+export const lastEvent = async (sql: Sql): Promise<string> =>
+  (await sql<{ id: string }[]>`select coalesce(max(e.id), 0)::text as id from mooring.event e`)[0]!
+    .id
 
-export const eventsOf = async (sql: Sql, kind: string): Promise<number> => (await sql`select from mooring.event e where e.kind = ${kind}`).length
+export const eventsOf = async (sql: Sql, kind: string): Promise<number> =>
+  (await sql`select from mooring.event e where e.kind = ${kind}`).length
 
 /** The environment a process was started with. */
 export function environmentOf(pid: number | null): Record<string, string> {
   const entries = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter(Boolean)
-  return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+  return Object.fromEntries(
+    entries.map((entry) => [
+      entry.slice(0, entry.indexOf('=')),
+      entry.slice(entry.indexOf('=') + 1),
+    ]),
+  )
 }
 
 /** The TCP port of 127.0.0.1 on which a process listens, as its host sees it. */
 export function listeningPort(pid: number): number | null {
-  const sockets = new Set(readdirSync(`/proc/${pid}/fd`).map((fd) => /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]))
+  const sockets = new Set(
+    readdirSync(`/proc/${pid}/fd`).map(
+      (fd) => /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1],
+    ),
+  )
   for (const line of readFileSync(`/proc/${pid}/net/tcp`, 'utf8').trim().split('\n').slice(1)) {
     const [, local, , state, , , , , , inode] = line.trim().split(/\s+/)
     if (state === '0A' && sockets.has(inode)) return parseInt(local!.split(':')[1]!, 16)
@@ -136,7 +187,13 @@ process.on('SIGTERM', () => setTimeout(() => { stamp(); process.exit(0) }, Numbe
 const NOTE_BIRTH = 'read -r born rest < /proc/uptime; WITNESS_BORN=$born exec "$0" "$1"'
 
 /** Times in microseconds. Which process it was is known by its birth: pids are told apart only inside a namespace. */
-export interface Life { assignment_id: string; node: string; word: string; first: number; last: number }
+export interface Life {
+  assignment_id: string
+  node: string
+  word: string
+  first: number
+  last: number
+}
 
 export interface Witness {
   insert(sql: Sql, more?: DeploymentSpec): Promise<string>
@@ -150,9 +207,21 @@ export interface Witness {
  * How many processes lived at the worst moment since `from`; it can only have become fewer where a life ended. Whoever lives at the end lives on from its last stamp,
  * which a busy machine may have let grow old.
  */
-export function fewestAlive(lives: readonly Life[], from: number, living: (life: Life) => boolean): number {
+export function fewestAlive(
+  lives: readonly Life[],
+  from: number,
+  living: (life: Life) => boolean,
+): number {
   const ended = lives.filter((life) => !living(life))
-  return Math.min(...ended.map((life) => life.last + 1).filter((at) => at > from).map((at) => lives.filter((life) => life.first <= at && (at <= life.last || living(life))).length))
+  return Math.min(
+    ...ended
+      .map((life) => life.last + 1)
+      .filter((at) => at > from)
+      .map(
+        (at) =>
+          lives.filter((life) => life.first <= at && (at <= life.last || living(life))).length,
+      ),
+  )
 }
 
 /** Deployments whose processes leave stamps in a file, and the judge who reads it and knows nothing else. */
@@ -165,7 +234,13 @@ export function witness(t: Test): Witness {
   const lives = (): Life[] => {
     const found = new Map<string, Life>()
     for (const line of readFileSync(file, 'utf8').split('\n').slice(0, -1)) {
-      const [assignment_id, node, born, at, word] = line.split(' ') as [string, string, string, string, string]
+      const [assignment_id, node, born, at, word] = line.split(' ') as [
+        string,
+        string,
+        string,
+        string,
+        string,
+      ]
       const key = `${assignment_id} ${node} ${born}`
       const life = found.get(key) ?? { assignment_id, node, word, first: Number(born), last: 0 }
       life.last = Math.max(life.last, Number(at))
@@ -174,13 +249,22 @@ export function witness(t: Test): Witness {
     return [...found.values()].sort((a, b) => a.first - b.first)
   }
   return {
-    insert: (sql, { env = {}, ...more } = {}) => deployment(sql, { command: 'sh', args: ['-c', NOTE_BIRTH, process.execPath, script], env: { WITNESS_FILE: file, ...(env as object) }, stop_grace: '5 s', ...more }),
+    insert: (sql, { env = {}, ...more } = {}) =>
+      deployment(sql, {
+        command: 'sh',
+        args: ['-c', NOTE_BIRTH, process.execPath, script],
+        env: { WITNESS_FILE: file, ...(env as object) },
+        stop_grace: '5 s',
+        ...more,
+      }),
     lives,
     overlap(assignmentIds) {
       let together = 0
       for (const id of assignmentIds) {
         const mine = lives().filter((life) => life.assignment_id === id)
-        for (const [nr, a] of mine.entries()) for (const b of mine.slice(nr + 1)) together += Math.max(0, Math.min(a.last, b.last) - Math.max(a.first, b.first))
+        for (const [nr, a] of mine.entries())
+          for (const b of mine.slice(nr + 1))
+            together += Math.max(0, Math.min(a.last, b.last) - Math.max(a.first, b.first))
       }
       return together
     },

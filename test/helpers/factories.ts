@@ -46,7 +46,14 @@ let nodes = 0
 export async function node(sql: Db, spec: NodeSpec = {}): Promise<TestNode> {
   const name = spec.name ?? `host-${++nodes}`
   const session = spec.session ?? randomUUID()
-  const { trusts = '.', drivers = ['npm', 'exec'], labels = {}, max_assignments = null, agent_base_url = null, gateway_base_url = null } = spec
+  const {
+    trusts = '.',
+    drivers = ['npm', 'exec'],
+    labels = {},
+    max_assignments = null,
+    agent_base_url = null,
+    gateway_base_url = null,
+  } = spec
   if (spec.seen === 'never') {
     await sql`insert into mooring.node (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url)
       values (${name}, ${trusts}, ${drivers}, ${sql.json(labels as never)}, ${max_assignments}, ${agent_base_url}, ${gateway_base_url})`
@@ -65,9 +72,28 @@ export async function node(sql: Db, spec: NodeSpec = {}): Promise<TestNode> {
 }
 
 /** A heartbeat, as the node's agent sends it. */
-export async function beat(sql: Db, { name, session }: Pick<TestNode, 'name' | 'session'>, sample: Sample = {}) {
-  const { cpu_pct = null, memory_mb = null, disk_free_pct = null, disk_free_bytes = null, running = null } = sample
-  const [answer] = await sql<{ digest: string; owned: number; lease_ttl_ms: number; next_beat_ms: number; hold: boolean; round_overdue: boolean }[]>`
+export async function beat(
+  sql: Db,
+  { name, session }: Pick<TestNode, 'name' | 'session'>,
+  sample: Sample = {},
+) {
+  const {
+    cpu_pct = null,
+    memory_mb = null,
+    disk_free_pct = null,
+    disk_free_bytes = null,
+    running = null,
+  } = sample
+  const [answer] = await sql<
+    {
+      digest: string
+      owned: number
+      lease_ttl_ms: number
+      next_beat_ms: number
+      hold: boolean
+      round_overdue: boolean
+    }[]
+  >`
     select * from mooring.heartbeat(${name}, ${session}, ${cpu_pct}, ${memory_mb}, ${disk_free_pct}, ${disk_free_bytes}, ${running})`
   return answer!
 }
@@ -104,9 +130,15 @@ export interface DeploymentSpec {
 
 /** Inserts a deployment and returns its id. */
 export async function deployment(sql: Db, spec: DeploymentSpec = {}): Promise<string> {
-  const row: Record<string, unknown> = spec.package_name === undefined && !spec.command ? { package_name: 'http-server', package_version: '14.1.1', ...spec } : { ...spec }
-  for (const column of ['labels', 'args', 'env', 'selector']) if (column in row) row[column] = sql.json(row[column] as never)
-  const [made] = await sql<{ id: string }[]>`insert into mooring.deployment ${sql(row as never)} returning id`
+  const row: Record<string, unknown> =
+    spec.package_name === undefined && !spec.command
+      ? { package_name: 'http-server', package_version: '14.1.1', ...spec }
+      : { ...spec }
+  for (const column of ['labels', 'args', 'env', 'selector'])
+    if (column in row) row[column] = sql.json(row[column] as never)
+  const [made] = await sql<
+    { id: string }[]
+  >`insert into mooring.deployment ${sql(row as never)} returning id`
   return made!.id
 }
 
@@ -147,8 +179,26 @@ export interface ReportFields {
 }
 
 /** A report of one assignment by a node's agent; answers what became of it. */
-export async function report(sql: Db, { name, session }: Pick<TestNode, 'name' | 'session'>, of: Pick<AssignmentRow, 'id' | 'epoch'> & { generation?: string | null }, state: string, fields: ReportFields = {}) {
-  const row = { assignment_id: of.id, epoch: of.epoch, generation: of.generation ?? '0', state, pid: null, restarts: 0, exit_code: null, exit_signal: null, error: null, next_start_in_ms: null, ...fields }
+export async function report(
+  sql: Db,
+  { name, session }: Pick<TestNode, 'name' | 'session'>,
+  of: Pick<AssignmentRow, 'id' | 'epoch'> & { generation?: string | null },
+  state: string,
+  fields: ReportFields = {},
+) {
+  const row = {
+    assignment_id: of.id,
+    epoch: of.epoch,
+    generation: of.generation ?? '0',
+    state,
+    pid: null,
+    restarts: 0,
+    exit_code: null,
+    exit_signal: null,
+    error: null,
+    next_start_in_ms: null,
+    ...fields,
+  }
   const [answer] = await sql<{ assignment_id: string; epoch: string; accepted: boolean | null }[]>`
     select * from mooring.report(${name}, ${session}, ${sql.json([row])})`
   return answer!.accepted

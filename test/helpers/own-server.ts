@@ -41,7 +41,10 @@ export function pauseServer(t: Test, dataDir: string): () => void {
   return goOn
 }
 
-export async function ownServer(t: Test, settings: Record<string, string> = {}): Promise<OwnServer> {
+export async function ownServer(
+  t: Test,
+  settings: Record<string, string> = {},
+): Promise<OwnServer> {
   const stateDir = tempDir(t, 'server')
   const start = () => ensureCluster({ stateDir, durable: false, settings })
   let cluster = await start()

@@ -22,7 +22,8 @@ export async function testDatabase(t: Test): Promise<TestDatabase> {
 }
 
 /** A database with nothing in it: for tests of the migration itself. */
-export const emptyDatabase = (t: Test): Promise<TestDatabase> => makeDatabase(t, { migrated: false })
+export const emptyDatabase = (t: Test): Promise<TestDatabase> =>
+  makeDatabase(t, { migrated: false })
 
 async function makeDatabase(t: Test, { migrated }: { migrated: boolean }): Promise<TestDatabase> {
   const server = await testServer()
@@ -38,14 +39,27 @@ async function makeDatabase(t: Test, { migrated }: { migrated: boolean }): Promi
   else await server.admin.unsafe(`create database ${name}`)
   const url = server.urlOf(name)
   const connect = (max: number, applicationName: string): Sql => {
-    const client = postgres(url, { max, onnotice: () => {}, connection: { application_name: applicationName } })
+    const client = postgres(url, {
+      max,
+      onnotice: () => {},
+      connection: { application_name: applicationName },
+    })
     clients.push(client)
     return client
   }
-  return { url, name, sql: connect(4, 'test'), client: (applicationName = 'test: another session') => connect(1, applicationName) }
+  return {
+    url,
+    name,
+    sql: connect(4, 'test'),
+    client: (applicationName = 'test: another session') => connect(1, applicationName),
+  }
 }
 
-async function copyTemplate(admin: Sql, urlOf: (database: string) => string, name: string): Promise<void> {
+async function copyTemplate(
+  admin: Sql,
+  urlOf: (database: string) => string,
+  name: string,
+): Promise<void> {
   for (let tries = 1; ; tries++) {
     const template = await migratedTemplate(admin, urlOf)
     try {
@@ -58,7 +72,8 @@ async function copyTemplate(admin: Sql, urlOf: (database: string) => string, nam
     // settings of a database belong to its name and are not copied with it
     const [setting] = await admin<{ setconfig: string[] }[]>`
       select s.setconfig from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase where d.datname = ${template} and s.setrole = 0`
-    for (const text of setting?.setconfig ?? []) await admin.unsafe(`alter database ${name} set ${text.replace('=', ' = ')}`)
+    for (const text of setting?.setconfig ?? [])
+      await admin.unsafe(`alter database ${name} set ${text.replace('=', ' = ')}`)
     return
   }
 }

@@ -28,7 +28,19 @@ export interface ProgramOptions {
   user?: { uid?: number; gid?: number }
 }
 
-const TAPS_OWN = ['NODE_OPTIONS', ...['CWD', 'EXCLUDE', 'COVERAGE', 'COV_FILES', 'COV_EXCLUDE_FILES', 'COV_EXCLUDE', 'ROOT', 'PARENT'].map((name) => `_TAPJS_PROCESSINFO_${name}_`)]
+const TAPS_OWN = [
+  'NODE_OPTIONS',
+  ...[
+    'CWD',
+    'EXCLUDE',
+    'COVERAGE',
+    'COV_FILES',
+    'COV_EXCLUDE_FILES',
+    'COV_EXCLUDE',
+    'ROOT',
+    'PARENT',
+  ].map((name) => `_TAPJS_PROCESSINFO_${name}_`),
+]
 
 const DIST = join(import.meta.dirname, '..', '..', 'dist')
 const MAIN = join(DIST, 'cli', 'main.js')
@@ -40,7 +52,12 @@ export function mooring(t: Test, args: readonly string[], options: ProgramOption
   return program(t, process.execPath, [MAIN, ...args], options)
 }
 
-export function program(t: Test, command: string, args: readonly string[], { databaseUrl, env = {}, cwd, user }: ProgramOptions = {}): Program {
+export function program(
+  t: Test,
+  command: string,
+  args: readonly string[],
+  { databaseUrl, env = {}, cwd, user }: ProgramOptions = {},
+): Program {
   // tap puts a loader and exit handlers of its own into every child; `env` takes them out and becomes the program, same pid
   const child = spawn('env', [...TAPS_OWN.flatMap((name) => ['-u', name]), command, ...args], {
     ...user,
@@ -53,11 +70,13 @@ export function program(t: Test, command: string, args: readonly string[], { dat
   let over = false
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString('utf8')))
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString('utf8')))
-  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
-    child.once('error', reject)
-    child.once('exit', () => (over = true))
-    child.once('close', (code, signal) => resolve({ code, signal }))
-  })
+  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>(
+    (resolve, reject) => {
+      child.once('error', reject)
+      child.once('exit', () => (over = true))
+      child.once('close', (code, signal) => resolve({ code, signal }))
+    },
+  )
   exited.catch(() => {})
   const pid = child.pid ?? -1
   const started = pid > 0 ? startTimeOf(pid) : undefined
@@ -70,19 +89,29 @@ export function program(t: Test, command: string, args: readonly string[], { dat
     kill: (signal) => void child.kill(signal),
     killTree: () => killAll([...descendantsOf(pid), { pid, started }]),
     async said(text, timeoutMs = PATIENCE_MS) {
-      await waitFor(() => (typeof text === 'string' ? `${stdout}${stderr}`.includes(text) : text.test(`${stdout}${stderr}`)), {
-        label: `${args.slice(1).join(' ')} says ${String(text)}`,
-        timeoutMs,
-        show: () => `${stdout}${stderr}`.slice(-4_000),
-      })
+      await waitFor(
+        () =>
+          typeof text === 'string'
+            ? `${stdout}${stderr}`.includes(text)
+            : text.test(`${stdout}${stderr}`),
+        {
+          label: `${args.slice(1).join(' ')} says ${String(text)}`,
+          timeoutMs,
+          show: () => `${stdout}${stderr}`.slice(-4_000),
+        },
+      )
     },
   }
   t.teardown(async () => {
-    if (!t.passing()) t.comment(`${[command, ...args].join(' ')} (pid ${pid})\n${stdout}${stderr}`.slice(-8_000))
+    if (!t.passing())
+      t.comment(`${[command, ...args].join(' ')} (pid ${pid})\n${stdout}${stderr}`.slice(-8_000))
     if (over || pid < 0) return
     const tree = descendantsOf(pid)
     child.kill('SIGTERM')
-    await waitFor(() => over, { label: `${args.slice(1).join(' ')} ends after SIGTERM`, timeoutMs: 10_000 }).catch(() => child.kill('SIGKILL'))
+    await waitFor(() => over, {
+      label: `${args.slice(1).join(' ')} ends after SIGTERM`,
+      timeoutMs: 10_000,
+    }).catch(() => child.kill('SIGKILL'))
     await exited
     killAll(tree) // the same processes only: a pid that was given out again has another start time
   })
@@ -118,13 +147,15 @@ interface Found {
 
 /** Whose working directory is below `folder`, by pid. */
 export function processesIn(folder: string): Found[] {
-  return allPids().filter((pid) => {
-    try {
-      return `${readlinkSync(`/proc/${pid}/cwd`)}/`.startsWith(`${folder}/`)
-    } catch {
-      return false
-    }
-  }).map((pid) => ({ pid, started: startTimeOf(pid) }))
+  return allPids()
+    .filter((pid) => {
+      try {
+        return `${readlinkSync(`/proc/${pid}/cwd`)}/`.startsWith(`${folder}/`)
+      } catch {
+        return false
+      }
+    })
+    .map((pid) => ({ pid, started: startTimeOf(pid) }))
 }
 
 export function descendantsOf(root: number): Found[] {
@@ -167,10 +198,18 @@ function statOf(pid: number): string[] | undefined {
 
 const startTimeOf = (pid: number): string | undefined => statOf(pid)?.[19]
 
-const allPids = (): number[] => readdirSync('/proc').map(Number).filter((pid) => pid > 1)
+const allPids = (): number[] =>
+  readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 1)
 
 /** Without what a test runner or a developer's shell would change in the program under test. */
 function inherited(): NodeJS.ProcessEnv {
-  const names = Object.keys(process.env).filter((name) => !/^(DATABASE_URL|PG[A-Z]+|NODE_OPTIONS|MOORING_\w+|TAP\w*|_TAPJS\w*|FORCE_COLOR)$/.test(name) || name === 'PGBINDIR')
+  const names = Object.keys(process.env).filter(
+    (name) =>
+      !/^(DATABASE_URL|PG[A-Z]+|NODE_OPTIONS|MOORING_\w+|TAP\w*|_TAPJS\w*|FORCE_COLOR)$/.test(
+        name,
+      ) || name === 'PGBINDIR',
+  )
   return Object.fromEntries(names.map((name) => [name, process.env[name]]))
 }

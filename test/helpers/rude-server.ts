@@ -2,7 +2,10 @@ import { createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
 /** Takes every connection and does this with it, as a server that stops, hangs or crashes does. */
-export async function rudeServer(t: Test, treat: (socket: Socket) => void): Promise<{ port: number; connections(): number }> {
+export async function rudeServer(
+  t: Test,
+  treat: (socket: Socket) => void,
+): Promise<{ port: number; connections(): number }> {
   const open = new Set<Socket>()
   let connections = 0
   const server = createServer((socket) => {

@@ -38,7 +38,11 @@ async function open(): Promise<Omit<TestServer, 'release'>> {
   const given = process.env.MOORING_TEST_SERVER
   if (given) return { admin: connect(given), urlOf: (database) => at(given, database) }
   for (let tries = 1; ; tries++) {
-    const cluster = await ensureCluster({ stateDir: join(import.meta.dirname, '..', '..', '.mooring', 'test'), durable: false, settings })
+    const cluster = await ensureCluster({
+      stateDir: join(import.meta.dirname, '..', '..', '.mooring', 'test'),
+      durable: false,
+      settings,
+    })
     const admin = connect(cluster.url)
     try {
       const [keeper] = await admin<{ there: boolean }[]>`
@@ -61,6 +65,8 @@ function startKeeper(url: string, dataDir: string): void {
   }).unref()
 }
 
-const connect = (url: string): Sql => postgres(url, { max: 3, onnotice: () => {}, connection: { application_name: 'test admin' } })
+const connect = (url: string): Sql =>
+  postgres(url, { max: 3, onnotice: () => {}, connection: { application_name: 'test admin' } })
 
-const at = (url: string, database: string): string => Object.assign(new URL(url), { pathname: `/${database}` }).href
+const at = (url: string, database: string): string =>
+  Object.assign(new URL(url), { pathname: `/${database}` }).href

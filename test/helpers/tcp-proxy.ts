@@ -6,5 +6,7 @@ export async function tcpProxy(t: Test, url: string): Promise<TcpProxy & { url: 
   const target = new URL(url)
   const proxy = await openTcpProxy({ host: target.hostname, port: Number(target.port) })
   t.teardown(proxy.close)
-  return Object.assign(proxy, { url: Object.assign(new URL(url), { hostname: '127.0.0.1', port: String(proxy.port) }).href })
+  return Object.assign(proxy, {
+    url: Object.assign(new URL(url), { hostname: '127.0.0.1', port: String(proxy.port) }).href,
+  })
 }

@@ -17,7 +17,10 @@ export const PATIENCE_MS = 60_000
  * Resolves with the probe's first truthy value. A probe that throws has not succeeded yet: the error is
  * shown when the time is over.
  */
-export async function waitFor<T>(probe: () => T | Promise<T>, { label, timeoutMs = PATIENCE_MS, show }: WaitOptions): Promise<NonNullable<T>> {
+export async function waitFor<T>(
+  probe: () => T | Promise<T>,
+  { label, timeoutMs = PATIENCE_MS, show }: WaitOptions,
+): Promise<NonNullable<T>> {
   const deadline = performance.now() + timeoutMs
   for (let waitMs = 5; ; waitMs = Math.min(waitMs * 1.5, 100)) {
     let last: unknown
@@ -29,8 +32,12 @@ export async function waitFor<T>(probe: () => T | Promise<T>, { label, timeoutMs
       last = error
     }
     if (performance.now() > deadline) {
-      const shown = show ? `\n${inspect(await Promise.resolve(show()).catch((error: unknown) => error), { depth: 6, breakLength: 160 })}` : ''
-      throw new Error(`waited ${timeoutMs} ms in vain: ${label}\nlast value: ${inspect(last, { depth: 4 })}${shown}`)
+      const shown = show
+        ? `\n${inspect(await Promise.resolve(show()).catch((error: unknown) => error), { depth: 6, breakLength: 160 })}`
+        : ''
+      throw new Error(
+        `waited ${timeoutMs} ms in vain: ${label}\nlast value: ${inspect(last, { depth: 4 })}${shown}`,
+      )
     }
     await pause(waitMs)
   }

@@ -8,7 +8,9 @@ import t, { type Test } from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
 
 const MODEL = join(import.meta.dirname, '..', '..', 'model', 'run.mjs')
-const missing = ['spin', 'cc'].filter((name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error)
+const missing = ['spin', 'cc'].filter(
+  (name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error,
+)
 const skip = missing.length > 0 && !process.env.CI && `${missing.join(' and ')} not installed`
 
 async function model(t: Test, ...args: string[]) {
@@ -17,13 +19,17 @@ async function model(t: Test, ...args: string[]) {
   return { code, lines: run.stdout().trim().split('\n') }
 }
 
-t.test('no rule of the quick part of the model is broken, and each negative variant finds the double run', { skip }, async (t) => {
-  t.same(missing, [], 'spin and cc are installed')
-  const { code, lines } = await model(t, '--quick')
-  t.equal(code, 0, lines.join('\n'))
-  t.ok(lines.filter((line) => line.includes(': safe')).length >= 3, 'safe ones')
-  t.ok(lines.filter((line) => line.includes(': double run')).length >= 5, 'negative ones')
-})
+t.test(
+  'no rule of the quick part of the model is broken, and each negative variant finds the double run',
+  { skip },
+  async (t) => {
+    t.same(missing, [], 'spin and cc are installed')
+    const { code, lines } = await model(t, '--quick')
+    t.equal(code, 0, lines.join('\n'))
+    t.ok(lines.filter((line) => line.includes(': safe')).length >= 3, 'safe ones')
+    t.ok(lines.filter((line) => line.includes(': double run')).length >= 5, 'negative ones')
+  },
+)
 
 t.test('a lease too long for the reaper fails the check', { skip }, async (t) => {
   const { code, lines } = await model(t, 'STALE=2', '--expect=safe')

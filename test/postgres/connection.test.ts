@@ -7,57 +7,99 @@ import { waitFor } from '../helpers/wait-for.js'
 
 const one = { applicationName: 'lane under test' }
 
-t.test('a call that misses its deadline rejects, and the next one goes over a new connection', async (t) => {
-  const { url, sql } = await testDatabase(t)
-  const proxy = await tcpProxy(t, url)
-  const lane = createLane({ databaseUrl: proxy.url, ...one })
-  t.teardown(lane.close)
-  const pid = () => lane.run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`).then(([row]) => row!.pid)
-  const first = await pid()
-  t.equal(await pid(), first, 'kept warm')
-  proxy.cut()
-  await t.rejects(lane.run(100, (q) => q`select 1`), { code: 'CALL_DEADLINE' })
-  proxy.restore()
-  t.not(await pid(), first)
-  await waitFor(async () => (await sql`select 1 from pg_stat_activity where pid = ${first}`).length === 0, { label: 'the old backend is gone' })
-})
+t.test(
+  'a call that misses its deadline rejects, and the next one goes over a new connection',
+  async (t) => {
+    const { url, sql } = await testDatabase(t)
+    const proxy = await tcpProxy(t, url)
+    const lane = createLane({ databaseUrl: proxy.url, ...one })
+    t.teardown(lane.close)
+    const pid = () =>
+      lane
+        .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`)
+        .then(([row]) => row!.pid)
+    const first = await pid()
+    t.equal(await pid(), first, 'kept warm')
+    proxy.cut()
+    await t.rejects(
+      lane.run(100, (q) => q`select 1`),
+      { code: 'CALL_DEADLINE' },
+    )
+    proxy.restore()
+    t.not(await pid(), first)
+    await waitFor(
+      async () => (await sql`select 1 from pg_stat_activity where pid = ${first}`).length === 0,
+      { label: 'the old backend is gone' },
+    )
+  },
+)
 
 t.test('a statement that outlives its client is ended by the server', async (t) => {
   const { url, sql } = await testDatabase(t)
   const lane = createLane({ databaseUrl: url, ...one })
   t.teardown(lane.close)
-  await t.rejects(lane.run(200, (q) => q`select pg_sleep(60)`), { code: /^(CALL_DEADLINE|57014)$/ })
-  await waitFor(async () => (await sql`select 1 from pg_stat_activity where application_name = 'lane under test' and state = 'active'`).length === 0, { label: 'no backend sleeps on' })
+  await t.rejects(
+    lane.run(200, (q) => q`select pg_sleep(60)`),
+    { code: /^(CALL_DEADLINE|57014)$/ },
+  )
+  await waitFor(
+    async () =>
+      (
+        await sql`select 1 from pg_stat_activity where application_name = 'lane under test' and state = 'active'`
+      ).length === 0,
+    { label: 'no backend sleeps on' },
+  )
 })
 
-t.test('everything in flight rejects when the lane is dropped, and nothing rejects unheard', async (t) => {
-  const { url } = await testDatabase(t)
-  const proxy = await tcpProxy(t, url)
-  for (let round = 0; round < 20; round += 1) {
-    // dropped while it dials, while it logs in, and while it works
-    const lane = createLane({ databaseUrl: proxy.url, ...one })
-    const calls = [lane.run(5_000, (q) => q`select pg_sleep(10)`), lane.run(5_000, (q) => q`select 1`)]
-    const results = Promise.allSettled(calls)
-    await new Promise((resolve) => (round % 2 ? setImmediate(resolve) : setTimeout(resolve, round)))
-    lane.close()
-    t.ok((await results).some((each) => each.status === 'rejected'))
-    await t.rejects(lane.run(5_000, (q) => q`select 1`), { code: 'LANE_CLOSED' })
-  }
-  await waitFor(() => proxy.connections() === 0, { label: 'no socket is left' })
-})
+t.test(
+  'everything in flight rejects when the lane is dropped, and nothing rejects unheard',
+  async (t) => {
+    const { url } = await testDatabase(t)
+    const proxy = await tcpProxy(t, url)
+    for (let round = 0; round < 20; round += 1) {
+      // dropped while it dials, while it logs in, and while it works
+      const lane = createLane({ databaseUrl: proxy.url, ...one })
+      const calls = [
+        lane.run(5_000, (q) => q`select pg_sleep(10)`),
+        lane.run(5_000, (q) => q`select 1`),
+      ]
+      const results = Promise.allSettled(calls)
+      await new Promise((resolve) =>
+        round % 2 ? setImmediate(resolve) : setTimeout(resolve, round),
+      )
+      lane.close()
+      t.ok((await results).some((each) => each.status === 'rejected'))
+      await t.rejects(
+        lane.run(5_000, (q) => q`select 1`),
+        { code: 'LANE_CLOSED' },
+      )
+    }
+    await waitFor(() => proxy.connections() === 0, { label: 'no socket is left' })
+  },
+)
 
 t.test('a server that comes and goes is used again at once when it is there', async (t) => {
   const { url } = await testDatabase(t)
   const proxy = await tcpProxy(t, url)
   let lost = 0
-  const lane = createLane({ databaseUrl: proxy.url, ...one, onDisconnect: () => { lost += 1 } })
+  const lane = createLane({
+    databaseUrl: proxy.url,
+    ...one,
+    onDisconnect: () => {
+      lost += 1
+    },
+  })
   t.teardown(lane.close)
   for (let round = 0; round < 3; round += 1) {
     await lane.run(5_000, (q) => q`select 1`)
     const before = lost
     proxy.reset()
     await waitFor(() => lost > before, { label: 'the loss is noticed without a call' })
-    for (let tries = 0; tries < 3; tries += 1) await t.rejects(lane.run(5_000, (q) => q`select 1`), { code: /^(ECONNRESET|ECONNREFUSED|CONNECTION_CLOSED|CLIENT_DROPPED)$/ })
+    for (let tries = 0; tries < 3; tries += 1)
+      await t.rejects(
+        lane.run(5_000, (q) => q`select 1`),
+        { code: /^(ECONNRESET|ECONNREFUSED|CONNECTION_CLOSED|CLIENT_DROPPED)$/ },
+      )
     proxy.restore()
   }
   t.ok(await lane.run(5_000, (q) => q`select 1`))
@@ -71,12 +113,18 @@ t.test('of several hosts the one that answers is used', async (t) => {
   t.ok(await lane.run(5_000, (q) => q`select 1`))
 })
 
-t.test('a proxy without a server, which takes connections and closes them, is asked once for each call', async (t) => {
-  const { port, connections } = await rudeServer(t, (socket) => void socket.end())
-  const lane = createLane({ databaseUrl: `postgres://u:p@127.0.0.1:${port}/d`, ...one })
-  t.teardown(lane.close)
-  for (let nr = 1; nr <= 3; nr += 1) {
-    await t.rejects(lane.run(5_000, (q) => q`select 1`), { code: 'CLIENT_DROPPED', message: /closed before the server said anything/ })
-    t.equal(connections(), nr)
-  }
-})
+t.test(
+  'a proxy without a server, which takes connections and closes them, is asked once for each call',
+  async (t) => {
+    const { port, connections } = await rudeServer(t, (socket) => void socket.end())
+    const lane = createLane({ databaseUrl: `postgres://u:p@127.0.0.1:${port}/d`, ...one })
+    t.teardown(lane.close)
+    for (let nr = 1; nr <= 3; nr += 1) {
+      await t.rejects(
+        lane.run(5_000, (q) => q`select 1`),
+        { code: 'CLIENT_DROPPED', message: /closed before the server said anything/ },
+      )
+      t.equal(connections(), nr)
+    }
+  },
+)

@@ -1,7 +1,8 @@
 import t from 'tap'
 import { createBackoff, describeError, freeInMs, kindOf } from '../../postgres/errors.js'
 
-const coded = (code: string, more: object = {}) => Object.assign(new Error(`said with ${code}`), { code, ...more })
+const coded = (code: string, more: object = {}) =>
+  Object.assign(new Error(`said with ${code}`), { code, ...more })
 
 t.test('what to do about an error is decided by its code', (t) => {
   const kinds = {
@@ -10,9 +11,24 @@ t.test('what to do about an error is decided by its code', (t) => {
     refused: ['MR007'],
     unfit: ['MR009', '3F000', '42P01', '42883', '42501', '28P01', '28000', '3D000'],
     bad_value: ['22021', '22P05', '22P02', '23514', '23505'],
-    retry: ['ECONNREFUSED', 'ECONNRESET', 'CONNECTION_CLOSED', 'CALL_DEADLINE', '57P01', '57P03', '53300', '40001', '40P01', '55P03', '57014', '25006', 'XX000'],
+    retry: [
+      'ECONNREFUSED',
+      'ECONNRESET',
+      'CONNECTION_CLOSED',
+      'CALL_DEADLINE',
+      '57P01',
+      '57P03',
+      '53300',
+      '40001',
+      '40P01',
+      '55P03',
+      '57014',
+      '25006',
+      'XX000',
+    ],
   }
-  for (const [kind, codes] of Object.entries(kinds)) for (const code of codes) t.equal(kindOf(coded(code)), kind, code)
+  for (const [kind, codes] of Object.entries(kinds))
+    for (const code of codes) t.equal(kindOf(coded(code)), kind, code)
   t.equal(kindOf(new Error('no code at all')), 'retry')
   t.equal(kindOf('not even an error'), 'retry')
   t.equal(kindOf(new AggregateError([coded('ECONNREFUSED'), coded('EHOSTUNREACH')], '')), 'retry')
@@ -20,27 +36,45 @@ t.test('what to do about an error is decided by its code', (t) => {
 })
 
 t.test('a log line shows what an error says, and neither its query nor its parameters', (t) => {
-  const error = coded('42883', { hint: 'the way out', query: 'select $1', parameters: ['s3cret'], args: ['s3cret'] })
+  const error = coded('42883', {
+    hint: 'the way out',
+    query: 'select $1',
+    parameters: ['s3cret'],
+    args: ['s3cret'],
+  })
   t.same(describeError(error), { code: '42883', message: 'said with 42883', hint: 'the way out' })
-  t.same(describeError(new AggregateError([coded('ECONNREFUSED')], '')), { code: 'ECONNREFUSED', message: 'said with ECONNREFUSED' })
+  t.same(describeError(new AggregateError([coded('ECONNREFUSED')], '')), {
+    code: 'ECONNREFUSED',
+    message: 'said with ECONNREFUSED',
+  })
   t.same(describeError(undefined), { message: 'undefined' })
   t.end()
 })
 
 t.test('a name that is taken says when it is free, and nothing else is believed', (t) => {
   t.equal(freeInMs(coded('MR002', { detail: '{"free_in_ms": 8400}' })), 8_400)
-  for (const detail of [undefined, '', 'soon', '{}', '{"free_in_ms":"8"}', '[]']) t.equal(freeInMs(coded('MR002', { detail })), null, detail ?? 'no detail')
+  for (const detail of [undefined, '', 'soon', '{}', '{"free_in_ms":"8"}', '[]'])
+    t.equal(freeInMs(coded('MR002', { detail })), null, detail ?? 'no detail')
   t.equal(freeInMs(null), null)
   t.end()
 })
 
-t.test('waits double up to a limit, their upper half random, and begin anew after a success', (t) => {
-  const [least, most] = [createBackoff(100, 2_000, () => 0), createBackoff(100, 2_000, () => 1)]
-  t.same([1, 2, 3, 4, 5, 6, 7].map(() => least.nextMs()), [50, 100, 200, 400, 800, 1_000, 1_000])
-  t.same([1, 2, 3, 4, 5, 6, 7].map(() => most.nextMs()), [100, 200, 400, 800, 1_600, 2_000, 2_000])
-  most.reset()
-  t.equal(most.nextMs(), 100)
-  for (let failures = 0; failures < 2_000; failures += 1) least.nextMs()
-  t.equal(least.nextMs(), 1_000, 'also after a year of failures')
-  t.end()
-})
+t.test(
+  'waits double up to a limit, their upper half random, and begin anew after a success',
+  (t) => {
+    const [least, most] = [createBackoff(100, 2_000, () => 0), createBackoff(100, 2_000, () => 1)]
+    t.same(
+      [1, 2, 3, 4, 5, 6, 7].map(() => least.nextMs()),
+      [50, 100, 200, 400, 800, 1_000, 1_000],
+    )
+    t.same(
+      [1, 2, 3, 4, 5, 6, 7].map(() => most.nextMs()),
+      [100, 200, 400, 800, 1_600, 2_000, 2_000],
+    )
+    most.reset()
+    t.equal(most.nextMs(), 100)
+    for (let failures = 0; failures < 2_000; failures += 1) least.nextMs()
+    t.equal(least.nextMs(), 1_000, 'also after a year of failures')
+    t.end()
+  },
+)

@@ -11,31 +11,49 @@ t.test('of several hosts the first primary that answers is taken', async (t) => 
   const { url } = await emptyDatabase(t)
   const { host, port } = new URL(url)
   const several = url.replace(host, `127.0.0.1:${await deadPort()},${host}`)
-  t.strictSame((await primaryHost(parseDatabaseUrl(several))).hosts, [{ host: '127.0.0.1', port: Number(port) }])
-  t.match(await migrate({ databaseUrl: several }), { searchPath: 'set' }, 'the migration goes there too')
+  t.strictSame((await primaryHost(parseDatabaseUrl(several))).hosts, [
+    { host: '127.0.0.1', port: Number(port) },
+  ])
+  t.match(
+    await migrate({ databaseUrl: several }),
+    { searchPath: 'set' },
+    'the migration goes there too',
+  )
 })
 
-t.test('a host that takes connections and says nothing holds nobody up: the primary behind it is found, and a command works', async (t) => {
-  const { url } = await emptyDatabase(t)
-  const { host } = new URL(url)
-  const silent = await rudeServer(t, () => {})
-  const several = url.replace(host, `127.0.0.1:${silent.port},127.0.0.1:${silent.port},${host}`)
-  await migrate({ databaseUrl: several })
-  const status = mooring(t, ['status'], { databaseUrl: several })
-  t.match(await status.exited, { code: 0 }, 'one after the other they would have cost more than the ten seconds that a command waits for its first answer')
-})
+t.test(
+  'a host that takes connections and says nothing holds nobody up: the primary behind it is found, and a command works',
+  async (t) => {
+    const { url } = await emptyDatabase(t)
+    const { host } = new URL(url)
+    const silent = await rudeServer(t, () => {})
+    const several = url.replace(host, `127.0.0.1:${silent.port},127.0.0.1:${silent.port},${host}`)
+    await migrate({ databaseUrl: several })
+    const status = mooring(t, ['status'], { databaseUrl: several })
+    t.match(
+      await status.exited,
+      { code: 0 },
+      'one after the other they would have cost more than the ten seconds that a command waits for its first answer',
+    )
+  },
+)
 
 t.test('one host is taken as it is, without asking it', async (t) => {
   const url = parseDatabaseUrl(`postgres://u:p@127.0.0.1:${await deadPort()}/d`)
   t.equal(await primaryHost(url), url)
 })
 
-t.test('when none is a primary, each is named with its reason, and the password is not', async (t) => {
-  const [one, two] = [await deadPort(), await deadPort()]
-  const error = (await primaryHost(parseDatabaseUrl(`postgres://u:hunter2@127.0.0.1:${one},127.0.0.1:${two}/d`)).catch((error: unknown) => error)) as Error
-  t.match(error.message, new RegExp(`127.0.0.1:${one}: .*ECONNREFUSED.*; 127.0.0.1:${two}: `))
-  t.notMatch(error.message, /hunter2/)
-})
+t.test(
+  'when none is a primary, each is named with its reason, and the password is not',
+  async (t) => {
+    const [one, two] = [await deadPort(), await deadPort()]
+    const error = (await primaryHost(
+      parseDatabaseUrl(`postgres://u:hunter2@127.0.0.1:${one},127.0.0.1:${two}/d`),
+    ).catch((error: unknown) => error)) as Error
+    t.match(error.message, new RegExp(`127.0.0.1:${one}: .*ECONNREFUSED.*; 127.0.0.1:${two}: `))
+    t.notMatch(error.message, /hunter2/)
+  },
+)
 
 t.test('a host that says it is the primary, and nothing more, is not waited for', async (t) => {
   const message = (type: string, body: Buffer): Buffer => {
@@ -45,8 +63,16 @@ t.test('a host that says it is the primary, and nothing more, is not waited for'
     return Buffer.concat([head, body])
   }
   const ready = message('Z', Buffer.from('I'))
-  const column = Buffer.concat([Buffer.from('\0\x01primary\0'), Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 1, 255, 255, 255, 255, 0, 0])])
-  const answer = [message('T', column), message('D', Buffer.from('\0\x01\0\0\0\x01t')), message('C', Buffer.from('SELECT 1\0')), ready]
+  const column = Buffer.concat([
+    Buffer.from('\0\x01primary\0'),
+    Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 1, 255, 255, 255, 255, 0, 0]),
+  ])
+  const answer = [
+    message('T', column),
+    message('D', Buffer.from('\0\x01\0\0\0\x01t')),
+    message('C', Buffer.from('SELECT 1\0')),
+    ready,
+  ]
   // half open: it never closes its side
   const { port } = await rudeServer(t, (socket) => {
     socket.allowHalfOpen = true

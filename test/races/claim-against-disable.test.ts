@@ -35,16 +35,23 @@ t.test('and takes it when the switch is rolled back', async (t) => {
   t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'run' }])
 })
 
-t.test('who switches off during a claim waits for it, and what was placed is ordered to stop', async (t) => {
-  const { pg, id, psql, worker } = await oneThatWaits(t)
-  await worker.begin()
-  t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
-  const disabling = psql.start((sql) => sql`update mooring.deployment set enabled = false where id = ${id}`)
-  await waitsFor(t, pg, psql, worker)
-  await worker.commit()
-  await disabling.done
-  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'stop', stop_reason: 'its deployment is disabled' }])
-})
+t.test(
+  'who switches off during a claim waits for it, and what was placed is ordered to stop',
+  async (t) => {
+    const { pg, id, psql, worker } = await oneThatWaits(t)
+    await worker.begin()
+    t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
+    const disabling = psql.start(
+      (sql) => sql`update mooring.deployment set enabled = false where id = ${id}`,
+    )
+    await waitsFor(t, pg, psql, worker)
+    await worker.commit()
+    await disabling.done
+    t.match(await assignments(pg.sql, id), [
+      { node: 'host-a', epoch: '1', wanted: 'stop', stop_reason: 'its deployment is disabled' },
+    ])
+  },
+)
 
 t.test('who deletes during a claim waits for it as well', async (t) => {
   const { pg, id, psql, worker } = await oneThatWaits(t)
@@ -54,37 +61,69 @@ t.test('who deletes during a claim waits for it as well', async (t) => {
   await waitsFor(t, pg, psql, worker)
   await worker.commit()
   await deleting.done
-  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'stop', stop_reason: 'its deployment was deleted' }])
+  t.match(await assignments(pg.sql, id), [
+    { node: 'host-a', epoch: '1', wanted: 'stop', stop_reason: 'its deployment was deleted' },
+  ])
 })
 
 for (const [what, change, left] of [
-  ['switched off', 'update mooring.deployment set enabled = false', [{ node: null, epoch: '0', wanted: 'stop' }]],
+  [
+    'switched off',
+    'update mooring.deployment set enabled = false',
+    [{ node: null, epoch: '0', wanted: 'stop' }],
+  ],
   ['deleted', 'delete from mooring.deployment', []],
-  ['edited so that it may run nowhere', `update mooring.deployment set selector = '{"zone": "x"}'`, [{ node: null, epoch: '0', wanted: 'run' }]],
+  [
+    'edited so that it may run nowhere',
+    `update mooring.deployment set selector = '{"zone": "x"}'`,
+    [{ node: null, epoch: '0', wanted: 'run' }],
+  ],
 ] as const) {
-  t.test(`what is ${what} between the claim's first look and its lock is left alone, and the others are placed`, async (t) => {
-    const { pg, id, psql, worker } = await oneThatWaits(t)
-    const other = await deployment(pg.sql)
-    const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
-    await gate.stopHere(worker)
-    const claiming = worker.start((sql) => sql<{ deployment_id: string }[]>`select * from mooring.claim()`)
-    await waitsFor(t, pg, worker, gate.session)
-    await psql.sql.unsafe(`${change} where id = ${id}`)
-    await gate.open()
-    t.same((await claiming.done).map((row) => row.deployment_id), [other])
-    t.match(await assignments(pg.sql, id), left)
-  })
+  t.test(
+    `what is ${what} between the claim's first look and its lock is left alone, and the others are placed`,
+    async (t) => {
+      const { pg, id, psql, worker } = await oneThatWaits(t)
+      const other = await deployment(pg.sql)
+      const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
+      await gate.stopHere(worker)
+      const claiming = worker.start(
+        (sql) => sql<{ deployment_id: string }[]>`select * from mooring.claim()`,
+      )
+      await waitsFor(t, pg, worker, gate.session)
+      await psql.sql.unsafe(`${change} where id = ${id}`)
+      await gate.open()
+      t.same(
+        (await claiming.done).map((row) => row.deployment_id),
+        [other],
+      )
+      t.match(await assignments(pg.sql, id), left)
+    },
+  )
 }
 
-t.test('negative control: without the second look under the lock, what was switched off in between is started', async (t) => {
-  const { pg, id, psql, worker } = await oneThatWaits(t)
-  await rewrite(pg.sql, 'claim', ["l.node_id is null and l.wanted = 'run' and ", ''], ['for update skip locked', ''], [' and d.enabled', ''], ['set node_id = p.node_id,', "set node_id = p.node_id, wanted = 'run',"])
-  const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
-  await gate.stopHere(worker)
-  const claiming = worker.start((sql) => sql`select * from mooring.claim()`)
-  await waitsFor(t, pg, worker, gate.session)
-  await psql.sql`update mooring.deployment set enabled = false where id = ${id}`
-  await gate.open()
-  t.equal((await claiming.done).length, 1)
-  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'run' }], 'host-a runs what is switched off')
-})
+t.test(
+  'negative control: without the second look under the lock, what was switched off in between is started',
+  async (t) => {
+    const { pg, id, psql, worker } = await oneThatWaits(t)
+    await rewrite(
+      pg.sql,
+      'claim',
+      ["l.node_id is null and l.wanted = 'run' and ", ''],
+      ['for update skip locked', ''],
+      [' and d.enabled', ''],
+      ['set node_id = p.node_id,', "set node_id = p.node_id, wanted = 'run',"],
+    )
+    const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
+    await gate.stopHere(worker)
+    const claiming = worker.start((sql) => sql`select * from mooring.claim()`)
+    await waitsFor(t, pg, worker, gate.session)
+    await psql.sql`update mooring.deployment set enabled = false where id = ${id}`
+    await gate.open()
+    t.equal((await claiming.done).length, 1)
+    t.match(
+      await assignments(pg.sql, id),
+      [{ node: 'host-a', epoch: '1', wanted: 'run' }],
+      'host-a runs what is switched off',
+    )
+  },
+)

@@ -16,7 +16,10 @@ const LEASE_MS = 8_000
 const MARGIN_MS = 300
 
 /** A node with three assignments and one that waits, and the database stopped in mid-air until its lease and margin are over. */
-async function pausedForLongerThanALease(t: Test, prepare: (sql: Session['sql']) => Promise<unknown>) {
+async function pausedForLongerThanALease(
+  t: Test,
+  prepare: (sql: Session['sql']) => Promise<unknown>,
+) {
   const { server, sql } = await aFleetOn(t)
   await sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = ${`${LEASE_MS} ms`}, reap_margin = ${`${MARGIN_MS} ms`}`
   await prepare(sql)
@@ -27,29 +30,54 @@ async function pausedForLongerThanALease(t: Test, prepare: (sql: Session['sql'])
   t.match(await beat(sql, host), { owned: 3, hold: false })
   const goOn = server.pause()
   const stoppedAtMs = performance.now()
-  await waitFor(() => performance.now() - stoppedAtMs > LEASE_MS + MARGIN_MS + 100, { label: 'the lease is over', timeoutMs: 30_000 })
+  await waitFor(() => performance.now() - stoppedAtMs > LEASE_MS + MARGIN_MS + 100, {
+    label: 'the lease is over',
+    timeoutMs: 30_000,
+  })
   goOn()
   return { sql, host }
 }
 
-t.test('after a pause longer than a lease nothing is reaped or claimed until everybody could beat; then everything goes on by itself', async (t) => {
-  const { sql, host } = await pausedForLongerThanALease(t, async () => {})
-  t.equal((await sql`select * from mooring.reap()`).length, 0)
-  t.match((await hold(sql)).hold, /^nobody ticked for 00:00:(0[89]|[1-5])/)
-  t.equal((await sql`select * from mooring.claim()`).length, 0)
-  t.match(await beat(sql, host), { owned: 3, hold: true }, 'its agent comes back and starts nothing')
-  // everybody goes on as usual, and nobody does anything about it
-  await waitFor(async () => {
-    await beat(sql, host)
-    await sql`select mooring.tick('worker', inline => true)`
-    return (await assignments(sql)).every((row) => row.node === 'host-a')
-  }, { label: 'what waited is placed', timeoutMs: 60_000 })
-  t.equal((await hold(sql)).hold, null)
-  t.same((await assignments(sql)).map(({ epoch }) => epoch), ['1', '1', '1', '1'], 'nothing ever left its node')
-  t.equal((await sql`select from mooring.event where kind = 'hold_started'`).length, 1, 'noticed once')
-})
+t.test(
+  'after a pause longer than a lease nothing is reaped or claimed until everybody could beat; then everything goes on by itself',
+  async (t) => {
+    const { sql, host } = await pausedForLongerThanALease(t, async () => {})
+    t.equal((await sql`select * from mooring.reap()`).length, 0)
+    t.match((await hold(sql)).hold, /^nobody ticked for 00:00:(0[89]|[1-5])/)
+    t.equal((await sql`select * from mooring.claim()`).length, 0)
+    t.match(
+      await beat(sql, host),
+      { owned: 3, hold: true },
+      'its agent comes back and starts nothing',
+    )
+    // everybody goes on as usual, and nobody does anything about it
+    await waitFor(
+      async () => {
+        await beat(sql, host)
+        await sql`select mooring.tick('worker', inline => true)`
+        return (await assignments(sql)).every((row) => row.node === 'host-a')
+      },
+      { label: 'what waited is placed', timeoutMs: 60_000 },
+    )
+    t.equal((await hold(sql)).hold, null)
+    t.same(
+      (await assignments(sql)).map(({ epoch }) => epoch),
+      ['1', '1', '1', '1'],
+      'nothing ever left its node',
+    )
+    t.equal(
+      (await sql`select from mooring.event where kind = 'hold_started'`).length,
+      1,
+      'noticed once',
+    )
+  },
+)
 
 t.test('negative control: without the hold the first reap takes everything', async (t) => {
-  const { sql } = await pausedForLongerThanALease(t, (sql) => sql`create or replace function mooring.hold() returns boolean language sql return false`)
+  const { sql } = await pausedForLongerThanALease(
+    t,
+    (sql) =>
+      sql`create or replace function mooring.hold() returns boolean language sql return false`,
+  )
   t.equal((await sql`select * from mooring.reap()`).length, 3)
 })

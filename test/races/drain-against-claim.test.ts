@@ -17,26 +17,40 @@ async function twoHosts(t: Parameters<typeof stage>[0]) {
   return { pg, hostA, id, worker: await pg.session('worker'), psql: await pg.session('psql') }
 }
 
-const drained = async ({ sql }: Awaited<ReturnType<typeof stage>>) => (await sql`select from mooring.event where kind = 'node_drained'`).length
+const drained = async ({ sql }: Awaited<ReturnType<typeof stage>>) =>
+  (await sql`select from mooring.event where kind = 'node_drained'`).length
 
-t.test('what a claim in its middle brings to the node is moved on by the end of that claim', async (t) => {
-  const { pg, hostA, id, worker, psql } = await twoHosts(t)
-  const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
-  await gate.stopHere(worker)
-  const claiming = worker.start((sql) => sql`select * from mooring.claim()`)
-  await waitsFor(t, pg, worker, gate.session)
-  await node(pg.sql, { name: 'host-b' })
-  t.match(await psql.sql`select * from mooring.drain_node('host-a')`, [{ total: 0, left: 0 }], 'it does not wait, and sees nothing')
-  await gate.open()
-  t.equal((await claiming.done).length, 1, 'the claim did not know')
-  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'stop' }], 'and its last look finds it')
-  t.equal(await drained(pg), 0)
-  t.match(await pg.sql`select total, "left", moving, done from mooring.drain_progress`, [{ total: 1, left: 1, moving: 1, done: false }])
-  t.equal(await report(pg.sql, hostA, (await assignments(pg.sql, id))[0]!, 'stopped'), true)
-  await pg.sql`select * from mooring.claim()`
-  t.match(await assignments(pg.sql, id), [{ node: 'host-b', epoch: '3', wanted: 'run' }])
-  t.equal(await drained(pg), 1)
-})
+t.test(
+  'what a claim in its middle brings to the node is moved on by the end of that claim',
+  async (t) => {
+    const { pg, hostA, id, worker, psql } = await twoHosts(t)
+    const gate = await gateBefore(pg, 'claim', 'for class_of_work in')
+    await gate.stopHere(worker)
+    const claiming = worker.start((sql) => sql`select * from mooring.claim()`)
+    await waitsFor(t, pg, worker, gate.session)
+    await node(pg.sql, { name: 'host-b' })
+    t.match(
+      await psql.sql`select * from mooring.drain_node('host-a')`,
+      [{ total: 0, left: 0 }],
+      'it does not wait, and sees nothing',
+    )
+    await gate.open()
+    t.equal((await claiming.done).length, 1, 'the claim did not know')
+    t.match(
+      await assignments(pg.sql, id),
+      [{ node: 'host-a', epoch: '1', wanted: 'stop' }],
+      'and its last look finds it',
+    )
+    t.equal(await drained(pg), 0)
+    t.match(await pg.sql`select total, "left", moving, done from mooring.drain_progress`, [
+      { total: 1, left: 1, moving: 1, done: false },
+    ])
+    t.equal(await report(pg.sql, hostA, (await assignments(pg.sql, id))[0]!, 'stopped'), true)
+    await pg.sql`select * from mooring.claim()`
+    t.match(await assignments(pg.sql, id), [{ node: 'host-b', epoch: '3', wanted: 'run' }])
+    t.equal(await drained(pg), 1)
+  },
+)
 
 async function drainAfterTheLastLook(t: Parameters<typeof stage>[0]) {
   const fleet = await twoHosts(t)
@@ -44,42 +58,65 @@ async function drainAfterTheLastLook(t: Parameters<typeof stage>[0]) {
   await worker.begin()
   t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
   await node(pg.sql, { name: 'host-b' })
-  t.match(await psql.sql`select * from mooring.drain_node('host-a')`, [{ total: 0, left: 0 }], 'it does not wait, and sees nothing')
+  t.match(
+    await psql.sql`select * from mooring.drain_node('host-a')`,
+    [{ total: 0, left: 0 }],
+    'it does not wait, and sees nothing',
+  )
   return fleet
 }
 
-t.test('what a claim has placed and not yet committed is found by the claim that the drain asks for', async (t) => {
-  const { pg, id, worker } = await drainAfterTheLastLook(t)
-  const next = await pg.session('next worker')
-  const claiming = next.start((sql) => sql`select * from mooring.claim()`)
-  await waitsFor(t, pg, next, worker)
-  t.equal(await drained(pg), 0, 'nobody says that the node is empty meanwhile')
-  await worker.commit()
-  await claiming.done
-  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'stop' }])
-  t.equal(await drained(pg), 0)
-})
+t.test(
+  'what a claim has placed and not yet committed is found by the claim that the drain asks for',
+  async (t) => {
+    const { pg, id, worker } = await drainAfterTheLastLook(t)
+    const next = await pg.session('next worker')
+    const claiming = next.start((sql) => sql`select * from mooring.claim()`)
+    await waitsFor(t, pg, next, worker)
+    t.equal(await drained(pg), 0, 'nobody says that the node is empty meanwhile')
+    await worker.commit()
+    await claiming.done
+    t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'stop' }])
+    t.equal(await drained(pg), 0)
+  },
+)
 
-t.test('negative control: a drain that lists what there is when it is asked for leaves the newcomer on a node that is called empty', async (t) => {
-  const { pg, id, worker, psql } = await drainAfterTheLastLook(t)
-  await rewrite(pg.sql, 'claim', ['perform mooring.advance_drains(progress => moved > 0 or handed_over);', ''])
-  await psql.sql`select mooring.advance_drains()`
-  t.equal(await drained(pg), 1, 'nothing is left on it, it says')
-  await worker.commit()
-  await pg.sql`select * from mooring.claim()`
-  t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'run' }], 'and there it runs')
-})
+t.test(
+  'negative control: a drain that lists what there is when it is asked for leaves the newcomer on a node that is called empty',
+  async (t) => {
+    const { pg, id, worker, psql } = await drainAfterTheLastLook(t)
+    await rewrite(pg.sql, 'claim', [
+      'perform mooring.advance_drains(progress => moved > 0 or handed_over);',
+      '',
+    ])
+    await psql.sql`select mooring.advance_drains()`
+    t.equal(await drained(pg), 1, 'nothing is left on it, it says')
+    await worker.commit()
+    await pg.sql`select * from mooring.claim()`
+    t.match(
+      await assignments(pg.sql, id),
+      [{ node: 'host-a', epoch: '1', wanted: 'run' }],
+      'and there it runs',
+    )
+  },
+)
 
-t.test('a stranger who holds a row holds up that row, and no claim and no other move', async (t) => {
-  const { pg, id, worker, psql } = await twoHosts(t)
-  await pg.sql`select * from mooring.claim()`
-  const other = await deployment(pg.sql)
-  await pg.sql`select * from mooring.claim()`
-  await node(pg.sql, { name: 'host-b' })
-  await psql.begin()
-  await psql.sql`select from mooring.assignment where deployment_id = ${id} for update`
-  await pg.sql`select from mooring.drain_node('host-a', max_moves => 1)`
-  await worker.sql`select * from mooring.claim()`
-  t.match(await assignments(pg.sql), [{ deployment_id: id, wanted: 'run' }, { deployment_id: other, wanted: 'stop' }])
-  await psql.rollback()
-})
+t.test(
+  'a stranger who holds a row holds up that row, and no claim and no other move',
+  async (t) => {
+    const { pg, id, worker, psql } = await twoHosts(t)
+    await pg.sql`select * from mooring.claim()`
+    const other = await deployment(pg.sql)
+    await pg.sql`select * from mooring.claim()`
+    await node(pg.sql, { name: 'host-b' })
+    await psql.begin()
+    await psql.sql`select from mooring.assignment where deployment_id = ${id} for update`
+    await pg.sql`select from mooring.drain_node('host-a', max_moves => 1)`
+    await worker.sql`select * from mooring.claim()`
+    t.match(await assignments(pg.sql), [
+      { deployment_id: id, wanted: 'run' },
+      { deployment_id: other, wanted: 'stop' },
+    ])
+    await psql.rollback()
+  },
+)

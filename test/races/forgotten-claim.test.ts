@@ -11,7 +11,9 @@ import { assignments, beat, deployment, deployments, node } from '../helpers/fac
 import { activity, stage, waitsFor, type Stage } from './stage.js'
 
 /** Who holds or waits for which of the two placement locks. */
-const placementLocks = (pg: Stage) => pg.sql<{ pid: number; lock: 'placing' | 'waiting'; granted: boolean }[]>`
+const placementLocks = (pg: Stage) => pg.sql<
+  { pid: number; lock: 'placing' | 'waiting'; granted: boolean }[]
+>`
   select l.pid, case l.objid when mooring.lock_key('placing') then 'placing' else 'waiting' end as lock, l.granted
     from pg_locks l where l.locktype = 'advisory' and l.classid = mooring.lock_space() and l.database = (select oid from pg_database where datname = current_database())
    order by l.granted desc, 2, l.pid`
@@ -24,27 +26,47 @@ async function aForgottenClaim(t: Parameters<typeof stage>[0]) {
   return { pg, hostA, psql }
 }
 
-t.test('one places, one waits, the others go home at once, and nobody\'s rows are forgotten', async (t) => {
-  const { pg, psql } = await aForgottenClaim(t)
-  await psql.begin()
-  t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
-  const second = await pg.session('a worker that waits')
-  const waiting = second.start((sql) => sql<{ deployment_id: string }[]>`select * from mooring.claim()`)
-  await waitsFor(t, pg, second, psql)
-  // rows that are committed while psql holds the lock, each with a claim of its own that finds somebody waiting
-  const late: string[] = []
-  for (const name of ['third', 'fourth', 'fifth']) {
-    late.push(await deployment(pg.sql))
-    const other = await pg.session(name)
-    t.equal((await other.sql`select * from mooring.claim()`).length, 0, `the ${name} goes home`)
-  }
-  t.same((await placementLocks(pg)).map(({ pid, lock, granted }) => [pid, lock, granted]), [
-    [psql.pid, 'placing', true], [second.pid, 'waiting', true], [second.pid, 'placing', false]], 'one holds, one waits')
-  t.match((await pg.sql`select placement_lock_holder from mooring.fleet`)[0], { placement_lock_holder: psql.pid }, 'fleet names the holder')
-  await psql.commit()
-  t.same((await waiting.done).map((row) => row.deployment_id), late, 'the one that waited places the rows of those who went home')
-  t.same(await placementLocks(pg), [], 'and both locks are free')
-})
+t.test(
+  "one places, one waits, the others go home at once, and nobody's rows are forgotten",
+  async (t) => {
+    const { pg, psql } = await aForgottenClaim(t)
+    await psql.begin()
+    t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
+    const second = await pg.session('a worker that waits')
+    const waiting = second.start(
+      (sql) => sql<{ deployment_id: string }[]>`select * from mooring.claim()`,
+    )
+    await waitsFor(t, pg, second, psql)
+    // rows that are committed while psql holds the lock, each with a claim of its own that finds somebody waiting
+    const late: string[] = []
+    for (const name of ['third', 'fourth', 'fifth']) {
+      late.push(await deployment(pg.sql))
+      const other = await pg.session(name)
+      t.equal((await other.sql`select * from mooring.claim()`).length, 0, `the ${name} goes home`)
+    }
+    t.same(
+      (await placementLocks(pg)).map(({ pid, lock, granted }) => [pid, lock, granted]),
+      [
+        [psql.pid, 'placing', true],
+        [second.pid, 'waiting', true],
+        [second.pid, 'placing', false],
+      ],
+      'one holds, one waits',
+    )
+    t.match(
+      (await pg.sql`select placement_lock_holder from mooring.fleet`)[0],
+      { placement_lock_holder: psql.pid },
+      'fleet names the holder',
+    )
+    await psql.commit()
+    t.same(
+      (await waiting.done).map((row) => row.deployment_id),
+      late,
+      'the one that waited places the rows of those who went home',
+    )
+    t.same(await placementLocks(pg), [], 'and both locks are free')
+  },
+)
 
 t.test('inserts, beats and reports go on behind a forgotten claim', async (t) => {
   const { pg, hostA, psql } = await aForgottenClaim(t)
@@ -65,41 +87,69 @@ t.test('inserts, beats and reports go on behind a forgotten claim', async (t) =>
   t.equal((await assignments(pg.sql)).length, 103)
 })
 
-t.test('the server ends a transaction that placed something and does nothing; its claim is undone, and the next one places all', async (t) => {
-  const { pg, psql } = await aForgottenClaim(t)
-  await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
-  await psql.begin()
-  t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
-  await waitFor(async () => !(await pg.sql`select from pg_stat_activity where pid = ${psql.pid}`).length, { label: 'psql is gone', show: () => activity(pg.sql) })
-  t.match((await pg.sql`select placement_lock_holder from mooring.fleet`)[0], { placement_lock_holder: null })
-  t.equal((await pg.sql`select * from mooring.claim()`).length, 3)
-})
+t.test(
+  'the server ends a transaction that placed something and does nothing; its claim is undone, and the next one places all',
+  async (t) => {
+    const { pg, psql } = await aForgottenClaim(t)
+    await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
+    await psql.begin()
+    t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
+    await waitFor(
+      async () => !(await pg.sql`select from pg_stat_activity where pid = ${psql.pid}`).length,
+      { label: 'psql is gone', show: () => activity(pg.sql) },
+    )
+    t.match((await pg.sql`select placement_lock_holder from mooring.fleet`)[0], {
+      placement_lock_holder: null,
+    })
+    t.equal((await pg.sql`select * from mooring.claim()`).length, 3)
+  },
+)
 
-t.test('behind a transaction that is busy with something else a claim gives up, with the pid; the next one may wait again', async (t) => {
-  const { pg, psql } = await aForgottenClaim(t)
-  await pg.sql`update mooring.setting set placement_lock_timeout = '200 ms'`
-  await psql.begin()
-  // claim and nap in one round trip: between two the server would end it
-  const napping = psql.start((sql) => sql`select count(*), pg_sleep(600) from mooring.claim()`)
-  await waitFor(async () => (await placementLocks(pg)).length === 1, { label: 'psql holds the lock' })
-  const worker = await pg.session('worker')
-  for (const time of ['first', 'second']) {
-    await t.rejects(worker.sql`select * from mooring.claim()`, { code: 'MR004', detail: `pid ${psql.pid} holds it`, hint: /pg_terminate_backend/ }, `the ${time} time`)
-    t.same((await placementLocks(pg)).map(({ pid, lock }) => [pid, lock]), [[psql.pid, 'placing']], 'nothing of the one that gave up is left')
-  }
-  t.match((await worker.sql`select current_setting('lock_timeout') as patience`)[0], { patience: '0' }, 'its own settings are as before')
-  // a worker that is told to stop waiting leaves nothing behind either
-  await pg.sql`update mooring.setting set placement_lock_timeout = '1 min'`
-  const waiting = worker.start((sql) => sql`select * from mooring.claim()`)
-  await waitsFor(t, pg, worker, psql)
-  await pg.sql`select pg_cancel_backend(${worker.pid})`
-  await t.rejects(waiting.done, { code: '57014' })
-  t.same((await placementLocks(pg)).map(({ pid, lock }) => [pid, lock]), [[psql.pid, 'placing']])
-  await pg.sql`select pg_cancel_backend(${psql.pid})`
-  await t.rejects(napping.done, { code: '57014' })
-  await psql.rollback()
-  t.equal((await worker.sql`select * from mooring.claim()`).length, 3)
-})
+t.test(
+  'behind a transaction that is busy with something else a claim gives up, with the pid; the next one may wait again',
+  async (t) => {
+    const { pg, psql } = await aForgottenClaim(t)
+    await pg.sql`update mooring.setting set placement_lock_timeout = '200 ms'`
+    await psql.begin()
+    // claim and nap in one round trip: between two the server would end it
+    const napping = psql.start((sql) => sql`select count(*), pg_sleep(600) from mooring.claim()`)
+    await waitFor(async () => (await placementLocks(pg)).length === 1, {
+      label: 'psql holds the lock',
+    })
+    const worker = await pg.session('worker')
+    for (const time of ['first', 'second']) {
+      await t.rejects(
+        worker.sql`select * from mooring.claim()`,
+        { code: 'MR004', detail: `pid ${psql.pid} holds it`, hint: /pg_terminate_backend/ },
+        `the ${time} time`,
+      )
+      t.same(
+        (await placementLocks(pg)).map(({ pid, lock }) => [pid, lock]),
+        [[psql.pid, 'placing']],
+        'nothing of the one that gave up is left',
+      )
+    }
+    t.match(
+      (await worker.sql`select current_setting('lock_timeout') as patience`)[0],
+      { patience: '0' },
+      'its own settings are as before',
+    )
+    // a worker that is told to stop waiting leaves nothing behind either
+    await pg.sql`update mooring.setting set placement_lock_timeout = '1 min'`
+    const waiting = worker.start((sql) => sql`select * from mooring.claim()`)
+    await waitsFor(t, pg, worker, psql)
+    await pg.sql`select pg_cancel_backend(${worker.pid})`
+    await t.rejects(waiting.done, { code: '57014' })
+    t.same(
+      (await placementLocks(pg)).map(({ pid, lock }) => [pid, lock]),
+      [[psql.pid, 'placing']],
+    )
+    await pg.sql`select pg_cancel_backend(${psql.pid})`
+    await t.rejects(napping.done, { code: '57014' })
+    await psql.rollback()
+    t.equal((await worker.sql`select * from mooring.claim()`).length, 3)
+  },
+)
 
 t.test('a savepoint that is rolled back gives the lock and the patience back', async (t) => {
   const { pg, psql } = await aForgottenClaim(t)
@@ -108,7 +158,10 @@ t.test('a savepoint that is rolled back gives the lock and the patience back', a
   t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
   await psql.sql`rollback to before`
   t.same(await placementLocks(pg), [])
-  t.match((await psql.sql`select current_setting('idle_in_transaction_session_timeout') as timeout`)[0], { timeout: '0' })
+  t.match(
+    (await psql.sql`select current_setting('idle_in_transaction_session_timeout') as timeout`)[0],
+    { timeout: '0' },
+  )
   t.equal((await pg.sql`select * from mooring.claim()`).length, 3)
 })
 
@@ -117,7 +170,10 @@ t.test('a shorter idle timeout that the session brought stays', async (t) => {
   await psql.sql`set idle_in_transaction_session_timeout = '40 s'`
   await psql.begin()
   await psql.sql`select mooring.claim()`
-  t.match((await psql.sql`select current_setting('idle_in_transaction_session_timeout') as timeout`)[0], { timeout: '40s' })
+  t.match(
+    (await psql.sql`select current_setting('idle_in_transaction_session_timeout') as timeout`)[0],
+    { timeout: '40s' },
+  )
 })
 
 t.test('a hold that begins while a claim waits is kept: it places nothing', async (t) => {
@@ -133,32 +189,50 @@ t.test('a hold that begins while a claim waits is kept: it places nothing', asyn
   t.match((await pg.sql`select waiting from mooring.fleet`)[0], { waiting: 2 })
 })
 
-t.test('negative control: serialised by a plain lock, everybody waits for the forgotten psql, and the server lets it sit', async (t) => {
-  const { pg, psql } = await aForgottenClaim(t)
-  await pg.sql.unsafe(`create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean language plpgsql as $$
+t.test(
+  'negative control: serialised by a plain lock, everybody waits for the forgotten psql, and the server lets it sit',
+  async (t) => {
+    const { pg, psql } = await aForgottenClaim(t)
+    await pg.sql
+      .unsafe(`create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean language plpgsql as $$
     begin
       perform pg_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'));
       return true;
     end; $$`)
-  await psql.begin()
-  await psql.sql`select mooring.claim()`
-  t.match((await psql.sql`select current_setting('idle_in_transaction_session_timeout') as timeout`)[0], { timeout: '0' }, 'no end in sight')
-  const workers = await Promise.all(['first', 'second', 'third'].map((name) => pg.session(name)))
-  const claims = workers.map((worker) => worker.start((sql) => sql`select * from mooring.claim()`))
-  await waitFor(async () => (await placementLocks(pg)).length === 4, { label: 'all three wait' })
-  t.same(claims.map((claim) => claim.over()), [false, false, false], 'three workers, three slots gone')
-  await psql.commit()
-  await Promise.all(claims.map((claim) => claim.done))
-})
+    await psql.begin()
+    await psql.sql`select mooring.claim()`
+    t.match(
+      (await psql.sql`select current_setting('idle_in_transaction_session_timeout') as timeout`)[0],
+      { timeout: '0' },
+      'no end in sight',
+    )
+    const workers = await Promise.all(['first', 'second', 'third'].map((name) => pg.session(name)))
+    const claims = workers.map((worker) =>
+      worker.start((sql) => sql`select * from mooring.claim()`),
+    )
+    await waitFor(async () => (await placementLocks(pg)).length === 4, { label: 'all three wait' })
+    t.same(
+      claims.map((claim) => claim.over()),
+      [false, false, false],
+      'three workers, three slots gone',
+    )
+    await psql.commit()
+    await Promise.all(claims.map((claim) => claim.done))
+  },
+)
 
-t.test('negative control: when everybody goes home, what came in during a claim is forgotten', async (t) => {
-  const { pg, psql } = await aForgottenClaim(t)
-  await pg.sql.unsafe(`create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean language sql
+t.test(
+  'negative control: when everybody goes home, what came in during a claim is forgotten',
+  async (t) => {
+    const { pg, psql } = await aForgottenClaim(t)
+    await pg.sql
+      .unsafe(`create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean language sql
     return pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'))`)
-  await psql.begin()
-  await psql.sql`select mooring.claim()`
-  const late = await deployment(pg.sql)
-  t.equal((await pg.sql`select * from mooring.claim()`).length, 0, 'its claim goes home')
-  await psql.commit()
-  t.match(await assignments(pg.sql, late), [{ node: null }], 'and nobody else looks')
-})
+    await psql.begin()
+    await psql.sql`select mooring.claim()`
+    const late = await deployment(pg.sql)
+    t.equal((await pg.sql`select * from mooring.claim()`).length, 0, 'its claim goes home')
+    await psql.commit()
+    t.match(await assignments(pg.sql, late), [{ node: null }], 'and nobody else looks')
+  },
+)

@@ -14,10 +14,23 @@ import { rewrite, stage, waitsFor } from './stage.js'
 async function drained(t: Parameters<typeof stage>[0]) {
   const pg = await stage(t)
   await pg.sql`update mooring.setting set handover_settle = '0'`
-  const hosts = { 'host-a': await node(pg.sql, { name: 'host-a' }) } as Record<string, Awaited<ReturnType<typeof node>>>
+  const hosts = { 'host-a': await node(pg.sql, { name: 'host-a' }) } as Record<
+    string,
+    Awaited<ReturnType<typeof node>>
+  >
   const id = await deployment(pg.sql, { on_lost: 'keep', handover: 'start-first' })
   await pg.sql`select mooring.claim()`
-  const rows = async () => await pg.sql<{ id: string; epoch: string; node: string | null; handover: string | null; wanted: string; stop_reason: string | null }[]>`
+  const rows = async () =>
+    await pg.sql<
+      {
+        id: string
+        epoch: string
+        node: string | null
+        handover: string | null
+        wanted: string
+        stop_reason: string | null
+      }[]
+    >`
     select p.assignment_id as id, p.epoch, p.node, p.handover, p.wanted, p.stop_reason from mooring.placement p order by 1`
   const runs = async (handover: string | null) => {
     const row = (await rows()).find((copy) => copy.handover === handover)!
@@ -26,7 +39,17 @@ async function drained(t: Parameters<typeof stage>[0]) {
   await runs(null)
   for (const name of ['host-b', 'host-c']) hosts[name] = await node(pg.sql, { name })
   await pg.sql`select from mooring.drain_node('host-a')`
-  return { pg, hosts, id, rows, runs, lawful: () => brokenLaws(pg.sql, new Map(), new Map(), new Set()), worker: await pg.session('worker'), reaper: await pg.session('reaper'), psql: await pg.session('psql') }
+  return {
+    pg,
+    hosts,
+    id,
+    rows,
+    runs,
+    lawful: () => brokenLaws(pg.sql, new Map(), new Map(), new Set()),
+    worker: await pg.session('worker'),
+    reaper: await pg.session('reaper'),
+    psql: await pg.session('psql'),
+  }
 }
 
 /** The same, with a successor that has said that it runs: the next claim lets it take over. */
@@ -37,66 +60,107 @@ async function aboutToTakeOver(t: Parameters<typeof stage>[0]) {
   return fleet
 }
 
-t.test('the old host is reaped while its successor takes over: the reaper passes by, and ends what is left afterwards', async (t) => {
-  const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
-  await age(pg.sql, 'host-a', '61 seconds ago')
-  await worker.begin()
-  await worker.sql`select mooring.claim()`
-  t.equal((await reaper.sql`select * from mooring.reap()`).length, 0, 'it does not wait')
-  await worker.commit()
-  t.match((await rows()).map((row) => [row.node, row.handover]), [['host-a', 'leaving'], [/host-[bc]/, null]])
-  t.equal((await reaper.sql`select * from mooring.reap()`).length, 1)
-  t.match(await rows(), [{ node: /host-[bc]/, handover: null, wanted: 'run', epoch: '1' }])
-  t.same(await lawful(), [])
-})
+t.test(
+  'the old host is reaped while its successor takes over: the reaper passes by, and ends what is left afterwards',
+  async (t) => {
+    const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
+    await age(pg.sql, 'host-a', '61 seconds ago')
+    await worker.begin()
+    await worker.sql`select mooring.claim()`
+    t.equal((await reaper.sql`select * from mooring.reap()`).length, 0, 'it does not wait')
+    await worker.commit()
+    t.match(
+      (await rows()).map((row) => [row.node, row.handover]),
+      [
+        ['host-a', 'leaving'],
+        [/host-[bc]/, null],
+      ],
+    )
+    t.equal((await reaper.sql`select * from mooring.reap()`).length, 1)
+    t.match(await rows(), [{ node: /host-[bc]/, handover: null, wanted: 'run', epoch: '1' }])
+    t.same(await lawful(), [])
+  },
+)
 
-t.test('the successor takes over while its old host is being reaped: the reap makes it the replica, and the claim passes by', async (t) => {
-  const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
-  await age(pg.sql, 'host-a', '61 seconds ago')
-  await reaper.begin()
-  t.equal((await reaper.sql`select * from mooring.reap()`).length, 1)
-  t.equal((await worker.sql`select * from mooring.claim()`).length, 0)
-  t.match((await rows()).map((row) => row.handover), [null, 'arriving'], 'nothing has happened yet')
-  await reaper.commit()
-  t.match(await rows(), [{ node: /host-[bc]/, handover: null, wanted: 'run', epoch: '1' }])
-  t.equal((await worker.sql`select * from mooring.claim()`).length, 0)
-  t.same(await lawful(), [])
-})
+t.test(
+  'the successor takes over while its old host is being reaped: the reap makes it the replica, and the claim passes by',
+  async (t) => {
+    const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
+    await age(pg.sql, 'host-a', '61 seconds ago')
+    await reaper.begin()
+    t.equal((await reaper.sql`select * from mooring.reap()`).length, 1)
+    t.equal((await worker.sql`select * from mooring.claim()`).length, 0)
+    t.match(
+      (await rows()).map((row) => row.handover),
+      [null, 'arriving'],
+      'nothing has happened yet',
+    )
+    await reaper.commit()
+    t.match(await rows(), [{ node: /host-[bc]/, handover: null, wanted: 'run', epoch: '1' }])
+    t.equal((await worker.sql`select * from mooring.claim()`).length, 0)
+    t.same(await lawful(), [])
+  },
+)
 
-t.test('negative control: released without a look at its copy, the replica waits, and is started a second time', async (t) => {
-  const { pg, rows, lawful, reaper, worker } = await aboutToTakeOver(t)
-  await rewrite(pg.sql, 'release', ['where c.replica = any (locked) and c.id <> all (locked);', 'where false;'])
-  await age(pg.sql, 'host-a', '61 seconds ago')
-  await reaper.sql`select * from mooring.reap()`
-  t.match(await lawful(), [/a copy has its replica/])
-  t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
-  t.notOk((await rows()).some((row) => row.node === null || row.node === 'host-a'), 'beside the one that runs')
-  t.equal((await rows()).length, 2)
-})
+t.test(
+  'negative control: released without a look at its copy, the replica waits, and is started a second time',
+  async (t) => {
+    const { pg, rows, lawful, reaper, worker } = await aboutToTakeOver(t)
+    await rewrite(pg.sql, 'release', [
+      'where c.replica = any (locked) and c.id <> all (locked);',
+      'where false;',
+    ])
+    await age(pg.sql, 'host-a', '61 seconds ago')
+    await reaper.sql`select * from mooring.reap()`
+    t.match(await lawful(), [/a copy has its replica/])
+    t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
+    t.notOk(
+      (await rows()).some((row) => row.node === null || row.node === 'host-a'),
+      'beside the one that runs',
+    )
+    t.equal((await rows()).length, 2)
+  },
+)
 
-t.test('a successor takes over while the deployment is being deleted: the claim passes by, and both stop', async (t) => {
-  const { id, rows, lawful, worker, psql } = await aboutToTakeOver(t)
-  await psql.begin()
-  await psql.sql`delete from mooring.deployment where id = ${id}`
-  await worker.sql`select mooring.claim()`
-  t.match((await rows()).map((row) => row.handover), [null, 'arriving'], 'it does not wait')
-  await psql.commit()
-  await worker.sql`select mooring.claim()`
-  t.match(await rows(), [{ wanted: 'stop', stop_reason: 'its deployment was deleted' }, { wanted: 'stop', stop_reason: 'its deployment was deleted' }])
-  t.same(await lawful(), [])
-})
+t.test(
+  'a successor takes over while the deployment is being deleted: the claim passes by, and both stop',
+  async (t) => {
+    const { id, rows, lawful, worker, psql } = await aboutToTakeOver(t)
+    await psql.begin()
+    await psql.sql`delete from mooring.deployment where id = ${id}`
+    await worker.sql`select mooring.claim()`
+    t.match(
+      (await rows()).map((row) => row.handover),
+      [null, 'arriving'],
+      'it does not wait',
+    )
+    await psql.commit()
+    await worker.sql`select mooring.claim()`
+    t.match(await rows(), [
+      { wanted: 'stop', stop_reason: 'its deployment was deleted' },
+      { wanted: 'stop', stop_reason: 'its deployment was deleted' },
+    ])
+    t.same(await lawful(), [])
+  },
+)
 
-t.test('the deployment is deleted while the successor takes over: who deletes waits, and both stop', async (t) => {
-  const { pg, id, rows, lawful, worker, psql } = await aboutToTakeOver(t)
-  await worker.begin()
-  await worker.sql`select mooring.claim()`
-  const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
-  await waitsFor(t, pg, psql, worker)
-  await worker.commit()
-  await deleting.done
-  t.match(await rows(), [{ handover: 'leaving', wanted: 'stop', stop_reason: 'its deployment was deleted' }, { handover: null, wanted: 'stop', stop_reason: 'its deployment was deleted' }])
-  t.same(await lawful(), [])
-})
+t.test(
+  'the deployment is deleted while the successor takes over: who deletes waits, and both stop',
+  async (t) => {
+    const { pg, id, rows, lawful, worker, psql } = await aboutToTakeOver(t)
+    await worker.begin()
+    await worker.sql`select mooring.claim()`
+    const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
+    await waitsFor(t, pg, psql, worker)
+    await worker.commit()
+    await deleting.done
+    t.match(await rows(), [
+      { handover: 'leaving', wanted: 'stop', stop_reason: 'its deployment was deleted' },
+      { handover: null, wanted: 'stop', stop_reason: 'its deployment was deleted' },
+    ])
+    t.same(await lawful(), [])
+  },
+)
 
 t.test('deleted while the successor is being born: who deletes waits, and finds it', async (t) => {
   const { pg, id, rows, lawful, worker, psql } = await drained(t)
@@ -106,21 +170,33 @@ t.test('deleted while the successor is being born: who deletes waits, and finds 
   await waitsFor(t, pg, psql, worker)
   await worker.commit()
   await deleting.done
-  t.match(await rows(), [{ handover: null, wanted: 'stop' }, { handover: 'arriving', wanted: 'stop', stop_reason: 'its deployment was deleted' }])
+  t.match(await rows(), [
+    { handover: null, wanted: 'stop' },
+    { handover: 'arriving', wanted: 'stop', stop_reason: 'its deployment was deleted' },
+  ])
   t.same(await lawful(), [])
 })
 
-t.test('negative control: who deletes without locking first does not find it, and it runs for a deployment that is gone', async (t) => {
-  const { pg, id, rows, worker, psql } = await drained(t)
-  await rewrite(pg.sql, 'make_assignments', ['perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;', ''])
-  await worker.begin()
-  await worker.sql`select mooring.claim()`
-  const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
-  await waitsFor(t, pg, psql, worker)
-  await worker.commit()
-  await deleting.done
-  t.match(await rows(), [{ handover: null, wanted: 'stop' }, { handover: 'arriving', wanted: 'run' }])
-})
+t.test(
+  'negative control: who deletes without locking first does not find it, and it runs for a deployment that is gone',
+  async (t) => {
+    const { pg, id, rows, worker, psql } = await drained(t)
+    await rewrite(pg.sql, 'make_assignments', [
+      'perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;',
+      '',
+    ])
+    await worker.begin()
+    await worker.sql`select mooring.claim()`
+    const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
+    await waitsFor(t, pg, psql, worker)
+    await worker.commit()
+    await deleting.done
+    t.match(await rows(), [
+      { handover: null, wanted: 'stop' },
+      { handover: 'arriving', wanted: 'run' },
+    ])
+  },
+)
 
 t.test('a workload that is inside assert_owner() holds up no handover', async (t) => {
   const { rows, worker, psql } = await aboutToTakeOver(t)
@@ -129,6 +205,9 @@ t.test('a workload that is inside assert_owner() holds up no handover', async (t
   await psql.sql`select mooring.assert_owner(${old!.id}, ${old!.epoch})`
   await psql.sql`select mooring.assert_owner(${successor!.id}, ${successor!.epoch})`
   await worker.sql`select mooring.claim()`
-  t.match((await rows()).map((row) => row.handover), ['leaving', null])
+  t.match(
+    (await rows()).map((row) => row.handover),
+    ['leaving', null],
+  )
   await psql.commit()
 })

@@ -25,7 +25,9 @@ async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promis
       await sql`delete from mooring.outage_marker`
       await sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
     })
-    const answers = await Promise.all(askers.map(({ sql }, nr) => sql.unsafe<{ hold: boolean }[]>(`select ${ask(nr)} as hold`)))
+    const answers = await Promise.all(
+      askers.map(({ sql }, nr) => sql.unsafe<{ hold: boolean }[]>(`select ${ask(nr)} as hold`)),
+    )
     wrong += answers.filter(([answer]) => !answer!.hold).length
   }
   return wrong
@@ -48,5 +50,9 @@ t.test('however many ask at once after an outage, each is told to hold', async (
 })
 
 t.test('without reading both at one instant somebody is told that nothing happened', async (t) => {
-  t.ok(await toldNothingHappened(t, (nr) => (nr === 0 ? 'mooring.hold()' : 'public.obvious_hold()')) > 0)
+  t.ok(
+    (await toldNothingHappened(t, (nr) =>
+      nr === 0 ? 'mooring.hold()' : 'public.obvious_hold()',
+    )) > 0,
+  )
 })

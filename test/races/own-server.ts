@@ -41,7 +41,8 @@ let stories = 0
 /** Leases are long, so that no restart, however slow the machine, is long beside them: what holds is the crash and not the time. */
 export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Session['sql'] }> {
   const database = `story_${++stories}`
-  const urlOf = (url: string, name: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
+  const urlOf = (url: string, name: string) =>
+    Object.assign(new URL(url), { pathname: `/${name}` }).href
   const { url, dataDir } = await start()
   const admin = postgres(urlOf(url, 'postgres'), { max: 1 })
   await admin.unsafe(`create database ${database} template mooring`)
@@ -67,7 +68,10 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
       const admin = postgres(urlOf((await start()).url, 'postgres'), { max: 1 })
       await admin.unsafe(`create database ${database}_restored template ${database}`)
       await admin.end()
-      const client = postgres(urlOf((await start()).url, `${database}_restored`), { max: 1, onnotice: () => {} })
+      const client = postgres(urlOf((await start()).url, `${database}_restored`), {
+        max: 1,
+        onnotice: () => {},
+      })
       clients.push(client)
       return openSession(client, 'restored')
     },
@@ -77,11 +81,21 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
       execFileSync('cp', ['-a', dataDir, copy])
       writeFileSync(join(copy, 'standby.signal'), '')
       const identity = serverIdentity()
-      const pgCtl = (...args: string[]) => run(findBinaries(identity, process.env, () => {}), 'pg_ctl', identity, dirname(dataDir), [...args, '-w', '-D', copy])
+      const pgCtl = (...args: string[]) =>
+        run(
+          findBinaries(identity, process.env, () => {}),
+          'pg_ctl',
+          identity,
+          dirname(dataDir),
+          [...args, '-w', '-D', copy],
+        )
       const port = await freePort()
       await pgCtl('start', '-l', `${copy}.log`, '-o', `-p ${port}`)
       t.teardown(() => pgCtl('stop', '-m', 'fast'))
-      const client = postgres(Object.assign(new URL(urlOf(url, database)), { port: String(port) }).href, { max: 1, onnotice: () => {} })
+      const client = postgres(
+        Object.assign(new URL(urlOf(url, database)), { port: String(port) }).href,
+        { max: 1, onnotice: () => {} },
+      )
       clients.push(client)
       return { standby: await openSession(client, 'standby'), promote: () => pgCtl('promote') }
     },
@@ -93,7 +107,10 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
   return { server, sql }
 }
 
-export const hold = async (sql: Session['sql']) => (await sql<{ hold: string | null; ends_in: number | null }[]>`
-  select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in from mooring.fleet f`)[0]!
+export const hold = async (sql: Session['sql']) =>
+  (
+    await sql<{ hold: string | null; ends_in: number | null }[]>`
+  select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in from mooring.fleet f`
+  )[0]!
 
 export const CRASHED = 'the database crashed, was promoted or restored'

@@ -20,45 +20,66 @@ async function oneThatStops(t: Parameters<typeof stage>[0], replicas = 1) {
   const rows = await assignments(pg.sql, id)
   t.match(rows, Array(replicas).fill({ node: 'host-a', wanted: 'stop' }))
   const agent = await pg.session('agent of host-a')
-  const stopped = (of: (typeof rows)[number]) => agent.start((sql) => sql<{ accepted: boolean | null }[]>`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: of.id, epoch: of.epoch, generation: '1', state: 'stopped' }])})`)
+  const stopped = (of: (typeof rows)[number]) =>
+    agent.start(
+      (sql) => sql<{ accepted: boolean | null }[]>`
+    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: of.id, epoch: of.epoch, generation: '1', state: 'stopped' }])})`,
+    )
   return { pg, hostA, id, rows, agent, stopped, psql: await pg.session('psql') }
 }
 
 const CHANGES = [
   { what: 'deleted', change: 'delete from mooring.deployment', left: [] },
   { what: 'scaled down', change: 'update mooring.deployment set replicas = 0', left: [] },
-  { what: 'switched off', change: 'update mooring.deployment set enabled = false', left: [{ node: null, epoch: '2', wanted: 'stop' }] },
-  { what: 'edited', change: `update mooring.deployment set selector = '{"zone": "b"}'`, left: [{ node: null, epoch: '2', wanted: 'run' }] },
+  {
+    what: 'switched off',
+    change: 'update mooring.deployment set enabled = false',
+    left: [{ node: null, epoch: '2', wanted: 'stop' }],
+  },
+  {
+    what: 'edited',
+    change: `update mooring.deployment set selector = '{"zone": "b"}'`,
+    left: [{ node: null, epoch: '2', wanted: 'run' }],
+  },
 ] as const
 
 for (const { what, change, left } of CHANGES) {
-  t.test(`released first, ${what} second: who edits waits for the release and sees what it left`, async (t) => {
-    const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
-    await agent.begin()
-    t.match(await stopped(rows[0]!).done, [{ accepted: true }])
-    const editing = psql.start((sql) => sql.unsafe(change))
-    await waitsFor(t, pg, psql, agent)
-    await agent.commit()
-    await editing.done
-    t.match(await assignments(pg.sql, id), left)
-    t.equal((await pg.sql`select * from mooring.claim()`).length, 0)
-  })
+  t.test(
+    `released first, ${what} second: who edits waits for the release and sees what it left`,
+    async (t) => {
+      const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
+      await agent.begin()
+      t.match(await stopped(rows[0]!).done, [{ accepted: true }])
+      const editing = psql.start((sql) => sql.unsafe(change))
+      await waitsFor(t, pg, psql, agent)
+      await agent.commit()
+      await editing.done
+      t.match(await assignments(pg.sql, id), left)
+      t.equal((await pg.sql`select * from mooring.claim()`).length, 0)
+    },
+  )
 
-  t.test(`${what} first, released second: the report is to be repeated, and finds what was edited`, async (t) => {
-    const { pg, id, rows, stopped, psql } = await oneThatStops(t)
-    await psql.begin()
-    await psql.sql.unsafe(change)
-    t.match(await stopped(rows[0]!).done, [{ accepted: null }])
-    await psql.commit()
-    t.match(await stopped(rows[0]!).done, [{ accepted: true }])
-    t.match(await assignments(pg.sql, id), left)
-    t.equal((await pg.sql`select * from mooring.claim()`).length, 0)
-  })
+  t.test(
+    `${what} first, released second: the report is to be repeated, and finds what was edited`,
+    async (t) => {
+      const { pg, id, rows, stopped, psql } = await oneThatStops(t)
+      await psql.begin()
+      await psql.sql.unsafe(change)
+      t.match(await stopped(rows[0]!).done, [{ accepted: null }])
+      await psql.commit()
+      t.match(await stopped(rows[0]!).done, [{ accepted: true }])
+      t.match(await assignments(pg.sql, id), left)
+      t.equal((await pg.sql`select * from mooring.claim()`).length, 0)
+    },
+  )
 
   t.test(`${what} between the lock and the look of a release`, async (t) => {
     const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
-    const gate = await gateBefore(pg, 'release', '-- the deployments are read by a new statement, after the lock')
+    const gate = await gateBefore(
+      pg,
+      'release',
+      '-- the deployments are read by a new statement, after the lock',
+    )
     await gate.stopHere(agent)
     const reporting = stopped(rows[0]!)
     await waitsFor(t, pg, agent, gate.session)
@@ -71,40 +92,67 @@ for (const { what, change, left } of CHANGES) {
   })
 }
 
-t.test('scaled down and up again while one copy stops: one row for each ordinal, none twice, none missing', async (t) => {
-  const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t, 3)
-  await agent.begin()
-  t.match(await stopped(rows[2]!).done, [{ accepted: true }])
-  const editing = psql.start((sql) => sql`update mooring.deployment set replicas = 1 where id = ${id}`)
-  await waitsFor(t, pg, psql, agent)
-  await agent.commit()
-  await editing.done
-  t.match(await assignments(pg.sql, id), [{ ordinal: 0, node: 'host-a' }, { ordinal: 1, node: 'host-a', wanted: 'stop' }])
-  await pg.sql`update mooring.deployment set replicas = 3 where id = ${id}`
-  t.match(await stopped(rows[1]!).done, [{ accepted: true }])
-  t.match(await assignments(pg.sql, id), [{ ordinal: 0, node: 'host-a' }, { ordinal: 1, node: null, wanted: 'run' }, { ordinal: 2, node: null, wanted: 'run' }])
-})
+t.test(
+  'scaled down and up again while one copy stops: one row for each ordinal, none twice, none missing',
+  async (t) => {
+    const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t, 3)
+    await agent.begin()
+    t.match(await stopped(rows[2]!).done, [{ accepted: true }])
+    const editing = psql.start(
+      (sql) => sql`update mooring.deployment set replicas = 1 where id = ${id}`,
+    )
+    await waitsFor(t, pg, psql, agent)
+    await agent.commit()
+    await editing.done
+    t.match(await assignments(pg.sql, id), [
+      { ordinal: 0, node: 'host-a' },
+      { ordinal: 1, node: 'host-a', wanted: 'stop' },
+    ])
+    await pg.sql`update mooring.deployment set replicas = 3 where id = ${id}`
+    t.match(await stopped(rows[1]!).done, [{ accepted: true }])
+    t.match(await assignments(pg.sql, id), [
+      { ordinal: 0, node: 'host-a' },
+      { ordinal: 1, node: null, wanted: 'run' },
+      { ordinal: 2, node: null, wanted: 'run' },
+    ])
+  },
+)
 
 t.test('two that scale one deployment up at once make each ordinal once', async (t) => {
   const { pg, id, psql } = await oneThatStops(t)
   const other = await pg.session('another psql')
   await psql.begin()
   await psql.sql`update mooring.deployment set replicas = 3 where id = ${id}`
-  const scaling = other.start((sql) => sql`update mooring.deployment set replicas = replicas + 2 where id = ${id}`)
+  const scaling = other.start(
+    (sql) => sql`update mooring.deployment set replicas = replicas + 2 where id = ${id}`,
+  )
   await waitsFor(t, pg, other, psql)
   await psql.commit()
   await scaling.done
-  t.same((await assignments(pg.sql, id)).map((row) => row.ordinal), [0, 1, 2, 3, 4])
+  t.same(
+    (await assignments(pg.sql, id)).map((row) => row.ordinal),
+    [0, 1, 2, 3, 4],
+  )
 })
 
-t.test('negative control: an edit that judges the rows without waiting leaves one over that nobody wants', async (t) => {
-  const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
-  await rewrite(pg.sql, 'make_assignments', ['perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;', ''])
-  await agent.begin()
-  t.match(await stopped(rows[0]!).done, [{ accepted: true }])
-  const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
-  // as it judges the row before the release, it finds an owned one that is told to stop already: nothing to do, nothing to wait for
-  await deleting.done
-  await agent.commit()
-  t.match(await assignments(pg.sql, id), [{ node: null, wanted: 'run', generation: null }], 'it waits for ever to run what is deleted')
-})
+t.test(
+  'negative control: an edit that judges the rows without waiting leaves one over that nobody wants',
+  async (t) => {
+    const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
+    await rewrite(pg.sql, 'make_assignments', [
+      'perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;',
+      '',
+    ])
+    await agent.begin()
+    t.match(await stopped(rows[0]!).done, [{ accepted: true }])
+    const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
+    // as it judges the row before the release, it finds an owned one that is told to stop already: nothing to do, nothing to wait for
+    await deleting.done
+    await agent.commit()
+    t.match(
+      await assignments(pg.sql, id),
+      [{ node: null, wanted: 'run', generation: null }],
+      'it waits for ever to run what is deleted',
+    )
+  },
+)

@@ -19,45 +19,72 @@ async function aLateReporter(t: Parameters<typeof stage>[0]) {
   t.equal(await report(pg.sql, hostA, first!, 'running', { pid: 4711 }), true)
   const hostB = await node(pg.sql, { name: 'host-b' })
   await age(pg.sql, 'host-a', '61 seconds ago')
-  return { pg, hostA, hostB, id, first: first!, agent: await pg.session('agent of host-a'), rounds: await pg.session('rounds') }
+  return {
+    pg,
+    hostA,
+    hostB,
+    id,
+    first: first!,
+    agent: await pg.session('agent of host-a'),
+    rounds: await pg.session('rounds'),
+  }
 }
 
-for (const [state, toStop] of [['stopped', true], ['refused', false]] as const) {
-  t.test(`defect 13: "${state}" that arrives after the work was reaped and claimed frees nothing of the new owner`, async (t) => {
-    const { pg, hostA, hostB, id, first, agent, rounds } = await aLateReporter(t)
-    if (toStop) {
-      // off and on again: host-a is to stop its copy, and afterwards it shall run somewhere
-      await pg.sql`update mooring.deployment set enabled = false where id = ${id}`
-      await pg.sql`update mooring.deployment set enabled = true where id = ${id}`
-    }
-    const gate = await gateBefore(pg, 'report', 'select array_agg(f.id) into freed')
-    await gate.stopHere(agent)
-    const reporting = agent.start((sql) => sql<{ accepted: boolean }[]>`
-      select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state }])})`)
-    await waitsFor(t, pg, agent, gate.session)
-    // the report has read that it owns the row, and frees it in a moment
-    t.equal((await rounds.sql`select * from mooring.reap()`).length, 1)
-    t.equal((await rounds.sql`select * from mooring.claim()`).length, 1)
+for (const [state, toStop] of [
+  ['stopped', true],
+  ['refused', false],
+] as const) {
+  t.test(
+    `defect 13: "${state}" that arrives after the work was reaped and claimed frees nothing of the new owner`,
+    async (t) => {
+      const { pg, hostA, hostB, id, first, agent, rounds } = await aLateReporter(t)
+      if (toStop) {
+        // off and on again: host-a is to stop its copy, and afterwards it shall run somewhere
+        await pg.sql`update mooring.deployment set enabled = false where id = ${id}`
+        await pg.sql`update mooring.deployment set enabled = true where id = ${id}`
+      }
+      const gate = await gateBefore(pg, 'report', 'select array_agg(f.id) into freed')
+      await gate.stopHere(agent)
+      const reporting = agent.start(
+        (sql) => sql<{ accepted: boolean }[]>`
+      select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state }])})`,
+      )
+      await waitsFor(t, pg, agent, gate.session)
+      // the report has read that it owns the row, and frees it in a moment
+      t.equal((await rounds.sql`select * from mooring.reap()`).length, 1)
+      t.equal((await rounds.sql`select * from mooring.claim()`).length, 1)
+      t.match((await assignments(pg.sql, id))[0], { node: 'host-b', epoch: '3' })
+      await gate.open()
+      t.equal((await reporting.done)[0]!.accepted, false, 'the report came too late')
+      t.match(
+        (await assignments(pg.sql, id))[0],
+        { node: 'host-b', epoch: '3', wanted: 'run' },
+        'host-b keeps it',
+      )
+      t.equal((await beat(pg.sql, hostB)).owned, 1)
+    },
+  )
+}
+
+t.test(
+  'agents that run the rounds themselves reap and claim in one transaction: a report that waits for it comes too late as well',
+  async (t) => {
+    const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
+    await rounds.begin()
+    const [tick] = await rounds.sql<
+      { rounds: string[] }[]
+    >`select rounds from mooring.tick('agent host-b', inline => true)`
+    t.ok(tick!.rounds.includes('reap') && tick!.rounds.includes('place'))
+    const reporting = agent.start(
+      (sql) => sql<{ accepted: boolean }[]>`
+    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`,
+    )
+    await waitsFor(t, pg, agent, rounds)
+    await rounds.commit()
+    t.equal((await reporting.done)[0]!.accepted, false)
     t.match((await assignments(pg.sql, id))[0], { node: 'host-b', epoch: '3' })
-    await gate.open()
-    t.equal((await reporting.done)[0]!.accepted, false, 'the report came too late')
-    t.match((await assignments(pg.sql, id))[0], { node: 'host-b', epoch: '3', wanted: 'run' }, 'host-b keeps it')
-    t.equal((await beat(pg.sql, hostB)).owned, 1)
-  })
-}
-
-t.test('agents that run the rounds themselves reap and claim in one transaction: a report that waits for it comes too late as well', async (t) => {
-  const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
-  await rounds.begin()
-  const [tick] = await rounds.sql<{ rounds: string[] }[]>`select rounds from mooring.tick('agent host-b', inline => true)`
-  t.ok(tick!.rounds.includes('reap') && tick!.rounds.includes('place'))
-  const reporting = agent.start((sql) => sql<{ accepted: boolean }[]>`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`)
-  await waitsFor(t, pg, agent, rounds)
-  await rounds.commit()
-  t.equal((await reporting.done)[0]!.accepted, false)
-  t.match((await assignments(pg.sql, id))[0], { node: 'host-b', epoch: '3' })
-})
+  },
+)
 
 t.test('a reap frees only what the silent node owned when it was judged', async (t) => {
   const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
@@ -91,13 +118,19 @@ t.test('negative control: without the epoch the late report robs the new owner',
   await rewrite(pg.sql, 'release', [' and a.epoch = o.epoch', ''])
   const gate = await gateBefore(pg, 'report', 'select array_agg(f.id) into freed')
   await gate.stopHere(agent)
-  const reporting = agent.start((sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`)
+  const reporting = agent.start(
+    (sql) => sql`
+    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`,
+  )
   await waitsFor(t, pg, agent, gate.session)
   await rounds.sql`select * from mooring.reap()`
   await rounds.sql`select * from mooring.claim()`
   t.equal((await beat(pg.sql, hostB)).owned, 1, 'host-b is told to run it')
   await gate.open()
   await reporting.done
-  t.match((await assignments(pg.sql, id))[0], { node: null, epoch: '4' }, 'and it is taken from host-b, whose lease runs, for the next node to start')
+  t.match(
+    (await assignments(pg.sql, id))[0],
+    { node: null, epoch: '4' },
+    'and it is taken from host-b, whose lease runs, for the next node to start',
+  )
 })

@@ -23,32 +23,46 @@ for (const [what, edit] of [
   ['scaled down', 'update mooring.deployment set replicas = 0'],
   ['deleted', 'delete from mooring.deployment'],
 ] as const) {
-  t.test(`what was placed since the snapshot cannot be ${what} as if it still waited`, async (t) => {
-    const { pg, id, psql } = await anOldSnapshot(t)
-    t.equal((await pg.sql`select * from mooring.claim()`).length, 1)
-    await t.rejects(psql.sql.unsafe(edit), { code: '40001' })
-    await psql.rollback()
-    await psql.sql.unsafe(edit)
-    t.match(await assignments(pg.sql, id), [{ node: 'host-a', wanted: 'stop' }], 'the second try sees it')
-  })
+  t.test(
+    `what was placed since the snapshot cannot be ${what} as if it still waited`,
+    async (t) => {
+      const { pg, id, psql } = await anOldSnapshot(t)
+      t.equal((await pg.sql`select * from mooring.claim()`).length, 1)
+      await t.rejects(psql.sql.unsafe(edit), { code: '40001' })
+      await psql.rollback()
+      await psql.sql.unsafe(edit)
+      t.match(
+        await assignments(pg.sql, id),
+        [{ node: 'host-a', wanted: 'stop' }],
+        'the second try sees it',
+      )
+    },
+  )
 }
 
-t.test('a replica that got a successor since the snapshot cannot be deleted as if it were alone', async (t) => {
-  const { pg, hostA, id, psql } = await anOldSnapshot(t)
-  await psql.rollback()
-  await pg.sql`update mooring.deployment set on_lost = 'keep', handover = 'start-first'`
-  await pg.sql`select * from mooring.claim()`
-  await report(pg.sql, hostA, (await assignments(pg.sql, id))[0]!, 'running')
-  await node(pg.sql, { name: 'host-b' })
-  await psql.sql`begin isolation level repeatable read`
-  await psql.sql`select count(*) from mooring.deployment`
-  await pg.sql`select mooring.reassign(id, 'host-b') from mooring.assignment`
-  t.equal((await assignments(pg.sql, id)).length, 2)
-  await t.rejects(psql.sql`delete from mooring.deployment`, { code: '40001' })
-  await psql.rollback()
-  await psql.sql`delete from mooring.deployment`
-  t.match(await assignments(pg.sql, id), [{ wanted: 'stop' }, { wanted: 'stop' }], 'the second try sees both')
-})
+t.test(
+  'a replica that got a successor since the snapshot cannot be deleted as if it were alone',
+  async (t) => {
+    const { pg, hostA, id, psql } = await anOldSnapshot(t)
+    await psql.rollback()
+    await pg.sql`update mooring.deployment set on_lost = 'keep', handover = 'start-first'`
+    await pg.sql`select * from mooring.claim()`
+    await report(pg.sql, hostA, (await assignments(pg.sql, id))[0]!, 'running')
+    await node(pg.sql, { name: 'host-b' })
+    await psql.sql`begin isolation level repeatable read`
+    await psql.sql`select count(*) from mooring.deployment`
+    await pg.sql`select mooring.reassign(id, 'host-b') from mooring.assignment`
+    t.equal((await assignments(pg.sql, id)).length, 2)
+    await t.rejects(psql.sql`delete from mooring.deployment`, { code: '40001' })
+    await psql.rollback()
+    await psql.sql`delete from mooring.deployment`
+    t.match(
+      await assignments(pg.sql, id),
+      [{ wanted: 'stop' }, { wanted: 'stop' }],
+      'the second try sees both',
+    )
+  },
+)
 
 t.test('inserts are welcome at any level', async (t) => {
   const { pg, psql } = await anOldSnapshot(t)
@@ -92,5 +106,7 @@ t.test('an assertion under repeatable read holds, or fails to serialise', async 
   await psql.sql`select count(*) from mooring.deployment`
   await age(pg.sql, 'host-a', '61 seconds ago')
   t.equal((await pg.sql`select * from mooring.reap()`).length, 1)
-  await t.rejects(psql.sql`select mooring.assert_owner(${row!.id}, ${row!.epoch})`, { code: '40001' })
+  await t.rejects(psql.sql`select mooring.assert_owner(${row!.id}, ${row!.epoch})`, {
+    code: '40001',
+  })
 })

@@ -37,7 +37,9 @@ export async function stage(t: Test): Promise<Stage> {
 }
 
 export async function openSession(sql: Sql, name: string): Promise<Session> {
-  const [me] = await sql<{ pid: number }[]>`select pg_backend_pid() as pid, set_config('statement_timeout', '60s', false)`
+  const [me] = await sql<
+    { pid: number }[]
+  >`select pg_backend_pid() as pid, set_config('statement_timeout', '60s', false)`
   return {
     name,
     pid: me!.pid,
@@ -62,10 +64,19 @@ export async function openSession(sql: Sql, name: string): Promise<Session> {
 }
 
 /** The waiter waits, for these and nobody else: who holds the lock, and who stands before it in the queue. */
-export async function waitsFor(t: Test, pg: Pick<TestDatabase, 'sql'>, waiter: Session, ...holders: readonly Session[]): Promise<void> {
-  const blockers = async () => (await pg.sql<{ pids: number[] }[]>`select pg_blocking_pids(${waiter.pid}) as pids`)[0]!.pids
+export async function waitsFor(
+  t: Test,
+  pg: Pick<TestDatabase, 'sql'>,
+  waiter: Session,
+  ...holders: readonly Session[]
+): Promise<void> {
+  const blockers = async () =>
+    (await pg.sql<{ pids: number[] }[]>`select pg_blocking_pids(${waiter.pid}) as pids`)[0]!.pids
   const label = `${waiter.name} waits for ${holders.map(({ name }) => name).join(' and ')}`
-  await waitFor(async () => (await blockers()).length >= holders.length, { label: `${label} (${waiter.pid}: ${holders.map(({ pid }) => pid).join(', ')})`, show: () => activity(pg.sql) })
+  await waitFor(async () => (await blockers()).length >= holders.length, {
+    label: `${label} (${waiter.pid}: ${holders.map(({ pid }) => pid).join(', ')})`,
+    show: () => activity(pg.sql),
+  })
   t.same(new Set(await blockers()), new Set(holders.map(({ pid }) => pid)), label)
 }
 
@@ -80,13 +91,18 @@ export async function activity(sql: Sql): Promise<readonly Row[]> {
  * Replaces a function of Mooring by the obvious version: its own source, with one guard taken out or one line put in.
  * The text to be replaced has to be there, once: a guard that was rewritten has to be looked at here again.
  */
-export async function rewrite(sql: Sql, name: string, ...changes: readonly (readonly [from: string, to: string])[]): Promise<void> {
+export async function rewrite(
+  sql: Sql,
+  name: string,
+  ...changes: readonly (readonly [from: string, to: string])[]
+): Promise<void> {
   const found = await sql<{ source: string }[]>`
     select pg_get_functiondef(p.oid) as source from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'mooring' and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   let source = found[0]!.source
   for (const [from, to] of changes) {
-    if (source.split(from).length !== 2) throw new Error(`mooring.${name} no longer contains, or contains twice: ${from}`)
+    if (source.split(from).length !== 2)
+      throw new Error(`mooring.${name} no longer contains, or contains twice: ${from}`)
     source = source.replace(from, () => to)
   }
   await sql.unsafe(source)
@@ -98,7 +114,11 @@ const PAUSE = 1_346_458_963
  * Makes a function pause before a statement of its source, in the sessions of the story that ask for it (stopHere), until the gate is opened. For the
  * moments between two statements of one verb, where no lock could hold it.
  */
-export async function gateBefore(pg: Stage, name: string, statement: string): Promise<{ session: Session; stopHere(session: Session): Promise<void>; open(): Promise<void> }> {
+export async function gateBefore(
+  pg: Stage,
+  name: string,
+  statement: string,
+): Promise<{ session: Session; stopHere(session: Session): Promise<void>; open(): Promise<void> }> {
   await pg.sql.unsafe(`
     create or replace function public.gate() returns void language plpgsql as $$
     begin

@@ -2,15 +2,40 @@
 import { randomUUID } from 'node:crypto'
 import type { Sql } from 'postgres'
 
-export type Attack = [what: string, code: string | RegExp, attack: (sql: Sql) => PromiseLike<unknown>]
+export type Attack = [
+  what: string,
+  code: string | RegExp,
+  attack: (sql: Sql) => PromiseLike<unknown>,
+]
 
 /** Nobody's but the owner's. */
 export const RESERVED: Attack[] = [
-  ...['node', 'heartbeat', 'assignment', 'run', 'worker', 'round', 'pulse', 'policy', 'outage_marker', 'node_load', 'reap_pause', 'log_request'].flatMap((table): Attack[] => [
-    [`insert into ${table}`, '42501', (sql) => sql.unsafe(`insert into mooring.${table} default values`)],
+  ...[
+    'node',
+    'heartbeat',
+    'assignment',
+    'run',
+    'worker',
+    'round',
+    'pulse',
+    'policy',
+    'outage_marker',
+    'node_load',
+    'reap_pause',
+    'log_request',
+  ].flatMap((table): Attack[] => [
+    [
+      `insert into ${table}`,
+      '42501',
+      (sql) => sql.unsafe(`insert into mooring.${table} default values`),
+    ],
     [`delete from ${table}`, '42501', (sql) => sql.unsafe(`delete from mooring.${table}`)],
     [`truncate ${table}`, '42501', (sql) => sql.unsafe(`truncate mooring.${table} cascade`)],
-    [`lock ${table}`, '42501', (sql) => sql.unsafe(`begin; lock table mooring.${table} in access exclusive mode`)],
+    [
+      `lock ${table}`,
+      '42501',
+      (sql) => sql.unsafe(`begin; lock table mooring.${table} in access exclusive mode`),
+    ],
   ]),
   ['claim', '42501', (sql) => sql`select * from mooring.claim()`],
   ['reap', '42501', (sql) => sql`select * from mooring.reap()`],
@@ -23,22 +48,59 @@ export const RESERVED: Attack[] = [
   ['the row lock of a workload', '42501', (sql) => sql`select mooring.assert_owner(1, 1)`],
   ['jobs', '42501', (sql) => sql`select graphile_worker.add_job('place')`],
   ['history: events deleted', '42501', (sql) => sql`delete from mooring.event`],
-  ['a function of its own in the schema', '42501', (sql) => sql`create function mooring.claim(text) returns int language sql return 1`],
-  ['a verb replaced', '42501', (sql) => sql.unsafe(`create or replace function mooring.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`)],
-  ['a trigger', '42501', (sql) => sql.unsafe(`create trigger t after insert on mooring.deployment execute function mooring.tg_refuse_truncate()`)],
+  [
+    'a function of its own in the schema',
+    '42501',
+    (sql) => sql`create function mooring.claim(text) returns int language sql return 1`,
+  ],
+  [
+    'a verb replaced',
+    '42501',
+    (sql) =>
+      sql.unsafe(
+        `create or replace function mooring.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`,
+      ),
+  ],
+  [
+    'a trigger',
+    '42501',
+    (sql) =>
+      sql.unsafe(
+        `create trigger t after insert on mooring.deployment execute function mooring.tg_refuse_truncate()`,
+      ),
+  ],
   ['the roles', '42501', (sql) => sql`select * from mooring.set_up_roles()`],
-  ['another role', '42501', (sql) => sql.unsafe('set role mooring_operator_of_somebody').catch((error: { code: string }) => { throw Object.assign(error, { code: error.code === '22023' ? '42501' : error.code }) })],
+  [
+    'another role',
+    '42501',
+    (sql) =>
+      sql.unsafe('set role mooring_operator_of_somebody').catch((error: { code: string }) => {
+        throw Object.assign(error, { code: error.code === '22023' ? '42501' : error.code })
+      }),
+  ],
   ['the superuser', '42501', (sql) => sql.unsafe(`set session authorization postgres`)],
 ]
 
 /** An operator's. */
 export const DEPLOYING: Attack[] = [
-  ['a deployment', '42501', (sql) => sql`insert into mooring.deployment (package_name) values ('http-server')`],
-  ['an edited deployment', '42501', (sql) => sql`update mooring.deployment set command = 'id' where true`],
+  [
+    'a deployment',
+    '42501',
+    (sql) => sql`insert into mooring.deployment (package_name) values ('http-server')`,
+  ],
+  [
+    'an edited deployment',
+    '42501',
+    (sql) => sql`update mooring.deployment set command = 'id' where true`,
+  ],
   ['a deleted deployment', '42501', (sql) => sql`delete from mooring.deployment`],
   ['environments', '42501', (sql) => sql`select d.env from mooring.deployment d`],
   ['whole deployments', '42501', (sql) => sql`select * from mooring.deployment`],
-  ['environments by way of a row', '42501', (sql) => sql`select to_jsonb(d) from mooring.deployment d`],
+  [
+    'environments by way of a row',
+    '42501',
+    (sql) => sql`select to_jsonb(d) from mooring.deployment d`,
+  ],
   ['settings', '42501', (sql) => sql`update mooring.setting set lease_ttl = '1 hour'`],
   ['a binding', '42501', (sql) => sql`update mooring.node set role_name = session_user`],
   ['restart', '42501', (sql) => sql`select mooring.restart(1)`],
@@ -49,20 +111,54 @@ export const DEPLOYING: Attack[] = [
   ['forget_node', '42501', (sql) => sql`select mooring.forget_node('host-b')`],
   ['resume_reaping', '42501', (sql) => sql`select mooring.resume_reaping()`],
   ['the log of a workload', '42501', (sql) => sql`select mooring.request_log(1)`],
-  ['a log somebody asked for', '42501', (sql) => sql`select * from mooring.read_log(${randomUUID()})`],
+  [
+    'a log somebody asked for',
+    '42501',
+    (sql) => sql`select * from mooring.read_log(${randomUUID()})`,
+  ],
   ['a log in one statement', '42501', (sql) => sql.unsafe('call mooring.show_log(1)')],
 ]
 
 /** An agent's. */
 export const ACTING: Attack[] = [
-  ['a registration', '42501', (sql) => sql`select mooring.register_node('host-z', ${randomUUID()}, '.')`],
+  [
+    'a registration',
+    '42501',
+    (sql) => sql`select mooring.register_node('host-z', ${randomUUID()}, '.')`,
+  ],
   ['a beat', '42501', (sql) => sql`select mooring.heartbeat('host-b', ${randomUUID()})`],
-  ['environments through assignments_of', '42501', (sql) => sql`select * from mooring.assignments_of('host-b')`],
+  [
+    'environments through assignments_of',
+    '42501',
+    (sql) => sql`select * from mooring.assignments_of('host-b')`,
+  ],
   ['a tick', '42501', (sql) => sql`select mooring.tick('x')`],
-  ['what an agent is asked', '42501', (sql) => sql`select * from mooring.log_requests_of('host-b', ${randomUUID()})`],
-  ['the answer of an agent', '42501', (sql) => sql`select mooring.answer_log('host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null)`],
+  [
+    'what an agent is asked',
+    '42501',
+    (sql) => sql`select * from mooring.log_requests_of('host-b', ${randomUUID()})`,
+  ],
+  [
+    'the answer of an agent',
+    '42501',
+    (sql) =>
+      sql`select mooring.answer_log('host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null)`,
+  ],
 ]
 
 /** A viewer's. */
-export const READING: Attack[] = ['deployment', 'node', 'heartbeat', 'assignment', 'run', 'event', 'setting', 'placement', 'node_status', 'unplaced', 'fleet', 'drain_progress', 'log_request'].map((table) =>
-  [`reads ${table}`, '42501', (sql) => sql.unsafe(`select * from mooring.${table}`)])
+export const READING: Attack[] = [
+  'deployment',
+  'node',
+  'heartbeat',
+  'assignment',
+  'run',
+  'event',
+  'setting',
+  'placement',
+  'node_status',
+  'unplaced',
+  'fleet',
+  'drain_progress',
+  'log_request',
+].map((table) => [`reads ${table}`, '42501', (sql) => sql.unsafe(`select * from mooring.${table}`)])

@@ -21,8 +21,16 @@ const openssl = async (args: readonly string[]) => {
   running.child.stdin?.end()
   return running
 }
-const hasOpenssl = (() => { try { execFileSync('openssl', ['version'], { stdio: 'ignore' }); return true } catch { return false } })()
-const skip = hasOpenssl || process.env['CI'] ? false : 'openssl is not installed: no certificates can be made'
+const hasOpenssl = (() => {
+  try {
+    execFileSync('openssl', ['version'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+})()
+const skip =
+  hasOpenssl || process.env['CI'] ? false : 'openssl is not installed: no certificates can be made'
 
 t.test('TLS with verify-full', { skip }, async (t) => {
   const folder = tempDir(t, 'tls')
@@ -33,7 +41,11 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   await certificate('elsewhere', 'ours', 'DNS:db.example')
   await certificate('impostor', 'foreign', 'DNS:localhost')
 
-  const cluster = await ensureCluster({ stateDir: join(folder, 'state'), durable: false, settings: { max_connections: '40' } })
+  const cluster = await ensureCluster({
+    stateDir: join(folder, 'state'),
+    durable: false,
+    settings: { max_connections: '40' },
+  })
   t.teardown(() => cluster.stop())
   const plain = new URL(cluster.url)
   const admin = postgres(cluster.url, { max: 1, onnotice: () => {} })
@@ -45,7 +57,8 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   writeFileSync(hba, `hostnossl all over_tls all reject\n${readFileSync(hba, 'utf8')}`)
   await reload()
 
-  const urlOf = (parameters: string, host = 'localhost') => `postgres://over_tls:secret@${host}:${plain.port}/mooring${parameters}`
+  const urlOf = (parameters: string, host = 'localhost') =>
+    `postgres://over_tls:secret@${host}:${plain.port}/mooring${parameters}`
   const ours = `?sslmode=verify-full&sslrootcert=${encodeURIComponent(file('ours.crt'))}`
   const IS_TLS = 'select s.ssl from pg_stat_ssl s where s.pid = pg_backend_pid()'
 
@@ -53,52 +66,100 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   const connections: Record<string, (url: string) => Promise<boolean>> = {
     'the agent (postgres, with sockets of its own)': async (url) => {
       const lane = createLane({ databaseUrl: url, applicationName: 'tls: lane' })
-      try { return (await lane.run(5_000, (sql) => sql.unsafe<{ ssl: boolean }[]>(IS_TLS)))[0]!.ssl } finally { lane.close() }
+      try {
+        return (await lane.run(5_000, (sql) => sql.unsafe<{ ssl: boolean }[]>(IS_TLS)))[0]!.ssl
+      } finally {
+        lane.close()
+      }
     },
     'the command line (postgres)': async (url) => {
       const sql = await connect(url)
-      try { return (await sql.unsafe<{ ssl: boolean }[]>(IS_TLS))[0]!.ssl } finally { await sql.end({ timeout: 1 }) }
+      try {
+        return (await sql.unsafe<{ ssl: boolean }[]>(IS_TLS))[0]!.ssl
+      } finally {
+        await sql.end({ timeout: 1 })
+      }
     },
     'the worker (pg)': async (url) => {
       const jobs = await openJobPool({ databaseUrl: url, connections: 1 })
-      try { return (await jobs.pool.query<{ ssl: boolean }>(IS_TLS)).rows[0]!.ssl } finally { await jobs.pool.end(); jobs.abandon() }
+      try {
+        return (await jobs.pool.query<{ ssl: boolean }>(IS_TLS)).rows[0]!.ssl
+      } finally {
+        await jobs.pool.end()
+        jobs.abandon()
+      }
     },
   }
-  const migration = async (url: string): Promise<boolean> => (await migrate({ databaseUrl: url })).applied.length > 0
+  const migration = async (url: string): Promise<boolean> =>
+    (await migrate({ databaseUrl: url })).applied.length > 0
 
-  await t.test('a server of the authority, under its name: everything connects, encrypted', async (t) => {
-    t.equal(await migration(urlOf(ours)), true, 'the migration (pg and graphile-migrate)')
-    for (const [who, connection] of Object.entries(connections)) t.equal(await connection(urlOf(ours)), true, who)
-  })
+  await t.test(
+    'a server of the authority, under its name: everything connects, encrypted',
+    async (t) => {
+      t.equal(await migration(urlOf(ours)), true, 'the migration (pg and graphile-migrate)')
+      for (const [who, connection] of Object.entries(connections))
+        t.equal(await connection(urlOf(ours)), true, who)
+    },
+  )
 
   await t.test('the listener (pg-listen) hears over TLS', async (t) => {
     let hints = 0
-    const listener = createListener({ databaseUrl: urlOf(ours), applicationName: 'tls: listener', channel: 'mooring_node_1', onHint: () => { hints += 1 }, onLogHint() {}, log: pino({ level: 'silent' }) })
+    const listener = createListener({
+      databaseUrl: urlOf(ours),
+      applicationName: 'tls: listener',
+      channel: 'mooring_node_1',
+      onHint: () => {
+        hints += 1
+      },
+      onLogHint() {},
+      log: pino({ level: 'silent' }),
+    })
     t.teardown(() => listener.stop())
     listener.start()
     await waitFor(() => hints >= 1, { label: 'it listens' })
-    t.match(await admin`select s.ssl from pg_stat_activity a join pg_stat_ssl s using (pid) where a.application_name = 'tls: listener'`, [{ ssl: true }])
+    t.match(
+      await admin`select s.ssl from pg_stat_activity a join pg_stat_ssl s using (pid) where a.application_name = 'tls: listener'`,
+      [{ ssl: true }],
+    )
     const before = hints
     await admin`select pg_notify('mooring_node_1', '')`
     await waitFor(() => hints > before, { label: 'a hint arrives' })
   })
 
   await t.test('without TLS the server refuses, and nothing falls back to it', async (t) => {
-    for (const [who, connection] of Object.entries(connections)) await t.rejects(connection(urlOf('')), { code: '28000' }, who)
+    for (const [who, connection] of Object.entries(connections))
+      await t.rejects(connection(urlOf('')), { code: '28000' }, who)
     await t.rejects(migration(urlOf('')), { code: '28000' }, 'the migration')
-    await t.rejects(new pg.Client({ connectionString: urlOf('') }).connect(), { code: '28000' }, 'the driver alone as well')
+    await t.rejects(
+      new pg.Client({ connectionString: urlOf('') }).connect(),
+      { code: '28000' },
+      'the driver alone as well',
+    )
   })
 
   const REFUSED: [string, string, string, RegExp][] = [
     ['a server with the name of another', 'elsewhere', ours, /^ERR_TLS_CERT_ALTNAME_INVALID$/],
-    ['a server of another authority', 'impostor', ours, /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/],
-    ['an authority nobody named', 'localhost', '?sslmode=verify-full', /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/],
+    [
+      'a server of another authority',
+      'impostor',
+      ours,
+      /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/,
+    ],
+    [
+      'an authority nobody named',
+      'localhost',
+      '?sslmode=verify-full',
+      /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/,
+    ],
   ]
   for (const [what, certificateName, parameters, code] of REFUSED) {
     await t.test(`${what} is refused`, async (t) => {
       await present(certificateName)
       for (const [who, connection] of Object.entries(connections)) {
-        const error = await connection(urlOf(parameters)).then(() => ({ code: 'not refused', message: '' }), (thrown: unknown) => thrown as { code: string; message: string })
+        const error = await connection(urlOf(parameters)).then(
+          () => ({ code: 'not refused', message: '' }),
+          (thrown: unknown) => thrown as { code: string; message: string },
+        )
         t.match(error.code, code, `${who}: ${error.message}`)
         t.notMatch(error.message, 'secret')
       }
@@ -108,11 +169,12 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   await t.test('negative control: require takes the very same servers', async (t) => {
     for (const name of ['elsewhere', 'impostor']) {
       await present(name)
-      for (const [who, connection] of Object.entries(connections)) t.equal(await connection(urlOf('?sslmode=require')), true, `${name}: ${who}`)
+      for (const [who, connection] of Object.entries(connections))
+        t.equal(await connection(urlOf('?sslmode=require')), true, `${name}: ${who}`)
     }
   })
 
-  await t.test('D2: an agent\'s login may be a certificate instead of a password', async (t) => {
+  await t.test("D2: an agent's login may be a certificate instead of a password", async (t) => {
     await present('localhost')
     await certificate('client', 'ours', 'DNS:client', 'over_tls')
     writeFileSync(hba, `hostssl all over_tls all cert\n${readFileSync(hba, 'utf8')}`)
@@ -120,18 +182,73 @@ t.test('TLS with verify-full', { skip }, async (t) => {
     await admin.unsafe(`alter system set ssl_ca_file = 'root.crt'`)
     await reload()
     const withCertificate = `${ours}&sslcert=${encodeURIComponent(file('client.crt'))}&sslkey=${encodeURIComponent(file('client.key'))}`
-    for (const [who, connection] of Object.entries(connections)) t.equal(await connection(urlOf(withCertificate).replace(':secret', '')), true, who)
-    await t.rejects(connections['the worker (pg)']!(urlOf(ours)), { code: '28000' }, 'the password alone is not enough')
+    for (const [who, connection] of Object.entries(connections))
+      t.equal(await connection(urlOf(withCertificate).replace(':secret', '')), true, who)
+    await t.rejects(
+      connections['the worker (pg)']!(urlOf(ours)),
+      { code: '28000' },
+      'the password alone is not enough',
+    )
   })
 
   async function authority(name: string): Promise<void> {
-    await openssl(['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', `/CN=authority ${name}`, '-keyout', file(`${name}.key`), '-out', file(`${name}.crt`)])
+    await openssl([
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '2',
+      '-subj',
+      `/CN=authority ${name}`,
+      '-keyout',
+      file(`${name}.key`),
+      '-out',
+      file(`${name}.crt`),
+    ])
   }
 
-  async function certificate(name: string, issuer: string, subjects: string, commonName = 'a certificate'): Promise<void> {
-    await openssl(['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', `/CN=${commonName}`, '-keyout', file(`${name}.key`), '-out', file(`${name}.csr`)])
+  async function certificate(
+    name: string,
+    issuer: string,
+    subjects: string,
+    commonName = 'a certificate',
+  ): Promise<void> {
+    await openssl([
+      'req',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-subj',
+      `/CN=${commonName}`,
+      '-keyout',
+      file(`${name}.key`),
+      '-out',
+      file(`${name}.csr`),
+    ])
     writeFileSync(file(`${name}.ext`), `subjectAltName=${subjects}\n`)
-    await openssl(['x509', '-req', '-in', file(`${name}.csr`), '-CA', file(`${issuer}.crt`), '-CAkey', file(`${issuer}.key`), '-CAcreateserial', '-days', '2', '-extfile', file(`${name}.ext`), '-out', file(`${name}.crt`)])
+    await openssl([
+      'x509',
+      '-req',
+      '-in',
+      file(`${name}.csr`),
+      '-CA',
+      file(`${issuer}.crt`),
+      '-CAkey',
+      file(`${issuer}.key`),
+      '-CAcreateserial',
+      '-days',
+      '2',
+      '-extfile',
+      file(`${name}.ext`),
+      '-out',
+      file(`${name}.crt`),
+    ])
   }
 
   /** The server shows this certificate to whoever connects from now on. */
@@ -140,7 +257,10 @@ t.test('TLS with verify-full', { skip }, async (t) => {
     copyToServer(`${name}.key`, 'server.key')
     await admin.unsafe('alter system set ssl = on')
     await reload()
-    await waitFor(async () => await shown() === readFileSync(file(`${name}.crt`), 'utf8').replace(/\s/g, ''), { label: `the server shows ${name}` })
+    await waitFor(
+      async () => (await shown()) === readFileSync(file(`${name}.crt`), 'utf8').replace(/\s/g, ''),
+      { label: `the server shows ${name}` },
+    )
   }
 
   function copyToServer(from: string, to: string): void {
@@ -153,12 +273,24 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   async function reload(): Promise<void> {
     const [before] = await admin`select pg_conf_load_time() as at`
     await admin`select pg_reload_conf()`
-    await waitFor(async () => (await admin`select pg_conf_load_time() > ${before!.at as Date} as newer`)[0]!.newer, { label: 'the settings are read' })
+    await waitFor(
+      async () =>
+        (await admin`select pg_conf_load_time() > ${before!.at as Date} as newer`)[0]!.newer,
+      { label: 'the settings are read' },
+    )
   }
 
   /** The certificate as a client sees it. */
   async function shown(): Promise<string> {
-    const { stdout } = await openssl(['s_client', '-starttls', 'postgres', '-connect', `localhost:${plain.port}`]).catch((error: unknown) => error as { stdout: string })
-    return (/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/.exec(String(stdout))?.[0] ?? '').replace(/\s/g, '')
+    const { stdout } = await openssl([
+      's_client',
+      '-starttls',
+      'postgres',
+      '-connect',
+      `localhost:${plain.port}`,
+    ]).catch((error: unknown) => error as { stdout: string })
+    return (
+      /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/.exec(String(stdout))?.[0] ?? ''
+    ).replace(/\s/g, '')
   }
 })

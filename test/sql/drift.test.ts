@@ -29,7 +29,10 @@ t.test('the fingerprint notices a changed function, comment and grant', async (t
 })
 
 function included(file: string): string {
-  return readFileSync(join(SQL_FOLDER, file), 'utf8').replace(/^--![ \t]*include[ \t]+(\S+\.sql)[ \t]*$/gm, (_line, name: string) => included(name))
+  return readFileSync(join(SQL_FOLDER, file), 'utf8').replace(
+    /^--![ \t]*include[ \t]+(\S+\.sql)[ \t]*$/gm,
+    (_line, name: string) => included(name),
+  )
 }
 
 /** One line per object of our schema: equal lines, equal schema. */

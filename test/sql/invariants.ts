@@ -9,7 +9,12 @@ export interface Seen {
 export type Snapshot = Map<string, Seen>
 
 export const snapshot = async (sql: ISql): Promise<Snapshot> =>
-  new Map((await sql<Seen[]>`select id, node_id, epoch, wanted from mooring.assignment`).map((row) => [row.id, row]))
+  new Map(
+    (await sql<Seen[]>`select id, node_id, epoch, wanted from mooring.assignment`).map((row) => [
+      row.id,
+      row,
+    ]),
+  )
 
 /** What must hold at every moment, each as a query that finds the offenders. */
 const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>][] = [
@@ -22,34 +27,54 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   ],
   [
     'a deployment has each of its ordinals',
-    (sql) => sql`select d.id, o.ordinal from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+    (
+      sql,
+    ) => sql`select d.id, o.ordinal from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
       where d.type = 'deployment' and not exists (select from mooring.assignment a where a.deployment_id = d.id and a.ordinal = o.ordinal and a.handover is null)`,
   ],
   [
     'a copy has its replica, which has an owner elsewhere; what leaves is to stop',
-    (sql) => sql`select c.*, k.replica from mooring.assignment c join mooring.copies() k on k.id = c.id left join mooring.assignment a on a.id = k.replica
+    (
+      sql,
+    ) => sql`select c.*, k.replica from mooring.assignment c join mooring.copies() k on k.id = c.id left join mooring.assignment a on a.id = k.replica
       where a.id is null or a.node_id is null or a.node_id = c.node_id or c.handover = 'leaving' and c.wanted = 'run'`,
   ],
-  ['of a replica there are two rows at most', (sql) => sql`select a.deployment_id, a.ordinal from mooring.assignment a where a.ordinal is not null group by 1, 2 having count(*) > 2`],
+  [
+    'of a replica there are two rows at most',
+    (sql) =>
+      sql`select a.deployment_id, a.ordinal from mooring.assignment a where a.ordinal is not null group by 1, 2 having count(*) > 2`,
+  ],
   [
     'what no deployment wants is owned and told to stop',
-    (sql) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
+    (
+      sql,
+    ) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
       where (d.id is null or a.ordinal >= d.replicas or not d.enabled and a.node_id is not null) and (a.node_id is null or a.wanted <> 'stop')`,
   ],
   [
     'what waits is wanted as its deployment says, under its signature',
-    (sql) => sql`select a.*, d.enabled from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id
+    (
+      sql,
+    ) => sql`select a.*, d.enabled from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id
       where a.node_id is null and (a.wanted <> case when d.enabled then 'run' else 'stop' end or a.signature <> mooring.queue_signature(d.signature, a.refused_by))`,
   ],
-  ['every owner exists', (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and not exists (select from mooring.node n where n.id = a.node_id)`],
+  [
+    'every owner exists',
+    (sql) =>
+      sql`select a.* from mooring.assignment a where a.node_id is not null and not exists (select from mooring.node n where n.id = a.node_id)`,
+  ],
   [
     'what is wanted to run is permitted where it is',
-    (sql) => sql`select a.*, e.* from mooring.assignment a join mooring.eligibility(array(select id from mooring.deployment)) e on e.deployment_id = a.deployment_id and e.node_id = a.node_id
+    (
+      sql,
+    ) => sql`select a.*, e.* from mooring.assignment a join mooring.eligibility(array(select id from mooring.deployment)) e on e.deployment_id = a.deployment_id and e.node_id = a.node_id
       where a.wanted = 'run' and not e.permitted`,
   ],
   [
     'every permitted node has every enabled daemon',
-    (sql) => sql`select e.* from mooring.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
+    (
+      sql,
+    ) => sql`select e.* from mooring.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
       where e.permitted and not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = e.deployment_id and a.node_id = e.node_id)`,
   ],
   [
@@ -60,7 +85,9 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   ],
   [
     'what is moved is wanted by its deployment',
-    (sql) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+    (
+      sql,
+    ) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
       where a.move_reason is not null and a.wanted = 'stop' and (d.id is null or not d.enabled or a.ordinal >= d.replicas)`,
   ],
   [
@@ -68,18 +95,29 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
     (sql) => sql`select n.* from mooring.node n join mooring.node_states() s on s.id = n.id
       where s.assigned <> (select count(*) from mooring.assignment a where a.ordinal is not null and (a.node_id = n.id or a.move_to = n.id))`,
   ],
-  ['nobody owns what he refused', (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`],
+  [
+    'nobody owns what he refused',
+    (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`,
+  ],
   [
     'the newest of each history is what is, and nothing that is gone has an owner in it',
     (sql) => sql`select a.id, a.epoch, a.node_id, o.* from mooring.assignment a
         full join (select distinct on (w.assignment_id) w.* from mooring.ownership w order by w.assignment_id, w.epoch desc) o on o.assignment_id = a.id
       where case when a.id is null then o.node_id is not null else a.epoch > 0 and (o.epoch, o.node_id) is distinct from (a.epoch, a.node_id) end`,
   ],
-  ['an owner has an epoch of its own', (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and a.epoch = 0`],
+  [
+    'an owner has an epoch of its own',
+    (sql) => sql`select a.* from mooring.assignment a where a.node_id is not null and a.epoch = 0`,
+  ],
 ]
 
 /** Which laws are broken now, and which assignment's history did not go forward since the snapshot before. Empty: all is well. */
-export async function brokenLaws(sql: ISql, before: Snapshot, now: Snapshot, ended: Set<string>): Promise<string[]> {
+export async function brokenLaws(
+  sql: ISql,
+  before: Snapshot,
+  now: Snapshot,
+  ended: Set<string>,
+): Promise<string[]> {
   const broken: string[] = []
   for (const [law, offenders] of laws) {
     const found = await offenders(sql)
@@ -89,8 +127,15 @@ export async function brokenLaws(sql: ISql, before: Snapshot, now: Snapshot, end
     const row = now.get(id)
     if (!row) ended.add(id)
     else if (BigInt(row.epoch) < BigInt(old.epoch)) broken.push(`the epoch of ${id} went back`)
-    else if (row.epoch === old.epoch && row.node_id !== old.node_id) broken.push(`${id} changed its owner within an epoch`)
-    else if (row.epoch === old.epoch && row.node_id !== null && old.wanted === 'stop' && row.wanted === 'run') broken.push(`${id} went from stop to run within an epoch`)
+    else if (row.epoch === old.epoch && row.node_id !== old.node_id)
+      broken.push(`${id} changed its owner within an epoch`)
+    else if (
+      row.epoch === old.epoch &&
+      row.node_id !== null &&
+      old.wanted === 'stop' &&
+      row.wanted === 'run'
+    )
+      broken.push(`${id} went from stop to run within an epoch`)
   }
   for (const id of now.keys()) if (ended.has(id)) broken.push(`${id} came back from the dead`)
   return broken

@@ -12,10 +12,15 @@ const story = storiesIn(pg, t)
 type Change = [guard: string, instead: string]
 
 async function mutate(sql: TransactionSql, name: string, changes: Change[]): Promise<void> {
-  const [row] = await sql<{ def: string }[]>`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${name}`
+  const [row] = await sql<
+    { def: string }[]
+  >`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${name}`
   let def = row?.def ?? ''
   for (const [guard, instead] of changes) {
-    if (!def.includes(guard)) throw new Error(`mooring.${name} has no ${JSON.stringify(guard)} any more: give this mutant another guard`)
+    if (!def.includes(guard))
+      throw new Error(
+        `mooring.${name} has no ${JSON.stringify(guard)} any more: give this mutant another guard`,
+      )
     def = def.replaceAll(guard, () => instead)
   }
   await sql.unsafe(def)
@@ -23,29 +28,120 @@ async function mutate(sql: TransactionSql, name: string, changes: Change[]): Pro
 
 const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ['loads that do not follow', 'tg_assignment__follow', ['having', 'having false and']],
-  ['scale-down that leaves the surplus running', 'make_assignments', ['or a.ordinal >= d.replicas)', ')']],
-  ['a disabled deployment that runs on', 'make_assignments', ['(d.id is null or not d.enabled', '(d.id is null']],
-  ['an order to stop that is taken back', 'queue_anew', ['wanted = case when a.node_id is not null then', 'wanted = case when false then']],
-  ['a claim that looks only at what is permitted', 'placeable', ['where e.eligible', 'where e.permitted']],
-  ['a claim that forgets who refused', 'placeable', ["case when w.refused_by = '{}' then", 'case when true then']],
-  ['a reap that does not look at the lease', 'reap', ['mooring.lease_end(h, a) + margin < at', 'true'], ['h.beat_at < at - margin', 'true']],
+  [
+    'scale-down that leaves the surplus running',
+    'make_assignments',
+    ['or a.ordinal >= d.replicas)', ')'],
+  ],
+  [
+    'a disabled deployment that runs on',
+    'make_assignments',
+    ['(d.id is null or not d.enabled', '(d.id is null'],
+  ],
+  [
+    'an order to stop that is taken back',
+    'queue_anew',
+    ['wanted = case when a.node_id is not null then', 'wanted = case when false then'],
+  ],
+  [
+    'a claim that looks only at what is permitted',
+    'placeable',
+    ['where e.eligible', 'where e.permitted'],
+  ],
+  [
+    'a claim that forgets who refused',
+    'placeable',
+    ["case when w.refused_by = '{}' then", 'case when true then'],
+  ],
+  [
+    'a reap that does not look at the lease',
+    'reap',
+    ['mooring.lease_end(h, a) + margin < at', 'true'],
+    ['h.beat_at < at - margin', 'true'],
+  ],
   ['a release without a look at the deployment', 'release', [' and a.ordinal < d.replicas', '']],
   ['an edit that evicts nobody', 'evict', ['where not e.permitted', 'where false']],
   ['a node that is deleted with its work', 'tg_node__guard', ['if owned > 0', 'if false']],
-  ['a live node that is deleted under its daemons', 'tg_node__guard', ['if daemons > 0', 'if false']],
-  ['work that is freed by hand under a live owner', 'tg_assignment__by_hand', ['mooring.owner_may_run(old)', 'false']],
-  ['an epoch that is set back', 'tg_assignment__by_hand', ['if new.epoch < old.epoch then', 'if false then'], ['mooring.next_epoch(old.epoch)', 'new.epoch + 1']],
-  ['a reap that believes every silence', 'reaping_paused', ['silent > setting.reap_pause_share * nodes', 'false']],
-  ['a reap that believes none', 'reaping_paused', ['silent > setting.reap_pause_share * nodes', 'silent > 0']],
+  [
+    'a live node that is deleted under its daemons',
+    'tg_node__guard',
+    ['if daemons > 0', 'if false'],
+  ],
+  [
+    'work that is freed by hand under a live owner',
+    'tg_assignment__by_hand',
+    ['mooring.owner_may_run(old)', 'false'],
+  ],
+  [
+    'an epoch that is set back',
+    'tg_assignment__by_hand',
+    ['if new.epoch < old.epoch then', 'if false then'],
+    ['mooring.next_epoch(old.epoch)', 'new.epoch + 1'],
+  ],
+  [
+    'a reap that believes every silence',
+    'reaping_paused',
+    ['silent > setting.reap_pause_share * nodes', 'false'],
+  ],
+  [
+    'a reap that believes none',
+    'reaping_paused',
+    ['silent > setting.reap_pause_share * nodes', 'silent > 0'],
+  ],
   ['a pause that nobody counts as over', 'reaping_paused', ['elsif not too_many', 'elsif false']],
-  ['a pause that no operator can end', 'reaping_paused', ['return too_many and pause.resumed_at is null', 'return too_many']],
-  ['an operator whose word outlasts the outage', 'reaping_paused', ['elsif not too_many and pause.paused_at is not null', 'elsif not too_many and pause.paused_at is not null and pause.resumed_at is null']],
-  ['a move that goes on though its deployment was disabled', 'make_assignments', ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"]],
-  ['a promise that is kept whatever became of the node', 'place_moves', ['and d.obstacle is null', ''], ['and d.obstacle is not null', 'and false']],
-  ['places that are promised and given away', 'node_states', ['mooring.node_taken()', '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)']],
-  ['a history that misses who was given back', 'tg_assignment__follow', ['where p.epoch <> p.epoch_before', 'where p.epoch <> p.epoch_before and p.node_id is not null']],
-  ['a history in which what is gone is owned for ever', 'tg_assignment__record_owned', ["if tg_op = 'DELETE' then", "if tg_op = 'DELETE' then return null;"]],
-  ['daemons that do not come to new nodes', 'make_daemons', ['where e.permitted and (make_daemons.nodes is null', 'where e.permitted and make_daemons.nodes is null and (true']],
+  [
+    'a pause that no operator can end',
+    'reaping_paused',
+    ['return too_many and pause.resumed_at is null', 'return too_many'],
+  ],
+  [
+    'an operator whose word outlasts the outage',
+    'reaping_paused',
+    [
+      'elsif not too_many and pause.paused_at is not null',
+      'elsif not too_many and pause.paused_at is not null and pause.resumed_at is null',
+    ],
+  ],
+  [
+    'a move that goes on though its deployment was disabled',
+    'make_assignments',
+    ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"],
+  ],
+  [
+    'a promise that is kept whatever became of the node',
+    'place_moves',
+    ['and d.obstacle is null', ''],
+    ['and d.obstacle is not null', 'and false'],
+  ],
+  [
+    'places that are promised and given away',
+    'node_states',
+    [
+      'mooring.node_taken()',
+      '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)',
+    ],
+  ],
+  [
+    'a history that misses who was given back',
+    'tg_assignment__follow',
+    [
+      'where p.epoch <> p.epoch_before',
+      'where p.epoch <> p.epoch_before and p.node_id is not null',
+    ],
+  ],
+  [
+    'a history in which what is gone is owned for ever',
+    'tg_assignment__record_owned',
+    ["if tg_op = 'DELETE' then", "if tg_op = 'DELETE' then return null;"],
+  ],
+  [
+    'daemons that do not come to new nodes',
+    'make_daemons',
+    [
+      'where e.permitted and (make_daemons.nodes is null',
+      'where e.permitted and make_daemons.nodes is null and (true',
+    ],
+  ],
 ]
 
 for (const [what, name, ...changes] of mutants) {

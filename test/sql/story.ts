@@ -39,7 +39,13 @@ export interface Refusal {
 }
 
 /** The statement fails as told, and the story goes on behind a savepoint. */
-export async function refused(t: Test, sql: TransactionSql, statement: (sql: TransactionSql) => Promise<unknown>, expected: Refusal, name = 'refused'): Promise<void> {
+export async function refused(
+  t: Test,
+  sql: TransactionSql,
+  statement: (sql: TransactionSql) => Promise<unknown>,
+  expected: Refusal,
+  name = 'refused',
+): Promise<void> {
   await t.rejects(
     sql.savepoint(async (sql) => {
       await statement(sql)
@@ -64,6 +70,15 @@ export async function loads(sql: Db): Promise<Record<string, number>> {
 
 /** Events of a kind, oldest first. */
 export async function events(sql: Db, kind: string) {
-  return await sql<{ assignment_id: string | null; deployment_id: string | null; node: string | null; epoch: string | null; reason: string | null; detail: Record<string, unknown> | null }[]>`
+  return await sql<
+    {
+      assignment_id: string | null
+      deployment_id: string | null
+      node: string | null
+      epoch: string | null
+      reason: string | null
+      detail: Record<string, unknown> | null
+    }[]
+  >`
     select assignment_id, deployment_id, node, epoch, reason, detail from mooring.event where kind = ${kind} order by id`
 }

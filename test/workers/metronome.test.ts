@@ -8,10 +8,24 @@ import { node } from '../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
-function ticking(t: Test, { url }: TestDatabase, worker: string, poolIds: string[] = [], log = pino({ level: 'silent' }), watch = createTickWatch()) {
+function ticking(
+  t: Test,
+  { url }: TestDatabase,
+  worker: string,
+  poolIds: string[] = [],
+  log = pino({ level: 'silent' }),
+  watch = createTickWatch(),
+) {
   const db = createWorkerDb({ databaseUrl: url })
   const silences: unknown[] = []
-  const metronome = createMetronome({ db, worker, poolIds, onSilence: (error) => silences.push(error), log, watch })
+  const metronome = createMetronome({
+    db,
+    worker,
+    poolIds,
+    onSilence: (error) => silences.push(error),
+    log,
+    watch,
+  })
   t.teardown(async () => {
     db.close()
     await metronome.stop()
@@ -20,12 +34,22 @@ function ticking(t: Test, { url }: TestDatabase, worker: string, poolIds: string
   return { metronome, silences }
 }
 
-t.test('a metronome keeps its worker\'s name alive and its pools known', async (t) => {
+t.test("a metronome keeps its worker's name alive and its pools known", async (t) => {
   const database = await testDatabase(t)
   ticking(t, database, 'w1', ['pool-1', 'pool-2'])
-  const first = await waitFor(async () => (await database.sql`select pool_ids, seen_at::text from mooring.worker where id = 'w1'`)[0], { label: 'the first tick' })
+  const first = await waitFor(
+    async () =>
+      (await database.sql`select pool_ids, seen_at::text from mooring.worker where id = 'w1'`)[0],
+    { label: 'the first tick' },
+  )
   t.same(first['pool_ids'], ['pool-1', 'pool-2'])
-  await waitFor(async () => (await database.sql`select 1 from mooring.worker where seen_at::text > ${first['seen_at'] as string}`).length, { label: 'the next', timeoutMs: MAX_SLEEP_MS + 5_000 })
+  await waitFor(
+    async () =>
+      (
+        await database.sql`select 1 from mooring.worker where seen_at::text > ${first['seen_at'] as string}`
+      ).length,
+    { label: 'the next', timeoutMs: MAX_SLEEP_MS + 5_000 },
+  )
 })
 
 t.test('it survives whatever its tick says, and says so once', async (t) => {
@@ -43,31 +67,60 @@ t.test('defect 12: of many metronomes one is let through for each round', async 
   const database = await testDatabase(t)
   await database.sql`update mooring.setting set round_interval = '300 ms'`
   for (let worker = 1; worker <= 4; worker += 1) ticking(t, database, `w${worker}`)
-  await waitFor(async () => (await database.sql`select 1 from mooring.worker`).length === 4, { label: 'all tick' })
+  await waitFor(async () => (await database.sql`select 1 from mooring.worker`).length === 4, {
+    label: 'all tick',
+  })
   // nobody works on the jobs: there is one of each round, however many asked for it
-  const jobs = await waitFor(async () => {
-    const rows = await database.sql<{ task: string; n: number }[]>`select j.task_identifier as task, count(*)::int as n from graphile_worker.jobs j group by 1 order by 1`
-    return rows.length === 4 ? rows : null
-  }, { label: 'all rounds are queued' })
-  t.same([...jobs], ['evict', 'place', 'prune', 'reap'].map((task) => ({ task, n: 1 })))
+  const jobs = await waitFor(
+    async () => {
+      const rows = await database.sql<
+        { task: string; n: number }[]
+      >`select j.task_identifier as task, count(*)::int as n from graphile_worker.jobs j group by 1 order by 1`
+      return rows.length === 4 ? rows : null
+    },
+    { label: 'all rounds are queued' },
+  )
+  t.same(
+    [...jobs],
+    ['evict', 'place', 'prune', 'reap'].map((task) => ({ task, n: 1 })),
+  )
 })
 
-t.test('a metronome lets its own clock judge the database\'s: where they differ by a step, nothing is reaped', async (t) => {
-  const database = await testDatabase(t)
-  await database.sql`update mooring.setting set lease_ttl = '1 hour'`
-  await node(database.sql)
-  const seen = () => database.sql<{ seen: string; hold: string | null }[]>`select w.seen_at::text as seen, f.hold from mooring.worker w, mooring.fleet f`
-  let ahead = 0
-  ticking(t, database, 'w1', [], pino({ level: 'silent' }), createTickWatch(() => performance.now() + ahead))
-  // healthy: several ticks, and the clocks agree
-  const ticks = new Set<string>()
-  await waitFor(async () => {
-    const [row] = await seen()
-    if (row) ticks.add(row.seen)
-    return ticks.size === 3
-  }, { label: 'three ticks', timeoutMs: 3 * MAX_SLEEP_MS + 10_000 })
-  t.equal((await seen())[0]!.hold, null)
-  ahead = 600_000
-  await waitFor(async () => (await seen())[0]!.hold, { label: 'a hold', timeoutMs: MAX_SLEEP_MS + 10_000 })
-  t.match((await seen())[0]!.hold, /^the clock went back by 00:(09:5|10:0)/)
-})
+t.test(
+  "a metronome lets its own clock judge the database's: where they differ by a step, nothing is reaped",
+  async (t) => {
+    const database = await testDatabase(t)
+    await database.sql`update mooring.setting set lease_ttl = '1 hour'`
+    await node(database.sql)
+    const seen = () =>
+      database.sql<
+        { seen: string; hold: string | null }[]
+      >`select w.seen_at::text as seen, f.hold from mooring.worker w, mooring.fleet f`
+    let ahead = 0
+    ticking(
+      t,
+      database,
+      'w1',
+      [],
+      pino({ level: 'silent' }),
+      createTickWatch(() => performance.now() + ahead),
+    )
+    // healthy: several ticks, and the clocks agree
+    const ticks = new Set<string>()
+    await waitFor(
+      async () => {
+        const [row] = await seen()
+        if (row) ticks.add(row.seen)
+        return ticks.size === 3
+      },
+      { label: 'three ticks', timeoutMs: 3 * MAX_SLEEP_MS + 10_000 },
+    )
+    t.equal((await seen())[0]!.hold, null)
+    ahead = 600_000
+    await waitFor(async () => (await seen())[0]!.hold, {
+      label: 'a hold',
+      timeoutMs: MAX_SLEEP_MS + 10_000,
+    })
+    t.match((await seen())[0]!.hold, /^the clock went back by 00:(09:5|10:0)/)
+  },
+)

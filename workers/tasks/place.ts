@@ -16,12 +16,17 @@ const CLAIM_A_WINDOW: QueryConfig = {
           group by s.claim_window`,
 }
 
-interface Window { placed: number; claim_window: number }
+interface Window {
+  placed: number
+  claim_window: number
+}
 
 export const place: Task = async (_payload, { withPgClient, abortSignal, logger }) => {
   for (;;) {
     try {
-      const { rows: [window] } = await withPgClient((client) => client.query<Window>(CLAIM_A_WINDOW))
+      const {
+        rows: [window],
+      } = await withPgClient((client) => client.query<Window>(CLAIM_A_WINDOW))
       if (window === undefined || window.placed < window.claim_window || abortSignal.aborted) return
     } catch (error) {
       if (codeOf(error) !== PLACEMENT_HELD) throw error

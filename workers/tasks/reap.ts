@@ -9,7 +9,10 @@ const BATCH = 10_000
 
 export const reap: Task = async (payload, { query, abortSignal }) => {
   for (;;) {
-    const { rows } = await query<{ reaped: number }>('select count(*)::int as reaped from mooring.reap($1, $2)', [BATCH, (payload as { judged_at?: string } | null)?.judged_at ?? null])
+    const { rows } = await query<{ reaped: number }>(
+      'select count(*)::int as reaped from mooring.reap($1, $2)',
+      [BATCH, (payload as { judged_at?: string } | null)?.judged_at ?? null],
+    )
     if ((rows[0]?.reaped ?? 0) < BATCH || abortSignal.aborted) return
   }
 }

@@ -16,22 +16,34 @@ import type { PackageRef } from '../../../agent/packages/package-ref.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { silent, temporaryFolder } from '../rig.js'
 
-interface Setup { installer: NpmInstaller; packagesDir: string; prefix: string; again(npm?: NpmOptions): NpmInstaller }
+interface Setup {
+  installer: NpmInstaller
+  packagesDir: string
+  prefix: string
+  again(npm?: NpmOptions): NpmInstaller
+}
 
 let setups = 0
 
 async function setup(t: Test, npm: NpmOptions = {}): Promise<Setup> {
   const packagesDir = join(await temporaryFolder(t), 'packages')
   const prefix = `npm-test-${process.pid}-${++setups}.`
-  const again = (options: NpmOptions = npm): NpmInstaller => createNpmInstaller({ packagesDir, markPrefix: prefix, log: silent, npm: options })
+  const again = (options: NpmOptions = npm): NpmInstaller =>
+    createNpmInstaller({ packagesDir, markPrefix: prefix, log: silent, npm: options })
   return { installer: again(), packagesDir, prefix, again }
 }
 
 /** In npm's place: writes its arguments and environment into a file, then does what `body` says. */
-async function standIn(t: Test, body: string): Promise<{ path: string; calls: () => Promise<string> }> {
+async function standIn(
+  t: Test,
+  body: string,
+): Promise<{ path: string; calls: () => Promise<string> }> {
   const folder = await temporaryFolder(t)
   const path = join(folder, 'npm')
-  await writeFile(path, `#!/bin/sh\n(printf '%s\\n' call "$@"; env) >> "${folder}/calls"\n${body}\n`)
+  await writeFile(
+    path,
+    `#!/bin/sh\n(printf '%s\\n' call "$@"; env) >> "${folder}/calls"\n${body}\n`,
+  )
   await chmod(path, 0o755)
   return { path, calls: () => readFile(join(folder, 'calls'), 'utf8') }
 }
@@ -40,69 +52,117 @@ const exact = (name: string, version: string): PackageRef => ({ name, version, k
 const never = new AbortController().signal
 const isNumber = exact('is-number', '7.0.0')
 
-t.test('Y33: a package is installed once, shared by all who ask at the same time, and found afterwards without npm', async t => {
-  const { installer, packagesDir, again } = await setup(t)
-  t.equal(await installer.find(isNumber), null)
-  const [first, second] = await Promise.all([installer.install(isNumber, never), installer.install(isNumber, never)])
-  t.equal(first.packageDir, second.packageDir)
-  t.match(await resolveEntry(first.packageDir), { file: join(first.packageDir, 'index.js') })
-  t.strictSame(await readdir(packagesDir), ['is-number@7.0.0'], 'nothing temporary is left')
+t.test(
+  'Y33: a package is installed once, shared by all who ask at the same time, and found afterwards without npm',
+  async (t) => {
+    const { installer, packagesDir, again } = await setup(t)
+    t.equal(await installer.find(isNumber), null)
+    const [first, second] = await Promise.all([
+      installer.install(isNumber, never),
+      installer.install(isNumber, never),
+    ])
+    t.equal(first.packageDir, second.packageDir)
+    t.match(await resolveEntry(first.packageDir), { file: join(first.packageDir, 'index.js') })
+    t.strictSame(await readdir(packagesDir), ['is-number@7.0.0'], 'nothing temporary is left')
 
-  const without = again({ path: '/no/such/npm' })
-  t.ok(await without.find(isNumber))
-  t.ok(await without.install(isNumber, never), 'an exact version is never installed twice')
-})
+    const without = again({ path: '/no/such/npm' })
+    t.ok(await without.find(isNumber))
+    t.ok(await without.install(isNumber, never), 'an exact version is never installed twice')
+  },
+)
 
-t.test('a scoped package gets one folder, and a package with dependencies gets those', async t => {
-  const { installer, packagesDir } = await setup(t)
-  const scoped = await installer.install(exact('@isaacs/cliui', '8.0.2'), never)
-  t.strictSame(await readdir(packagesDir), ['@isaacs+cliui@8.0.2'])
-  t.ok(existsSync(join(scoped.packageDir, '..', '..', 'string-width', 'package.json')))
-})
+t.test(
+  'a scoped package gets one folder, and a package with dependencies gets those',
+  async (t) => {
+    const { installer, packagesDir } = await setup(t)
+    const scoped = await installer.install(exact('@isaacs/cliui', '8.0.2'), never)
+    t.strictSame(await readdir(packagesDir), ['@isaacs+cliui@8.0.2'])
+    t.ok(existsSync(join(scoped.packageDir, '..', '..', 'string-width', 'package.json')))
+  },
+)
 
-t.test('Y33: a dist-tag is looked up in the registry each time', async t => {
+t.test('Y33: a dist-tag is looked up in the registry each time', async (t) => {
   const { installer } = await setup(t)
-  const found = await installer.resolveTag({ name: 'is-number', version: 'latest', kind: 'tag' }, never)
+  const found = await installer.resolveTag(
+    { name: 'is-number', version: 'latest', kind: 'tag' },
+    never,
+  )
   t.match(found, { name: 'is-number', version: /^\d+\.\d+\.\d+$/, kind: 'exact' })
-  await t.rejects(installer.resolveTag({ name: 'is-number', version: 'no-such-tag', kind: 'tag' }, never), { name: 'InstallError', message: /there is no is-number@no-such-tag: `npm view is-number versions dist-tags` lists what there is/ })
+  await t.rejects(
+    installer.resolveTag({ name: 'is-number', version: 'no-such-tag', kind: 'tag' }, never),
+    {
+      name: 'InstallError',
+      message:
+        /there is no is-number@no-such-tag: `npm view is-number versions dist-tags` lists what there is/,
+    },
+  )
 })
 
-t.test('a version or package that does not exist is named, with the way out', async t => {
+t.test('a version or package that does not exist is named, with the way out', async (t) => {
   const { installer, packagesDir } = await setup(t)
-  await t.rejects(installer.install(exact('is-number', '99.0.0'), never), { name: 'InstallError', message: 'there is no is-number@99.0.0: `npm view is-number versions dist-tags` lists what there is' })
-  await t.rejects(installer.install(exact('mooring-no-such-package-a1b2c3', '1.0.0'), never), { name: 'InstallError', message: /there is no package mooring-no-such-package-a1b2c3 in the registry/ })
+  await t.rejects(installer.install(exact('is-number', '99.0.0'), never), {
+    name: 'InstallError',
+    message:
+      'there is no is-number@99.0.0: `npm view is-number versions dist-tags` lists what there is',
+  })
+  await t.rejects(installer.install(exact('mooring-no-such-package-a1b2c3', '1.0.0'), never), {
+    name: 'InstallError',
+    message: /there is no package mooring-no-such-package-a1b2c3 in the registry/,
+  })
   t.strictSame(await readdir(packagesDir), [], 'nothing is left that could be taken for an install')
 })
 
-t.test('a registry that cannot be reached is said to be that', async t => {
+t.test('a registry that cannot be reached is said to be that', async (t) => {
   const server = createServer().listen(0, '127.0.0.1')
-  await new Promise(resolve => server.once('listening', resolve))
+  await new Promise((resolve) => server.once('listening', resolve))
   const { port } = server.address() as AddressInfo
-  await new Promise(resolve => server.close(resolve))
+  await new Promise((resolve) => server.close(resolve))
   const { installer } = await setup(t, { registry: `http://127.0.0.1:${port}/` })
-  await t.rejects(installer.install(isNumber, never), { name: 'InstallError', message: /the npm registry cannot be reached from this host \(ECONNREFUSED\) to install is-number@7.0.0/ })
+  await t.rejects(installer.install(isNumber, never), {
+    name: 'InstallError',
+    message:
+      /the npm registry cannot be reached from this host \(ECONNREFUSED\) to install is-number@7.0.0/,
+  })
 })
 
-t.test('defect 11: a failed install is not cached as success', async t => {
-  const broken = await standIn(t, 'mkdir -p node_modules/is-number; echo "{}" > node_modules/is-number/package.json; exit 1')
-  const liar = await standIn(t, 'mkdir -p node_modules/is-number; echo \'{"name":"is-number","version":"6.6.6"}\' > node_modules/is-number/package.json; exit 0')
+t.test('defect 11: a failed install is not cached as success', async (t) => {
+  const broken = await standIn(
+    t,
+    'mkdir -p node_modules/is-number; echo "{}" > node_modules/is-number/package.json; exit 1',
+  )
+  const liar = await standIn(
+    t,
+    'mkdir -p node_modules/is-number; echo \'{"name":"is-number","version":"6.6.6"}\' > node_modules/is-number/package.json; exit 0',
+  )
   const idle = await standIn(t, 'exit 0')
   const { packagesDir, again } = await setup(t)
-  await t.rejects(again({ path: broken.path }).install(isNumber, never), { message: /npm failed to install is-number@7.0.0 \(code 1\)/ })
-  await t.rejects(again({ path: liar.path }).install(isNumber, never), { message: /asked for is-number@7.0.0 and installed is-number@6.6.6/ })
-  await t.rejects(again({ path: idle.path }).install(isNumber, never), { message: /installed nothing of that name/ })
+  await t.rejects(again({ path: broken.path }).install(isNumber, never), {
+    message: /npm failed to install is-number@7.0.0 \(code 1\)/,
+  })
+  await t.rejects(again({ path: liar.path }).install(isNumber, never), {
+    message: /asked for is-number@7.0.0 and installed is-number@6.6.6/,
+  })
+  await t.rejects(again({ path: idle.path }).install(isNumber, never), {
+    message: /installed nothing of that name/,
+  })
   t.strictSame(await readdir(packagesDir), [])
   t.equal(await again({}).find(isNumber), null)
   t.ok(await again({}).install(isNumber, never), 'the next attempt does it')
 })
 
-t.test('a package that something was deleted from is noticed and installed again', async t => {
+t.test('a package that something was deleted from is noticed and installed again', async (t) => {
   const { installer } = await setup(t)
   const ref = exact('@isaacs/cliui', '8.0.2')
   const { packageDir } = await installer.install(ref, never)
   const modules = join(packageDir, '..', '..')
   const { file } = await resolveEntry(packageDir)
-  for (const lost of [file, join(packageDir, 'package.json'), join(modules, 'string-width'), modules, join(modules, '..', '.mooring.json')]) {
+  for (const lost of [
+    file,
+    join(packageDir, 'package.json'),
+    join(modules, 'string-width'),
+    modules,
+    join(modules, '..', '.mooring.json'),
+  ]) {
     await rm(lost, { recursive: true })
     t.equal(await installer.find(ref), null, lost)
     await installer.install(ref, never)
@@ -110,32 +170,47 @@ t.test('a package that something was deleted from is noticed and installed again
   }
 })
 
-t.test('what a workload wrote beside its package is still there when what was deleted from it is put back, as is what it changed', async t => {
-  const { installer } = await setup(t)
-  const ref = exact('@isaacs/cliui', '8.0.2')
-  const { packageDir } = await installer.install(ref, never)
-  const folder = join(packageDir, '..', '..', '..')
-  await mkdir(join(packageDir, 'data'))
-  await writeFile(join(packageDir, 'data', 'positions'), 'long 100')
-  await writeFile(join(packageDir, 'LICENSE.txt'), 'mine')
-  const { file } = await resolveEntry(packageDir)
-  for (const lost of [file, join(packageDir, 'package.json'), join(folder, 'node_modules', 'string-width'), join(folder, '.mooring.json')]) {
-    await rm(lost, { recursive: true })
-    t.equal(await installer.find(ref), null, lost)
-    await installer.install(ref, never)
-    t.ok(existsSync(lost), lost)
-    t.equal(await readFile(join(packageDir, 'data', 'positions'), 'utf8'), 'long 100')
-    t.equal(await readFile(join(packageDir, 'LICENSE.txt'), 'utf8'), 'mine')
-    t.ok(await isWrittenTo(folder, never), 'and is not taken for installed')
-  }
-  t.strictSame(await readdir(join(folder, '..')), ['@isaacs+cliui@8.0.2'], 'nothing is left of the installs that mended it')
-})
+t.test(
+  'what a workload wrote beside its package is still there when what was deleted from it is put back, as is what it changed',
+  async (t) => {
+    const { installer } = await setup(t)
+    const ref = exact('@isaacs/cliui', '8.0.2')
+    const { packageDir } = await installer.install(ref, never)
+    const folder = join(packageDir, '..', '..', '..')
+    await mkdir(join(packageDir, 'data'))
+    await writeFile(join(packageDir, 'data', 'positions'), 'long 100')
+    await writeFile(join(packageDir, 'LICENSE.txt'), 'mine')
+    const { file } = await resolveEntry(packageDir)
+    for (const lost of [
+      file,
+      join(packageDir, 'package.json'),
+      join(folder, 'node_modules', 'string-width'),
+      join(folder, '.mooring.json'),
+    ]) {
+      await rm(lost, { recursive: true })
+      t.equal(await installer.find(ref), null, lost)
+      await installer.install(ref, never)
+      t.ok(existsSync(lost), lost)
+      t.equal(await readFile(join(packageDir, 'data', 'positions'), 'utf8'), 'long 100')
+      t.equal(await readFile(join(packageDir, 'LICENSE.txt'), 'utf8'), 'mine')
+      t.ok(await isWrittenTo(folder, never), 'and is not taken for installed')
+    }
+    t.strictSame(
+      await readdir(join(folder, '..')),
+      ['@isaacs+cliui@8.0.2'],
+      'nothing is left of the installs that mended it',
+    )
+  },
+)
 
-t.test('an install nobody waits for any more is killed, and leaves nothing', async t => {
+t.test('an install nobody waits for any more is killed, and leaves nothing', async (t) => {
   const slow = await standIn(t, 'trap "" TERM; setsid sleep 1000 & sleep 1000')
   const { installer, packagesDir, prefix } = await setup(t, { path: slow.path })
   const [first, second] = [new AbortController(), new AbortController()]
-  const [one, two] = [installer.install(isNumber, first.signal), installer.install(isNumber, second.signal)]
+  const [one, two] = [
+    installer.install(isNumber, first.signal),
+    installer.install(isNumber, second.signal),
+  ]
   const both = Promise.allSettled([one, two])
   await waitFor(() => markedWith(prefix).length >= 3, { label: 'npm and what it started run' })
   first.abort(new Error('called off'))
@@ -143,67 +218,118 @@ t.test('an install nobody waits for any more is killed, and leaves nothing', asy
   t.ok(markedWith(prefix).length >= 3, 'somebody still waits')
   second.abort(new Error('called off'))
   await both
-  await waitFor(() => markedWith(prefix).length === 0, { label: 'npm and what it started are gone' })
-  await waitFor(() => readdirSync(packagesDir).length === 0, { label: 'the private folder is gone' })
+  await waitFor(() => markedWith(prefix).length === 0, {
+    label: 'npm and what it started are gone',
+  })
+  await waitFor(() => readdirSync(packagesDir).length === 0, {
+    label: 'the private folder is gone',
+  })
 })
 
-t.test('an install that hangs is given up', async t => {
+t.test('an install that hangs is given up', async (t) => {
   const slow = await standIn(t, 'sleep 1000')
   const { installer, prefix } = await setup(t, { path: slow.path, timeoutMs: 100 })
-  await t.rejects(installer.install(isNumber, never), { message: /npm did not finish with is-number@7.0.0 within 0 s/ })
+  await t.rejects(installer.install(isNumber, never), {
+    message: /npm did not finish with is-number@7.0.0 within 0 s/,
+  })
   await waitFor(() => markedWith(prefix).length === 0, { label: 'npm is gone' })
 })
 
-t.test('at most two installs run at a time', async t => {
+t.test('at most two installs run at a time', async (t) => {
   const folder = await temporaryFolder(t)
-  const counting = await standIn(t, `echo + >> "${folder}/log"; sleep 1; echo - >> "${folder}/log"; exit 1`)
+  const counting = await standIn(
+    t,
+    `echo + >> "${folder}/log"; sleep 1; echo - >> "${folder}/log"; exit 1`,
+  )
   const { installer } = await setup(t, { path: counting.path })
-  await Promise.allSettled(['1.0.0', '2.0.0', '3.0.0', '4.0.0', '5.0.0'].map(version => installer.install(exact('is-number', version), never)))
+  await Promise.allSettled(
+    ['1.0.0', '2.0.0', '3.0.0', '4.0.0', '5.0.0'].map((version) =>
+      installer.install(exact('is-number', version), never),
+    ),
+  )
   let [now, most] = [0, 0]
-  for (const sign of readFileSync(join(folder, 'log'), 'utf8').trim().split('\n')) most = Math.max(most, now += sign === '+' ? 1 : -1)
+  for (const sign of readFileSync(join(folder, 'log'), 'utf8').trim().split('\n'))
+    most = Math.max(most, (now += sign === '+' ? 1 : -1))
   t.equal(most, 2, readFileSync(join(folder, 'log'), 'utf8').replaceAll('\n', ' '))
 })
 
-t.test('npm is run without scripts, audits and shell, with -- before the package', async t => {
+t.test('npm is run without scripts, audits and shell, with -- before the package', async (t) => {
   const spy = await standIn(t, 'exit 1')
   const { installer } = await setup(t, { path: spy.path, registry: 'http://registry.invalid/' })
   await t.rejects(installer.install(isNumber, never))
   const calls = await spy.calls()
-  for (const flag of ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--omit=dev', '--registry\nhttp://registry.invalid/']) t.ok(calls.includes(`\n${flag}\n`), flag)
+  for (const flag of [
+    'install',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--omit=dev',
+    '--registry\nhttp://registry.invalid/',
+  ])
+    t.ok(calls.includes(`\n${flag}\n`), flag)
   t.ok(calls.includes('\n--\nis-number@7.0.0\n'))
 })
 
-t.test("of the agent's environment only what makes a registry reachable gets to npm", async t => {
-  const harmless = { HOME: '/home/a', HTTPS_PROXY: 'http://proxy.invalid:1', no_proxy: 'localhost', NODE_EXTRA_CA_CERTS: '/ca.pem', LC_ALL: 'C' }
-  const env = npmEnv({ ...harmless, PATH: '/bin', NODE_OPTIONS: '--require=/evil.js', LD_PRELOAD: '/evil.so', npm_config_registry: 'http://evil.invalid/', npm_lifecycle_event: 'start', DATABASE_URL: 'postgres://u:secret@h/d', PGPASSWORD: 'secret' })
+t.test("of the agent's environment only what makes a registry reachable gets to npm", async (t) => {
+  const harmless = {
+    HOME: '/home/a',
+    HTTPS_PROXY: 'http://proxy.invalid:1',
+    no_proxy: 'localhost',
+    NODE_EXTRA_CA_CERTS: '/ca.pem',
+    LC_ALL: 'C',
+  }
+  const env = npmEnv({
+    ...harmless,
+    PATH: '/bin',
+    NODE_OPTIONS: '--require=/evil.js',
+    LD_PRELOAD: '/evil.so',
+    npm_config_registry: 'http://evil.invalid/',
+    npm_lifecycle_event: 'start',
+    DATABASE_URL: 'postgres://u:secret@h/d',
+    PGPASSWORD: 'secret',
+  })
   t.strictSame(env, { ...harmless, PATH: `${dirname(process.execPath)}:/bin` })
 })
 
-t.test('install scripts run only where they are allowed', async t => {
+t.test('install scripts run only where they are allowed', async (t) => {
   const spy = await standIn(t, 'exit 1')
   const { again } = await setup(t)
   await t.rejects(again({ path: spy.path, allowScripts: true }).install(isNumber, never))
   t.match(await spy.calls(), /^--no-ignore-scripts$/m)
 })
 
-t.test("what npm says is bounded and holds no credentials", async t => {
-  const talker = await standIn(t, 'echo "npm error code EWHATEVER"; echo "npm error GET https://user:hunter2@registry.invalid/x"; yes "npm error words" | head -500; exit 1')
+t.test('what npm says is bounded and holds no credentials', async (t) => {
+  const talker = await standIn(
+    t,
+    'echo "npm error code EWHATEVER"; echo "npm error GET https://user:hunter2@registry.invalid/x"; yes "npm error words" | head -500; exit 1',
+  )
   const { installer } = await setup(t, { path: talker.path })
-  const error = await installer.install(isNumber, never).then(() => null, (e: Error) => e)
-  t.match(error?.message, /^npm failed to install is-number@7.0.0 \(EWHATEVER\): GET https:\/\/\*\*\*@registry.invalid\/x words words/)
+  const error = await installer.install(isNumber, never).then(
+    () => null,
+    (e: Error) => e,
+  )
+  t.match(
+    error?.message,
+    /^npm failed to install is-number@7.0.0 \(EWHATEVER\): GET https:\/\/\*\*\*@registry.invalid\/x words words/,
+  )
   t.ok(error!.message.length < 620)
 })
 
-t.test('a host without npm says so', async t => {
+t.test('a host without npm says so', async (t) => {
   const { installer } = await setup(t, { path: '/no/such/npm' })
-  await t.rejects(installer.install(isNumber, never), { name: 'InstallError', message: /npm was not found/ })
+  await t.rejects(installer.install(isNumber, never), {
+    name: 'InstallError',
+    message: /npm was not found/,
+  })
 })
 
-t.test('what an earlier life left half installed is cleaned up', async t => {
+t.test('what an earlier life left half installed is cleaned up', async (t) => {
   const { installer, packagesDir, again } = await setup(t)
   await installer.install(isNumber, never)
   await mkdir(join(packagesDir, '.tmp-abc', 'node_modules'), { recursive: true })
   again()
-  await waitFor(() => !existsSync(join(packagesDir, '.tmp-abc')), { label: 'the abandoned folder is gone' })
+  await waitFor(() => !existsSync(join(packagesDir, '.tmp-abc')), {
+    label: 'the abandoned folder is gone',
+  })
   t.ok((await stat(join(packagesDir, 'is-number@7.0.0'))).isDirectory())
 })

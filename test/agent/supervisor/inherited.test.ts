@@ -6,19 +6,35 @@ import { owned, rig } from '../rig.js'
 /** A process that ended by itself while no agent was there. */
 const ended = (assignment_id: string): HostedProcess => ({
   mark: `inherited-${assignment_id}`,
-  about: { assignment_id, epoch: '1', generation: '1', stop_grace_ms: 1_000, leased: true, restarts: 4 },
-  pid: () => 99, rootPid: () => 98, started: Promise.resolve({ pid: 99, startTicks: 1 }), startedAtMs: 0,
-  exit: Promise.resolve({ code: 3, signal: null, error: null }), gone: Promise.resolve(), fenced: new Promise(() => {}), end() {},
+  about: {
+    assignment_id,
+    epoch: '1',
+    generation: '1',
+    stop_grace_ms: 1_000,
+    leased: true,
+    restarts: 4,
+  },
+  pid: () => 99,
+  rootPid: () => 98,
+  started: Promise.resolve({ pid: 99, startTicks: 1 }),
+  startedAtMs: 0,
+  exit: Promise.resolve({ code: 3, signal: null, error: null }),
+  gone: Promise.resolve(),
+  fenced: new Promise(() => {}),
+  end() {},
 })
 
-t.test('what ended before the next agent knows what is wanted is no stop: it is waited for, counted and started again', async (t) => {
-  const assignment = owned()
-  const r = await rig(t, { inherited: [ended(assignment.assignment_id)] })
-  await r.reached(assignment, 'backoff', { exit_code: 3, restarts: 5 })
-  r.supervisor.reconcile([assignment], { mayStart: true })
-  await r.reached(assignment, 'running', { restarts: 5 })
-  t.notOk(r.states(assignment).includes('stopped'))
-})
+t.test(
+  'what ended before the next agent knows what is wanted is no stop: it is waited for, counted and started again',
+  async (t) => {
+    const assignment = owned()
+    const r = await rig(t, { inherited: [ended(assignment.assignment_id)] })
+    await r.reached(assignment, 'backoff', { exit_code: 3, restarts: 5 })
+    r.supervisor.reconcile([assignment], { mayStart: true })
+    await r.reached(assignment, 'running', { restarts: 5 })
+    t.notOk(r.states(assignment).includes('stopped'))
+  },
+)
 
 t.test('and where it is not wanted any more it is told as stopped, once', async (t) => {
   const assignment = owned()

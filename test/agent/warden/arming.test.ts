@@ -14,40 +14,88 @@ const never = new Promise<never>(() => {})
 
 function warden(t: Test, leased = true) {
   let over: () => void = () => {}
-  const gone = new Promise<void>(resolve => { over = resolve })
+  const gone = new Promise<void>((resolve) => {
+    over = resolve
+  })
   const exit = gone.then(() => ({ code: 0, signal: null, error: null }))
   t.teardown(() => over())
   const armed: number[][] = []
   const up = new Map<string, () => void>()
   const start = ({ mark, about }: StartSpec): LocalProcess => {
     const root = { pid: Number(mark), startTicks: 1 }
-    const started = new Promise<StartedProcess>(resolve => up.set(mark, () => resolve(root)))
-    return { mark, about, root, started, startedAtMs: 0, pid: () => null, rootPid: () => root.pid, exit, gone, fenced: never, end() {}, fence() {} }
+    const started = new Promise<StartedProcess>((resolve) => up.set(mark, () => resolve(root)))
+    return {
+      mark,
+      about,
+      root,
+      started,
+      startedAtMs: 0,
+      pid: () => null,
+      rootPid: () => root.pid,
+      exit,
+      gone,
+      fenced: never,
+      end() {},
+      fence() {},
+    }
   }
   const clock = { nowMs: 1_000_000 }
-  const made = createWarden({ id: 'w', containment: 'process-group', host: { start }, deadMan: { arm: (doomed: readonly Doomed[]) => armed.push(doomed.map(({ pid }) => pid)) > 0 }, onEmpty() {}, clock: () => clock.nowMs })
+  const made = createWarden({
+    id: 'w',
+    containment: 'process-group',
+    host: { start },
+    deadMan: { arm: (doomed: readonly Doomed[]) => armed.push(doomed.map(({ pid }) => pid)) > 0 },
+    onEmpty() {},
+    clock: () => clock.nowMs,
+  })
   made.attach(() => {})
   return {
     armed,
     up: (id: string) => up.get(id)!(),
     asked: (id: string) => up.has(id),
     start(id: string) {
-      made.receive({ t: 'lease', nr: 1, terms: [leased ? [id, '1', clock.nowMs + FAR_MS, clock.nowMs + FAR_MS] : [id, '1', null, null]] })
-      made.receive({ t: 'start', spec: { argv: ['true'], cwd: '/', env: {}, logFile: null, mark: id, about: { assignment_id: id, epoch: '1', generation: '1', stop_grace_ms: 0, leased, restarts: 0 } } })
+      made.receive({
+        t: 'lease',
+        nr: 1,
+        terms: [
+          leased ? [id, '1', clock.nowMs + FAR_MS, clock.nowMs + FAR_MS] : [id, '1', null, null],
+        ],
+      })
+      made.receive({
+        t: 'start',
+        spec: {
+          argv: ['true'],
+          cwd: '/',
+          env: {},
+          logFile: null,
+          mark: id,
+          about: {
+            assignment_id: id,
+            epoch: '1',
+            generation: '1',
+            stop_grace_ms: 0,
+            leased,
+            restarts: 0,
+          },
+        },
+      })
     },
   }
 }
 
-t.test('what has just been started is armed with the turn in which it is told to run', async t => {
-  const w = warden(t)
-  w.start('1')
-  w.up('1')
-  await turn()
-  await turn()
-  t.strictSame(w.armed, [[1]])
-})
+t.test(
+  'what has just been started is armed with the turn in which it is told to run',
+  async (t) => {
+    const w = warden(t)
+    w.start('1')
+    w.up('1')
+    await turn()
+    await turn()
+    t.strictSame(w.armed, [[1]])
+  },
+)
 
-t.test('in a burst no timer is forked for each start, and all are armed', async t => {
+t.test('in a burst no timer is forked for each start, and all are armed', async (t) => {
   const w = warden(t)
   const ids = Array.from({ length: 100 }, (_, nr) => `${nr + 1}`)
   const before = performance.now()
@@ -62,11 +110,11 @@ t.test('in a burst no timer is forked for each start, and all are armed', async 
   t.ok(w.armed.length <= 2 + (performance.now() - before) / 20, `${w.armed.length} timers`)
 })
 
-t.test('what has no deadline has no timer forked for it', async t => {
+t.test('what has no deadline has no timer forked for it', async (t) => {
   const w = warden(t, false)
   w.start('1')
   w.up('1')
   await turn()
   await turn()
-  t.notOk(w.armed.some(doomed => doomed.length > 0))
+  t.notOk(w.armed.some((doomed) => doomed.length > 0))
 })

@@ -15,16 +15,26 @@ import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { temporaryFolder } from '../rig.js'
 
-const here = CONTAINMENT_LEVELS.map(level => detectContainment(level)).filter((found, nr) => found.level === CONTAINMENT_LEVELS[nr])
+const here = CONTAINMENT_LEVELS.map((level) => detectContainment(level)).filter(
+  (found, nr) => found.level === CONTAINMENT_LEVELS[nr],
+)
 let starts = 0
 
 const newMark = (): string => `containment-test-${process.pid}-${++starts}`
 const alive = (mark: string): number => markedWith(mark).length
 
-function startIn(t: Test, { level, wrapper }: Containment, cwd: string, argv: string[]): ProcessHandle & { mark: string } {
+function startIn(
+  t: Test,
+  { level, wrapper }: Containment,
+  cwd: string,
+  argv: string[],
+): ProcessHandle & { mark: string } {
   const mark = newMark()
   const spec = { argv, cwd, env: { PATH: process.env['PATH']! }, mark }
-  const handle = level === 'pid-namespace' ? startInCell({ ...spec, logFile: null }, () => makeCell(wrapper, mark)) : start({ ...spec, logFd: null }, wrapper)
+  const handle =
+    level === 'pid-namespace'
+      ? startInCell({ ...spec, logFile: null }, () => makeCell(wrapper, mark))
+      : start({ ...spec, logFd: null }, wrapper)
   t.teardown(async () => {
     await stopTree(handle, 0).done
     await handle.close()
@@ -33,29 +43,46 @@ function startIn(t: Test, { level, wrapper }: Containment, cwd: string, argv: st
 }
 
 /** A grandchild that ignores SIGTERM, forks twice and leaves the session; it says that it stands by making the file. */
-const RUDE = 'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done'
+const RUDE =
+  'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done'
 
-t.test('at the best level of this host nothing else is asked of it than at the others', t => {
+t.test('at the best level of this host nothing else is asked of it than at the others', (t) => {
   t.ok(here.length >= 1)
   t.comment(`levels here: ${here.map(({ level }) => level).join(', ')}`)
-  if (process.platform === 'linux' && process.getuid!() === 0) t.equal(here.at(-1)!.level, 'pid-namespace', 'root on Linux has all of them')
+  if (process.platform === 'linux' && process.getuid!() === 0)
+    t.equal(here.at(-1)!.level, 'pid-namespace', 'root on Linux has all of them')
   t.equal(detectContainment('process-group').level, 'process-group', 'no more than is asked for')
-  t.equal(detectContainment('pid-namespace', '/nowhere').level, here.at(-1)!.level, 'whatever the PATH')
+  t.equal(
+    detectContainment('pid-namespace', '/nowhere').level,
+    here.at(-1)!.level,
+    'whatever the PATH',
+  )
   t.end()
 })
 
 for (const containment of here) {
-  t.test(containment.level, async t => {
-    t.test('the pid it tells is the workload\'s own', async t => {
+  t.test(containment.level, async (t) => {
+    t.test("the pid it tells is the workload's own", async (t) => {
       const handle = startIn(t, containment, '/', ['sleep', '1000'])
       const started = await handle.started
       t.equal(readProcess(started!.pid)?.startTicks, started!.startTicks)
-      await waitFor(() => markedWith(handle.mark).length > 0 && /sleep/.test(commandOf(started!.pid)), { label: 'it is the program itself' })
+      await waitFor(
+        () => markedWith(handle.mark).length > 0 && /sleep/.test(commandOf(started!.pid)),
+        { label: 'it is the program itself' },
+      )
     })
 
-    t.test('exit codes and signals are told apart', async t => {
-      t.strictSame(await startIn(t, containment, '/', ['sh', '-c', 'exit 3']).exit, { code: 3, signal: null, error: null })
-      t.strictSame(await startIn(t, containment, '/', ['true']).exit, { code: 0, signal: null, error: null })
+    t.test('exit codes and signals are told apart', async (t) => {
+      t.strictSame(await startIn(t, containment, '/', ['sh', '-c', 'exit 3']).exit, {
+        code: 3,
+        signal: null,
+        error: null,
+      })
+      t.strictSame(await startIn(t, containment, '/', ['true']).exit, {
+        code: 0,
+        signal: null,
+        error: null,
+      })
       const killed = startIn(t, containment, '/', ['sleep', '1000'])
       await killed.started
       killed.signalTree('SIGKILL')
@@ -66,7 +93,7 @@ for (const containment of here) {
       t.strictSame(await asked.exit, { code: null, signal: 'SIGTERM', error: null })
     })
 
-    t.test('what cannot be started says why, and nothing was started', async t => {
+    t.test('what cannot be started says why, and nothing was started', async (t) => {
       const folder = await temporaryFolder(t)
       writeFileSync(join(folder, 'not-executable'), '#!/bin/sh\n')
       writeFileSync(join(folder, 'no-interpreter'), '#!/no/such/interpreter\n')
@@ -84,7 +111,7 @@ for (const containment of here) {
       t.match(await why(['true'], join(folder, 'gone')), /working folder is gone/)
     })
 
-    t.test('a stop takes what left the session and ignores SIGTERM too', async t => {
+    t.test('a stop takes what left the session and ignores SIGTERM too', async (t) => {
       const folder = await temporaryFolder(t)
       const handle = startIn(t, containment, folder, ['sh', '-c', RUDE])
       await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
@@ -93,9 +120,13 @@ for (const containment of here) {
       t.equal(alive(handle.mark), 0)
     })
 
-    t.test('what a workload leaves behind when it ends is alive until it is stopped', async t => {
+    t.test('what a workload leaves behind when it ends is alive until it is stopped', async (t) => {
       const folder = await temporaryFolder(t)
-      const handle = startIn(t, containment, folder, ['sh', '-c', 'setsid -f sh -c \': > stands; exec sleep 1000\'; while [ ! -e stands ]; do sleep 0.01; done; exit 5'])
+      const handle = startIn(t, containment, folder, [
+        'sh',
+        '-c',
+        "setsid -f sh -c ': > stands; exec sleep 1000'; while [ ! -e stands ]; do sleep 0.01; done; exit 5",
+      ])
       t.match(await handle.exit, { code: 5 })
       t.equal(handle.treeAlive(), true)
       await stopTree(handle, 60_000).done
@@ -103,19 +134,27 @@ for (const containment of here) {
       t.equal(alive(handle.mark), 0)
     })
 
-    t.test('when whoever started it is killed', async t => {
+    t.test('when whoever started it is killed', async (t) => {
       const folder = await temporaryFolder(t)
       const mark = newMark()
       const starter = starterOf(containment, folder, mark)
-      t.teardown(() => { for (const p of markedWith(mark)) signalProcess(p, 'SIGKILL') })
+      t.teardown(() => {
+        for (const p of markedWith(mark)) signalProcess(p, 'SIGKILL')
+      })
       await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
       starter.kill('SIGKILL')
-      await new Promise(resolve => starter.once('exit', resolve))
-      if (containment.level === 'pid-namespace') await waitFor(() => alive(mark) === 0, { label: 'nothing of it is left' })
+      await new Promise((resolve) => starter.once('exit', resolve))
+      if (containment.level === 'pid-namespace')
+        await waitFor(() => alive(mark) === 0, { label: 'nothing of it is left' })
       else {
-        const left = containment.level === 'pdeathsig' ? 'the workload is dead, but not what left its session' : 'all of it lives: only a deadline, or the next agent, ends it'
-        const leaders = (): number => markedWith(mark).filter(p => p.sid === p.pid && p.ppid !== 1).length
-        if (containment.level === 'pdeathsig') await waitFor(() => leaders() === 0, { label: 'the workload is dead' })
+        const left =
+          containment.level === 'pdeathsig'
+            ? 'the workload is dead, but not what left its session'
+            : 'all of it lives: only a deadline, or the next agent, ends it'
+        const leaders = (): number =>
+          markedWith(mark).filter((p) => p.sid === p.pid && p.ppid !== 1).length
+        if (containment.level === 'pdeathsig')
+          await waitFor(() => leaders() === 0, { label: 'the workload is dead' })
         t.ok(alive(mark) > 0, left)
       }
     })
@@ -123,11 +162,17 @@ for (const containment of here) {
 }
 
 /** Another process that starts the rude one and then has to be killed. */
-function starterOf({ level, wrapper }: Containment, cwd: string, mark: string): ReturnType<typeof spawn> {
+function starterOf(
+  { level, wrapper }: Containment,
+  cwd: string,
+  mark: string,
+): ReturnType<typeof spawn> {
   const argv = ['sh', '-c', RUDE]
   const inCell = level === 'pid-namespace'
   const [program, ...args] = inCell ? wrapper : [...wrapper, ...argv]
-  const order = inCell ? orderOf({ argv, cwd, env: { PATH: process.env['PATH']! }, mark, logFile: null }) : ''
+  const order = inCell
+    ? orderOf({ argv, cwd, env: { PATH: process.env['PATH']! }, mark, logFile: null })
+    : ''
   const script = `require('node:child_process').spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, { detached: true, cwd: ${JSON.stringify(cwd)}, stdio: ['pipe', 'ignore', 'ignore', 'pipe'], env: { ...process.env, MOORING_RUN: ${JSON.stringify(mark)} } }).stdin.write(${JSON.stringify(order)}); setInterval(() => {}, 1000)`
   return spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], { stdio: 'ignore' })
 }

@@ -16,8 +16,22 @@ const { level, wrapper } = detectContainment()
 const skip = level === 'pid-namespace' ? false : 'no PID namespace can be made here'
 let cells = 0
 
-const about = { assignment_id: '1', epoch: '1', generation: '1', stop_grace_ms: 60_000, leased: true, restarts: 0 }
-const specOf = (mark: string, argv: readonly string[] = ['sleep', '1000']) => ({ argv, cwd: '/', env: { PATH: process.env['PATH']! }, logFile: null, mark, about })
+const about = {
+  assignment_id: '1',
+  epoch: '1',
+  generation: '1',
+  stop_grace_ms: 60_000,
+  leased: true,
+  restarts: 0,
+}
+const specOf = (mark: string, argv: readonly string[] = ['sleep', '1000']) => ({
+  argv,
+  cwd: '/',
+  env: { PATH: process.env['PATH']! },
+  logFile: null,
+  mark,
+  about,
+})
 
 function cell(t: Test): { cell: Cell; mark: string } {
   const mark = `late-start-test-${process.pid}-${++cells}.`
@@ -30,7 +44,10 @@ function cell(t: Test): { cell: Cell; mark: string } {
   return { cell: made, mark }
 }
 
-async function stoppedCell(t: Test, what: 'init' | 'runner' = 'runner'): Promise<{ cell: Cell; mark: string }> {
+async function stoppedCell(
+  t: Test,
+  what: 'init' | 'runner' = 'runner',
+): Promise<{ cell: Cell; mark: string }> {
   const { cell: made, mark } = cell(t)
   await waitFor(made.stands, { label: 'it stands' })
   const [init] = childrenOf(made.root.pid)
@@ -41,7 +58,8 @@ async function stoppedCell(t: Test, what: 'init' | 'runner' = 'runner'): Promise
 }
 
 const isSleep = (pid: number): boolean => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n'
-const startIn = (cell: Cell, mark: string): LocalProcess => createLocalHost({ cells: { take: () => cell, close() {} } }).start(specOf(mark))
+const startIn = (cell: Cell, mark: string): LocalProcess =>
+  createLocalHost({ cells: { take: () => cell, close() {} } }).start(specOf(mark))
 
 /** Without a turn of the event loop. */
 function until(probe: () => boolean): void {
@@ -49,67 +67,103 @@ function until(probe: () => boolean): void {
   while (!probe()) if (performance.now() > end) throw new Error('it never ran')
 }
 
-t.test('what does not come to its program', { skip }, async t => {
-  t.test('no start gets a cell that somebody stopped', async t => {
+t.test('what does not come to its program', { skip }, async (t) => {
+  t.test('no start gets a cell that somebody stopped', async (t) => {
     const { cell: good } = cell(t)
     await waitFor(good.stands, { label: 'it stands' })
     const stopped = [(await stoppedCell(t, 'init')).cell, (await stoppedCell(t)).cell]
-    t.strictSame(stopped.map(each => each.lives()), [false, false])
+    t.strictSame(
+      stopped.map((each) => each.lives()),
+      [false, false],
+    )
     t.equal(good.lives(), true, 'as one does that nobody stopped')
     const made = [...stopped, good]
     const pool = createCells(() => made.shift() ?? cell(t).cell, { mounts: () => '', ready: 3 })
     t.teardown(pool.close)
     await waitFor(() => made.length === 0, { label: 'all are ready' })
     t.equal(pool.take(), good)
-    await waitFor(() => stopped.every(each => readProcess(each.root.pid) === null), { label: 'the others are gone' })
+    await waitFor(() => stopped.every((each) => readProcess(each.root.pid) === null), {
+      label: 'the others are gone',
+    })
   })
 
-  t.test('asked to end before it was up it is gone after its grace, though it never stood', async t => {
-    const { cell: stopped, mark } = await stoppedCell(t)
-    const process = startIn(stopped, mark)
-    process.end(3_600_000)
-    process.end(50)
-    process.end(3_600_000)
-    let gone = false
-    void process.gone.then(() => { gone = true })
-    await waitFor(() => gone, { label: 'it is gone' })
-    t.match(await process.exit, { error: null, signal: 'SIGKILL' })
-    t.equal(await process.started, null)
-  })
+  t.test(
+    'asked to end before it was up it is gone after its grace, though it never stood',
+    async (t) => {
+      const { cell: stopped, mark } = await stoppedCell(t)
+      const process = startIn(stopped, mark)
+      process.end(3_600_000)
+      process.end(50)
+      process.end(3_600_000)
+      let gone = false
+      void process.gone.then(() => {
+        gone = true
+      })
+      await waitFor(() => gone, { label: 'it is gone' })
+      t.match(await process.exit, { error: null, signal: 'SIGKILL' })
+      t.equal(await process.started, null)
+    },
+  )
 
-  t.test('what is up before its grace is over gets the signal it was owed, and the rest of the grace', async t => {
-    const { cell: slow, mark } = cell(t)
-    const process = startIn(slow, mark)
-    process.end(3_600_000)
-    await process.gone
-    t.match(await process.exit, { signal: 'SIGTERM' })
-  })
+  t.test(
+    'what is up before its grace is over gets the signal it was owed, and the rest of the grace',
+    async (t) => {
+      const { cell: slow, mark } = cell(t)
+      const process = startIn(slow, mark)
+      process.end(3_600_000)
+      await process.gone
+      t.match(await process.exit, { signal: 'SIGTERM' })
+    },
+  )
 
-  t.test('the signal that is owed reaches what ran only after this turn had begun and somebody had looked', async t => {
-    processTable()
-    const { cell: quick, mark } = cell(t)
-    let up: (is: boolean) => void = () => {}
-    const process = startIn({ ...quick, up: new Promise(resolve => { up = resolve }) }, mark)
-    process.end(3_600_000)
-    until(() => childrenOf(quick.root.pid).flatMap(childrenOf).some(isSleep))
-    // as when it is told in this very turn
-    up(true)
-    let gone = false
-    void process.gone.then(() => { gone = true })
-    await waitFor(() => gone, { label: 'SIGTERM has ended it' })
-    t.match(await process.exit, { signal: 'SIGTERM' })
-  })
+  t.test(
+    'the signal that is owed reaches what ran only after this turn had begun and somebody had looked',
+    async (t) => {
+      processTable()
+      const { cell: quick, mark } = cell(t)
+      let up: (is: boolean) => void = () => {}
+      const process = startIn(
+        {
+          ...quick,
+          up: new Promise((resolve) => {
+            up = resolve
+          }),
+        },
+        mark,
+      )
+      process.end(3_600_000)
+      until(() => childrenOf(quick.root.pid).flatMap(childrenOf).some(isSleep))
+      // as when it is told in this very turn
+      up(true)
+      let gone = false
+      void process.gone.then(() => {
+        gone = true
+      })
+      await waitFor(() => gone, { label: 'SIGTERM has ended it' })
+      t.match(await process.exit, { signal: 'SIGTERM' })
+    },
+  )
 
-  t.test('a start that does not come to its program in time has failed, and says what may be the reason', async t => {
-    const { cell: stopped, mark } = await stoppedCell(t)
-    const process = startInCell(specOf(mark), () => stopped, 50)
-    const exit = await waitFor(async () => await Promise.race([process.exit, null]), { label: 'it has failed' })
-    t.match(exit, { code: null, signal: null, error: /^cannot start: nothing was run within 0.05 s; its working folder, its log or a mount/ })
-    t.equal(await process.started, null)
-    await waitFor(() => readProcess(stopped.root.pid) === null, { label: 'it is gone' })
-  })
+  t.test(
+    'a start that does not come to its program in time has failed, and says what may be the reason',
+    async (t) => {
+      const { cell: stopped, mark } = await stoppedCell(t)
+      const process = startInCell(specOf(mark), () => stopped, 50)
+      const exit = await waitFor(async () => await Promise.race([process.exit, null]), {
+        label: 'it has failed',
+      })
+      t.match(exit, {
+        code: null,
+        signal: null,
+        error:
+          /^cannot start: nothing was run within 0.05 s; its working folder, its log or a mount/,
+      })
+      t.equal(await process.started, null)
+      await waitFor(() => readProcess(stopped.root.pid) === null, { label: 'it is gone' })
+    },
+  )
 
-  t.test('a warden that was paused for longer hears first that it is up', async t => {
+  t.test('a warden that was paused for longer hears first that it is up', async (t) => {
     const { cell: good, mark } = cell(t)
     await waitFor(good.stands, { label: 'it stands' })
     const [init] = childrenOf(good.root.pid)

@@ -5,7 +5,12 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { killLeftovers } from '../../../agent/warden/leftovers.js'
 import { processTable, readProcess } from '../../../host/process-table.js'
-import { markPrefix, newMark, readBootId, writeRunFile } from '../../../state-folder/process-files.js'
+import {
+  markPrefix,
+  newMark,
+  readBootId,
+  writeRunFile,
+} from '../../../state-folder/process-files.js'
 import type { RunFile } from '../../../state-folder/process-files.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { alive, owned, printed, rig, silent, temporaryFolder } from '../rig.js'
@@ -18,8 +23,12 @@ async function stateDirOf(t: Test): Promise<string> {
 
 /** A process this test does not belong to: of a stranger, as far as the agent knows. */
 function stranger(t: Test, env: Record<string, string> = {}): number {
-  const child = spawn('sleep', ['1000'], { detached: true, stdio: 'ignore', env: { PATH: process.env['PATH']!, ...env } })
-  const gone = new Promise(resolve => child.once('exit', resolve))
+  const child = spawn('sleep', ['1000'], {
+    detached: true,
+    stdio: 'ignore',
+    env: { PATH: process.env['PATH']!, ...env },
+  })
+  const gone = new Promise((resolve) => child.once('exit', resolve))
   t.teardown(() => {
     child.kill('SIGKILL')
     return gone
@@ -28,28 +37,43 @@ function stranger(t: Test, env: Record<string, string> = {}): number {
 }
 
 function fileFor(stateDir: string, pid: number, more: Partial<RunFile> = {}): RunFile {
-  return { assignment_id: '1', epoch: '1', generation: '1', pid, start_ticks: readProcess(pid)?.startTicks ?? 1, boot_id: readBootId(), mark: newMark(markPrefix(stateDir)), ...more }
+  return {
+    assignment_id: '1',
+    epoch: '1',
+    generation: '1',
+    pid,
+    start_ticks: readProcess(pid)?.startTicks ?? 1,
+    boot_id: readBootId(),
+    mark: newMark(markPrefix(stateDir)),
+    ...more,
+  }
 }
 
-t.test('what an earlier life left running is gone when the agent may register, grandchildren and daemons included', async t => {
-  const first = await rig(t)
-  const a = owned({ script: 'trap "" TERM; setsid -f sh -c \'trap "" TERM; echo daemon=$$; while :; do sleep 0.05; done\'; echo leader=$$; while :; do sleep 0.05; done' })
-  first.supervisor.reconcile([a], { mayStart: true })
-  const [leader, daemon] = [await printed(first, a, 'leader'), await printed(first, a, 'daemon')]
-  // The first supervisor lives on in this process, but a next life knows only what is on disk and in /proc.
-  t.ok(await killLeftovers(first.stateDir, silent, { graceMs: 100 }) >= 2)
-  t.notOk(alive(leader))
-  t.notOk(alive(daemon))
-})
+t.test(
+  'what an earlier life left running is gone when the agent may register, grandchildren and daemons included',
+  async (t) => {
+    const first = await rig(t)
+    const a = owned({
+      script:
+        'trap "" TERM; setsid -f sh -c \'trap "" TERM; echo daemon=$$; while :; do sleep 0.05; done\'; echo leader=$$; while :; do sleep 0.05; done',
+    })
+    first.supervisor.reconcile([a], { mayStart: true })
+    const [leader, daemon] = [await printed(first, a, 'leader'), await printed(first, a, 'daemon')]
+    // The first supervisor lives on in this process, but a next life knows only what is on disk and in /proc.
+    t.ok((await killLeftovers(first.stateDir, silent, { graceMs: 100 })) >= 2)
+    t.notOk(alive(leader))
+    t.notOk(alive(daemon))
+  },
+)
 
-t.test('a tree whose leader died is found by its mark, also without a run file', async t => {
+t.test('a tree whose leader died is found by its mark, also without a run file', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
   t.equal(await killLeftovers(stateDir, silent), 1)
   t.notOk(alive(pid))
 })
 
-t.test('what was started after somebody else looked, in the same turn, is found', async t => {
+t.test('what was started after somebody else looked, in the same turn, is found', async (t) => {
   const stateDir = await stateDirOf(t)
   processTable()
   const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
@@ -57,7 +81,7 @@ t.test('what was started after somebody else looked, in the same turn, is found'
   t.notOk(alive(pid))
 })
 
-t.test('a number that was given to another process is not killed', async t => {
+t.test('a number that was given to another process is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t)
   writeRunFile(stateDir, fileFor(stateDir, pid, { start_ticks: readProcess(pid)!.startTicks - 1 }))
@@ -65,7 +89,7 @@ t.test('a number that was given to another process is not killed', async t => {
   t.ok(alive(pid))
 })
 
-t.test('the same number and start time of another boot is not killed', async t => {
+t.test('the same number and start time of another boot is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t)
   writeRunFile(stateDir, fileFor(stateDir, pid, { boot_id: 'another' }))
@@ -73,25 +97,39 @@ t.test('the same number and start time of another boot is not killed', async t =
   t.ok(alive(pid))
 })
 
-t.test('the session of a daemon that got the number and ended is not taken for ours', async t => {
+t.test('the session of a daemon that got the number and ended is not taken for ours', async (t) => {
   const stateDir = await stateDirOf(t)
-  const shell = spawn('sh', ['-c', 'sleep 1000 & echo $!; exit 0'], { detached: true, stdio: ['ignore', 'pipe', 'ignore'], env: { PATH: process.env['PATH']! } })
-  const sleeper = Number(await new Promise<string>(resolve => shell.stdout.once('data', (data: Buffer) => resolve(String(data)))))
-  t.teardown(() => { if (alive(sleeper)) process.kill(sleeper, 'SIGKILL') })
+  const shell = spawn('sh', ['-c', 'sleep 1000 & echo $!; exit 0'], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'ignore'],
+    env: { PATH: process.env['PATH']! },
+  })
+  const sleeper = Number(
+    await new Promise<string>((resolve) =>
+      shell.stdout.once('data', (data: Buffer) => resolve(String(data))),
+    ),
+  )
+  t.teardown(() => {
+    if (alive(sleeper)) process.kill(sleeper, 'SIGKILL')
+  })
   await waitFor(() => !alive(shell.pid!), { label: 'the leader of the session is gone' })
   writeRunFile(stateDir, fileFor(stateDir, shell.pid!, { start_ticks: 5 }))
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(sleeper))
 })
 
-t.test('processes of another agent on the same host are left alone', async t => {
+t.test('processes of another agent on the same host are left alone', async (t) => {
   const [mine, other] = [await stateDirOf(t), await stateDirOf(t)]
-  const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(other)), MOORING_ASSIGNMENT_ID: '1', MOORING_EPOCH: '1' })
+  const pid = stranger(t, {
+    MOORING_RUN: newMark(markPrefix(other)),
+    MOORING_ASSIGNMENT_ID: '1',
+    MOORING_EPOCH: '1',
+  })
   t.equal(await killLeftovers(mine, silent), 0)
   t.ok(alive(pid))
 })
 
-t.test('a torn or foreign run file stops nobody, and the folder is clean afterwards', async t => {
+t.test('a torn or foreign run file stops nobody, and the folder is clean afterwards', async (t) => {
   const stateDir = await stateDirOf(t)
   writeFileSync(join(stateDir, 'runs', '1.json'), '{"assignment_id":"1","pi')
   writeFileSync(join(stateDir, 'runs', '2.json'), '{"pid":1}')
@@ -101,6 +139,6 @@ t.test('a torn or foreign run file stops nobody, and the folder is clean afterwa
   t.strictSame(readdirSync(join(stateDir, 'runs')), [])
 })
 
-t.test('a first life has nothing to clean up', async t => {
+t.test('a first life has nothing to clean up', async (t) => {
   t.equal(await killLeftovers(join(await temporaryFolder(t), 'agents', 'new'), silent), 0)
 })

@@ -23,8 +23,18 @@ async function fleet(t: Test, group: string) {
   }
 }
 
-const LOOKING = [['status'], ['status', '--json'], ['explain', 'web'], ['events'], ['events', '--deployment', 'web', '--json'], ['get', 'nodes'], ['get', 'deployments', '--json'], ['get', 'assignments', '--node', 'host-a'],
-  ['describe', 'deployment', 'web', '--json'], ['describe', 'node', 'host-a']]
+const LOOKING = [
+  ['status'],
+  ['status', '--json'],
+  ['explain', 'web'],
+  ['events'],
+  ['events', '--deployment', 'web', '--json'],
+  ['get', 'nodes'],
+  ['get', 'deployments', '--json'],
+  ['get', 'assignments', '--node', 'host-a'],
+  ['describe', 'deployment', 'web', '--json'],
+  ['describe', 'node', 'host-a'],
+]
 
 t.test('a viewer looks, and is refused the rest with a hint', async (t) => {
   const run = await fleet(t, 'mooring_viewer')
@@ -33,9 +43,23 @@ t.test('a viewer looks, and is refused the rest with a hint', async (t) => {
     t.equal(code, 0, `${args.join(' ')}: ${said}`)
     t.notMatch(said, /hunter2/)
   }
-  t.match((await run('describe', 'deployment', 'web')).said, /command, args, env +not for your role/)
-  for (const args of [['drain', 'host-a'], ['disable', 'node', 'host-a'], ['reassign', '1', 'host-a'], ['resume-reaping'],
-    ['disable', 'deployment', 'web'], ['scale', 'deployment', 'web', '--replicas', '2'], ['delete', 'deployment', 'web'], ['restart', 'deployment', 'web', '--hard'], ['restart', 'assignment', '1'], ['delete', 'node', 'host-a'], ['set', 'node', 'host-a', '--weight', '1']]) {
+  t.match(
+    (await run('describe', 'deployment', 'web')).said,
+    /command, args, env +not for your role/,
+  )
+  for (const args of [
+    ['drain', 'host-a'],
+    ['disable', 'node', 'host-a'],
+    ['reassign', '1', 'host-a'],
+    ['resume-reaping'],
+    ['disable', 'deployment', 'web'],
+    ['scale', 'deployment', 'web', '--replicas', '2'],
+    ['delete', 'deployment', 'web'],
+    ['restart', 'deployment', 'web', '--hard'],
+    ['restart', 'assignment', '1'],
+    ['delete', 'node', 'host-a'],
+    ['set', 'node', 'host-a', '--weight', '1'],
+  ]) {
     const { code, said } = await run(...args)
     t.equal(code, 1, args.join(' '))
     t.match(said, /permission denied.*\nhint: connect as a role that has this right/)
@@ -46,8 +70,23 @@ t.test('an operator looks and operates', async (t) => {
   const run = await fleet(t, 'mooring_operator')
   const file = join(tempDir(t), 'apply.yaml')
   writeFileSync(file, 'deployments:\n  - name: api\n    command: "true"\n')
-  const commands = [...LOOKING, ['apply', file], ['apply', file], ['set', 'node', 'host-b', '--weight', '200'], ['disable', 'node', 'host-b'], ['drain', 'host-a'], ['undrain', 'host-a'], ['resume-reaping'], ['delete', 'node', 'host-b'],
-    ['scale', 'deployment', 'web', '--replicas', '2'], ['restart', 'deployment', 'web', '--hard'], ['disable', 'deployment', 'api'], ['enable', 'deployment', 'api'], ['restart', 'deployment', 'api'], ['delete', 'deployment', 'web', 'api']]
+  const commands = [
+    ...LOOKING,
+    ['apply', file],
+    ['apply', file],
+    ['set', 'node', 'host-b', '--weight', '200'],
+    ['disable', 'node', 'host-b'],
+    ['drain', 'host-a'],
+    ['undrain', 'host-a'],
+    ['resume-reaping'],
+    ['delete', 'node', 'host-b'],
+    ['scale', 'deployment', 'web', '--replicas', '2'],
+    ['restart', 'deployment', 'web', '--hard'],
+    ['disable', 'deployment', 'api'],
+    ['enable', 'deployment', 'api'],
+    ['restart', 'deployment', 'api'],
+    ['delete', 'deployment', 'web', 'api'],
+  ]
   for (const args of commands) {
     const { code, said } = await run(...args)
     t.equal(code, 0, `${args.join(' ')}: ${said}`)

@@ -6,32 +6,39 @@ import { createEventFollower, WINDOW } from '../../../cli/events/follow.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
-const add = "insert into mooring.event (kind, reason) select 'a_test', 'event ' || g from generate_series(1, $1::int) g returning id"
+const add =
+  "insert into mooring.event (kind, reason) select 'a_test', 'event ' || g from generate_series(1, $1::int) g returning id"
 
-t.test('an event whose transaction ends long after later ones were told is told, and none twice', async (t) => {
-  const pg = await testDatabase(t)
-  const db = createEventDb(pg.sql)
-  let clock = 0
-  const follower = createEventFollower({}, () => clock)
-  const psql = pg.client()
-  await pg.sql.unsafe(add, [3])
-  t.same(await follower.next(db), [], 'what was before is known')
-  await psql`begin`
-  const [late] = await psql.unsafe<{ id: string }[]>(add, [1])
-  const told: string[] = []
-  for (let i = 0; i < 5; i++) {
-    await pg.sql.unsafe(add, [700])
+t.test(
+  'an event whose transaction ends long after later ones were told is told, and none twice',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const db = createEventDb(pg.sql)
+    let clock = 0
+    const follower = createEventFollower({}, () => clock)
+    const psql = pg.client()
+    await pg.sql.unsafe(add, [3])
+    t.same(await follower.next(db), [], 'what was before is known')
+    await psql`begin`
+    const [late] = await psql.unsafe<{ id: string }[]>(add, [1])
+    const told: string[] = []
+    for (let i = 0; i < 5; i++) {
+      await pg.sql.unsafe(add, [700])
+      clock += 60_000
+      told.push(...(await follower.next(db)).map(({ id }) => id))
+    }
+    t.equal(told.length, 3500)
+    t.notOk(told.includes(late!.id))
+    await psql`commit`
+    t.same(
+      (await follower.next(db)).map(({ id }) => id),
+      [late!.id],
+    )
     clock += 60_000
-    told.push(...(await follower.next(db)).map(({ id }) => id))
-  }
-  t.equal(told.length, 3500)
-  t.notOk(told.includes(late!.id))
-  await psql`commit`
-  t.same((await follower.next(db)).map(({ id }) => id), [late!.id])
-  clock += 60_000
-  t.same(await follower.next(db), [])
-  t.same(await follower.next(db), [])
-})
+    t.same(await follower.next(db), [])
+    t.same(await follower.next(db), [])
+  },
+)
 
 t.test('negative control: who asks for what is above the highest id loses it', async (t) => {
   const pg = await testDatabase(t)
@@ -45,19 +52,35 @@ t.test('negative control: who asks for what is above the highest id loses it', a
   t.notOk((await db.eventsAfter(BigInt(seen.at(-1)!.id), {}, 10)).some(({ id }) => id === late!.id))
 })
 
-t.test('it does not look back for ever: when nobody is left who could write there, the looks are short again', async (t) => {
-  const pg = await testDatabase(t)
-  const real = createEventDb(pg.sql)
-  let from = 0n
-  const db: EventDb = { ...real, eventsAfter: (id, filter, limit) => { from = id; return real.eventsAfter(id, filter, limit) } }
-  let clock = 0
-  const follower = createEventFollower({}, () => clock)
-  await follower.next(db)
-  const ids = await pg.sql.unsafe<{ id: string }[]>(add, [50])
-  const top = BigInt(ids.at(-1)!.id)
-  // other tests of the server have transactions of their own
-  await waitFor(async () => { clock += 3_000; await follower.next(db); return from >= top }, { label: 'it begins behind what is settled' })
-})
+t.test(
+  'it does not look back for ever: when nobody is left who could write there, the looks are short again',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const real = createEventDb(pg.sql)
+    let from = 0n
+    const db: EventDb = {
+      ...real,
+      eventsAfter: (id, filter, limit) => {
+        from = id
+        return real.eventsAfter(id, filter, limit)
+      },
+    }
+    let clock = 0
+    const follower = createEventFollower({}, () => clock)
+    await follower.next(db)
+    const ids = await pg.sql.unsafe<{ id: string }[]>(add, [50])
+    const top = BigInt(ids.at(-1)!.id)
+    // other tests of the server have transactions of their own
+    await waitFor(
+      async () => {
+        clock += 3_000
+        await follower.next(db)
+        return from >= top
+      },
+      { label: 'it begins behind what is settled' },
+    )
+  },
+)
 
 t.test('more than a window at once is told whole', async (t) => {
   const pg = await testDatabase(t)
@@ -72,7 +95,11 @@ t.test('a look that fails has told nothing', async (t) => {
   const pg = await testDatabase(t)
   const real = createEventDb(pg.sql)
   let fail = true
-  const db: EventDb = { ...real, eventsAfter: (...args) => (fail ? Promise.reject(new Error('away')) : real.eventsAfter(...args)) }
+  const db: EventDb = {
+    ...real,
+    eventsAfter: (...args) =>
+      fail ? Promise.reject(new Error('away')) : real.eventsAfter(...args),
+  }
   const follower = createEventFollower()
   await pg.sql.unsafe(add, [2])
   await t.rejects(follower.next(db), /away/)
@@ -89,7 +116,8 @@ t.test('filters are by kind, node, deployment, assignment and age', async (t) =>
   const pg = await testDatabase(t)
   const db = createEventDb(pg.sql)
   await pg.sql`insert into mooring.event (at, kind, node, deployment_id, assignment_id) values (now() - interval '2 h', 'claimed', 'host-a', 1, 10), (now(), 'claimed', 'host-b', 2, 20), (now(), 'reaped', 'host-a', 1, 11)`
-  const found = async (filter: Parameters<EventDb['events']>[0], lookBack?: number) => (await db.events(filter, null, lookBack)).map(({ kind, node }) => `${kind} ${node}`)
+  const found = async (filter: Parameters<EventDb['events']>[0], lookBack?: number) =>
+    (await db.events(filter, null, lookBack)).map(({ kind, node }) => `${kind} ${node}`)
   t.same(await found({ kinds: ['reaped', 'released'] }), ['reaped host-a'])
   t.same(await found({ node: 'host-a' }), ['claimed host-a', 'reaped host-a'])
   t.same(await found({ deployment: '2' }), ['claimed host-b'])
@@ -103,8 +131,16 @@ t.test('labels are matched as text, and a requirement nothing says matches nothi
   const pg = await testDatabase(t)
   const db = createDeploymentDb(pg.sql)
   await pg.sql`insert into mooring.deployment (name, package_name, labels) values ('a', 'x', '{"tier": "front", "n": 5}'), ('b', 'x', '{"tier": "back"}'), ('c', 'x', '{}')`
-  const found = async (...labels: [key: string, op: 'is' | 'is_not' | 'exists' | 'absent', value?: string][]) =>
-    (await db.deployments({ labels: labels.map(([key, op, value = null]) => ({ key, op, value })) })).map(({ name }) => name).join('')
+  const found = async (
+    ...labels: [key: string, op: 'is' | 'is_not' | 'exists' | 'absent', value?: string][]
+  ) =>
+    (
+      await db.deployments({
+        labels: labels.map(([key, op, value = null]) => ({ key, op, value })),
+      })
+    )
+      .map(({ name }) => name)
+      .join('')
   t.equal(await found(['tier', 'is', 'front']), 'a')
   t.equal(await found(['n', 'is', '5']), 'a')
   t.equal(await found(['tier', 'is_not', 'front']), 'bc')

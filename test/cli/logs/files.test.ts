@@ -5,9 +5,13 @@ import { localSession, logFilesOf } from '../../../cli/logs/files.js'
 
 t.test('the logs of every local agent are found, the last written first', async (t) => {
   const dir = t.testdir()
-  for (const node of ['host-a', 'host-b', 'host-c']) mkdirSync(join(dir, 'agents', node, 'logs'), { recursive: true })
+  for (const node of ['host-a', 'host-b', 'host-c'])
+    mkdirSync(join(dir, 'agents', node, 'logs'), { recursive: true })
   writeFileSync(join(dir, 'agents/host-b/logs/7.log'), 'x')
-  t.same(logFilesOf(dir, '7').map((file) => file.node), ['host-b'])
+  t.same(
+    logFilesOf(dir, '7').map((file) => file.node),
+    ['host-b'],
+  )
   t.same(logFilesOf(dir, '8'), [])
   t.same(logFilesOf(join(dir, 'nowhere'), '7'), [])
 })

@@ -34,34 +34,71 @@ async function fleet(t: Test, n: number) {
   return { ...pg, start, run, obey }
 }
 
-t.test('drain closes a node and says what is to be done; --wait ends with 0 only when nothing is left', async (t) => {
-  const { run, start, obey, sql } = await fleet(t, 3)
-  const first = await run('drain', 'host-a', '--max-moves', '1')
-  t.match(first, { code: 0, stdout: /^host-a drains: 3 of 3 left, 0 moving\nsee it through with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/ })
-  t.match((await run('status')).stdout, 'host-a drains: 3 of 3 left, 0 moving')
-  t.match(await sql`select draining, max_moves from mooring.node_status s join mooring.drain_progress p on p.node = s.node`, [{ draining: true, max_moves: 1 }])
-  const waiting = start('drain', 'host-a', '--wait')
-  await waiting.said('3 of 3 left')
-  await waitFor(async () => {
-    if (!waiting.ended()) await obey()
-    return waiting.ended()
-  }, { label: 'the drain is over', show: () => sql`select * from mooring.drain_progress` })
-  t.equal((await waiting.exited).code, 0)
-  t.match(waiting.stdout(), /host-a is drained: nothing is left on it/)
-  t.match(await sql`select max_moves, "left" from mooring.drain_progress`, [{ max_moves: 1, left: 0 }], 'looking on changed nothing')
-  // eslint-disable-next-line no-control-regex
-  t.notMatch(waiting.stdout(), /\x1b|\r/, 'plain lines on a pipe')
-})
+t.test(
+  'drain closes a node and says what is to be done; --wait ends with 0 only when nothing is left',
+  async (t) => {
+    const { run, start, obey, sql } = await fleet(t, 3)
+    const first = await run('drain', 'host-a', '--max-moves', '1')
+    t.match(first, {
+      code: 0,
+      stdout:
+        /^host-a drains: 3 of 3 left, 0 moving\nsee it through with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/,
+    })
+    t.match((await run('status')).stdout, 'host-a drains: 3 of 3 left, 0 moving')
+    t.match(
+      await sql`select draining, max_moves from mooring.node_status s join mooring.drain_progress p on p.node = s.node`,
+      [{ draining: true, max_moves: 1 }],
+    )
+    const waiting = start('drain', 'host-a', '--wait')
+    await waiting.said('3 of 3 left')
+    await waitFor(
+      async () => {
+        if (!waiting.ended()) await obey()
+        return waiting.ended()
+      },
+      { label: 'the drain is over', show: () => sql`select * from mooring.drain_progress` },
+    )
+    t.equal((await waiting.exited).code, 0)
+    t.match(waiting.stdout(), /host-a is drained: nothing is left on it/)
+    t.match(
+      await sql`select max_moves, "left" from mooring.drain_progress`,
+      [{ max_moves: 1, left: 0 }],
+      'looking on changed nothing',
+    )
+    // eslint-disable-next-line no-control-regex
+    t.notMatch(waiting.stdout(), /\x1b|\r/, 'plain lines on a pipe')
+  },
+)
 
 t.test('--json prints the row, and with --wait a line for each change', async (t) => {
   const { run, start, obey, sql } = await fleet(t, 2)
-  t.match(JSON.parse((await run('drain', 'host-a', '--to', 'host-b', '--deadline', '1h', '--json')).stdout), { node: 'host-a', total: 2, left: 2, blocked: 0, target: 'host-b', done: false, deadline_at: String })
+  t.match(
+    JSON.parse(
+      (await run('drain', 'host-a', '--to', 'host-b', '--deadline', '1h', '--json')).stdout,
+    ),
+    {
+      node: 'host-a',
+      total: 2,
+      left: 2,
+      blocked: 0,
+      target: 'host-b',
+      done: false,
+      deadline_at: String,
+    },
+  )
   const waiting = start('drain', 'host-a', '--wait', '--json')
-  await waitFor(async () => {
-    if (!waiting.ended()) await obey()
-    return waiting.ended()
-  }, { label: 'the drain is over', show: () => sql`select * from mooring.drain_progress` })
-  const lines = waiting.stdout().trim().split('\n').map((line) => JSON.parse(line) as { done: boolean; left: number })
+  await waitFor(
+    async () => {
+      if (!waiting.ended()) await obey()
+      return waiting.ended()
+    },
+    { label: 'the drain is over', show: () => sql`select * from mooring.drain_progress` },
+  )
+  const lines = waiting
+    .stdout()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { done: boolean; left: number })
   t.match(lines.at(-1), { done: true, left: 0 })
   t.ok(lines.slice(0, -1).every(({ done }) => !done))
 })
@@ -72,7 +109,10 @@ t.test('--wait gives up when nothing moves and nothing can, and names the ways o
   const { code, stdout, stderr } = await run('drain', 'host-a', '--wait')
   t.equal(code, 1)
   t.match(stdout, /2 of 2 left, 0 moving, 2 blocked \(assignment \d+ and 1 more: .*pinned/)
-  t.match(stderr, /2 of host-a have nowhere to go: .*pinned.*\nhint: .*mooring drain host-a --deadline 0 --wait.*mooring undrain host-a/)
+  t.match(
+    stderr,
+    /2 of host-a have nowhere to go: .*pinned.*\nhint: .*mooring drain host-a --deadline 0 --wait.*mooring undrain host-a/,
+  )
 })
 
 t.test('--wait ends when somebody ends the drain', async (t) => {
@@ -91,8 +131,13 @@ t.test('--wait that is interrupted says that the drain goes on, and how to end i
   await waiting.said('2 of 2 left')
   waiting.kill('SIGINT')
   t.equal((await waiting.exited).code, 1)
-  t.match(waiting.stderr(), /the drain of host-a goes on.*\nhint: .*mooring drain host-a --wait.*mooring undrain host-a/)
-  t.match(await sql`select draining from mooring.node_status where node = 'host-a'`, [{ draining: true }])
+  t.match(
+    waiting.stderr(),
+    /the drain of host-a goes on.*\nhint: .*mooring drain host-a --wait.*mooring undrain host-a/,
+  )
+  t.match(await sql`select draining from mooring.node_status where node = 'host-a'`, [
+    { draining: true },
+  ])
 })
 
 t.test('undrain says what is true afterwards', async (t) => {
@@ -100,29 +145,69 @@ t.test('undrain says what is true afterwards', async (t) => {
   t.match(await run('undrain', 'host-b'), { code: 0, stdout: 'host-b was not draining\n' })
   await sql`select from mooring.drain_node('host-b')`
   await sql`select from mooring.set_node_enabled('host-b', false)`
-  t.match(await run('undrain', 'host-b'), { code: 0, stdout: 'host-b is no longer draining, but is disabled: `mooring enable node host-b`\n' })
-  t.match(await run('undrain', 'host-b'), { code: 0, stdout: 'host-b was not draining, and is disabled: `mooring enable node host-b`\n' })
-  t.match(JSON.parse((await run('undrain', 'host-b', '--json')).stdout), { node: 'host-b', draining: false, enabled: false })
+  t.match(await run('undrain', 'host-b'), {
+    code: 0,
+    stdout: 'host-b is no longer draining, but is disabled: `mooring enable node host-b`\n',
+  })
+  t.match(await run('undrain', 'host-b'), {
+    code: 0,
+    stdout: 'host-b was not draining, and is disabled: `mooring enable node host-b`\n',
+  })
+  t.match(JSON.parse((await run('undrain', 'host-b', '--json')).stdout), {
+    node: 'host-b',
+    draining: false,
+    enabled: false,
+  })
   t.match(await run('undrain', 'hots-b'), { code: 1, stderr: /no node hots-b\nhint: .*host-b/ })
 })
 
 t.test('reassign tells where it goes, or why not and what to type', async (t) => {
   const { run, sql } = await fleet(t, 1)
   const id = (await assignments(sql))[0]!.id
-  t.match(await run('reassign', id, 'host-b'), { code: 0, stdout: `assignment ${id} stops on host-a and goes to host-b when it is gone` })
-  t.match(JSON.parse((await run('reassign', id, 'host-b', '--json')).stdout), { id, wanted: 'stop', node: 'host-a', move_to: 'host-b' })
-  t.match(await run('reassign', id, 'hots-b'), { code: 1, stderr: /error: there is no node hots-b\nhint: .*host-b/ })
+  t.match(await run('reassign', id, 'host-b'), {
+    code: 0,
+    stdout: `assignment ${id} stops on host-a and goes to host-b when it is gone`,
+  })
+  t.match(JSON.parse((await run('reassign', id, 'host-b', '--json')).stdout), {
+    id,
+    wanted: 'stop',
+    node: 'host-a',
+    move_to: 'host-b',
+  })
+  t.match(await run('reassign', id, 'hots-b'), {
+    code: 1,
+    stderr: /error: there is no node hots-b\nhint: .*host-b/,
+  })
   await sql`select from mooring.set_node_enabled('host-b', false)`
-  t.match(await run('reassign', id, 'host-b'), { code: 1, stderr: /cannot go to host-b: the node is disabled\nhint: .*mooring enable node host-b/ })
-  t.match(await run('reassign', 'web', 'host-b'), { code: 2, stderr: /no id of an assignment\nhint: .*mooring get assignments/ })
-  t.match(JSON.parse((await run('reassign', '99999', 'host-b', '--json')).stderr), { error: { code: 'MR003', hint: new RegExp(id) } })
+  t.match(await run('reassign', id, 'host-b'), {
+    code: 1,
+    stderr: /cannot go to host-b: the node is disabled\nhint: .*mooring enable node host-b/,
+  })
+  t.match(await run('reassign', 'web', 'host-b'), {
+    code: 2,
+    stderr: /no id of an assignment\nhint: .*mooring get assignments/,
+  })
+  t.match(JSON.parse((await run('reassign', '99999', 'host-b', '--json')).stderr), {
+    error: { code: 'MR003', hint: new RegExp(id) },
+  })
 })
 
 t.test('durations as people write them', async (t) => {
-  for (const [text, interval] of [['10m', '10 min'], ['90s', '90 s'], ['1h30m', '1 h 30 min'], ['0', '0 s'], ['45', '45 s'], ['250ms', '250 ms'], ['1.5h', '1.5 h'], ['2d', '2 d']] as const) t.equal(parseDuration(text), interval)
+  for (const [text, interval] of [
+    ['10m', '10 min'],
+    ['90s', '90 s'],
+    ['1h30m', '1 h 30 min'],
+    ['0', '0 s'],
+    ['45', '45 s'],
+    ['250ms', '250 ms'],
+    ['1.5h', '1.5 h'],
+    ['2d', '2 d'],
+  ] as const)
+    t.equal(parseDuration(text), interval)
   t.equal(millisecondsOf(parseDuration('1h30m')), 5_400_000)
   t.equal(millisecondsOf(parseDuration('1.5s')), 1_500)
-  for (const text of ['', 'soon', '10 m', '-1m', '10x', 'm', '1m2']) t.throws(() => parseDuration(text), /duration/, text)
+  for (const text of ['', 'soon', '10 m', '-1m', '10x', 'm', '1m2'])
+    t.throws(() => parseDuration(text), /duration/, text)
 })
 
 t.test('the bar is full when nothing is left', async (t) => {

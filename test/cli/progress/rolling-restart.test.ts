@@ -23,88 +23,167 @@ async function fleet(t: Test, spec: DeploymentSpec) {
     await pg.sql`select count(*) from mooring.claim()`
     for (const row of await rows()) {
       if (row.node === null) continue
-      const [seen] = await pg.sql<{ state: string; epoch: string }[]>`select r.state, r.epoch from mooring.run r where r.assignment_id = ${row.id}`
+      const [seen] = await pg.sql<
+        { state: string; epoch: string }[]
+      >`select r.state, r.epoch from mooring.run r where r.assignment_id = ${row.id}`
       if (row.wanted === 'stop') await report(pg.sql, host, row, 'stopped')
-      else if (seen?.epoch !== row.epoch) await report(pg.sql, host, row, state, state === 'running' ? { pid: 1 } : { error: 'it fell over', restarts: 1 })
+      else if (seen?.epoch !== row.epoch)
+        await report(
+          pg.sql,
+          host,
+          row,
+          state,
+          state === 'running' ? { pid: 1 } : { error: 'it fell over', restarts: 1 },
+        )
     }
     await pg.sql`select count(*) from mooring.claim()`
   }
   await obey()
-  const roll = async (options: Partial<RollOptions> & { state?: string; each?: () => unknown; after?: () => boolean } = {}) => {
+  const roll = async (
+    options: Partial<RollOptions> & {
+      state?: string
+      each?: () => unknown
+      after?: () => boolean
+    } = {},
+  ) => {
     // after: the agent does nothing before that
     const { state, each, after = () => true, ...rest } = options
     const news: RollNews[] = []
     let over = false
     const rolled = rollingRestart(createCliDb(pg.sql), {
-      deployments: [id], atOnce: 1, steadyFor: '0 s', timeoutMs: 30_000, signal: new AbortController().signal, say: (row) => news.push(row), ...rest,
-    }).finally(() => { over = true })
+      deployments: [id],
+      atOnce: 1,
+      steadyFor: '0 s',
+      timeoutMs: 30_000,
+      signal: new AbortController().signal,
+      say: (row) => news.push(row),
+      ...rest,
+    }).finally(() => {
+      over = true
+    })
     rolled.catch(() => {})
-    await waitFor(async () => {
-      await each?.()
-      if (!over && after()) await obey(state)
-      return over
-    }, { label: 'the roll is over', timeoutMs: 45_000, show: () => pg.sql`select * from mooring.placement` })
-    return { news, result: await rolled.catch((error: unknown) => error as Error & { hint?: string }) }
+    await waitFor(
+      async () => {
+        await each?.()
+        if (!over && after()) await obey(state)
+        return over
+      },
+      {
+        label: 'the roll is over',
+        timeoutMs: 45_000,
+        show: () => pg.sql`select * from mooring.placement`,
+      },
+    )
+    return {
+      news,
+      result: await rolled.catch((error: unknown) => error as Error & { hint?: string }),
+    }
   }
   return { ...pg, id, host, rows, obey, roll }
 }
 
-t.test('Y CLI: restart (rolling): one after the other, each seen running again on its node before the next is stopped', async (t) => {
-  const { roll, rows, sql } = await fleet(t, { replicas: 3 })
-  let mostStopped = 0
-  const { news, result } = await roll({ each: async () => { mostStopped = Math.max(mostStopped, 3 - (await sql`select from mooring.placement where run_state = 'running' and wanted = 'run'`).length) } })
-  t.same(result, { restarted: 3, skipped: 0, left: 0 })
-  t.same(news.map(({ state }) => state), ['stopping', 'running', 'stopping', 'running', 'stopping', 'running'])
-  t.ok(mostStopped <= 1, `${mostStopped} at once`)
-  t.match(await rows(), [{ node: 'host-a', epoch: '3' }, { node: 'host-a', epoch: '3' }, { node: 'host-a', epoch: '3' }])
-})
+t.test(
+  'Y CLI: restart (rolling): one after the other, each seen running again on its node before the next is stopped',
+  async (t) => {
+    const { roll, rows, sql } = await fleet(t, { replicas: 3 })
+    let mostStopped = 0
+    const { news, result } = await roll({
+      each: async () => {
+        mostStopped = Math.max(
+          mostStopped,
+          3 -
+            (
+              await sql`select from mooring.placement where run_state = 'running' and wanted = 'run'`
+            ).length,
+        )
+      },
+    })
+    t.same(result, { restarted: 3, skipped: 0, left: 0 })
+    t.same(
+      news.map(({ state }) => state),
+      ['stopping', 'running', 'stopping', 'running', 'stopping', 'running'],
+    )
+    t.ok(mostStopped <= 1, `${mostStopped} at once`)
+    t.match(await rows(), [
+      { node: 'host-a', epoch: '3' },
+      { node: 'host-a', epoch: '3' },
+      { node: 'host-a', epoch: '3' },
+    ])
+  },
+)
 
 t.test('--at-once bounds how many are on their way', async (t) => {
   const { roll } = await fleet(t, { replicas: 4 })
   const { news, result } = await roll({ atOnce: 3 })
   t.match(result, { restarted: 4 })
-  const underWay = news.map((_, i) => news.slice(0, i + 1).reduce((sum, { state }) => sum + (state === 'stopping' ? 1 : -1), 0))
+  const underWay = news.map((_, i) =>
+    news.slice(0, i + 1).reduce((sum, { state }) => sum + (state === 'stopping' ? 1 : -1), 0),
+  )
   t.equal(Math.max(...underWay), 3)
 })
 
-t.test('one that does not come up ends the roll with its name and what to type; the others run on untouched', async (t) => {
-  const { roll, rows } = await fleet(t, { replicas: 3 })
-  const { result } = await roll({ state: 'backoff' })
-  const [first, ...others] = await rows()
-  t.match(result, { message: new RegExp(`^assignment ${first!.id} of web does not come up on host-a: backoff, started again 1 times \\(it fell over\\); 2 more were not touched$`), hint: /mooring logs \d+.*mooring restart deployment web/ })
-  t.match(others, [{ epoch: '1', wanted: 'run' }, { epoch: '1', wanted: 'run' }])
-})
+t.test(
+  'one that does not come up ends the roll with its name and what to type; the others run on untouched',
+  async (t) => {
+    const { roll, rows } = await fleet(t, { replicas: 3 })
+    const { result } = await roll({ state: 'backoff' })
+    const [first, ...others] = await rows()
+    t.match(result, {
+      message: new RegExp(
+        `^assignment ${first!.id} of web does not come up on host-a: backoff, started again 1 times \\(it fell over\\); 2 more were not touched$`,
+      ),
+      hint: /mooring logs \d+.*mooring restart deployment web/,
+    })
+    t.match(others, [
+      { epoch: '1', wanted: 'run' },
+      { epoch: '1', wanted: 'run' },
+    ])
+  },
+)
 
-t.test('one that has no node any more ends it when its time is over, with the reason', async (t) => {
-  const { roll, host, sql, rows } = await fleet(t, { replicas: 1 })
-  let done = false
-  const { result } = await roll({
-    timeoutMs: 8_000,
-    after: () => done,
-    each: async () => {
-      const [row] = await rows()
-      if (done || row!.wanted === 'run') return
-      await sql`update mooring.node set trusts = null where id = ${host.id}`
-      done = true
-    },
-  })
-  t.match(result, { message: /of web waits for a node since its restart: no node trusts/, hint: '`mooring explain web`' })
-})
+t.test(
+  'one that has no node any more ends it when its time is over, with the reason',
+  async (t) => {
+    const { roll, host, sql, rows } = await fleet(t, { replicas: 1 })
+    let done = false
+    const { result } = await roll({
+      timeoutMs: 8_000,
+      after: () => done,
+      each: async () => {
+        const [row] = await rows()
+        if (done || row!.wanted === 'run') return
+        await sql`update mooring.node set trusts = null where id = ${host.id}`
+        done = true
+      },
+    })
+    t.match(result, {
+      message: /of web waits for a node since its restart: no node trusts/,
+      hint: '`mooring explain web`',
+    })
+  },
+)
 
-t.test('interrupted it orders nothing more; the next roll takes up what is on its way and restarts nothing twice', async (t) => {
-  const { roll, rows, obey } = await fleet(t, { replicas: 3 })
-  const stop = new AbortController()
-  const first = await roll({ signal: stop.signal, say: () => stop.abort() })
-  t.match(first.result, { restarted: 0, left: 3 })
-  const before = await rows()
-  t.equal(before.filter(({ epoch, wanted }) => epoch === '1' && wanted === 'run').length, 2, 'the rest runs as it was')
-  const { result } = await roll()
-  t.match(result, { left: 0 })
-  await obey()
-  const after = await rows()
-  t.match(after, [{ node: 'host-a' }, { node: 'host-a' }, { node: 'host-a' }])
-  t.ok(after.slice(1).every(({ epoch }) => epoch === '3'))
-})
+t.test(
+  'interrupted it orders nothing more; the next roll takes up what is on its way and restarts nothing twice',
+  async (t) => {
+    const { roll, rows, obey } = await fleet(t, { replicas: 3 })
+    const stop = new AbortController()
+    const first = await roll({ signal: stop.signal, say: () => stop.abort() })
+    t.match(first.result, { restarted: 0, left: 3 })
+    const before = await rows()
+    t.equal(
+      before.filter(({ epoch, wanted }) => epoch === '1' && wanted === 'run').length,
+      2,
+      'the rest runs as it was',
+    )
+    const { result } = await roll()
+    t.match(result, { left: 0 })
+    await obey()
+    const after = await rows()
+    t.match(after, [{ node: 'host-a' }, { node: 'host-a' }, { node: 'host-a' }])
+    t.ok(after.slice(1).every(({ epoch }) => epoch === '3'))
+  },
+)
 
 t.test('what is disabled, scaled down or waiting is passed by', async (t) => {
   const { roll, sql, id } = await fleet(t, { replicas: 2 })
@@ -120,7 +199,10 @@ t.test('what is disabled, scaled down or waiting is passed by', async (t) => {
     },
   })
   t.match(result, { restarted: 1, skipped: 2 })
-  t.match(news.filter(({ state }) => state === 'skipped').map(({ note }) => note), [/gone|to stop/, /gone/])
+  t.match(
+    news.filter(({ state }) => state === 'skipped').map(({ note }) => note),
+    [/gone|to stop/, /gone/],
+  )
 })
 
 t.test('a daemon is rolled too: its row is another one afterwards', async (t) => {
@@ -130,55 +212,104 @@ t.test('a daemon is rolled too: its row is another one afterwards', async (t) =>
   t.match(result, { restarted: 1, skipped: 0 })
   const [after] = await rows()
   t.not(after!.id, before!.id)
-  t.match(news.at(-1), { state: 'running', deployment_id: id, node: 'host-a', assignment_id: after!.id })
+  t.match(news.at(-1), {
+    state: 'running',
+    deployment_id: id,
+    node: 'host-a',
+    assignment_id: after!.id,
+  })
 })
 
-t.test('on the command line: what runs is told line by line; --hard is a new generation; where nothing runs it says so', async (t) => {
-  const { sql, url, id } = await fleet(t, { replicas: 2 })
-  const env = { MOORING_STATE_DIR: tempDir(t) }
-  const run = async (...args: string[]) => {
-    const program = mooring(t, ['restart', ...args], { databaseUrl: url, env })
-    const { code } = await program.exited
-    return { code, stdout: program.stdout(), stderr: program.stderr() }
-  }
-  t.match(await run('deployment', 'web', '--hard'), { code: 0, stdout: 'web restarts: 2 processes; it is at generation 2\n' })
-  t.match(JSON.parse((await run('deployment', '--all', '--hard', '--json')).stdout), [{ id, name: 'web', generation: '3' }])
-  t.match(await sql`select generation from mooring.deployment`, [{ generation: '3' }])
-  const roll = mooring(t, ['restart', 'deployment', 'web'], { databaseUrl: url, env })
-  await roll.said('stops on host-a')
-  roll.kill('SIGINT')
-  t.equal((await roll.exited).code, 1)
-  t.match(roll.stderr(), /stopped here: 0 restarted, 2 left; what was under way comes back by itself\nhint: to go on: `mooring restart deployment web`/)
-  t.match(await sql`select count(*)::int as n from mooring.moves()`, [{ n: 1 }])
-  await sql`update mooring.deployment set enabled = false`
-  t.match(await run('deployment', 'web'), { code: 0, stdout: /left as it is: it is to stop: its deployment is disabled[^]*0 restarted, 2 left as they were/ })
-  await sql`delete from mooring.deployment`
-  await sql`insert into mooring.deployment (name, package_name, replicas) values ('none', 'x', 0)`
-  t.match(await run('deployment', 'none'), { code: 0, stdout: 'nothing to restart: nothing of it runs\n' })
-})
+t.test(
+  'on the command line: what runs is told line by line; --hard is a new generation; where nothing runs it says so',
+  async (t) => {
+    const { sql, url, id } = await fleet(t, { replicas: 2 })
+    const env = { MOORING_STATE_DIR: tempDir(t) }
+    const run = async (...args: string[]) => {
+      const program = mooring(t, ['restart', ...args], { databaseUrl: url, env })
+      const { code } = await program.exited
+      return { code, stdout: program.stdout(), stderr: program.stderr() }
+    }
+    t.match(await run('deployment', 'web', '--hard'), {
+      code: 0,
+      stdout: 'web restarts: 2 processes; it is at generation 2\n',
+    })
+    t.match(JSON.parse((await run('deployment', '--all', '--hard', '--json')).stdout), [
+      { id, name: 'web', generation: '3' },
+    ])
+    t.match(await sql`select generation from mooring.deployment`, [{ generation: '3' }])
+    const roll = mooring(t, ['restart', 'deployment', 'web'], { databaseUrl: url, env })
+    await roll.said('stops on host-a')
+    roll.kill('SIGINT')
+    t.equal((await roll.exited).code, 1)
+    t.match(
+      roll.stderr(),
+      /stopped here: 0 restarted, 2 left; what was under way comes back by itself\nhint: to go on: `mooring restart deployment web`/,
+    )
+    t.match(await sql`select count(*)::int as n from mooring.moves()`, [{ n: 1 }])
+    await sql`update mooring.deployment set enabled = false`
+    t.match(await run('deployment', 'web'), {
+      code: 0,
+      stdout:
+        /left as it is: it is to stop: its deployment is disabled[^]*0 restarted, 2 left as they were/,
+    })
+    await sql`delete from mooring.deployment`
+    await sql`insert into mooring.deployment (name, package_name, replicas) values ('none', 'x', 0)`
+    t.match(await run('deployment', 'none'), {
+      code: 0,
+      stdout: 'nothing to restart: nothing of it runs\n',
+    })
+  },
+)
 
-t.test('Y CLI: restart with real agents: other processes on the same hosts, and never both away', async (t) => {
-  const pg = await testDatabase(t)
-  const fleet = hosts(t, pg.url)
-  fleet.worker()
-  fleet.agent('host-a')
-  fleet.agent('host-b')
-  await live(pg.sql, 'host-a', 'host-b')
-  await deployment(pg.sql, { name: 'nap', command: 'sleep', args: ['600'], replicas: 2 })
-  const running = async () => await pg.sql<{ node: string; pid: number; epoch: string }[]>`select p.node, p.pid, p.epoch from mooring.placement p where p.run_state = 'running' and p.pid is not null order by p.assignment_id`
-  await waitFor(async () => (await running()).length === 2, { label: 'both run', timeoutMs: PATIENCE_MS, show: () => pg.sql`select * from mooring.placement` })
-  const before = await running()
-  const command = mooring(t, ['restart', 'deployment', 'nap', '--steady', '0', '--reason', 'a test', '--json'], { databaseUrl: pg.url })
-  let fewest = 2
-  await waitFor(async () => {
-    fewest = Math.min(fewest, (await running()).length)
-    return command.ended()
-  }, { label: 'the roll is over', timeoutMs: 2 * PATIENCE_MS, show: () => `${command.stdout()}${command.stderr()}` })
-  t.equal((await command.exited).code, 0, command.stderr())
-  t.match(JSON.parse(command.stdout().trim().split('\n').at(-1)!), { restarted: 2, skipped: 0 })
-  const after = await running()
-  t.ok(fewest >= 1)
-  t.same(after.map(({ node }) => node), before.map(({ node }) => node))
-  t.ok(after.every(({ pid, epoch }, i) => pid !== before[i]!.pid && epoch === '3'))
-  t.match(await pg.sql`select distinct reason from mooring.event where kind = 'move_wanted'`, [{ reason: 'restarted: a test' }])
-})
+t.test(
+  'Y CLI: restart with real agents: other processes on the same hosts, and never both away',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const fleet = hosts(t, pg.url)
+    fleet.worker()
+    fleet.agent('host-a')
+    fleet.agent('host-b')
+    await live(pg.sql, 'host-a', 'host-b')
+    await deployment(pg.sql, { name: 'nap', command: 'sleep', args: ['600'], replicas: 2 })
+    const running = async () =>
+      await pg.sql<
+        { node: string; pid: number; epoch: string }[]
+      >`select p.node, p.pid, p.epoch from mooring.placement p where p.run_state = 'running' and p.pid is not null order by p.assignment_id`
+    await waitFor(async () => (await running()).length === 2, {
+      label: 'both run',
+      timeoutMs: PATIENCE_MS,
+      show: () => pg.sql`select * from mooring.placement`,
+    })
+    const before = await running()
+    const command = mooring(
+      t,
+      ['restart', 'deployment', 'nap', '--steady', '0', '--reason', 'a test', '--json'],
+      { databaseUrl: pg.url },
+    )
+    let fewest = 2
+    await waitFor(
+      async () => {
+        fewest = Math.min(fewest, (await running()).length)
+        return command.ended()
+      },
+      {
+        label: 'the roll is over',
+        timeoutMs: 2 * PATIENCE_MS,
+        show: () => `${command.stdout()}${command.stderr()}`,
+      },
+    )
+    t.equal((await command.exited).code, 0, command.stderr())
+    t.match(JSON.parse(command.stdout().trim().split('\n').at(-1)!), { restarted: 2, skipped: 0 })
+    const after = await running()
+    t.ok(fewest >= 1)
+    t.same(
+      after.map(({ node }) => node),
+      before.map(({ node }) => node),
+    )
+    t.ok(after.every(({ pid, epoch }, i) => pid !== before[i]!.pid && epoch === '3'))
+    t.match(await pg.sql`select distinct reason from mooring.event where kind = 'move_wanted'`, [
+      { reason: 'restarted: a test' },
+    ])
+  },
+)

@@ -7,7 +7,8 @@ function terminal(columns = 40, rows = 10) {
   let row = 0
   let writes = 0
   return {
-    columns, rows,
+    columns,
+    rows,
     shown: () => shown.filter((line, i) => line !== '' || i < shown.length - 1),
     writes: () => writes,
     write(text: string) {
@@ -17,7 +18,7 @@ function terminal(columns = 40, rows = 10) {
         const up = /^\x1b\[(\d+)A$/.exec(piece)
         if (up) row -= Number(up[1])
         else if (piece === '\n') shown[(row += 1)] ??= ''
-        else if (piece === '\x1b[J') shown.splice(row), shown.push('')
+        else if (piece === '\x1b[J') (shown.splice(row), shown.push(''))
         else if (piece !== '\r' && !piece.startsWith('\x1b')) shown[row] = piece
         else if (piece === '\x1b[K') continue
       }

@@ -11,18 +11,32 @@ const MAIN = join(import.meta.dirname, '..', '..', '..', 'dist', 'cli', 'main.js
 
 /** `mooring ...` in a line of shell: the pipes and files are those a user has. */
 function shell(t: Test, line: string, place: { url?: string; state?: string }) {
-  return program(t, 'sh', ['-c', `mooring() { ${process.execPath} ${MAIN} "$@"; }\n${line}`], { ...(place.url ? { databaseUrl: place.url } : {}), env: { MOORING_STATE_DIR: place.state ?? '.' } })
+  return program(t, 'sh', ['-c', `mooring() { ${process.execPath} ${MAIN} "$@"; }\n${line}`], {
+    ...(place.url ? { databaseUrl: place.url } : {}),
+    env: { MOORING_STATE_DIR: place.state ?? '.' },
+  })
 }
 
 const FULL = { skip: existsSync('/dev/full') ? false : 'there is no /dev/full here' }
 
 t.test('an output that cannot be written is an error that says so, at once', FULL, async (t) => {
   const place = await fleet(t, 'web')
-  for (const args of ['status', 'events --json', 'metrics', 'get deployments', 'db url', '--help']) {
+  for (const args of [
+    'status',
+    'events --json',
+    'metrics',
+    'get deployments',
+    'db url',
+    '--help',
+  ]) {
     const run = shell(t, `mooring ${args} > /dev/full`, place)
     const { code } = await run.exited
     t.equal(code, 1, args)
-    t.match(run.stderr(), /^(error: |\{"error":\{"message":")cannot write the output: no space left on device/, args)
+    t.match(
+      run.stderr(),
+      /^(error: |\{"error":\{"message":")cannot write the output: no space left on device/,
+      args,
+    )
   }
   const json = shell(t, 'mooring status --json > /dev/full', place)
   await json.exited
@@ -38,17 +52,24 @@ t.test('what follows ends too when its disk is full', FULL, async (t) => {
   }
 })
 
-t.test('a log that does not fit on the disk ends the command, which would wait for room for ever', FULL, async (t) => {
-  const place = await fleet(t, 'web')
-  // as the agent of a host that is read where its files are
-  const id = place.ids['web']!.assignment_id
-  const folder = join(place.state, 'agents', 'host-a')
-  mkdirSync(dirname(logFileOf(folder, id)), { recursive: true })
-  writeFileSync(logFileOf(folder, id), 'a line\n'.repeat(1000))
-  const run = shell(t, `mooring logs ${id} > /dev/full`, { state: place.state, url: 'postgres://app@127.0.0.1:1/app' })
-  t.equal((await run.exited).code, 1)
-  t.match(run.stderr(), /cannot write the output/)
-})
+t.test(
+  'a log that does not fit on the disk ends the command, which would wait for room for ever',
+  FULL,
+  async (t) => {
+    const place = await fleet(t, 'web')
+    // as the agent of a host that is read where its files are
+    const id = place.ids['web']!.assignment_id
+    const folder = join(place.state, 'agents', 'host-a')
+    mkdirSync(dirname(logFileOf(folder, id)), { recursive: true })
+    writeFileSync(logFileOf(folder, id), 'a line\n'.repeat(1000))
+    const run = shell(t, `mooring logs ${id} > /dev/full`, {
+      state: place.state,
+      url: 'postgres://app@127.0.0.1:1/app',
+    })
+    t.equal((await run.exited).code, 1)
+    t.match(run.stderr(), /cannot write the output/)
+  },
+)
 
 t.test('what a pipe does not take at once is waited for', async (t) => {
   const url = `postgres://app@db/app?application_name=${'x'.repeat(120_000)}`

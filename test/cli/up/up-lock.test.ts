@@ -12,13 +12,21 @@ async function deadProcess(): Promise<UpRecord> {
   const gone = new Promise((resolve) => child.once('exit', resolve))
   child.kill('SIGKILL')
   await gone
-  return { ...mark, since: '2026-01-01T00:00:00.000Z', owns_server: true, children: [{ name: 'worker', ...mark }] }
+  return {
+    ...mark,
+    since: '2026-01-01T00:00:00.000Z',
+    owns_server: true,
+    children: [{ name: 'worker', ...mark }],
+  }
 }
 
 t.test('a second up is told who runs', async (t) => {
   const dir = t.testdir()
   const lock = takeUpLock(dir)
-  t.throws(() => takeUpLock(dir), { message: new RegExp(`runs already in .*: pid ${process.pid}, since `), hint: /kill \d+/ })
+  t.throws(() => takeUpLock(dir), {
+    message: new RegExp(`runs already in .*: pid ${process.pid}, since `),
+    hint: /kill \d+/,
+  })
   lock.release()
   takeUpLock(dir).release()
   t.same(readdirSync(dir), [])
@@ -41,15 +49,18 @@ t.test('a recycled pid is not the process that had it', async (t) => {
   t.notOk(isAlive(await deadProcess()))
 })
 
-t.test('a lock file that makes no sense is nobody\'s: a machine that lost power may leave one', async (t) => {
-  for (const rest of ['', 'x', 'null', '{}']) {
-    const dir = t.testdir({ 'up.json': rest })
-    t.equal(readUpRecord(dir), null)
-    const lock = takeUpLock(dir)
-    t.match(readUpRecord(dir), { pid: process.pid, owns_server: false })
-    lock.release()
-  }
-})
+t.test(
+  "a lock file that makes no sense is nobody's: a machine that lost power may leave one",
+  async (t) => {
+    for (const rest of ['', 'x', 'null', '{}']) {
+      const dir = t.testdir({ 'up.json': rest })
+      t.equal(readUpRecord(dir), null)
+      const lock = takeUpLock(dir)
+      t.match(readUpRecord(dir), { pid: process.pid, owns_server: false })
+      lock.release()
+    }
+  },
+)
 
 t.test('somebody else who took over is not robbed by a late release', async (t) => {
   const dir = t.testdir()

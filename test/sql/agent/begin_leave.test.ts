@@ -33,5 +33,7 @@ story('the next session of the node takes work again', async (t, sql) => {
 
 story('only the living session may begin to leave', async (t, sql) => {
   await node(sql, { name: 'host-a' })
-  await refused(t, sql, (sql) => sql`select mooring.begin_leave('host-a', ${randomUUID()})`, { code: 'MR001' })
+  await refused(t, sql, (sql) => sql`select mooring.begin_leave('host-a', ${randomUUID()})`, {
+    code: 'MR001',
+  })
 })

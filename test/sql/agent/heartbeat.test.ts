@@ -11,7 +11,8 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const sample = async (sql: TransactionSql) => {
-  const [row] = await sql`select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running, sampled_at from mooring.heartbeat`
+  const [row] =
+    await sql`select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running, sampled_at from mooring.heartbeat`
   return { ...row }
 }
 
@@ -22,9 +23,14 @@ story('a beat answers with the digest of what the node owns', async (t, sql) => 
   await claim(sql)
   await sql`delete from mooring.deployment where id = ${ids[3]!}`
   await sql`update mooring.deployment set env = '{"A": "1"}' where id = ${ids[4]!}`
-  const text = (await assignments(sql)).map((row) => [row.id, row.epoch, row.generation ?? '0', row.wanted, 'stop', 10_000].join(':')).join(',')
+  const text = (await assignments(sql))
+    .map((row) => [row.id, row.epoch, row.generation ?? '0', row.wanted, 'stop', 10_000].join(':'))
+    .join(',')
   t.match(text, /:1:0:stop:stop:10000,.*:1:2:run:/)
-  t.match(await beat(sql, host), { digest: createHash('sha256').update(text).digest('hex'), owned: 11 })
+  t.match(await beat(sql, host), {
+    digest: createHash('sha256').update(text).digest('hex'),
+    owned: 11,
+  })
 })
 
 story('a beat says when to beat next: sooner when a short lease is held', async (t, sql) => {
@@ -40,7 +46,8 @@ story('a beat says when to beat next: sooner when a short lease is held', async 
 story('a beat renews the lease by the database clock, never backwards', async (t, sql) => {
   const host = await node(sql, { seen: '10 seconds ago' })
   await beat(sql, host)
-  const [fresh] = await sql`select clock_timestamp() - beat_at < interval '5 s' as fresh from mooring.heartbeat`
+  const [fresh] =
+    await sql`select clock_timestamp() - beat_at < interval '5 s' as fresh from mooring.heartbeat`
   t.same(fresh, { fresh: true })
   await sql`update mooring.setting set reap_margin = '1 min'`
   await sql`update mooring.heartbeat set beat_at = clock_timestamp() + interval '30 s'`
@@ -53,22 +60,44 @@ story('a beat renews the lease by the database clock, never backwards', async (t
   t.same(back, { clamped: true }, 'one larger than the margin')
 })
 
-story('defect 14: a beat without figures keeps the old ones, and each figure stands for itself', async (t, sql) => {
-  const host = await node(sql, { sample: { cpu_pct: 1.5, memory_mb: 20, disk_free_pct: 50, disk_free_bytes: 1e12, running: 3 } })
-  const before = await sample(sql)
-  t.match(before, { cpu_pct: 1.5, memory_mb: 20, disk_free_pct: 50, disk_free_bytes: '1000000000000', running: 3 })
-  await beat(sql, host)
-  t.same(await sample(sql), before)
-  await beat(sql, host, { cpu_pct: 2 })
-  t.match(await sample(sql), { cpu_pct: 2, memory_mb: 20, running: 3 })
-})
+story(
+  'defect 14: a beat without figures keeps the old ones, and each figure stands for itself',
+  async (t, sql) => {
+    const host = await node(sql, {
+      sample: { cpu_pct: 1.5, memory_mb: 20, disk_free_pct: 50, disk_free_bytes: 1e12, running: 3 },
+    })
+    const before = await sample(sql)
+    t.match(before, {
+      cpu_pct: 1.5,
+      memory_mb: 20,
+      disk_free_pct: 50,
+      disk_free_bytes: '1000000000000',
+      running: 3,
+    })
+    await beat(sql, host)
+    t.same(await sample(sql), before)
+    await beat(sql, host, { cpu_pct: 2 })
+    t.match(await sample(sql), { cpu_pct: 2, memory_mb: 20, running: 3 })
+  },
+)
 
 story('an impossible figure is no figure and does not cost the beat', async (t, sql) => {
-  const host = await node(sql, { sample: { cpu_pct: 1, memory_mb: 2, disk_free_pct: 3, disk_free_bytes: 4, running: 5 }, seen: '10 seconds ago' })
-  for (const value of [NaN, Infinity, -1, 1e300]) await beat(sql, host, { cpu_pct: value, memory_mb: value, disk_free_pct: value })
+  const host = await node(sql, {
+    sample: { cpu_pct: 1, memory_mb: 2, disk_free_pct: 3, disk_free_bytes: 4, running: 5 },
+    seen: '10 seconds ago',
+  })
+  for (const value of [NaN, Infinity, -1, 1e300])
+    await beat(sql, host, { cpu_pct: value, memory_mb: value, disk_free_pct: value })
   await beat(sql, host, { disk_free_pct: 100.1, disk_free_bytes: -1, running: -1 })
-  t.match(await sample(sql), { cpu_pct: 1, memory_mb: 2, disk_free_pct: 3, disk_free_bytes: '4', running: 5 })
-  const [fresh] = await sql`select clock_timestamp() - beat_at < interval '5 s' as fresh from mooring.heartbeat`
+  t.match(await sample(sql), {
+    cpu_pct: 1,
+    memory_mb: 2,
+    disk_free_pct: 3,
+    disk_free_bytes: '4',
+    running: 5,
+  })
+  const [fresh] =
+    await sql`select clock_timestamp() - beat_at < interval '5 s' as fresh from mooring.heartbeat`
   t.same(fresh, { fresh: true })
 })
 
@@ -78,8 +107,20 @@ story('the beat of an older session, or of none, is refused', async (t, sql) => 
   await sql`select from mooring.register_node('host-a', ${other!.id})`
   await refused(t, sql, (sql) => beat(sql, host), { code: 'MR001' })
   await sql`select from mooring.leave('host-a', ${other!.id})`
-  await refused(t, sql, (sql) => beat(sql, { name: 'host-a', session: other!.id }), { code: 'MR001' }, 'after it left')
-  await refused(t, sql, (sql) => beat(sql, { name: 'host-b', session: host.session }), { code: 'MR003', hint: /host-a/ }, 'unknown node')
+  await refused(
+    t,
+    sql,
+    (sql) => beat(sql, { name: 'host-a', session: other!.id }),
+    { code: 'MR001' },
+    'after it left',
+  )
+  await refused(
+    t,
+    sql,
+    (sql) => beat(sql, { name: 'host-b', session: host.session }),
+    { code: 'MR003', hint: /host-a/ },
+    'unknown node',
+  )
 })
 
 story('defect 13: a beat touches nothing that an operator edited', async (t, sql) => {
@@ -105,32 +146,53 @@ story('rounds that nobody runs are reported overdue, until somebody ran them', a
 })
 
 void t.test('a heartbeat in a transaction of another isolation level is refused', async (t) => {
-  await t.rejects(pg.sql.begin('isolation level repeatable read', (sql) => beat(sql, { name: 'x', session: '00000000-0000-0000-0000-000000000000' })), { code: 'MR008' })
+  await t.rejects(
+    pg.sql.begin('isolation level repeatable read', (sql) =>
+      beat(sql, { name: 'x', session: '00000000-0000-0000-0000-000000000000' }),
+    ),
+    { code: 'MR008' },
+  )
 })
 
-void t.test('every beat is a HOT update: no index is written, unless one is made on what changes', async (t) => {
-  const pg = await testDatabase(t)
-  const sql = pg.client()
-  const hosts: TestNode[] = []
-  for (let n = 0; n < 20; n++) hosts.push(await node(sql))
-  const written = async () => {
-    await sql`select pg_stat_force_next_flush()`
-    const [row] = await sql<{ updated: number; hot: number }[]>`
+void t.test(
+  'every beat is a HOT update: no index is written, unless one is made on what changes',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const sql = pg.client()
+    const hosts: TestNode[] = []
+    for (let n = 0; n < 20; n++) hosts.push(await node(sql))
+    const written = async () => {
+      await sql`select pg_stat_force_next_flush()`
+      const [row] = await sql<{ updated: number; hot: number }[]>`
       select n_tup_upd::int as updated, n_tup_hot_upd::int as hot from pg_stat_user_tables where relid = 'mooring.heartbeat'::regclass`
-    return row!
-  }
-  /** Share of HOT updates in 500 beats. */
-  const hotShare = async () => {
-    const before = await written()
-    for (let round = 0; round < 25; round++) for (const host of hosts) await beat(sql, host, { cpu_pct: round, memory_mb: round, disk_free_pct: 50, disk_free_bytes: round, running: round })
-    const after = await written()
-    return (after.hot - before.hot) / (after.updated - before.updated)
-  }
-  // an autovacuum worker that analyzes at this moment holds a snapshot, on a busy machine for seconds: then a later try shows it
-  t.ok(await waitFor(async () => await hotShare() === 1, { label: 'every one of 500 beats is a HOT update', timeoutMs: 60_000 }))
-  await sql`create index on mooring.heartbeat (beat_at)`
-  t.equal(await hotShare(), 0)
-})
+      return row!
+    }
+    /** Share of HOT updates in 500 beats. */
+    const hotShare = async () => {
+      const before = await written()
+      for (let round = 0; round < 25; round++)
+        for (const host of hosts)
+          await beat(sql, host, {
+            cpu_pct: round,
+            memory_mb: round,
+            disk_free_pct: 50,
+            disk_free_bytes: round,
+            running: round,
+          })
+      const after = await written()
+      return (after.hot - before.hot) / (after.updated - before.updated)
+    }
+    // an autovacuum worker that analyzes at this moment holds a snapshot, on a busy machine for seconds: then a later try shows it
+    t.ok(
+      await waitFor(async () => (await hotShare()) === 1, {
+        label: 'every one of 500 beats is a HOT update',
+        timeoutMs: 60_000,
+      }),
+    )
+    await sql`create index on mooring.heartbeat (beat_at)`
+    t.equal(await hotShare(), 0)
+  },
+)
 
 story('a node sees only its own work', async (t, sql) => {
   const [one, two] = [await node(sql), await node(sql)]
@@ -139,5 +201,9 @@ story('a node sees only its own work', async (t, sql) => {
   t.same([(await beat(sql, one)).owned, (await beat(sql, two)).owned], [2, 1])
   await age(sql, one.name, '1 minute ago')
   await sql`select from mooring.reap()`
-  t.equal((await beat(sql, one)).owned, 0, 'a beat that comes late confirms nothing of what was reaped')
+  t.equal(
+    (await beat(sql, one)).owned,
+    0,
+    'a beat that comes late confirms nothing of what was reaped',
+  )
 })

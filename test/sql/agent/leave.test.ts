@@ -1,23 +1,33 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { testDatabase } from '../../helpers/postgres.js'
-import { assignments, beat, deployment, deployments, node, report } from '../../helpers/factories.js'
+import {
+  assignments,
+  beat,
+  deployment,
+  deployments,
+  node,
+  report,
+} from '../../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-story('an agent that leaves gives everything back at once, and it goes on elsewhere', async (t, sql) => {
-  const host = await node(sql, { name: 'host-a' })
-  await node(sql, { name: 'host-b' })
-  await deployments(sql, 10)
-  await claim(sql)
-  const [left] = await sql`select mooring.leave('host-a', ${host.session}) as n`
-  t.same(left, { n: 5 })
-  t.match(await events(sql, 'node_left'), [{ node: 'host-a', detail: { released: 5 } }])
-  await claim(sql)
-  t.same(await loads(sql), { 'host-a': 0, 'host-b': 10 })
-})
+story(
+  'an agent that leaves gives everything back at once, and it goes on elsewhere',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    await node(sql, { name: 'host-b' })
+    await deployments(sql, 10)
+    await claim(sql)
+    const [left] = await sql`select mooring.leave('host-a', ${host.session}) as n`
+    t.same(left, { n: 5 })
+    t.match(await events(sql, 'node_left'), [{ node: 'host-a', detail: { released: 5 } }])
+    await claim(sql)
+    t.same(await loads(sql), { 'host-a': 0, 'host-b': 10 })
+  },
+)
 
 story('it is not live any more, its session is over and its name is free', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
@@ -31,7 +41,7 @@ story('it is not live any more, its session is over and its name is free', async
   t.equal((await claim(sql)).length, 1)
 })
 
-story('daemons stay the node\'s, but those that were told to stop are gone', async (t, sql) => {
+story("daemons stay the node's, but those that were told to stop are gone", async (t, sql) => {
   const stays = await deployment(sql, { type: 'daemon' })
   const ends = await deployment(sql, { type: 'daemon' })
   const host = await node(sql, { name: 'host-a' })
@@ -41,23 +51,30 @@ story('daemons stay the node\'s, but those that were told to stop are gone', asy
   t.equal((await assignments(sql)).length, 1)
 })
 
-story('what was to stop ends: disabled work waits stopped, deleted work is gone', async (t, sql) => {
-  const host = await node(sql, { name: 'host-a' })
-  const [off, gone] = [await deployment(sql), await deployment(sql)]
-  await claim(sql)
-  await sql`update mooring.deployment set enabled = false where id = ${off}`
-  await sql`delete from mooring.deployment where id = ${gone}`
-  await sql`select mooring.leave('host-a', ${host.session})`
-  t.match(await assignments(sql), [{ deployment_id: off, node: null, wanted: 'stop' }])
-  t.equal((await assignments(sql)).length, 1)
-})
+story(
+  'what was to stop ends: disabled work waits stopped, deleted work is gone',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    const [off, gone] = [await deployment(sql), await deployment(sql)]
+    await claim(sql)
+    await sql`update mooring.deployment set enabled = false where id = ${off}`
+    await sql`delete from mooring.deployment where id = ${gone}`
+    await sql`select mooring.leave('host-a', ${host.session})`
+    t.match(await assignments(sql), [{ deployment_id: off, node: null, wanted: 'stop' }])
+    t.equal((await assignments(sql)).length, 1)
+  },
+)
 
 story('only the living session may leave', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await deployment(sql)
   await claim(sql)
-  await refused(t, sql, (sql) => sql`select mooring.leave('host-a', ${randomUUID()})`, { code: 'MR001' })
-  await refused(t, sql, (sql) => sql`select mooring.leave('host-z', ${host.session})`, { code: 'MR003' })
+  await refused(t, sql, (sql) => sql`select mooring.leave('host-a', ${randomUUID()})`, {
+    code: 'MR001',
+  })
+  await refused(t, sql, (sql) => sql`select mooring.leave('host-z', ${host.session})`, {
+    code: 'MR003',
+  })
   t.same(await loads(sql), { 'host-a': 1 })
 })
 

@@ -7,29 +7,63 @@ import { claim, refused, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const explain = async (sql: TransactionSql, id: string) => [...(await sql<{ node: string; verdict: string; cost: number | null; assigned: number; here: number; permitted: boolean; eligible: boolean }[]>`select * from mooring.explain(${id})`)]
+const explain = async (sql: TransactionSql, id: string) => [
+  ...(await sql<
+    {
+      node: string
+      verdict: string
+      cost: number | null
+      assigned: number
+      here: number
+      permitted: boolean
+      eligible: boolean
+    }[]
+  >`select * from mooring.explain(${id})`),
+]
 
-story('one row per node, the cheapest eligible one first, and it is the one that the claim takes', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  await node(sql, { name: 'host-b', weight: 400 })
-  await node(sql, { name: 'host-c' })
-  await deployments(sql, 7)
-  await claim(sql)
-  const id = await deployment(sql)
-  const rows = await explain(sql, id)
-  t.match(rows, [
-    { node: 'host-b', verdict: 'next: cheapest by deployment_count', permitted: true, eligible: true, assigned: 5, here: 0, cost: 1.5 },
-    { node: 'host-a', verdict: 'could run here', cost: 2 },
-    { node: 'host-c', verdict: 'could run here', cost: 2 },
-  ])
-  await claim(sql)
-  t.equal((await assignments(sql, id))[0]!.node, 'host-b')
-  t.match((await explain(sql, id)).find(({ node }) => node === 'host-b'), { verdict: 'runs here', here: 1 })
-})
+story(
+  'one row per node, the cheapest eligible one first, and it is the one that the claim takes',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    await node(sql, { name: 'host-b', weight: 400 })
+    await node(sql, { name: 'host-c' })
+    await deployments(sql, 7)
+    await claim(sql)
+    const id = await deployment(sql)
+    const rows = await explain(sql, id)
+    t.match(rows, [
+      {
+        node: 'host-b',
+        verdict: 'next: cheapest by deployment_count',
+        permitted: true,
+        eligible: true,
+        assigned: 5,
+        here: 0,
+        cost: 1.5,
+      },
+      { node: 'host-a', verdict: 'could run here', cost: 2 },
+      { node: 'host-c', verdict: 'could run here', cost: 2 },
+    ])
+    await claim(sql)
+    t.equal((await assignments(sql, id))[0]!.node, 'host-b')
+    t.match(
+      (await explain(sql, id)).find(({ node }) => node === 'host-b'),
+      { verdict: 'runs here', here: 1 },
+    )
+  },
+)
 
 story('Y logs: a no names its rule', async (t, sql) => {
-  const id = await deployment(sql, { package_name: 'left-pad', selector: { ssd: true }, needs_urls: true })
-  const fit = { labels: { ssd: true }, agent_base_url: 'http://x:1', gateway_base_url: 'http://x:2' }
+  const id = await deployment(sql, {
+    package_name: 'left-pad',
+    selector: { ssd: true },
+    needs_urls: true,
+  })
+  const fit = {
+    labels: { ssd: true },
+    agent_base_url: 'http://x:1',
+    gateway_base_url: 'http://x:2',
+  }
   await node(sql, { name: 'd1-selector' })
   await node(sql, { ...fit, name: 'd2-driver', drivers: ['exec'] })
   await node(sql, { ...fit, name: 'd3-trust', trusts: '^@acme/' })
@@ -52,10 +86,19 @@ story('Y logs: a no names its rule', async (t, sql) => {
     /^d9-disk: no: the node has too little free disk: 3.0 %, and 15 % are needed; free some, or lower setting.disk_free_min_pct$/,
   ])
   await sql`update mooring.deployment set pinned_node = 'd5-dead'`
-  t.equal((await explain(sql, id)).filter(({ verdict }) => verdict === 'no: it is pinned to another node: d5-dead; change pinned_node to have it here').length, 8)
+  t.equal(
+    (await explain(sql, id)).filter(
+      ({ verdict }) =>
+        verdict === 'no: it is pinned to another node: d5-dead; change pinned_node to have it here',
+    ).length,
+    8,
+  )
   await sql`update mooring.deployment set pinned_node = null, command = 'sleep'`
   await node(sql, { ...fit, name: 'd2-npm', drivers: ['npm'] })
-  t.match((await explain(sql, id)).find(({ node }) => node === 'd2-npm')?.verdict, /: start its agent with --allow-exec$/)
+  t.match(
+    (await explain(sql, id)).find(({ node }) => node === 'd2-npm')?.verdict,
+    /: start its agent with --allow-exec$/,
+  )
 })
 
 story('a node whose agent refused it says so', async (t, sql) => {
@@ -64,32 +107,62 @@ story('a node whose agent refused it says so', async (t, sql) => {
   const id = await deployment(sql)
   await claim(sql)
   await report(sql, host, (await assignments(sql))[0]!, 'refused')
-  t.match(await explain(sql, id), [{ node: 'host-b', verdict: /^next/ }, { node: 'host-a', verdict: /^no: its agent refused it: see last_error/ }])
+  t.match(await explain(sql, id), [
+    { node: 'host-b', verdict: /^next/ },
+    { node: 'host-a', verdict: /^no: its agent refused it: see last_error/ },
+  ])
 })
 
-story('what runs stays, also where nothing new would go, and a disabled deployment goes nowhere', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  const id = await deployment(sql)
-  await claim(sql)
-  await sql`update mooring.node set enabled = false`
-  t.match(await explain(sql, id), [{ verdict: `runs here; nothing new: the node is disabled: set_node_enabled('host-a', true)` }])
-  await node(sql, { name: 'host-b' })
-  t.match(await explain(sql, await deployment(sql, { enabled: false })), [{ node: 'host-b', verdict: /^no: the deployment is disabled: update mooring.deployment set enabled = true where id = \d+$/ }, {}])
-})
+story(
+  'what runs stays, also where nothing new would go, and a disabled deployment goes nowhere',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    const id = await deployment(sql)
+    await claim(sql)
+    await sql`update mooring.node set enabled = false`
+    t.match(await explain(sql, id), [
+      { verdict: `runs here; nothing new: the node is disabled: set_node_enabled('host-a', true)` },
+    ])
+    await node(sql, { name: 'host-b' })
+    t.match(await explain(sql, await deployment(sql, { enabled: false })), [
+      {
+        node: 'host-b',
+        verdict:
+          /^no: the deployment is disabled: update mooring.deployment set enabled = true where id = \d+$/,
+      },
+      {},
+    ])
+  },
+)
 
 story('with policy none nobody is next', async (t, sql) => {
   await node(sql)
-  t.match(await explain(sql, await deployment(sql, { policy: 'none' })), [{ verdict: 'no: policy none places nothing by itself: reassign() it here, or choose another policy', cost: null }])
+  t.match(await explain(sql, await deployment(sql, { policy: 'none' })), [
+    {
+      verdict:
+        'no: policy none places nothing by itself: reassign() it here, or choose another policy',
+      cost: null,
+    },
+  ])
 })
 
-story('with resource_usage the cost is of cpu and memory, and an unknown one comes last', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  await node(sql, { name: 'host-b', sample: { cpu_pct: 10, memory_mb: 2048 } })
-  t.match(await explain(sql, await deployment(sql, { policy: 'resource_usage' })), [{ node: 'host-b', cost: 7 }, { node: 'host-a', cost: null }])
-})
+story(
+  'with resource_usage the cost is of cpu and memory, and an unknown one comes last',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    await node(sql, { name: 'host-b', sample: { cpu_pct: 10, memory_mb: 2048 } })
+    t.match(await explain(sql, await deployment(sql, { policy: 'resource_usage' })), [
+      { node: 'host-b', cost: 7 },
+      { node: 'host-a', cost: null },
+    ])
+  },
+)
 
 story('an id that is not there names the nearest ones', async (t, sql) => {
   await refused(t, sql, (sql) => explain(sql, '5'), { code: 'MR003', hint: /insert one/ })
   const id = await deployment(sql)
-  await refused(t, sql, (sql) => explain(sql, String(Number(id) + 5)), { code: 'MR003', hint: new RegExp(id) })
+  await refused(t, sql, (sql) => explain(sql, String(Number(id) + 5)), {
+    code: 'MR003',
+    hint: new RegExp(id),
+  })
 })

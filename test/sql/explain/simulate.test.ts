@@ -8,17 +8,39 @@ import { claim, refused, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-interface Planned { assignment_id: string; from_node: string; to_node: string | null; reason: string }
-const loss = async (sql: TransactionSql, name: string) => [...(await sql<Planned[]>`select * from mooring.simulate_node_loss(${name})`)]
-const drain = async (sql: TransactionSql, name: string, maxMoves: number | null = null) => [...(await sql<Planned[]>`select * from mooring.simulate_drain(${name}, ${maxMoves}::int) order by assignment_id`)]
-const insert = async (sql: TransactionSql, spec: Record<string, unknown> | string) =>
-  [...(await sql<{ ordinal: number | null; to_node: string | null; reason: string }[]>`select * from mooring.simulate_insert(${sql.json(spec as never)})`)]
+interface Planned {
+  assignment_id: string
+  from_node: string
+  to_node: string | null
+  reason: string
+}
+const loss = async (sql: TransactionSql, name: string) => [
+  ...(await sql<Planned[]>`select * from mooring.simulate_node_loss(${name})`),
+]
+const drain = async (sql: TransactionSql, name: string, maxMoves: number | null = null) => [
+  ...(await sql<
+    Planned[]
+  >`select * from mooring.simulate_drain(${name}, ${maxMoves}::int) order by assignment_id`),
+]
+const insert = async (sql: TransactionSql, spec: Record<string, unknown> | string) => [
+  ...(await sql<
+    { ordinal: number | null; to_node: string | null; reason: string }[]
+  >`select * from mooring.simulate_insert(${sql.json(spec as never)})`),
+]
 
 /** Every row of every table, as text. */
 async function everything(sql: TransactionSql): Promise<string> {
-  const tables = await sql<{ name: string }[]>`select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'r' order by 1`
+  const tables = await sql<
+    { name: string }[]
+  >`select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'r' order by 1`
   const rows = []
-  for (const { name } of tables) rows.push(name, ...(await sql.unsafe(`select xmin, ctid, x::text from ${name} x order by x::text`)).map((row) => JSON.stringify(row)))
+  for (const { name } of tables)
+    rows.push(
+      name,
+      ...(await sql.unsafe(`select xmin, ctid, x::text from ${name} x order by x::text`)).map(
+        (row) => JSON.stringify(row),
+      ),
+    )
   return rows.join('\n')
 }
 
@@ -41,23 +63,51 @@ async function motley(sql: TransactionSql): Promise<TestNode> {
   return lost
 }
 
-story('Y3: what is foretold of a loss is what happens when the lease is over: reap, claim, the same nodes', async (t, sql) => {
-  const lost = await motley(sql)
-  await sql`select from mooring.reassign((select min(a.id) from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id where a.node_id = ${lost.id} and a.wanted = 'run' and d.pinned_node is null), 'host-d')`
-  const planned = await loss(sql, 'host-a')
-  t.ok(planned.length >= 10, `${planned.length} rows`)
-  t.ok(planned.some(({ to_node }) => to_node === null) && new Set(planned.map(({ to_node }) => to_node)).size >= 4, 'several ways to go, and none')
-  await age(sql, 'host-a', '16 seconds ago')
-  const reaped = (await sql<{ id: string }[]>`select r.id from mooring.reap() r where r.wanted = 'run' and r.node_id is null`).map(({ id }) => id)
-  t.same(planned.map(({ assignment_id }) => assignment_id).sort(), reaped.sort(), 'the very rows')
-  await claim(sql)
-  const now = new Map((await assignments(sql)).map((row) => [row.id, row.node]))
-  t.same(planned.map(({ assignment_id, to_node }) => [assignment_id, to_node]), planned.map(({ assignment_id }) => [assignment_id, now.get(assignment_id)]))
-  const why = new Map((await sql<{ assignment_id: string; reason: string }[]>`select assignment_id, reason from mooring.unplaced`).map((row) => [row.assignment_id, row.reason]))
-  for (const row of planned.filter(({ to_node }) => to_node === null)) t.equal(row.reason, why.get(row.assignment_id), 'and why nowhere, in the same words')
-  const rules = new Map((await sql<{ assignment_id: string; reason: string }[]>`select assignment_id, reason from mooring.event where kind = 'claimed' order by id`).map((row) => [row.assignment_id, row.reason]))
-  for (const row of planned.filter(({ to_node }) => to_node !== null)) t.equal(row.reason, rules.get(row.assignment_id), 'and by which rule')
-})
+story(
+  'Y3: what is foretold of a loss is what happens when the lease is over: reap, claim, the same nodes',
+  async (t, sql) => {
+    const lost = await motley(sql)
+    await sql`select from mooring.reassign((select min(a.id) from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id where a.node_id = ${lost.id} and a.wanted = 'run' and d.pinned_node is null), 'host-d')`
+    const planned = await loss(sql, 'host-a')
+    t.ok(planned.length >= 10, `${planned.length} rows`)
+    t.ok(
+      planned.some(({ to_node }) => to_node === null) &&
+        new Set(planned.map(({ to_node }) => to_node)).size >= 4,
+      'several ways to go, and none',
+    )
+    await age(sql, 'host-a', '16 seconds ago')
+    const reaped = (
+      await sql<
+        { id: string }[]
+      >`select r.id from mooring.reap() r where r.wanted = 'run' and r.node_id is null`
+    ).map(({ id }) => id)
+    t.same(planned.map(({ assignment_id }) => assignment_id).sort(), reaped.sort(), 'the very rows')
+    await claim(sql)
+    const now = new Map((await assignments(sql)).map((row) => [row.id, row.node]))
+    t.same(
+      planned.map(({ assignment_id, to_node }) => [assignment_id, to_node]),
+      planned.map(({ assignment_id }) => [assignment_id, now.get(assignment_id)]),
+    )
+    const why = new Map(
+      (
+        await sql<
+          { assignment_id: string; reason: string }[]
+        >`select assignment_id, reason from mooring.unplaced`
+      ).map((row) => [row.assignment_id, row.reason]),
+    )
+    for (const row of planned.filter(({ to_node }) => to_node === null))
+      t.equal(row.reason, why.get(row.assignment_id), 'and why nowhere, in the same words')
+    const rules = new Map(
+      (
+        await sql<
+          { assignment_id: string; reason: string }[]
+        >`select assignment_id, reason from mooring.event where kind = 'claimed' order by id`
+      ).map((row) => [row.assignment_id, row.reason]),
+    )
+    for (const row of planned.filter(({ to_node }) => to_node !== null))
+      t.equal(row.reason, rules.get(row.assignment_id), 'and by which rule')
+  },
+)
 
 story('in windows that are not full at once it is foretold as well', async (t, sql) => {
   await sql`update mooring.setting set claim_window = 4`
@@ -72,7 +122,10 @@ story('in windows that are not full at once it is foretold as well', async (t, s
   await claim(sql)
   const now = new Map((await assignments(sql)).map((row) => [row.id, row.node]))
   t.ok(planned.length > 15)
-  t.same(planned.map(({ to_node }) => to_node), planned.map(({ assignment_id }) => now.get(assignment_id)))
+  t.same(
+    planned.map(({ to_node }) => to_node),
+    planned.map(({ assignment_id }) => now.get(assignment_id)),
+  )
 })
 
 story('where room runs out it says so', async (t, sql) => {
@@ -80,8 +133,16 @@ story('where room runs out it says so', async (t, sql) => {
   await deployments(sql, 3)
   await claim(sql)
   await node(sql, { name: 'host-b', max_assignments: 1 })
-  t.match(await loss(sql, 'host-a'), [{ from_node: 'host-a', to_node: 'host-b', reason: 'cheapest by deployment_count' }, { to_node: null, reason: /would be full/ }, { to_node: null }])
-  t.match(await drain(sql, 'host-a'), [{ to_node: 'host-b' }, { to_node: null, reason: /would be full/ }, { to_node: null }])
+  t.match(await loss(sql, 'host-a'), [
+    { from_node: 'host-a', to_node: 'host-b', reason: 'cheapest by deployment_count' },
+    { to_node: null, reason: /would be full/ },
+    { to_node: null },
+  ])
+  t.match(await drain(sql, 'host-a'), [
+    { to_node: 'host-b' },
+    { to_node: null, reason: /would be full/ },
+    { to_node: null },
+  ])
 })
 
 story('what is foretold of a drain is what happens when it is drained', async (t, sql) => {
@@ -96,66 +157,120 @@ story('what is foretold of a drain is what happens when it is drained', async (t
       if (row.node === 'host-a' && row.wanted === 'stop') await report(sql, host, row, 'stopped')
     }
     await claim(sql)
-    for (const row of await sql<{ id: string; epoch: string; node_id: number; generation: string; deployment_id: string }[]>`select a.id, a.epoch, a.node_id, a.deployment_id, '1' as generation from mooring.assignment a where a.move_reason is not null and a.wanted = 'run'`) {
-      const [there] = await sql<{ node: string; session: string }[]>`select node, session from mooring.heartbeat where node_id = ${row.node_id}`
+    for (const row of await sql<
+      { id: string; epoch: string; node_id: number; generation: string; deployment_id: string }[]
+    >`select a.id, a.epoch, a.node_id, a.deployment_id, '1' as generation from mooring.assignment a where a.move_reason is not null and a.wanted = 'run'`) {
+      const [there] = await sql<
+        { node: string; session: string }[]
+      >`select node, session from mooring.heartbeat where node_id = ${row.node_id}`
       await report(sql, { name: there!.node, session: there!.session }, row, 'running')
     }
   }
   const now = new Map((await assignments(sql)).map((row) => [row.id, row.node]))
-  t.same(planned.map(({ assignment_id, to_node }) => [assignment_id, to_node ?? 'host-a']), planned.map(({ assignment_id }) => [assignment_id, now.get(assignment_id)]))
+  t.same(
+    planned.map(({ assignment_id, to_node }) => [assignment_id, to_node ?? 'host-a']),
+    planned.map(({ assignment_id }) => [assignment_id, now.get(assignment_id)]),
+  )
 })
 
 story('what is foretold of an insert is what happens when it is inserted', async (t, sql) => {
   await motley(sql)
   await claim(sql)
-  for (const spec of [{ package_name: 'http-server' }, { package_name: 'http-server', replicas: 4 }, { package_name: 'http-server', selector: { ssd: true }, replicas: 2 }, { package_name: 'left-pad', policy: 'resource_usage' }]) {
+  for (const spec of [
+    { package_name: 'http-server' },
+    { package_name: 'http-server', replicas: 4 },
+    { package_name: 'http-server', selector: { ssd: true }, replicas: 2 },
+    { package_name: 'left-pad', policy: 'resource_usage' },
+  ]) {
     await sql.savepoint(async (sql) => {
       const planned = await insert(sql, spec)
       const id = await deployment(sql, { package_version: 'latest', ...spec })
       await claim(sql)
-      t.same(planned.map(({ to_node }) => to_node), (await assignments(sql, id)).map(({ node }) => node), JSON.stringify(spec))
+      t.same(
+        planned.map(({ to_node }) => to_node),
+        (await assignments(sql, id)).map(({ node }) => node),
+        JSON.stringify(spec),
+      )
     })
   }
 })
 
 story('an insert that could go nowhere says why', async (t, sql) => {
-  t.match(await insert(sql, { package_name: 'x' }), [{ ordinal: 0, to_node: null, reason: /there is no node/ }])
+  t.match(await insert(sql, { package_name: 'x' }), [
+    { ordinal: 0, to_node: null, reason: /there is no node/ },
+  ])
   await node(sql, { name: 'host-a', trusts: '^http' })
   await node(sql, { name: 'host-b', max_assignments: 0 })
-  t.match(await insert(sql, { package_name: 'x' }), [{ to_node: null, reason: /no node can take it: .*trust the package \(1\).*max_assignments|max_assignments.*trust/ }])
-  t.match(await insert(sql, { package_name: 'http-server', policy: 'none' }), [{ to_node: null, reason: /policy none/ }])
-  t.match(await insert(sql, { package_name: 'http-server', policy: 'hash' }), [{ to_node: null, reason: /hash decides by ids/ }])
-  t.match(await insert(sql, { package_name: 'http-server', enabled: false }), [{ to_node: null, reason: /disabled/ }])
-  t.match(await insert(sql, { package_name: 'http-server', type: 'daemon' }), [{ ordinal: null, to_node: 'host-a' }, { to_node: 'host-b' }])
+  t.match(await insert(sql, { package_name: 'x' }), [
+    {
+      to_node: null,
+      reason:
+        /no node can take it: .*trust the package \(1\).*max_assignments|max_assignments.*trust/,
+    },
+  ])
+  t.match(await insert(sql, { package_name: 'http-server', policy: 'none' }), [
+    { to_node: null, reason: /policy none/ },
+  ])
+  t.match(await insert(sql, { package_name: 'http-server', policy: 'hash' }), [
+    { to_node: null, reason: /hash decides by ids/ },
+  ])
+  t.match(await insert(sql, { package_name: 'http-server', enabled: false }), [
+    { to_node: null, reason: /disabled/ },
+  ])
+  t.match(await insert(sql, { package_name: 'http-server', type: 'daemon' }), [
+    { ordinal: null, to_node: 'host-a' },
+    { to_node: 'host-b' },
+  ])
   t.same(await insert(sql, { package_name: 'http-server', replicas: 0 }), [])
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', replica: 3 }), { code: 'MR007', message: /no replica$/, hint: /deployment/ })
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', policy: 'best' }), { code: 'MR007', message: /no policy best/, hint: /deployment_count/ })
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', replicas: -1 }), { code: 'MR007', message: /-1/ })
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', type: 'cron' }), { code: 'MR007', message: /cron/ })
+  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', replica: 3 }), {
+    code: 'MR007',
+    message: /no replica$/,
+    hint: /deployment/,
+  })
+  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', policy: 'best' }), {
+    code: 'MR007',
+    message: /no policy best/,
+    hint: /deployment_count/,
+  })
+  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', replicas: -1 }), {
+    code: 'MR007',
+    message: /-1/,
+  })
+  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', type: 'cron' }), {
+    code: 'MR007',
+    message: /cron/,
+  })
   await refused(t, sql, (sql) => insert(sql, {}), { code: 'MR007', message: /neither/ })
   await refused(t, sql, (sql) => insert(sql, 'x'), { code: 'MR007', message: /one object/ })
 })
 
-void t.test('defect 15: simulating changes nothing, locks nothing, and works in a read-only transaction', async (t) => {
-  const { sql } = await testDatabase(t)
-  await sql.begin(async (sql) => void (await motley(sql)))
-  const before = await sql.begin(everything)
-  await sql.begin('read only', async (sql) => {
-    t.ok((await loss(sql, 'host-a')).length > 0)
-    t.ok((await drain(sql, 'host-a')).length > 0)
-    t.ok((await insert(sql, { package_name: 'http-server', replicas: 3 })).length > 0)
-    const locks = await sql`select l.locktype, l.mode, l.relation::regclass from pg_locks l where l.pid = pg_backend_pid() and (l.locktype = 'advisory' or l.mode not in ('AccessShareLock', 'ExclusiveLock') or l.locktype = 'transactionid')`
-    t.same([...locks], [])
-  })
-  t.equal(await sql.begin(everything), before)
-  await sql.begin(async (sql) => void (await claim(sql)))
-  t.not(await sql.begin(everything), before, 'a claim would have been seen')
-})
+void t.test(
+  'defect 15: simulating changes nothing, locks nothing, and works in a read-only transaction',
+  async (t) => {
+    const { sql } = await testDatabase(t)
+    await sql.begin(async (sql) => void (await motley(sql)))
+    const before = await sql.begin(everything)
+    await sql.begin('read only', async (sql) => {
+      t.ok((await loss(sql, 'host-a')).length > 0)
+      t.ok((await drain(sql, 'host-a')).length > 0)
+      t.ok((await insert(sql, { package_name: 'http-server', replicas: 3 })).length > 0)
+      const locks =
+        await sql`select l.locktype, l.mode, l.relation::regclass from pg_locks l where l.pid = pg_backend_pid() and (l.locktype = 'advisory' or l.mode not in ('AccessShareLock', 'ExclusiveLock') or l.locktype = 'transactionid')`
+      t.same([...locks], [])
+    })
+    t.equal(await sql.begin(everything), before)
+    await sql.begin(async (sql) => void (await claim(sql)))
+    t.not(await sql.begin(everything), before, 'a claim would have been seen')
+  },
+)
 
 story('a name that is not there names the nearest', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await refused(t, sql, (sql) => loss(sql, 'hots-a'), { code: 'MR003', hint: /host-a/ })
   await refused(t, sql, (sql) => drain(sql, 'hots-a'), { code: 'MR003', hint: /host-a/ })
-  await refused(t, sql, (sql) => drain(sql, 'host-a', 0), { code: 'MR007', message: /max_moves is 0/ })
+  await refused(t, sql, (sql) => drain(sql, 'host-a', 0), {
+    code: 'MR007',
+    message: /max_moves is 0/,
+  })
   t.same(await loss(sql, 'host-a'), [])
 })

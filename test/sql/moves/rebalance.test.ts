@@ -7,14 +7,30 @@ import { claim, events, loads, refused, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-interface Move { assignment_id: string; from_node: string; to_node: string; gain: number }
-const plan = async (sql: TransactionSql, maxMoves = 10) => [...(await sql<Move[]>`select * from mooring.rebalance(${maxMoves}::int)`)]
-const apply = async (sql: TransactionSql, maxMoves = 10) => [...(await sql<Move[]>`select * from mooring.rebalance(${maxMoves}::int, dry_run => false)`)]
-const settled = (sql: TransactionSql) => sql`update mooring.assignment set assigned_at = assigned_at - interval '11 min' where node_id is not null`
+interface Move {
+  assignment_id: string
+  from_node: string
+  to_node: string
+  gain: number
+}
+const plan = async (sql: TransactionSql, maxMoves = 10) => [
+  ...(await sql<Move[]>`select * from mooring.rebalance(${maxMoves}::int)`),
+]
+const apply = async (sql: TransactionSql, maxMoves = 10) => [
+  ...(await sql<Move[]>`select * from mooring.rebalance(${maxMoves}::int, dry_run => false)`),
+]
+const settled = (sql: TransactionSql) =>
+  sql`update mooring.assignment set assigned_at = assigned_at - interval '11 min' where node_id is not null`
 
 /** All agents do what they are told, until nothing is on its way. */
 async function obey(sql: TransactionSql): Promise<void> {
-  const hosts = new Map((await sql<{ name: string; session: string }[]>`select node as name, session from mooring.heartbeat where session is not null`).map((host) => [host.name, host]))
+  const hosts = new Map(
+    (
+      await sql<
+        { name: string; session: string }[]
+      >`select node as name, session from mooring.heartbeat where session is not null`
+    ).map((host) => [host.name, host]),
+  )
   for (let step = 0; step < 3; step++) {
     for (const row of await assignments(sql)) {
       const host = row.node === null ? undefined : hosts.get(row.node)
@@ -33,63 +49,96 @@ async function crooked(sql: TransactionSql, n = 9): Promise<void> {
   await node(sql, { name: 'host-b' })
 }
 
-story('it shows what it would move and what that gains, and moves nothing unless told to', async (t, sql) => {
-  await crooked(sql)
-  const moves = await plan(sql)
-  t.match(moves, [{ from_node: 'host-a', to_node: 'host-b', gain: 8 }, { gain: 6 }, { gain: 4 }, { gain: 2 }])
-  t.equal(moves.length, 4)
-  t.same(await loads(sql), { 'host-a': 9, 'host-b': 0 })
-  t.same(await events(sql, 'move_wanted'), [])
-  await sql`set transaction read only`
-  t.same(await plan(sql), moves, 'also where nothing can be written')
-})
+story(
+  'it shows what it would move and what that gains, and moves nothing unless told to',
+  async (t, sql) => {
+    await crooked(sql)
+    const moves = await plan(sql)
+    t.match(moves, [
+      { from_node: 'host-a', to_node: 'host-b', gain: 8 },
+      { gain: 6 },
+      { gain: 4 },
+      { gain: 2 },
+    ])
+    t.equal(moves.length, 4)
+    t.same(await loads(sql), { 'host-a': 9, 'host-b': 0 })
+    t.same(await events(sql, 'move_wanted'), [])
+    await sql`set transaction read only`
+    t.same(await plan(sql), moves, 'also where nothing can be written')
+  },
+)
 
-story('a policy or a weight that changes moves nothing by itself; rebalance does, and then there is nothing left to do', async (t, sql) => {
-  await crooked(sql)
-  await sql`update mooring.node set weight = 200 where name = 'host-b'`
-  await claim(sql)
-  await sql`update mooring.setting set default_policy = 'deployment_count'`
-  await claim(sql)
-  t.same(await loads(sql), { 'host-a': 9, 'host-b': 0 })
-  const moves = await apply(sql)
-  t.equal(moves.length, 6)
-  t.match((await events(sql, 'move_wanted'))[0], { node: 'host-a', reason: 'rebalanced', detail: { to: 'host-b' } })
-  t.match(await events(sql, 'rebalance_started'), [{ detail: { moves: 6, max_moves: 10 } }])
-  t.same(await apply(sql), [], 'asked again while they stop: what is about to leave and to come is counted')
-  await obey(sql)
-  t.same(await loads(sql), { 'host-a': 3, 'host-b': 6 })
-  await settled(sql)
-  t.same(await plan(sql), [])
-})
-
-story('never more than max_moves on their way by it, however often it is called', async (t, sql) => {
-  await crooked(sql, 20)
-  t.equal((await apply(sql, 3)).length, 3)
-  t.same(await apply(sql, 3), [])
-  t.equal((await plan(sql, 5)).length, 2)
-  t.same(await sql`select count(*)::int as n from mooring.moves()`, [{ n: 3 }])
-})
-
-story('called again and again it comes to an end, and no assignment is moved twice', async (t, sql) => {
-  await sql`update mooring.setting set rebalance_cooldown = '0'`
-  for (const [name, weight] of [['host-a', 100], ['host-b', 250]] as const) await node(sql, { name, weight, labels: { ssd: true } })
-  await deployments(sql, 17)
-  await deployment(sql, { replicas: 5 })
-  await deployment(sql, { replicas: 3, selector: { ssd: true } })
-  await claim(sql)
-  for (const [name, weight] of [['host-c', 70], ['host-d', 310]] as const) await node(sql, { name, weight })
-  const moved: string[] = []
-  let calls = 0
-  for (let moves = await apply(sql, 2); moves.length > 0; moves = await apply(sql, 2), calls++) {
-    t.ok(moves.every(({ gain }) => gain > 0))
-    moved.push(...moves.map(({ assignment_id }) => assignment_id))
+story(
+  'a policy or a weight that changes moves nothing by itself; rebalance does, and then there is nothing left to do',
+  async (t, sql) => {
+    await crooked(sql)
+    await sql`update mooring.node set weight = 200 where name = 'host-b'`
+    await claim(sql)
+    await sql`update mooring.setting set default_policy = 'deployment_count'`
+    await claim(sql)
+    t.same(await loads(sql), { 'host-a': 9, 'host-b': 0 })
+    const moves = await apply(sql)
+    t.equal(moves.length, 6)
+    t.match((await events(sql, 'move_wanted'))[0], {
+      node: 'host-a',
+      reason: 'rebalanced',
+      detail: { to: 'host-b' },
+    })
+    t.match(await events(sql, 'rebalance_started'), [{ detail: { moves: 6, max_moves: 10 } }])
+    t.same(
+      await apply(sql),
+      [],
+      'asked again while they stop: what is about to leave and to come is counted',
+    )
     await obey(sql)
-    if (calls > 30) break
-  }
-  t.ok(calls > 2 && calls <= 30, `${calls} calls`)
-  t.equal(new Set(moved).size, moved.length)
-  t.same(await plan(sql, 100), [])
-})
+    t.same(await loads(sql), { 'host-a': 3, 'host-b': 6 })
+    await settled(sql)
+    t.same(await plan(sql), [])
+  },
+)
+
+story(
+  'never more than max_moves on their way by it, however often it is called',
+  async (t, sql) => {
+    await crooked(sql, 20)
+    t.equal((await apply(sql, 3)).length, 3)
+    t.same(await apply(sql, 3), [])
+    t.equal((await plan(sql, 5)).length, 2)
+    t.same(await sql`select count(*)::int as n from mooring.moves()`, [{ n: 3 }])
+  },
+)
+
+story(
+  'called again and again it comes to an end, and no assignment is moved twice',
+  async (t, sql) => {
+    await sql`update mooring.setting set rebalance_cooldown = '0'`
+    for (const [name, weight] of [
+      ['host-a', 100],
+      ['host-b', 250],
+    ] as const)
+      await node(sql, { name, weight, labels: { ssd: true } })
+    await deployments(sql, 17)
+    await deployment(sql, { replicas: 5 })
+    await deployment(sql, { replicas: 3, selector: { ssd: true } })
+    await claim(sql)
+    for (const [name, weight] of [
+      ['host-c', 70],
+      ['host-d', 310],
+    ] as const)
+      await node(sql, { name, weight })
+    const moved: string[] = []
+    let calls = 0
+    for (let moves = await apply(sql, 2); moves.length > 0; moves = await apply(sql, 2), calls++) {
+      t.ok(moves.every(({ gain }) => gain > 0))
+      moved.push(...moves.map(({ assignment_id }) => assignment_id))
+      await obey(sql)
+      if (calls > 30) break
+    }
+    t.ok(calls > 2 && calls <= 30, `${calls} calls`)
+    t.equal(new Set(moved).size, moved.length)
+    t.same(await plan(sql, 100), [])
+  },
+)
 
 story('what claim has just spread is balanced, replicas and weights and all', async (t, sql) => {
   await sql`update mooring.setting set rebalance_cooldown = '0'`
@@ -99,36 +148,42 @@ story('what claim has just spread is balanced, replicas and weights and all', as
   t.same(await plan(sql), [])
 })
 
-story('left alone: what is pinned, daemons, what is on its way, what came lately, work under policies that compare no loads', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  await deployment(sql, { pinned_node: 'host-a', replicas: 4 })
-  await deployment(sql, { type: 'daemon' })
-  await deployment(sql, { policy: 'hash', replicas: 4 })
-  const [moving, late] = [await deployment(sql), await deployment(sql)]
-  await claim(sql)
-  await settled(sql)
-  await node(sql, { name: 'host-b' })
-  await node(sql, { name: 'host-c' })
-  await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moving}), 'host-b')`
-  await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '9 min' where deployment_id = ${late}`
-  t.same(await plan(sql), [])
-  await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '11 min' where deployment_id = ${late}`
-  t.match(await plan(sql), [{ from_node: 'host-a', to_node: 'host-c' }], 'the cooldown over')
-})
+story(
+  'left alone: what is pinned, daemons, what is on its way, what came lately, work under policies that compare no loads',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    await deployment(sql, { pinned_node: 'host-a', replicas: 4 })
+    await deployment(sql, { type: 'daemon' })
+    await deployment(sql, { policy: 'hash', replicas: 4 })
+    const [moving, late] = [await deployment(sql), await deployment(sql)]
+    await claim(sql)
+    await settled(sql)
+    await node(sql, { name: 'host-b' })
+    await node(sql, { name: 'host-c' })
+    await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moving}), 'host-b')`
+    await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '9 min' where deployment_id = ${late}`
+    t.same(await plan(sql), [])
+    await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '11 min' where deployment_id = ${late}`
+    t.match(await plan(sql), [{ from_node: 'host-a', to_node: 'host-c' }], 'the cooldown over')
+  },
+)
 
-story('no node gets what it may not run, what would fill it over its limit, or the twin of what it has', async (t, sql) => {
-  await crooked(sql)
-  await sql`update mooring.node set max_assignments = 2 where name = 'host-b'`
-  t.equal((await plan(sql)).length, 2)
-  await sql`update mooring.node set max_assignments = null, enabled = false where name = 'host-b'`
-  t.same(await plan(sql), [])
-  await sql`update mooring.node set enabled = true, trusts = '^x$' where name = 'host-b'`
-  t.same(await plan(sql), [])
-  await sql`update mooring.node set trusts = '.' where name = 'host-b'`
-  await age(sql, 'host-a', '1 minute ago')
-  t.same(await plan(sql), [], 'a silent node is left to reap')
-  await sql`delete from mooring.deployment where id <> (select min(id) from mooring.deployment)`
-})
+story(
+  'no node gets what it may not run, what would fill it over its limit, or the twin of what it has',
+  async (t, sql) => {
+    await crooked(sql)
+    await sql`update mooring.node set max_assignments = 2 where name = 'host-b'`
+    t.equal((await plan(sql)).length, 2)
+    await sql`update mooring.node set max_assignments = null, enabled = false where name = 'host-b'`
+    t.same(await plan(sql), [])
+    await sql`update mooring.node set enabled = true, trusts = '^x$' where name = 'host-b'`
+    t.same(await plan(sql), [])
+    await sql`update mooring.node set trusts = '.' where name = 'host-b'`
+    await age(sql, 'host-a', '1 minute ago')
+    t.same(await plan(sql), [], 'a silent node is left to reap')
+    await sql`delete from mooring.deployment where id <> (select min(id) from mooring.deployment)`
+  },
+)
 
 story('a replica does not go to its twin', async (t, sql) => {
   await sql`update mooring.setting set rebalance_cooldown = '0'`
@@ -151,7 +206,10 @@ story('a move that was begun by it and cannot end there goes wherever it may', a
 story('bad input and a hold are said', async (t, sql) => {
   await crooked(sql)
   await refused(t, sql, (sql) => plan(sql, 0), { code: 'MR007', message: /max_moves is 0/ })
-  await refused(t, sql, (sql) => sql`select * from mooring.rebalance(null)`, { code: 'MR007', message: /null/ })
+  await refused(t, sql, (sql) => sql`select * from mooring.rebalance(null)`, {
+    code: 'MR007',
+    message: /null/,
+  })
   await sql`update mooring.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
   t.equal((await plan(sql)).length, 4, 'a look is free')
   await refused(t, sql, (sql) => apply(sql), { code: 'MR006', message: /hold: a test/ })

@@ -8,7 +8,8 @@ import { claim, events, refused, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const assertOwner = (sql: ISql, row: { id: string; epoch: string }) => sql`select mooring.assert_owner(${row.id}, ${row.epoch})`
+const assertOwner = (sql: ISql, row: { id: string; epoch: string }) =>
+  sql`select mooring.assert_owner(${row.id}, ${row.epoch})`
 
 async function owned(sql: ISql) {
   const host = await node(sql, { name: 'host-a' })
@@ -21,7 +22,9 @@ story('the owner passes, and may sit idle only for what is left of its lease', a
   const { row } = await owned(sql)
   await age(sql, 'host-a', '5 seconds ago')
   await assertOwner(sql, row)
-  const [idle] = await sql<{ ms: number }[]>`select extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 as ms`
+  const [idle] = await sql<
+    { ms: number }[]
+  >`select extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 as ms`
   t.ok(Number(idle!.ms) > 0 && Number(idle!.ms) <= 7000, `${idle!.ms} ms`)
 })
 
@@ -36,7 +39,13 @@ story('everybody else is stopped: old epoch, lease over, freed, unknown', async 
   await age(sql, 'host-a', '1 minute ago')
   await sql`select from mooring.reap()`
   await refused(t, sql, (sql) => assertOwner(sql, row), no, 'reaped')
-  await refused(t, sql, (sql) => assertOwner(sql, { ...row, epoch: '2' }), no, 'the epoch of a row that waits is nobody\'s')
+  await refused(
+    t,
+    sql,
+    (sql) => assertOwner(sql, { ...row, epoch: '2' }),
+    no,
+    "the epoch of a row that waits is nobody's",
+  )
 })
 
 story('a copy that was told to stop still owns its work until it is gone', async (t, sql) => {
@@ -49,19 +58,22 @@ story('a copy that was told to stop still owns its work until it is gone', async
 /** And nobody ever has: else the silence of half a lease were an outage, in which a reap takes nothing. */
 const nobodyTicks = (sql: ISql) => sql`update mooring.pulse set pulse_at = null`
 
-void t.test('while it is held reports and orders to stop pass, and only a change of owner waits', async (t) => {
-  const pg = await testDatabase(t)
-  const workload = pg.client()
-  const { host, id, row } = await owned(pg.sql)
-  await workload`begin`
-  await assertOwner(workload, row)
-  t.equal(await report(pg.sql, host, row, 'running', { pid: 1 }), true)
-  await pg.sql`update mooring.deployment set enabled = false where id = ${id}`
-  t.equal(await report(pg.sql, host, row, 'stopped'), null, 'locked: report it again')
-  t.match((await assignments(pg.sql, id))[0], { node: 'host-a', wanted: 'stop', epoch: '1' })
-  await workload`commit`
-  t.equal(await report(pg.sql, host, row, 'stopped'), true)
-})
+void t.test(
+  'while it is held reports and orders to stop pass, and only a change of owner waits',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const workload = pg.client()
+    const { host, id, row } = await owned(pg.sql)
+    await workload`begin`
+    await assertOwner(workload, row)
+    t.equal(await report(pg.sql, host, row, 'running', { pid: 1 }), true)
+    await pg.sql`update mooring.deployment set enabled = false where id = ${id}`
+    t.equal(await report(pg.sql, host, row, 'stopped'), null, 'locked: report it again')
+    t.match((await assignments(pg.sql, id))[0], { node: 'host-a', wanted: 'stop', epoch: '1' })
+    await workload`commit`
+    t.equal(await report(pg.sql, host, row, 'stopped'), true)
+  },
+)
 
 void t.test('a zombie that was cut off in the middle cannot stop the failover', async (t) => {
   const pg = await testDatabase(t)
@@ -73,30 +85,55 @@ void t.test('a zombie that was cut off in the middle cannot stop the failover', 
   await zombie`begin`
   await age(pg.sql, 'host-a', '7 seconds ago')
   // in one message: it may not be idle in between
-  await zombie.unsafe(`select mooring.assert_owner(${row.id}, ${row.epoch}); insert into public.outcome values ('by the zombie')`)
+  await zombie.unsafe(
+    `select mooring.assert_owner(${row.id}, ${row.epoch}); insert into public.outcome values ('by the zombie')`,
+  )
   await age(pg.sql, 'host-a', '1 minute ago')
   t.same([...(await pg.sql`select * from mooring.reap()`)], [], 'the row is left alone')
-  t.match(await events(pg.sql, 'reap_blocked'), [{ assignment_id: row.id, node: 'host-a', reason: `the row is locked by pid ${pid}`, detail: { pid } }])
-  const freed = await waitFor(async () => (await pg.sql`select id from mooring.reap()`)[0], { label: 'the server has ended the zombie with its lease', timeoutMs: 30_000, show: () => pg.sql`select pid, state, query from pg_stat_activity where datname = current_database()` })
+  t.match(await events(pg.sql, 'reap_blocked'), [
+    {
+      assignment_id: row.id,
+      node: 'host-a',
+      reason: `the row is locked by pid ${pid}`,
+      detail: { pid },
+    },
+  ])
+  const freed = await waitFor(async () => (await pg.sql`select id from mooring.reap()`)[0], {
+    label: 'the server has ended the zombie with its lease',
+    timeoutMs: 30_000,
+    show: () =>
+      pg.sql`select pid, state, query from pg_stat_activity where datname = current_database()`,
+  })
   t.match(freed, { id: row.id })
   t.same([...(await pg.sql`select * from public.outcome`)], [], 'and what it wrote is undone')
 })
 
-void t.test('without the idle limit the zombie holds the failover up for as long as it lives', async (t) => {
-  const pg = await testDatabase(t)
-  const zombie = pg.client()
-  const { row } = await owned(pg.sql)
-  await nobodyTicks(pg.sql)
-  await zombie`begin`
-  await age(pg.sql, 'host-a', '8 seconds ago')
-  // in one message: it may not be idle in between
-  await zombie.unsafe(`select mooring.assert_owner(${row.id}, ${row.epoch}); set local idle_in_transaction_session_timeout = 0`)
-  await age(pg.sql, 'host-a', '1 hour ago')
-  t.same([...(await pg.sql`select * from mooring.reap()`)], [])
-  await waitFor(async () => (await pg.sql`select clock_timestamp() - state_change > interval '4.1 s' as late from pg_stat_activity where datname = current_database() and application_name = 'test: another session'`)[0]?.late, { label: 'the time is over', timeoutMs: 30_000 })
-  t.same([...(await pg.sql`select * from mooring.reap()`)], [])
-  await zombie`rollback`
-})
+void t.test(
+  'without the idle limit the zombie holds the failover up for as long as it lives',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const zombie = pg.client()
+    const { row } = await owned(pg.sql)
+    await nobodyTicks(pg.sql)
+    await zombie`begin`
+    await age(pg.sql, 'host-a', '8 seconds ago')
+    // in one message: it may not be idle in between
+    await zombie.unsafe(
+      `select mooring.assert_owner(${row.id}, ${row.epoch}); set local idle_in_transaction_session_timeout = 0`,
+    )
+    await age(pg.sql, 'host-a', '1 hour ago')
+    t.same([...(await pg.sql`select * from mooring.reap()`)], [])
+    await waitFor(
+      async () =>
+        (
+          await pg.sql`select clock_timestamp() - state_change > interval '4.1 s' as late from pg_stat_activity where datname = current_database() and application_name = 'test: another session'`
+        )[0]?.late,
+      { label: 'the time is over', timeoutMs: 30_000 },
+    )
+    t.same([...(await pg.sql`select * from mooring.reap()`)], [])
+    await zombie`rollback`
+  },
+)
 
 story('a beat renews what it asks about', async (t, sql) => {
   const { host, row } = await owned(sql)

@@ -10,14 +10,23 @@ import { claim, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const placeJobs = async (sql: ISql) => (await sql<{ n: number }[]>`select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`)[0]!.n
-const count = async (sql: ISql) => (await sql<{ n: number }[]>`select count(*)::int as n from mooring.assignment`)[0]!.n
+const placeJobs = async (sql: ISql) =>
+  (
+    await sql<
+      { n: number }[]
+    >`select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
+  )[0]!.n
+const count = async (sql: ISql) =>
+  (await sql<{ n: number }[]>`select count(*)::int as n from mooring.assignment`)[0]!.n
 
-story('insert..select of 100,000 rows is one statement, one place job, and 100,000 assignments', async (t, sql) => {
-  await sql`insert into mooring.deployment (package_name, package_version, enabled) select 'http-server', '14.1.1', true from generate_series(1, 100000)`
-  t.equal(await count(sql), 100_000)
-  t.equal(await placeJobs(sql), 1)
-})
+story(
+  'insert..select of 100,000 rows is one statement, one place job, and 100,000 assignments',
+  async (t, sql) => {
+    await sql`insert into mooring.deployment (package_name, package_version, enabled) select 'http-server', '14.1.1', true from generate_series(1, 100000)`
+    t.equal(await count(sql), 100_000)
+    t.equal(await placeJobs(sql), 1)
+  },
+)
 
 story('a transaction of many statements enqueues one place job', async (t, sql) => {
   for (let n = 0; n < 5; n++) await deployment(sql)
@@ -26,14 +35,17 @@ story('a transaction of many statements enqueues one place job', async (t, sql) 
   t.equal(await placeJobs(sql), 1)
 })
 
-story('jobs are added after the two thousand millionth as before: the numbers that each of them takes begin again', async (t, sql) => {
-  await sql`select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
-  for (let n = 0; n < 2; n++) {
-    await sql`delete from graphile_worker._private_jobs`
-    await deployment(sql)
-    t.equal(await placeJobs(sql), 1)
-  }
-})
+story(
+  'jobs are added after the two thousand millionth as before: the numbers that each of them takes begin again',
+  async (t, sql) => {
+    await sql`select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
+    for (let n = 0; n < 2; n++) {
+      await sql`delete from graphile_worker._private_jobs`
+      await deployment(sql)
+      t.equal(await placeJobs(sql), 1)
+    }
+  },
+)
 
 void t.test('two transactions enqueue two jobs, neither waits for the other', async (t) => {
   const pg = await testDatabase(t)
@@ -48,8 +60,14 @@ void t.test('two transactions enqueue two jobs, neither waits for the other', as
 
 void t.test('COPY makes assignments and one place job', async (t) => {
   const pg = await testDatabase(t)
-  const rows = Array.from({ length: 500 }, (_, nr) => `site-${nr}\thttp-server\t{"PORT": "${nr}"}\t2\n`)
-  await pipeline(Readable.from(rows), await pg.sql`copy mooring.deployment (name, package_name, env, replicas) from stdin`.writable())
+  const rows = Array.from(
+    { length: 500 },
+    (_, nr) => `site-${nr}\thttp-server\t{"PORT": "${nr}"}\t2\n`,
+  )
+  await pipeline(
+    Readable.from(rows),
+    await pg.sql`copy mooring.deployment (name, package_name, env, replicas) from stdin`.writable(),
+  )
   t.equal(await count(pg.sql), 1000)
   t.equal(await placeJobs(pg.sql), 1)
   await node(pg.sql)
@@ -90,22 +108,31 @@ story('a statement that touches no row does nothing at all', async (t, sql) => {
 story('rows of all kinds in one statement', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await sql`insert into mooring.deployment (package_name, type, enabled, replicas) values ('a', 'deployment', true, 2), ('b', 'deployment', false, 1), ('c', 'daemon', true, 1), ('d', 'daemon', false, 1), ('e', 'deployment', true, 0)`
-  const rows = await sql`select package_name, ordinal, node, wanted from mooring.placement order by assignment_id`
-  t.same(rows.map((row) => Object.values(row).join(' ')), ['a 0  run', 'a 1  run', 'b 0  stop', 'c  host-a run'])
+  const rows =
+    await sql`select package_name, ordinal, node, wanted from mooring.placement order by assignment_id`
+  t.same(
+    rows.map((row) => Object.values(row).join(' ')),
+    ['a 0  run', 'a 1  run', 'b 0  stop', 'c  host-a run'],
+  )
 })
 
-void t.test('without graphile-worker\'s schema an insert is a warning, never an error', async (t) => {
-  const pg = await testDatabase(t)
-  await pg.sql`drop schema graphile_worker cascade`
-  const notices: postgres.Notice[] = []
-  const sql = postgres(pg.url, { max: 1, onnotice: (notice) => notices.push(notice) })
-  t.teardown(() => sql.end())
-  const id = await deployment(sql)
-  t.match(notices, [{ severity: 'WARNING', message: /no place job was queued .*; the next round does the work/ }])
-  await sql`update mooring.deployment set replicas = 2 where id = ${id}`
-  await sql`delete from mooring.deployment where id = ${id}`
-  t.ok(await node(sql), 'and an agent can register')
-})
+void t.test(
+  "without graphile-worker's schema an insert is a warning, never an error",
+  async (t) => {
+    const pg = await testDatabase(t)
+    await pg.sql`drop schema graphile_worker cascade`
+    const notices: postgres.Notice[] = []
+    const sql = postgres(pg.url, { max: 1, onnotice: (notice) => notices.push(notice) })
+    t.teardown(() => sql.end())
+    const id = await deployment(sql)
+    t.match(notices, [
+      { severity: 'WARNING', message: /no place job was queued .*; the next round does the work/ },
+    ])
+    await sql`update mooring.deployment set replicas = 2 where id = ${id}`
+    await sql`delete from mooring.deployment where id = ${id}`
+    t.ok(await node(sql), 'and an agent can register')
+  },
+)
 
 void t.test('a role that may only insert deployments can do that and nothing else', async (t) => {
   const pg = await testDatabase(t)
@@ -113,8 +140,13 @@ void t.test('a role that may only insert deployments can do that and nothing els
   t.teardown(async () => {
     await pg.sql.unsafe(`drop owned by ${role}; drop role ${role}`)
   })
-  await pg.sql.unsafe(`create role ${role} login password 'app'; grant usage on schema mooring to ${role}; grant insert on mooring.deployment to ${role}`)
-  const app = postgres(Object.assign(new URL(pg.url), { username: role, password: 'app' }).href, { max: 1, onnotice: () => {} })
+  await pg.sql.unsafe(
+    `create role ${role} login password 'app'; grant usage on schema mooring to ${role}; grant insert on mooring.deployment to ${role}`,
+  )
+  const app = postgres(Object.assign(new URL(pg.url), { username: role, password: 'app' }).href, {
+    max: 1,
+    onnotice: () => {},
+  })
   t.teardown(() => app.end())
   await app`insert into mooring.deployment (package_name, replicas, env) values ('http-server', 2, '{"TOKEN": "x"}')`
   await app`insert into mooring.deployment (package_name, type) values ('http-server', 'daemon')`
@@ -131,5 +163,8 @@ void t.test('a role that may only insert deployments can do that and nothing els
   await t.rejects(app`select * from mooring.assignment`, denied)
   await t.rejects(app`select * from mooring.claim()`, denied)
   await t.rejects(app`select * from mooring.register_node('x', gen_random_uuid())`, denied)
-  await t.rejects(app`select mooring.release(array[1]::bigint[], array[1]::bigint[], 'a', 'b')`, denied)
+  await t.rejects(
+    app`select mooring.release(array[1]::bigint[], array[1]::bigint[], 'a', 'b')`,
+    denied,
+  )
 })

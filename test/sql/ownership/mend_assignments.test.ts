@@ -8,8 +8,12 @@ import { claim, events, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const astray = async (sql: TransactionSql) => (await sql<{ ids: string[] }[]>`select mooring.deployments_astray() as ids`)[0]!.ids
-const short = async (sql: TransactionSql, id: string) => (await assignments(sql, id)).sort((a, b) => a.ordinal! - b.ordinal!).map(({ ordinal, node, wanted }) => `${ordinal} ${node ?? 'waits'} ${wanted}`)
+const astray = async (sql: TransactionSql) =>
+  (await sql<{ ids: string[] }[]>`select mooring.deployments_astray() as ids`)[0]!.ids
+const short = async (sql: TransactionSql, id: string) =>
+  (await assignments(sql, id))
+    .sort((a, b) => a.ordinal! - b.ordinal!)
+    .map(({ ordinal, node, wanted }) => `${ordinal} ${node ?? 'waits'} ${wanted}`)
 
 async function behindTheTriggers(sql: TransactionSql, statement: string) {
   await sql`alter table mooring.deployment disable trigger user`
@@ -19,13 +23,48 @@ async function behindTheTriggers(sql: TransactionSql, statement: string) {
 
 /** [what, what happens behind the triggers, replicas 0 and 1 afterwards, and after the round; host-a has room for one: replica 0 runs, replica 1 waits] */
 const faults: [what: string, edit: string, before: string[], after: string[]][] = [
-  ['a deployment that was disabled', 'update mooring.deployment set enabled = false', ['0 host-a run', '1 waits run'], ['0 host-a stop', '1 waits stop']],
-  ['a deployment that was deleted', 'delete from mooring.deployment', ['0 host-a run', '1 waits run'], ['0 host-a stop']],
-  ['a deployment that was scaled down', 'update mooring.deployment set replicas = 0', ['0 host-a run', '1 waits run'], ['0 host-a stop']],
-  ['a deployment that was scaled up', 'update mooring.deployment set replicas = 3', ['0 host-a run', '1 waits run'], ['0 host-a run', '1 waits run', '2 waits run']],
-  ['a row that was lost', 'delete from mooring.assignment where ordinal = 1', ['0 host-a run'], ['0 host-a run', '1 waits run']],
-  ['rows that were lost, and a scale-up', 'delete from mooring.assignment where node_id is null; update mooring.deployment set replicas = 3', ['0 host-a run'], ['0 host-a run', '1 waits run', '2 waits run']],
-  ['a row that waits and is told to stop', `update mooring.assignment set wanted = 'stop' where ordinal = 1`, ['0 host-a run', '1 waits stop'], ['0 host-a run', '1 waits run']],
+  [
+    'a deployment that was disabled',
+    'update mooring.deployment set enabled = false',
+    ['0 host-a run', '1 waits run'],
+    ['0 host-a stop', '1 waits stop'],
+  ],
+  [
+    'a deployment that was deleted',
+    'delete from mooring.deployment',
+    ['0 host-a run', '1 waits run'],
+    ['0 host-a stop'],
+  ],
+  [
+    'a deployment that was scaled down',
+    'update mooring.deployment set replicas = 0',
+    ['0 host-a run', '1 waits run'],
+    ['0 host-a stop'],
+  ],
+  [
+    'a deployment that was scaled up',
+    'update mooring.deployment set replicas = 3',
+    ['0 host-a run', '1 waits run'],
+    ['0 host-a run', '1 waits run', '2 waits run'],
+  ],
+  [
+    'a row that was lost',
+    'delete from mooring.assignment where ordinal = 1',
+    ['0 host-a run'],
+    ['0 host-a run', '1 waits run'],
+  ],
+  [
+    'rows that were lost, and a scale-up',
+    'delete from mooring.assignment where node_id is null; update mooring.deployment set replicas = 3',
+    ['0 host-a run'],
+    ['0 host-a run', '1 waits run', '2 waits run'],
+  ],
+  [
+    'a row that waits and is told to stop',
+    `update mooring.assignment set wanted = 'stop' where ordinal = 1`,
+    ['0 host-a run', '1 waits stop'],
+    ['0 host-a run', '1 waits run'],
+  ],
 ]
 for (const [what, edit, before, after] of faults) {
   story(`the evict round mends ${what}`, async (t, sql) => {
@@ -34,7 +73,15 @@ for (const [what, edit, before, after] of faults) {
     const healthy = await deployment(sql, { policy: 'none' })
     await claim(sql)
     t.same(await astray(sql), [], 'control')
-    await behindTheTriggers(sql, edit.replace(/mooring.deployment( set [^;]*)?$/, (all) => `${all} where id = ${id}`).replace(/mooring.assignment where (.*?)(;|$)/, `mooring.assignment where deployment_id = ${id} and $1$2`))
+    await behindTheTriggers(
+      sql,
+      edit
+        .replace(/mooring.deployment( set [^;]*)?$/, (all) => `${all} where id = ${id}`)
+        .replace(
+          /mooring.assignment where (.*?)(;|$)/,
+          `mooring.assignment where deployment_id = ${id} and $1$2`,
+        ),
+    )
     t.same(await short(sql, id), before)
     t.same(await astray(sql), [id])
     await sql`select from mooring.evict()`
@@ -50,29 +97,42 @@ story('what is told to stop says why, and ends as usual', async (t, sql) => {
   await claim(sql)
   await behindTheTriggers(sql, 'delete from mooring.deployment')
   await sql`select from mooring.evict()`
-  t.match(await events(sql, 'stop_wanted'), [{ reason: 'its deployment was deleted', node: 'host-a' }])
+  t.match(await events(sql, 'stop_wanted'), [
+    { reason: 'its deployment was deleted', node: 'host-a' },
+  ])
   await report(sql, host, (await assignments(sql, id))[0]!, 'stopped')
   t.same(await assignments(sql), [])
 })
 
-story('a spec that was edited behind the triggers decides where its work may run again', async (t, sql) => {
-  const id = await deployment(sql)
-  await behindTheTriggers(sql, `update mooring.deployment set pinned_node = 'host-b'`)
-  t.same(await astray(sql), [id])
-  await sql`select from mooring.evict()`
-  await node(sql, { name: 'host-a' })
-  t.same(await claim(sql), [], 'not to host-a')
-})
+story(
+  'a spec that was edited behind the triggers decides where its work may run again',
+  async (t, sql) => {
+    const id = await deployment(sql)
+    await behindTheTriggers(sql, `update mooring.deployment set pinned_node = 'host-b'`)
+    t.same(await astray(sql), [id])
+    await sql`select from mooring.evict()`
+    await node(sql, { name: 'host-a' })
+    t.same(await claim(sql), [], 'not to host-a')
+  },
+)
 
 story('what is moved, handed over, refused or on its way out is not astray', async (t, sql) => {
-  const hosts = { 'host-a': await node(sql, { name: 'host-a' }) } as Record<string, Awaited<ReturnType<typeof node>>>
+  const hosts = { 'host-a': await node(sql, { name: 'host-a' }) } as Record<
+    string,
+    Awaited<ReturnType<typeof node>>
+  >
   await deployment(sql, { replicas: 2 })
   await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
-  const ending = [await deployment(sql), await deployment(sql), await deployment(sql, { replicas: 2 })]
+  const ending = [
+    await deployment(sql),
+    await deployment(sql),
+    await deployment(sql, { replicas: 2 }),
+  ]
   const refused = await deployment(sql)
   await deployment(sql, { type: 'daemon' })
   await claim(sql)
-  for (const row of await assignments(sql)) await report(sql, hosts[row.node!]!, row, row.deployment_id === refused ? 'refused' : 'running')
+  for (const row of await assignments(sql))
+    await report(sql, hosts[row.node!]!, row, row.deployment_id === refused ? 'refused' : 'running')
   hosts['host-b'] = await node(sql, { name: 'host-b' })
   await sql`delete from mooring.deployment where id = ${ending[0]!}`
   await sql`update mooring.deployment set enabled = false where id = ${ending[1]!}`
@@ -84,18 +144,26 @@ story('what is moved, handed over, refused or on its way out is not astray', asy
   t.same(await astray(sql), [])
 })
 
-void t.test('the round waits for nobody: what somebody holds is left for the next one, the rest is mended', async (t) => {
-  const pg = await testDatabase(t)
-  const [held, edited, free] = [await deployment(pg.sql), await deployment(pg.sql), await deployment(pg.sql)]
-  await pg.sql`update mooring.assignment set wanted = 'stop'`
-  const psql = pg.client('psql')
-  await psql`begin`
-  await psql`select from mooring.assignment where deployment_id = ${held} for update`
-  await psql`update mooring.deployment set name = 'edited' where id = ${edited}`
-  await pg.sql`select from mooring.evict()`
-  const wanted = async () => Object.fromEntries((await assignments(pg.sql)).map((row) => [row.deployment_id, row.wanted]))
-  t.same(await wanted(), { [held]: 'stop', [edited]: 'stop', [free]: 'run' })
-  await psql`rollback`
-  await pg.sql`select from mooring.evict()`
-  t.same(await wanted(), { [held]: 'run', [edited]: 'run', [free]: 'run' })
-})
+void t.test(
+  'the round waits for nobody: what somebody holds is left for the next one, the rest is mended',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const [held, edited, free] = [
+      await deployment(pg.sql),
+      await deployment(pg.sql),
+      await deployment(pg.sql),
+    ]
+    await pg.sql`update mooring.assignment set wanted = 'stop'`
+    const psql = pg.client('psql')
+    await psql`begin`
+    await psql`select from mooring.assignment where deployment_id = ${held} for update`
+    await psql`update mooring.deployment set name = 'edited' where id = ${edited}`
+    await pg.sql`select from mooring.evict()`
+    const wanted = async () =>
+      Object.fromEntries((await assignments(pg.sql)).map((row) => [row.deployment_id, row.wanted]))
+    t.same(await wanted(), { [held]: 'stop', [edited]: 'stop', [free]: 'run' })
+    await psql`rollback`
+    await pg.sql`select from mooring.evict()`
+    t.same(await wanted(), { [held]: 'run', [edited]: 'run', [free]: 'run' })
+  },
+)

@@ -9,15 +9,21 @@ import { claim, events, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const next = async (sql: TransactionSql, epoch: string) => (await sql<{ next: string }[]>`select mooring.next_epoch(${epoch}) as next`)[0]!.next
+const next = async (sql: TransactionSql, epoch: string) =>
+  (await sql<{ next: string }[]>`select mooring.next_epoch(${epoch}) as next`)[0]!.next
 const reap = (sql: TransactionSql) => sql`select from mooring.reap()`
 const floor = (timeline: number) => BigInt(timeline - 1) << 40n
 
-const [{ source }] = await pg.sql<[{ source: string }]>`select pg_get_functiondef('mooring.next_epoch'::regproc) as source`
+const [{ source }] = await pg.sql<
+  [{ source: string }]
+>`select pg_get_functiondef('mooring.next_epoch'::regproc) as source`
 
 /** As if the database had been promoted so often: the function's own source, with another name for the file of the log. */
 async function onTimeline(sql: TransactionSql, timeline: number): Promise<void> {
-  const changed = source.replace(/pg_walfile_name\(pg_current_wal_lsn\(\)\)/i, `'${timeline.toString(16).padStart(8, '0').toUpperCase()}0000000000000001'::text`)
+  const changed = source.replace(
+    /pg_walfile_name\(pg_current_wal_lsn\(\)\)/i,
+    `'${timeline.toString(16).padStart(8, '0').toUpperCase()}0000000000000001'::text`,
+  )
   if (changed === source) throw new Error('next_epoch no longer reads the name of the log file')
   await sql.unsafe(changed)
 }
@@ -26,36 +32,57 @@ story('on the first timeline epochs are 1, 2, 3', async (t, sql) => {
   t.same([await next(sql, '0'), await next(sql, '1'), await next(sql, '2')], ['1', '2', '3'])
 })
 
-story('on a later one they begin above everything an earlier one can have handed out, and go on by one', async (t, sql) => {
-  for (const timeline of [2, 3, 255, 4096]) {
-    await onTimeline(sql, timeline)
-    const first = floor(timeline) + 1n
-    t.equal(await next(sql, '0'), String(first))
-    t.equal(await next(sql, '7'), String(first))
-    t.equal(await next(sql, String(first)), String(first + 1n))
-  }
-})
+story(
+  'on a later one they begin above everything an earlier one can have handed out, and go on by one',
+  async (t, sql) => {
+    for (const timeline of [2, 3, 255, 4096]) {
+      await onTimeline(sql, timeline)
+      const first = floor(timeline) + 1n
+      t.equal(await next(sql, '0'), String(first))
+      t.equal(await next(sql, '7'), String(first))
+      t.equal(await next(sql, String(first)), String(first + 1n))
+    }
+  },
+)
 
-story('a timeline that is lower than it was, as after pg_upgrade, takes nothing back', async (t, sql) => {
-  const epoch = String(floor(9) + 5n)
-  t.equal(await next(sql, epoch), String(floor(9) + 6n))
-})
+story(
+  'a timeline that is lower than it was, as after pg_upgrade, takes nothing back',
+  async (t, sql) => {
+    const epoch = String(floor(9) + 5n)
+    t.equal(await next(sql, epoch), String(floor(9) + 6n))
+  },
+)
 
-story('whoever raises an epoch goes above it: claim, reap, a row that ends, a daemon, a DBA', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  const [stays, ends, byHand] = await deployments(sql, 3)
-  await claim(sql)
-  await onTimeline(sql, 2)
-  await age(sql, 'host-a', '1 minute ago')
-  await sql`update mooring.assignment set node_id = null where deployment_id = ${byHand!}`
-  await sql`delete from mooring.deployment where id = ${ends!}`
-  await reap(sql)
-  const first = String(floor(2) + 1n)
-  t.same((await events(sql, 'reaped')).map(({ epoch }) => epoch), [first, first])
-  t.same((await assignments(sql)).map(({ deployment_id, epoch }) => [deployment_id, epoch]), [[stays, first], [byHand, first]])
-  await onTimeline(sql, 3)
-  await node(sql, { name: 'host-b' })
-  await claim(sql)
-  await deployment(sql, { type: 'daemon', pinned_node: 'host-b' })
-  t.same(new Set((await assignments(sql)).map(({ epoch }) => epoch)), new Set([String(floor(3) + 1n)]))
-})
+story(
+  'whoever raises an epoch goes above it: claim, reap, a row that ends, a daemon, a DBA',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    const [stays, ends, byHand] = await deployments(sql, 3)
+    await claim(sql)
+    await onTimeline(sql, 2)
+    await age(sql, 'host-a', '1 minute ago')
+    await sql`update mooring.assignment set node_id = null where deployment_id = ${byHand!}`
+    await sql`delete from mooring.deployment where id = ${ends!}`
+    await reap(sql)
+    const first = String(floor(2) + 1n)
+    t.same(
+      (await events(sql, 'reaped')).map(({ epoch }) => epoch),
+      [first, first],
+    )
+    t.same(
+      (await assignments(sql)).map(({ deployment_id, epoch }) => [deployment_id, epoch]),
+      [
+        [stays, first],
+        [byHand, first],
+      ],
+    )
+    await onTimeline(sql, 3)
+    await node(sql, { name: 'host-b' })
+    await claim(sql)
+    await deployment(sql, { type: 'daemon', pinned_node: 'host-b' })
+    t.same(
+      new Set((await assignments(sql)).map(({ epoch }) => epoch)),
+      new Set([String(floor(3) + 1n)]),
+    )
+  },
+)

@@ -11,10 +11,15 @@ const story = storiesIn(pg, t)
 
 /** Two hosts with ten running each, for longer than any cooldown; and a third one, that came later and is empty. */
 async function fleet(sql: TransactionSql): Promise<TestNode[]> {
-  const hosts = [await node(sql, { name: 'host-a', sample: { cpu_pct: 80, memory_mb: 900, disk_free_pct: 40 } }), await node(sql, { name: 'host-b', sample: { cpu_pct: 5, memory_mb: 100, disk_free_pct: 90 } })]
+  const hosts = [
+    await node(sql, { name: 'host-a', sample: { cpu_pct: 80, memory_mb: 900, disk_free_pct: 40 } }),
+    await node(sql, { name: 'host-b', sample: { cpu_pct: 5, memory_mb: 100, disk_free_pct: 90 } }),
+  ]
   await deployments(sql, 20)
   await claim(sql)
-  for (const host of hosts) for (const row of (await assignments(sql)).filter((row) => row.node === host.name)) await report(sql, host, row, 'running')
+  for (const host of hosts)
+    for (const row of (await assignments(sql)).filter((row) => row.node === host.name))
+      await report(sql, host, row, 'running')
   await sql`update mooring.assignment set assigned_at = assigned_at - interval '1 hour'`
   return [...hosts, await node(sql, { name: 'host-c', weight: 10_000 })]
 }
@@ -31,45 +36,79 @@ async function rounds(sql: TransactionSql, hosts: TestNode[]) {
   const digests = []
   for (const host of hosts) digests.push((await beat(sql, host)).digest)
   return {
-    owners: (await assignments(sql)).map(({ id, node, epoch, wanted, generation }) => ({ id, node, epoch, wanted, generation })),
+    owners: (await assignments(sql)).map(({ id, node, epoch, wanted, generation }) => ({
+      id,
+      node,
+      epoch,
+      wanted,
+      generation,
+    })),
     digests,
     moves: (await sql`select from mooring.moves()`).length,
-    told: (await sql`select from mooring.event where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`).length,
+    told: (
+      await sql`select from mooring.event where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`
+    ).length,
   }
 }
 
 const CHANGES: [string, string][] = [
-  ['the weight of its node falls to nothing', `update mooring.node set weight = 0.001 where name = 'host-a'`],
-  ['another node gets a thousand times the weight', `update mooring.node set weight = 100000 where name = 'host-b'`],
+  [
+    'the weight of its node falls to nothing',
+    `update mooring.node set weight = 0.001 where name = 'host-a'`,
+  ],
+  [
+    'another node gets a thousand times the weight',
+    `update mooring.node set weight = 100000 where name = 'host-b'`,
+  ],
   ['the policy of each deployment changes', `update mooring.deployment set policy = 'hash'`],
   ['to one by load', `update mooring.deployment set policy = 'resource_usage'`],
   ['to none', `update mooring.deployment set policy = 'none'`],
   ['the default policy changes', `update mooring.setting set default_policy = 'disk_free'`],
-  ['cpu and memory weigh otherwise', `update mooring.setting set default_policy = 'resource_usage', cpu_weight = 1, memory_weight = 0`],
+  [
+    'cpu and memory weigh otherwise',
+    `update mooring.setting set default_policy = 'resource_usage', cpu_weight = 1, memory_weight = 0`,
+  ],
   ['its node may hold less than it holds', `update mooring.node set max_assignments = 1`],
   ['its node is disabled', `select from mooring.set_node_enabled('host-a', false)`],
-  ['its node has no disk left', `update mooring.heartbeat set disk_free_pct = 1 where node = 'host-a'`],
-  ['a policy costs otherwise', `create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8 language sql immutable parallel safe return -node.id`],
+  [
+    'its node has no disk left',
+    `update mooring.heartbeat set disk_free_pct = 1 where node = 'host-a'`,
+  ],
+  [
+    'a policy costs otherwise',
+    `create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8 language sql immutable parallel safe return -node.id`,
+  ],
 ]
 
 for (const [what, change] of CHANGES) {
   story(`nothing that runs moves when ${what}`, async (t, sql) => {
     const hosts = await fleet(sql)
     const before = await rounds(sql, hosts)
-    t.same(before.owners.map(({ node }) => node).sort(), [...Array<string>(10).fill('host-a'), ...Array<string>(10).fill('host-b')])
+    t.same(before.owners.map(({ node }) => node).sort(), [
+      ...Array<string>(10).fill('host-a'),
+      ...Array<string>(10).fill('host-b'),
+    ])
     await sql.unsafe(change)
     t.same(await rounds(sql, hosts), before, 'owners, epochs, what agents are told, and history')
   })
 }
 
-story('control: what is no longer permitted is stopped, and what is asked to move does', async (t, sql) => {
-  const hosts = await fleet(sql)
-  const before = await rounds(sql, hosts)
-  await sql`update mooring.node set weight = 0.001 where name = 'host-a'`
-  await sql`select from mooring.rebalance(3, false)`
-  const asked = await rounds(sql, hosts)
-  t.equal(asked.moves, 3)
-  t.notSame(asked.digests, before.digests, 'their agents are told')
-  await sql`update mooring.node set trusts = '^nothing@' where name = 'host-b'`
-  t.equal((await rounds(sql, hosts)).owners.filter(({ node, wanted }) => node === 'host-b' && wanted === 'stop').length, 10)
-})
+story(
+  'control: what is no longer permitted is stopped, and what is asked to move does',
+  async (t, sql) => {
+    const hosts = await fleet(sql)
+    const before = await rounds(sql, hosts)
+    await sql`update mooring.node set weight = 0.001 where name = 'host-a'`
+    await sql`select from mooring.rebalance(3, false)`
+    const asked = await rounds(sql, hosts)
+    t.equal(asked.moves, 3)
+    t.notSame(asked.digests, before.digests, 'their agents are told')
+    await sql`update mooring.node set trusts = '^nothing@' where name = 'host-b'`
+    t.equal(
+      (await rounds(sql, hosts)).owners.filter(
+        ({ node, wanted }) => node === 'host-b' && wanted === 'stop',
+      ).length,
+      10,
+    )
+  },
+)

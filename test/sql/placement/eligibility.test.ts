@@ -45,7 +45,11 @@ story('only a node whose pattern matches name@version gets a package', async (t,
   t.equal(await place(sql, { package_name: 'http-server', package_version: '14.1.1' }), 'host-a')
   t.equal(await place(sql, { package_name: 'http-server', package_version: '13.0.0' }), null)
   t.equal(await place(sql, { package_name: '@acme/site' }), 'host-b')
-  t.equal(await place(sql, { package_name: 'left-pad' }), null, 'a node without a pattern trusts nothing')
+  t.equal(
+    await place(sql, { package_name: 'left-pad' }),
+    null,
+    'a node without a pattern trusts nothing',
+  )
 })
 
 story('a custom command needs a node with driver exec, a package one with npm', async (t, sql) => {
@@ -53,7 +57,11 @@ story('a custom command needs a node with driver exec, a package one with npm', 
   await node(sql, { name: 'exec-only', drivers: ['exec'], trusts: '.' })
   t.equal(await place(sql, { command: 'sleep', package_name: null }), 'exec-only')
   t.equal(await place(sql, { package_name: 'left-pad' }), 'npm-only')
-  t.equal(await place(sql, { package_name: 'left-pad', command: 'node' }), null, 'a command inside a package needs both')
+  t.equal(
+    await place(sql, { package_name: 'left-pad', command: 'node' }),
+    null,
+    'a command inside a package needs both',
+  )
   await node(sql, { name: 'both' })
   await claim(sql)
   t.same((await loads(sql))['both'], 1)
@@ -63,7 +71,11 @@ story('D8: needs_urls asks for both base URLs', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b', agent_base_url: 'http://host-b:1' })
   t.equal(await place(sql, { needs_urls: true }), null)
-  await node(sql, { name: 'host-c', agent_base_url: 'http://host-c:1', gateway_base_url: 'http://host-c:2' })
+  await node(sql, {
+    name: 'host-c',
+    agent_base_url: 'http://host-c:1',
+    gateway_base_url: 'http://host-c:2',
+  })
   t.equal(await place(sql, { needs_urls: true }), 'host-c')
 })
 
@@ -100,24 +112,30 @@ story('a node whose lease is over by the database clock gets nothing', async (t,
   t.equal(await place(sql, {}), 'host-c', 'its lease runs')
 })
 
-story('a node with too little free disk gets nothing new, one that never reported its disk does', async (t, sql) => {
-  await node(sql, { name: 'host-a', sample: { disk_free_pct: 14.9 } })
-  t.equal(await place(sql, {}), null)
-  await node(sql, { name: 'host-b', sample: { disk_free_pct: 15 } })
-  t.equal(await place(sql, { selector: {} }), 'host-b', 'the floor itself is enough')
-  await node(sql, { name: 'host-c' })
-  t.equal(await place(sql, { pinned_node: 'host-c' }), 'host-c')
-  await sql`update mooring.setting set disk_free_min_pct = 10`
-  t.equal(await place(sql, { pinned_node: 'host-a' }), 'host-a', 'the floor is a setting')
-})
+story(
+  'a node with too little free disk gets nothing new, one that never reported its disk does',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a', sample: { disk_free_pct: 14.9 } })
+    t.equal(await place(sql, {}), null)
+    await node(sql, { name: 'host-b', sample: { disk_free_pct: 15 } })
+    t.equal(await place(sql, { selector: {} }), 'host-b', 'the floor itself is enough')
+    await node(sql, { name: 'host-c' })
+    t.equal(await place(sql, { pinned_node: 'host-c' }), 'host-c')
+    await sql`update mooring.setting set disk_free_min_pct = 10`
+    t.equal(await place(sql, { pinned_node: 'host-a' }), 'host-a', 'the floor is a setting')
+  },
+)
 
-story('permitted looks at what must hold all the time, eligible also at what new work needs', async (t, sql) => {
-  const id = await deployment(sql, { selector: { ssd: true } })
-  await node(sql, { name: 'host-a', labels: { ssd: true }, seen: '1 minute ago' })
-  await node(sql, { name: 'host-b' })
-  t.same(await verdict(sql, id, 'host-a'), { permitted: true, eligible: false })
-  t.same(await verdict(sql, id, 'host-b'), { permitted: false, eligible: false })
-})
+story(
+  'permitted looks at what must hold all the time, eligible also at what new work needs',
+  async (t, sql) => {
+    const id = await deployment(sql, { selector: { ssd: true } })
+    await node(sql, { name: 'host-a', labels: { ssd: true }, seen: '1 minute ago' })
+    await node(sql, { name: 'host-b' })
+    t.same(await verdict(sql, id, 'host-a'), { permitted: true, eligible: false })
+    t.same(await verdict(sql, id, 'host-b'), { permitted: false, eligible: false })
+  },
+)
 
 story('deployments that no node tells apart are asked about once', async (t, sql) => {
   await node(sql, { trusts: '^@acme/' })
@@ -125,6 +143,7 @@ story('deployments that no node tells apart are asked about once', async (t, sql
   await sql`insert into mooring.deployment (package_name) select '@acme/p' || i from generate_series(1, 200) i`
   await sql`insert into mooring.deployment (package_name) select 'other-' || i from generate_series(1, 200) i`
   await deployment(sql)
-  const [row] = await sql`select count(distinct representative)::int as groups, count(*)::int as deployments from mooring.alike(array(select id from mooring.deployment))`
+  const [row] =
+    await sql`select count(distinct representative)::int as groups, count(*)::int as deployments from mooring.alike(array(select id from mooring.deployment))`
   t.same(row, { groups: 3, deployments: 401 })
 })

@@ -9,8 +9,11 @@ const story = storiesIn(pg, t)
 story('folding keeps the sums, once there is something to fold', async (t, sql) => {
   const [a, b] = [await node(sql), await node(sql)]
   await sql`insert into mooring.node_load (node_id, change) select case i % 2 when 0 then ${a.id}::int else ${b.id}::int end, case i % 5 when 0 then -1 else 1 end from generate_series(1, 1001) i`
-  const sums = async () => [...(await sql`select node_id, assigned from mooring.node_assigned() order by node_id`)]
-  const rows = async () => (await sql<{ n: number }[]>`select count(*)::int as n from mooring.node_load`)[0]!.n
+  const sums = async () => [
+    ...(await sql`select node_id, assigned from mooring.node_assigned() order by node_id`),
+  ]
+  const rows = async () =>
+    (await sql<{ n: number }[]>`select count(*)::int as n from mooring.node_load`)[0]!.n
   const before = await sums()
   await sql`select mooring.fold_node_load()`
   t.equal(await rows(), 1001, 'short enough')
@@ -29,18 +32,25 @@ story('a claim folds what failovers left', async (t, sql) => {
   await sql`select from mooring.reap()`
   await claim(sql)
   t.same(await loads(sql), { 'host-a': 4, 'host-b': 0 })
-  const [row] = await sql`select count(*) < 10 as folded, sum(change)::int as n from mooring.node_load`
+  const [row] =
+    await sql`select count(*) < 10 as folded, sum(change)::int as n from mooring.node_load`
   t.same(row, { folded: true, n: 4 })
 })
 
-story('also a claim that finds nothing to place folds: restarts alone write two rows each', async (t, sql) => {
-  const host = await node(sql)
-  await deployments(sql, 1)
-  await claim(sql)
-  await sql`insert into mooring.node_load (node_id, change) select ${host.id}::int, c from generate_series(1, 600), unnest(array[1, -1]) c`
-  t.same(await claim(sql), [])
-  t.match(await sql`select count(*)::int as n, sum(change)::int as assigned from mooring.node_load`, [{ n: 1, assigned: 1 }])
-})
+story(
+  'also a claim that finds nothing to place folds: restarts alone write two rows each',
+  async (t, sql) => {
+    const host = await node(sql)
+    await deployments(sql, 1)
+    await claim(sql)
+    await sql`insert into mooring.node_load (node_id, change) select ${host.id}::int, c from generate_series(1, 600), unnest(array[1, -1]) c`
+    t.same(await claim(sql), [])
+    t.match(
+      await sql`select count(*)::int as n, sum(change)::int as assigned from mooring.node_load`,
+      [{ n: 1, assigned: 1 }],
+    )
+  },
+)
 
 story('without the trigger loads would be wrong, and nodes overfilled', async (t, sql) => {
   await node(sql, { max_assignments: 2 })
@@ -51,26 +61,44 @@ story('without the trigger loads would be wrong, and nodes overfilled', async (t
   t.equal((await claim(sql)).length, 2, 'the limit is broken')
 })
 
-void t.test('what went past the triggers is recounted by the evict round, once nobody places', async (t) => {
-  const pg = await testDatabase(t)
-  const { sql } = pg
-  await patient(sql)
-  const [a, b] = [await node(sql, { name: 'host-a', max_assignments: 3 }), await node(sql, { name: 'host-b' })]
-  await deployments(sql, 4)
-  await claim(sql)
-  await t.rejects(sql`truncate mooring.node_load`, { code: 'MR006', hint: /evict/ })
-  await sql`delete from mooring.node_load`
-  await sql`insert into mooring.node_load (node_id, change) values (${b.id}, 7), (999999, -1)`
-  const psql = pg.client('psql')
-  await psql`begin`
-  await psql`select mooring.lock_placement()`
-  await sql`select from mooring.evict()`
-  t.equal((await sql`select from mooring.loads_astray()`).length, 3, 'somebody places: next time')
-  await psql`rollback`
-  await sql`select from mooring.evict()`
-  t.same([...await sql`select from mooring.loads_astray()`], [])
-  t.same([...await sql`select node_id, assigned from mooring.node_assigned() where assigned <> 0 order by 1`], [{ node_id: a.id, assigned: 2 }, { node_id: b.id, assigned: 2 }])
-  t.match(await events(sql, 'load_recounted'), [{ node: 'host-a', detail: { from: 0, to: 2 } }, { node: 'host-b', detail: { from: 7, to: 2 } }, { node: null }])
-  await sql`select from mooring.evict()`
-  t.equal((await events(sql, 'load_recounted')).length, 3, 'once')
-})
+void t.test(
+  'what went past the triggers is recounted by the evict round, once nobody places',
+  async (t) => {
+    const pg = await testDatabase(t)
+    const { sql } = pg
+    await patient(sql)
+    const [a, b] = [
+      await node(sql, { name: 'host-a', max_assignments: 3 }),
+      await node(sql, { name: 'host-b' }),
+    ]
+    await deployments(sql, 4)
+    await claim(sql)
+    await t.rejects(sql`truncate mooring.node_load`, { code: 'MR006', hint: /evict/ })
+    await sql`delete from mooring.node_load`
+    await sql`insert into mooring.node_load (node_id, change) values (${b.id}, 7), (999999, -1)`
+    const psql = pg.client('psql')
+    await psql`begin`
+    await psql`select mooring.lock_placement()`
+    await sql`select from mooring.evict()`
+    t.equal((await sql`select from mooring.loads_astray()`).length, 3, 'somebody places: next time')
+    await psql`rollback`
+    await sql`select from mooring.evict()`
+    t.same([...(await sql`select from mooring.loads_astray()`)], [])
+    t.same(
+      [
+        ...(await sql`select node_id, assigned from mooring.node_assigned() where assigned <> 0 order by 1`),
+      ],
+      [
+        { node_id: a.id, assigned: 2 },
+        { node_id: b.id, assigned: 2 },
+      ],
+    )
+    t.match(await events(sql, 'load_recounted'), [
+      { node: 'host-a', detail: { from: 0, to: 2 } },
+      { node: 'host-b', detail: { from: 7, to: 2 } },
+      { node: null },
+    ])
+    await sql`select from mooring.evict()`
+    t.equal((await events(sql, 'load_recounted')).length, 3, 'once')
+  },
+)

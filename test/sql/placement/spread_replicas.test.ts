@@ -7,7 +7,8 @@ import { claim, loads, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const hosts = async (sql: TransactionSql, id: string) => (await assignments(sql, id)).map(({ node }) => node).sort()
+const hosts = async (sql: TransactionSql, id: string) =>
+  (await assignments(sql, id)).map(({ node }) => node).sort()
 
 story('replicas of one deployment go to different nodes', async (t, sql) => {
   for (const name of ['host-a', 'host-b', 'host-c']) await node(sql, { name })
@@ -31,14 +32,18 @@ story('what has to share a node shares evenly', async (t, sql) => {
   for (const name of ['host-a', 'host-b', 'host-c']) await node(sql, { name })
   const id = await deployment(sql, { replicas: 8 })
   await claim(sql)
-  t.same((await hosts(sql, id)).join(' '), 'host-a host-a host-a host-b host-b host-b host-c host-c')
+  t.same(
+    (await hosts(sql, id)).join(' '),
+    'host-a host-a host-a host-b host-b host-b host-c host-c',
+  )
 })
 
 story('many deployments at once: each is spread and the loads stay exact', async (t, sql) => {
   for (let n = 0; n < 7; n++) await node(sql)
   await sql`insert into mooring.deployment (package_name, replicas) select 'http-server', 3 from generate_series(1, 70)`
   t.equal((await claim(sql)).length, 210)
-  const twins = await sql`select deployment_id from mooring.assignment group by deployment_id, node_id having count(*) > 1`
+  const twins =
+    await sql`select deployment_id from mooring.assignment group by deployment_id, node_id having count(*) > 1`
   t.same([...twins], [])
   t.same(new Set(Object.values(await loads(sql))), new Set([30]))
 })
@@ -81,7 +86,8 @@ story('with a limit on each node every deployment that can be spread is', async 
   for (let n = 0; n < 4; n++) await node(sql, { max_assignments: 5 })
   await sql`insert into mooring.deployment (package_name, replicas) select 'http-server', 2 from generate_series(1, 10)`
   t.equal((await claim(sql)).length, 20)
-  const twins = await sql`select deployment_id from mooring.assignment group by deployment_id, node_id having count(*) > 1`
+  const twins =
+    await sql`select deployment_id from mooring.assignment group by deployment_id, node_id having count(*) > 1`
   t.same([...twins], [])
 })
 

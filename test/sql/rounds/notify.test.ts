@@ -3,7 +3,15 @@ import type { Test } from 'tap'
 import type { Sql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
-import { age, assignments, beat, deployment, deployments, node, report } from '../../helpers/factories.js'
+import {
+  age,
+  assignments,
+  beat,
+  deployment,
+  deployments,
+  node,
+  report,
+} from '../../helpers/factories.js'
 import type { TestNode } from '../../helpers/factories.js'
 import { claim } from '../story.js'
 
@@ -16,11 +24,14 @@ async function fleet(t: Test) {
   const hosts = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
   const ear = client('ear')
   let told: string[] = []
-  for (const host of hosts) await ear.listen(`mooring_node_${host.id}`, (payload) => void told.push(host.name + payload))
+  for (const host of hosts)
+    await ear.listen(`mooring_node_${host.id}`, (payload) => void told.push(host.name + payload))
   await ear.listen('the end', () => void told.push('the end'))
   const heard = async () => {
     await sql`select pg_notify('the end', '')` // notifications arrive in the order of commits
-    await waitFor(() => told.includes('the end'), { label: 'the mark behind all notifications has arrived' })
+    await waitFor(() => told.includes('the end'), {
+      label: 'the mark behind all notifications has arrived',
+    })
     const before = told.filter((name) => name !== 'the end').sort()
     told = []
     return before
@@ -29,19 +40,29 @@ async function fleet(t: Test) {
 }
 
 const obey = async (sql: Sql, hosts: TestNode[]) => {
-  for (const row of await assignments(sql)) if (row.node && row.wanted === 'stop') await report(sql, hosts.find(({ name }) => name === row.node)!, row, 'stopped')
+  for (const row of await assignments(sql))
+    if (row.node && row.wanted === 'stop')
+      await report(
+        sql,
+        hosts.find(({ name }) => name === row.node)!,
+        row,
+        'stopped',
+      )
 }
 
-void t.test('a claim of many rows tells each chosen node once, also over many windows', async (t) => {
-  const { sql, heard } = await fleet(t)
-  await sql`update mooring.setting set claim_window = 5`
-  await deployments(sql, 21)
-  t.same(await heard(), [], 'an insert tells nobody')
-  t.equal((await claim(sql)).length, 21)
-  t.same(await heard(), ['host-a', 'host-b'])
-  t.same(await claim(sql), [])
-  t.same(await heard(), [], 'a claim of nothing tells nobody')
-})
+void t.test(
+  'a claim of many rows tells each chosen node once, also over many windows',
+  async (t) => {
+    const { sql, heard } = await fleet(t)
+    await sql`update mooring.setting set claim_window = 5`
+    await deployments(sql, 21)
+    t.same(await heard(), [], 'an insert tells nobody')
+    t.equal((await claim(sql)).length, 21)
+    t.same(await heard(), ['host-a', 'host-b'])
+    t.same(await claim(sql), [])
+    t.same(await heard(), [], 'a claim of nothing tells nobody')
+  },
+)
 
 void t.test('a node that got nothing is not told', async (t) => {
   const { sql, heard } = await fleet(t)
@@ -55,8 +76,15 @@ void t.test('defect 12: heartbeats and reports of what runs tell nobody', async 
   await deployments(sql, 4)
   await claim(sql)
   await heard()
-  for (const host of hosts) for (let n = 0; n < 5; n++) await beat(sql, host, { cpu_pct: n, memory_mb: n })
-  for (const row of await assignments(sql)) await report(sql, hosts.find(({ name }) => name === row.node)!, row, 'running')
+  for (const host of hosts)
+    for (let n = 0; n < 5; n++) await beat(sql, host, { cpu_pct: n, memory_mb: n })
+  for (const row of await assignments(sql))
+    await report(
+      sql,
+      hosts.find(({ name }) => name === row.node)!,
+      row,
+      'running',
+    )
   await sql`select * from mooring.tick('me')`
   t.same(await heard(), [])
 })
@@ -107,19 +135,27 @@ void t.test('daemons: a node is told when it gets one and when one has to stop',
 void t.test('what is rolled back is told to nobody', async (t) => {
   const { sql, heard } = await fleet(t)
   await deployments(sql, 2)
-  await sql.begin(async (sql) => (await claim(sql), Promise.reject(new Error('no')))).catch(() => {})
+  await sql
+    .begin(async (sql) => (await claim(sql), Promise.reject(new Error('no'))))
+    .catch(() => {})
   t.same(await heard(), [])
 })
 
-void t.test('an agent that hears nothing learns the same: its next beat differs and its set is complete', async (t) => {
-  const { sql, hosts } = await fleet(t)
-  const [host] = hosts
-  const before = await beat(sql, host)
-  await deployments(sql, 3)
-  await claim(sql)
-  const after = await beat(sql, host)
-  t.not(after.digest, before.digest)
-  t.equal((await sql`select * from mooring.assignments_of('host-a', ${host.session})`).length, after.owned)
-  await sql`update mooring.deployment set env = '{"A": "1"}'`
-  t.not((await beat(sql, host)).digest, after.digest, 'an edit as well')
-})
+void t.test(
+  'an agent that hears nothing learns the same: its next beat differs and its set is complete',
+  async (t) => {
+    const { sql, hosts } = await fleet(t)
+    const [host] = hosts
+    const before = await beat(sql, host)
+    await deployments(sql, 3)
+    await claim(sql)
+    const after = await beat(sql, host)
+    t.not(after.digest, before.digest)
+    t.equal(
+      (await sql`select * from mooring.assignments_of('host-a', ${host.session})`).length,
+      after.owned,
+    )
+    await sql`update mooring.deployment set env = '{"A": "1"}'`
+    t.not((await beat(sql, host)).digest, after.digest, 'an edit as well')
+  },
+)

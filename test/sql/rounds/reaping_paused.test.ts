@@ -8,9 +8,17 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const reap = async (sql: TransactionSql) => (await sql`select from mooring.reap()`).length
-const paused = async (sql: TransactionSql) => (await sql<{ reap_paused: string | null }[]>`select reap_paused from mooring.fleet`)[0]!.reap_paused
-const resume = async (sql: TransactionSql) => (await sql<{ resumed: boolean }[]>`select mooring.resume_reaping() as resumed`)[0]!.resumed
-const said = async (sql: TransactionSql) => (await sql<{ kind: string; reason: string }[]>`select kind, reason from mooring.event where kind like 'reaping_%' order by id`).map(({ kind, reason }) => `${kind}: ${reason}`)
+const paused = async (sql: TransactionSql) =>
+  (await sql<{ reap_paused: string | null }[]>`select reap_paused from mooring.fleet`)[0]!
+    .reap_paused
+const resume = async (sql: TransactionSql) =>
+  (await sql<{ resumed: boolean }[]>`select mooring.resume_reaping() as resumed`)[0]!.resumed
+const said = async (sql: TransactionSql) =>
+  (
+    await sql<
+      { kind: string; reason: string }[]
+    >`select kind, reason from mooring.event where kind like 'reaping_%' order by id`
+  ).map(({ kind, reason }) => `${kind}: ${reason}`)
 const silent = async (sql: TransactionSql, hosts: readonly TestNode[], ago = '16 seconds ago') => {
   for (const host of hosts) await age(sql, host.name, ago)
 }
@@ -24,15 +32,25 @@ async function fleet(sql: TransactionSql, n: number): Promise<TestNode[]> {
   return hosts
 }
 
-story('more than half of the nodes silent at once is not believed: nothing is taken, and one event says so', async (t, sql) => {
-  const hosts = await fleet(sql, 5)
-  await silent(sql, hosts.slice(0, 3))
-  for (let round = 0; round < 3; round++) t.equal(await reap(sql), 0)
-  t.equal(await paused(sql), '3 of 5 nodes are silent')
-  t.same(await said(sql), ['reaping_paused: 3 of 5 nodes are silent, more than 50.0 %: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()'])
-  t.match(await sql`select detail from mooring.event where kind = 'reaping_paused'`, [{ detail: { silent: 3, nodes: 5, owning: 3, share: 0.5 } }])
-  t.ok(Object.values(await loads(sql)).every((n) => n === 2), 'everybody has what he had')
-})
+story(
+  'more than half of the nodes silent at once is not believed: nothing is taken, and one event says so',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 5)
+    await silent(sql, hosts.slice(0, 3))
+    for (let round = 0; round < 3; round++) t.equal(await reap(sql), 0)
+    t.equal(await paused(sql), '3 of 5 nodes are silent')
+    t.same(await said(sql), [
+      'reaping_paused: 3 of 5 nodes are silent, more than 50.0 %: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()',
+    ])
+    t.match(await sql`select detail from mooring.event where kind = 'reaping_paused'`, [
+      { detail: { silent: 3, nodes: 5, owning: 3, share: 0.5 } },
+    ])
+    t.ok(
+      Object.values(await loads(sql)).every((n) => n === 2),
+      'everybody has what he had',
+    )
+  },
+)
 
 story('half of them is believed', async (t, sql) => {
   const hosts = await fleet(sql, 6)
@@ -62,64 +80,96 @@ story('minimum and share are settings, and a share of null never pauses', async 
   await sql`update mooring.setting set reap_pause_share = null`
   t.equal(await reap(sql), 6)
   t.match((await said(sql)).at(-1), 'reaping_resumed: setting.reap_pause_share is off')
-  for (const edit of ["reap_pause_share = 'NaN'", 'reap_pause_share = -0.1', 'reap_pause_share = 1.1', 'reap_pause_min_nodes = 0']) {
-    await refused(t, sql, (sql) => sql.unsafe(`update mooring.setting set ${edit}`), { code: '23514' }, edit)
+  for (const edit of [
+    "reap_pause_share = 'NaN'",
+    'reap_pause_share = -0.1',
+    'reap_pause_share = 1.1',
+    'reap_pause_min_nodes = 0',
+  ]) {
+    await refused(
+      t,
+      sql,
+      (sql) => sql.unsafe(`update mooring.setting set ${edit}`),
+      { code: '23514' },
+      edit,
+    )
   }
 })
 
-story('when enough of them are back it goes on by itself, and what is still silent is taken', async (t, sql) => {
-  const hosts = await fleet(sql, 5)
-  await silent(sql, hosts.slice(0, 4))
-  t.equal(await reap(sql), 0)
-  await beat(sql, hosts[0]!)
-  t.equal(await reap(sql), 0, 'three of five are too many still')
-  await beat(sql, hosts[1]!)
-  t.equal(await reap(sql), 4)
-  t.equal(await paused(sql), null)
-  t.same((await said(sql)).slice(1), ['reaping_resumed: 2 of 5 nodes are silent'])
-  await silent(sql, hosts.slice(0, 2))
-  t.equal(await reap(sql), 0, 'with the two that were taken from, four of five are silent: it pauses anew')
-  t.equal((await said(sql)).length, 3)
-})
+story(
+  'when enough of them are back it goes on by itself, and what is still silent is taken',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 5)
+    await silent(sql, hosts.slice(0, 4))
+    t.equal(await reap(sql), 0)
+    await beat(sql, hosts[0]!)
+    t.equal(await reap(sql), 0, 'three of five are too many still')
+    await beat(sql, hosts[1]!)
+    t.equal(await reap(sql), 4)
+    t.equal(await paused(sql), null)
+    t.same((await said(sql)).slice(1), ['reaping_resumed: 2 of 5 nodes are silent'])
+    await silent(sql, hosts.slice(0, 2))
+    t.equal(
+      await reap(sql),
+      0,
+      'with the two that were taken from, four of five are silent: it pauses anew',
+    )
+    t.equal((await said(sql)).length, 3)
+  },
+)
 
-story('while it is paused time alone proves nothing: who is silent is not forgotten', async (t, sql) => {
-  const hosts = await fleet(sql, 4)
-  const empty = [await node(sql, { name: 'empty-1' }), await node(sql, { name: 'empty-2' }), await node(sql, { name: 'empty-3' })]
-  await silent(sql, [...hosts.slice(0, 2), ...empty])
-  t.equal(await reap(sql), 0)
-  // ten minutes later
-  await sql`update mooring.reap_pause set paused_at = paused_at - interval '10 min'`
-  await silent(sql, [...hosts.slice(0, 2), ...empty], '616 seconds ago')
-  t.equal(await reap(sql), 0)
-  t.equal(await paused(sql), '5 of 7 nodes are silent')
-})
+story(
+  'while it is paused time alone proves nothing: who is silent is not forgotten',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 4)
+    const empty = [
+      await node(sql, { name: 'empty-1' }),
+      await node(sql, { name: 'empty-2' }),
+      await node(sql, { name: 'empty-3' }),
+    ]
+    await silent(sql, [...hosts.slice(0, 2), ...empty])
+    t.equal(await reap(sql), 0)
+    // ten minutes later
+    await sql`update mooring.reap_pause set paused_at = paused_at - interval '10 min'`
+    await silent(sql, [...hosts.slice(0, 2), ...empty], '616 seconds ago')
+    t.equal(await reap(sql), 0)
+    t.equal(await paused(sql), '5 of 7 nodes are silent')
+  },
+)
 
-story('an operator who knows that they are dead resumes it, for this outage only', async (t, sql) => {
-  const hosts = await fleet(sql, 5)
-  t.equal(await resume(sql), false, 'nothing to resume')
-  await silent(sql, hosts.slice(0, 3))
-  await reap(sql)
-  await sql`update mooring.round set due_at = clock_timestamp() + interval '1 min'`
-  t.equal(await resume(sql), true)
-  t.equal(await resume(sql), false, 'once')
-  const [round] = await sql`select due_at <= clock_timestamp() as due, (select count(*)::int from graphile_worker.jobs where task_identifier = 'reap') as jobs from mooring.round where name = 'reap'`
-  t.same(round, { due: true, jobs: 1 }, 'and nobody waits for the next round')
-  t.equal(await paused(sql), null)
-  t.same((await said(sql)).slice(1), ['reaping_resumed: an operator resumed it: 3 of 5 nodes are silent'])
-  const [by] = await sql`select e.actor = mooring.actor() as actor, p.resumed_by = session_user as kept from mooring.event e, mooring.reap_pause p where e.kind = 'reaping_resumed'`
-  t.same(by, { actor: true, kept: true })
-  t.equal(await reap(sql), 6)
-  await claim(sql)
-  await silent(sql, [hosts[3]!])
-  t.equal(await reap(sql), 5, 'the outage goes on: the next host is believed as well')
-  for (const host of hosts) await beat(sql, host)
-  t.equal(await reap(sql), 0)
-  t.same((await said(sql)).length, 2, 'that it is over needs no word')
-  await claim(sql)
-  await silent(sql, hosts.slice(0, 3))
-  t.equal(await reap(sql), 0, 'the next outage pauses anew')
-  t.equal(await paused(sql), '3 of 5 nodes are silent')
-})
+story(
+  'an operator who knows that they are dead resumes it, for this outage only',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 5)
+    t.equal(await resume(sql), false, 'nothing to resume')
+    await silent(sql, hosts.slice(0, 3))
+    await reap(sql)
+    await sql`update mooring.round set due_at = clock_timestamp() + interval '1 min'`
+    t.equal(await resume(sql), true)
+    t.equal(await resume(sql), false, 'once')
+    const [round] =
+      await sql`select due_at <= clock_timestamp() as due, (select count(*)::int from graphile_worker.jobs where task_identifier = 'reap') as jobs from mooring.round where name = 'reap'`
+    t.same(round, { due: true, jobs: 1 }, 'and nobody waits for the next round')
+    t.equal(await paused(sql), null)
+    t.same((await said(sql)).slice(1), [
+      'reaping_resumed: an operator resumed it: 3 of 5 nodes are silent',
+    ])
+    const [by] =
+      await sql`select e.actor = mooring.actor() as actor, p.resumed_by = session_user as kept from mooring.event e, mooring.reap_pause p where e.kind = 'reaping_resumed'`
+    t.same(by, { actor: true, kept: true })
+    t.equal(await reap(sql), 6)
+    await claim(sql)
+    await silent(sql, [hosts[3]!])
+    t.equal(await reap(sql), 5, 'the outage goes on: the next host is believed as well')
+    for (const host of hosts) await beat(sql, host)
+    t.equal(await reap(sql), 0)
+    t.same((await said(sql)).length, 2, 'that it is over needs no word')
+    await claim(sql)
+    await silent(sql, hosts.slice(0, 3))
+    t.equal(await reap(sql), 0, 'the next outage pauses anew')
+    t.equal(await paused(sql), '3 of 5 nodes are silent')
+  },
+)
 
 story('hosts that were taken from one after the other are seen together', async (t, sql) => {
   const hosts = await fleet(sql, 5)
@@ -129,21 +179,25 @@ story('hosts that were taken from one after the other are seen together', async 
   t.equal(await reap(sql), 0, 'three of five within a minute')
 })
 
-story('hosts that are gone for good stop no failover for ever: who owns nothing is forgotten after four leases', async (t, sql) => {
-  const gone: TestNode[] = []
-  for (let nr = 1; nr <= 20; nr++) gone.push(await node(sql, { name: `gone-${nr}` }))
-  await silent(sql, gone, '64 seconds ago')
-  const hosts = await fleet(sql, 5)
-  await silent(sql, hosts.slice(0, 1))
-  t.equal(await reap(sql), 2, '20 of 25 rows are dead, and 1 of 5 nodes is silent')
-  await silent(sql, gone, '40 seconds ago')
-  await silent(sql, hosts.slice(1, 2))
-  t.equal(await reap(sql), 0, 'a little earlier they count')
-})
+story(
+  'hosts that are gone for good stop no failover for ever: who owns nothing is forgotten after four leases',
+  async (t, sql) => {
+    const gone: TestNode[] = []
+    for (let nr = 1; nr <= 20; nr++) gone.push(await node(sql, { name: `gone-${nr}` }))
+    await silent(sql, gone, '64 seconds ago')
+    const hosts = await fleet(sql, 5)
+    await silent(sql, hosts.slice(0, 1))
+    t.equal(await reap(sql), 2, '20 of 25 rows are dead, and 1 of 5 nodes is silent')
+    await silent(sql, gone, '40 seconds ago')
+    await silent(sql, hosts.slice(1, 2))
+    t.equal(await reap(sql), 0, 'a little earlier they count')
+  },
+)
 
 story('with nothing to take nothing is paused', async (t, sql) => {
   const hosts = await fleet(sql, 2)
-  for (let nr = 1; nr <= 8; nr++) await silent(sql, [await node(sql, { name: `empty-${nr}`, max_assignments: 0 })])
+  for (let nr = 1; nr <= 8; nr++)
+    await silent(sql, [await node(sql, { name: `empty-${nr}`, max_assignments: 0 })])
   t.equal(await reap(sql), 0)
   t.same(await said(sql), [])
   await silent(sql, hosts.slice(0, 1))
@@ -153,23 +207,27 @@ story('with nothing to take nothing is paused', async (t, sql) => {
 
 story('a node that left is no silent node', async (t, sql) => {
   const hosts = await fleet(sql, 8)
-  for (const { name, session } of hosts.slice(0, 5)) await sql`select mooring.leave(${name}, ${session})`
+  for (const { name, session } of hosts.slice(0, 5))
+    await sql`select mooring.leave(${name}, ${session})`
   await silent(sql, hosts.slice(0, 6))
   t.equal(await reap(sql), 2)
   t.same(await said(sql), [])
 })
 
-story('what a node that left still owns is taken during a pause: nobody will run it, and nobody has to be believed', async (t, sql) => {
-  const hosts = await fleet(sql, 6)
-  const [gone] = hosts.slice(5)
-  // a claim that was in flight when it left, or a row that somebody held
-  await sql`update mooring.heartbeat set session = null where node = ${gone!.name}`
-  await silent(sql, hosts.slice(0, 4))
-  t.equal(await reap(sql), 2)
-  t.equal(await paused(sql), '4 of 5 nodes are silent')
-  t.match(await loads(sql), { 'host-1': 2, 'host-4': 2, 'host-5': 2, 'host-6': 0 })
-  t.equal(await reap(sql), 0)
-})
+story(
+  'what a node that left still owns is taken during a pause: nobody will run it, and nobody has to be believed',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 6)
+    const [gone] = hosts.slice(5)
+    // a claim that was in flight when it left, or a row that somebody held
+    await sql`update mooring.heartbeat set session = null where node = ${gone!.name}`
+    await silent(sql, hosts.slice(0, 4))
+    t.equal(await reap(sql), 2)
+    t.equal(await paused(sql), '4 of 5 nodes are silent')
+    t.match(await loads(sql), { 'host-1': 2, 'host-4': 2, 'host-5': 2, 'host-6': 0 })
+    t.equal(await reap(sql), 0)
+  },
+)
 
 story('work with a lease of its own makes its node silent when that is over', async (t, sql) => {
   await sql`update mooring.setting set lease_ttl = '2 min'`
@@ -183,14 +241,17 @@ story('work with a lease of its own makes its node silent when that is over', as
   t.equal(await paused(sql), '3 of 5 nodes are silent')
 })
 
-story('a round that is paused is a round that was run: heartbeats do not ask for it', async (t, sql) => {
-  const hosts = await fleet(sql, 5)
-  await sql`select from mooring.tick('me', inline => true)`
-  await silent(sql, hosts.slice(0, 4))
-  await sql`update mooring.round set done_at = done_at - interval '1 min' where name = 'reap'`
-  await reap(sql)
-  t.match(await beat(sql, hosts[4]!), { round_overdue: false })
-})
+story(
+  'a round that is paused is a round that was run: heartbeats do not ask for it',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 5)
+    await sql`select from mooring.tick('me', inline => true)`
+    await silent(sql, hosts.slice(0, 4))
+    await sql`update mooring.round set done_at = done_at - interval '1 min' where name = 'reap'`
+    await reap(sql)
+    t.match(await beat(sql, hosts[4]!), { round_overdue: false })
+  },
+)
 
 story('a hold goes before: it is over when the pause is judged', async (t, sql) => {
   const hosts = await fleet(sql, 5)
@@ -200,18 +261,25 @@ story('a hold goes before: it is over when the pause is judged', async (t, sql) 
   t.same(await said(sql), [], 'in a hold nobody is counted: nobody could beat')
   await sql`update mooring.pulse set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
   t.equal(await reap(sql), 0)
-  t.equal(await paused(sql), '5 of 5 nodes are silent', 'nobody came back: neither is forgotten for the other')
+  t.equal(
+    await paused(sql),
+    '5 of 5 nodes are silent',
+    'nobody came back: neither is forgotten for the other',
+  )
   const [fleetRow] = await sql`select hold from mooring.fleet`
   t.same(fleetRow, { hold: null })
 })
 
-story('the obvious reap without it moves everything to the few that can still be heard', async (t, sql) => {
-  const hosts = await fleet(sql, 5)
-  await silent(sql, hosts.slice(0, 4))
-  t.equal(await reap(sql), 0, 'with it')
-  await sql`create or replace function mooring.reaping_paused(at timestamptz) returns boolean language sql return false`
-  t.equal(await reap(sql), 8, 'without it')
-})
+story(
+  'the obvious reap without it moves everything to the few that can still be heard',
+  async (t, sql) => {
+    const hosts = await fleet(sql, 5)
+    await silent(sql, hosts.slice(0, 4))
+    t.equal(await reap(sql), 0, 'with it')
+    await sql`create or replace function mooring.reaping_paused(at timestamptz) returns boolean language sql return false`
+    t.equal(await reap(sql), 8, 'without it')
+  },
+)
 
 void t.test('views say it in a transaction that may not write', async (t) => {
   const pg = await testDatabase(t)
@@ -221,21 +289,28 @@ void t.test('views say it in a transaction that may not write', async (t) => {
   await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
   await pg.sql`select from mooring.reap()`
   await pg.sql.begin('read only', async (sql) => {
-    t.match(await sql`select reap_paused, hold from mooring.fleet`, [{ reap_paused: '5 of 5 nodes are silent', hold: null }])
+    t.match(await sql`select reap_paused, hold from mooring.fleet`, [
+      { reap_paused: '5 of 5 nodes are silent', hold: null },
+    ])
   })
 })
 
-void t.test('the breaker is switched off in the middle of a pause: a session that has counted nothing yet goes on with the reaping', async (t) => {
-  const pg = await testDatabase(t)
-  for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
-  await deployments(pg.sql, 5)
-  await claim(pg.sql)
-  await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
-  t.equal((await pg.client('who pauses it')`select from mooring.reap()`).length, 0)
-  await pg.sql`update mooring.setting set reap_pause_share = null`
-  t.equal((await pg.client('a fresh session')`select from mooring.reap()`).length, 5)
-  t.match(await pg.sql`select reason from mooring.event where kind = 'reaping_resumed'`, [{ reason: 'setting.reap_pause_share is off' }])
-})
+void t.test(
+  'the breaker is switched off in the middle of a pause: a session that has counted nothing yet goes on with the reaping',
+  async (t) => {
+    const pg = await testDatabase(t)
+    for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
+    await deployments(pg.sql, 5)
+    await claim(pg.sql)
+    await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '16 s'`
+    t.equal((await pg.client('who pauses it')`select from mooring.reap()`).length, 0)
+    await pg.sql`update mooring.setting set reap_pause_share = null`
+    t.equal((await pg.client('a fresh session')`select from mooring.reap()`).length, 5)
+    t.match(await pg.sql`select reason from mooring.event where kind = 'reaping_resumed'`, [
+      { reason: 'setting.reap_pause_share is off' },
+    ])
+  },
+)
 
 void t.test('two reaps at once pause it once, and neither waits for the other', async (t) => {
   const pg = await testDatabase(t)
@@ -248,7 +323,11 @@ void t.test('two reaps at once pause it once, and neither waits for the other', 
   await two`select set_config('lock_timeout', '10 s', false)`
   await one`begin`
   t.equal((await one`select from mooring.reap()`).length, 0)
-  t.equal((await two`select from mooring.reap()`).length, 0, 'who cannot see yet that it was said takes nothing either')
+  t.equal(
+    (await two`select from mooring.reap()`).length,
+    0,
+    'who cannot see yet that it was said takes nothing either',
+  )
   await one`commit`
   await Promise.all([one, two].map((sql) => sql`select from mooring.reap()`))
   t.equal((await pg.sql`select from mooring.event where kind = 'reaping_paused'`).length, 1)

@@ -7,23 +7,42 @@ import { claim, events, loads, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-async function tick(sql: TransactionSql, worker: string, { pools = [] as string[], inline = false } = {}) {
-  const [answer] = await sql<{ rounds: string[]; next_ms: number; hold: boolean }[]>`select * from mooring.tick(${worker}, ${pools}, ${inline})`
+async function tick(
+  sql: TransactionSql,
+  worker: string,
+  { pools = [] as string[], inline = false } = {},
+) {
+  const [answer] = await sql<
+    { rounds: string[]; next_ms: number; hold: boolean }[]
+  >`select * from mooring.tick(${worker}, ${pools}, ${inline})`
   return answer!
 }
 
-const jobs = async (sql: TransactionSql) => (await sql<{ task: string; key: string; n: number }[]>`
-  select task_identifier as task, key, max_attempts as n from graphile_worker.jobs where key like 'round:%' order by key`).map(({ task, key, n }) => `${task} ${key} ${n}`)
+const jobs = async (sql: TransactionSql) =>
+  (
+    await sql<{ task: string; key: string; n: number }[]>`
+  select task_identifier as task, key, max_attempts as n from graphile_worker.jobs where key like 'round:%' order by key`
+  ).map(({ task, key, n }) => `${task} ${key} ${n}`)
 
 /** A round that is not due does not become so while the story is told. */
-const slowRounds = (sql: TransactionSql) => sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
+const slowRounds = (sql: TransactionSql) =>
+  sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
 
-const overdue = (sql: TransactionSql, ...names: string[]) => sql`update mooring.round set due_at = clock_timestamp() where name = any(${names})`
+const overdue = (sql: TransactionSql, ...names: string[]) =>
+  sql`update mooring.round set due_at = clock_timestamp() where name = any(${names})`
 
-story('the first tick wins all rounds and queues a job for each, reap before anything else', async (t, sql) => {
-  t.match(await tick(sql, 'w1'), { rounds: ['reap', 'evict', 'place', 'prune'], hold: false })
-  t.same(await jobs(sql), ['evict round:evict 1', 'place round:place 1', 'prune round:prune 1', 'reap round:reap 1'])
-})
+story(
+  'the first tick wins all rounds and queues a job for each, reap before anything else',
+  async (t, sql) => {
+    t.match(await tick(sql, 'w1'), { rounds: ['reap', 'evict', 'place', 'prune'], hold: false })
+    t.same(await jobs(sql), [
+      'evict round:evict 1',
+      'place round:place 1',
+      'prune round:prune 1',
+      'reap round:reap 1',
+    ])
+  },
+)
 
 story('Y5: whoever ticks next wins nothing until a round is due again', async (t, sql) => {
   await slowRounds(sql)
@@ -60,26 +79,38 @@ story('reap and place keep up with a lease that is scaled down', async (t, sql) 
   t.ok((await tick(sql, 'w1')).next_ms <= 50)
 })
 
-story('after the clock was set back, or an interval was shortened, rounds do not wait for the old time', async (t, sql) => {
-  await slowRounds(sql)
-  await tick(sql, 'w1')
-  await sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour' where name = 'reap'`
-  t.same((await tick(sql, 'w1')).rounds, ['reap'])
-})
+story(
+  'after the clock was set back, or an interval was shortened, rounds do not wait for the old time',
+  async (t, sql) => {
+    await slowRounds(sql)
+    await tick(sql, 'w1')
+    await sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour' where name = 'reap'`
+    t.same((await tick(sql, 'w1')).rounds, ['reap'])
+  },
+)
 
-story('inline runs the rounds at once: with no worker alive placement and failover go on', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  await node(sql, { name: 'host-b' })
-  await deployments(sql, 4)
-  t.match(await tick(sql, 'agent', { inline: true }), { rounds: ['reap', 'evict', 'place', 'prune'] })
-  t.same(await loads(sql), { 'host-a': 2, 'host-b': 2 })
-  await age(sql, 'host-a', '1 minute ago')
-  await overdue(sql, 'reap', 'place')
-  await tick(sql, 'agent', { inline: true })
-  t.same(await loads(sql), { 'host-a': 0, 'host-b': 4 })
-  t.same(await jobs(sql), [])
-  t.same([...(await sql`select * from mooring.worker`)], [], 'an agent is not counted among the workers')
-})
+story(
+  'inline runs the rounds at once: with no worker alive placement and failover go on',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    await node(sql, { name: 'host-b' })
+    await deployments(sql, 4)
+    t.match(await tick(sql, 'agent', { inline: true }), {
+      rounds: ['reap', 'evict', 'place', 'prune'],
+    })
+    t.same(await loads(sql), { 'host-a': 2, 'host-b': 2 })
+    await age(sql, 'host-a', '1 minute ago')
+    await overdue(sql, 'reap', 'place')
+    await tick(sql, 'agent', { inline: true })
+    t.same(await loads(sql), { 'host-a': 0, 'host-b': 4 })
+    t.same(await jobs(sql), [])
+    t.same(
+      [...(await sql`select * from mooring.worker`)],
+      [],
+      'an agent is not counted among the workers',
+    )
+  },
+)
 
 story('a round that fails is an event, and the others run', async (t, sql) => {
   await sql`create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment language plpgsql as $$ begin raise 'broken'; end $$`
@@ -90,23 +121,30 @@ story('a round that fails is an event, and the others run', async (t, sql) => {
   t.ok((await assignments(sql))[0]!.node)
 })
 
-story('without graphile-worker\'s schema a tick fails no one', async (t, sql) => {
+story("without graphile-worker's schema a tick fails no one", async (t, sql) => {
   await sql`drop schema graphile_worker cascade`
   t.match(await tick(sql, 'w1'), { rounds: ['reap', 'evict', 'place', 'prune'] })
   t.equal((await events(sql, 'round_failed')).length, 4)
 })
 
-story('a worker that stopped ticking is noted, and the jobs its pools had locked are free', async (t, sql) => {
-  await tick(sql, 'dead', { pools: ['pool-1', 'pool-2'] })
-  await tick(sql, 'slow', { pools: ['pool-3'] })
-  await sql`update graphile_worker._private_jobs set locked_by = 'pool-2', locked_at = now()`
-  await sql`update mooring.worker set seen_at = seen_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
-  await tick(sql, 'me')
-  t.same((await sql`select id from mooring.worker order by id`).map(({ id }) => id), ['me', 'slow'])
-  t.match(await events(sql, 'worker_lost'), [{ detail: { worker: 'dead' } }])
-  const [locked] = await sql`select count(*)::int as n from graphile_worker._private_jobs where locked_by is not null`
-  t.same(locked, { n: 0 })
-})
+story(
+  'a worker that stopped ticking is noted, and the jobs its pools had locked are free',
+  async (t, sql) => {
+    await tick(sql, 'dead', { pools: ['pool-1', 'pool-2'] })
+    await tick(sql, 'slow', { pools: ['pool-3'] })
+    await sql`update graphile_worker._private_jobs set locked_by = 'pool-2', locked_at = now()`
+    await sql`update mooring.worker set seen_at = seen_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
+    await tick(sql, 'me')
+    t.same(
+      (await sql`select id from mooring.worker order by id`).map(({ id }) => id),
+      ['me', 'slow'],
+    )
+    t.match(await events(sql, 'worker_lost'), [{ detail: { worker: 'dead' } }])
+    const [locked] =
+      await sql`select count(*)::int as n from graphile_worker._private_jobs where locked_by is not null`
+    t.same(locked, { n: 0 })
+  },
+)
 
 story('a tick is the sign of life that fleet shows', async (t, sql) => {
   await tick(sql, 'w1')
@@ -122,12 +160,22 @@ story('in a hold the rounds are handed out and do nothing', async (t, sql) => {
   await deployment(sql)
   await sql`delete from mooring.outage_marker`
   await age(sql, 'host-a', '1 hour ago')
-  t.match(await tick(sql, 'agent', { inline: true }), { rounds: ['reap', 'evict', 'place', 'prune'], hold: true })
+  t.match(await tick(sql, 'agent', { inline: true }), {
+    rounds: ['reap', 'evict', 'place', 'prune'],
+    hold: true,
+  })
   t.same(await loads(sql), { 'host-a': 1 })
 })
 
-story('the reap that a tick starts judges by the time the tick has read, however long its job waits', async (t, sql) => {
-  const [tick] = await sql`select t.clock_ms from mooring.tick('worker-1') t`
-  const [job] = await sql`select extract(epoch from (j.payload ->> 'judged_at')::timestamptz)::float8 * 1000 as judged_ms from graphile_worker._private_jobs j where j.key = 'round:reap'`
-  t.ok(Math.abs(job!.judged_ms - tick!.clock_ms) < 0.01, `${job!.judged_ms} and ${tick!.clock_ms}`)
-})
+story(
+  'the reap that a tick starts judges by the time the tick has read, however long its job waits',
+  async (t, sql) => {
+    const [tick] = await sql`select t.clock_ms from mooring.tick('worker-1') t`
+    const [job] =
+      await sql`select extract(epoch from (j.payload ->> 'judged_at')::timestamptz)::float8 * 1000 as judged_ms from graphile_worker._private_jobs j where j.key = 'round:reap'`
+    t.ok(
+      Math.abs(job!.judged_ms - tick!.clock_ms) < 0.01,
+      `${job!.judged_ms} and ${tick!.clock_ms}`,
+    )
+  },
+)
