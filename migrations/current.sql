@@ -349,7 +349,7 @@ comment on column mooring.run.last_deployed_at is 'When a process was last seen 
 comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
 
 -- the default of two columns below
---!include functions/actor.sql
+--!include functions/common/actor.sql
 
 create table mooring.event (
   id bigint generated always as identity,

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:57d83b649b2e786b036d58c528dcbebb8b00b61a
+--! Hash: sha1:5770a6e797c345c6192d0f4ff73a25ab0113fb8d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -353,7 +353,7 @@ comment on column mooring.run.last_deployed_at is 'When a process was last seen 
 comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
 
 -- the default of two columns below
---! Included functions/actor.sql
+--! Included functions/common/actor.sql
 -- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
 -- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
 -- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
@@ -361,7 +361,7 @@ create or replace function mooring.actor() returns text
   language sql stable
 return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
 comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
---! EndIncluded functions/actor.sql
+--! EndIncluded functions/common/actor.sql
 
 create table mooring.event (
   id bigint generated always as identity,
@@ -560,7 +560,9 @@ comment on type mooring.placement_class is 'Pending work that may go to the same
 
 --! Included all.sql
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
---! Included functions/actor.sql
+
+-- common: what every room uses
+--! Included functions/common/actor.sql
 -- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
 -- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
 -- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
@@ -568,38 +570,40 @@ create or replace function mooring.actor() returns text
   language sql stable
 return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
 comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
---! EndIncluded functions/actor.sql
---! Included functions/some_of.sql
+--! EndIncluded functions/common/actor.sql
+--! Included functions/common/abbreviate_list.sql
 -- Names in a sentence: the first few, and how many more there are.
 create or replace function mooring.some_of(names text[], at_most int default 3) returns text
   language sql immutable parallel safe
 return array_to_string(names[1:at_most], ', ') || case when cardinality(names) > at_most then format(' and %s more', cardinality(names) - at_most) else '' end;
 comment on function mooring.some_of(text[], int) is 'The first few of some names, and how many more there are; null for none.';
-
+--! EndIncluded functions/common/abbreviate_list.sql
+--! Included functions/common/format_duration.sql
 create or replace function mooring.how_long(past interval) returns text
   language sql immutable parallel safe
 return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s' when past < interval '2 min' then round(extract(epoch from past)) || ' s' else date_trunc('second', justify_hours(past))::text end;
 comment on function mooring.how_long(interval) is 'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
---! EndIncluded functions/some_of.sql
---! Included functions/lock_key.sql
+--! EndIncluded functions/common/format_duration.sql
+--! Included functions/common/lock_key.sql
 -- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
 create or replace function mooring.lock_key(name text) returns int
   language sql immutable parallel safe
 return case name when 'placing' then 1 when 'waiting to place' then 2 end;
 comment on function mooring.lock_key(text) is 'Second key of an advisory lock; the first is mooring.lock_space().';
-
+--! EndIncluded functions/common/lock_key.sql
+--! Included functions/common/lock_space.sql
 create or replace function mooring.lock_space() returns int
   language sql immutable parallel safe
 return 1297043282;
 comment on function mooring.lock_space() is 'First key of Mooring''s advisory locks: the letters MOOR.';
---! EndIncluded functions/lock_key.sql
---! Included functions/milliseconds.sql
+--! EndIncluded functions/common/lock_space.sql
+--! Included functions/common/milliseconds.sql
 create or replace function mooring.milliseconds(duration interval) returns int
   language sql immutable parallel safe
 return round(extract(epoch from duration) * 1000)::int;
 comment on function mooring.milliseconds(interval) is 'Durations leave the database as milliseconds; agents measure them with their own monotonic clock.';
---! EndIncluded functions/milliseconds.sql
---! Included functions/limit_idle.sql
+--! EndIncluded functions/common/milliseconds.sql
+--! Included functions/common/limit_idle.sql
 -- A verb that locks what others need must not be forgotten in an open transaction: from here on the server ends this transaction when its session does nothing
 -- for longer than the patience (setting.placement_lock_timeout, where none is given). A shorter limit that is in force already stays.
 create or replace function mooring.limit_idle(patience interval default null) returns void
@@ -616,8 +620,8 @@ begin
 end;
 $$;
 comment on function mooring.limit_idle(interval) is 'Lets the server end the present transaction when its session sits idle in it for longer than this.';
---! EndIncluded functions/limit_idle.sql
---! Included functions/wait_for_disk.sql
+--! EndIncluded functions/common/limit_idle.sql
+--! Included functions/common/require_durable_commit.sql
 -- What an agent is told to run must survive a crash, whatever the session prefers: else its id and epoch come back as somebody else's. Until the end of the transaction
 -- its commit waits as the database would have it, and where the database would have nothing either, for the disk of its own server at least.
 create or replace function mooring.wait_for_disk() returns void
@@ -634,125 +638,8 @@ begin
 end;
 $$;
 comment on function mooring.wait_for_disk() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
---! EndIncluded functions/wait_for_disk.sql
---! Included functions/schema_version.sql
--- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
-create or replace function mooring.schema_version() returns int
-  language sql immutable parallel safe
-return 1;
-comment on function mooring.schema_version() is 'Number of the last migration.';
---! EndIncluded functions/schema_version.sql
---! Included functions/next_epoch.sql
--- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
--- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
--- After pg_upgrade or a restored dump the server is on timeline 1 again: counting goes on from what is there, and promotions are told apart only from where timelines pass it (doctor: epochs).
--- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
--- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
-create or replace function mooring.next_epoch(epoch bigint) returns bigint
-  language sql volatile
-return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
-comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
---! EndIncluded functions/next_epoch.sql
---! Included functions/node_channel.sql
-create or replace function mooring.node_channel(node_id int) returns text
-  language sql immutable parallel safe
-return 'mooring_node_' || node_id::text;
-comment on function mooring.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
-
--- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
-create or replace function mooring.notify_nodes(node_ids int[]) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  perform pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
-end;
-$$;
-comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
---! EndIncluded functions/node_channel.sql
---! Included functions/acts_for.sql
--- Who may act for a node: the database role its name is bound to (node.role_name: the one that first registered it), and whoever owns the schema. Asked of
--- session_user, the login: inside a verb current_user is the owner, and SET ROLE changes nothing of it.
-create or replace function mooring.is_owner() returns boolean
-  language sql stable
-return pg_has_role(session_user, (select s.nspowner from pg_namespace s where s.nspname = 'mooring'), 'member');
-comment on function mooring.is_owner() is 'True for the role that owns the schema, its members, and superusers.';
-
-create or replace function mooring.acts_for(role_name text) returns boolean
-  language sql stable
-return case when role_name = session_user then true else mooring.is_owner() end;
-comment on function mooring.acts_for(text) is 'True when the login may act for a node that is bound to this role (null: to none yet).';
-
-create or replace function mooring.not_your_node(node text) returns void
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  raise exception using errcode = 'MR009', message = format('node %s is not bound to role %s', left(coalesce(not_your_node.node, 'null'), 63), session_user),
-    hint = format('A node belongs to the role that first registered it. An operator may bind it anew: update mooring.node set role_name = %L where name = %L; or mooring role create agent prints how to make one.', session_user, left(not_your_node.node, 63));
-end;
-$$;
-comment on function mooring.not_your_node(text) is 'Raises MR009: the login is not the role to which the node is bound.';
---! EndIncluded functions/acts_for.sql
---! Included functions/round_interval.sql
--- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
-create or replace function mooring.round_interval(name text) returns interval
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
-end;
-$$;
-comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
-
--- Nobody has done it for one and a quarter of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to. Less than a beat by default: else an
--- agent alone would tick with every second beat, half a lease apart, which is an outage by the rules of hold().
-create or replace function mooring.round_is_overdue(round mooring.round) returns boolean
-  language sql stable
-return not round.done_at between clock_timestamp() - 1.25 * mooring.round_interval(round.name) and clock_timestamp() + mooring.round_interval(round.name);
-comment on function mooring.round_is_overdue(mooring.round) is 'True when the round''s work has not been done in time, whoever was to do it.';
---! EndIncluded functions/round_interval.sql
---! Included functions/check_trust_pattern.sql
--- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use only what both read alike:
--- literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of punctuation or \d \w \s. Everything else is refused by name.
-create or replace function mooring.check_trust_pattern(pattern text) returns void
-  language plpgsql immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  odd text;
-  -- with a letter for each escaped character
-  bare text := regexp_replace(pattern, '\\.', 'x', 'g');
-begin
-  if pattern is null then
-    return;
-  end if;
-  odd := case
-    when length(pattern) > 1000 then 'it is longer than 1000 characters'
-    when pattern ~ '[^ -~]' then 'it has a character that is not printable ASCII'
-    when pattern ~ '^[*][*][*]' then 'it starts with ***'
-    when bare ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
-    when bare ~ '\[\^?\]' then 'Postgres reads [] and [^] as the beginning of a set, JavaScript as an empty one'
-    when bare ~ '\[\^?[^]]*\[[:.=]' then 'it has a [: [. or [= class'
-    when pattern ~ '\\([A-Za-z0-9]|$)' and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\' then 'of the escapes only \d \w \s \D \W \S and punctuation are read alike by Postgres and JavaScript'
-  end;
-  if odd is null then
-    begin
-      perform 'x@1' ~ pattern;
-    exception when others then
-      odd := sqlerrm;
-    end;
-  end if;
-  if odd is not null then
-    raise exception using errcode = 'MR007', message = format('trust pattern %s cannot be used: %s', quote_literal(pattern), odd),
-      hint = 'Write a plain regular expression on name@version, for example ^@acme/ or ^(http-server|serve)@.';
-  end if;
-end;
-$$;
-comment on function mooring.check_trust_pattern(text) is 'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
---! EndIncluded functions/check_trust_pattern.sql
---! Included functions/add_event.sql
+--! EndIncluded functions/common/require_durable_commit.sql
+--! Included functions/common/add_event.sql
 -- One event. Verbs that concern many rows insert into event themselves, in the statement that changed the rows.
 create or replace function mooring.add_event(kind text, reason text, node_id int default null, detail jsonb default null) returns void
   language sql volatile security definer
@@ -762,8 +649,8 @@ begin atomic
   select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail;
 end;
 comment on function mooring.add_event(text, text, int, jsonb) is 'Appends one event.';
---! EndIncluded functions/add_event.sql
---! Included functions/enqueue.sql
+--! EndIncluded functions/common/add_event.sql
+--! Included functions/common/enqueue.sql
 -- Asks the workers for a job, once for this transaction. Never fails its caller: when graphile-worker is missing or refuses, the rounds
 -- find the work, and the caller gets a WARNING. The key carries the transaction id: a key shared between transactions would be a row
 -- lock until commit, and one idle psql would stop everybody's inserts.
@@ -778,8 +665,178 @@ exception when others then
 end;
 $$;
 comment on function mooring.enqueue(text) is 'Queues one graphile-worker job per transaction; a failure is a WARNING, never an error.';
---! EndIncluded functions/enqueue.sql
---! Included functions/outage_marker.sql
+--! EndIncluded functions/common/enqueue.sql
+--! Included functions/common/schema_version.sql
+-- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
+create or replace function mooring.schema_version() returns int
+  language sql immutable parallel safe
+return 1;
+comment on function mooring.schema_version() is 'Number of the last migration.';
+--! EndIncluded functions/common/schema_version.sql
+--! Included functions/common/letter_pairs.sql
+-- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
+-- added letters, needs no extension, and is one pass over the names.
+create or replace function mooring.letter_pairs(word text) returns text[]
+  language sql immutable parallel safe
+return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
+comment on function mooring.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
+--! EndIncluded functions/common/letter_pairs.sql
+
+-- roles: who may act for a node, and the rights of the database roles
+--! Included functions/roles/is_schema_owner.sql
+-- Who may act for a node: the database role its name is bound to (node.role_name: the one that first registered it), and whoever owns the schema. Asked of
+-- session_user, the login: inside a verb current_user is the owner, and SET ROLE changes nothing of it.
+create or replace function mooring.is_owner() returns boolean
+  language sql stable
+return pg_has_role(session_user, (select s.nspowner from pg_namespace s where s.nspname = 'mooring'), 'member');
+comment on function mooring.is_owner() is 'True for the role that owns the schema, its members, and superusers.';
+--! EndIncluded functions/roles/is_schema_owner.sql
+--! Included functions/roles/acts_for.sql
+create or replace function mooring.acts_for(role_name text) returns boolean
+  language sql stable
+return case when role_name = session_user then true else mooring.is_owner() end;
+comment on function mooring.acts_for(text) is 'True when the login may act for a node that is bound to this role (null: to none yet).';
+--! EndIncluded functions/roles/acts_for.sql
+--! Included functions/roles/raise_not_your_node.sql
+create or replace function mooring.not_your_node(node text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  raise exception using errcode = 'MR009', message = format('node %s is not bound to role %s', left(coalesce(not_your_node.node, 'null'), 63), session_user),
+    hint = format('A node belongs to the role that first registered it. An operator may bind it anew: update mooring.node set role_name = %L where name = %L; or mooring role create agent prints how to make one.', session_user, left(not_your_node.node, 63));
+end;
+$$;
+comment on function mooring.not_your_node(text) is 'Raises MR009: the login is not the role to which the node is bound.';
+--! EndIncluded functions/roles/raise_not_your_node.sql
+--! Included functions/roles/rights_of_roles.sql
+-- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
+-- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
+-- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
+--   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
+--   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
+-- Workers have no role: graphile_worker's tables show their rows to their owner only.
+create or replace function mooring.rights_of_roles() returns jsonb
+  language sql immutable parallel safe
+return '{
+  "verbs": {
+    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
+      "node_is_live", "worker_is_alive", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
+    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
+    "mooring_workload": ["assert_owner"]},
+  "tables": {
+    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
+    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
+      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}}'::jsonb;
+comment on function mooring.rights_of_roles() is 'The verbs and the grants on tables that each role gets; doctor() compares them with what is there.';
+--! EndIncluded functions/roles/rights_of_roles.sql
+--! Included functions/roles/set_up_roles.sql
+create or replace function mooring.set_up_roles() returns table (role text, problem text)
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  verbs constant jsonb := mooring.rights_of_roles() -> 'verbs';
+  tables constant jsonb := mooring.rights_of_roles() -> 'tables';
+  thing text;
+  found_as text;
+begin
+  for role in select k from jsonb_object_keys(verbs) k order by k desc loop
+    problem := null;
+    begin
+      if to_regrole(role) is null then
+        execute format('create role %I nologin', role);
+      end if;
+    exception
+      when duplicate_object or unique_violation then null; -- another database of the cluster was migrated in this moment
+      when insufficient_privilege then
+        problem := format('role %s does not exist, and %s may not create it: create role %s; as a superuser, then run mooring migrate again', role, current_user, role);
+        return next;
+        continue;
+    end;
+    execute format('revoke all on all routines in schema mooring from %I', role);
+    execute format('revoke all on all tables in schema mooring from %I', role);
+    execute format('grant usage on schema mooring to %I', role);
+    for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
+      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      if found_as is null then
+        raise exception 'set_up_roles() names a function that is not there: %', thing;
+      end if;
+      execute format('grant execute on routine %s to %I', found_as, role);
+    end loop;
+    for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
+      execute format('grant %s to %I', thing, role);
+    end loop;
+    if role = 'mooring_viewer' then
+      -- no view shows what may hold a secret
+      for thing in select c.oid::regclass::text from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v' loop
+        execute format('grant select on %s to %I', thing, role);
+      end loop;
+    end if;
+  end loop;
+  if to_regrole('mooring_viewer') is not null and to_regrole('mooring_operator') is not null and not pg_has_role('mooring_operator', 'mooring_viewer', 'usage') then
+    begin
+      grant mooring_viewer to mooring_operator;
+    exception
+      when unique_violation then null;
+      when insufficient_privilege then
+      role := 'mooring_operator';
+      problem := format('%s may not make operators viewers: grant mooring_viewer to mooring_operator; as a superuser', current_user);
+      return next;
+    end;
+  end if;
+end;
+$$;
+comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_operator, mooring_agent and mooring_workload and gives them their rights; returns what could not be done, and the way out.';
+--! EndIncluded functions/roles/set_up_roles.sql
+
+-- rounds: outages and holds, the clock of the fleet, reaping
+--! Included functions/rounds/round_interval.sql
+-- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
+create or replace function mooring.round_interval(name text) returns interval
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+end;
+$$;
+comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
+--! EndIncluded functions/rounds/round_interval.sql
+--! Included functions/rounds/round_is_overdue.sql
+-- Nobody has done it for one and a quarter of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to. Less than a beat by default: else an
+-- agent alone would tick with every second beat, half a lease apart, which is an outage by the rules of hold().
+create or replace function mooring.round_is_overdue(round mooring.round) returns boolean
+  language sql stable
+return not round.done_at between clock_timestamp() - 1.25 * mooring.round_interval(round.name) and clock_timestamp() + mooring.round_interval(round.name);
+comment on function mooring.round_is_overdue(mooring.round) is 'True when the round''s work has not been done in time, whoever was to do it.';
+--! EndIncluded functions/rounds/round_is_overdue.sql
+--! Included functions/rounds/finish_round.sql
+-- Notes that a round's work was done just now. Written at most twice a period and never waited for: hundreds of claims may end at once.
+-- locks: round (skip locked)
+create or replace function mooring.finish_round(name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  update mooring.round r set done_at = clock_timestamp()
+   where r.name = (select l.name from mooring.round l where l.name = finish_round.name and (l.done_at < clock_timestamp() - mooring.round_interval(l.name) / 2 or l.done_at > clock_timestamp()) for update skip locked);
+end;
+$$;
+comment on function mooring.finish_round(text) is 'Notes the end of a round.';
+--! EndIncluded functions/rounds/finish_round.sql
+--! Included functions/rounds/worker_is_alive.sql
+-- Alive: it has ticked within three periods, and three seconds for a busy machine.
+create or replace function mooring.worker_is_alive(worker mooring.worker) returns boolean
+  language sql stable
+return worker.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s';
+comment on function mooring.worker_is_alive(mooring.worker) is 'True while a worker process ticks.';
+--! EndIncluded functions/rounds/worker_is_alive.sql
+--! Included functions/rounds/outage_marker_is_present.sql
 -- The marker's two sides: is it there and ours, and write it.
 create or replace function mooring.outage_marked() returns boolean
   language plpgsql stable security definer
@@ -793,7 +850,8 @@ begin
 end;
 $$;
 comment on function mooring.outage_marked() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
-
+--! EndIncluded functions/rounds/outage_marker_is_present.sql
+--! Included functions/rounds/write_outage_marker.sql
 create or replace function mooring.mark_outage_seen() returns void
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -803,8 +861,8 @@ begin atomic
   on conflict (only_row) do update set database_oid = excluded.database_oid, system_identifier = excluded.system_identifier;
 end;
 comment on function mooring.mark_outage_seen() is 'Writes the outage marker: from now on an empty one means a new outage.';
---! EndIncluded functions/outage_marker.sql
---! Included functions/hold.sql
+--! EndIncluded functions/rounds/write_outage_marker.sql
+--! Included functions/rounds/notice_outage.sql
 -- Hold: for one lease + margin after an outage nothing is reaped, claimed or newly started, because agents could not beat while the
 -- database was away and their silence proves nothing. Noticed by
 --   an empty outage_marker  crash recovery or promotion (an unlogged table is emptied by both, and survives a clean restart),
@@ -858,7 +916,8 @@ begin
 end;
 $$;
 comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
-
+--! EndIncluded functions/rounds/notice_outage.sql
+--! Included functions/rounds/notice_clock_step.sql
 -- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
 -- shorter than half a lease leaves no old pulse behind. The caller says what our clock showed when it last ticked, and how long ago that was by its own, which no
 -- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
@@ -890,7 +949,8 @@ begin
 end;
 $$;
 comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
-
+--! EndIncluded functions/rounds/notice_clock_step.sql
+--! Included functions/rounds/hold_length.sql
 create or replace function mooring.hold_length() returns interval
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -900,7 +960,8 @@ begin
 end;
 $$;
 comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
-
+--! EndIncluded functions/rounds/hold_length.sql
+--! Included functions/rounds/start_hold.sql
 -- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
 -- locks: pulse (skip locked)
 create or replace function mooring.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
@@ -925,7 +986,8 @@ begin
 end;
 $$;
 comment on function mooring.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
-
+--! EndIncluded functions/rounds/start_hold.sql
+--! Included functions/rounds/hold_reason.sql
 -- The same for readers: writes nothing, so it works on a standby and inside views.
 create or replace function mooring.holding() returns text
   language sql stable security definer
@@ -939,148 +1001,921 @@ return (
     end
     from mooring.pulse p);
 comment on function mooring.holding() is 'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
---! EndIncluded functions/hold.sql
---! Included functions/finish_round.sql
--- Notes that a round's work was done just now. Written at most twice a period and never waited for: hundreds of claims may end at once.
--- locks: round (skip locked)
-create or replace function mooring.finish_round(name text) returns void
+--! EndIncluded functions/rounds/hold_reason.sql
+--! Included functions/rounds/update_reap_pause.sql
+-- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
+-- more often than so many dead hosts, and moving everything to the few that are left would make it worse: nothing is taken, until they return or
+-- an operator says that they are dead (resume_reaping). Said once, in an event and in fleet.reap_paused.
+--
+-- Counted are nodes that hold a session; a node that left has none. Silent is one whose lease and margin are over, or whose work is so by a shorter lease of
+-- its own. A host that is gone for good is a node with a session too: it counts while it owns something that would be taken, and for four leases more, so that
+-- hosts that go down one after the other are seen together. Afterwards it is forgotten, else six dead rows in a fleet of ten would stop every failover for ever.
+-- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
+-- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
+-- locks: reap_pause (skip locked: whoever holds it sees the same)
+create or replace function mooring.reaping_paused(at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  setting mooring.setting;
+  pause mooring.reap_pause;
+  -- not one record: while the share is off nothing is counted, and to name a field of a record that was never assigned fails, in a branch that is not taken too
+  nodes bigint;
+  silent bigint;
+  owing bigint;
+  too_many boolean := false;
 begin
-  update mooring.round r set done_at = clock_timestamp()
-   where r.name = (select l.name from mooring.round l where l.name = finish_round.name and (l.done_at < clock_timestamp() - mooring.round_interval(l.name) / 2 or l.done_at > clock_timestamp()) for update skip locked);
-end;
-$$;
-comment on function mooring.finish_round(text) is 'Notes the end of a round.';
---! EndIncluded functions/finish_round.sql
---! Included functions/node_is_live.sql
--- Live: a session holds the name and its lease has not ended by the database clock.
-create or replace function mooring.node_is_live(heartbeat mooring.heartbeat) returns boolean
-  language sql stable
-return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
-comment on function mooring.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
-
--- The lease of one assignment. It begins with the beat that confirmed it; until then it is the node's. A node that left has none.
-create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
-  language sql stable
-return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
-comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
---! EndIncluded functions/node_is_live.sql
---! Included functions/worker_is_alive.sql
--- Alive: it has ticked within three periods, and three seconds for a busy machine.
-create or replace function mooring.worker_is_alive(worker mooring.worker) returns boolean
-  language sql stable
-return worker.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s';
-comment on function mooring.worker_is_alive(mooring.worker) is 'True while a worker process ticks.';
---! EndIncluded functions/worker_is_alive.sql
---! Included functions/awaited_nodes.sql
--- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
--- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
--- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
-create or replace function mooring.awaited_nodes() returns int[]
-  language plpgsql stable security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  -- asked first: at all other times the first row says that there is nobody to wait for
-  if exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
-    return null;
+  select s.* into setting from mooring.setting s;
+  select p.* into pause from mooring.reap_pause p;
+  if setting.reap_pause_share is not null then
+    select count(*), count(*) filter (where n.silent or n.owes), count(*) filter (where n.owes) into nodes, silent, owing
+      from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
+                   h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
+                   -- offset 0: as in reap(), a look at the index for each silent node
+                   h.beat_at < at - setting.reap_margin
+                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
+              from mooring.heartbeat h where h.session is not null) n
+     where n.recent or n.owes;
+    too_many := nodes >= setting.reap_pause_min_nodes and silent > setting.reap_pause_share * nodes and (owing > 0 or pause.paused_at is not null);
   end if;
-  return (
-    select array_agg(n.id order by n.id)
-      from mooring.heartbeat h
-      join mooring.node n on n.id = h.node_id
-     where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
-       and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l)));
+  if too_many and pause.paused_at is null then
+    update mooring.reap_pause p
+       set paused_at = at, reason = format('%s of %s nodes are silent', silent, nodes)
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
+    if found then
+      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing, 'share', setting.reap_pause_share));
+    end if;
+  elsif not too_many and pause.paused_at is not null then
+    update mooring.reap_pause p
+       set paused_at = null, reason = null, resumed_at = null, resumed_by = null
+     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
+    if found and pause.resumed_at is null then
+      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
+        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', silent, 'nodes', nodes) end);
+    end if;
+  end if;
+  return too_many and pause.resumed_at is null;
 end;
 $$;
-comment on function mooring.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
---! EndIncluded functions/awaited_nodes.sql
---! Included functions/node_states.sql
--- Every node with its load and last sample, as policies see it. The database clock decides who is live.
-create or replace function mooring.node_assigned() returns table (node_id int, assigned int)
-  language plpgsql stable security definer rows 1000
+comment on function mooring.reaping_paused(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
+--! EndIncluded functions/rounds/update_reap_pause.sql
+--! Included functions/rounds/reap.sql
+-- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
+-- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
+-- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
+-- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
+-- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
+-- A row held by assert_owner() is skipped, with an event that names the pid, one for all that a transaction holds: its transaction ends with the lease by its own idle timeout.
+-- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
+-- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
+-- Daemons stay with their node, unless they are to stop.
+-- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken but from those that left: they said so themselves.
+-- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
+create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
 as $$
-#variable_conflict use_column
+declare
+  read_at timestamptz := clock_timestamp();
+  at timestamptz := least(reap.judged_at, read_at);
+  margin interval;
+  paused boolean;
+  silent int[];
+  lost bigint[];
+  lost_epochs bigint[];
 begin
-  return query
-    select l.node_id, sum(l.change)::int from mooring.node_load l group by l.node_id;
-end;
-$$;
-comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
-
--- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
--- them for nearly all rows of the table, and reads it from end to end.
-create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
-  language plpgsql stable security definer rows 10
-  set search_path = pg_catalog, mooring, pg_temp
-  set enable_seqscan = off
-as $$
-#variable_conflict use_column
-begin
-  return query
-    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop', a.handover
-      from mooring.assignment a where a.move_reason is not null;
-end;
-$$;
-comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
-
--- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
-create or replace function mooring.node_taken() returns table (node_id int, taken int)
-  language plpgsql stable security definer rows 1000
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  if not exists (select from mooring.moves() m where m.to_node is not null) then
-    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
+  perform mooring.limit_idle();
+  select s.reap_margin into margin from mooring.setting s;
+  -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
+  update mooring.heartbeat h set beat_at = read_at
+   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
+  if mooring.hold() then
+    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
+    perform mooring.finish_round('reap');
     return;
   end if;
-  return query
-    select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
-     group by u.node_id;
+  paused := mooring.reaping_paused(at);
+  -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
+  select array_agg(h.node_id) into silent
+    from (select h.node_id
+            from mooring.heartbeat h
+           where (h.session is null or h.beat_at < at - margin and not paused)
+             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
+           order by h.node_id
+             for update skip locked) h;
+  if silent is not null then
+    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never.
+    -- + 0: else the planner, which knows neither number in a plan it keeps, reads the whole table along its primary key instead of what the silent nodes own
+    select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
+      from (select a.id, a.epoch
+              from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
+             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+             order by a.id + 0 limit coalesce(max_rows, 10000)
+               for update of a skip locked) l;
+    return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+    if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
+      -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
+      with blocked as materialized (
+        select a.xmax as locked_by, min(a.id) as id, count(*) as n
+          from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
+         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+         group by a.xmax
+         order by min(a.id) limit 5
+      ),
+      lock as materialized (
+        select l.pid, l.transactionid, l.relation from pg_locks l
+         where l.granted and l.pid is distinct from pg_backend_pid() and exists (select from blocked)
+           and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
+                or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
+      ),
+      said as materialized (
+        select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
+         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min' and exists (select from blocked)
+      )
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+      select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
+          case when w.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(w.pids, ' or '), 'the row is locked') end
+            || case when b.n > 1 then format(', as are %s more', b.n - 1) else '' end,
+          jsonb_build_object('pid', w.pids[1], 'pids', w.pids, 'rows', b.n)
+        from blocked b
+        join mooring.assignment a on a.id = b.id
+        join mooring.node n on n.id = a.node_id
+       cross join lateral (
+         select bool_or(l.transactionid = b.locked_by and l.pid is null) as prepared,
+             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
+           from lock l) w
+       -- once a minute is enough, however long it lasts
+       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
+    end if;
+  end if;
+  -- the round comes back when the next lease would end, if that is sooner than its period
+  update mooring.round r set due_at = least(r.due_at, n.ends_at)
+    from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
+   where r.name = (select l.name from mooring.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
+  perform mooring.finish_round('reap');
 end;
 $$;
-comment on function mooring.node_taken() is 'How many assignments, daemons not counted, each node owns or has been promised.';
-
-create or replace function mooring.node_states() returns setof mooring.node_state
-  language plpgsql stable security definer rows 1000
+comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';
+--! EndIncluded functions/rounds/reap.sql
+--! Included functions/rounds/resume_reaping.sql
+-- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
+-- The next time so many fall silent it pauses anew.
+-- locks: reap_pause
+create or replace function mooring.resume_reaping() returns boolean
+  language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  resumed text;
 begin
-  return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
-      from mooring.node n
-      join mooring.heartbeat h on h.node_id = n.id
-      left join mooring.node_taken() l on l.node_id = n.id
-     order by n.id;
+  perform mooring.limit_idle();
+  update mooring.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
+  if resumed is null then
+    return false;
+  end if;
+  perform mooring.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
+  update mooring.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring.round l where l.name = 'reap' for update skip locked);
+  perform mooring.enqueue('reap');
+  return true;
 end;
 $$;
-comment on function mooring.node_states() is 'What policies are told of each node.';
---! EndIncluded functions/node_states.sql
---! Included functions/fold_node_load.sql
--- node_load grows by a row for every change; the placer folds it when it has become longer than a few rows per node. Concurrent appends are
--- invisible to the DELETE and stay.
--- locks: none beyond the rows it folds; call it holding the placement lock
-create or replace function mooring.fold_node_load() returns void
+comment on function mooring.resume_reaping() is 'Lets reap() take the work of the silent nodes although they are so many, until the share has fallen again; false when reaping was not paused.';
+--! EndIncluded functions/rounds/resume_reaping.sql
+--! Included functions/rounds/evict.sql
+-- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
+-- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
+-- began before an edit was committed could not know of it.
+-- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
+-- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
+create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+begin
+  -- as a round; as a part of somebody's edit it leaves his transaction as it is
+  if evict.deployments is null and evict.nodes is null then
+    perform mooring.limit_idle();
+  end if;
+  return query
+    with owned as materialized (
+      select a.signature, a.node_id, min(a.deployment_id) as deployment_id
+        from mooring.assignment a
+       where a.node_id is not null and a.wanted = 'run'
+         and (evict.deployments is null or a.deployment_id = any (evict.deployments)) and (evict.nodes is null or a.node_id = any (evict.nodes))
+       group by a.signature, a.node_id
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
+    ),
+    odd as materialized (
+      select o.signature, o.node_id, mooring.why_not_permitted(e) as reason
+        from owned o
+        join alike l on l.deployment_id = o.deployment_id
+        join mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
+       where not e.permitted
+    ),
+    locked as materialized (
+      select a.id, o.reason
+        from mooring.assignment a join odd o on o.signature = a.signature and o.node_id = a.node_id
+       where a.wanted = 'run' and (evict.deployments is null or a.deployment_id = any (evict.deployments))
+         for no key update of a skip locked
+    ),
+    evicted as (
+      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+    )
+    select e.* from evicted e;
+  if evict.deployments is null and evict.nodes is null then
+    perform mooring.mend_assignments();
+    perform mooring.make_daemons();
+    -- a daemon that was made while its node was being deleted has nobody who could stop it
+    delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
+    perform mooring.recount_loads();
+    perform mooring.finish_round('evict');
+  end if;
+end;
+$$;
+comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';
+--! EndIncluded functions/rounds/evict.sql
+--! Included functions/rounds/tick.sql
+-- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
+-- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
+-- rounds are overdue, so that placement and failover go on with no worker alive).
+-- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
+-- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
+-- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So a stolen agent
+-- cannot hold the placement lock as long as one worker works, and what it says of the clock is not believed as long as one lives: workers have clocks of their own.
+-- locks: worker, round, what the rounds lock, pulse (each skip locked)
+create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
+  returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  -- read first, near to when the caller sent it; the reap of this round judges by this very time
+  at timestamptz := clock_timestamp();
+  period interval := mooring.round_interval('reap');
+  held boolean;
+  won text[];
+  name text;
+  dead text[];
+  believed boolean := true;
+begin
+  if not mooring.is_owner() then
+    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
+      raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
+    end if;
+    believed := not exists (select from mooring.worker w where mooring.worker_is_alive(w));
+    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
+      return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
+      return;
+    end if;
+  end if;
+  if believed then
+    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+  end if;
+  held := mooring.hold();
+  perform mooring.limit_idle();
+  if not inline then
+    update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
+    if not found then
+      insert into mooring.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
+    end if;
+    with gone as (
+      delete from mooring.worker w
+       where w.id in (select l.id from mooring.worker l where not mooring.worker_is_alive(l) for update skip locked)
+      returning w.id, w.pool_ids
+    ),
+    logged as (
+      insert into mooring.event (kind, reason, detail) select 'worker_lost', 'it has not ticked for three periods', jsonb_build_object('worker', g.id) from gone g
+    )
+    select array_agg(p.id) into dead from gone g cross join lateral unnest(g.pool_ids) p (id);
+    if dead is not null then
+      perform graphile_worker.force_unlock_workers(dead);
+    end if;
+  end if;
+  with due as (
+    select r.name
+      from mooring.round r
+     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+        -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
+        or inline and mooring.round_is_overdue(r)
+     order by r.name = 'reap' desc, r.name
+       for update skip locked
+  ),
+  taken as (
+    update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
+  )
+  select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
+  foreach name in array coalesce(won, '{}') loop
+    begin
+      if not inline then
+        perform graphile_worker.add_job(name, case when name = 'reap' then json_build_object('judged_at', at) end, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+      else
+        case name
+          when 'reap' then perform mooring.reap(judged_at => at);
+          when 'evict' then perform mooring.evict();
+          -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
+          when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
+          when 'prune' then perform mooring.prune_events();
+        end case;
+      end if;
+    exception when others then
+      perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
+    end;
+  end loop;
+  -- last: rounds that take long keep nobody from writing it, and make it no older
+  update mooring.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  -- a round that is due still is in somebody else's hands
+  return query
+    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
+end;
+$$;
+comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
+--! EndIncluded functions/rounds/tick.sql
+
+-- nodes: hosts by name
+--! Included functions/nodes/check_trust_pattern.sql
+-- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use only what both read alike:
+-- literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of punctuation or \d \w \s. Everything else is refused by name.
+create or replace function mooring.check_trust_pattern(pattern text) returns void
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  odd text;
+  -- with a letter for each escaped character
+  bare text := regexp_replace(pattern, '\\.', 'x', 'g');
+begin
+  if pattern is null then
+    return;
+  end if;
+  odd := case
+    when length(pattern) > 1000 then 'it is longer than 1000 characters'
+    when pattern ~ '[^ -~]' then 'it has a character that is not printable ASCII'
+    when pattern ~ '^[*][*][*]' then 'it starts with ***'
+    when bare ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
+    when bare ~ '\[\^?\]' then 'Postgres reads [] and [^] as the beginning of a set, JavaScript as an empty one'
+    when bare ~ '\[\^?[^]]*\[[:.=]' then 'it has a [: [. or [= class'
+    when pattern ~ '\\([A-Za-z0-9]|$)' and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\' then 'of the escapes only \d \w \s \D \W \S and punctuation are read alike by Postgres and JavaScript'
+  end;
+  if odd is null then
+    begin
+      perform 'x@1' ~ pattern;
+    exception when others then
+      odd := sqlerrm;
+    end;
+  end if;
+  if odd is not null then
+    raise exception using errcode = 'MR007', message = format('trust pattern %s cannot be used: %s', quote_literal(pattern), odd),
+      hint = 'Write a plain regular expression on name@version, for example ^@acme/ or ^(http-server|serve)@.';
+  end if;
+end;
+$$;
+comment on function mooring.check_trust_pattern(text) is 'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
+--! EndIncluded functions/nodes/check_trust_pattern.sql
+--! Included functions/nodes/raise_no_such_node.sql
+create or replace function mooring.no_such_node(name text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  typed text[] := mooring.letter_pairs(no_such_node.name);
+  nearest text;
+begin
+  if no_such_node.name is null then
+    raise exception using errcode = 'MR007', message = 'the name of a node is missing', hint = 'See mooring.node_status for the names there are.';
+  end if;
+  select string_agg(c.name, ', ' order by c.alike desc, c.name)
+    into nearest
+    from (select n.name, 2.0 * cardinality(array(select unnest(mooring.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring.letter_pairs(n.name)) + cardinality(typed), 0) as alike
+            from mooring.node n order by 2 desc, n.name limit 3) c;
+  raise exception using errcode = 'MR003', message = format('there is no node %s', no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
+end;
+$$;
+comment on function mooring.no_such_node(text) is 'Raises MR003 with the nearest names.';
+--! EndIncluded functions/nodes/raise_no_such_node.sql
+--! Included functions/nodes/node_named.sql
+create or replace function mooring.node_named(name text) returns mooring.node
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  node mooring.node;
+begin
+  select n.* into node from mooring.node n where n.name = node_named.name;
+  if node.id is null then
+    perform mooring.no_such_node(node_named.name);
+  end if;
+  return node;
+end;
+$$;
+comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+--! EndIncluded functions/nodes/node_named.sql
+--! Included functions/nodes/upsert_node.sql
+-- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
+-- comes with its registration.
+-- locks: node
+create or replace function mooring.upsert_node(name text, weight float8 default null, labels jsonb default null, max_assignments int default null,
+    agent_base_url text default null, gateway_base_url text default null, enabled boolean default null)
+  returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  before mooring.node;
+  after mooring.node;
+begin
+  if upsert_node.name is null or length(upsert_node.name) > 63 or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+  perform mooring.limit_idle();
+  insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
+  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
+   -- see register_node(): no number of the identity for what is known
+   where not exists (select from mooring.node o where o.name = upsert_node.name)
+  on conflict (name) do nothing
+  returning * into after;
+  if after.id is not null then
+    perform mooring.add_event('node_added', 'by an operator', after.id);
+    return after;
+  end if;
+  select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
+  update mooring.node n
+     set weight = coalesce(upsert_node.weight, n.weight), labels = coalesce(upsert_node.labels, n.labels), max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
+         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url), gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url), enabled = coalesce(upsert_node.enabled, n.enabled)
+   where n.id = before.id
+     and (n.weight, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.enabled) is distinct from
+         (coalesce(upsert_node.weight, n.weight), coalesce(upsert_node.labels, n.labels), coalesce(upsert_node.max_assignments, n.max_assignments),
+          coalesce(upsert_node.agent_base_url, n.agent_base_url), coalesce(upsert_node.gateway_base_url, n.gateway_base_url), coalesce(upsert_node.enabled, n.enabled))
+  returning n.* into after;
+  if after.id is null then
+    return before;
+  end if;
+  perform mooring.add_event('node_changed', 'by an operator', after.id, (
+    select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
+  return after;
+end;
+$$;
+comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is 'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. An event names what changed, as [before, after].';
+--! EndIncluded functions/nodes/upsert_node.sql
+--! Included functions/nodes/set_node_enabled.sql
+-- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an error, with the nearest ones.
+-- locks: node
+create or replace function mooring.set_node_enabled(name text, enabled boolean) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring.node_named(set_node_enabled.name);
+begin
+  if set_node_enabled.enabled is null then
+    raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
+  end if;
+  perform mooring.limit_idle();
+  update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
+  if found then
+    perform mooring.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
+    return node;
+  end if;
+  return mooring.node_named(set_node_enabled.name);
+end;
+$$;
+comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';
+--! EndIncluded functions/nodes/set_node_enabled.sql
+--! Included functions/nodes/forget_node.sql
+-- forget_node: deletes a node and its heartbeat row; its daemons end with it. Refused while its agent lives or it owns work: processes would run on
+-- without an owner. History keeps its name.
+-- locks: placement, then node, then heartbeat
+create or replace function mooring.forget_node(name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node;
+  beat mooring.heartbeat;
+  owned int;
+begin
+  perform mooring.lock_placement(must_wait => true);
+  select n.* into node from mooring.node n where n.name = forget_node.name for update;
+  if node.id is null then
+    perform mooring.no_such_node(forget_node.name);
+  end if;
+  -- an agent that registers in this moment waits for us, and comes back as a new node
+  select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
+  select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
+  if mooring.node_is_live(beat) then
+    raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
+      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
+  elsif owned > 0 then
+    raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
+  end if;
+  perform mooring.add_event('node_forgotten', 'by an operator', node.id);
+  delete from mooring.node n where n.id = node.id;
+end;
+$$;
+comment on function mooring.forget_node(text) is 'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
+--! EndIncluded functions/nodes/forget_node.sql
+
+-- agent: the verbs an agent calls
+--! Included functions/agent/node_channel.sql
+create or replace function mooring.node_channel(node_id int) returns text
+  language sql immutable parallel safe
+return 'mooring_node_' || node_id::text;
+comment on function mooring.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
+--! EndIncluded functions/agent/node_channel.sql
+--! Included functions/agent/notify_nodes.sql
+-- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
+create or replace function mooring.notify_nodes(node_ids int[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  -- most claims find nothing to fold, and see that by a thousand rows
-  if exists (select from mooring.node_load l offset 1000) and (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
-    with folded as (delete from mooring.node_load l returning l.node_id, l.change)
-    insert into mooring.node_load (node_id, change)
-    select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
+  perform pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
+end;
+$$;
+comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
+--! EndIncluded functions/agent/notify_nodes.sql
+--! Included functions/agent/raise_session_over.sql
+-- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
+-- may stop a beat: triggers keep the role there too.
+create or replace function mooring.session_over(node text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  holder mooring.heartbeat;
+begin
+  select h.* into holder from mooring.heartbeat h where h.node = session_over.node;
+  if holder.node_id is not null then
+    if not mooring.acts_for(holder.role_name) then
+      perform mooring.not_your_node(session_over.node);
+    end if;
+    raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
+  end if;
+  if not mooring.is_owner() then
+    -- the names of other nodes are no business of an agent
+    raise exception using errcode = 'MR003', message = format('there is no node %s', left(session_over.node, 63)), hint = 'Register it first.';
+  end if;
+  perform mooring.no_such_node(session_over.node);
+end;
+$$;
+comment on function mooring.session_over(text) is 'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
+--! EndIncluded functions/agent/raise_session_over.sql
+--! Included functions/agent/node_of_session.sql
+create or replace function mooring.session_node(node text, session uuid) returns int
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  node_id int;
+  allowed boolean;
+begin
+  select h.node_id, mooring.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
+  if allowed is not true then
+    perform mooring.session_over(node);
+  end if;
+  return node_id;
+end;
+$$;
+comment on function mooring.session_node(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
+--! EndIncluded functions/agent/node_of_session.sql
+--! Included functions/agent/register_node.sql
+-- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
+-- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
+-- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
+-- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
+-- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
+-- row. The owner of the schema may register any name, and binds what nobody has.
+-- locks: node, then heartbeat
+create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
+    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
+  returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  mine mooring.node;
+  beat mooring.heartbeat;
+  free_in interval;
+  known record;
+begin
+  if register_node.node is null or length(register_node.node) > 63 or register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+  if register_node.session is null then
+    raise exception using errcode = 'MR007', message = 'a session needs a uuid';
+  end if;
+  if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
+    raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+  end if;
+  if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
+    raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
+  end if;
+  if not mooring.is_owner() then
+    select n.role_name into known from mooring.node n where n.name = register_node.node;
+    if known.role_name <> session_user then
+      perform mooring.not_your_node(register_node.node);
+    elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
+      raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
+        hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
+    end if;
+  end if;
+  perform mooring.check_trust_pattern(register_node.trusts);
+  perform mooring.limit_idle();
+  -- an outage is noticed while the old sessions are still to be seen
+  perform mooring.hold();
+  loop
+    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
+    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
+    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
+        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
+     where not exists (select from mooring.node o where o.name = register_node.node)
+    on conflict (name) do nothing;
+    -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
+    update mooring.node n
+       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, containment = register_node.containment, labels = coalesce(register_node.labels, n.labels),
+           max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
+           gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
+     where n.name = register_node.node
+       and (n.trusts, n.drivers, n.version, n.containment, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
+           (register_node.trusts, register_node.drivers, register_node.version, register_node.containment, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
+            coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
+    select n.* into mine from mooring.node n where n.name = register_node.node;
+    select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
+    exit when found;
+    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
+    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
+  end loop;
+  if not mooring.acts_for(beat.role_name) then
+    perform mooring.not_your_node(register_node.node);
+  end if;
+  select s.* into setting from mooring.setting s;
+  if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
+    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
+    if free_in > interval '0' then
+      raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
+        detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
+        hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
+    end if;
+  end if;
+  update mooring.heartbeat h
+     set session = register_node.session, session_at = case when h.session = register_node.session then h.session_at else clock_timestamp() end, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
+   where h.node_id = mine.id;
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
+    jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
+  perform mooring.enqueue('place');
+  return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
+    mooring.node_channel(mine.id), mooring.schema_version();
+end;
+$$;
+comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';
+--! EndIncluded functions/agent/register_node.sql
+--! Included functions/agent/heartbeat.sql
+-- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
+-- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
+-- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
+-- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
+-- The time is the database's and never goes backwards, but where the clock itself was set back by more than the margin. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
+-- An impossible figure (NaN, a negative one) is no figure: a broken sampler must not cost the lease.
+-- locks: heartbeat (its own row)
+create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
+    disk_free_bytes bigint default null, running int default null)
+  returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  setting mooring.setting;
+  mine int;
+  allowed boolean;
+begin
+  cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
+  memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
+  disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
+  disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
+  running := case when heartbeat.running >= 0 then heartbeat.running end;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  select s.* into setting from mooring.setting s;
+  perform mooring.limit_idle(setting.placement_lock_timeout);
+  update mooring.heartbeat h
+     set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
+         cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
+         disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
+         running = coalesce(heartbeat.running, h.running),
+         sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
+   where h.node = heartbeat.node and h.session = heartbeat.session
+  returning h.node_id, mooring.acts_for(h.role_name) into mine, allowed;
+  if allowed is not true then
+    perform mooring.session_over(heartbeat.node);
+  end if;
+  return query
+    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
+        mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
+        exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
+      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = mine;
+end;
+$$;
+comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
+--! EndIncluded functions/agent/heartbeat.sql
+--! Included functions/agent/ownership_line.sql
+-- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
+create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
+  language sql stable parallel safe
+return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
+  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
+comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
+--! EndIncluded functions/agent/ownership_line.sql
+--! Included functions/agent/ownership_digest.sql
+create or replace function mooring.ownership_digest(lines text[]) returns text
+  language sql stable parallel safe
+return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
+comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
+--! EndIncluded functions/agent/ownership_digest.sql
+--! Included functions/agent/assignments_of.sql
+-- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
+-- reconnect: the set, never the change, is what is reconciled, so a lost notification costs one beat of latency and nothing else.
+create or replace function mooring.assignments_of(node text, session uuid default null)
+  returns table (assignment_id bigint, epoch bigint, deployment_id bigint, ordinal int, type text, generation bigint, wanted text, on_lost text, lease_ttl_ms int, stop_grace_ms int,
+    package_name text, package_version text, command text, args jsonb, env jsonb)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  mine int;
+begin
+  if assignments_of.session is not null then
+    mine := mooring.session_node(assignments_of.node, assignments_of.session);
+  else
+    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring.acts_for(h.role_name);
+    if mine is null then
+      perform mooring.session_over(assignments_of.node);
+    end if;
+  end if;
+  return query
+    select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
+        mooring.milliseconds(a.lease_ttl), coalesce(mooring.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
+      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = mine
+     order by a.id;
+end;
+$$;
+comment on function mooring.assignments_of(text, uuid) is 'Everything a node owns and what to run; the spec is null where the deployment is gone and only the stop remains.';
+--! EndIncluded functions/agent/assignments_of.sql
+--! Included functions/agent/report.sql
+-- report: what an agent observed, a batch at a time. A row counts only for the assignment and epoch this node owns now: a report of an old epoch
+-- changes nothing (accepted = false). stopped frees what is wanted stopped; refused frees and keeps this node from getting it again
+-- until the spec changes. accepted = null: the row is locked at the moment, report again.
+-- locks: run, then assignment (skip locked)
+create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  mine int := mooring.session_node(report.node, report.session);
+  stopped bigint[];
+  stopped_epochs bigint[];
+  refused bigint[];
+  refused_epochs bigint[];
+  freed bigint[];
+  arrived boolean;
+begin
+  if jsonb_typeof(report.rows) is distinct from 'array' then
+    raise exception using errcode = 'MR007', message = 'a report is an array of objects';
+  end if;
+  if pg_column_size(report.rows) > 67108864 then
+    raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
+  end if;
+  perform mooring.limit_idle();
+  with heard as materialized (
+    -- the last word on an assignment counts
+    select distinct on (r.assignment_id, r.epoch) r.*
+      from rows from (jsonb_to_recordset(report.rows) as (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)) with ordinality r
+     order by r.assignment_id, r.epoch, r.ordinality desc
+  ),
+  current as materialized (
+    select h.*, a.deployment_id, a.wanted, a.ordinal, a.move_reason
+      from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
+  ),
+  observed as (
+    insert into mooring.run as r (assignment_id, deployment_id, node_id, epoch, generation, state, pid, restarts, exit_code, exit_signal, last_error, last_error_at, next_start_at, last_deployed_at, last_active_at)
+    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, left(c.exit_signal, 40), left(c.error, 2000),
+        case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
+      from current c
+     order by c.assignment_id
+    on conflict (assignment_id) do update
+       set deployment_id = excluded.deployment_id, node_id = excluded.node_id, epoch = excluded.epoch, generation = excluded.generation, state = excluded.state, pid = excluded.pid,
+           restarts = excluded.restarts, exit_code = coalesce(excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
+           exit_signal = coalesce(excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
+           last_error = coalesce(excluded.last_error, r.last_error), last_error_at = coalesce(excluded.last_error_at, r.last_error_at), next_start_at = excluded.next_start_at,
+           last_deployed_at = case when excluded.state = 'running' and (r.last_deployed_at is null or (r.epoch, r.generation) is distinct from (excluded.epoch, excluded.generation) or r.state in ('installing', 'starting') and r.restarts = excluded.restarts)
+                              then clock_timestamp() else r.last_deployed_at end,
+           last_active_at = clock_timestamp()
+     where excluded.epoch >= r.epoch
+  )
+  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
+      bool_or(c.move_reason is not null and c.wanted = 'run' and c.state not in ('installing', 'starting'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
+  if arrived then
+    -- a drain goes on when what it moved runs elsewhere
+    perform mooring.enqueue('place');
+  end if;
+  select array_agg(f.id) into freed
+    from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
+          union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
+  update mooring.assignment a
+     set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
+    from mooring.deployment d
+   where a.id = any (refused) and a.id = any (freed) and d.id = a.deployment_id and mine <> all (a.refused_by);
+  return query
+    select h.assignment_id, h.epoch,
+        case when h.assignment_id = any (freed) then true
+             when not exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) then false
+             when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
+             else true end
+      from jsonb_to_recordset(report.rows) h (assignment_id bigint, epoch bigint);
+end;
+$$;
+comment on function mooring.report(text, uuid, jsonb) is 'Stores what an agent observed of its assignments and frees what has stopped or was refused; accepted is false for an old epoch, null for "locked, report again".';
+--! EndIncluded functions/agent/report.sql
+--! Included functions/agent/begin_leave.sql
+-- begin_leave: an agent that was told to stop says so before it stops what it runs: from now on its node takes no new work, while its lease
+-- goes on until the last process is gone and leave() gives everything back.
+-- locks: heartbeat
+create or replace function mooring.begin_leave(node text, session uuid) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  perform mooring.limit_idle();
+  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring.acts_for(h.role_name);
+  if not found then
+    perform mooring.session_over(begin_leave.node);
   end if;
 end;
 $$;
-comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
---! EndIncluded functions/fold_node_load.sql
---! Included functions/policies.sql
+comment on function mooring.begin_leave(text, uuid) is 'The agent is stopping: no new work for its node.';
+--! EndIncluded functions/agent/begin_leave.sql
+--! Included functions/agent/leave.sql
+-- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's, unless they are to stop.
+-- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
+create or replace function mooring.leave(node text, session uuid) returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  mine int;
+  freed int;
+begin
+  perform mooring.limit_idle();
+  update mooring.heartbeat h set session = null, leaving = false
+   where h.node = leave.node and h.session = leave.session and mooring.acts_for(h.role_name)
+  returning h.node_id into mine;
+  if mine is null then
+    perform mooring.session_over(leave.node);
+  end if;
+  select count(*) into freed
+    from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
+   cross join lateral mooring.release(o.ids, o.epochs, 'released', 'the agent of its node left');
+  perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
+  return freed;
+end;
+$$;
+comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s session, after its processes are gone: frees all it owns, returns how many.';
+--! EndIncluded functions/agent/leave.sql
+
+-- placement: which node gets what, and claim()
+--! Included functions/placement/policies.sql
 -- Policies: what a place costs; lower is better, null is unknown. Of kind load: the k-th further assignment on a node, never falling in k; of
 -- kind affinity: this assignment on this node. The weight of the node is applied by whoever calls. One expression each and no search_path, so
 -- that they are inlined into the query that compares the nodes. docs/policies.md shows how to add one.
@@ -1111,16 +1946,158 @@ create or replace function mooring.policy_hash(node mooring.node_state, assignme
   language sql immutable parallel safe
 return -ln(((hashtextextended((node).name, (assignment).id) & 4503599627370495)::float8 + 0.5) / 4503599627370496.0::float8);
 comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) is 'Policy hash: weighted rendezvous hashing of assignment and node.';
---! EndIncluded functions/policies.sql
---! Included functions/queue_signature.sql
+--! EndIncluded functions/placement/policies.sql
+--! Included functions/placement/awaited_nodes.sql
+-- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
+-- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
+-- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
+create or replace function mooring.awaited_nodes() returns int[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- asked first: at all other times the first row says that there is nobody to wait for
+  if exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
+    return null;
+  end if;
+  return (
+    select array_agg(n.id order by n.id)
+      from mooring.heartbeat h
+      join mooring.node n on n.id = h.node_id
+     where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
+       and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l)));
+end;
+$$;
+comment on function mooring.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
+--! EndIncluded functions/placement/awaited_nodes.sql
+--! Included functions/placement/assigned_per_node.sql
+-- Every node with its load and last sample, as policies see it. The database clock decides who is live.
+create or replace function mooring.node_assigned() returns table (node_id int, assigned int)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select l.node_id, sum(l.change)::int from mooring.node_load l group by l.node_id;
+end;
+$$;
+comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
+--! EndIncluded functions/placement/assigned_per_node.sql
+--! Included functions/placement/assigned_and_promised_per_node.sql
+-- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
+create or replace function mooring.node_taken() returns table (node_id int, taken int)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.moves() m where m.to_node is not null) then
+    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+    return;
+  end if;
+  return query
+    select u.node_id, sum(u.n)::int
+      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
+     group by u.node_id;
+end;
+$$;
+comment on function mooring.node_taken() is 'How many assignments, daemons not counted, each node owns or has been promised.';
+--! EndIncluded functions/placement/assigned_and_promised_per_node.sql
+--! Included functions/placement/node_states.sql
+create or replace function mooring.node_states() returns setof mooring.node_state
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return query
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
+      from mooring.node n
+      join mooring.heartbeat h on h.node_id = n.id
+      left join mooring.node_taken() l on l.node_id = n.id
+     order by n.id;
+end;
+$$;
+comment on function mooring.node_states() is 'What policies are told of each node.';
+--! EndIncluded functions/placement/node_states.sql
+--! Included functions/placement/fold_node_load.sql
+-- node_load grows by a row for every change; the placer folds it when it has become longer than a few rows per node. Concurrent appends are
+-- invisible to the DELETE and stay.
+-- locks: none beyond the rows it folds; call it holding the placement lock
+create or replace function mooring.fold_node_load() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- most claims find nothing to fold, and see that by a thousand rows
+  if exists (select from mooring.node_load l offset 1000) and (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
+    with folded as (delete from mooring.node_load l returning l.node_id, l.change)
+    insert into mooring.node_load (node_id, change)
+    select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
+  end if;
+end;
+$$;
+comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
+--! EndIncluded functions/placement/fold_node_load.sql
+--! Included functions/placement/inconsistent_loads.sql
+-- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
+-- locks: none
+create or replace function mooring.loads_astray() returns table (node_id int, kept int, counted int)
+  language plpgsql stable security definer rows 5
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
+      from mooring.node_assigned() l
+      full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
+     where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
+end;
+$$;
+comment on function mooring.loads_astray() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
+--! EndIncluded functions/placement/inconsistent_loads.sql
+--! Included functions/placement/recount_loads.sql
+-- node_load is kept by triggers. What went past them (a TRUNCATE or a restore of the table, edits under session_replication_role = replica)
+-- would make a node look full, or empty, for ever.
+-- The difference is appended, as every change is. Two at once would both append it, and a claim would place by wrong loads meanwhile: only under the placement lock, which
+-- is tried and not waited for, because the round holds assignment rows by now.
+-- locks: placement (tried)
+create or replace function mooring.recount_loads() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  mended int;
+begin
+  if not exists (select from mooring.loads_astray()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+    return 0;
+  end if;
+  with astray as materialized (
+    select l.node_id, l.kept, l.counted from mooring.loads_astray() l
+  ),
+  mended as (
+    insert into mooring.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
+  )
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns', jsonb_build_object('from', a.kept, 'to', a.counted) from astray a left join mooring.node n on n.id = a.node_id order by a.node_id;
+  get diagnostics mended = row_count;
+  return mended;
+end;
+$$;
+comment on function mooring.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
+--! EndIncluded functions/placement/recount_loads.sql
+--! Included functions/placement/queue_signature.sql
 -- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
 -- Stable, because the text of an array is: declared immutable it could not be inlined, and cost a call for each of the rows released at once.
 create or replace function mooring.queue_signature(signature uuid, refused_by int[]) returns uuid
   language sql stable parallel safe
 return case when refused_by = '{}' then signature else md5(signature::text || refused_by::text)::uuid end;
 comment on function mooring.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
---! EndIncluded functions/queue_signature.sql
---! Included functions/alike.sql
+--! EndIncluded functions/placement/queue_signature.sql
+--! Included functions/placement/eligibility_groups.sql
 -- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
 -- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
 create or replace function mooring.alike(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
@@ -1149,8 +2126,8 @@ begin
 end;
 $$;
 comment on function mooring.alike(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';
---! EndIncluded functions/alike.sql
---! Included functions/eligibility.sql
+--! EndIncluded functions/placement/eligibility_groups.sql
+--! Included functions/placement/eligibility.sql
 -- The one relation behind claim, evict, unplaced, explain and the health labels: which node may run which deployment, predicate by predicate.
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
@@ -1208,65 +2185,8 @@ begin
 end;
 $$;
 comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
---! EndIncluded functions/eligibility.sql
---! Included functions/why_not.sql
--- The predicates of eligibility() in words, in the order in which they are asked.
-create or replace function mooring.why_not_permitted(predicates record) returns text
-  language plpgsql immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return case
-    when not predicates.pin_ok then 'it is pinned to another node'
-    when not predicates.selector_ok then 'the node lacks labels of the selector'
-    when not predicates.driver_ok then 'the node does not run this kind of work (see node.drivers; custom commands need --allow-exec)'
-    when not predicates.trust_ok then 'the node does not trust the package'
-    when not predicates.urls_ok then 'the node has not both base URLs'
-  end;
-end;
-$$;
-comment on function mooring.why_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
-
-create or replace function mooring.why_not_eligible(predicates record) returns text
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  return coalesce(mooring.why_not_permitted(predicates), case
-    when not predicates.live then 'the node is not live'
-    when not predicates.enabled then 'the node is disabled'
-    when not predicates.not_draining then 'the node is draining or its agent is stopping'
-    when not predicates.has_room then 'the node has max_assignments already'
-    when not predicates.disk_ok then 'the node has too little free disk'
-  end);
-end;
-$$;
-comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
-
--- The way out beside the reason: apart, because where reasons are counted over many nodes they have to be equal.
-create or replace function mooring.way_in(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  return case
-    when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
-    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => %L), or change the selector',
-      (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name, node.labels || spec.selector)
-    when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
-    when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
-    when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
-    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring.how_long(clock_timestamp() - beat.beat_at)) end)
-    when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
-    when not predicates.not_draining then case when node.draining_since is null then 'start it again' else format('undrain_node(%L)', node.name) end
-    when not predicates.has_room then format('%s; raise it with upsert_node(%L, max_assignments => %s)', node.max_assignments, node.name, node.max_assignments + 1)
-    when not predicates.disk_ok then format('%s %%, and %s %% are needed; free some, or lower setting.disk_free_min_pct', round(beat.disk_free_pct::numeric, 1), disk_free_min_pct)
-  end;
-end;
-$$;
-comment on function mooring.way_in(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
---! EndIncluded functions/why_not.sql
---! Included functions/waiting.sql
+--! EndIncluded functions/placement/eligibility.sql
+--! Included functions/placement/work_of_lost_node.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
 -- A move goes on to where it was to go, as far as that can be had; a restart on the node that is gone cannot. Of what is being handed over nothing has to be placed: the copy
 -- just ends, and the replica has a successor.
@@ -1289,7 +2209,8 @@ begin
 end;
 $$;
 comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
-
+--! EndIncluded functions/placement/work_of_lost_node.sql
+--! Included functions/placement/pending_signatures.sql
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
 -- without_node: as if that node were gone, and what it runs had been released.
 create or replace function mooring.waiting_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
@@ -1324,7 +2245,8 @@ begin
 end;
 $$;
 comment on function mooring.waiting_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
-
+--! EndIncluded functions/placement/pending_signatures.sql
+--! Included functions/placement/placeable_classes.sql
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
 create or replace function mooring.placeable(without_node int default null) returns setof mooring.placement_class
@@ -1361,104 +2283,8 @@ begin
 end;
 $$;
 comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
---! EndIncluded functions/waiting.sql
---! Included functions/why_waiting.sql
--- The words of why_unplaced(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
-create or replace function mooring.why_waiting(spec mooring.deployment, rule int, node_ids int[]) returns text
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-  -- planning for the very array would take longer than answering
-  set plan_cache_mode = force_generic_plan
-as $$
-declare
-  setting mooring.setting;
-  names text[];
-  one boolean;
-  candidates int[];
-  few int[];
-  these text;
-  more text;
-begin
-  select s.* into setting from mooring.setting s;
-  if coalesce(spec.policy, setting.default_policy) = 'none' then
-    return 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy';
-  elsif rule = 0 then
-    return 'there is no node: start an agent';
-  elsif rule = 12 then
-    return case
-      when mooring.holding() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring.holding())
-      else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
-        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
-        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
-        'it is placed by the next round')
-    end;
-  end if;
-  -- a few of them: there may be thousands, for each of many signatures
-  candidates := array(select u.id from unnest(node_ids) u (id) order by u.id limit 100);
-  few := candidates[1:3];
-  names := array(select n.name from mooring.node n where n.id = any (few) order by n.name);
-  more := case when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3) else '' end;
-  these := array_to_string(names, ', ') || more;
-  one := cardinality(node_ids) = 1;
-  return case rule
-    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, these)
-    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(node_ids) when 1 then '1 node' else cardinality(node_ids) || ' nodes' end,
-      (select format('%s lacks %s', k.name, k.lacks) from
-        (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
-           from unnest(candidates) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
-    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(node_ids), these,
-      case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
-    when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,
-      (select string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', ') from
-        (select n.trusts, count(*) as nodes from unnest(node_ids) u (id) join mooring.node n on n.id = u.id group by n.trusts order by 2 desc, 1 limit 3) p), these)
-    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(node_ids), these)
-    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', these)
-    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(node_ids), these)
-    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', these, names[1])
-    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', these, names[1])
-    when 10 then format('every node that may run it has max_assignments already (%s): add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
-      (select string_agg(n.name || ': ' || n.max_assignments, ', ' order by n.name) || more from mooring.node n where n.id = any (few)), names[1])
-    when 11 then format('every node that may run it has less than %s %% of its disk free (%s): free some there, or lower setting.disk_free_min_pct', setting.disk_free_min_pct,
-      (select string_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)), ', ' order by h.node) || more from mooring.heartbeat h where h.node_id = any (few)))
-  end;
-end;
-$$;
-comment on function mooring.why_waiting(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
---! EndIncluded functions/why_waiting.sql
---! Included functions/why_unplaced.sql
--- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
--- without_node: as if that node were lost, for what it would leave behind too.
-create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
-  language sql stable security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-begin atomic
-  with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
-  ),
-  alike as materialized (
-    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
-  ),
-  fit as materialized (
-    select e.deployment_id, e.node_id,
-        case when not e.pin_ok then 1 when not e.selector_ok then 2 when not e.driver_ok then 3 when not e.trust_ok then 4 when not e.urls_ok then 5 else 6 end as permitted_to,
-        case when not e.live or e.node_id is not distinct from why_unplaced.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
-      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-  ),
-  -- how far each node gets; the rule at which the last of them falls is the reason
-  fallen as (
-    select w.signature, w.deployment_id, case when f.node_id is null then 0 when f.permitted_to < 6 then f.permitted_to when f.node_id = any (w.refused_by) then 6 else f.fit_to end as rule, array_agg(f.node_id) as node_ids
-      from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
-     group by 1, 2, 3
-  )
-  select distinct on (f.signature) f.signature, mooring.why_waiting(d, f.rule, f.node_ids)
-    from fallen f join mooring.deployment d on d.id = f.deployment_id
-   order by f.signature, f.rule desc;
-end;
-comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
---! EndIncluded functions/why_unplaced.sql
---! Included functions/choose_nodes.sql
+--! EndIncluded functions/placement/placeable_classes.sql
+--! Included functions/placement/choose_nodes.sql
 -- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
 -- Pure: reads nothing but its arguments and the policy, locks nothing, so that explaining and simulating use the very same choice.
 -- Cost never falls in k, so a node's slots are taken in order and it is enough to look at a few per node: when one of them is exhausted
@@ -1500,7 +2326,8 @@ begin
 end;
 $$;
 comment on function mooring.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
-
+--! EndIncluded functions/placement/choose_nodes.sql
+--! Included functions/placement/with_load.sql
 -- The same nodes after they took the chosen assignments.
 create or replace function mooring.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
   language plpgsql stable
@@ -1516,8 +2343,8 @@ begin
 end;
 $$;
 comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';
---! EndIncluded functions/choose_nodes.sql
---! Included functions/spread_replicas.sql
+--! EndIncluded functions/placement/with_load.sql
+--! Included functions/placement/spread_replicas.sql
 -- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
 -- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
 -- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
@@ -1576,8 +2403,8 @@ begin
 end;
 $$;
 comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
---! EndIncluded functions/spread_replicas.sql
---! Included functions/choose_by_affinity.sql
+--! EndIncluded functions/placement/spread_replicas.sql
+--! Included functions/placement/choose_by_affinity.sql
 -- Which node each of some assignments goes to under a policy of kind affinity, in queue order: one after the other, each on the cheapest node that has room left
 -- when its turn comes. Rows after the first that finds no room are left out, as nobody finds room after it.
 -- Not one after the other, though: all ask their cheapest node at once, a full node keeps those that come first in the queue, and who is turned away
@@ -1631,8 +2458,8 @@ begin
 end;
 $$;
 comment on function mooring.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
---! EndIncluded functions/choose_by_affinity.sql
---! Included functions/choose_places.sql
+--! EndIncluded functions/placement/choose_by_affinity.sql
+--! Included functions/placement/policy_in_force.sql
 -- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
 -- which knows always. So a fleet whose samples fail is still filled.
 create or replace function mooring.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
@@ -1659,7 +2486,8 @@ begin
 end;
 $$;
 comment on function mooring.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
-
+--! EndIncluded functions/placement/policy_in_force.sql
+--! Included functions/placement/may_return_to_last_node.sql
 -- Whose last node is near enough to get them back: the cost there is at most setting.sticky_slack above that of the dearest place that the window would take
 -- anyway. So with a slack of 0 work comes home only where that spoils no balance. Rows come in queue order; replicas do not come home to their twin.
 -- A node is asked for no more than its room. Returns their numbers in the queue.
@@ -1702,7 +2530,8 @@ begin
 end;
 $$;
 comment on function mooring.comes_home(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
-
+--! EndIncluded functions/placement/may_return_to_last_node.sql
+--! Included functions/placement/choose_places.sql
 -- Where waiting work of one class goes, row by row in queue order: by a policy of kind affinity each where it belongs; by one of kind load first home, as far as that is
 -- cheap, the others on the cheapest places. Replicas are kept apart. Fewer than asked for where room runs out. Pure: what claim() writes and what
 -- a simulation shows come from here.
@@ -1746,8 +2575,8 @@ begin
 end;
 $$;
 comment on function mooring.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
---! EndIncluded functions/choose_places.sql
---! Included functions/lock_placement.sql
+--! EndIncluded functions/placement/choose_places.sql
+--! Included functions/placement/lock_placement.sql
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
@@ -1798,7 +2627,8 @@ begin
 end;
 $$;
 comment on function mooring.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
-
+--! EndIncluded functions/placement/lock_placement.sql
+--! Included functions/placement/placement_lock_holder.sql
 create or replace function mooring.placement_lock_holder() returns int
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -1808,524 +2638,8 @@ return (
      and l.classid = mooring.lock_space() and l.objid = mooring.lock_key('placing') and l.objsubid = 2
    limit 1);
 comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
---! EndIncluded functions/lock_placement.sql
---! Included functions/no_such_node.sql
--- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
--- added letters, needs no extension, and is one pass over the names.
-create or replace function mooring.letter_pairs(word text) returns text[]
-  language sql immutable parallel safe
-return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
-comment on function mooring.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
-
-create or replace function mooring.no_such_node(name text) returns void
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  typed text[] := mooring.letter_pairs(no_such_node.name);
-  nearest text;
-begin
-  if no_such_node.name is null then
-    raise exception using errcode = 'MR007', message = 'the name of a node is missing', hint = 'See mooring.node_status for the names there are.';
-  end if;
-  select string_agg(c.name, ', ' order by c.alike desc, c.name)
-    into nearest
-    from (select n.name, 2.0 * cardinality(array(select unnest(mooring.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring.letter_pairs(n.name)) + cardinality(typed), 0) as alike
-            from mooring.node n order by 2 desc, n.name limit 3) c;
-  raise exception using errcode = 'MR003', message = format('there is no node %s', no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
-end;
-$$;
-comment on function mooring.no_such_node(text) is 'Raises MR003 with the nearest names.';
-
-create or replace function mooring.node_named(name text) returns mooring.node
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  node mooring.node;
-begin
-  select n.* into node from mooring.node n where n.name = node_named.name;
-  if node.id is null then
-    perform mooring.no_such_node(node_named.name);
-  end if;
-  return node;
-end;
-$$;
-comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
-
-create or replace function mooring.no_such_assignment(id bigint) returns void
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  known text;
-begin
-  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
-  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
-    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
-end;
-$$;
-comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
---! EndIncluded functions/no_such_node.sql
---! Included functions/handovers.sql
--- Handovers: how start-first work is moved. A second row of the same replica, the successor, is born on the target (handover = 'arriving'), with an id and an epoch of
--- its own, while the old row runs on. When the successor runs, the old row becomes the one that is leaving, and is deleted when its processes are gone.
---   A replica has one row with handover null, at any time, and at most one beside it. The row beside it always has an owner: only the replica itself ever waits in
---   the queue, and it never waits while there is a copy. So claim(), unplaced and what-if know nothing of handovers.
---   Whoever loses the replica's row while there is a copy makes the copy the replica: see release().
---   Handovers begin, end and are given up under the placement lock, and under the lock of both rows.
-
--- The rows beside the replicas: few at any time, found by their own index; see moves() for why the planner is not asked.
-create or replace function mooring.copies() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
-  language plpgsql stable security definer rows 10
-  set search_path = pg_catalog, mooring, pg_temp
-  set enable_seqscan = off
-  set enable_nestloop = on
-as $$
-#variable_conflict use_column
-begin
-  return query
-    select c.id, c.handover, c.wanted, c.deployment_id, c.node_id, a.id
-      from mooring.assignment c left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
-     where c.handover is not null;
-end;
-$$;
-comment on function mooring.copies() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
-
--- Who is who, for events and reasons.
-create or replace function mooring.handover_detail(from_id bigint, from_node int, to_id bigint, to_node int) returns jsonb
-  language sql stable security definer
-  set search_path = pg_catalog, mooring, pg_temp
-return (
-  select jsonb_build_object('from', jsonb_build_object('assignment', handover_detail.from_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.from_node)),
-    'to', jsonb_build_object('assignment', handover_detail.to_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.to_node))));
-comment on function mooring.handover_detail(bigint, int, bigint, int) is 'Detail of an event about a handover: from and to, each with assignment and node.';
-
--- Makes the successors of those of these assignments that are start-first and run. What does not run at the moment has nothing to keep up and is moved stop-first, so
--- that a drain ends although something is broken everywhere. Returns the ids of those that got one.
--- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring.begin_handovers(ids bigint[], nodes int[], reason text) returns bigint[]
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  begun bigint[];
-begin
-  -- with its row written, whoever judges the replica by a snapshot from before (a delete under repeatable read) fails to serialise, instead of overlooking the successor
-  with wish as materialized (
-    select a.*, o.node_id as to_node, coalesce(d.lease_ttl, s.lease_ttl) as new_lease_ttl
-      from unnest(begin_handovers.ids, begin_handovers.nodes) o (id, node_id)
-      join mooring.assignment a on a.id = o.id and a.wanted = 'run' and a.handover is null and a.node_id <> o.node_id
-      join mooring.deployment d on d.id = a.deployment_id and d.handover = 'start-first' and d.enabled and a.ordinal < d.replicas
-      join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
-     cross join mooring.setting s
-  ),
-  born as (
-    insert into mooring.assignment (deployment_id, ordinal, handover, signature, refused_by, node_id, epoch, lease_ttl, owner_reason, move_reason, last_node_id, assigned_at, created_at, updated_at)
-    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node, mooring.next_epoch(0), w.new_lease_ttl, 'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
-        clock_timestamp(), w.created_at, w.updated_at
-      from wish w order by w.id
-    returning *
-  ),
-  followed as (
-    update mooring.assignment a set handover_failed_at = null, handover_error = null from wish w where a.id = w.id
-  ),
-  logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-    select e.kind, e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.reason, e.detail
-      from (select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch, begin_handovers.reason as reason, mooring.handover_detail(w.id, w.node_id, b.id, b.node_id) || jsonb_build_object('handover', 'start-first') as detail
-              from wish w join born b on b.deployment_id = w.deployment_id and b.ordinal = w.ordinal
-            union all
-            select 'claimed', b.id, b.deployment_id, b.node_id, b.epoch, b.owner_reason, null from born b) e
-      left join mooring.node n on n.id = e.node_id order by e.kind desc, e.id
-  )
-  select array_agg(w.id) into begun from wish w;
-  return coalesce(begun, '{}');
-end;
-$$;
-comment on function mooring.begin_handovers(bigint[], int[], text) is 'Starts successors of running start-first assignments on the nodes beside them; returns the assignments that got one.';
-
--- One look at every handover, at the end of each claim(): a successor that runs, and has run for setting.handover_settle, takes over; one that cannot come, or does not
--- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
--- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
--- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring.advance_handovers() returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-declare
-  at timestamptz := clock_timestamp();
-  setting mooring.setting;
-  concerned bigint[];
-  locked bigint[];
-  pair record;
-  got_on boolean := false;
-begin
-  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run';
-  if concerned is null then
-    return false;
-  end if;
-  select s.* into setting from mooring.setting s;
-  select array_agg(l.id) into locked from (select a.id from mooring.assignment a where a.id = any (concerned) order by a.id for no key update skip locked) l;
-  -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
-  for pair in
-    select c as copy, a as replica, n.name as to_name,
-        mooring.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
-        -- what nobody could have waited for is no failure: the next one is tried at once
-        j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
-      from mooring.assignment c
-      join mooring.deployment d on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
-      join mooring.node n on n.id = c.node_id
-      join mooring.heartbeat h on h.node_id = c.node_id
-      left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
-      left join mooring.run r on r.assignment_id = c.id and r.epoch = c.epoch
-     cross join lateral (
-       select case
-           when d.handover <> 'start-first' then 'its deployment is stop-first now'
-           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring.node_is_live(h) then 'it runs'
-           when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
-           when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
-           when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
-         end as verdict) j
-     where c.id = any (locked) and c.handover = 'arriving' and c.wanted = 'run' and (a.id is null or a.id = any (locked)) and j.verdict is not null
-     order by c.id
-  loop
-    got_on := true;
-    if pair.verdict = 'it runs' then
-      -- first the old one: there is one replica at any time
-      update mooring.assignment a
-         set handover = 'leaving', wanted = 'stop', stop_reason = format('handed over to assignment %s on %s', (pair.copy).id, pair.to_name), move_to = null, move_reason = (pair.copy).move_reason
-       where a.id = (pair.replica).id;
-      update mooring.assignment a set handover = null, move_reason = null where a.id = (pair.copy).id;
-    else
-      update mooring.assignment a set wanted = 'stop', stop_reason = pair.verdict where a.id = (pair.copy).id;
-      if pair.rests then
-        update mooring.assignment a set handover_failed_at = at, handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict) where a.id = (pair.replica).id;
-      end if;
-    end if;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-    select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
-        case when pair.verdict = 'it runs' then format('its successor runs: assignment %s on %s', (pair.copy).id, pair.to_name) else 'its successor is given up: ' || pair.verdict end, pair.detail
-      from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
-      left join mooring.node n on n.id = o.node_id;
-  end loop;
-  return got_on;
-end;
-$$;
-comment on function mooring.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
-
--- For verbs that order something of one assignment: both rows of a replica that is being handed over are left alone.
-create or replace function mooring.refuse_in_handover(asked mooring.assignment) returns void
-  language plpgsql stable security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  other record;
-begin
-  select c.id, c.handover, n.name as node_name into other
-    from mooring.copies() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
-   where asked.id in (k.id, k.replica);
-  if other.id is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s %s', asked.id, case
-        when asked.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
-        when asked.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
-        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
-        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
-      hint = case when asked.handover = 'leaving' then format('Assignment %s has taken its place.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
-  end if;
-end;
-$$;
-comment on function mooring.refuse_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
---! EndIncluded functions/handovers.sql
---! Included functions/place_moves.sql
--- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
--- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
--- Called by claim() and reassign(), under the placement lock.
--- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-declare
-  first_epoch bigint := mooring.next_epoch(0);
-  waiting bigint[];
-begin
-  select array_agg(m.assignment_id) into waiting
-    from mooring.moves() m
-   where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
-  if waiting is null then
-    return;
-  end if;
-  select array_agg(l.id) into waiting
-    from (select a.id, a.node_id, a.wanted, a.move_to
-            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
-            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
-   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
-  -- judged by later statements than the one that locked
-  return query
-    with mover as materialized (
-      select a.id, a.deployment_id, a.move_to, a.move_reason, a.refused_by, a.updated_at, a.created_at, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
-        from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id and d.enabled cross join mooring.setting s
-       where a.id = any (waiting)
-    ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from mover m)) l
-    ),
-    fit as materialized (
-      -- has_room counts the very places that are kept for these
-      select e.deployment_id, e.node_id, coalesce(mooring.why_not_permitted(e), case
-          when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
-          when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.node_id in (select m.move_to from mover m)
-    ),
-    judged as materialized (
-      select m.*, n.name as to_name, n.max_assignments,
-          case when n.id is null then 'the node is gone' when m.move_to = any (m.refused_by) then 'its agent refused it' else f.obstacle end as obstacle
-        from mover m
-        join alike l on l.deployment_id = m.deployment_id
-        left join mooring.node n on n.id = m.move_to
-        left join fit f on f.deployment_id = l.representative and f.node_id = m.move_to
-    ),
-    decided as materialized (
-      select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
-          coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
-        from judged j left join mooring.node_assigned() o on o.node_id = j.move_to
-    ),
-    placed as (
-      update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from decided d where a.id = d.id and d.obstacle is null
-      returning a.*
-    ),
-    dropped as (
-      update mooring.assignment a set move_to = null from decided d where a.id = d.id and d.obstacle is not null returning a.*
-    ),
-    logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-      select e.kind, e.id, e.deployment_id, e.node_id, e.node, e.epoch, e.reason
-        from (select 'claimed' as kind, p.id, p.deployment_id, p.node_id, d.to_name as node, p.epoch, 'moved: ' || d.move_reason as reason from placed p join decided d on d.id = p.id
-              union all
-              select 'move_dropped', r.id, r.deployment_id, null, null, r.epoch, format('it cannot go to %s: %s', coalesce(d.to_name, 'node ' || d.move_to), d.obstacle) from dropped r join decided d on d.id = r.id) e
-       order by e.id
-    )
-    select p.* from placed p;
-end;
-$$;
-comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
---! EndIncluded functions/place_moves.sql
---! Included functions/drain_targets.sql
--- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
--- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
-create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
-  language plpgsql stable security definer rows 20
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-  -- sets of thousands whose sizes the planner cannot know, see release()
-  set enable_nestloop = off
-as $$
-#variable_conflict use_column
-begin
-  return query
-    with source as materialized (
-      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
-    ),
-    handed_over as materialized (
-      select c.replica from mooring.copies() c
-    ),
-    owned as materialized (
-      select a.id, a.signature, a.refused_by, a.deployment_id
-        from mooring.assignment a cross join mooring.setting s
-       where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null and a.handover is null
-         and (a.handover_failed_at is null or a.handover_failed_at < clock_timestamp() - s.handover_timeout)
-         and not exists (select from handed_over h where h.replica = a.id)
-    ),
-    kind as materialized (
-      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
-    ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
-    ),
-    open as materialized (
-      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
-       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
-       group by e.deployment_id
-    ),
-    class as materialized (
-      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
-        from owned o
-        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
-        join alike l on l.deployment_id = k.deployment_id
-        join mooring.deployment d on d.id = k.deployment_id
-       cross join mooring.setting g
-       cross join source s
-        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
-       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
-    )
-    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
-      from class c
-      left join open f on f.deployment_id = c.representative
-     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
-     order by cardinality(t.node_ids), c.ids[1];
-end;
-$$;
-comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
-
--- For people, in words. Apart, because words for each node take far longer than the choice.
-create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
-  language plpgsql stable security definer rows 20
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-#variable_conflict use_column
-begin
-  return query
-    with blocked as materialized (
-      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
-    ),
-    source as materialized (
-      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
-    ),
-    reason as materialized (
-      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
-        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
-       where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
-    )
-    select b.ids, case
-        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
-        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
-        when w.reasons is null then 'there is no other node: start an agent elsewhere'
-        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
-      end
-      from blocked b
-     cross join source s
-     cross join lateral (
-       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
-         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w
-    union all
-    select array_agg(a.id order by a.id), format('%s (tried again after %s)', a.handover_error, g.handover_timeout)
-      from mooring.assignment a cross join mooring.setting g
-     where a.node_id = drain_obstacles.node_id and a.wanted = 'run' and a.handover_failed_at >= clock_timestamp() - g.handover_timeout
-     group by a.handover_error, g.handover_timeout;
-end;
-$$;
-comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
---! EndIncluded functions/drain_targets.sql
---! Included functions/advance_drains.sql
--- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
--- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
--- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there. An old copy that
--- stops after its successor took over is none of them: nothing depends on it any more.
--- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
--- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
--- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
--- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
--- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains(progress boolean default false) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-declare
-  started_at timestamptz := clock_timestamp();
-  arrived bigint[];
-  host mooring.node;
-  class record;
-  nodes mooring.node_state[];
-  owned int;
-  budget int;
-  forced boolean;
-  asked boolean;
-  reason text;
-  locked bigint[];
-  chosen int[];
-begin
-  -- seen running, or failing, where it went: the move is over
-  select array_agg(m.assignment_id) into arrived
-    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-   where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
-  -- an update of nothing would still fire the triggers of assignment
-  if arrived is not null then
-    update mooring.assignment a set move_reason = null
-     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
-  end if;
-  if not exists (select from mooring.node n where n.draining_since is not null) then
-    return;
-  end if;
-  asked := advance_drains.progress or arrived is not null or exists (
-    select from mooring.round r
-     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
-  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
-    exit when clock_timestamp() > started_at + interval '100 ms';
-    begin
-      select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
-      if (owned = 0) <> (host.drained_at is not null) then
-        update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
-         where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
-        if found and owned = 0 then
-          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
-        end if;
-      end if;
-      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
-      forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
-      reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
-      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
-      continue when budget <= 0;
-      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
-        exit when budget <= 0;
-        select array_agg(l.id) into locked
-          from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
-        continue when locked is null;
-        -- with the places that were kept a moment ago
-        select array_agg(s) into nodes from mooring.node_states() s;
-        -- no last nodes: what is sent away is not asked where it was before
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
-          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
-        continue when chosen = '{}';
-        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
-        budget := budget - cardinality(chosen);
-      end loop;
-      if forced then
-        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
-      end if;
-    exception when others then
-      perform mooring.add_event('drain_failed', sqlerrm, host.id);
-    end;
-  end loop;
-end;
-$$;
-comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
-
--- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
--- Start-first work is started there first, see handovers; but not where everything has to stop at once.
--- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
-begin
-  with ordered as (
-    update mooring.assignment a
-       set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
-      from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
-     where a.id = o.id and a.node_id is not null and a.id <> all (handed_over)
-    returning a.*
-  )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason, jsonb_build_object('to', t.name)
-    from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
-   order by o.id;
-end;
-$$;
-comment on function mooring.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
---! EndIncluded functions/advance_drains.sql
---! Included functions/claim.sql
+--! EndIncluded functions/placement/placement_lock_holder.sql
+--! Included functions/placement/claim.sql
 -- claim: gives pending assignments to nodes. The heart of Mooring.
 --
 -- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
@@ -2488,8 +2802,1466 @@ begin
 end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
---! EndIncluded functions/claim.sql
---! Included functions/plan_placement.sql
+--! EndIncluded functions/placement/claim.sql
+
+-- ownership: leases, epochs, releases, and rows that follow deployments
+--! Included functions/ownership/next_epoch.sql
+-- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
+-- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
+-- After pg_upgrade or a restored dump the server is on timeline 1 again: counting goes on from what is there, and promotions are told apart only from where timelines pass it (doctor: epochs).
+-- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
+-- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
+create or replace function mooring.next_epoch(epoch bigint) returns bigint
+  language sql volatile
+return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
+comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
+--! EndIncluded functions/ownership/next_epoch.sql
+--! Included functions/ownership/node_is_live.sql
+-- Live: a session holds the name and its lease has not ended by the database clock.
+create or replace function mooring.node_is_live(heartbeat mooring.heartbeat) returns boolean
+  language sql stable
+return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
+comment on function mooring.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
+--! EndIncluded functions/ownership/node_is_live.sql
+--! Included functions/ownership/lease_end.sql
+-- The lease of one assignment. It begins with the beat that confirmed it; until then it is the node's. A node that left has none.
+create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
+  language sql stable
+return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
+comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
+--! EndIncluded functions/ownership/lease_end.sql
+--! Included functions/ownership/release.sql
+-- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
+-- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
+-- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
+-- Of a replica that is being handed over two rows are there: the copy just ends, and where the replica is released first, its copy becomes the replica, running
+-- or stopping. So a successor takes over from a dead node at once, and a deployment inserted again waits for both.
+-- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
+-- the caller's look and ours the row may have been freed by somebody else and given to another node.
+-- locks: assignment rows, run (both skip locked)
+create or replace function mooring.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
+  -- with the sets, a nested loop with their product
+  set enable_nestloop = off
+as $$
+declare
+  locked bigint[];
+  deployments bigint[];
+  freed bigint;
+  daemons bigint[];
+  -- of start-first work: those that are no replica, the replicas that leave a copy behind, and these copies
+  copies bigint[];
+  relieved bigint[];
+  heirs bigint[];
+  hosts int[];
+  -- read once, not for each row
+  first_epoch bigint := mooring.next_epoch(0);
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
+  end if;
+  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null), array_agg(l.id) filter (where l.handover is not null)
+    into locked, deployments, daemons, hosts, copies
+    from (select a.id, a.deployment_id, a.ordinal, a.node_id, a.handover
+            from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
+           where a.id = any (release.ids) and a.node_id is not null
+           order by a.id for update of a skip locked) l;
+  if locked is null then
+    return;
+  end if;
+  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring.copies() c where c.replica = any (locked) and c.id <> all (locked);
+  if heirs is not null then
+    heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
+    -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
+    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring.copies() c where c.id = any (heirs)));
+    relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
+  end if;
+  -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
+  return query
+    with freed as (
+      update mooring.assignment a
+         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
+             -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
+             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
+             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+        from mooring.deployment d
+       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
+      returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
+    )
+    select f.* from freed f;
+  get diagnostics freed = row_count;
+  if freed < cardinality(locked) then
+    if copies is not null or relieved is not null then
+      perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
+    end if;
+    -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
+    perform set_config('mooring.owner_is_done', 'yes', true);
+    return query
+      with ended as (
+        delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
+      ),
+      logged as (
+        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
+      )
+      select e.* from ended e;
+    perform set_config('mooring.owner_is_done', '', true);
+    if heirs is not null then
+      update mooring.assignment a set handover = null where a.id = any (heirs);
+    end if;
+  end if;
+  -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
+  update mooring.run r
+     set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
+   where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
+  if daemons is not null then
+    -- stopped, and wanted again in the meantime
+    perform mooring.make_daemons(daemons, hosts);
+  end if;
+  perform mooring.enqueue('place');
+end;
+$$;
+comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+--! EndIncluded functions/ownership/release.sql
+--! Included functions/ownership/requeue.sql
+-- A changed spec: nodes that refused the old one are asked again, a successor that failed is tried again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
+-- of a version or an environment that somebody does not commit holds up no failover.
+-- locks: assignment rows of these deployments that wait or were refused
+create or replace function mooring.queue_anew(deployments bigint[]) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  update mooring.assignment a
+     set signature = d.signature, refused_by = '{}', handover_failed_at = null, handover_error = null, wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
+         move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
+         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
+    from mooring.deployment d
+   where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
+     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
+end;
+$$;
+comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
+--! EndIncluded functions/ownership/requeue.sql
+--! Included functions/ownership/make_assignments.sql
+-- Assignments follow deployments, level-triggered: this makes rows what the deployments want, whatever they were before.
+-- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
+-- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
+-- locks: assignment rows of these deployments, in order of id (no key update: a workload's assert_owner() is not disturbed)
+create or replace function mooring.make_assignments(deployments bigint[]) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- whoever releases or claims one of these rows is waited for, so that every statement below sees what they left
+  perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;
+  delete from mooring.assignment a
+   where a.deployment_id = any (make_assignments.deployments) and a.node_id is null
+     and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
+  with stopping as (
+    update mooring.assignment a
+       set wanted = 'stop', move_to = null, move_reason = null, stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
+      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
+     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null
+       -- what is stopped only to be moved is stopped for good
+       and (a.wanted = 'run' or a.move_reason is not null)
+       and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
+    returning a.*
+  )
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  perform mooring.queue_anew(make_assignments.deployments);
+  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
+    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   where d.id = any (make_assignments.deployments) and d.type = 'deployment'
+   order by d.id, o.ordinal
+  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
+end;
+$$;
+comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
+--! EndIncluded functions/ownership/make_assignments.sql
+--! Included functions/ownership/make_daemons.sql
+-- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
+-- locks: assignment (skip locked: the next evict round finds what was passed by)
+create or replace function mooring.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  told int[];
+begin
+  if not exists (select from mooring.deployment d where d.type = 'daemon') and not exists (select from mooring.assignment a where a.ordinal is null) then
+    return;
+  end if;
+  with desired as materialized (
+    select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+      from mooring.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
+      join mooring.deployment d on d.id = e.deployment_id
+     cross join mooring.setting s
+     where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
+  ),
+  made as (
+    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
+      from desired d
+     -- beside on conflict, which would wait for whoever changes the row that is there
+     where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
+     order by d.deployment_id, d.node_id
+    on conflict (deployment_id, node_id) where ordinal is null do nothing
+    returning *
+  ),
+  unwanted as materialized (
+    select b.id, case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'it is no longer permitted on the node' end as reason
+      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'daemon'
+     where b.ordinal is null and b.wanted = 'run'
+       and (make_daemons.deployments is null or b.deployment_id = any (make_daemons.deployments)) and (make_daemons.nodes is null or b.node_id = any (make_daemons.nodes))
+       and not exists (select from desired w where w.deployment_id = b.deployment_id and w.node_id = b.node_id)
+       for no key update of b skip locked
+  ),
+  stopping as (
+    update mooring.assignment a set wanted = 'stop', stop_reason = u.reason from unwanted u where a.id = u.id and a.wanted = 'run' returning a.*
+  ),
+  outdated as materialized (
+    select b.id, w.signature
+      from mooring.assignment b join desired w on w.deployment_id = b.deployment_id and w.node_id = b.node_id
+     where b.ordinal is null and b.signature <> w.signature
+       for no key update of b skip locked
+  ),
+  respecified as (
+    update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
+  ),
+  logged as (
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
+            union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
+      left join mooring.node n on n.id = c.node_id order by c.id
+  )
+  select array_agg(m.node_id) into told from made m;
+  -- born owned, and not under lock_placement()
+  if told is not null then
+    perform mooring.wait_for_disk();
+  end if;
+  perform mooring.notify_nodes(told);
+end;
+$$;
+comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
+--! EndIncluded functions/ownership/make_daemons.sql
+--! Included functions/ownership/inconsistent_deployments.sql
+-- The deployments whose assignments are not what they want: an ordinal without a row, an owner that runs what is not wanted, a row that waits otherwise than its deployment says,
+-- or under another signature. What the owner is told to stop already is on its way.
+-- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
+-- handover at most, so the counts tell.
+-- locks: none
+create or replace function mooring.deployments_astray() returns bigint[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- with stale statistics the planner takes each side for one row, see release()
+  set enable_nestloop = off
+  -- the keys of 100,000 deployments are 7 MB, and hashed in one piece
+  set work_mem = '16MB'
+as $$
+declare
+  astray bigint[];
+  there bigint;
+  wanted bigint;
+begin
+  select array_agg(j.deployment_id) filter (where j.is_astray), count(*) filter (where j.is_in_place), (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
+    into astray, there, wanted
+    from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
+              case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
+                   else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
+              or a.signature <> mooring.queue_signature(d.signature, a.refused_by) as is_astray
+            from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
+           where a.ordinal is not null) j;
+  if there < wanted then
+    -- a copy without its replica becomes the replica, see advance_handovers() and release(): nothing is to wait beside it
+    astray := coalesce(astray, '{}') || array(
+      select d.id from mooring.deployment d left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
+       where d.type = 'deployment' group by d.id having count(distinct a.ordinal) < d.replicas);
+  end if;
+  return array(select distinct u.id from unnest(astray) u (id) order by u.id);
+end;
+$$;
+comment on function mooring.deployments_astray() is 'Deployments whose assignments are not what they want; the evict round mends them.';
+--! EndIncluded functions/ownership/inconsistent_deployments.sql
+--! Included functions/ownership/mend_assignments.sql
+-- Mends what no trigger saw to, or what got lost: a claim or a handover that was committed behind an edit, triggers that were switched off
+-- for a while, a restore of some tables.
+-- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
+-- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
+-- locks: deployment, then assignment rows (both skip locked)
+create or replace function mooring.mend_assignments() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_nestloop = off
+  set lock_timeout = '1s'
+as $$
+declare
+  astray bigint[] := mooring.deployments_astray();
+begin
+  if astray = '{}' then
+    return 0;
+  end if;
+  astray := array(
+    select d.id from mooring.deployment d where d.id = any (astray) for no key update skip locked)
+    || array(select u.id from unnest(astray) u (id) where not exists (select from mooring.deployment d where d.id = u.id));
+  with locked as materialized (
+    select a.id, a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) order by a.id for no key update skip locked
+  ),
+  held_by_others as materialized (
+    select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
+  )
+  select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
+  perform mooring.make_assignments(astray);
+  return coalesce(cardinality(astray), 0);
+exception when lock_not_available then
+  -- somebody inserts these very rows, or a workload is inside assert_owner()
+  return 0;
+end;
+$$;
+comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
+--! EndIncluded functions/ownership/mend_assignments.sql
+--! Included functions/ownership/assert_owner.sql
+-- assert_owner: a workload calls it in its own transaction, with the MOORING_ASSIGNMENT_ID and MOORING_EPOCH of its environment, before it writes what must be
+-- written once. Raises MR005 unless the caller still owns the assignment, and holds that fact until the transaction ends: a change of
+-- epoch waits for it. A zombie that was cut off in the middle cannot stop the failover for ever: the transaction may sit idle only for what is left
+-- of the lease, then the server ends it; until then reap() leaves the row alone and names this pid.
+-- locks: assignment (key share)
+create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  remaining interval;
+  owner int;
+begin
+  select a.node_id into owner from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null for key share;
+  if owner is not null then
+    -- read after the lock: while it was waited for, the lease may have ended
+    select h.beat_at + a.lease_ttl - clock_timestamp() into remaining
+      from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
+     where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null;
+  end if;
+  if remaining is null or remaining <= interval '0' then
+    raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
+      hint = 'Another copy runs or will run. Stop without writing anything.';
+  end if;
+  perform mooring.limit_idle(remaining);
+end;
+$$;
+comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
+--! EndIncluded functions/ownership/assert_owner.sql
+--! Included functions/ownership/raise_no_such_assignment.sql
+create or replace function mooring.no_such_assignment(id bigint) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  known text;
+begin
+  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
+  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
+    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+end;
+$$;
+comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
+--! EndIncluded functions/ownership/raise_no_such_assignment.sql
+--! Included functions/ownership/owner_may_run.sql
+-- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
+-- locks: heartbeat (skip locked: a beat in flight is a sign of life)
+create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  owner mooring.heartbeat;
+begin
+  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
+  if not found then
+    return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
+  end if;
+  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+end;
+$$;
+comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
+--! EndIncluded functions/ownership/owner_may_run.sql
+
+-- moves: drains, handovers, rebalancing, moves by name
+--! Included functions/moves/end_handovers.sql
+-- What is said, and remembered, of handovers that end with the release of one of the two rows. Of a successor that was refused, its replica's next one goes elsewhere.
+-- locks: assignment rows (skip locked); the caller has locked the rows it names
+create or replace function mooring.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  -- into the history of what ends here
+  update mooring.assignment a set stop_reason = end_handovers.reason where a.id = any (end_handovers.copies || end_handovers.relieved) and a.wanted = 'run';
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch, case p.kind when 'handed_over' then end_handovers.reason else 'its successor is given up: ' || end_handovers.reason end,
+      mooring.handover_detail(a.id, a.node_id, p.id, p.node_id)
+    from (select c.id, c.node_id, c.replica, case when c.replica = any (end_handovers.relieved) then 'handed_over' else 'handover_failed' end as kind
+            from mooring.copies() c
+           where c.handover = 'arriving' and c.wanted = 'run' and (c.replica = any (end_handovers.relieved) or c.id = any (end_handovers.copies))) p
+    join mooring.assignment a on a.id = p.replica
+    left join mooring.node n on n.id = a.node_id
+   order by a.id;
+  if end_handovers.kind = 'refused' then
+    update mooring.assignment a
+       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
+      from mooring.copies() c join mooring.deployment d on d.id = c.deployment_id
+     where c.id = any (end_handovers.copies) and a.id = c.replica and c.node_id <> all (a.refused_by)
+       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring.copies() o where o.id = any (end_handovers.copies)) for no key update skip locked);
+  end if;
+end;
+$$;
+comment on function mooring.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';
+--! EndIncluded functions/moves/end_handovers.sql
+--! Included functions/moves/moves_under_way.sql
+-- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
+-- them for nearly all rows of the table, and reads it from end to end.
+create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop', a.handover
+      from mooring.assignment a where a.move_reason is not null;
+end;
+$$;
+comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
+--! EndIncluded functions/moves/moves_under_way.sql
+--! Included functions/moves/handover_rows.sql
+-- The rows beside the replicas: few at any time, found by their own index; see moves() for why the planner is not asked.
+create or replace function mooring.copies() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set enable_seqscan = off
+  set enable_nestloop = on
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select c.id, c.handover, c.wanted, c.deployment_id, c.node_id, a.id
+      from mooring.assignment c left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+     where c.handover is not null;
+end;
+$$;
+comment on function mooring.copies() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
+--! EndIncluded functions/moves/handover_rows.sql
+--! Included functions/moves/handover_detail.sql
+-- Who is who, for events and reasons.
+create or replace function mooring.handover_detail(from_id bigint, from_node int, to_id bigint, to_node int) returns jsonb
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+return (
+  select jsonb_build_object('from', jsonb_build_object('assignment', handover_detail.from_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.from_node)),
+    'to', jsonb_build_object('assignment', handover_detail.to_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.to_node))));
+comment on function mooring.handover_detail(bigint, int, bigint, int) is 'Detail of an event about a handover: from and to, each with assignment and node.';
+--! EndIncluded functions/moves/handover_detail.sql
+--! Included functions/moves/begin_handovers.sql
+-- Makes the successors of those of these assignments that are start-first and run. What does not run at the moment has nothing to keep up and is moved stop-first, so
+-- that a drain ends although something is broken everywhere. Returns the ids of those that got one.
+-- locks: none beyond the rows, which the caller has locked; the caller holds placement
+create or replace function mooring.begin_handovers(ids bigint[], nodes int[], reason text) returns bigint[]
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  begun bigint[];
+begin
+  -- with its row written, whoever judges the replica by a snapshot from before (a delete under repeatable read) fails to serialise, instead of overlooking the successor
+  with wish as materialized (
+    select a.*, o.node_id as to_node, coalesce(d.lease_ttl, s.lease_ttl) as new_lease_ttl
+      from unnest(begin_handovers.ids, begin_handovers.nodes) o (id, node_id)
+      join mooring.assignment a on a.id = o.id and a.wanted = 'run' and a.handover is null and a.node_id <> o.node_id
+      join mooring.deployment d on d.id = a.deployment_id and d.handover = 'start-first' and d.enabled and a.ordinal < d.replicas
+      join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
+     cross join mooring.setting s
+  ),
+  born as (
+    insert into mooring.assignment (deployment_id, ordinal, handover, signature, refused_by, node_id, epoch, lease_ttl, owner_reason, move_reason, last_node_id, assigned_at, created_at, updated_at)
+    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node, mooring.next_epoch(0), w.new_lease_ttl, 'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
+        clock_timestamp(), w.created_at, w.updated_at
+      from wish w order by w.id
+    returning *
+  ),
+  followed as (
+    update mooring.assignment a set handover_failed_at = null, handover_error = null from wish w where a.id = w.id
+  ),
+  logged as (
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    select e.kind, e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.reason, e.detail
+      from (select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch, begin_handovers.reason as reason, mooring.handover_detail(w.id, w.node_id, b.id, b.node_id) || jsonb_build_object('handover', 'start-first') as detail
+              from wish w join born b on b.deployment_id = w.deployment_id and b.ordinal = w.ordinal
+            union all
+            select 'claimed', b.id, b.deployment_id, b.node_id, b.epoch, b.owner_reason, null from born b) e
+      left join mooring.node n on n.id = e.node_id order by e.kind desc, e.id
+  )
+  select array_agg(w.id) into begun from wish w;
+  return coalesce(begun, '{}');
+end;
+$$;
+comment on function mooring.begin_handovers(bigint[], int[], text) is 'Starts successors of running start-first assignments on the nodes beside them; returns the assignments that got one.';
+--! EndIncluded functions/moves/begin_handovers.sql
+--! Included functions/moves/advance_handovers.sql
+-- One look at every handover, at the end of each claim(): a successor that runs, and has run for setting.handover_settle, takes over; one that cannot come, or does not
+-- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
+-- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
+-- locks: assignment rows (skip locked); the caller holds placement
+create or replace function mooring.advance_handovers() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  at timestamptz := clock_timestamp();
+  setting mooring.setting;
+  concerned bigint[];
+  locked bigint[];
+  pair record;
+  got_on boolean := false;
+begin
+  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run';
+  if concerned is null then
+    return false;
+  end if;
+  select s.* into setting from mooring.setting s;
+  select array_agg(l.id) into locked from (select a.id from mooring.assignment a where a.id = any (concerned) order by a.id for no key update skip locked) l;
+  -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
+  for pair in
+    select c as copy, a as replica, n.name as to_name,
+        mooring.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
+        -- what nobody could have waited for is no failure: the next one is tried at once
+        j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
+      from mooring.assignment c
+      join mooring.deployment d on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
+      join mooring.node n on n.id = c.node_id
+      join mooring.heartbeat h on h.node_id = c.node_id
+      left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+      left join mooring.run r on r.assignment_id = c.id and r.epoch = c.epoch
+     cross join lateral (
+       select case
+           when d.handover <> 'start-first' then 'its deployment is stop-first now'
+           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring.node_is_live(h) then 'it runs'
+           when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
+           when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
+           when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
+         end as verdict) j
+     where c.id = any (locked) and c.handover = 'arriving' and c.wanted = 'run' and (a.id is null or a.id = any (locked)) and j.verdict is not null
+     order by c.id
+  loop
+    got_on := true;
+    if pair.verdict = 'it runs' then
+      -- first the old one: there is one replica at any time
+      update mooring.assignment a
+         set handover = 'leaving', wanted = 'stop', stop_reason = format('handed over to assignment %s on %s', (pair.copy).id, pair.to_name), move_to = null, move_reason = (pair.copy).move_reason
+       where a.id = (pair.replica).id;
+      update mooring.assignment a set handover = null, move_reason = null where a.id = (pair.copy).id;
+    else
+      update mooring.assignment a set wanted = 'stop', stop_reason = pair.verdict where a.id = (pair.copy).id;
+      if pair.rests then
+        update mooring.assignment a set handover_failed_at = at, handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict) where a.id = (pair.replica).id;
+      end if;
+    end if;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
+        case when pair.verdict = 'it runs' then format('its successor runs: assignment %s on %s', (pair.copy).id, pair.to_name) else 'its successor is given up: ' || pair.verdict end, pair.detail
+      from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
+      left join mooring.node n on n.id = o.node_id;
+  end loop;
+  return got_on;
+end;
+$$;
+comment on function mooring.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+--! EndIncluded functions/moves/advance_handovers.sql
+--! Included functions/moves/raise_if_in_handover.sql
+-- For verbs that order something of one assignment: both rows of a replica that is being handed over are left alone.
+create or replace function mooring.refuse_in_handover(asked mooring.assignment) returns void
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  other record;
+begin
+  select c.id, c.handover, n.name as node_name into other
+    from mooring.copies() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+   where asked.id in (k.id, k.replica);
+  if other.id is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s %s', asked.id, case
+        when asked.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
+        when asked.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
+        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
+        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
+      hint = case when asked.handover = 'leaving' then format('Assignment %s has taken its place.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
+  end if;
+end;
+$$;
+comment on function mooring.refuse_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
+--! EndIncluded functions/moves/raise_if_in_handover.sql
+--! Included functions/moves/place_moves.sql
+-- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
+-- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
+-- Called by claim() and reassign(), under the placement lock.
+-- locks: assignment rows (skip locked); the caller holds placement
+create or replace function mooring.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  first_epoch bigint := mooring.next_epoch(0);
+  waiting bigint[];
+begin
+  select array_agg(m.assignment_id) into waiting
+    from mooring.moves() m
+   where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
+  if waiting is null then
+    return;
+  end if;
+  select array_agg(l.id) into waiting
+    from (select a.id, a.node_id, a.wanted, a.move_to
+            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
+            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
+           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+   where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
+  -- judged by later statements than the one that locked
+  return query
+    with mover as materialized (
+      select a.id, a.deployment_id, a.move_to, a.move_reason, a.refused_by, a.updated_at, a.created_at, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+        from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id and d.enabled cross join mooring.setting s
+       where a.id = any (waiting)
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from mover m)) l
+    ),
+    fit as materialized (
+      -- has_room counts the very places that are kept for these
+      select e.deployment_id, e.node_id, coalesce(mooring.why_not_permitted(e), case
+          when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
+          when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+       where e.node_id in (select m.move_to from mover m)
+    ),
+    judged as materialized (
+      select m.*, n.name as to_name, n.max_assignments,
+          case when n.id is null then 'the node is gone' when m.move_to = any (m.refused_by) then 'its agent refused it' else f.obstacle end as obstacle
+        from mover m
+        join alike l on l.deployment_id = m.deployment_id
+        left join mooring.node n on n.id = m.move_to
+        left join fit f on f.deployment_id = l.representative and f.node_id = m.move_to
+    ),
+    decided as materialized (
+      select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
+          coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
+        from judged j left join mooring.node_assigned() o on o.node_id = j.move_to
+    ),
+    placed as (
+      update mooring.assignment a
+         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+        from decided d where a.id = d.id and d.obstacle is null
+      returning a.*
+    ),
+    dropped as (
+      update mooring.assignment a set move_to = null from decided d where a.id = d.id and d.obstacle is not null returning a.*
+    ),
+    logged as (
+      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      select e.kind, e.id, e.deployment_id, e.node_id, e.node, e.epoch, e.reason
+        from (select 'claimed' as kind, p.id, p.deployment_id, p.node_id, d.to_name as node, p.epoch, 'moved: ' || d.move_reason as reason from placed p join decided d on d.id = p.id
+              union all
+              select 'move_dropped', r.id, r.deployment_id, null, null, r.epoch, format('it cannot go to %s: %s', coalesce(d.to_name, 'node ' || d.move_to), d.obstacle) from dropped r join decided d on d.id = r.id) e
+       order by e.id
+    )
+    select p.* from placed p;
+end;
+$$;
+comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
+--! EndIncluded functions/moves/place_moves.sql
+--! Included functions/moves/drain_targets.sql
+-- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
+-- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
+create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with source as materialized (
+      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+    ),
+    handed_over as materialized (
+      select c.replica from mooring.copies() c
+    ),
+    owned as materialized (
+      select a.id, a.signature, a.refused_by, a.deployment_id
+        from mooring.assignment a cross join mooring.setting s
+       where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null and a.handover is null
+         and (a.handover_failed_at is null or a.handover_failed_at < clock_timestamp() - s.handover_timeout)
+         and not exists (select from handed_over h where h.replica = a.id)
+    ),
+    kind as materialized (
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+    ),
+    open as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+       group by e.deployment_id
+    ),
+    class as materialized (
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+        from owned o
+        join kind k on k.signature = o.signature and k.refused_by = o.refused_by
+        join alike l on l.deployment_id = k.deployment_id
+        join mooring.deployment d on d.id = k.deployment_id
+       cross join mooring.setting g
+       cross join source s
+        join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
+       group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
+    )
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+      from class c
+      left join open f on f.deployment_id = c.representative
+     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     order by cardinality(t.node_ids), c.ids[1];
+end;
+$$;
+comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+--! EndIncluded functions/moves/drain_targets.sql
+--! Included functions/moves/drain_obstacles.sql
+-- For people, in words. Apart, because words for each node take far longer than the choice.
+create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
+  language plpgsql stable security definer rows 20
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with blocked as materialized (
+      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
+    ),
+    source as materialized (
+      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
+    ),
+    reason as materialized (
+      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
+        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
+       where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+    )
+    select b.ids, case
+        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
+        when w.reasons is null then 'there is no other node: start an agent elsewhere'
+        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+      end
+      from blocked b
+     cross join source s
+     cross join lateral (
+       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
+         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w
+    union all
+    select array_agg(a.id order by a.id), format('%s (tried again after %s)', a.handover_error, g.handover_timeout)
+      from mooring.assignment a cross join mooring.setting g
+     where a.node_id = drain_obstacles.node_id and a.wanted = 'run' and a.handover_failed_at >= clock_timestamp() - g.handover_timeout
+     group by a.handover_error, g.handover_timeout;
+end;
+$$;
+comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+--! EndIncluded functions/moves/drain_obstacles.sql
+--! Included functions/moves/advance_drains.sql
+-- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
+-- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
+-- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there. An old copy that
+-- stops after its successor took over is none of them: nothing depends on it any more.
+-- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
+-- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
+-- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
+-- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
+-- locks: assignment rows, node (both skip locked); the caller holds placement
+create or replace function mooring.advance_drains(progress boolean default false) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  started_at timestamptz := clock_timestamp();
+  arrived bigint[];
+  host mooring.node;
+  class record;
+  nodes mooring.node_state[];
+  owned int;
+  budget int;
+  forced boolean;
+  asked boolean;
+  reason text;
+  locked bigint[];
+  chosen int[];
+begin
+  -- seen running, or failing, where it went: the move is over
+  select array_agg(m.assignment_id) into arrived
+    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+   where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
+  -- an update of nothing would still fire the triggers of assignment
+  if arrived is not null then
+    update mooring.assignment a set move_reason = null
+     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
+  end if;
+  if not exists (select from mooring.node n where n.draining_since is not null) then
+    return;
+  end if;
+  asked := advance_drains.progress or arrived is not null or exists (
+    select from mooring.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
+    exit when clock_timestamp() > started_at + interval '100 ms';
+    begin
+      select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
+      if (owned = 0) <> (host.drained_at is not null) then
+        update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
+         where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
+        if found and owned = 0 then
+          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+        end if;
+      end if;
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
+      reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
+      continue when budget <= 0;
+      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
+        exit when budget <= 0;
+        select array_agg(l.id) into locked
+          from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
+        continue when locked is null;
+        -- with the places that were kept a moment ago
+        select array_agg(s) into nodes from mooring.node_states() s;
+        -- no last nodes: what is sent away is not asked where it was before
+        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
+        continue when chosen = '{}';
+        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
+        budget := budget - cardinality(chosen);
+      end loop;
+      if forced then
+        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
+      end if;
+    exception when others then
+      perform mooring.add_event('drain_failed', sqlerrm, host.id);
+    end;
+  end loop;
+end;
+$$;
+comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
+--! EndIncluded functions/moves/advance_drains.sql
+--! Included functions/moves/order_moves.sql
+-- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
+-- Start-first work is started there first, see handovers; but not where everything has to stop at once.
+-- locks: none beyond the rows, which the caller has locked; the caller holds placement
+create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
+begin
+  with ordered as (
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
+      from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
+     where a.id = o.id and a.node_id is not null and a.id <> all (handed_over)
+    returning a.*
+  )
+  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason, jsonb_build_object('to', t.name)
+    from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
+   order by o.id;
+end;
+$$;
+comment on function mooring.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
+--! EndIncluded functions/moves/order_moves.sql
+--! Included functions/moves/plan_rebalance.sql
+-- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
+-- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
+-- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
+-- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
+create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
+  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
+  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
+  handed_over bigint[] := array(select c.replica from mooring.copies() c where c.replica is not null);
+  succeeded bigint[] := array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
+  -- by node: what is about to leave or to come, and what comes by this plan
+  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
+  comes jsonb := '{}';
+  kind record;
+  in_force mooring.policy;
+  open int[];
+  target record;
+  source record;
+  mover mooring.assignment;
+  budget int := plan_rebalance.max_moves;
+  planned bigint[] := '{}';
+  planned_deployments bigint[] := '{}';
+  planned_nodes int[] := '{}';
+begin
+  for kind in
+    with owned as materialized (
+      select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
+        from mooring.assignment a
+       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.handover is null
+       group by a.signature
+    ),
+    movable as materialized (
+      select o.*, p.name as policy
+        from owned o join mooring.deployment d on d.id = o.deployment_id and d.pinned_node is null cross join mooring.setting s
+        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from movable m)) l
+    ),
+    fit as materialized (
+      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
+        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
+    )
+    select m.policy, t.node_ids, array_agg(m.signature) as signatures
+      from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
+     cross join lateral (select array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (m.refused_by) order by u.id) as node_ids) t
+     where t.node_ids <> '{}'
+     group by m.policy, t.node_ids
+     order by sum(m.n) desc, m.policy, t.node_ids
+  loop
+    open := kind.node_ids;
+    in_force := mooring.policy_in_force(nodes, open, kind.policy, null);
+    while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
+      execute format($query$
+        select c.id, c.cost
+          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0) + 1) * 100 / s.weight as cost
+                  from unnest($1) s
+                 where s.id = any ($2) and s.assigned + coalesce(($4 ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)) c
+         where c.cost is not null order by c.cost, c.id limit 1
+        $query$, in_force.cost_function) into target using nodes, open, shift, comes;
+      exit when target.id is null;
+      mover := null;
+      for source in execute format($query$
+        select c.id, c.cost
+          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0)) * 100 / s.weight as cost from unnest($1) s where s.id = any ($2)) c
+         where c.cost > $4 + 1e-9 order by c.cost desc, c.id
+        $query$, in_force.cost_function) using nodes, sources, shift, target.cost
+      loop
+        select a.* into mover
+          from mooring.assignment a
+         where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
+           and a.handover is null and a.id <> all (handed_over) and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
+           and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
+           and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
+         order by a.assigned_at desc, a.id desc limit 1;
+        exit when mover.id is not null;
+      end loop;
+      if mover.id is null then
+        -- what could come here has a twin here, or nothing is dearer anywhere
+        open := array_remove(open, target.id);
+      else
+        planned := planned || mover.id; planned_deployments := planned_deployments || mover.deployment_id; planned_nodes := planned_nodes || target.id;
+        shift := shift || jsonb_build_object(source.id, coalesce((shift ->> source.id::text)::int, 0) - 1, target.id, coalesce((shift ->> target.id::text)::int, 0) + 1);
+        comes := comes || jsonb_build_object(target.id, coalesce((comes ->> target.id::text)::int, 0) + 1);
+        budget := budget - 1;
+        assignment_id := mover.id; deployment_id := mover.deployment_id; from_node := source.id; to_node := target.id; gain := source.cost - target.cost;
+        return next;
+      end if;
+    end loop;
+  end loop;
+end;
+$$;
+comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
+--! EndIncluded functions/moves/plan_rebalance.sql
+--! Included functions/moves/rebalance.sql
+-- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
+-- again. Executed like reassign(), by each deployment's handover: the owner stops it, and then it is placed, or the other way round; what becomes ineligible meanwhile goes wherever it may.
+-- locks: none with dry_run; placement, then assignment rows (skip locked)
+create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  reason constant text := 'rebalanced';
+  under_way int;
+  ids bigint[];
+  deployments bigint[];
+  sources int[];
+  targets int[];
+  gains float8[];
+  locked bigint[];
+begin
+  if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
+    raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
+      hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
+  end if;
+  if not rebalance.dry_run then
+    perform mooring.lock_placement(must_wait => true);
+    if mooring.hold() then
+      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+    end if;
+  end if;
+  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
+  select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
+    into ids, deployments, sources, targets, gains
+    from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
+  if not rebalance.dry_run and ids is not null then
+    select array_agg(l.id) into locked
+      from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
+             where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
+    perform mooring.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
+    perform mooring.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
+  end if;
+  return query
+    select p.id, p.deployment_id, f.name, t.name, p.gain
+      from unnest(ids, deployments, sources, targets, gains) with ordinality p (id, deployment_id, from_node, to_node, gain, nr)
+      left join mooring.node f on f.id = p.from_node left join mooring.node t on t.id = p.to_node
+     where rebalance.dry_run or p.id = any (locked)
+     order by p.nr;
+end;
+$$;
+comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
+--! EndIncluded functions/moves/rebalance.sql
+--! Included functions/moves/lock_to_move.sql
+-- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
+-- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
+-- locks: placement, then assignment (its row)
+create or replace function mooring.lock_to_move(assignment bigint) returns mooring.assignment
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  patience constant interval := '5 s';
+  until constant timestamptz := clock_timestamp() + patience;
+  row mooring.assignment;
+  waited boolean;
+  holder int;
+begin
+  loop
+    -- what is locked in a block that fails is free again
+    begin
+      perform mooring.lock_placement(must_wait => true);
+      select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
+      if row.id is null then
+        perform mooring.no_such_assignment(lock_to_move.assignment);
+      end if;
+      return row;
+    exception when lock_not_available then
+      null;
+    end;
+    waited := false;
+    begin
+      perform set_config('lock_timeout', greatest(1, mooring.milliseconds(until - clock_timestamp()))::text, true);
+      perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
+      waited := true;
+      raise lock_not_available;
+    exception when lock_not_available then
+      null;
+    end;
+    if not waited or clock_timestamp() > until then
+      select min(l.pid) into holder from mooring.assignment a join pg_locks l on l.transactionid = a.xmax and l.granted where a.id = lock_to_move.assignment;
+      raise exception using errcode = 'MR004', message = format('assignment %s has been locked by another transaction for more than %s', lock_to_move.assignment, patience),
+        detail = coalesce(format('pid %s holds it', holder), 'several hold it, or a prepared transaction'), hint = 'It changes the deployment, or gives the assignment to somebody: ' || coalesce(format('look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder), 'see pg_locks and pg_prepared_xacts.');
+    end if;
+  end loop;
+end;
+$$;
+comment on function mooring.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
+--! EndIncluded functions/moves/lock_to_move.sql
+--! Included functions/moves/reassign.sql
+-- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
+-- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
+-- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
+-- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
+-- A second call changes the target while the first is under way; of a handover it is told to wait.
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
+create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  row mooring.assignment;
+  node mooring.node;
+  owner text;
+  spec mooring.deployment;
+  fit record;
+  obstacle text;
+begin
+  row := mooring.lock_to_move(reassign.assignment);
+  node := mooring.node_named(reassign.target);
+  select n.name into owner from mooring.node n where n.id = row.node_id;
+  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  if row.ordinal is null then
+    raise exception using errcode = 'MR006', message = format('assignment %s is a daemon''s and stays on %s', row.id, owner), hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
+  elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
+    raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
+      hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
+  end if;
+  perform mooring.refuse_in_handover(row);
+  if row.node_id = node.id and row.wanted = 'run' then
+    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
+  end if;
+  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
+  -- the place that is kept for it already is no obstacle
+  fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
+  obstacle := coalesce(mooring.why_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
+  if obstacle is not null then
+    raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
+      hint = case
+        when not fit.pin_ok then format('It is pinned to %s: change pinned_node of deployment %s, and it moves by itself.', spec.pinned_node, spec.id)
+        when not fit.selector_ok then format('The node needs the labels %s: label it with upsert_node(), or change the selector.', spec.selector)
+        when not fit.driver_ok then 'Start its agent with --allow-exec.'
+        when not fit.trust_ok then 'Start its agent with a wider --trust.'
+        when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
+        when not fit.live then 'Start its agent.'
+        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.', node.name, node.name)
+        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
+        when not fit.has_room then 'Raise its max_assignments with upsert_node().'
+        when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
+        else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
+      end || format(' See mooring.explain(%s).', spec.id);
+  end if;
+  if mooring.hold() then
+    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  end if;
+  if row.node_id is not null then
+    perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
+  else
+    update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
+    perform mooring.place_moves(ids => array[row.id]);
+  end if;
+  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring.copies() c where c.replica = row.id), row.id);
+  return row;
+end;
+$$;
+comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Start-first: returns its successor there. Says why not where that cannot be.';
+--! EndIncluded functions/moves/reassign.sql
+--! Included functions/moves/restart.sql
+-- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
+-- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
+-- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
+-- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
+create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  why constant text := 'restarted' || coalesce(': ' || left(nullif(restart.reason, ''), 200), '');
+  row mooring.assignment;
+  owner text;
+  spec mooring.deployment;
+  fit record;
+  obstacle text;
+begin
+  row := mooring.lock_to_move(restart.assignment);
+  select n.name into owner from mooring.node n where n.id = row.node_id;
+  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  perform mooring.refuse_in_handover(row);
+  if row.wanted = 'stop' then
+    raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
+      hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
+  elsif spec.id is null then
+    -- a daemon's: its row is told to stop by the next round
+    raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
+  elsif row.node_id is null then
+    raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
+  elsif mooring.hold() then
+    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  end if;
+  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
+  if not fit.live then
+    raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
+  elsif row.ordinal is null then
+    update mooring.assignment a set wanted = 'stop', stop_reason = why where a.id = row.id returning a.* into row;
+    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason) values ('stop_wanted', row.id, row.deployment_id, row.node_id, owner, row.epoch, why);
+    return row;
+  end if;
+  -- it leaves its own place to itself
+  fit.has_room := true;
+  obstacle := mooring.why_not_eligible(fit);
+  if obstacle is not null and (
+    (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
+    or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
+    raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
+  end if;
+  -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
+  perform mooring.order_moves(array[row.id], array[row.node_id], why, at_once => true);
+  select a.* into row from mooring.assignment a where a.id = row.id;
+  return row;
+end;
+$$;
+comment on function mooring.restart(bigint, text) is 'Stops an assignment and starts it again on its node. For all of a deployment at once add 1 to its generation.';
+--! EndIncluded functions/moves/restart.sql
+--! Included functions/moves/drain_node.sql
+-- drain_node: closes a node at once and moves away what it runs, a bounded number at a time; advance_drains() does the moving, view drain_progress shows it. A second
+-- call changes target, max_moves and deadline of the same drain.
+--   target     everything goes there; what cannot is blocked. null: wherever each may run
+--   max_moves  so many on their way at once; null: setting.drain_max_moves
+--   deadline   after this long everything left is stopped at once, whether it has somewhere to go or not; null: never
+-- Daemons stay: they end with the node's agent.
+-- locks: node
+create or replace function mooring.drain_node(name text, target text default null, max_moves int default null, deadline interval default null)
+  returns table (node text, total int, "left" int, moving int, blocked int, why text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+declare
+  source mooring.node := mooring.node_named(drain_node.name);
+  destination mooring.node;
+  beat mooring.heartbeat;
+  begun boolean;
+begin
+  if drain_node.max_moves < 1 then
+    raise exception using errcode = 'MR007', message = format('max_moves is %s', drain_node.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+  elsif drain_node.deadline < interval '0' or drain_node.deadline > interval '100 years' then
+    raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
+  end if;
+  if drain_node.target is not null then
+    destination := mooring.node_named(drain_node.target);
+    select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
+    if destination.id = source.id then
+      raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
+    elsif not mooring.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
+      raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
+          case when not mooring.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
+        hint = 'Name another node, or none: then each goes wherever it may run.';
+    end if;
+  end if;
+  perform mooring.limit_idle();
+  begun := source.draining_since is null;
+  update mooring.node n
+     set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
+         drain_total = coalesce(n.drain_total, (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null))
+   where n.id = source.id
+  returning n.* into source;
+  if not found then
+    perform mooring.no_such_node(drain_node.name);
+  end if;
+  perform mooring.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
+    jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
+  -- the claim that this asks for takes the first step, once this is committed
+  perform mooring.enqueue('place');
+  return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
+end;
+$$;
+comment on function mooring.drain_node(text, text, int, interval) is 'Closes a node and moves away what it runs, a few at a time; returns what is to be done. See view drain_progress.';
+--! EndIncluded functions/moves/drain_node.sql
+--! Included functions/moves/undrain_node.sql
+-- undrain_node: ends a drain, done or not, and opens the node again. What was ordered to stop goes on to where it was to go; nothing else moves.
+-- locks: node
+create or replace function mooring.undrain_node(name text) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring.node_named(undrain_node.name);
+begin
+  perform mooring.limit_idle();
+  update mooring.node n set draining_since = null where n.id = node.id and n.draining_since is not null returning n.* into node;
+  if found then
+    perform mooring.add_event('drain_ended', 'by an operator', node.id);
+    return node;
+  end if;
+  return mooring.node_named(undrain_node.name);
+end;
+$$;
+comment on function mooring.undrain_node(text) is 'Ends the drain of a node and opens it for new work.';
+--! EndIncluded functions/moves/undrain_node.sql
+
+-- explain: why something runs where it runs, and what would happen if
+--! Included functions/explain/reason_not_permitted.sql
+-- The predicates of eligibility() in words, in the order in which they are asked.
+create or replace function mooring.why_not_permitted(predicates record) returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when not predicates.pin_ok then 'it is pinned to another node'
+    when not predicates.selector_ok then 'the node lacks labels of the selector'
+    when not predicates.driver_ok then 'the node does not run this kind of work (see node.drivers; custom commands need --allow-exec)'
+    when not predicates.trust_ok then 'the node does not trust the package'
+    when not predicates.urls_ok then 'the node has not both base URLs'
+  end;
+end;
+$$;
+comment on function mooring.why_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
+--! EndIncluded functions/explain/reason_not_permitted.sql
+--! Included functions/explain/reason_not_eligible.sql
+create or replace function mooring.why_not_eligible(predicates record) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return coalesce(mooring.why_not_permitted(predicates), case
+    when not predicates.live then 'the node is not live'
+    when not predicates.enabled then 'the node is disabled'
+    when not predicates.not_draining then 'the node is draining or its agent is stopping'
+    when not predicates.has_room then 'the node has max_assignments already'
+    when not predicates.disk_ok then 'the node has too little free disk'
+  end);
+end;
+$$;
+comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+--! EndIncluded functions/explain/reason_not_eligible.sql
+--! Included functions/explain/remedy_if_not_eligible.sql
+-- The way out beside the reason: apart, because where reasons are counted over many nodes they have to be equal.
+create or replace function mooring.way_in(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return case
+    when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
+    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => %L), or change the selector',
+      (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name, node.labels || spec.selector)
+    when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
+    when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
+    when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
+    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring.how_long(clock_timestamp() - beat.beat_at)) end)
+    when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
+    when not predicates.not_draining then case when node.draining_since is null then 'start it again' else format('undrain_node(%L)', node.name) end
+    when not predicates.has_room then format('%s; raise it with upsert_node(%L, max_assignments => %s)', node.max_assignments, node.name, node.max_assignments + 1)
+    when not predicates.disk_ok then format('%s %%, and %s %% are needed; free some, or lower setting.disk_free_min_pct', round(beat.disk_free_pct::numeric, 1), disk_free_min_pct)
+  end;
+end;
+$$;
+comment on function mooring.way_in(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
+--! EndIncluded functions/explain/remedy_if_not_eligible.sql
+--! Included functions/explain/pending_reason.sql
+-- The words of why_unplaced(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
+create or replace function mooring.why_waiting(spec mooring.deployment, rule int, node_ids int[]) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+  -- planning for the very array would take longer than answering
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  setting mooring.setting;
+  names text[];
+  one boolean;
+  candidates int[];
+  few int[];
+  these text;
+  more text;
+begin
+  select s.* into setting from mooring.setting s;
+  if coalesce(spec.policy, setting.default_policy) = 'none' then
+    return 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy';
+  elsif rule = 0 then
+    return 'there is no node: start an agent';
+  elsif rule = 12 then
+    return case
+      when mooring.holding() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring.holding())
+      else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
+        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
+        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
+        'it is placed by the next round')
+    end;
+  end if;
+  -- a few of them: there may be thousands, for each of many signatures
+  candidates := array(select u.id from unnest(node_ids) u (id) order by u.id limit 100);
+  few := candidates[1:3];
+  names := array(select n.name from mooring.node n where n.id = any (few) order by n.name);
+  more := case when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3) else '' end;
+  these := array_to_string(names, ', ') || more;
+  one := cardinality(node_ids) = 1;
+  return case rule
+    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, these)
+    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(node_ids) when 1 then '1 node' else cardinality(node_ids) || ' nodes' end,
+      (select format('%s lacks %s', k.name, k.lacks) from
+        (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
+           from unnest(candidates) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
+    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(node_ids), these,
+      case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
+    when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,
+      (select string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', ') from
+        (select n.trusts, count(*) as nodes from unnest(node_ids) u (id) join mooring.node n on n.id = u.id group by n.trusts order by 2 desc, 1 limit 3) p), these)
+    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(node_ids), these)
+    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', these)
+    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(node_ids), these)
+    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', these, names[1])
+    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', these, names[1])
+    when 10 then format('every node that may run it has max_assignments already (%s): add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
+      (select string_agg(n.name || ': ' || n.max_assignments, ', ' order by n.name) || more from mooring.node n where n.id = any (few)), names[1])
+    when 11 then format('every node that may run it has less than %s %% of its disk free (%s): free some there, or lower setting.disk_free_min_pct', setting.disk_free_min_pct,
+      (select string_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)), ', ' order by h.node) || more from mooring.heartbeat h where h.node_id = any (few)))
+  end;
+end;
+$$;
+comment on function mooring.why_waiting(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
+--! EndIncluded functions/explain/pending_reason.sql
+--! Included functions/explain/pending_reasons.sql
+-- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
+-- without_node: as if that node were lost, for what it would leave behind too.
+create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+begin atomic
+  with waiting as materialized (
+    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
+  ),
+  alike as materialized (
+    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+  ),
+  fit as materialized (
+    select e.deployment_id, e.node_id,
+        case when not e.pin_ok then 1 when not e.selector_ok then 2 when not e.driver_ok then 3 when not e.trust_ok then 4 when not e.urls_ok then 5 else 6 end as permitted_to,
+        case when not e.live or e.node_id is not distinct from why_unplaced.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
+      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+  ),
+  -- how far each node gets; the rule at which the last of them falls is the reason
+  fallen as (
+    select w.signature, w.deployment_id, case when f.node_id is null then 0 when f.permitted_to < 6 then f.permitted_to when f.node_id = any (w.refused_by) then 6 else f.fit_to end as rule, array_agg(f.node_id) as node_ids
+      from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
+     group by 1, 2, 3
+  )
+  select distinct on (f.signature) f.signature, mooring.why_waiting(d, f.rule, f.node_ids)
+    from fallen f join mooring.deployment d on d.id = f.deployment_id
+   order by f.signature, f.rule desc;
+end;
+comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
+--! EndIncluded functions/explain/pending_reasons.sql
+--! Included functions/explain/plan_placement.sql
 -- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
 -- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
 -- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
@@ -2605,8 +4377,8 @@ begin
 end;
 $$;
 comment on function mooring.plan_placement(int) is 'Where the work of a node would go if the node were gone (to_node null: nowhere, and why). Locks and writes nothing.';
---! EndIncluded functions/plan_placement.sql
---! Included functions/simulate_node_loss.sql
+--! EndIncluded functions/explain/plan_placement.sql
+--! Included functions/explain/simulate_node_loss.sql
 -- simulate_node_loss: where its work would go if a node were lost now and its lease over. Daemons are not in it: they end with their node.
 create or replace function mooring.simulate_node_loss(name text) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
   language plpgsql stable security definer rows 1000
@@ -2623,8 +4395,8 @@ begin
 end;
 $$;
 comment on function mooring.simulate_node_loss(text) is 'Where each assignment of a node would go if the node were lost (to_node null: nowhere, and why). Locks and writes nothing.';
---! EndIncluded functions/simulate_node_loss.sql
---! Included functions/simulate_drain.sql
+--! EndIncluded functions/explain/simulate_node_loss.sql
+--! Included functions/explain/simulate_drain.sql
 -- simulate_drain: where drain_node() would send what a node runs: the very targets and choice of advance_drains(), in its steps of max_moves, each step taken to have arrived
 -- before the next. What nobody else can take stays (to_node null, and why). Daemons are not in it, nor what is on its way already.
 create or replace function mooring.simulate_drain(name text, max_moves int default null) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
@@ -2675,8 +4447,8 @@ begin
 end;
 $$;
 comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';
---! EndIncluded functions/simulate_drain.sql
---! Included functions/simulate_insert.sql
+--! EndIncluded functions/explain/simulate_drain.sql
+--! Included functions/explain/simulate_insert.sql
 -- simulate_insert: where a deployment would go if it were inserted now, given as an object of its columns ({"package_name": "web", "replicas": 3}): one row for each
 -- replica, for a daemon one for each node. From the relation and the choice of claim(), on the loads as they are; what waits already is not counted.
 create or replace function mooring.simulate_insert(deployment jsonb) returns table (ordinal int, to_node text, reason text)
@@ -2742,1748 +4514,8 @@ begin
 end;
 $$;
 comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would run if it were inserted now (to_node null: nowhere, and why). Locks and writes nothing.';
---! EndIncluded functions/simulate_insert.sql
---! Included functions/rebalance.sql
--- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
--- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
--- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
--- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
-create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
-  language plpgsql stable security definer rows 10
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-#variable_conflict use_column
-declare
-  came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
-  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
-  -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
-  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
-  tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
-  handed_over bigint[] := array(select c.replica from mooring.copies() c where c.replica is not null);
-  succeeded bigint[] := array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
-  -- by node: what is about to leave or to come, and what comes by this plan
-  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
-  comes jsonb := '{}';
-  kind record;
-  in_force mooring.policy;
-  open int[];
-  target record;
-  source record;
-  mover mooring.assignment;
-  budget int := plan_rebalance.max_moves;
-  planned bigint[] := '{}';
-  planned_deployments bigint[] := '{}';
-  planned_nodes int[] := '{}';
-begin
-  for kind in
-    with owned as materialized (
-      select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
-        from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.handover is null
-       group by a.signature
-    ),
-    movable as materialized (
-      select o.*, p.name as policy
-        from owned o join mooring.deployment d on d.id = o.deployment_id and d.pinned_node is null cross join mooring.setting s
-        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
-    ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from movable m)) l
-    ),
-    fit as materialized (
-      select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
-    )
-    select m.policy, t.node_ids, array_agg(m.signature) as signatures
-      from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
-     cross join lateral (select array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (m.refused_by) order by u.id) as node_ids) t
-     where t.node_ids <> '{}'
-     group by m.policy, t.node_ids
-     order by sum(m.n) desc, m.policy, t.node_ids
-  loop
-    open := kind.node_ids;
-    in_force := mooring.policy_in_force(nodes, open, kind.policy, null);
-    while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
-      execute format($query$
-        select c.id, c.cost
-          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0) + 1) * 100 / s.weight as cost
-                  from unnest($1) s
-                 where s.id = any ($2) and s.assigned + coalesce(($4 ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)) c
-         where c.cost is not null order by c.cost, c.id limit 1
-        $query$, in_force.cost_function) into target using nodes, open, shift, comes;
-      exit when target.id is null;
-      mover := null;
-      for source in execute format($query$
-        select c.id, c.cost
-          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0)) * 100 / s.weight as cost from unnest($1) s where s.id = any ($2)) c
-         where c.cost > $4 + 1e-9 order by c.cost desc, c.id
-        $query$, in_force.cost_function) using nodes, sources, shift, target.cost
-      loop
-        select a.* into mover
-          from mooring.assignment a
-         where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
-           and a.handover is null and a.id <> all (handed_over) and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
-           and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
-           and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
-         order by a.assigned_at desc, a.id desc limit 1;
-        exit when mover.id is not null;
-      end loop;
-      if mover.id is null then
-        -- what could come here has a twin here, or nothing is dearer anywhere
-        open := array_remove(open, target.id);
-      else
-        planned := planned || mover.id; planned_deployments := planned_deployments || mover.deployment_id; planned_nodes := planned_nodes || target.id;
-        shift := shift || jsonb_build_object(source.id, coalesce((shift ->> source.id::text)::int, 0) - 1, target.id, coalesce((shift ->> target.id::text)::int, 0) + 1);
-        comes := comes || jsonb_build_object(target.id, coalesce((comes ->> target.id::text)::int, 0) + 1);
-        budget := budget - 1;
-        assignment_id := mover.id; deployment_id := mover.deployment_id; from_node := source.id; to_node := target.id; gain := source.cost - target.cost;
-        return next;
-      end if;
-    end loop;
-  end loop;
-end;
-$$;
-comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
-
--- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
--- again. Executed like reassign(), by each deployment's handover: the owner stops it, and then it is placed, or the other way round; what becomes ineligible meanwhile goes wherever it may.
--- locks: none with dry_run; placement, then assignment rows (skip locked)
-create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-#variable_conflict use_column
-declare
-  reason constant text := 'rebalanced';
-  under_way int;
-  ids bigint[];
-  deployments bigint[];
-  sources int[];
-  targets int[];
-  gains float8[];
-  locked bigint[];
-begin
-  if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
-    raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
-      hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
-  end if;
-  if not rebalance.dry_run then
-    perform mooring.lock_placement(must_wait => true);
-    if mooring.hold() then
-      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
-    end if;
-  end if;
-  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
-  select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
-    into ids, deployments, sources, targets, gains
-    from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
-  if not rebalance.dry_run and ids is not null then
-    select array_agg(l.id) into locked
-      from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
-             where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
-    perform mooring.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
-    perform mooring.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
-  end if;
-  return query
-    select p.id, p.deployment_id, f.name, t.name, p.gain
-      from unnest(ids, deployments, sources, targets, gains) with ordinality p (id, deployment_id, from_node, to_node, gain, nr)
-      left join mooring.node f on f.id = p.from_node left join mooring.node t on t.id = p.to_node
-     where rebalance.dry_run or p.id = any (locked)
-     order by p.nr;
-end;
-$$;
-comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
---! EndIncluded functions/rebalance.sql
---! Included functions/lock_to_move.sql
--- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
--- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
--- locks: placement, then assignment (its row)
-create or replace function mooring.lock_to_move(assignment bigint) returns mooring.assignment
-  language plpgsql volatile
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  patience constant interval := '5 s';
-  until constant timestamptz := clock_timestamp() + patience;
-  row mooring.assignment;
-  waited boolean;
-  holder int;
-begin
-  loop
-    -- what is locked in a block that fails is free again
-    begin
-      perform mooring.lock_placement(must_wait => true);
-      select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
-      if row.id is null then
-        perform mooring.no_such_assignment(lock_to_move.assignment);
-      end if;
-      return row;
-    exception when lock_not_available then
-      null;
-    end;
-    waited := false;
-    begin
-      perform set_config('lock_timeout', greatest(1, mooring.milliseconds(until - clock_timestamp()))::text, true);
-      perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
-      waited := true;
-      raise lock_not_available;
-    exception when lock_not_available then
-      null;
-    end;
-    if not waited or clock_timestamp() > until then
-      select min(l.pid) into holder from mooring.assignment a join pg_locks l on l.transactionid = a.xmax and l.granted where a.id = lock_to_move.assignment;
-      raise exception using errcode = 'MR004', message = format('assignment %s has been locked by another transaction for more than %s', lock_to_move.assignment, patience),
-        detail = coalesce(format('pid %s holds it', holder), 'several hold it, or a prepared transaction'), hint = 'It changes the deployment, or gives the assignment to somebody: ' || coalesce(format('look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder), 'see pg_locks and pg_prepared_xacts.');
-    end if;
-  end loop;
-end;
-$$;
-comment on function mooring.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
---! EndIncluded functions/lock_to_move.sql
---! Included functions/reassign.sql
--- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
--- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
--- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
--- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
--- A second call changes the target while the first is under way; of a handover it is told to wait.
--- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
-create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-declare
-  row mooring.assignment;
-  node mooring.node;
-  owner text;
-  spec mooring.deployment;
-  fit record;
-  obstacle text;
-begin
-  row := mooring.lock_to_move(reassign.assignment);
-  node := mooring.node_named(reassign.target);
-  select n.name into owner from mooring.node n where n.id = row.node_id;
-  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
-  if row.ordinal is null then
-    raise exception using errcode = 'MR006', message = format('assignment %s is a daemon''s and stays on %s', row.id, owner), hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
-  elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
-    raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
-      hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
-  end if;
-  perform mooring.refuse_in_handover(row);
-  if row.node_id = node.id and row.wanted = 'run' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
-  end if;
-  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
-  -- the place that is kept for it already is no obstacle
-  fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
-  obstacle := coalesce(mooring.why_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
-  if obstacle is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
-      hint = case
-        when not fit.pin_ok then format('It is pinned to %s: change pinned_node of deployment %s, and it moves by itself.', spec.pinned_node, spec.id)
-        when not fit.selector_ok then format('The node needs the labels %s: label it with upsert_node(), or change the selector.', spec.selector)
-        when not fit.driver_ok then 'Start its agent with --allow-exec.'
-        when not fit.trust_ok then 'Start its agent with a wider --trust.'
-        when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
-        when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.', node.name, node.name)
-        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
-        when not fit.has_room then 'Raise its max_assignments with upsert_node().'
-        when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
-        else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
-      end || format(' See mooring.explain(%s).', spec.id);
-  end if;
-  if mooring.hold() then
-    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
-  end if;
-  if row.node_id is not null then
-    perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
-  else
-    update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
-    perform mooring.place_moves(ids => array[row.id]);
-  end if;
-  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring.copies() c where c.replica = row.id), row.id);
-  return row;
-end;
-$$;
-comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Start-first: returns its successor there. Says why not where that cannot be.';
---! EndIncluded functions/reassign.sql
---! Included functions/restart.sql
--- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
--- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
--- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
--- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
-create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-declare
-  why constant text := 'restarted' || coalesce(': ' || left(nullif(restart.reason, ''), 200), '');
-  row mooring.assignment;
-  owner text;
-  spec mooring.deployment;
-  fit record;
-  obstacle text;
-begin
-  row := mooring.lock_to_move(restart.assignment);
-  select n.name into owner from mooring.node n where n.id = row.node_id;
-  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
-  perform mooring.refuse_in_handover(row);
-  if row.wanted = 'stop' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
-      hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
-  elsif spec.id is null then
-    -- a daemon's: its row is told to stop by the next round
-    raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
-  elsif row.node_id is null then
-    raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
-  elsif mooring.hold() then
-    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
-  end if;
-  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
-  if not fit.live then
-    raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
-  elsif row.ordinal is null then
-    update mooring.assignment a set wanted = 'stop', stop_reason = why where a.id = row.id returning a.* into row;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason) values ('stop_wanted', row.id, row.deployment_id, row.node_id, owner, row.epoch, why);
-    return row;
-  end if;
-  -- it leaves its own place to itself
-  fit.has_room := true;
-  obstacle := mooring.why_not_eligible(fit);
-  if obstacle is not null and (
-    (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
-    or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
-    raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
-  end if;
-  -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
-  perform mooring.order_moves(array[row.id], array[row.node_id], why, at_once => true);
-  select a.* into row from mooring.assignment a where a.id = row.id;
-  return row;
-end;
-$$;
-comment on function mooring.restart(bigint, text) is 'Stops an assignment and starts it again on its node. For all of a deployment at once add 1 to its generation.';
---! EndIncluded functions/restart.sql
---! Included functions/release.sql
--- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
--- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
--- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
--- Of a replica that is being handed over two rows are there: the copy just ends, and where the replica is released first, its copy becomes the replica, running
--- or stopping. So a successor takes over from a dead node at once, and a deployment inserted again waits for both.
--- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
--- the caller's look and ours the row may have been freed by somebody else and given to another node.
--- locks: assignment rows, run (both skip locked)
-create or replace function mooring.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
-  -- with the sets, a nested loop with their product
-  set enable_nestloop = off
-as $$
-declare
-  locked bigint[];
-  deployments bigint[];
-  freed bigint;
-  daemons bigint[];
-  -- of start-first work: those that are no replica, the replicas that leave a copy behind, and these copies
-  copies bigint[];
-  relieved bigint[];
-  heirs bigint[];
-  hosts int[];
-  -- read once, not for each row
-  first_epoch bigint := mooring.next_epoch(0);
-begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
-  end if;
-  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null), array_agg(l.id) filter (where l.handover is not null)
-    into locked, deployments, daemons, hosts, copies
-    from (select a.id, a.deployment_id, a.ordinal, a.node_id, a.handover
-            from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
-           where a.id = any (release.ids) and a.node_id is not null
-           order by a.id for update of a skip locked) l;
-  if locked is null then
-    return;
-  end if;
-  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring.copies() c where c.replica = any (locked) and c.id <> all (locked);
-  if heirs is not null then
-    heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
-    -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
-    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring.copies() c where c.id = any (heirs)));
-    relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
-  end if;
-  -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
-  return query
-    with freed as (
-      update mooring.assignment a
-         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
-             -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
-             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
-             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
-        from mooring.deployment d
-       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
-      returning a.*
-    ),
-    logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
-    )
-    select f.* from freed f;
-  get diagnostics freed = row_count;
-  if freed < cardinality(locked) then
-    if copies is not null or relieved is not null then
-      perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
-    end if;
-    -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
-    perform set_config('mooring.owner_is_done', 'yes', true);
-    return query
-      with ended as (
-        delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
-      ),
-      logged as (
-        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
-      )
-      select e.* from ended e;
-    perform set_config('mooring.owner_is_done', '', true);
-    if heirs is not null then
-      update mooring.assignment a set handover = null where a.id = any (heirs);
-    end if;
-  end if;
-  -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
-  update mooring.run r
-     set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
-   where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
-  if daemons is not null then
-    -- stopped, and wanted again in the meantime
-    perform mooring.make_daemons(daemons, hosts);
-  end if;
-  perform mooring.enqueue('place');
-end;
-$$;
-comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
-
--- What is said, and remembered, of handovers that end with the release of one of the two rows. Of a successor that was refused, its replica's next one goes elsewhere.
--- locks: assignment rows (skip locked); the caller has locked the rows it names
-create or replace function mooring.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  -- into the history of what ends here
-  update mooring.assignment a set stop_reason = end_handovers.reason where a.id = any (end_handovers.copies || end_handovers.relieved) and a.wanted = 'run';
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-  select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch, case p.kind when 'handed_over' then end_handovers.reason else 'its successor is given up: ' || end_handovers.reason end,
-      mooring.handover_detail(a.id, a.node_id, p.id, p.node_id)
-    from (select c.id, c.node_id, c.replica, case when c.replica = any (end_handovers.relieved) then 'handed_over' else 'handover_failed' end as kind
-            from mooring.copies() c
-           where c.handover = 'arriving' and c.wanted = 'run' and (c.replica = any (end_handovers.relieved) or c.id = any (end_handovers.copies))) p
-    join mooring.assignment a on a.id = p.replica
-    left join mooring.node n on n.id = a.node_id
-   order by a.id;
-  if end_handovers.kind = 'refused' then
-    update mooring.assignment a
-       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
-      from mooring.copies() c join mooring.deployment d on d.id = c.deployment_id
-     where c.id = any (end_handovers.copies) and a.id = c.replica and c.node_id <> all (a.refused_by)
-       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring.copies() o where o.id = any (end_handovers.copies)) for no key update skip locked);
-  end if;
-end;
-$$;
-comment on function mooring.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';
---! EndIncluded functions/release.sql
---! Included functions/reaping_paused.sql
--- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
--- more often than so many dead hosts, and moving everything to the few that are left would make it worse: nothing is taken, until they return or
--- an operator says that they are dead (resume_reaping). Said once, in an event and in fleet.reap_paused.
---
--- Counted are nodes that hold a session; a node that left has none. Silent is one whose lease and margin are over, or whose work is so by a shorter lease of
--- its own. A host that is gone for good is a node with a session too: it counts while it owns something that would be taken, and for four leases more, so that
--- hosts that go down one after the other are seen together. Afterwards it is forgotten, else six dead rows in a fleet of ten would stop every failover for ever.
--- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
--- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
--- locks: reap_pause (skip locked: whoever holds it sees the same)
-create or replace function mooring.reaping_paused(at timestamptz) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  setting mooring.setting;
-  pause mooring.reap_pause;
-  -- not one record: while the share is off nothing is counted, and to name a field of a record that was never assigned fails, in a branch that is not taken too
-  nodes bigint;
-  silent bigint;
-  owing bigint;
-  too_many boolean := false;
-begin
-  select s.* into setting from mooring.setting s;
-  select p.* into pause from mooring.reap_pause p;
-  if setting.reap_pause_share is not null then
-    select count(*), count(*) filter (where n.silent or n.owes), count(*) filter (where n.owes) into nodes, silent, owing
-      from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
-                   h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
-                   -- offset 0: as in reap(), a look at the index for each silent node
-                   h.beat_at < at - setting.reap_margin
-                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
-              from mooring.heartbeat h where h.session is not null) n
-     where n.recent or n.owes;
-    too_many := nodes >= setting.reap_pause_min_nodes and silent > setting.reap_pause_share * nodes and (owing > 0 or pause.paused_at is not null);
-  end if;
-  if too_many and pause.paused_at is null then
-    update mooring.reap_pause p
-       set paused_at = at, reason = format('%s of %s nodes are silent', silent, nodes)
-     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
-    if found then
-      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
-        detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing, 'share', setting.reap_pause_share));
-    end if;
-  elsif not too_many and pause.paused_at is not null then
-    update mooring.reap_pause p
-       set paused_at = null, reason = null, resumed_at = null, resumed_by = null
-     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
-    if found and pause.resumed_at is null then
-      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
-        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', silent, 'nodes', nodes) end);
-    end if;
-  end if;
-  return too_many and pause.resumed_at is null;
-end;
-$$;
-comment on function mooring.reaping_paused(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
---! EndIncluded functions/reaping_paused.sql
---! Included functions/reap.sql
--- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
--- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
--- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
--- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
--- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
--- A row held by assert_owner() is skipped, with an event that names the pid, one for all that a transaction holds: its transaction ends with the lease by its own idle timeout.
--- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
--- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
--- Daemons stay with their node, unless they are to stop.
--- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken but from those that left: they said so themselves.
--- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
-create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-declare
-  read_at timestamptz := clock_timestamp();
-  at timestamptz := least(reap.judged_at, read_at);
-  margin interval;
-  paused boolean;
-  silent int[];
-  lost bigint[];
-  lost_epochs bigint[];
-begin
-  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
-  perform mooring.limit_idle();
-  select s.reap_margin into margin from mooring.setting s;
-  -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
-  update mooring.heartbeat h set beat_at = read_at
-   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring.hold() then
-    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
-    perform mooring.finish_round('reap');
-    return;
-  end if;
-  paused := mooring.reaping_paused(at);
-  -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
-  select array_agg(h.node_id) into silent
-    from (select h.node_id
-            from mooring.heartbeat h
-           where (h.session is null or h.beat_at < at - margin and not paused)
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
-           order by h.node_id
-             for update skip locked) h;
-  if silent is not null then
-    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never.
-    -- + 0: else the planner, which knows neither number in a plan it keeps, reads the whole table along its primary key instead of what the silent nodes own
-    select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
-      from (select a.id, a.epoch
-              from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
-             order by a.id + 0 limit coalesce(max_rows, 10000)
-               for update of a skip locked) l;
-    return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
-    if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
-      -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
-      with blocked as materialized (
-        select a.xmax as locked_by, min(a.id) as id, count(*) as n
-          from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
-         group by a.xmax
-         order by min(a.id) limit 5
-      ),
-      lock as materialized (
-        select l.pid, l.transactionid, l.relation from pg_locks l
-         where l.granted and l.pid is distinct from pg_backend_pid() and exists (select from blocked)
-           and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
-                or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
-      ),
-      said as materialized (
-        select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
-         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min' and exists (select from blocked)
-      )
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-      select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
-          case when w.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(w.pids, ' or '), 'the row is locked') end
-            || case when b.n > 1 then format(', as are %s more', b.n - 1) else '' end,
-          jsonb_build_object('pid', w.pids[1], 'pids', w.pids, 'rows', b.n)
-        from blocked b
-        join mooring.assignment a on a.id = b.id
-        join mooring.node n on n.id = a.node_id
-       cross join lateral (
-         select bool_or(l.transactionid = b.locked_by and l.pid is null) as prepared,
-             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
-           from lock l) w
-       -- once a minute is enough, however long it lasts
-       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
-    end if;
-  end if;
-  -- the round comes back when the next lease would end, if that is sooner than its period
-  update mooring.round r set due_at = least(r.due_at, n.ends_at)
-    from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
-   where r.name = (select l.name from mooring.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
-  perform mooring.finish_round('reap');
-end;
-$$;
-comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';
---! EndIncluded functions/reap.sql
---! Included functions/resume_reaping.sql
--- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
--- The next time so many fall silent it pauses anew.
--- locks: reap_pause
-create or replace function mooring.resume_reaping() returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  resumed text;
-begin
-  perform mooring.limit_idle();
-  update mooring.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
-  if resumed is null then
-    return false;
-  end if;
-  perform mooring.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
-  update mooring.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring.round l where l.name = 'reap' for update skip locked);
-  perform mooring.enqueue('reap');
-  return true;
-end;
-$$;
-comment on function mooring.resume_reaping() is 'Lets reap() take the work of the silent nodes although they are so many, until the share has fallen again; false when reaping was not paused.';
---! EndIncluded functions/resume_reaping.sql
---! Included functions/make_assignments.sql
--- Assignments follow deployments, level-triggered: these functions make rows what the deployments want, whatever they were before.
-
--- A changed spec: nodes that refused the old one are asked again, a successor that failed is tried again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
--- of a version or an environment that somebody does not commit holds up no failover.
--- locks: assignment rows of these deployments that wait or were refused
-create or replace function mooring.queue_anew(deployments bigint[]) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  update mooring.assignment a
-     set signature = d.signature, refused_by = '{}', handover_failed_at = null, handover_error = null, wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
-         move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
-         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
-    from mooring.deployment d
-   where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
-     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
-end;
-$$;
-comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
-
--- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
--- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
--- locks: assignment rows of these deployments, in order of id (no key update: a workload's assert_owner() is not disturbed)
-create or replace function mooring.make_assignments(deployments bigint[]) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  -- whoever releases or claims one of these rows is waited for, so that every statement below sees what they left
-  perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;
-  delete from mooring.assignment a
-   where a.deployment_id = any (make_assignments.deployments) and a.node_id is null
-     and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
-  with stopping as (
-    update mooring.assignment a
-       set wanted = 'stop', move_to = null, move_reason = null, stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
-      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
-     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null
-       -- what is stopped only to be moved is stopped for good
-       and (a.wanted = 'run' or a.move_reason is not null)
-       and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
-    returning a.*
-  )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
-  perform mooring.queue_anew(make_assignments.deployments);
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-   where d.id = any (make_assignments.deployments) and d.type = 'deployment'
-   order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
-end;
-$$;
-comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
-
--- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
--- locks: assignment (skip locked: the next evict round finds what was passed by)
-create or replace function mooring.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  told int[];
-begin
-  if not exists (select from mooring.deployment d where d.type = 'daemon') and not exists (select from mooring.assignment a where a.ordinal is null) then
-    return;
-  end if;
-  with desired as materialized (
-    select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
-      from mooring.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
-      join mooring.deployment d on d.id = e.deployment_id
-     cross join mooring.setting s
-     where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
-  ),
-  made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
-      from desired d
-     -- beside on conflict, which would wait for whoever changes the row that is there
-     where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
-     order by d.deployment_id, d.node_id
-    on conflict (deployment_id, node_id) where ordinal is null do nothing
-    returning *
-  ),
-  unwanted as materialized (
-    select b.id, case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'it is no longer permitted on the node' end as reason
-      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'daemon'
-     where b.ordinal is null and b.wanted = 'run'
-       and (make_daemons.deployments is null or b.deployment_id = any (make_daemons.deployments)) and (make_daemons.nodes is null or b.node_id = any (make_daemons.nodes))
-       and not exists (select from desired w where w.deployment_id = b.deployment_id and w.node_id = b.node_id)
-       for no key update of b skip locked
-  ),
-  stopping as (
-    update mooring.assignment a set wanted = 'stop', stop_reason = u.reason from unwanted u where a.id = u.id and a.wanted = 'run' returning a.*
-  ),
-  outdated as materialized (
-    select b.id, w.signature
-      from mooring.assignment b join desired w on w.deployment_id = b.deployment_id and w.node_id = b.node_id
-     where b.ordinal is null and b.signature <> w.signature
-       for no key update of b skip locked
-  ),
-  respecified as (
-    update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
-  ),
-  logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
-            union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
-      left join mooring.node n on n.id = c.node_id order by c.id
-  )
-  select array_agg(m.node_id) into told from made m;
-  -- born owned, and not under lock_placement()
-  if told is not null then
-    perform mooring.wait_for_disk();
-  end if;
-  perform mooring.notify_nodes(told);
-end;
-$$;
-comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
---! EndIncluded functions/make_assignments.sql
---! Included functions/mend_assignments.sql
--- What no trigger saw to, or what got lost: a claim or a handover that was committed behind an edit, triggers that were switched off for a while, a restore of some tables.
-
--- The deployments whose assignments are not what they want: an ordinal without a row, an owner that runs what is not wanted, a row that waits otherwise than its deployment says,
--- or under another signature. What the owner is told to stop already is on its way.
--- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
--- handover at most, so the counts tell.
--- locks: none
-create or replace function mooring.deployments_astray() returns bigint[]
-  language plpgsql stable security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-  -- with stale statistics the planner takes each side for one row, see release()
-  set enable_nestloop = off
-  -- the keys of 100,000 deployments are 7 MB, and hashed in one piece
-  set work_mem = '16MB'
-as $$
-declare
-  astray bigint[];
-  there bigint;
-  wanted bigint;
-begin
-  select array_agg(j.deployment_id) filter (where j.is_astray), count(*) filter (where j.is_in_place), (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
-    into astray, there, wanted
-    from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
-              case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
-                   else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
-              or a.signature <> mooring.queue_signature(d.signature, a.refused_by) as is_astray
-            from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
-           where a.ordinal is not null) j;
-  if there < wanted then
-    -- a copy without its replica becomes the replica, see advance_handovers() and release(): nothing is to wait beside it
-    astray := coalesce(astray, '{}') || array(
-      select d.id from mooring.deployment d left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
-       where d.type = 'deployment' group by d.id having count(distinct a.ordinal) < d.replicas);
-  end if;
-  return array(select distinct u.id from unnest(astray) u (id) order by u.id);
-end;
-$$;
-comment on function mooring.deployments_astray() is 'Deployments whose assignments are not what they want; the evict round mends them.';
-
--- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
--- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
--- locks: deployment, then assignment rows (both skip locked)
-create or replace function mooring.mend_assignments() returns int
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set enable_nestloop = off
-  set lock_timeout = '1s'
-as $$
-declare
-  astray bigint[] := mooring.deployments_astray();
-begin
-  if astray = '{}' then
-    return 0;
-  end if;
-  astray := array(
-    select d.id from mooring.deployment d where d.id = any (astray) for no key update skip locked)
-    || array(select u.id from unnest(astray) u (id) where not exists (select from mooring.deployment d where d.id = u.id));
-  with locked as materialized (
-    select a.id, a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) order by a.id for no key update skip locked
-  ),
-  held_by_others as materialized (
-    select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
-  )
-  select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
-  perform mooring.make_assignments(astray);
-  return coalesce(cardinality(astray), 0);
-exception when lock_not_available then
-  -- somebody inserts these very rows, or a workload is inside assert_owner()
-  return 0;
-end;
-$$;
-comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
---! EndIncluded functions/mend_assignments.sql
---! Included functions/recount_loads.sql
--- node_load is kept by triggers. What went past them (a TRUNCATE or a restore of the table, edits under session_replication_role = replica) would make a node look full, or empty, for ever.
-
--- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
--- locks: none
-create or replace function mooring.loads_astray() returns table (node_id int, kept int, counted int)
-  language plpgsql stable security definer rows 5
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-  set enable_nestloop = off
-as $$
-#variable_conflict use_column
-begin
-  return query
-    select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
-      from mooring.node_assigned() l
-      full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
-     where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
-end;
-$$;
-comment on function mooring.loads_astray() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
-
--- The difference is appended, as every change is. Two at once would both append it, and a claim would place by wrong loads meanwhile: only under the placement lock, which
--- is tried and not waited for, because the round holds assignment rows by now.
--- locks: placement (tried)
-create or replace function mooring.recount_loads() returns int
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  mended int;
-begin
-  if not exists (select from mooring.loads_astray()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
-    return 0;
-  end if;
-  with astray as materialized (
-    select l.node_id, l.kept, l.counted from mooring.loads_astray() l
-  ),
-  mended as (
-    insert into mooring.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
-  )
-  insert into mooring.event (kind, node_id, node, reason, detail)
-  select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns', jsonb_build_object('from', a.kept, 'to', a.counted) from astray a left join mooring.node n on n.id = a.node_id order by a.node_id;
-  get diagnostics mended = row_count;
-  return mended;
-end;
-$$;
-comment on function mooring.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
---! EndIncluded functions/recount_loads.sql
---! Included functions/evict.sql
--- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
--- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
--- began before an edit was committed could not know of it.
--- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
--- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
-create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-begin
-  -- as a round; as a part of somebody's edit it leaves his transaction as it is
-  if evict.deployments is null and evict.nodes is null then
-    perform mooring.limit_idle();
-  end if;
-  return query
-    with owned as materialized (
-      select a.signature, a.node_id, min(a.deployment_id) as deployment_id
-        from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run'
-         and (evict.deployments is null or a.deployment_id = any (evict.deployments)) and (evict.nodes is null or a.node_id = any (evict.nodes))
-       group by a.signature, a.node_id
-    ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
-    ),
-    odd as materialized (
-      select o.signature, o.node_id, mooring.why_not_permitted(e) as reason
-        from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
-       where not e.permitted
-    ),
-    locked as materialized (
-      select a.id, o.reason
-        from mooring.assignment a join odd o on o.signature = a.signature and o.node_id = a.node_id
-       where a.wanted = 'run' and (evict.deployments is null or a.deployment_id = any (evict.deployments))
-         for no key update of a skip locked
-    ),
-    evicted as (
-      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
-    ),
-    logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
-    )
-    select e.* from evicted e;
-  if evict.deployments is null and evict.nodes is null then
-    perform mooring.mend_assignments();
-    perform mooring.make_daemons();
-    -- a daemon that was made while its node was being deleted has nobody who could stop it
-    delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
-    perform mooring.recount_loads();
-    perform mooring.finish_round('evict');
-  end if;
-end;
-$$;
-comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';
---! EndIncluded functions/evict.sql
---! Included functions/forget_log_requests.sql
--- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
--- locks: log_request (skip locked)
-create or replace function mooring.forget_log_requests() returns void
-  language sql volatile
-  set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  delete from mooring.log_request r
-   where r.id in (select o.id from mooring.log_request o where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min' for update skip locked);
-end;
-comment on function mooring.forget_log_requests() is 'Deletes log requests and answers that are more than a minute old.';
---! EndIncluded functions/forget_log_requests.sql
---! Included functions/prune_events.sql
--- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, the log requests nobody reads, and
--- the spent jobs of rounds that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
--- Neither needs an index of times, which every claim would pay for (and a BRIN index finds nothing once freed pages are used again): ids of events grow with their times, so
--- the oldest are at the beginning of the primary key; of ownership, which has no such order, each call looks at 64 MiB, somewhere, and all of it in its turn.
--- locks: none but what it deletes
-create or replace function mooring.prune_events() returns bigint
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  cutoff timestamptz := clock_timestamp() - (select s.event_retention from mooring.setting s);
-  slice constant int := 8192;
-  pages int := pg_relation_size('mooring.ownership') / current_setting('block_size')::int;
-  first_page int := slice * floor(random() * ceil(pages::float8 / slice))::int;
-  pruned bigint;
-begin
-  with old as (
-    delete from mooring.event e
-     where e.id = any (array(select o.id from (select n.id, n.at from mooring.event n order by n.id limit 50000) o where o.at < cutoff))
-    returning 1
-  )
-  select count(*) into pruned from old;
-  with past as materialized (
-    select p.assignment_id, p.epoch
-      from mooring.ownership p
-     where p.ctid >= format('(%s,0)', first_page)::tid and p.ctid < format('(%s,0)', first_page + slice)::tid
-       and p.began_at < cutoff
-       -- by the primary key, for each row
-       and ((select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < cutoff
-         or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id))
-     limit 50000
-  )
-  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
-  delete from mooring.run r
-   where r.last_active_at < cutoff
-     and not exists (select from mooring.assignment a where a.id = r.assignment_id);
-  perform mooring.forget_log_requests();
-  begin
-    perform graphile_worker.complete_jobs(array(
-      select j.id from graphile_worker.jobs j
-       where j.task_identifier in ('place', 'reap', 'evict', 'prune') and j.attempts >= j.max_attempts and j.locked_at is null limit 10000));
-  exception when others then
-    raise warning 'mooring: spent jobs were not cleaned: %', sqlerrm;
-  end;
-  perform mooring.finish_round('prune');
-  return pruned;
-end;
-$$;
-comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
---! EndIncluded functions/prune_events.sql
---! Included functions/tick.sql
--- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
--- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
--- rounds are overdue, so that placement and failover go on with no worker alive).
--- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
--- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
--- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So a stolen agent
--- cannot hold the placement lock as long as one worker works, and what it says of the clock is not believed as long as one lives: workers have clocks of their own.
--- locks: worker, round, what the rounds lock, pulse (each skip locked)
-create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
-  returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  -- read first, near to when the caller sent it; the reap of this round judges by this very time
-  at timestamptz := clock_timestamp();
-  period interval := mooring.round_interval('reap');
-  held boolean;
-  won text[];
-  name text;
-  dead text[];
-  believed boolean := true;
-begin
-  if not mooring.is_owner() then
-    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
-      raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
-    end if;
-    believed := not exists (select from mooring.worker w where mooring.worker_is_alive(w));
-    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
-      return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
-      return;
-    end if;
-  end if;
-  if believed then
-    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
-  end if;
-  held := mooring.hold();
-  perform mooring.limit_idle();
-  if not inline then
-    update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
-    if not found then
-      insert into mooring.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
-    end if;
-    with gone as (
-      delete from mooring.worker w
-       where w.id in (select l.id from mooring.worker l where not mooring.worker_is_alive(l) for update skip locked)
-      returning w.id, w.pool_ids
-    ),
-    logged as (
-      insert into mooring.event (kind, reason, detail) select 'worker_lost', 'it has not ticked for three periods', jsonb_build_object('worker', g.id) from gone g
-    )
-    select array_agg(p.id) into dead from gone g cross join lateral unnest(g.pool_ids) p (id);
-    if dead is not null then
-      perform graphile_worker.force_unlock_workers(dead);
-    end if;
-  end if;
-  with due as (
-    select r.name
-      from mooring.round r
-     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
-        -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
-        or inline and mooring.round_is_overdue(r)
-     order by r.name = 'reap' desc, r.name
-       for update skip locked
-  ),
-  taken as (
-    update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
-  )
-  select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
-  foreach name in array coalesce(won, '{}') loop
-    begin
-      if not inline then
-        perform graphile_worker.add_job(name, case when name = 'reap' then json_build_object('judged_at', at) end, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
-      else
-        case name
-          when 'reap' then perform mooring.reap(judged_at => at);
-          when 'evict' then perform mooring.evict();
-          -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
-          when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
-          when 'prune' then perform mooring.prune_events();
-        end case;
-      end if;
-    exception when others then
-      perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
-    end;
-  end loop;
-  -- last: rounds that take long keep nobody from writing it, and make it no older
-  update mooring.pulse p set pulse_at = clock_timestamp()
-   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
-  -- a round that is due still is in somebody else's hands
-  return query
-    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
-end;
-$$;
-comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
---! EndIncluded functions/tick.sql
---! Included functions/session_of.sql
--- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
--- may stop a beat: triggers keep the role there too.
-create or replace function mooring.session_over(node text) returns void
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  holder mooring.heartbeat;
-begin
-  select h.* into holder from mooring.heartbeat h where h.node = session_over.node;
-  if holder.node_id is not null then
-    if not mooring.acts_for(holder.role_name) then
-      perform mooring.not_your_node(session_over.node);
-    end if;
-    raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
-  end if;
-  if not mooring.is_owner() then
-    -- the names of other nodes are no business of an agent
-    raise exception using errcode = 'MR003', message = format('there is no node %s', left(session_over.node, 63)), hint = 'Register it first.';
-  end if;
-  perform mooring.no_such_node(session_over.node);
-end;
-$$;
-comment on function mooring.session_over(text) is 'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
-
-create or replace function mooring.session_node(node text, session uuid) returns int
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  node_id int;
-  allowed boolean;
-begin
-  select h.node_id, mooring.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
-  if allowed is not true then
-    perform mooring.session_over(node);
-  end if;
-  return node_id;
-end;
-$$;
-comment on function mooring.session_node(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
---! EndIncluded functions/session_of.sql
---! Included functions/register_node.sql
--- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
--- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
--- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
--- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
--- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
--- row. The owner of the schema may register any name, and binds what nobody has.
--- locks: node, then heartbeat
-create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
-    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
-  returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  setting mooring.setting;
-  mine mooring.node;
-  beat mooring.heartbeat;
-  free_in interval;
-  known record;
-begin
-  if register_node.node is null or length(register_node.node) > 63 or register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
-  end if;
-  if register_node.session is null then
-    raise exception using errcode = 'MR007', message = 'a session needs a uuid';
-  end if;
-  if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
-    raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
-  end if;
-  if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
-    raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
-  end if;
-  if not mooring.is_owner() then
-    select n.role_name into known from mooring.node n where n.name = register_node.node;
-    if known.role_name <> session_user then
-      perform mooring.not_your_node(register_node.node);
-    elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
-      raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
-        hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
-    end if;
-  end if;
-  perform mooring.check_trust_pattern(register_node.trusts);
-  perform mooring.limit_idle();
-  -- an outage is noticed while the old sessions are still to be seen
-  perform mooring.hold();
-  loop
-    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
-    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
-    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
-     where not exists (select from mooring.node o where o.name = register_node.node)
-    on conflict (name) do nothing;
-    -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
-    update mooring.node n
-       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, containment = register_node.containment, labels = coalesce(register_node.labels, n.labels),
-           max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
-           gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
-     where n.name = register_node.node
-       and (n.trusts, n.drivers, n.version, n.containment, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-           (register_node.trusts, register_node.drivers, register_node.version, register_node.containment, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
-            coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
-    select n.* into mine from mooring.node n where n.name = register_node.node;
-    select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
-    exit when found;
-    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
-    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
-  end loop;
-  if not mooring.acts_for(beat.role_name) then
-    perform mooring.not_your_node(register_node.node);
-  end if;
-  select s.* into setting from mooring.setting s;
-  if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
-    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
-    if free_in > interval '0' then
-      raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
-        detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
-        hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
-    end if;
-  end if;
-  update mooring.heartbeat h
-     set session = register_node.session, session_at = case when h.session = register_node.session then h.session_at else clock_timestamp() end, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
-   where h.node_id = mine.id;
-  insert into mooring.event (kind, node_id, node, reason, detail)
-  values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
-    jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
-  perform mooring.enqueue('place');
-  return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
-    mooring.node_channel(mine.id), mooring.schema_version();
-end;
-$$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';
---! EndIncluded functions/register_node.sql
---! Included functions/heartbeat.sql
--- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
--- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
--- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
--- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
--- The time is the database's and never goes backwards, but where the clock itself was set back by more than the margin. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
--- An impossible figure (NaN, a negative one) is no figure: a broken sampler must not cost the lease.
--- locks: heartbeat (its own row)
-create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
-    disk_free_bytes bigint default null, running int default null)
-  returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-#variable_conflict use_column
-declare
-  setting mooring.setting;
-  mine int;
-  allowed boolean;
-begin
-  cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
-  memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
-  disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
-  disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
-  running := case when heartbeat.running >= 0 then heartbeat.running end;
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
-  end if;
-  perform set_config('synchronous_commit', 'off', true);
-  select s.* into setting from mooring.setting s;
-  perform mooring.limit_idle(setting.placement_lock_timeout);
-  update mooring.heartbeat h
-     set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
-         cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
-         disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
-         running = coalesce(heartbeat.running, h.running),
-         sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
-   where h.node = heartbeat.node and h.session = heartbeat.session
-  returning h.node_id, mooring.acts_for(h.role_name) into mine, allowed;
-  if allowed is not true then
-    perform mooring.session_over(heartbeat.node);
-  end if;
-  return query
-    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
-        mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
-        exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
-      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
-     where a.node_id = mine;
-end;
-$$;
-comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
-
--- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
-create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
-  language sql stable parallel safe
-return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
-  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
-comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
-
-create or replace function mooring.ownership_digest(lines text[]) returns text
-  language sql stable parallel safe
-return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
---! EndIncluded functions/heartbeat.sql
---! Included functions/assignments_of.sql
--- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
--- reconnect: the set, never the change, is what is reconciled, so a lost notification costs one beat of latency and nothing else.
-create or replace function mooring.assignments_of(node text, session uuid default null)
-  returns table (assignment_id bigint, epoch bigint, deployment_id bigint, ordinal int, type text, generation bigint, wanted text, on_lost text, lease_ttl_ms int, stop_grace_ms int,
-    package_name text, package_version text, command text, args jsonb, env jsonb)
-  language plpgsql stable security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-#variable_conflict use_column
-declare
-  mine int;
-begin
-  if assignments_of.session is not null then
-    mine := mooring.session_node(assignments_of.node, assignments_of.session);
-  else
-    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring.acts_for(h.role_name);
-    if mine is null then
-      perform mooring.session_over(assignments_of.node);
-    end if;
-  end if;
-  return query
-    select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
-        mooring.milliseconds(a.lease_ttl), coalesce(mooring.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
-      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
-     where a.node_id = mine
-     order by a.id;
-end;
-$$;
-comment on function mooring.assignments_of(text, uuid) is 'Everything a node owns and what to run; the spec is null where the deployment is gone and only the stop remains.';
---! EndIncluded functions/assignments_of.sql
---! Included functions/report.sql
--- report: what an agent observed, a batch at a time. A row counts only for the assignment and epoch this node owns now: a report of an old epoch
--- changes nothing (accepted = false). stopped frees what is wanted stopped; refused frees and keeps this node from getting it again
--- until the spec changes. accepted = null: the row is locked at the moment, report again.
--- locks: run, then assignment (skip locked)
-create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set jit = off
-as $$
-#variable_conflict use_column
-declare
-  mine int := mooring.session_node(report.node, report.session);
-  stopped bigint[];
-  stopped_epochs bigint[];
-  refused bigint[];
-  refused_epochs bigint[];
-  freed bigint[];
-  arrived boolean;
-begin
-  if jsonb_typeof(report.rows) is distinct from 'array' then
-    raise exception using errcode = 'MR007', message = 'a report is an array of objects';
-  end if;
-  if pg_column_size(report.rows) > 67108864 then
-    raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
-  end if;
-  perform mooring.limit_idle();
-  with heard as materialized (
-    -- the last word on an assignment counts
-    select distinct on (r.assignment_id, r.epoch) r.*
-      from rows from (jsonb_to_recordset(report.rows) as (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)) with ordinality r
-     order by r.assignment_id, r.epoch, r.ordinality desc
-  ),
-  current as materialized (
-    select h.*, a.deployment_id, a.wanted, a.ordinal, a.move_reason
-      from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
-  ),
-  observed as (
-    insert into mooring.run as r (assignment_id, deployment_id, node_id, epoch, generation, state, pid, restarts, exit_code, exit_signal, last_error, last_error_at, next_start_at, last_deployed_at, last_active_at)
-    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, left(c.exit_signal, 40), left(c.error, 2000),
-        case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
-      from current c
-     order by c.assignment_id
-    on conflict (assignment_id) do update
-       set deployment_id = excluded.deployment_id, node_id = excluded.node_id, epoch = excluded.epoch, generation = excluded.generation, state = excluded.state, pid = excluded.pid,
-           restarts = excluded.restarts, exit_code = coalesce(excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
-           exit_signal = coalesce(excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
-           last_error = coalesce(excluded.last_error, r.last_error), last_error_at = coalesce(excluded.last_error_at, r.last_error_at), next_start_at = excluded.next_start_at,
-           last_deployed_at = case when excluded.state = 'running' and (r.last_deployed_at is null or (r.epoch, r.generation) is distinct from (excluded.epoch, excluded.generation) or r.state in ('installing', 'starting') and r.restarts = excluded.restarts)
-                              then clock_timestamp() else r.last_deployed_at end,
-           last_active_at = clock_timestamp()
-     where excluded.epoch >= r.epoch
-  )
-  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
-      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
-      bool_or(c.move_reason is not null and c.wanted = 'run' and c.state not in ('installing', 'starting'))
-    into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
-  if arrived then
-    -- a drain goes on when what it moved runs elsewhere
-    perform mooring.enqueue('place');
-  end if;
-  select array_agg(f.id) into freed
-    from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
-          union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
-  update mooring.assignment a
-     set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
-    from mooring.deployment d
-   where a.id = any (refused) and a.id = any (freed) and d.id = a.deployment_id and mine <> all (a.refused_by);
-  return query
-    select h.assignment_id, h.epoch,
-        case when h.assignment_id = any (freed) then true
-             when not exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) then false
-             when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
-             else true end
-      from jsonb_to_recordset(report.rows) h (assignment_id bigint, epoch bigint);
-end;
-$$;
-comment on function mooring.report(text, uuid, jsonb) is 'Stores what an agent observed of its assignments and frees what has stopped or was refused; accepted is false for an old epoch, null for "locked, report again".';
---! EndIncluded functions/report.sql
---! Included functions/begin_leave.sql
--- begin_leave: an agent that was told to stop says so before it stops what it runs: from now on its node takes no new work, while its lease
--- goes on until the last process is gone and leave() gives everything back.
--- locks: heartbeat
-create or replace function mooring.begin_leave(node text, session uuid) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  perform mooring.limit_idle();
-  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring.acts_for(h.role_name);
-  if not found then
-    perform mooring.session_over(begin_leave.node);
-  end if;
-end;
-$$;
-comment on function mooring.begin_leave(text, uuid) is 'The agent is stopping: no new work for its node.';
---! EndIncluded functions/begin_leave.sql
---! Included functions/leave.sql
--- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's, unless they are to stop.
--- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
-create or replace function mooring.leave(node text, session uuid) returns int
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  mine int;
-  freed int;
-begin
-  perform mooring.limit_idle();
-  update mooring.heartbeat h set session = null, leaving = false
-   where h.node = leave.node and h.session = leave.session and mooring.acts_for(h.role_name)
-  returning h.node_id into mine;
-  if mine is null then
-    perform mooring.session_over(leave.node);
-  end if;
-  select count(*) into freed
-    from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
-   cross join lateral mooring.release(o.ids, o.epochs, 'released', 'the agent of its node left');
-  perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
-  return freed;
-end;
-$$;
-comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s session, after its processes are gone: frees all it owns, returns how many.';
---! EndIncluded functions/leave.sql
---! Included functions/log_requests_of.sql
--- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
--- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
--- locks: log_request (skip locked: that it knows of a request need not be noted, and one that somebody is reading holds up no other)
-create or replace function mooring.log_requests_of(node text, session uuid)
-  returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
-  language plpgsql volatile security definer rows 10
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
-begin
-  perform mooring.limit_idle();
-  update mooring.log_request r set hinted_at = r.requested_at + r.wait
-   where r.id = any (array(select l.id from mooring.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
-  return query
-    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
-      from mooring.log_request r
-     where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
-     order by r.requested_at limit 200;
-end;
-$$;
-comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs that are asked of a node and not answered; wait_ms is what is left of the time to wait for something new.';
-
--- A word of its own on the node's channel: whoever hears it need not read its assignments again.
-create or replace function mooring.hint_log_request(node_id int) returns void
-  language sql volatile
-  set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  select pg_notify(mooring.node_channel(hint_log_request.node_id), 'log');
-end;
-comment on function mooring.hint_log_request(int) is 'Tells the agent of a node to read log_requests_of().';
---! EndIncluded functions/log_requests_of.sql
---! Included functions/answer_log.sql
--- answer_log: the slice an agent was asked for, or why there is none. False: nobody waits for it any more, or it was asked of somebody else.
--- locks: log_request
-create or replace function mooring.answer_log(node text, session uuid, request uuid, start_byte bigint, data bytea, next text, more boolean, size bigint, error text) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  mine int := mooring.session_node(answer_log.node, answer_log.session);
-begin
-  if octet_length(answer_log.data) > 131072 then
-    raise exception using errcode = 'MR007', message = format('a slice of %s bytes', octet_length(answer_log.data)), hint = 'It has 128 KiB at most, and no more than was asked for.';
-  elsif (answer_log.data is null) = (answer_log.error is null) then
-    raise exception using errcode = 'MR007', message = 'an answer is a slice or an error', hint = 'Give one of data and error, and null for the other.';
-  end if;
-  perform mooring.limit_idle();
-  perform mooring.forget_log_requests();
-  update mooring.log_request r
-     set answered_at = clock_timestamp(), start_byte = answer_log.start_byte, data = answer_log.data, next = answer_log.next, more = answer_log.more, size = answer_log.size, error = left(answer_log.error, 2000)
-   where r.id = answer_log.request and r.node_id = mine and r.answered_at is null;
-  return found;
-end;
-$$;
-comment on function mooring.answer_log(text, uuid, uuid, bigint, bytea, text, boolean, bigint, text) is 'Answers a request for a log; false where nobody waits for it.';
---! EndIncluded functions/answer_log.sql
---! Included functions/assert_owner.sql
--- assert_owner: a workload calls it in its own transaction, with the MOORING_ASSIGNMENT_ID and MOORING_EPOCH of its environment, before it writes what must be
--- written once. Raises MR005 unless the caller still owns the assignment, and holds that fact until the transaction ends: a change of
--- epoch waits for it. A zombie that was cut off in the middle cannot stop the failover for ever: the transaction may sit idle only for what is left
--- of the lease, then the server ends it; until then reap() leaves the row alone and names this pid.
--- locks: assignment (key share)
-create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  remaining interval;
-  owner int;
-begin
-  select a.node_id into owner from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null for key share;
-  if owner is not null then
-    -- read after the lock: while it was waited for, the lease may have ended
-    select h.beat_at + a.lease_ttl - clock_timestamp() into remaining
-      from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-     where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null;
-  end if;
-  if remaining is null or remaining <= interval '0' then
-    raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
-      hint = 'Another copy runs or will run. Stop without writing anything.';
-  end if;
-  perform mooring.limit_idle(remaining);
-end;
-$$;
-comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
---! EndIncluded functions/assert_owner.sql
---! Included functions/upsert_node.sql
--- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
--- comes with its registration.
--- locks: node
-create or replace function mooring.upsert_node(name text, weight float8 default null, labels jsonb default null, max_assignments int default null,
-    agent_base_url text default null, gateway_base_url text default null, enabled boolean default null)
-  returns mooring.node
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-#variable_conflict use_column
-declare
-  before mooring.node;
-  after mooring.node;
-begin
-  if upsert_node.name is null or length(upsert_node.name) > 63 or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
-  end if;
-  perform mooring.limit_idle();
-  insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
-  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
-   -- see register_node(): no number of the identity for what is known
-   where not exists (select from mooring.node o where o.name = upsert_node.name)
-  on conflict (name) do nothing
-  returning * into after;
-  if after.id is not null then
-    perform mooring.add_event('node_added', 'by an operator', after.id);
-    return after;
-  end if;
-  select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
-  update mooring.node n
-     set weight = coalesce(upsert_node.weight, n.weight), labels = coalesce(upsert_node.labels, n.labels), max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
-         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url), gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url), enabled = coalesce(upsert_node.enabled, n.enabled)
-   where n.id = before.id
-     and (n.weight, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.enabled) is distinct from
-         (coalesce(upsert_node.weight, n.weight), coalesce(upsert_node.labels, n.labels), coalesce(upsert_node.max_assignments, n.max_assignments),
-          coalesce(upsert_node.agent_base_url, n.agent_base_url), coalesce(upsert_node.gateway_base_url, n.gateway_base_url), coalesce(upsert_node.enabled, n.enabled))
-  returning n.* into after;
-  if after.id is null then
-    return before;
-  end if;
-  perform mooring.add_event('node_changed', 'by an operator', after.id, (
-    select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
-  return after;
-end;
-$$;
-comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is 'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. An event names what changed, as [before, after].';
---! EndIncluded functions/upsert_node.sql
---! Included functions/set_node_enabled.sql
--- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an error, with the nearest ones.
--- locks: node
-create or replace function mooring.set_node_enabled(name text, enabled boolean) returns mooring.node
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-declare
-  node mooring.node := mooring.node_named(set_node_enabled.name);
-begin
-  if set_node_enabled.enabled is null then
-    raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
-  end if;
-  perform mooring.limit_idle();
-  update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
-  if found then
-    perform mooring.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
-    return node;
-  end if;
-  return mooring.node_named(set_node_enabled.name);
-end;
-$$;
-comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';
---! EndIncluded functions/set_node_enabled.sql
---! Included functions/forget_node.sql
--- forget_node: deletes a node and its heartbeat row; its daemons end with it. Refused while its agent lives or it owns work: processes would run on
--- without an owner. History keeps its name.
--- locks: placement, then node, then heartbeat
-create or replace function mooring.forget_node(name text) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-declare
-  node mooring.node;
-  beat mooring.heartbeat;
-  owned int;
-begin
-  perform mooring.lock_placement(must_wait => true);
-  select n.* into node from mooring.node n where n.name = forget_node.name for update;
-  if node.id is null then
-    perform mooring.no_such_node(forget_node.name);
-  end if;
-  -- an agent that registers in this moment waits for us, and comes back as a new node
-  select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
-  select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
-  if mooring.node_is_live(beat) then
-    raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
-      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
-  elsif owned > 0 then
-    raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
-  end if;
-  perform mooring.add_event('node_forgotten', 'by an operator', node.id);
-  delete from mooring.node n where n.id = node.id;
-end;
-$$;
-comment on function mooring.forget_node(text) is 'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
---! EndIncluded functions/forget_node.sql
---! Included functions/drain_node.sql
--- drain_node: closes a node at once and moves away what it runs, a bounded number at a time; advance_drains() does the moving, view drain_progress shows it. A second
--- call changes target, max_moves and deadline of the same drain.
---   target     everything goes there; what cannot is blocked. null: wherever each may run
---   max_moves  so many on their way at once; null: setting.drain_max_moves
---   deadline   after this long everything left is stopped at once, whether it has somewhere to go or not; null: never
--- Daemons stay: they end with the node's agent.
--- locks: node
-create or replace function mooring.drain_node(name text, target text default null, max_moves int default null, deadline interval default null)
-  returns table (node text, total int, "left" int, moving int, blocked int, why text)
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-#variable_conflict use_column
-declare
-  source mooring.node := mooring.node_named(drain_node.name);
-  destination mooring.node;
-  beat mooring.heartbeat;
-  begun boolean;
-begin
-  if drain_node.max_moves < 1 then
-    raise exception using errcode = 'MR007', message = format('max_moves is %s', drain_node.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
-  elsif drain_node.deadline < interval '0' or drain_node.deadline > interval '100 years' then
-    raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
-  end if;
-  if drain_node.target is not null then
-    destination := mooring.node_named(drain_node.target);
-    select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
-    if destination.id = source.id then
-      raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
-    elsif not mooring.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
-      raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
-          case when not mooring.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
-        hint = 'Name another node, or none: then each goes wherever it may run.';
-    end if;
-  end if;
-  perform mooring.limit_idle();
-  begun := source.draining_since is null;
-  update mooring.node n
-     set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
-         drain_total = coalesce(n.drain_total, (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null))
-   where n.id = source.id
-  returning n.* into source;
-  if not found then
-    perform mooring.no_such_node(drain_node.name);
-  end if;
-  perform mooring.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
-    jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
-  -- the claim that this asks for takes the first step, once this is committed
-  perform mooring.enqueue('place');
-  return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
-end;
-$$;
-comment on function mooring.drain_node(text, text, int, interval) is 'Closes a node and moves away what it runs, a few at a time; returns what is to be done. See view drain_progress.';
---! EndIncluded functions/drain_node.sql
---! Included functions/undrain_node.sql
--- undrain_node: ends a drain, done or not, and opens the node again. What was ordered to stop goes on to where it was to go; nothing else moves.
--- locks: node
-create or replace function mooring.undrain_node(name text) returns mooring.node
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-  set lock_timeout = '5s'
-as $$
-declare
-  node mooring.node := mooring.node_named(undrain_node.name);
-begin
-  perform mooring.limit_idle();
-  update mooring.node n set draining_since = null where n.id = node.id and n.draining_since is not null returning n.* into node;
-  if found then
-    perform mooring.add_event('drain_ended', 'by an operator', node.id);
-    return node;
-  end if;
-  return mooring.node_named(undrain_node.name);
-end;
-$$;
-comment on function mooring.undrain_node(text) is 'Ends the drain of a node and opens it for new work.';
---! EndIncluded functions/undrain_node.sql
---! Included functions/explain.sql
+--! EndIncluded functions/explain/simulate_insert.sql
+--! Included functions/explain/explain.sql
 -- explain: every node, every predicate, the cost, and a verdict, from the same relation and the same policy the claim uses.
 create or replace function mooring.explain(deployment bigint)
   returns table (node text, verdict text, permitted boolean, eligible boolean, cost float8, assigned int, here int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean,
@@ -4542,66 +4574,70 @@ begin
 end;
 $$;
 comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
---! EndIncluded functions/explain.sql
---! Included functions/last_events.sql
-create or replace function mooring.last_events(n int default 50) returns setof mooring.event
-  language sql stable security definer rows 50
-  set search_path = pg_catalog, mooring, pg_temp
-begin atomic
-  select l.* from (select e.* from mooring.event e order by e.id desc limit greatest(last_events.n, 0)) l order by l.id;
-end;
-comment on function mooring.last_events(int) is 'The last n events, oldest first.';
---! EndIncluded functions/last_events.sql
---! Included functions/history.sql
--- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
--- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
-create or replace function mooring.history(assignment bigint)
-  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
-  language plpgsql stable security definer rows 10
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
-    perform mooring.no_such_assignment(history.assignment);
-  end if;
-  return query
-    select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
-      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
-              from mooring.ownership w
-             where w.assignment_id = history.assignment
-            window later as (order by w.epoch rows between 1 following and unbounded following)) o
-     where o.node_id is not null
-     order by o.epoch;
-end;
-$$;
-comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
---! EndIncluded functions/history.sql
---! Included functions/placement_at.sql
--- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
--- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
-create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
-  language plpgsql stable security definer rows 1000
+--! EndIncluded functions/explain/explain.sql
+
+-- logs: slices of logs on their way
+--! Included functions/logs/log_requests_of.sql
+-- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
+-- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
+-- locks: log_request (skip locked: that it knows of a request need not be noted, and one that somebody is reading holds up no other)
+create or replace function mooring.log_requests_of(node text, session uuid)
+  returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
+  language plpgsql volatile security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  retention interval := (select s.event_retention from mooring.setting s);
+  mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
 begin
-  if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
-    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
-      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
-  end if;
+  perform mooring.limit_idle();
+  update mooring.log_request r set hinted_at = r.requested_at + r.wait
+   where r.id = any (array(select l.id from mooring.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
   return query
-    select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
-      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
-     where l.node_id is not null
-     order by l.assignment_id;
+    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
+      from mooring.log_request r
+     where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
+     order by r.requested_at limit 200;
 end;
 $$;
-comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
---! EndIncluded functions/placement_at.sql
---! Included functions/no_answer_from.sql
+comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs that are asked of a node and not answered; wait_ms is what is left of the time to wait for something new.';
+--! EndIncluded functions/logs/log_requests_of.sql
+--! Included functions/logs/hint_log_request.sql
+-- A word of its own on the node's channel: whoever hears it need not read its assignments again.
+create or replace function mooring.hint_log_request(node_id int) returns void
+  language sql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select pg_notify(mooring.node_channel(hint_log_request.node_id), 'log');
+end;
+comment on function mooring.hint_log_request(int) is 'Tells the agent of a node to read log_requests_of().';
+--! EndIncluded functions/logs/hint_log_request.sql
+--! Included functions/logs/answer_log.sql
+-- answer_log: the slice an agent was asked for, or why there is none. False: nobody waits for it any more, or it was asked of somebody else.
+-- locks: log_request
+create or replace function mooring.answer_log(node text, session uuid, request uuid, start_byte bigint, data bytea, next text, more boolean, size bigint, error text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  mine int := mooring.session_node(answer_log.node, answer_log.session);
+begin
+  if octet_length(answer_log.data) > 131072 then
+    raise exception using errcode = 'MR007', message = format('a slice of %s bytes', octet_length(answer_log.data)), hint = 'It has 128 KiB at most, and no more than was asked for.';
+  elsif (answer_log.data is null) = (answer_log.error is null) then
+    raise exception using errcode = 'MR007', message = 'an answer is a slice or an error', hint = 'Give one of data and error, and null for the other.';
+  end if;
+  perform mooring.limit_idle();
+  perform mooring.forget_log_requests();
+  update mooring.log_request r
+     set answered_at = clock_timestamp(), start_byte = answer_log.start_byte, data = answer_log.data, next = answer_log.next, more = answer_log.more, size = answer_log.size, error = left(answer_log.error, 2000)
+   where r.id = answer_log.request and r.node_id = mine and r.answered_at is null;
+  return found;
+end;
+$$;
+comment on function mooring.answer_log(text, uuid, uuid, bigint, bytea, text, boolean, bigint, text) is 'Answers a request for a log; false where nobody waits for it.';
+--! EndIncluded functions/logs/answer_log.sql
+--! Included functions/logs/raise_no_answer.sql
 create or replace function mooring.no_answer_from(node_id int, assignment bigint) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -4617,8 +4653,20 @@ begin
 end;
 $$;
 comment on function mooring.no_answer_from(int, bigint) is 'Raises MR006: the agent of the node does not answer a request for a log.';
---! EndIncluded functions/no_answer_from.sql
---! Included functions/request_log.sql
+--! EndIncluded functions/logs/raise_no_answer.sql
+--! Included functions/logs/forget_log_requests.sql
+-- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
+-- locks: log_request (skip locked)
+create or replace function mooring.forget_log_requests() returns void
+  language sql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  delete from mooring.log_request r
+   where r.id in (select o.id from mooring.log_request o where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min' for update skip locked);
+end;
+comment on function mooring.forget_log_requests() is 'Deletes log requests and answers that are more than a minute old.';
+--! EndIncluded functions/logs/forget_log_requests.sql
+--! Included functions/logs/request_log.sql
 -- request_log: asks the agent that has the log of an assignment for a slice of it, and returns under which id read_log() finds the answer once this transaction
 -- is committed. The log is where the assignment runs, else where it ran last, else where node says. All that is kept counts, rotated parts included:
 -- from_byte 0 is its oldest byte, a negative one counts from the end; or the last tail_lines; or on from where an earlier answer ended (its next), which holds also when
@@ -4679,8 +4727,8 @@ begin
 end;
 $$;
 comment on function mooring.request_log(bigint, bigint, int, text, int, text, interval) is 'Asks the agent for a slice of a log, 128 KiB at most; commit, then read_log() has it a moment later. In psql: call mooring.show_log(7).';
---! EndIncluded functions/request_log.sql
---! Included functions/read_log.sql
+--! EndIncluded functions/logs/request_log.sql
+--! Included functions/logs/read_log.sql
 -- read_log: the answer to request_log(), once: reading deletes it. No row: not answered yet, ask again. Whoever asks repeats the hint to the agent once a second,
 -- so a lost notification costs that second. After ten seconds of silence the node is said not to answer.
 -- locks: log_request
@@ -4713,8 +4761,8 @@ begin
 end;
 $$;
 comment on function mooring.read_log(uuid) is 'The slice that was asked for, once; no row while it is not there. data is as it was written: log_text(data) shows it.';
---! EndIncluded functions/read_log.sql
---! Included functions/log_text.sql
+--! EndIncluded functions/logs/read_log.sql
+--! Included functions/logs/log_text.sql
 -- A log holds bytes. What is no text in this database is shown with escapes, not refused.
 create or replace function mooring.log_text(data bytea) returns text
   language plpgsql stable
@@ -4727,8 +4775,8 @@ exception when data_exception or program_limit_exceeded then
 end;
 $$;
 comment on function mooring.log_text(bytea) is 'A slice of a log as text; what is not UTF-8 is shown with escapes.';
---! EndIncluded functions/log_text.sql
---! Included functions/show_log.sql
+--! EndIncluded functions/logs/log_text.sql
+--! Included functions/logs/show_log.sql
 -- show_log: the last lines of a log, from whatever host, in one statement: call mooring.show_log(7). A procedure, because the agent sees a request only when it
 -- is committed; and one that commits can be neither SECURITY DEFINER nor pin its search_path: it does what its caller may do with request_log() and read_log().
 create or replace procedure mooring.show_log(assignment bigint, lines int default 50, node text default null, inout log text default null)
@@ -4761,7 +4809,120 @@ begin
 end;
 $$;
 comment on procedure mooring.show_log(bigint, int, text, text) is 'The last lines of a log, from the host it is on: call mooring.show_log(7), call mooring.show_log(7, 500). Plain: end it with \g (format=unaligned tuples_only=on) in place of the semicolon.';
---! EndIncluded functions/show_log.sql
+--! EndIncluded functions/logs/show_log.sql
+
+-- history: events and past owners
+--! Included functions/history/last_events.sql
+create or replace function mooring.last_events(n int default 50) returns setof mooring.event
+  language sql stable security definer rows 50
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select l.* from (select e.* from mooring.event e order by e.id desc limit greatest(last_events.n, 0)) l order by l.id;
+end;
+comment on function mooring.last_events(int) is 'The last n events, oldest first.';
+--! EndIncluded functions/history/last_events.sql
+--! Included functions/history/history.sql
+-- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
+-- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
+create or replace function mooring.history(assignment bigint)
+  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
+    perform mooring.no_such_assignment(history.assignment);
+  end if;
+  return query
+    select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
+      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
+              from mooring.ownership w
+             where w.assignment_id = history.assignment
+            window later as (order by w.epoch rows between 1 following and unbounded following)) o
+     where o.node_id is not null
+     order by o.epoch;
+end;
+$$;
+comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
+--! EndIncluded functions/history/history.sql
+--! Included functions/history/placement_at.sql
+-- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
+-- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
+create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
+  language plpgsql stable security definer rows 1000
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  retention interval := (select s.event_retention from mooring.setting s);
+begin
+  if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
+    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
+      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
+  end if;
+  return query
+    select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
+      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
+     where l.node_id is not null
+     order by l.assignment_id;
+end;
+$$;
+comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
+--! EndIncluded functions/history/placement_at.sql
+--! Included functions/history/prune_events.sql
+-- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, the log requests nobody reads, and
+-- the spent jobs of rounds that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
+-- Neither needs an index of times, which every claim would pay for (and a BRIN index finds nothing once freed pages are used again): ids of events grow with their times, so
+-- the oldest are at the beginning of the primary key; of ownership, which has no such order, each call looks at 64 MiB, somewhere, and all of it in its turn.
+-- locks: none but what it deletes
+create or replace function mooring.prune_events() returns bigint
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  cutoff timestamptz := clock_timestamp() - (select s.event_retention from mooring.setting s);
+  slice constant int := 8192;
+  pages int := pg_relation_size('mooring.ownership') / current_setting('block_size')::int;
+  first_page int := slice * floor(random() * ceil(pages::float8 / slice))::int;
+  pruned bigint;
+begin
+  with old as (
+    delete from mooring.event e
+     where e.id = any (array(select o.id from (select n.id, n.at from mooring.event n order by n.id limit 50000) o where o.at < cutoff))
+    returning 1
+  )
+  select count(*) into pruned from old;
+  with past as materialized (
+    select p.assignment_id, p.epoch
+      from mooring.ownership p
+     where p.ctid >= format('(%s,0)', first_page)::tid and p.ctid < format('(%s,0)', first_page + slice)::tid
+       and p.began_at < cutoff
+       -- by the primary key, for each row
+       and ((select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < cutoff
+         or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id))
+     limit 50000
+  )
+  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
+  delete from mooring.run r
+   where r.last_active_at < cutoff
+     and not exists (select from mooring.assignment a where a.id = r.assignment_id);
+  perform mooring.forget_log_requests();
+  begin
+    perform graphile_worker.complete_jobs(array(
+      select j.id from graphile_worker.jobs j
+       where j.task_identifier in ('place', 'reap', 'evict', 'prune') and j.attempts >= j.max_attempts and j.locked_at is null limit 10000));
+  exception when others then
+    raise warning 'mooring: spent jobs were not cleaned: %', sqlerrm;
+  end;
+  perform mooring.finish_round('prune');
+  return pruned;
+end;
+$$;
+comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
+--! EndIncluded functions/history/prune_events.sql
+
+-- triggers
 --! Included triggers/setting.sql
 -- setting is one row that everything reads: without it nobody beats, and all nodes end what they run.
 create or replace function mooring.tg_setting__keep() returns trigger
@@ -5124,24 +5285,6 @@ comment on function mooring.tg_assignment__record_owned() is 'Writes down, and c
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
--- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
--- locks: heartbeat (skip locked: a beat in flight is a sign of life)
-create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  owner mooring.heartbeat;
-begin
-  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
-  if not found then
-    return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
-  end if;
-  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
-end;
-$$;
-comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
-
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. An epoch never goes back.
@@ -5236,6 +5379,8 @@ comment on function mooring.tg_assignment__end_by_hand() is 'An owned row is not
 create or replace trigger tg_assignment__end_by_hand before delete on mooring.assignment for each row
   when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring.tg_assignment__end_by_hand();
 --! EndIncluded triggers/assignment.sql
+
+-- views, and what returns their rows
 --! Included views/placement.sql
 create or replace view mooring.placement as
   select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
@@ -5420,7 +5565,7 @@ comment on column mooring.drain_progress.max_moves is 'So many on their way at o
 comment on column mooring.drain_progress.deadline_at is 'From then on everything left is stopped at once.';
 comment on column mooring.drain_progress.drained_at is 'When it was seen to be done.';
 --! EndIncluded views/drain_progress.sql
---! Included functions/placements_of.sql
+--! Included functions/explain/placements_of.sql
 create or replace function mooring.placements_of(node text, max_rows int default 200, skip int default 0) returns setof mooring.placement
   language plpgsql stable security definer rows 200
   set search_path = pg_catalog, mooring, pg_temp
@@ -5434,91 +5579,10 @@ begin
 end;
 $$;
 comment on function mooring.placements_of(text, int, int) is 'What a node owns, a page at a time: at most max_rows (up to 2000), after the first skip.';
---! EndIncluded functions/placements_of.sql
---! Included functions/set_up_roles.sql
--- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
--- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
--- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
---   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
---   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
---   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
---   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
--- Workers have no role: graphile_worker's tables show their rows to their owner only.
-create or replace function mooring.rights_of_roles() returns jsonb
-  language sql immutable parallel safe
-return '{
-  "verbs": {
-    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
-      "node_is_live", "worker_is_alive", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
-    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
-    "mooring_workload": ["assert_owner"]},
-  "tables": {
-    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
-      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
-    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
-      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}}'::jsonb;
-comment on function mooring.rights_of_roles() is 'The verbs and the grants on tables that each role gets; doctor() compares them with what is there.';
+--! EndIncluded functions/explain/placements_of.sql
 
-create or replace function mooring.set_up_roles() returns table (role text, problem text)
-  language plpgsql volatile
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  verbs constant jsonb := mooring.rights_of_roles() -> 'verbs';
-  tables constant jsonb := mooring.rights_of_roles() -> 'tables';
-  thing text;
-  found_as text;
-begin
-  for role in select k from jsonb_object_keys(verbs) k order by k desc loop
-    problem := null;
-    begin
-      if to_regrole(role) is null then
-        execute format('create role %I nologin', role);
-      end if;
-    exception
-      when duplicate_object or unique_violation then null; -- another database of the cluster was migrated in this moment
-      when insufficient_privilege then
-        problem := format('role %s does not exist, and %s may not create it: create role %s; as a superuser, then run mooring migrate again', role, current_user, role);
-        return next;
-        continue;
-    end;
-    execute format('revoke all on all routines in schema mooring from %I', role);
-    execute format('revoke all on all tables in schema mooring from %I', role);
-    execute format('grant usage on schema mooring to %I', role);
-    for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
-      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
-      if found_as is null then
-        raise exception 'set_up_roles() names a function that is not there: %', thing;
-      end if;
-      execute format('grant execute on routine %s to %I', found_as, role);
-    end loop;
-    for thing in select t from jsonb_array_elements_text(coalesce(tables -> role, '[]')) t loop
-      execute format('grant %s to %I', thing, role);
-    end loop;
-    if role = 'mooring_viewer' then
-      -- no view shows what may hold a secret
-      for thing in select c.oid::regclass::text from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v' loop
-        execute format('grant select on %s to %I', thing, role);
-      end loop;
-    end if;
-  end loop;
-  if to_regrole('mooring_viewer') is not null and to_regrole('mooring_operator') is not null and not pg_has_role('mooring_operator', 'mooring_viewer', 'usage') then
-    begin
-      grant mooring_viewer to mooring_operator;
-    exception
-      when unique_violation then null;
-      when insufficient_privilege then
-      role := 'mooring_operator';
-      problem := format('%s may not make operators viewers: grant mooring_viewer to mooring_operator; as a superuser', current_user);
-      return next;
-    end;
-  end if;
-end;
-$$;
-comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_operator, mooring_agent and mooring_workload and gives them their rights; returns what could not be done, and the way out.';
---! EndIncluded functions/set_up_roles.sql
---! Included functions/doctor_rounds.sql
+-- doctor: what is wrong, or soon will be; a theme is a file
+--! Included functions/doctor/doctor_rounds.sql
 -- Is somebody placing and taking, and is anything in the way?
 create or replace function mooring.doctor_rounds() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
@@ -5575,7 +5639,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_rounds() is 'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
-
+--! EndIncluded functions/doctor/doctor_rounds.sql
+--! Included functions/doctor/doctor_jobs.sql
 -- graphile_worker's jobs: a dead worker's stay locked for four hours, and tick() frees only those of workers it knew.
 create or replace function mooring.doctor_jobs(somebody_works boolean) returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 2
@@ -5604,8 +5669,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_jobs(boolean) is 'Theme of doctor(): jobs of graphile_worker that nobody will take.';
---! EndIncluded functions/doctor_rounds.sql
---! Included functions/doctor_nodes.sql
+--! EndIncluded functions/doctor/doctor_jobs.sql
+--! Included functions/doctor/doctor_nodes.sql
 -- Are the hosts there, of one version, quick enough for their leases, and sure to stop what they run?
 create or replace function mooring.doctor_nodes() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
@@ -5658,8 +5723,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_nodes() is 'Theme of doctor(): silent nodes, disks, versions, age of beats against leases, containment.';
---! EndIncluded functions/doctor_nodes.sql
---! Included functions/doctor_work.sql
+--! EndIncluded functions/doctor/doctor_nodes.sql
+--! Included functions/doctor/doctor_work.sql
 -- Does what shall run, run?
 create or replace function mooring.doctor_work() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
@@ -5701,8 +5766,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';
---! EndIncluded functions/doctor_work.sql
---! Included functions/doctor_rights.sql
+--! EndIncluded functions/doctor/doctor_work.sql
+--! Included functions/doctor/intended_grants.sql
 -- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
 create or replace function mooring.intended_grants() returns table (role text, privilege text, object text, col text)
   language sql stable
@@ -5721,7 +5786,8 @@ begin atomic
   select 'mooring_viewer', 'SELECT', c.oid::regclass::text, null from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v';
 end;
 comment on function mooring.intended_grants() is 'What set_up_roles() gives to whom, one row for each right.';
-
+--! EndIncluded functions/doctor/intended_grants.sql
+--! Included functions/doctor/actual_grants.sql
 create or replace function mooring.actual_grants() returns table (role text, privilege text, object text, col text)
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -5739,7 +5805,8 @@ begin atomic
    where g.grantee <> g.owner;
 end;
 comment on function mooring.actual_grants() is 'Rights on what is in the schema, as granted to anybody but its owner.';
-
+--! EndIncluded functions/doctor/actual_grants.sql
+--! Included functions/doctor/doctor_rights.sql
 create or replace function mooring.doctor_rights() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
@@ -5777,8 +5844,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_rights() is 'Theme of doctor(): the caller''s role, and grants against what set_up_roles() gives.';
---! EndIncluded functions/doctor_rights.sql
---! Included functions/doctor_sessions.sql
+--! EndIncluded functions/doctor/doctor_rights.sql
+--! Included functions/doctor/doctor_sessions.sql
 -- Who holds back vacuum, and who waits for whom. A snapshot that stays open keeps every dead version of every heartbeat: bounded by how long it stays, and seen here.
 -- Of a session its pid, login, application_name and age are shown, never its text. xmin and lock waits are visible to everybody; since when a transaction is open
 -- only where the owner of the schema is a member of pg_read_all_stats (or of the session's role).
@@ -5819,8 +5886,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_sessions(interval, interval) is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
---! EndIncluded functions/doctor_sessions.sql
---! Included functions/doctor_storage.sql
+--! EndIncluded functions/doctor/doctor_sessions.sql
+--! Included functions/doctor/doctor_storage.sql
 -- Are the tables in shape?
 create or replace function mooring.doctor_storage() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
@@ -5859,8 +5926,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
---! EndIncluded functions/doctor_storage.sql
---! Included functions/doctor_server.sql
+--! EndIncluded functions/doctor/doctor_storage.sql
+--! Included functions/doctor/doctor_server.sql
 -- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.
 create or replace function mooring.doctor_server() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
@@ -5922,8 +5989,8 @@ begin
 end;
 $$;
 comment on function mooring.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';
---! EndIncluded functions/doctor_server.sql
---! Included functions/doctor.sql
+--! EndIncluded functions/doctor/doctor_server.sql
+--! Included functions/doctor/doctor.sql
 -- doctor: one row per check, by theme: ok, warning (look at it) or problem (something does not work, or is about to), what was found, and the next thing to type.
 -- Reads only, works on a standby. `mooring doctor` shows the same and adds what needs a client: LISTEN through a pooler, clocks, versions, TLS.
 -- It sees what the owner of the schema sees, whoever asks: of other sessions pid, login, application_name and age, never their text. Where the owner may
@@ -5954,7 +6021,9 @@ begin
 end;
 $$;
 comment on function mooring.doctor() is 'What is wrong with this installation, or soon will be: one row per check with level (ok, warning, problem), what was found, and the next thing to type.';
---! EndIncluded functions/doctor.sql
+--! EndIncluded functions/doctor/doctor.sql
+
+-- grants
 --! Included grants.sql
 -- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/set_up_roles.sql.
 revoke all on all routines in schema mooring from public;

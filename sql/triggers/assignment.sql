@@ -88,24 +88,6 @@ comment on function mooring.tg_assignment__record_owned() is 'Writes down, and c
 create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
 create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
 
--- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
--- locks: heartbeat (skip locked: a beat in flight is a sign of life)
-create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  owner mooring.heartbeat;
-begin
-  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
-  if not found then
-    return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
-  end if;
-  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
-end;
-$$;
-comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
-
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
 -- a second time. An epoch never goes back.

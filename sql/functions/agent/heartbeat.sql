@@ -49,15 +49,3 @@ begin
 end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
-
--- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
-create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
-  language sql stable parallel safe
-return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
-  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
-comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
-
-create or replace function mooring.ownership_digest(lines text[]) returns text
-  language sql stable parallel safe
-return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';

@@ -2,14 +2,3 @@ create or replace function mooring.node_channel(node_id int) returns text
   language sql immutable parallel safe
 return 'mooring_node_' || node_id::text;
 comment on function mooring.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
-
--- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
-create or replace function mooring.notify_nodes(node_ids int[]) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-begin
-  perform pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
-end;
-$$;
-comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';

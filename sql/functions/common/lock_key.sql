@@ -3,8 +3,3 @@ create or replace function mooring.lock_key(name text) returns int
   language sql immutable parallel safe
 return case name when 'placing' then 1 when 'waiting to place' then 2 end;
 comment on function mooring.lock_key(text) is 'Second key of an advisory lock; the first is mooring.lock_space().';
-
-create or replace function mooring.lock_space() returns int
-  language sql immutable parallel safe
-return 1297043282;
-comment on function mooring.lock_space() is 'First key of Mooring''s advisory locks: the letters MOOR.';

@@ -1,10 +1,3 @@
--- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
--- added letters, needs no extension, and is one pass over the names.
-create or replace function mooring.letter_pairs(word text) returns text[]
-  language sql immutable parallel safe
-return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
-comment on function mooring.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
-
 create or replace function mooring.no_such_node(name text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -24,33 +17,3 @@ begin
 end;
 $$;
 comment on function mooring.no_such_node(text) is 'Raises MR003 with the nearest names.';
-
-create or replace function mooring.node_named(name text) returns mooring.node
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  node mooring.node;
-begin
-  select n.* into node from mooring.node n where n.name = node_named.name;
-  if node.id is null then
-    perform mooring.no_such_node(node_named.name);
-  end if;
-  return node;
-end;
-$$;
-comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
-
-create or replace function mooring.no_such_assignment(id bigint) returns void
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-as $$
-declare
-  known text;
-begin
-  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
-  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
-    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
-end;
-$$;
-comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';

@@ -3,9 +3,3 @@ create or replace function mooring.node_is_live(heartbeat mooring.heartbeat) ret
   language sql stable
 return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
 comment on function mooring.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
-
--- The lease of one assignment. It begins with the beat that confirmed it; until then it is the node's. A node that left has none.
-create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
-  language sql stable
-return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
-comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';

@@ -39,19 +39,3 @@ begin
 end;
 $$;
 comment on function mooring.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
-
--- The same nodes after they took the chosen assignments.
-create or replace function mooring.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
-  language plpgsql stable
-  set search_path = pg_catalog, mooring, pg_temp
-  -- planned with the real lengths of the arrays: a generic plan takes them for ten and joins by nested loop
-  set plan_cache_mode = force_custom_plan
-as $$
-begin
-  return array(
-    select (s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running, s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state
-      from unnest(nodes) s left join (select u.id, count(*)::int as n from unnest(chosen) u (id) group by u.id) c on c.id = s.id
-     order by s.id);
-end;
-$$;
-comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';

@@ -48,13 +48,3 @@ begin
 end;
 $$;
 comment on function mooring.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
-
-create or replace function mooring.placement_lock_holder() returns int
-  language sql stable
-  set search_path = pg_catalog, mooring, pg_temp
-return (
-  select l.pid from pg_locks l
-   where l.locktype = 'advisory' and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
-     and l.classid = mooring.lock_space() and l.objid = mooring.lock_key('placing') and l.objsubid = 2
-   limit 1);
-comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
