@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5770a6e797c345c6192d0f4ff73a25ab0113fb8d
+--! Hash: sha1:15e9252e24b287e761b2d36f0c5fd83cf17c9424
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -8,6 +8,10 @@
 
 create schema mooring;
 comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
+
+-- Schema mooring holds what people use. What the verbs and views are made of is here, and nobody but the owner has rights on it.
+create schema mooring_internal;
+comment on schema mooring_internal is 'What Mooring''s verbs and views are made of: helper functions, trigger functions and the scheduler''s own tables. Not to be called or written by hand; it changes without notice. What people use is in schema mooring.';
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
@@ -285,11 +289,11 @@ create table mooring.assignment (
 -- each replica is there once, and while it is handed over once more (begin_handovers() makes no third). An expression, and no constraint: the columns of a key could not change while a workload
 -- is inside assert_owner()
 create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (deployment_id, ordinal, (coalesce(handover, ''))) with (fillfactor = 50);
--- read by copies(): the few that are being handed over
+-- read by handover_rows(): the few that are being handed over
 create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
--- read by moves(): the few that are on their way
+-- read by moves_under_way(): the few that are on their way
 create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
@@ -356,11 +360,11 @@ comment on column mooring.run.last_active_at is 'When the agent last reported an
 --! Included functions/common/actor.sql
 -- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
 -- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
--- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
-create or replace function mooring.actor() returns text
+-- One expression that is inlined; statements that write thousands of rows ask once: (select mooring_internal.actor()).
+create or replace function mooring_internal.actor() returns text
   language sql stable
 return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
-comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+comment on function mooring_internal.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
 --! EndIncluded functions/common/actor.sql
 
 create table mooring.event (
@@ -373,7 +377,7 @@ create table mooring.event (
   node_id int,
   node text,
   epoch bigint,
-  actor text not null default mooring.actor(),
+  actor text not null default mooring_internal.actor(),
   reason text,
   detail jsonb,
   constraint event_pkey primary key (id)
@@ -400,7 +404,7 @@ create table mooring.ownership (
   node_id int,
   node text,
   began_at timestamptz not null,
-  actor text not null default mooring.actor(),
+  actor text not null default mooring_internal.actor(),
   reason text,
   -- not append-only: each epoch comes beside those of its assignment
   constraint ownership_pkey primary key (assignment_id, epoch) with (fillfactor = 70)
@@ -417,53 +421,53 @@ comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
-create table mooring.node_load (
+create table mooring_internal.node_load (
   node_id int not null,
   change int not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
-comment on table mooring.node_load is 'How many assignments (daemons not counted) each node owns, as changes to be summed.';
-comment on column mooring.node_load.node_id is 'The node.';
-comment on column mooring.node_load.change is 'How many were added or taken.';
+comment on table mooring_internal.node_load is 'How many assignments (daemons not counted) each node owns, as changes to be summed.';
+comment on column mooring_internal.node_load.node_id is 'The node.';
+comment on column mooring_internal.node_load.change is 'How many were added or taken.';
 
-create table mooring.round (
+create table mooring_internal.round (
   name text not null,
   due_at timestamptz not null default '-infinity',
   done_at timestamptz not null default '-infinity',
   constraint round_pkey primary key (name)
 ) with (fillfactor = 50);
-comment on table mooring.round is 'The rounds that keep the fleet going when every notification is lost. tick() lets one caller through for each.';
-comment on column mooring.round.name is 'reap, place, evict or prune.';
-comment on column mooring.round.due_at is 'When tick() starts it next.';
-comment on column mooring.round.done_at is 'When it last ended. Old: no worker is alive, and agents run it themselves.';
-insert into mooring.round (name) values ('reap'), ('place'), ('evict'), ('prune');
+comment on table mooring_internal.round is 'The rounds that keep the fleet going when every notification is lost. tick() lets one caller through for each.';
+comment on column mooring_internal.round.name is 'reap, place, evict or prune.';
+comment on column mooring_internal.round.due_at is 'When tick() starts it next.';
+comment on column mooring_internal.round.done_at is 'When it last ended. Old: no worker is alive, and agents run it themselves.';
+insert into mooring_internal.round (name) values ('reap'), ('place'), ('evict'), ('prune');
 
-create table mooring.worker (
+create table mooring_internal.worker (
   id text not null constraint worker_id_is_short check (length(id) between 1 and 200),
   pool_ids text[] not null default '{}',
   seen_at timestamptz not null default clock_timestamp(),
   constraint worker_pkey primary key (id)
 ) with (fillfactor = 50);
-comment on table mooring.worker is 'Worker processes that ticked lately; a dead one''s jobs are unlocked by the others.';
-comment on column mooring.worker.id is 'Made by the worker process at its start.';
-comment on column mooring.worker.pool_ids is 'graphile-worker pools whose locks are freed when the worker is dead.';
-comment on column mooring.worker.seen_at is 'Its last tick.';
+comment on table mooring_internal.worker is 'Worker processes that ticked lately; a dead one''s jobs are unlocked by the others.';
+comment on column mooring_internal.worker.id is 'Made by the worker process at its start.';
+comment on column mooring_internal.worker.pool_ids is 'graphile-worker pools whose locks are freed when the worker is dead.';
+comment on column mooring_internal.worker.seen_at is 'Its last tick.';
 
-create table mooring.pulse (
+create table mooring_internal.pulse (
   only_row boolean not null default true constraint pulse_is_one_row check (only_row),
   pulse_at timestamptz,
   hold_until timestamptz,
   hold_reason text,
   constraint pulse_pkey primary key (only_row)
 ) with (fillfactor = 50);
-comment on table mooring.pulse is 'The scheduler''s own sign of life, and the hold that follows an outage.';
-comment on column mooring.pulse.only_row is 'Always true: there is one row.';
-comment on column mooring.pulse.pulse_at is 'The last tick of anybody.';
-comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
-comment on column mooring.pulse.hold_reason is 'What was noticed.';
-insert into mooring.pulse default values;
+comment on table mooring_internal.pulse is 'The scheduler''s own sign of life, and the hold that follows an outage.';
+comment on column mooring_internal.pulse.only_row is 'Always true: there is one row.';
+comment on column mooring_internal.pulse.pulse_at is 'The last tick of anybody.';
+comment on column mooring_internal.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
+comment on column mooring_internal.pulse.hold_reason is 'What was noticed.';
+insert into mooring_internal.pulse default values;
 
--- reap_pause: apart from pulse, which hold() and every tick write.
-create table mooring.reap_pause (
+-- reap_pause: apart from pulse, which notice_outage() and every tick write.
+create table mooring_internal.reap_pause (
   only_row boolean not null default true constraint reap_pause_is_one_row check (only_row),
   paused_at timestamptz,
   reason text,
@@ -474,29 +478,29 @@ create table mooring.reap_pause (
   constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
   constraint reap_pause_is_resumed_only_when_paused check (resumed_at is null or paused_at is not null)
 ) with (fillfactor = 50);
-comment on table mooring.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
-comment on column mooring.reap_pause.only_row is 'Always true: there is one row.';
-comment on column mooring.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
-comment on column mooring.reap_pause.reason is 'How many of how many.';
-comment on column mooring.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
-comment on column mooring.reap_pause.resumed_by is 'Who.';
-insert into mooring.reap_pause default values;
+comment on table mooring_internal.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
+comment on column mooring_internal.reap_pause.only_row is 'Always true: there is one row.';
+comment on column mooring_internal.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
+comment on column mooring_internal.reap_pause.reason is 'How many of how many.';
+comment on column mooring_internal.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
+comment on column mooring_internal.reap_pause.resumed_by is 'Who.';
+insert into mooring_internal.reap_pause default values;
 
 -- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
-create unlogged table mooring.outage_marker (
+create unlogged table mooring_internal.outage_marker (
   only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
   database_oid oid not null,
   system_identifier bigint not null,
   constraint outage_marker_pkey primary key (only_row)
 );
-comment on table mooring.outage_marker is 'Empty after a crash or a promotion, foreign after a restore: then a hold begins.';
-comment on column mooring.outage_marker.only_row is 'Always true: there is one row.';
-comment on column mooring.outage_marker.database_oid is 'The database it was written in.';
-comment on column mooring.outage_marker.system_identifier is 'The cluster it was written in.';
+comment on table mooring_internal.outage_marker is 'Empty after a crash or a promotion, foreign after a restore: then a hold begins.';
+comment on column mooring_internal.outage_marker.only_row is 'Always true: there is one row.';
+comment on column mooring_internal.outage_marker.database_oid is 'The database it was written in.';
+comment on column mooring_internal.outage_marker.system_identifier is 'The cluster it was written in.';
 
 -- log_request: a slice of a log on its way from a host to whoever asked. Unlogged: what a workload wrote is in no backup of the write-ahead log and on no replica,
 -- and after a crash one asks again. No foreign keys: a row lives for a minute.
-create unlogged table mooring.log_request (
+create unlogged table mooring_internal.log_request (
   id uuid not null default gen_random_uuid(),
   assignment_id bigint not null,
   node_id int not null,
@@ -518,25 +522,25 @@ create unlogged table mooring.log_request (
   constraint log_request_pkey primary key (id),
   constraint log_request_says_where_to_begin check (num_nonnulls(from_byte, tail_lines, after) = 1)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-comment on table mooring.log_request is 'Slices of logs that were asked for and are not read yet. Made by request_log(), answered by the node''s agent, deleted by read_log(), and a minute later by whoever asks next.';
-comment on column mooring.log_request.id is 'What read_log() is asked for. Random, so that after a crash of the database no late answer meets another request.';
-comment on column mooring.log_request.assignment_id is 'Whose log.';
-comment on column mooring.log_request.node_id is 'On which node.';
-comment on column mooring.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
-comment on column mooring.log_request.requested_at is 'When.';
-comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
-comment on column mooring.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
-comment on column mooring.log_request.tail_lines is 'Begin so many lines before the end.';
-comment on column mooring.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
-comment on column mooring.log_request.max_bytes is 'Most that is answered.';
-comment on column mooring.log_request.wait is 'Where there is nothing yet, the agent waits so long before it says so.';
-comment on column mooring.log_request.answered_at is 'Null: not yet.';
-comment on column mooring.log_request.start_byte is 'Where data begins in all that is kept.';
-comment on column mooring.log_request.data is 'The slice, as it was written: may begin and end inside a line or a character.';
-comment on column mooring.log_request.next is 'For after => of the next request.';
-comment on column mooring.log_request.more is 'There was more when it was read.';
-comment on column mooring.log_request.size is 'How much is kept, rotated parts included, uncompressed. 0 with an error: there is no log.';
-comment on column mooring.log_request.error is 'Why there is no slice.';
+comment on table mooring_internal.log_request is 'Slices of logs that were asked for and are not read yet. Made by request_log(), answered by the node''s agent, deleted by read_log(), and a minute later by whoever asks next.';
+comment on column mooring_internal.log_request.id is 'What read_log() is asked for. Random, so that after a crash of the database no late answer meets another request.';
+comment on column mooring_internal.log_request.assignment_id is 'Whose log.';
+comment on column mooring_internal.log_request.node_id is 'On which node.';
+comment on column mooring_internal.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
+comment on column mooring_internal.log_request.requested_at is 'When.';
+comment on column mooring_internal.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
+comment on column mooring_internal.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
+comment on column mooring_internal.log_request.tail_lines is 'Begin so many lines before the end.';
+comment on column mooring_internal.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
+comment on column mooring_internal.log_request.max_bytes is 'Most that is answered.';
+comment on column mooring_internal.log_request.wait is 'Where there is nothing yet, the agent waits so long before it says so.';
+comment on column mooring_internal.log_request.answered_at is 'Null: not yet.';
+comment on column mooring_internal.log_request.start_byte is 'Where data begins in all that is kept.';
+comment on column mooring_internal.log_request.data is 'The slice, as it was written: may begin and end inside a line or a character.';
+comment on column mooring_internal.log_request.next is 'For after => of the next request.';
+comment on column mooring_internal.log_request.more is 'There was more when it was read.';
+comment on column mooring_internal.log_request.size is 'How much is kept, rotated parts included, uncompressed. 0 with an error: there is no log.';
+comment on column mooring_internal.log_request.error is 'Why there is no slice.';
 
 create type mooring.node_state as (
   id int,
@@ -551,12 +555,12 @@ create type mooring.node_state as (
 );
 comment on type mooring.node_state is 'What a policy is told of a node: its assignments now (those planned in this call included) and its last sample.';
 
-create type mooring.placement_class as (
+create type mooring_internal.placement_class as (
   policy text,
   signatures uuid[],
   node_ids int[]
 );
-comment on type mooring.placement_class is 'Pending work that may go to the same nodes under the same policy.';
+comment on type mooring_internal.placement_class is 'Pending work that may go to the same nodes under the same policy.';
 
 --! Included all.sql
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
@@ -565,48 +569,48 @@ comment on type mooring.placement_class is 'Pending work that may go to the same
 --! Included functions/common/actor.sql
 -- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
 -- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
--- One expression that is inlined; statements that write thousands of rows ask once: (select mooring.actor()).
-create or replace function mooring.actor() returns text
+-- One expression that is inlined; statements that write thousands of rows ask once: (select mooring_internal.actor()).
+create or replace function mooring_internal.actor() returns text
   language sql stable
 return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
-comment on function mooring.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+comment on function mooring_internal.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
 --! EndIncluded functions/common/actor.sql
 --! Included functions/common/abbreviate_list.sql
 -- Names in a sentence: the first few, and how many more there are.
-create or replace function mooring.some_of(names text[], at_most int default 3) returns text
+create or replace function mooring_internal.abbreviate_list(names text[], at_most int default 3) returns text
   language sql immutable parallel safe
 return array_to_string(names[1:at_most], ', ') || case when cardinality(names) > at_most then format(' and %s more', cardinality(names) - at_most) else '' end;
-comment on function mooring.some_of(text[], int) is 'The first few of some names, and how many more there are; null for none.';
+comment on function mooring_internal.abbreviate_list(text[], int) is 'The first few of some names, and how many more there are; null for none.';
 --! EndIncluded functions/common/abbreviate_list.sql
 --! Included functions/common/format_duration.sql
-create or replace function mooring.how_long(past interval) returns text
+create or replace function mooring_internal.format_duration(past interval) returns text
   language sql immutable parallel safe
 return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s' when past < interval '2 min' then round(extract(epoch from past)) || ' s' else date_trunc('second', justify_hours(past))::text end;
-comment on function mooring.how_long(interval) is 'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
+comment on function mooring_internal.format_duration(interval) is 'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
 --! EndIncluded functions/common/format_duration.sql
 --! Included functions/common/lock_key.sql
 -- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
-create or replace function mooring.lock_key(name text) returns int
+create or replace function mooring_internal.lock_key(name text) returns int
   language sql immutable parallel safe
 return case name when 'placing' then 1 when 'waiting to place' then 2 end;
-comment on function mooring.lock_key(text) is 'Second key of an advisory lock; the first is mooring.lock_space().';
+comment on function mooring_internal.lock_key(text) is 'Second key of an advisory lock; the first is mooring_internal.lock_space().';
 --! EndIncluded functions/common/lock_key.sql
 --! Included functions/common/lock_space.sql
-create or replace function mooring.lock_space() returns int
+create or replace function mooring_internal.lock_space() returns int
   language sql immutable parallel safe
 return 1297043282;
-comment on function mooring.lock_space() is 'First key of Mooring''s advisory locks: the letters MOOR.';
+comment on function mooring_internal.lock_space() is 'First key of Mooring''s advisory locks: the letters MOOR.';
 --! EndIncluded functions/common/lock_space.sql
 --! Included functions/common/milliseconds.sql
-create or replace function mooring.milliseconds(duration interval) returns int
+create or replace function mooring_internal.milliseconds(duration interval) returns int
   language sql immutable parallel safe
 return round(extract(epoch from duration) * 1000)::int;
-comment on function mooring.milliseconds(interval) is 'Durations leave the database as milliseconds; agents measure them with their own monotonic clock.';
+comment on function mooring_internal.milliseconds(interval) is 'Durations leave the database as milliseconds; agents measure them with their own monotonic clock.';
 --! EndIncluded functions/common/milliseconds.sql
 --! Included functions/common/limit_idle.sql
 -- A verb that locks what others need must not be forgotten in an open transaction: from here on the server ends this transaction when its session does nothing
 -- for longer than the patience (setting.placement_lock_timeout, where none is given). A shorter limit that is in force already stays.
-create or replace function mooring.limit_idle(patience interval default null) returns void
+create or replace function mooring_internal.limit_idle(patience interval default null) returns void
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -615,16 +619,16 @@ declare
 begin
   patience := coalesce(patience, (select s.placement_lock_timeout from mooring.setting s));
   if in_force is null or in_force > patience then
-    perform set_config('idle_in_transaction_session_timeout', greatest(1, mooring.milliseconds(patience))::text, true);
+    perform set_config('idle_in_transaction_session_timeout', greatest(1, mooring_internal.milliseconds(patience))::text, true);
   end if;
 end;
 $$;
-comment on function mooring.limit_idle(interval) is 'Lets the server end the present transaction when its session sits idle in it for longer than this.';
+comment on function mooring_internal.limit_idle(interval) is 'Lets the server end the present transaction when its session sits idle in it for longer than this.';
 --! EndIncluded functions/common/limit_idle.sql
 --! Included functions/common/require_durable_commit.sql
 -- What an agent is told to run must survive a crash, whatever the session prefers: else its id and epoch come back as somebody else's. Until the end of the transaction
 -- its commit waits as the database would have it, and where the database would have nothing either, for the disk of its own server at least.
-create or replace function mooring.wait_for_disk() returns void
+create or replace function mooring_internal.require_durable_commit() returns void
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -637,24 +641,24 @@ begin
   end if;
 end;
 $$;
-comment on function mooring.wait_for_disk() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
+comment on function mooring_internal.require_durable_commit() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
 --! EndIncluded functions/common/require_durable_commit.sql
 --! Included functions/common/add_event.sql
 -- One event. Verbs that concern many rows insert into event themselves, in the statement that changed the rows.
-create or replace function mooring.add_event(kind text, reason text, node_id int default null, detail jsonb default null) returns void
+create or replace function mooring_internal.add_event(kind text, reason text, node_id int default null, detail jsonb default null) returns void
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   insert into mooring.event (kind, reason, node_id, node, detail)
   select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail;
 end;
-comment on function mooring.add_event(text, text, int, jsonb) is 'Appends one event.';
+comment on function mooring_internal.add_event(text, text, int, jsonb) is 'Appends one event.';
 --! EndIncluded functions/common/add_event.sql
 --! Included functions/common/enqueue.sql
 -- Asks the workers for a job, once for this transaction. Never fails its caller: when graphile-worker is missing or refuses, the rounds
 -- find the work, and the caller gets a WARNING. The key carries the transaction id: a key shared between transactions would be a row
 -- lock until commit, and one idle psql would stop everybody's inserts.
-create or replace function mooring.enqueue(task text) returns void
+create or replace function mooring_internal.enqueue(task text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -664,7 +668,7 @@ exception when others then
   raise warning 'mooring: no % job was queued (%); the next round does the work', enqueue.task, sqlerrm;
 end;
 $$;
-comment on function mooring.enqueue(text) is 'Queues one graphile-worker job per transaction; a failure is a WARNING, never an error.';
+comment on function mooring_internal.enqueue(text) is 'Queues one graphile-worker job per transaction; a failure is a WARNING, never an error.';
 --! EndIncluded functions/common/enqueue.sql
 --! Included functions/common/schema_version.sql
 -- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
@@ -674,56 +678,46 @@ return 1;
 comment on function mooring.schema_version() is 'Number of the last migration.';
 --! EndIncluded functions/common/schema_version.sql
 --! Included functions/common/letter_pairs.sql
--- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
--- added letters, needs no extension, and is one pass over the names.
-create or replace function mooring.letter_pairs(word text) returns text[]
+create or replace function mooring_internal.letter_pairs(word text) returns text[]
   language sql immutable parallel safe
 return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
-comment on function mooring.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
+comment on function mooring_internal.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
 --! EndIncluded functions/common/letter_pairs.sql
 
 -- roles: who may act for a node, and the rights of the database roles
 --! Included functions/roles/is_schema_owner.sql
--- Who may act for a node: the database role its name is bound to (node.role_name: the one that first registered it), and whoever owns the schema. Asked of
--- session_user, the login: inside a verb current_user is the owner, and SET ROLE changes nothing of it.
-create or replace function mooring.is_owner() returns boolean
+create or replace function mooring_internal.is_schema_owner() returns boolean
   language sql stable
 return pg_has_role(session_user, (select s.nspowner from pg_namespace s where s.nspname = 'mooring'), 'member');
-comment on function mooring.is_owner() is 'True for the role that owns the schema, its members, and superusers.';
+comment on function mooring_internal.is_schema_owner() is 'True for the role that owns the schema, its members, and superusers.';
 --! EndIncluded functions/roles/is_schema_owner.sql
 --! Included functions/roles/acts_for.sql
-create or replace function mooring.acts_for(role_name text) returns boolean
+-- Who may act for a node: the database role its name is bound to (node.role_name: the one that first registered it), and whoever owns the schema. Asked of
+-- session_user, the login: inside a verb current_user is the owner, and SET ROLE changes nothing of it.
+create or replace function mooring_internal.acts_for(role_name text) returns boolean
   language sql stable
-return case when role_name = session_user then true else mooring.is_owner() end;
-comment on function mooring.acts_for(text) is 'True when the login may act for a node that is bound to this role (null: to none yet).';
+return case when role_name = session_user then true else mooring_internal.is_schema_owner() end;
+comment on function mooring_internal.acts_for(text) is 'True when the login may act for a node that is bound to this role (null: to none yet).';
 --! EndIncluded functions/roles/acts_for.sql
 --! Included functions/roles/raise_not_your_node.sql
-create or replace function mooring.not_your_node(node text) returns void
+create or replace function mooring_internal.raise_not_your_node(node text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR009', message = format('node %s is not bound to role %s', left(coalesce(not_your_node.node, 'null'), 63), session_user),
-    hint = format('A node belongs to the role that first registered it. An operator may bind it anew: update mooring.node set role_name = %L where name = %L; or mooring role create agent prints how to make one.', session_user, left(not_your_node.node, 63));
+  raise exception using errcode = 'MR009', message = format('node %s is not bound to role %s', left(coalesce(raise_not_your_node.node, 'null'), 63), session_user),
+    hint = format('A node belongs to the role that first registered it. An operator may bind it anew: update mooring.node set role_name = %L where name = %L; or mooring role create agent prints how to make one.', session_user, left(raise_not_your_node.node, 63));
 end;
 $$;
-comment on function mooring.not_your_node(text) is 'Raises MR009: the login is not the role to which the node is bound.';
+comment on function mooring_internal.raise_not_your_node(text) is 'Raises MR009: the login is not the role to which the node is bound.';
 --! EndIncluded functions/roles/raise_not_your_node.sql
 --! Included functions/roles/rights_of_roles.sql
--- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
--- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
--- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
---   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
---   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
---   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
---   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
--- Workers have no role: graphile_worker's tables show their rows to their owner only.
-create or replace function mooring.rights_of_roles() returns jsonb
+create or replace function mooring_internal.rights_of_roles() returns jsonb
   language sql immutable parallel safe
 return '{
   "verbs": {
     "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
-      "node_is_live", "worker_is_alive", "holding", "moves", "drain_obstacles", "why_unplaced", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
+      "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles", "pending_reasons", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
     "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},
@@ -732,16 +726,24 @@ return '{
       "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
     "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
       "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}}'::jsonb;
-comment on function mooring.rights_of_roles() is 'The verbs and the grants on tables that each role gets; doctor() compares them with what is there.';
+comment on function mooring_internal.rights_of_roles() is 'The verbs and the grants on tables that each role gets; doctor() compares them with what is there.';
 --! EndIncluded functions/roles/rights_of_roles.sql
 --! Included functions/roles/set_up_roles.sql
+-- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
+-- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
+-- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
+--   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
+--   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
+-- Workers have no role: graphile_worker's tables show their rows to their owner only.
 create or replace function mooring.set_up_roles() returns table (role text, problem text)
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  verbs constant jsonb := mooring.rights_of_roles() -> 'verbs';
-  tables constant jsonb := mooring.rights_of_roles() -> 'tables';
+  verbs constant jsonb := mooring_internal.rights_of_roles() -> 'verbs';
+  tables constant jsonb := mooring_internal.rights_of_roles() -> 'tables';
   thing text;
   found_as text;
 begin
@@ -758,11 +760,13 @@ begin
         return next;
         continue;
     end;
-    execute format('revoke all on all routines in schema mooring from %I', role);
-    execute format('revoke all on all tables in schema mooring from %I', role);
+    execute format('revoke all on all routines in schema mooring, mooring_internal from %I', role);
+    execute format('revoke all on all tables in schema mooring, mooring_internal from %I', role);
+    -- none on mooring_internal: what a view calls there was looked up when the view was made, so execute is enough
+    execute format('revoke all on schema mooring_internal from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
-      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = thing;
       if found_as is null then
         raise exception 'set_up_roles() names a function that is not there: %', thing;
       end if;
@@ -797,7 +801,7 @@ comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_ope
 -- rounds: outages and holds, the clock of the fleet, reaping
 --! Included functions/rounds/round_interval.sql
 -- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
-create or replace function mooring.round_interval(name text) returns interval
+create or replace function mooring_internal.round_interval(name text) returns interval
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -805,62 +809,62 @@ begin
   return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
 end;
 $$;
-comment on function mooring.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
+comment on function mooring_internal.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
 --! EndIncluded functions/rounds/round_interval.sql
 --! Included functions/rounds/round_is_overdue.sql
 -- Nobody has done it for one and a quarter of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to. Less than a beat by default: else an
--- agent alone would tick with every second beat, half a lease apart, which is an outage by the rules of hold().
-create or replace function mooring.round_is_overdue(round mooring.round) returns boolean
+-- agent alone would tick with every second beat, half a lease apart, which is an outage by the rules of notice_outage().
+create or replace function mooring_internal.round_is_overdue(round mooring_internal.round) returns boolean
   language sql stable
-return not round.done_at between clock_timestamp() - 1.25 * mooring.round_interval(round.name) and clock_timestamp() + mooring.round_interval(round.name);
-comment on function mooring.round_is_overdue(mooring.round) is 'True when the round''s work has not been done in time, whoever was to do it.';
+return not round.done_at between clock_timestamp() - 1.25 * mooring_internal.round_interval(round.name) and clock_timestamp() + mooring_internal.round_interval(round.name);
+comment on function mooring_internal.round_is_overdue(mooring_internal.round) is 'True when the round''s work has not been done in time, whoever was to do it.';
 --! EndIncluded functions/rounds/round_is_overdue.sql
 --! Included functions/rounds/finish_round.sql
 -- Notes that a round's work was done just now. Written at most twice a period and never waited for: hundreds of claims may end at once.
 -- locks: round (skip locked)
-create or replace function mooring.finish_round(name text) returns void
+create or replace function mooring_internal.finish_round(name text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  update mooring.round r set done_at = clock_timestamp()
-   where r.name = (select l.name from mooring.round l where l.name = finish_round.name and (l.done_at < clock_timestamp() - mooring.round_interval(l.name) / 2 or l.done_at > clock_timestamp()) for update skip locked);
+  update mooring_internal.round r set done_at = clock_timestamp()
+   where r.name = (select l.name from mooring_internal.round l where l.name = finish_round.name and (l.done_at < clock_timestamp() - mooring_internal.round_interval(l.name) / 2 or l.done_at > clock_timestamp()) for update skip locked);
 end;
 $$;
-comment on function mooring.finish_round(text) is 'Notes the end of a round.';
+comment on function mooring_internal.finish_round(text) is 'Notes the end of a round.';
 --! EndIncluded functions/rounds/finish_round.sql
 --! Included functions/rounds/worker_is_alive.sql
 -- Alive: it has ticked within three periods, and three seconds for a busy machine.
-create or replace function mooring.worker_is_alive(worker mooring.worker) returns boolean
+create or replace function mooring_internal.worker_is_alive(worker mooring_internal.worker) returns boolean
   language sql stable
-return worker.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s';
-comment on function mooring.worker_is_alive(mooring.worker) is 'True while a worker process ticks.';
+return worker.seen_at > clock_timestamp() - 3 * mooring_internal.round_interval('reap') - interval '3 s';
+comment on function mooring_internal.worker_is_alive(mooring_internal.worker) is 'True while a worker process ticks.';
 --! EndIncluded functions/rounds/worker_is_alive.sql
 --! Included functions/rounds/outage_marker_is_present.sql
 -- The marker's two sides: is it there and ours, and write it.
-create or replace function mooring.outage_marked() returns boolean
+create or replace function mooring_internal.outage_marker_is_present() returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return exists (
-    select from mooring.outage_marker m
+    select from mooring_internal.outage_marker m
      where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
        and m.system_identifier = (select c.system_identifier from pg_control_system() c));
 end;
 $$;
-comment on function mooring.outage_marked() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
+comment on function mooring_internal.outage_marker_is_present() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
 --! EndIncluded functions/rounds/outage_marker_is_present.sql
 --! Included functions/rounds/write_outage_marker.sql
-create or replace function mooring.mark_outage_seen() returns void
+create or replace function mooring_internal.write_outage_marker() returns void
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  insert into mooring.outage_marker (database_oid, system_identifier)
+  insert into mooring_internal.outage_marker (database_oid, system_identifier)
   select d.oid, c.system_identifier from pg_database d, pg_control_system() c where d.datname = current_database()
   on conflict (only_row) do update set database_oid = excluded.database_oid, system_identifier = excluded.system_identifier;
 end;
-comment on function mooring.mark_outage_seen() is 'Writes the outage marker: from now on an empty one means a new outage.';
+comment on function mooring_internal.write_outage_marker() is 'Writes the outage marker: from now on an empty one means a new outage.';
 --! EndIncluded functions/rounds/write_outage_marker.sql
 --! Included functions/rounds/notice_outage.sql
 -- Hold: for one lease + margin after an outage nothing is reaped, claimed or newly started, because agents could not beat while the
@@ -869,20 +873,20 @@ comment on function mooring.mark_outage_seen() is 'Writes the outage marker: fro
 --   a foreign outage_marker a restored dump,
 --   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
 --   a pulse in the future   the clock was set back,
---   a caller of tick        whose own clock has counted something else than ours since it last ticked: see noticed_clock_step().
+--   a caller of tick        whose own clock has counted something else than ours since it last ticked: see notice_clock_step().
 -- Set once: a hold that has ended starts the pulse anew where neither an agent nor a tick came since it began, so a quiet system does not hold for ever. An outage during a
 -- hold begins it anew, also one that is noticed after its end: where somebody has ticked the pulse goes on as ever; before that whoever ticks has half a lease more to come
 -- back, and by its end has come, if agents have (they tick where no worker does). Where no agent holds a name nothing
 -- can be running: nothing is held, and the pulse starts with the first agent that comes.
 -- locks: pulse (skip locked: whoever holds it notices the same)
-create or replace function mooring.hold() returns boolean
+create or replace function mooring_internal.notice_outage() returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   -- read before the pulse: whatever delays us afterwards only makes the pulse look younger
   at timestamptz := clock_timestamp();
-  pulse mooring.pulse;
+  pulse mooring_internal.pulse;
   marked boolean;
   setting mooring.setting;
   held boolean;
@@ -890,12 +894,12 @@ declare
   noticed text;
 begin
   -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
-  select p.pulse_at, p.hold_until, mooring.outage_marked() into pulse.pulse_at, pulse.hold_until, marked from mooring.pulse p;
+  select p.pulse_at, p.hold_until, mooring_internal.outage_marker_is_present() into pulse.pulse_at, pulse.hold_until, marked from mooring_internal.pulse p;
   select s.* into setting from mooring.setting s;
   held := coalesce(pulse.hold_until > at, false);
   seen_at := pulse.pulse_at;
   -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
-  if coalesce(pulse.hold_until > pulse.pulse_at, false) and pulse.pulse_at <= pulse.hold_until - mooring.hold_length() then
+  if coalesce(pulse.hold_until > pulse.pulse_at, false) and pulse.pulse_at <= pulse.hold_until - mooring_internal.hold_length() then
     if held then
       seen_at := pulse.pulse_at + setting.lease_ttl / 2;
     elsif not exists (select from mooring.heartbeat h where h.session is not null and h.beat_at > pulse.pulse_at) then
@@ -907,15 +911,15 @@ begin
     when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - pulse.pulse_at)))
     when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
     -- the margin: whoever set it may have read the clock after we did
-    when held and pulse.hold_until > at + mooring.hold_length() + setting.reap_margin then 'the clock went back during a hold'
+    when held and pulse.hold_until > at + mooring_internal.hold_length() + setting.reap_margin then 'the clock went back during a hold'
   end;
   if noticed is null then
     return held;
   end if;
-  return mooring.start_hold(at, pulse.hold_until, noticed);
+  return mooring_internal.start_hold(at, pulse.hold_until, noticed);
 end;
 $$;
-comment on function mooring.hold() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+comment on function mooring_internal.notice_outage() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
 --! EndIncluded functions/rounds/notice_outage.sql
 --! Included functions/rounds/notice_clock_step.sql
 -- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
@@ -923,7 +927,7 @@ comment on function mooring.hold() is 'True while nothing may be reaped, claimed
 -- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
 -- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
 -- locks: pulse (skip locked)
-create or replace function mooring.noticed_clock_step(last_clock_ms float8, since_ms float8, at timestamptz) returns boolean
+create or replace function mooring_internal.notice_clock_step(last_clock_ms float8, since_ms float8, at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -934,13 +938,13 @@ declare
   step interval;
 begin
   select s.* into setting from mooring.setting s;
-  if since_ms between 0 and mooring.milliseconds(setting.lease_ttl) and last_clock_ms between 0 and 1e15 then
+  if since_ms between 0 and mooring_internal.milliseconds(setting.lease_ttl) and last_clock_ms between 0 and 1e15 then
     since := since_ms * interval '1 ms';
     step := (extract(epoch from at)::float8 * 1000 - last_clock_ms) * interval '1 ms' - since;
     if abs(extract(epoch from step)) > extract(epoch from greatest(setting.reap_margin, interval '1 s')) then
-      select p.hold_until into until from mooring.pulse p;
-      if until is null or until < at + mooring.hold_length() - since - setting.reap_margin then
-        return mooring.start_hold(at, until, format('the clock went %s by %s', case when step < interval '0' then 'back' else 'forward' end,
+      select p.hold_until into until from mooring_internal.pulse p;
+      if until is null or until < at + mooring_internal.hold_length() - since - setting.reap_margin then
+        return mooring_internal.start_hold(at, until, format('the clock went %s by %s', case when step < interval '0' then 'back' else 'forward' end,
           justify_interval(date_trunc('milliseconds', greatest(step, -step)))));
       end if;
     end if;
@@ -948,10 +952,10 @@ begin
   return false;
 end;
 $$;
-comment on function mooring.noticed_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
+comment on function mooring_internal.notice_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
 --! EndIncluded functions/rounds/notice_clock_step.sql
 --! Included functions/rounds/hold_length.sql
-create or replace function mooring.hold_length() returns interval
+create or replace function mooring_internal.hold_length() returns interval
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -959,12 +963,12 @@ begin
   return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
 end;
 $$;
-comment on function mooring.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
+comment on function mooring_internal.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
 --! EndIncluded functions/rounds/hold_length.sql
 --! Included functions/rounds/start_hold.sql
 -- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
 -- locks: pulse (skip locked)
-create or replace function mooring.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
+create or replace function mooring_internal.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -972,24 +976,24 @@ as $$
 declare
   somebody boolean := exists (select from mooring.heartbeat h where h.session is not null);
 begin
-  perform from mooring.pulse p where p.only_row and p.hold_until is not distinct from start_hold.hold_until_seen for update skip locked;
+  perform from mooring_internal.pulse p where p.only_row and p.hold_until is not distinct from start_hold.hold_until_seen for update skip locked;
   if found then
-    update mooring.pulse p
-       set pulse_at = start_hold.at, hold_until = case when somebody then start_hold.at + mooring.hold_length() end, hold_reason = case when somebody then start_hold.noticed end;
+    update mooring_internal.pulse p
+       set pulse_at = start_hold.at, hold_until = case when somebody then start_hold.at + mooring_internal.hold_length() end, hold_reason = case when somebody then start_hold.noticed end;
     -- under the lock of the pulse, so that nobody waits for whoever writes it
-    perform mooring.mark_outage_seen();
+    perform mooring_internal.write_outage_marker();
     if somebody then
-      perform mooring.add_event('hold_started', start_hold.noticed);
+      perform mooring_internal.add_event('hold_started', start_hold.noticed);
     end if;
   end if;
   return somebody;
 end;
 $$;
-comment on function mooring.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
+comment on function mooring_internal.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
 --! EndIncluded functions/rounds/start_hold.sql
 --! Included functions/rounds/hold_reason.sql
 -- The same for readers: writes nothing, so it works on a standby and inside views.
-create or replace function mooring.holding() returns text
+create or replace function mooring_internal.hold_reason() returns text
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 return (
@@ -997,10 +1001,10 @@ return (
       when p.hold_until > clock_timestamp() then p.hold_reason
       -- unlogged tables cannot be read on a standby
       when pg_is_in_recovery() then null
-      when exists (select from mooring.heartbeat h where h.session is not null) and not mooring.outage_marked() then 'the database crashed, was promoted or restored'
+      when exists (select from mooring.heartbeat h where h.session is not null) and not mooring_internal.outage_marker_is_present() then 'the database crashed, was promoted or restored'
     end
-    from mooring.pulse p);
-comment on function mooring.holding() is 'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
+    from mooring_internal.pulse p);
+comment on function mooring_internal.hold_reason() is 'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
 --! EndIncluded functions/rounds/hold_reason.sql
 --! Included functions/rounds/update_reap_pause.sql
 -- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
@@ -1013,13 +1017,13 @@ comment on function mooring.holding() is 'Why nothing is reaped, claimed or star
 -- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
 -- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
 -- locks: reap_pause (skip locked: whoever holds it sees the same)
-create or replace function mooring.reaping_paused(at timestamptz) returns boolean
+create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   setting mooring.setting;
-  pause mooring.reap_pause;
+  pause mooring_internal.reap_pause;
   -- not one record: while the share is off nothing is counted, and to name a field of a record that was never assigned fails, in a branch that is not taken too
   nodes bigint;
   silent bigint;
@@ -1027,39 +1031,39 @@ declare
   too_many boolean := false;
 begin
   select s.* into setting from mooring.setting s;
-  select p.* into pause from mooring.reap_pause p;
+  select p.* into pause from mooring_internal.reap_pause p;
   if setting.reap_pause_share is not null then
     select count(*), count(*) filter (where n.silent or n.owes), count(*) filter (where n.owes) into nodes, silent, owing
       from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
                    h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
                    -- offset 0: as in reap(), a look at the index for each silent node
                    h.beat_at < at - setting.reap_margin
-                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
+                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
               from mooring.heartbeat h where h.session is not null) n
      where n.recent or n.owes;
     too_many := nodes >= setting.reap_pause_min_nodes and silent > setting.reap_pause_share * nodes and (owing > 0 or pause.paused_at is not null);
   end if;
   if too_many and pause.paused_at is null then
-    update mooring.reap_pause p
+    update mooring_internal.reap_pause p
        set paused_at = at, reason = format('%s of %s nodes are silent', silent, nodes)
-     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at is null for update skip locked);
+     where p.only_row = (select l.only_row from mooring_internal.reap_pause l where l.paused_at is null for update skip locked);
     if found then
-      perform mooring.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+      perform mooring_internal.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
         detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing, 'share', setting.reap_pause_share));
     end if;
   elsif not too_many and pause.paused_at is not null then
-    update mooring.reap_pause p
+    update mooring_internal.reap_pause p
        set paused_at = null, reason = null, resumed_at = null, resumed_by = null
-     where p.only_row = (select l.only_row from mooring.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
+     where p.only_row = (select l.only_row from mooring_internal.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
     if found and pause.resumed_at is null then
-      perform mooring.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
+      perform mooring_internal.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
         detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', silent, 'nodes', nodes) end);
     end if;
   end if;
   return too_many and pause.resumed_at is null;
 end;
 $$;
-comment on function mooring.reaping_paused(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
+comment on function mooring_internal.update_reap_pause(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
 --! EndIncluded functions/rounds/update_reap_pause.sql
 --! Included functions/rounds/reap.sql
 -- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
@@ -1088,23 +1092,23 @@ declare
   lost_epochs bigint[];
 begin
   -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring.hold() then
+  if mooring_internal.notice_outage() then
     -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
-    perform mooring.finish_round('reap');
+    perform mooring_internal.finish_round('reap');
     return;
   end if;
-  paused := mooring.reaping_paused(at);
+  paused := mooring_internal.update_reap_pause(at);
   -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
             from mooring.heartbeat h
            where (h.session is null or h.beat_at < at - margin and not paused)
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
+             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at offset 0)
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
@@ -1113,16 +1117,16 @@ begin
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
              order by a.id + 0 limit coalesce(max_rows, 10000)
                for update of a skip locked) l;
-    return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+    return query select r.* from mooring_internal.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
       -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
       with blocked as materialized (
         select a.xmax as locked_by, min(a.id) as id, count(*) as n
           from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
          order by min(a.id) limit 5
       ),
@@ -1153,10 +1157,10 @@ begin
     end if;
   end if;
   -- the round comes back when the next lease would end, if that is sooner than its period
-  update mooring.round r set due_at = least(r.due_at, n.ends_at)
+  update mooring_internal.round r set due_at = least(r.due_at, n.ends_at)
     from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
-   where r.name = (select l.name from mooring.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
-  perform mooring.finish_round('reap');
+   where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
+  perform mooring_internal.finish_round('reap');
 end;
 $$;
 comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';
@@ -1172,14 +1176,14 @@ as $$
 declare
   resumed text;
 begin
-  perform mooring.limit_idle();
-  update mooring.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
+  perform mooring_internal.limit_idle();
+  update mooring_internal.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
   if resumed is null then
     return false;
   end if;
-  perform mooring.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
-  update mooring.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring.round l where l.name = 'reap' for update skip locked);
-  perform mooring.enqueue('reap');
+  perform mooring_internal.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
+  update mooring_internal.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' for update skip locked);
+  perform mooring_internal.enqueue('reap');
   return true;
 end;
 $$;
@@ -1199,7 +1203,7 @@ as $$
 begin
   -- as a round; as a part of somebody's edit it leaves his transaction as it is
   if evict.deployments is null and evict.nodes is null then
-    perform mooring.limit_idle();
+    perform mooring_internal.limit_idle();
   end if;
   return query
     with owned as materialized (
@@ -1210,13 +1214,13 @@ begin
        group by a.signature, a.node_id
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct o.deployment_id) from owned o)) l
     ),
     odd as materialized (
-      select o.signature, o.node_id, mooring.why_not_permitted(e) as reason
+      select o.signature, o.node_id, mooring_internal.reason_not_permitted(e) as reason
         from owned o
         join alike l on l.deployment_id = o.deployment_id
-        join mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
+        join mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
        where not e.permitted
     ),
     locked as materialized (
@@ -1230,16 +1234,16 @@ begin
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring_internal.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
-    perform mooring.mend_assignments();
-    perform mooring.make_daemons();
+    perform mooring_internal.mend_assignments();
+    perform mooring_internal.make_daemons();
     -- a daemon that was made while its node was being deleted has nobody who could stop it
     delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
-    perform mooring.recount_loads();
-    perform mooring.finish_round('evict');
+    perform mooring_internal.recount_loads();
+    perform mooring_internal.finish_round('evict');
   end if;
 end;
 $$;
@@ -1262,36 +1266,36 @@ as $$
 declare
   -- read first, near to when the caller sent it; the reap of this round judges by this very time
   at timestamptz := clock_timestamp();
-  period interval := mooring.round_interval('reap');
+  period interval := mooring_internal.round_interval('reap');
   held boolean;
   won text[];
   name text;
   dead text[];
   believed boolean := true;
 begin
-  if not mooring.is_owner() then
-    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
+  if not mooring_internal.is_schema_owner() then
+    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring_internal.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    believed := not exists (select from mooring.worker w where mooring.worker_is_alive(w));
-    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
-      return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
+    believed := not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w));
+    if not believed and not exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r)) then
+      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), mooring_internal.notice_outage(), extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
   if believed then
-    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+    perform mooring_internal.notice_clock_step(tick.last_clock_ms, tick.since_ms, at);
   end if;
-  held := mooring.hold();
-  perform mooring.limit_idle();
+  held := mooring_internal.notice_outage();
+  perform mooring_internal.limit_idle();
   if not inline then
-    update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
+    update mooring_internal.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
     if not found then
-      insert into mooring.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
+      insert into mooring_internal.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
     end if;
     with gone as (
-      delete from mooring.worker w
-       where w.id in (select l.id from mooring.worker l where not mooring.worker_is_alive(l) for update skip locked)
+      delete from mooring_internal.worker w
+       where w.id in (select l.id from mooring_internal.worker l where not mooring_internal.worker_is_alive(l) for update skip locked)
       returning w.id, w.pool_ids
     ),
     logged as (
@@ -1304,15 +1308,15 @@ begin
   end if;
   with due as (
     select r.name
-      from mooring.round r
-     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+      from mooring_internal.round r
+     where r.due_at <= at or r.due_at > clock_timestamp() + mooring_internal.round_interval(r.name)
         -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
-        or inline and mooring.round_is_overdue(r)
+        or inline and mooring_internal.round_is_overdue(r)
      order by r.name = 'reap' desc, r.name
        for update skip locked
   ),
   taken as (
-    update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
+    update mooring_internal.round r set due_at = clock_timestamp() + mooring_internal.round_interval(r.name) from due d where r.name = d.name returning r.name
   )
   select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
   foreach name in array coalesce(won, '{}') loop
@@ -1329,15 +1333,15 @@ begin
         end case;
       end if;
     exception when others then
-      perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
+      perform mooring_internal.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
     end;
   end loop;
   -- last: rounds that take long keep nobody from writing it, and make it no older
-  update mooring.pulse p set pulse_at = clock_timestamp()
-   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  update mooring_internal.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring_internal.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
   -- a round that is due still is in somebody else's hands
   return query
-    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
+    select coalesce(won, '{}'), greatest(20, mooring_internal.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring_internal.round r;
 end;
 $$;
 comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
@@ -1347,7 +1351,7 @@ comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign
 --! Included functions/nodes/check_trust_pattern.sql
 -- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use only what both read alike:
 -- literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of punctuation or \d \w \s. Everything else is refused by name.
-create or replace function mooring.check_trust_pattern(pattern text) returns void
+create or replace function mooring_internal.check_trust_pattern(pattern text) returns void
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -1381,31 +1385,33 @@ begin
   end if;
 end;
 $$;
-comment on function mooring.check_trust_pattern(text) is 'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
+comment on function mooring_internal.check_trust_pattern(text) is 'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
 --! EndIncluded functions/nodes/check_trust_pattern.sql
 --! Included functions/nodes/raise_no_such_node.sql
-create or replace function mooring.no_such_node(name text) returns void
+-- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
+-- added letters, needs no extension, and is one pass over the names.
+create or replace function mooring_internal.raise_no_such_node(name text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  typed text[] := mooring.letter_pairs(no_such_node.name);
+  typed text[] := mooring_internal.letter_pairs(raise_no_such_node.name);
   nearest text;
 begin
-  if no_such_node.name is null then
+  if raise_no_such_node.name is null then
     raise exception using errcode = 'MR007', message = 'the name of a node is missing', hint = 'See mooring.node_status for the names there are.';
   end if;
   select string_agg(c.name, ', ' order by c.alike desc, c.name)
     into nearest
-    from (select n.name, 2.0 * cardinality(array(select unnest(mooring.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring.letter_pairs(n.name)) + cardinality(typed), 0) as alike
+    from (select n.name, 2.0 * cardinality(array(select unnest(mooring_internal.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring_internal.letter_pairs(n.name)) + cardinality(typed), 0) as alike
             from mooring.node n order by 2 desc, n.name limit 3) c;
-  raise exception using errcode = 'MR003', message = format('there is no node %s', no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
+  raise exception using errcode = 'MR003', message = format('there is no node %s', raise_no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
 end;
 $$;
-comment on function mooring.no_such_node(text) is 'Raises MR003 with the nearest names.';
+comment on function mooring_internal.raise_no_such_node(text) is 'Raises MR003 with the nearest names.';
 --! EndIncluded functions/nodes/raise_no_such_node.sql
 --! Included functions/nodes/node_named.sql
-create or replace function mooring.node_named(name text) returns mooring.node
+create or replace function mooring_internal.node_named(name text) returns mooring.node
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1414,12 +1420,12 @@ declare
 begin
   select n.* into node from mooring.node n where n.name = node_named.name;
   if node.id is null then
-    perform mooring.no_such_node(node_named.name);
+    perform mooring_internal.raise_no_such_node(node_named.name);
   end if;
   return node;
 end;
 $$;
-comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+comment on function mooring_internal.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
 --! EndIncluded functions/nodes/node_named.sql
 --! Included functions/nodes/upsert_node.sql
 -- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
@@ -1441,7 +1447,7 @@ begin
     raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
       hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
   select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
    -- see register_node(): no number of the identity for what is known
@@ -1449,7 +1455,7 @@ begin
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then
-    perform mooring.add_event('node_added', 'by an operator', after.id);
+    perform mooring_internal.add_event('node_added', 'by an operator', after.id);
     return after;
   end if;
   select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
@@ -1464,7 +1470,7 @@ begin
   if after.id is null then
     return before;
   end if;
-  perform mooring.add_event('node_changed', 'by an operator', after.id, (
+  perform mooring_internal.add_event('node_changed', 'by an operator', after.id, (
     select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
   return after;
 end;
@@ -1480,18 +1486,18 @@ create or replace function mooring.set_node_enabled(name text, enabled boolean) 
   set lock_timeout = '5s'
 as $$
 declare
-  node mooring.node := mooring.node_named(set_node_enabled.name);
+  node mooring.node := mooring_internal.node_named(set_node_enabled.name);
 begin
   if set_node_enabled.enabled is null then
     raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
   if found then
-    perform mooring.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
+    perform mooring_internal.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
     return node;
   end if;
-  return mooring.node_named(set_node_enabled.name);
+  return mooring_internal.node_named(set_node_enabled.name);
 end;
 $$;
 comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';
@@ -1510,21 +1516,21 @@ declare
   beat mooring.heartbeat;
   owned int;
 begin
-  perform mooring.lock_placement(must_wait => true);
+  perform mooring_internal.lock_placement(must_wait => true);
   select n.* into node from mooring.node n where n.name = forget_node.name for update;
   if node.id is null then
-    perform mooring.no_such_node(forget_node.name);
+    perform mooring_internal.raise_no_such_node(forget_node.name);
   end if;
   -- an agent that registers in this moment waits for us, and comes back as a new node
   select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
   select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
-  if mooring.node_is_live(beat) then
+  if mooring_internal.node_is_live(beat) then
     raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
       hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
   elsif owned > 0 then
     raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;
-  perform mooring.add_event('node_forgotten', 'by an operator', node.id);
+  perform mooring_internal.add_event('node_forgotten', 'by an operator', node.id);
   delete from mooring.node n where n.id = node.id;
 end;
 $$;
@@ -1533,51 +1539,51 @@ comment on function mooring.forget_node(text) is 'Deletes a node that is not liv
 
 -- agent: the verbs an agent calls
 --! Included functions/agent/node_channel.sql
-create or replace function mooring.node_channel(node_id int) returns text
+create or replace function mooring_internal.node_channel(node_id int) returns text
   language sql immutable parallel safe
 return 'mooring_node_' || node_id::text;
-comment on function mooring.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
+comment on function mooring_internal.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
 --! EndIncluded functions/agent/node_channel.sql
 --! Included functions/agent/notify_nodes.sql
 -- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
-create or replace function mooring.notify_nodes(node_ids int[]) returns void
+create or replace function mooring_internal.notify_nodes(node_ids int[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform pg_notify(mooring.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
+  perform pg_notify(mooring_internal.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
 end;
 $$;
-comment on function mooring.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
+comment on function mooring_internal.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
 --! EndIncluded functions/agent/notify_nodes.sql
 --! Included functions/agent/raise_session_over.sql
--- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
--- may stop a beat: triggers keep the role there too.
-create or replace function mooring.session_over(node text) returns void
+create or replace function mooring_internal.raise_session_over(node text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   holder mooring.heartbeat;
 begin
-  select h.* into holder from mooring.heartbeat h where h.node = session_over.node;
+  select h.* into holder from mooring.heartbeat h where h.node = raise_session_over.node;
   if holder.node_id is not null then
-    if not mooring.acts_for(holder.role_name) then
-      perform mooring.not_your_node(session_over.node);
+    if not mooring_internal.acts_for(holder.role_name) then
+      perform mooring_internal.raise_not_your_node(raise_session_over.node);
     end if;
-    raise exception using errcode = 'MR001', message = format('this session of node %s is over', session_over.node), hint = 'Stop what it runs, then register a new session.';
+    raise exception using errcode = 'MR001', message = format('this session of node %s is over', raise_session_over.node), hint = 'Stop what it runs, then register a new session.';
   end if;
-  if not mooring.is_owner() then
+  if not mooring_internal.is_schema_owner() then
     -- the names of other nodes are no business of an agent
-    raise exception using errcode = 'MR003', message = format('there is no node %s', left(session_over.node, 63)), hint = 'Register it first.';
+    raise exception using errcode = 'MR003', message = format('there is no node %s', left(raise_session_over.node, 63)), hint = 'Register it first.';
   end if;
-  perform mooring.no_such_node(session_over.node);
+  perform mooring_internal.raise_no_such_node(raise_session_over.node);
 end;
 $$;
-comment on function mooring.session_over(text) is 'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
+comment on function mooring_internal.raise_session_over(text) is 'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
 --! EndIncluded functions/agent/raise_session_over.sql
 --! Included functions/agent/node_of_session.sql
-create or replace function mooring.session_node(node text, session uuid) returns int
+-- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
+-- may stop a beat: triggers keep the role there too.
+create or replace function mooring_internal.node_of_session(node text, session uuid) returns int
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1585,14 +1591,14 @@ declare
   node_id int;
   allowed boolean;
 begin
-  select h.node_id, mooring.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = session_node.node and h.session = session_node.session;
+  select h.node_id, mooring_internal.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = node_of_session.node and h.session = node_of_session.session;
   if allowed is not true then
-    perform mooring.session_over(node);
+    perform mooring_internal.raise_session_over(node);
   end if;
   return node_id;
 end;
 $$;
-comment on function mooring.session_node(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
+comment on function mooring_internal.node_of_session(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
 --! EndIncluded functions/agent/node_of_session.sql
 --! Included functions/agent/register_node.sql
 -- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
@@ -1629,19 +1635,19 @@ begin
   if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
     raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
   end if;
-  if not mooring.is_owner() then
+  if not mooring_internal.is_schema_owner() then
     select n.role_name into known from mooring.node n where n.name = register_node.node;
     if known.role_name <> session_user then
-      perform mooring.not_your_node(register_node.node);
+      perform mooring_internal.raise_not_your_node(register_node.node);
     elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
       raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
         hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
     end if;
   end if;
-  perform mooring.check_trust_pattern(register_node.trusts);
-  perform mooring.limit_idle();
+  perform mooring_internal.check_trust_pattern(register_node.trusts);
+  perform mooring_internal.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
-  perform mooring.hold();
+  perform mooring_internal.notice_outage();
   loop
     -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
     insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
@@ -1664,8 +1670,8 @@ begin
     -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
     insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
   end loop;
-  if not mooring.acts_for(beat.role_name) then
-    perform mooring.not_your_node(register_node.node);
+  if not mooring_internal.acts_for(beat.role_name) then
+    perform mooring_internal.raise_not_your_node(register_node.node);
   end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
@@ -1682,9 +1688,9 @@ begin
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
     jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
-  perform mooring.enqueue('place');
-  return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
-    mooring.node_channel(mine.id), mooring.schema_version();
+  perform mooring_internal.enqueue('place');
+  return query select mine.id, mooring_internal.milliseconds(setting.beat_interval), mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(setting.reap_margin),
+    mooring_internal.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
 comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';
@@ -1720,7 +1726,7 @@ begin
   end if;
   perform set_config('synchronous_commit', 'off', true);
   select s.* into setting from mooring.setting s;
-  perform mooring.limit_idle(setting.placement_lock_timeout);
+  perform mooring_internal.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h
      set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
          cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
@@ -1728,14 +1734,14 @@ begin
          running = coalesce(heartbeat.running, h.running),
          sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
    where h.node = heartbeat.node and h.session = heartbeat.session
-  returning h.node_id, mooring.acts_for(h.role_name) into mine, allowed;
+  returning h.node_id, mooring_internal.acts_for(h.role_name) into mine, allowed;
   if allowed is not true then
-    perform mooring.session_over(heartbeat.node);
+    perform mooring_internal.raise_session_over(heartbeat.node);
   end if;
   return query
-    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
-        mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
-        exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
+    select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int,
+        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring_internal.notice_outage(),
+        exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine;
 end;
@@ -1744,17 +1750,17 @@ comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint
 --! EndIncluded functions/agent/heartbeat.sql
 --! Included functions/agent/ownership_line.sql
 -- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
-create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
+create or replace function mooring_internal.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
   language sql stable parallel safe
 return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
-  || coalesce(mooring.milliseconds(deployment.stop_grace), 10000);
-comment on function mooring.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
+  || coalesce(mooring_internal.milliseconds(deployment.stop_grace), 10000);
+comment on function mooring_internal.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
 --! EndIncluded functions/agent/ownership_line.sql
 --! Included functions/agent/ownership_digest.sql
-create or replace function mooring.ownership_digest(lines text[]) returns text
+create or replace function mooring_internal.ownership_digest(lines text[]) returns text
   language sql stable parallel safe
 return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
+comment on function mooring_internal.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
 --! EndIncluded functions/agent/ownership_digest.sql
 --! Included functions/agent/assignments_of.sql
 -- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
@@ -1771,16 +1777,16 @@ declare
   mine int;
 begin
   if assignments_of.session is not null then
-    mine := mooring.session_node(assignments_of.node, assignments_of.session);
+    mine := mooring_internal.node_of_session(assignments_of.node, assignments_of.session);
   else
-    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring.acts_for(h.role_name);
+    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring_internal.acts_for(h.role_name);
     if mine is null then
-      perform mooring.session_over(assignments_of.node);
+      perform mooring_internal.raise_session_over(assignments_of.node);
     end if;
   end if;
   return query
     select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
-        mooring.milliseconds(a.lease_ttl), coalesce(mooring.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
+        mooring_internal.milliseconds(a.lease_ttl), coalesce(mooring_internal.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine
      order by a.id;
@@ -1800,7 +1806,7 @@ create or replace function mooring.report(node text, session uuid, rows jsonb) r
 as $$
 #variable_conflict use_column
 declare
-  mine int := mooring.session_node(report.node, report.session);
+  mine int := mooring_internal.node_of_session(report.node, report.session);
   stopped bigint[];
   stopped_epochs bigint[];
   refused bigint[];
@@ -1814,7 +1820,7 @@ begin
   if pg_column_size(report.rows) > 67108864 then
     raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   with heard as materialized (
     -- the last word on an assignment counts
     select distinct on (r.assignment_id, r.epoch) r.*
@@ -1847,13 +1853,13 @@ begin
     into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
   if arrived then
     -- a drain goes on when what it moved runs elsewhere
-    perform mooring.enqueue('place');
+    perform mooring_internal.enqueue('place');
   end if;
   select array_agg(f.id) into freed
-    from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
-          union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
+    from (select a.id from mooring_internal.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
+          union all select a.id from mooring_internal.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
   update mooring.assignment a
-     set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
+     set refused_by = array_append(a.refused_by, mine), signature = mooring_internal.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
     from mooring.deployment d
    where a.id = any (refused) and a.id = any (freed) and d.id = a.deployment_id and mine <> all (a.refused_by);
   return query
@@ -1876,10 +1882,10 @@ create or replace function mooring.begin_leave(node text, session uuid) returns 
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform mooring.limit_idle();
-  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring.acts_for(h.role_name);
+  perform mooring_internal.limit_idle();
+  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring_internal.acts_for(h.role_name);
   if not found then
-    perform mooring.session_over(begin_leave.node);
+    perform mooring_internal.raise_session_over(begin_leave.node);
   end if;
 end;
 $$;
@@ -1897,17 +1903,17 @@ declare
   mine int;
   freed int;
 begin
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   update mooring.heartbeat h set session = null, leaving = false
-   where h.node = leave.node and h.session = leave.session and mooring.acts_for(h.role_name)
+   where h.node = leave.node and h.session = leave.session and mooring_internal.acts_for(h.role_name)
   returning h.node_id into mine;
   if mine is null then
-    perform mooring.session_over(leave.node);
+    perform mooring_internal.raise_session_over(leave.node);
   end if;
   select count(*) into freed
     from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
-   cross join lateral mooring.release(o.ids, o.epochs, 'released', 'the agent of its node left');
-  perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
+   cross join lateral mooring_internal.release(o.ids, o.epochs, 'released', 'the agent of its node left');
+  perform mooring_internal.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
   return freed;
 end;
 $$;
@@ -1951,61 +1957,61 @@ comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) 
 -- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
 -- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
 -- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
-create or replace function mooring.awaited_nodes() returns int[]
+create or replace function mooring_internal.awaited_nodes() returns int[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   -- asked first: at all other times the first row says that there is nobody to wait for
-  if exists (select from mooring.heartbeat l where mooring.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
+  if exists (select from mooring.heartbeat l where mooring_internal.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
     return null;
   end if;
   return (
     select array_agg(n.id order by n.id)
       from mooring.heartbeat h
       join mooring.node n on n.id = h.node_id
-     where n.enabled and n.draining_since is null and not mooring.node_is_live(h)
-       and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring.node_is_live(l)));
+     where n.enabled and n.draining_since is null and not mooring_internal.node_is_live(h)
+       and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring_internal.node_is_live(l)));
 end;
 $$;
-comment on function mooring.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
+comment on function mooring_internal.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
 --! EndIncluded functions/placement/awaited_nodes.sql
 --! Included functions/placement/assigned_per_node.sql
--- Every node with its load and last sample, as policies see it. The database clock decides who is live.
-create or replace function mooring.node_assigned() returns table (node_id int, assigned int)
+create or replace function mooring_internal.assigned_per_node() returns table (node_id int, assigned int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 begin
   return query
-    select l.node_id, sum(l.change)::int from mooring.node_load l group by l.node_id;
+    select l.node_id, sum(l.change)::int from mooring_internal.node_load l group by l.node_id;
 end;
 $$;
-comment on function mooring.node_assigned() is 'How many assignments, daemons not counted, each node owns.';
+comment on function mooring_internal.assigned_per_node() is 'How many assignments, daemons not counted, each node owns.';
 --! EndIncluded functions/placement/assigned_per_node.sql
 --! Included functions/placement/assigned_and_promised_per_node.sql
 -- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
-create or replace function mooring.node_taken() returns table (node_id int, taken int)
+create or replace function mooring_internal.assigned_and_promised_per_node() returns table (node_id int, taken int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  if not exists (select from mooring.moves() m where m.to_node is not null) then
-    return query select l.node_id, l.assigned from mooring.node_assigned() l;
+  if not exists (select from mooring_internal.moves_under_way() m where m.to_node is not null) then
+    return query select l.node_id, l.assigned from mooring_internal.assigned_per_node() l;
     return;
   end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring.node_assigned() l union all select m.to_node, 1 from mooring.moves() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
+      from (select l.node_id, l.assigned as n from mooring_internal.assigned_per_node() l union all select m.to_node, 1 from mooring_internal.moves_under_way() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
      group by u.node_id;
 end;
 $$;
-comment on function mooring.node_taken() is 'How many assignments, daemons not counted, each node owns or has been promised.';
+comment on function mooring_internal.assigned_and_promised_per_node() is 'How many assignments, daemons not counted, each node owns or has been promised.';
 --! EndIncluded functions/placement/assigned_and_promised_per_node.sql
 --! Included functions/placement/node_states.sql
-create or replace function mooring.node_states() returns setof mooring.node_state
+-- Every node with its load and last sample, as policies see it. The database clock decides who is live.
+create or replace function mooring_internal.node_states() returns setof mooring.node_state
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2014,35 +2020,35 @@ begin
     select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
-      left join mooring.node_taken() l on l.node_id = n.id
+      left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
      order by n.id;
 end;
 $$;
-comment on function mooring.node_states() is 'What policies are told of each node.';
+comment on function mooring_internal.node_states() is 'What policies are told of each node.';
 --! EndIncluded functions/placement/node_states.sql
 --! Included functions/placement/fold_node_load.sql
 -- node_load grows by a row for every change; the placer folds it when it has become longer than a few rows per node. Concurrent appends are
 -- invisible to the DELETE and stay.
 -- locks: none beyond the rows it folds; call it holding the placement lock
-create or replace function mooring.fold_node_load() returns void
+create or replace function mooring_internal.fold_node_load() returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   -- most claims find nothing to fold, and see that by a thousand rows
-  if exists (select from mooring.node_load l offset 1000) and (select count(*) from mooring.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
-    with folded as (delete from mooring.node_load l returning l.node_id, l.change)
-    insert into mooring.node_load (node_id, change)
+  if exists (select from mooring_internal.node_load l offset 1000) and (select count(*) from mooring_internal.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
+    with folded as (delete from mooring_internal.node_load l returning l.node_id, l.change)
+    insert into mooring_internal.node_load (node_id, change)
     select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
   end if;
 end;
 $$;
-comment on function mooring.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
+comment on function mooring_internal.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
 --! EndIncluded functions/placement/fold_node_load.sql
 --! Included functions/placement/inconsistent_loads.sql
 -- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
 -- locks: none
-create or replace function mooring.loads_astray() returns table (node_id int, kept int, counted int)
+create or replace function mooring_internal.inconsistent_loads() returns table (node_id int, kept int, counted int)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2052,12 +2058,12 @@ as $$
 begin
   return query
     select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
-      from mooring.node_assigned() l
+      from mooring_internal.assigned_per_node() l
       full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
      where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
 end;
 $$;
-comment on function mooring.loads_astray() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
+comment on function mooring_internal.inconsistent_loads() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
 --! EndIncluded functions/placement/inconsistent_loads.sql
 --! Included functions/placement/recount_loads.sql
 -- node_load is kept by triggers. What went past them (a TRUNCATE or a restore of the table, edits under session_replication_role = replica)
@@ -2065,21 +2071,21 @@ comment on function mooring.loads_astray() is 'Nodes whose load in node_load is 
 -- The difference is appended, as every change is. Two at once would both append it, and a claim would place by wrong loads meanwhile: only under the placement lock, which
 -- is tried and not waited for, because the round holds assignment rows by now.
 -- locks: placement (tried)
-create or replace function mooring.recount_loads() returns int
+create or replace function mooring_internal.recount_loads() returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   mended int;
 begin
-  if not exists (select from mooring.loads_astray()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
+  if not exists (select from mooring_internal.inconsistent_loads()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
     return 0;
   end if;
   with astray as materialized (
-    select l.node_id, l.kept, l.counted from mooring.loads_astray() l
+    select l.node_id, l.kept, l.counted from mooring_internal.inconsistent_loads() l
   ),
   mended as (
-    insert into mooring.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
+    insert into mooring_internal.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
   )
   insert into mooring.event (kind, node_id, node, reason, detail)
   select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns', jsonb_build_object('from', a.kept, 'to', a.counted) from astray a left join mooring.node n on n.id = a.node_id order by a.node_id;
@@ -2087,20 +2093,20 @@ begin
   return mended;
 end;
 $$;
-comment on function mooring.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
+comment on function mooring_internal.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
 --! EndIncluded functions/placement/recount_loads.sql
 --! Included functions/placement/queue_signature.sql
 -- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
 -- Stable, because the text of an array is: declared immutable it could not be inlined, and cost a call for each of the rows released at once.
-create or replace function mooring.queue_signature(signature uuid, refused_by int[]) returns uuid
+create or replace function mooring_internal.queue_signature(signature uuid, refused_by int[]) returns uuid
   language sql stable parallel safe
 return case when refused_by = '{}' then signature else md5(signature::text || refused_by::text)::uuid end;
-comment on function mooring.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
+comment on function mooring_internal.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
 --! EndIncluded functions/placement/queue_signature.sql
 --! Included functions/placement/eligibility_groups.sql
 -- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
 -- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
-create or replace function mooring.alike(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
+create or replace function mooring_internal.eligibility_groups(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- one plan for every call: planning for the very array would take twice as long as answering
@@ -2111,7 +2117,7 @@ begin
   return query
     with wanted as materialized (
       select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
-        from mooring.deployment d where d.id = any(alike.deployments)
+        from mooring.deployment d where d.id = any(eligibility_groups.deployments)
     ),
     pattern as materialized (
       select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
@@ -2125,7 +2131,7 @@ begin
       from wanted w left join trust t on t.package = w.package;
 end;
 $$;
-comment on function mooring.alike(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';
+comment on function mooring_internal.eligibility_groups(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';
 --! EndIncluded functions/placement/eligibility_groups.sql
 --! Included functions/placement/eligibility.sql
 -- The one relation behind claim, evict, unplaced, explain and the health labels: which node may run which deployment, predicate by predicate.
@@ -2133,7 +2139,7 @@ comment on function mooring.alike(bigint[]) is 'Groups deployments that the pres
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
 -- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
 -- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
-create or replace function mooring.eligibility(deployments bigint[], assumed jsonb default null)
+create or replace function mooring_internal.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
   language plpgsql stable security definer
@@ -2159,12 +2165,12 @@ begin
     ),
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
-          mooring.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
+          mooring_internal.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
           n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
         join mooring.heartbeat h on h.node_id = n.id
-        left join mooring.node_taken() l on l.node_id = n.id
+        left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
     ),
     pair as (
       select w.id as deployment_id, n.id as node_id,
@@ -2184,13 +2190,13 @@ begin
       cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
 $$;
-comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring_internal.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
 --! EndIncluded functions/placement/eligibility.sql
 --! Included functions/placement/work_of_lost_node.sql
 -- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
 -- A move goes on to where it was to go, as far as that can be had; a restart on the node that is gone cannot. Of what is being handed over nothing has to be placed: the copy
 -- just ends, and the replica has a successor.
-create or replace function mooring.left_behind(node_id int)
+create or replace function mooring_internal.work_of_lost_node(node_id int)
   returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
@@ -2201,19 +2207,19 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, mooring.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+    select a.id, a.deployment_id, mooring_internal.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
       from mooring.assignment a
       join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
-     where a.node_id = left_behind.node_id and a.handover is null and d.id = any (array(select b.deployment_id from mooring.assignment b where b.node_id = left_behind.node_id))
-       and a.id <> all (array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
+     where a.node_id = work_of_lost_node.node_id and a.handover is null and d.id = any (array(select b.deployment_id from mooring.assignment b where b.node_id = work_of_lost_node.node_id))
+       and a.id <> all (array(select c.replica from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
 end;
 $$;
-comment on function mooring.left_behind(int) is 'What of a node would have to be placed elsewhere if it were gone.';
+comment on function mooring_internal.work_of_lost_node(int) is 'What of a node would have to be placed elsewhere if it were gone.';
 --! EndIncluded functions/placement/work_of_lost_node.sql
 --! Included functions/placement/pending_signatures.sql
 -- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
 -- without_node: as if that node were gone, and what it runs had been released.
-create or replace function mooring.waiting_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
+create or replace function mooring_internal.pending_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
   language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2235,21 +2241,21 @@ begin
           order by a.signature limit 1) n
     )
     select w.signature, w.deployment_id, w.refused_by from waiting w;
-  if waiting_signatures.without_node is not null then
+  if pending_signatures.without_node is not null then
     return query
       select l.signature, l.deployment_id, l.refused_by
         from (select b.signature, min(b.deployment_id) as deployment_id, b.refused_by
-                from mooring.left_behind(waiting_signatures.without_node) b where b.move_to is null group by b.signature, b.refused_by) l
+                from mooring_internal.work_of_lost_node(pending_signatures.without_node) b where b.move_to is null group by b.signature, b.refused_by) l
        where not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature);
   end if;
 end;
 $$;
-comment on function mooring.waiting_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
+comment on function mooring_internal.pending_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
 --! EndIncluded functions/placement/pending_signatures.sql
 --! Included functions/placement/placeable_classes.sql
 -- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
 -- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
-create or replace function mooring.placeable(without_node int default null) returns setof mooring.placement_class
+create or replace function mooring_internal.placeable_classes(without_node int default null) returns setof mooring_internal.placement_class
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2257,18 +2263,18 @@ begin
   return query
     with waiting as materialized (
       select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
-        from mooring.waiting_signatures(placeable.without_node) w
+        from mooring_internal.pending_signatures(placeable_classes.without_node) w
         join mooring.deployment d on d.id = w.deployment_id
        cross join mooring.setting s
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct w.deployment_id) from waiting w)) l
     ),
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.eligible and e.node_id is distinct from placeable.without_node
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
+       where e.eligible and e.node_id is distinct from placeable_classes.without_node
        group by e.deployment_id
     ),
     open as (
@@ -2282,7 +2288,7 @@ begin
      order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
 $$;
-comment on function mooring.placeable(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+comment on function mooring_internal.placeable_classes(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/placement/placeable_classes.sql
 --! Included functions/placement/choose_nodes.sql
 -- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
@@ -2290,7 +2296,7 @@ comment on function mooring.placeable(int) is 'Pending work that has an eligible
 -- Cost never falls in k, so a node's slots are taken in order and it is enough to look at a few per node: when one of them is exhausted
 -- the look is widened. Returns node ids, cheapest first; fewer than n where room runs out. An unknown cost sorts last; where no node's cost is known
 -- the count of assignments decides, so that a fleet whose samples fail is still filled evenly.
-create or replace function mooring.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
+create or replace function mooring_internal.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2316,7 +2322,7 @@ begin
       select array_agg(slot.id order by slot.cost nulls last, slot.evenly, slot.id), max(slot.k), bool_and(slot.cost is null) from slot
       $query$, cost_function) into chosen, deepest, unknown using nodes, depth, n, eligible;
     if unknown and choose_nodes.policy <> 'deployment_count' then
-      return mooring.choose_nodes(nodes, eligible, 'deployment_count', n);
+      return mooring_internal.choose_nodes(nodes, eligible, 'deployment_count', n);
     end if;
     -- a node whose every offered slot was taken might have been taken further
     exit when chosen is null or deepest < depth or depth >= n;
@@ -2325,11 +2331,11 @@ begin
   return coalesce(chosen, '{}');
 end;
 $$;
-comment on function mooring.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
+comment on function mooring_internal.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
 --! EndIncluded functions/placement/choose_nodes.sql
 --! Included functions/placement/with_load.sql
 -- The same nodes after they took the chosen assignments.
-create or replace function mooring.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
+create or replace function mooring_internal.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays: a generic plan takes them for ten and joins by nested loop
@@ -2342,7 +2348,7 @@ begin
      order by s.id);
 end;
 $$;
-comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';
+comment on function mooring_internal.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';
 --! EndIncluded functions/placement/with_load.sql
 --! Included functions/placement/spread_replicas.sql
 -- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
@@ -2351,7 +2357,7 @@ comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chos
 -- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
 -- fixed_*: replicas that have got their node in the same window. shuffle => false: places belong to their rows, and only what meets its twin is moved.
 -- Reads where the deployments run already, locks nothing.
-create or replace function mooring.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
+create or replace function mooring_internal.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -2402,7 +2408,7 @@ begin
   return placed;
 end;
 $$;
-comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring_internal.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
 --! EndIncluded functions/placement/spread_replicas.sql
 --! Included functions/placement/choose_by_affinity.sql
 -- Which node each of some assignments goes to under a policy of kind affinity, in queue order: one after the other, each on the cheapest node that has room left
@@ -2410,7 +2416,7 @@ comment on function mooring.spread_replicas(bigint[], int[], mooring.node_state[
 -- Not one after the other, though: all ask their cheapest node at once, a full node keeps those that come first in the queue, and who is turned away
 -- asks the next (Gale and Shapley, 1962; where all nodes prefer in one order, that order's own result). Without limits one pass is enough: n rows x m nodes.
 -- Reads the assignments it is given, locks nothing.
-create or replace function mooring.choose_by_affinity(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[]) returns int[]
+create or replace function mooring_internal.choose_by_affinity(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[]) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -2457,12 +2463,12 @@ begin
   return taken_on;
 end;
 $$;
-comment on function mooring.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
+comment on function mooring_internal.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
 --! EndIncluded functions/placement/choose_by_affinity.sql
 --! Included functions/placement/policy_in_force.sql
 -- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
 -- which knows always. So a fleet whose samples fail is still filled.
-create or replace function mooring.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
+create or replace function mooring_internal.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2485,13 +2491,13 @@ begin
   return in_force;
 end;
 $$;
-comment on function mooring.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
+comment on function mooring_internal.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
 --! EndIncluded functions/placement/policy_in_force.sql
 --! Included functions/placement/may_return_to_last_node.sql
 -- Whose last node is near enough to get them back: the cost there is at most setting.sticky_slack above that of the dearest place that the window would take
 -- anyway. So with a slack of 0 work comes home only where that spoils no balance. Rows come in queue order; replicas do not come home to their twin.
 -- A node is asked for no more than its room. Returns their numbers in the queue.
-create or replace function mooring.comes_home(nodes mooring.node_state[], eligible int[], in_force mooring.policy, places int[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+create or replace function mooring_internal.may_return_to_last_node(nodes mooring.node_state[], eligible int[], in_force mooring.policy, places int[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -2529,18 +2535,18 @@ begin
   return home;
 end;
 $$;
-comment on function mooring.comes_home(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
+comment on function mooring_internal.may_return_to_last_node(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
 --! EndIncluded functions/placement/may_return_to_last_node.sql
 --! Included functions/placement/choose_places.sql
 -- Where waiting work of one class goes, row by row in queue order: by a policy of kind affinity each where it belongs; by one of kind load first home, as far as that is
 -- cheap, the others on the cheapest places. Replicas are kept apart. Fewer than asked for where room runs out. Pure: what claim() writes and what
 -- a simulation shows come from here.
-create or replace function mooring.choose_places(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+create or replace function mooring_internal.choose_places(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  in_force mooring.policy := mooring.policy_in_force(nodes, eligible, policy, assignments[1]);
+  in_force mooring.policy := mooring_internal.policy_in_force(nodes, eligible, policy, assignments[1]);
   chosen int[];
   home int[];
   home_on int[];
@@ -2550,31 +2556,31 @@ begin
     return '{}';
   end if;
   if in_force.kind = 'affinity' then
-    chosen := mooring.choose_by_affinity(nodes, eligible, in_force.name, assignments);
-    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible, shuffle => false) else chosen end;
+    chosen := mooring_internal.choose_by_affinity(nodes, eligible, in_force.name, assignments);
+    return case when replicated and chosen <> '{}' then mooring_internal.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible, shuffle => false) else chosen end;
   end if;
-  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(assignments));
+  chosen := mooring_internal.choose_nodes(nodes, eligible, in_force.name, cardinality(assignments));
   if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
-    home := mooring.comes_home(nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+    home := mooring_internal.may_return_to_last_node(nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
   end if;
   if home is null then
-    return case when replicated and chosen <> '{}' then mooring.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible) else chosen end;
+    return case when replicated and chosen <> '{}' then mooring_internal.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible) else chosen end;
   end if;
   home_on := array(select last_nodes[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o);
   others := array(select g.nr from generate_series(1, cardinality(chosen)) g (nr) except all select u.nr from unnest(home) u (nr) order by 1);
   if others = '{}' then
     return home_on;
   end if;
-  nodes := mooring.with_load(nodes, home_on);
-  chosen := mooring.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
+  nodes := mooring_internal.with_load(nodes, home_on);
+  chosen := mooring_internal.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
   if replicated then
-    chosen := mooring.spread_replicas(array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o), chosen, nodes, eligible,
+    chosen := mooring_internal.spread_replicas(array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o), chosen, nodes, eligible,
       array(select deployments[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o), home_on);
   end if;
   return array(select u.node_id from (select h.nr, h.node_id from unnest(home, home_on) h (nr, node_id) union all select o.nr, o.node_id from unnest(others, chosen) o (nr, node_id)) u order by u.nr);
 end;
 $$;
-comment on function mooring.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
+comment on function mooring_internal.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
 --! EndIncluded functions/placement/choose_places.sql
 --! Included functions/placement/lock_placement.sql
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
@@ -2582,7 +2588,7 @@ comment on function mooring.choose_places(mooring.node_state[], int[], text, big
 -- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
 -- Whoever gives a replica a node holds this lock; a daemon's row is made with its node, counts for no load, and needs none. Returns false for "somebody else will do your work"; who has other work says must_wait.
 -- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
-create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean
+create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2597,47 +2603,47 @@ begin
   end if;
   select s.placement_lock_timeout into patience from mooring.setting s;
   patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
-  if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
-    if not must_wait and not pg_try_advisory_lock(mooring.lock_space(), mooring.lock_key('waiting to place')) then
+  if not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+    if not must_wait and not pg_try_advisory_lock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place')) then
       return false;
     end if;
     begin
       perform set_config('lock_timeout', patience_ms, true);
-      perform pg_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing'));
+      perform pg_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
       -- before anything that could be cancelled: this one is the session's, and would be kept
       if not must_wait then
-        perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+        perform pg_advisory_unlock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place'));
       end if;
       perform set_config('lock_timeout', lock_timeout_before, true);
     exception when others or query_canceled then
       if not must_wait then
-        perform pg_advisory_unlock(mooring.lock_space(), mooring.lock_key('waiting to place'));
+        perform pg_advisory_unlock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place'));
       end if;
       if sqlstate <> '55P03' then
         raise;
       end if;
-      holder := mooring.placement_lock_holder();
+      holder := mooring_internal.placement_lock_holder();
       raise exception using errcode = 'MR004', message = format('placement has been held by another transaction for more than %s', patience),
         detail = format('pid %s holds it', holder), hint = format('Look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder);
     end;
   end if;
-  perform mooring.limit_idle(patience);
-  perform mooring.wait_for_disk();
+  perform mooring_internal.limit_idle(patience);
+  perform mooring_internal.require_durable_commit();
   return true;
 end;
 $$;
-comment on function mooring.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
+comment on function mooring_internal.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
 --! EndIncluded functions/placement/lock_placement.sql
 --! Included functions/placement/placement_lock_holder.sql
-create or replace function mooring.placement_lock_holder() returns int
+create or replace function mooring_internal.placement_lock_holder() returns int
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
 return (
   select l.pid from pg_locks l
    where l.locktype = 'advisory' and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
-     and l.classid = mooring.lock_space() and l.objid = mooring.lock_key('placing') and l.objsubid = 2
+     and l.classid = mooring_internal.lock_space() and l.objid = mooring_internal.lock_key('placing') and l.objsubid = 2
    limit 1);
-comment on function mooring.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
+comment on function mooring_internal.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
 --! EndIncluded functions/placement/placement_lock_holder.sql
 --! Included functions/placement/claim.sql
 -- claim: gives pending assignments to nodes. The heart of Mooring.
@@ -2662,9 +2668,9 @@ declare
   awaited int[];
   -- places given since the loads in nodes were added up
   taken int[] := '{}';
-  classes mooring.placement_class[];
+  classes mooring_internal.placement_class[];
   class_of jsonb;
-  class mooring.placement_class;
+  class mooring_internal.placement_class;
   class_of_work record;
   chosen int[];
   queue bigint[];
@@ -2683,33 +2689,33 @@ declare
   rules text[];
   last_nodes int[];
   -- read once, not for each row
-  first_epoch bigint := mooring.next_epoch(0);
+  first_epoch bigint := mooring_internal.next_epoch(0);
 begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  if not mooring.lock_placement() then
+  if not mooring_internal.lock_placement() then
     return;
   end if;
   -- asked after the lock: a hold may have begun while it was waited for
-  if mooring.hold() then
+  if mooring_internal.notice_outage() then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
-    perform mooring.finish_round('place');
+    perform mooring_internal.finish_round('place');
     return;
   end if;
   -- also where nothing waits: a restart is a move by name, and writes there, too
-  perform mooring.fold_node_load();
+  perform mooring_internal.fold_node_load();
   -- what is moved has been promised its place, and goes before the policy chooses
-  return query select m.* from mooring.place_moves(max_rows => max_rows) m;
+  return query select m.* from mooring_internal.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
   -- before the eligible nodes are read: one that comes in between is waited for still, and the claim that its registration asks for finds it
-  awaited := mooring.awaited_nodes();
-  select array_agg(p) into classes from mooring.placeable() p;
+  awaited := mooring_internal.awaited_nodes();
+  select array_agg(p) into classes from mooring_internal.placeable_classes() p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
-    select array_agg(s) into nodes from mooring.node_states() s;
+    select array_agg(s) into nodes from mooring_internal.node_states() s;
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop
@@ -2756,17 +2762,17 @@ begin
     loop
       class := classes[class_of_work.nr];
       if taken <> '{}' then
-        nodes := mooring.with_load(nodes, taken);
+        nodes := mooring_internal.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
-        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
+        perform mooring_internal.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
         -- no room left: what waits behind it is not looked at again. The class stays, without signatures, so that nr keeps its meaning
-        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring_internal.placement_class;
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       deployments := deployments || class_of_work.deployments[1:cardinality(chosen)];
@@ -2788,7 +2794,7 @@ begin
        where a.id = p.id and a.id = any (ids)
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring_internal.actor())
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
@@ -2796,9 +2802,9 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  handed_over := mooring.advance_handovers();
-  perform mooring.advance_drains(progress => moved > 0 or handed_over);
-  perform mooring.finish_round('place');
+  handed_over := mooring_internal.advance_handovers();
+  perform mooring_internal.advance_drains(progress => moved > 0 or handed_over);
+  perform mooring_internal.finish_round('place');
 end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
@@ -2811,24 +2817,24 @@ comment on function mooring.claim(int) is 'Places pending assignments on eligibl
 -- After pg_upgrade or a restored dump the server is on timeline 1 again: counting goes on from what is there, and promotions are told apart only from where timelines pass it (doctor: epochs).
 -- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
 -- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
-create or replace function mooring.next_epoch(epoch bigint) returns bigint
+create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint
   language sql volatile
 return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
-comment on function mooring.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
+comment on function mooring_internal.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
 --! EndIncluded functions/ownership/next_epoch.sql
 --! Included functions/ownership/node_is_live.sql
 -- Live: a session holds the name and its lease has not ended by the database clock.
-create or replace function mooring.node_is_live(heartbeat mooring.heartbeat) returns boolean
+create or replace function mooring_internal.node_is_live(heartbeat mooring.heartbeat) returns boolean
   language sql stable
 return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
-comment on function mooring.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
+comment on function mooring_internal.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
 --! EndIncluded functions/ownership/node_is_live.sql
 --! Included functions/ownership/lease_end.sql
 -- The lease of one assignment. It begins with the beat that confirmed it; until then it is the node's. A node that left has none.
-create or replace function mooring.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
+create or replace function mooring_internal.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
   language sql stable
 return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
-comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
+comment on function mooring_internal.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
 --! EndIncluded functions/ownership/lease_end.sql
 --! Included functions/ownership/release.sql
 -- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
@@ -2839,7 +2845,7 @@ comment on function mooring.lease_end(mooring.heartbeat, mooring.assignment) is 
 -- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
 -- the caller's look and ours the row may have been freed by somebody else and given to another node.
 -- locks: assignment rows, run (both skip locked)
-create or replace function mooring.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
+create or replace function mooring_internal.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
@@ -2857,7 +2863,7 @@ declare
   heirs bigint[];
   hosts int[];
   -- read once, not for each row
-  first_epoch bigint := mooring.next_epoch(0);
+  first_epoch bigint := mooring_internal.next_epoch(0);
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
@@ -2871,11 +2877,11 @@ begin
   if locked is null then
     return;
   end if;
-  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring.copies() c where c.replica = any (locked) and c.id <> all (locked);
+  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring_internal.handover_rows() c where c.replica = any (locked) and c.id <> all (locked);
   if heirs is not null then
     heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
     -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
-    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring.copies() c where c.id = any (heirs)));
+    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring_internal.handover_rows() c where c.id = any (heirs)));
     relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
   end if;
   -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
@@ -2885,20 +2891,20 @@ begin
          set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
-             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring_internal.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
       returning a.*
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring_internal.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
   get diagnostics freed = row_count;
   if freed < cardinality(locked) then
     if copies is not null or relieved is not null then
-      perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
+      perform mooring_internal.end_handovers(copies, relieved, release.kind, release.reason);
     end if;
     -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
     perform set_config('mooring.owner_is_done', 'yes', true);
@@ -2908,7 +2914,7 @@ begin
       ),
       logged as (
         insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring_internal.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
     perform set_config('mooring.owner_is_done', '', true);
@@ -2922,18 +2928,18 @@ begin
    where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
   if daemons is not null then
     -- stopped, and wanted again in the meantime
-    perform mooring.make_daemons(daemons, hosts);
+    perform mooring_internal.make_daemons(daemons, hosts);
   end if;
-  perform mooring.enqueue('place');
+  perform mooring_internal.enqueue('place');
 end;
 $$;
-comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+comment on function mooring_internal.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
 --! EndIncluded functions/ownership/release.sql
 --! Included functions/ownership/requeue.sql
 -- A changed spec: nodes that refused the old one are asked again, a successor that failed is tried again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
 -- of a version or an environment that somebody does not commit holds up no failover.
 -- locks: assignment rows of these deployments that wait or were refused
-create or replace function mooring.queue_anew(deployments bigint[]) returns void
+create or replace function mooring_internal.requeue(deployments bigint[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2943,18 +2949,18 @@ begin
          move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
          updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
     from mooring.deployment d
-   where a.deployment_id = any (queue_anew.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
+   where a.deployment_id = any (requeue.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
      and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
 end;
 $$;
-comment on function mooring.queue_anew(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
+comment on function mooring_internal.requeue(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
 --! EndIncluded functions/ownership/requeue.sql
 --! Included functions/ownership/make_assignments.sql
 -- Assignments follow deployments, level-triggered: this makes rows what the deployments want, whatever they were before.
 -- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
 -- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
 -- locks: assignment rows of these deployments, in order of id (no key update: a workload's assert_owner() is not disturbed)
-create or replace function mooring.make_assignments(deployments bigint[]) returns void
+create or replace function mooring_internal.make_assignments(deployments bigint[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2975,8 +2981,8 @@ begin
     returning a.*
   )
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
-  perform mooring.queue_anew(make_assignments.deployments);
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring_internal.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  perform mooring_internal.requeue(make_assignments.deployments);
   insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
   select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
     from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
@@ -2985,12 +2991,12 @@ begin
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
 end;
 $$;
-comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
+comment on function mooring_internal.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
 --! EndIncluded functions/ownership/make_assignments.sql
 --! Included functions/ownership/make_daemons.sql
 -- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
 -- locks: assignment (skip locked: the next evict round finds what was passed by)
-create or replace function mooring.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
+create or replace function mooring_internal.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3002,14 +3008,14 @@ begin
   end if;
   with desired as materialized (
     select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
-      from mooring.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
+      from mooring_internal.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
       join mooring.deployment d on d.id = e.deployment_id
      cross join mooring.setting s
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
+    select d.deployment_id, null, d.signature, d.node_id, mooring_internal.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -3039,7 +3045,7 @@ begin
   ),
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring_internal.actor())
       from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
@@ -3047,12 +3053,12 @@ begin
   select array_agg(m.node_id) into told from made m;
   -- born owned, and not under lock_placement()
   if told is not null then
-    perform mooring.wait_for_disk();
+    perform mooring_internal.require_durable_commit();
   end if;
-  perform mooring.notify_nodes(told);
+  perform mooring_internal.notify_nodes(told);
 end;
 $$;
-comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
+comment on function mooring_internal.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
 --! EndIncluded functions/ownership/make_daemons.sql
 --! Included functions/ownership/inconsistent_deployments.sql
 -- The deployments whose assignments are not what they want: an ordinal without a row, an owner that runs what is not wanted, a row that waits otherwise than its deployment says,
@@ -3060,7 +3066,7 @@ comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon i
 -- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
 -- handover at most, so the counts tell.
 -- locks: none
-create or replace function mooring.deployments_astray() returns bigint[]
+create or replace function mooring_internal.inconsistent_deployments() returns bigint[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3079,7 +3085,7 @@ begin
     from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
               case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
                    else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
-              or a.signature <> mooring.queue_signature(d.signature, a.refused_by) as is_astray
+              or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by) as is_astray
             from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
            where a.ordinal is not null) j;
   if there < wanted then
@@ -3091,7 +3097,7 @@ begin
   return array(select distinct u.id from unnest(astray) u (id) order by u.id);
 end;
 $$;
-comment on function mooring.deployments_astray() is 'Deployments whose assignments are not what they want; the evict round mends them.';
+comment on function mooring_internal.inconsistent_deployments() is 'Deployments whose assignments are not what they want; the evict round mends them.';
 --! EndIncluded functions/ownership/inconsistent_deployments.sql
 --! Included functions/ownership/mend_assignments.sql
 -- Mends what no trigger saw to, or what got lost: a claim or a handover that was committed behind an edit, triggers that were switched off
@@ -3099,14 +3105,14 @@ comment on function mooring.deployments_astray() is 'Deployments whose assignmen
 -- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
 -- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
 -- locks: deployment, then assignment rows (both skip locked)
-create or replace function mooring.mend_assignments() returns int
+create or replace function mooring_internal.mend_assignments() returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set enable_nestloop = off
   set lock_timeout = '1s'
 as $$
 declare
-  astray bigint[] := mooring.deployments_astray();
+  astray bigint[] := mooring_internal.inconsistent_deployments();
 begin
   if astray = '{}' then
     return 0;
@@ -3121,14 +3127,14 @@ begin
     select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
   )
   select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
-  perform mooring.make_assignments(astray);
+  perform mooring_internal.make_assignments(astray);
   return coalesce(cardinality(astray), 0);
 exception when lock_not_available then
   -- somebody inserts these very rows, or a workload is inside assert_owner()
   return 0;
 end;
 $$;
-comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
+comment on function mooring_internal.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
 --! EndIncluded functions/ownership/mend_assignments.sql
 --! Included functions/ownership/assert_owner.sql
 -- assert_owner: a workload calls it in its own transaction, with the MOORING_ASSIGNMENT_ID and MOORING_EPOCH of its environment, before it writes what must be
@@ -3155,30 +3161,30 @@ begin
     raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
       hint = 'Another copy runs or will run. Stop without writing anything.';
   end if;
-  perform mooring.limit_idle(remaining);
+  perform mooring_internal.limit_idle(remaining);
 end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
 --! EndIncluded functions/ownership/assert_owner.sql
 --! Included functions/ownership/raise_no_such_assignment.sql
-create or replace function mooring.no_such_assignment(id bigint) returns void
+create or replace function mooring_internal.raise_no_such_assignment(id bigint) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   known text;
 begin
-  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - no_such_assignment.id), a.id limit 3) k;
-  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(no_such_assignment.id::text, 'null')),
+  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - raise_no_such_assignment.id), a.id limit 3) k;
+  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(raise_no_such_assignment.id::text, 'null')),
     hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
 end;
 $$;
-comment on function mooring.no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
+comment on function mooring_internal.raise_no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/ownership/raise_no_such_assignment.sql
 --! Included functions/ownership/owner_may_run.sql
 -- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
 -- locks: heartbeat (skip locked: a beat in flight is a sign of life)
-create or replace function mooring.owner_may_run(owned mooring.assignment) returns boolean
+create or replace function mooring_internal.owner_may_run(owned mooring.assignment) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3189,17 +3195,17 @@ begin
   if not found then
     return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
   end if;
-  return mooring.hold() or mooring.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+  return mooring_internal.notice_outage() or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
 end;
 $$;
-comment on function mooring.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
+comment on function mooring_internal.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
 --! EndIncluded functions/ownership/owner_may_run.sql
 
 -- moves: drains, handovers, rebalancing, moves by name
 --! Included functions/moves/end_handovers.sql
 -- What is said, and remembered, of handovers that end with the release of one of the two rows. Of a successor that was refused, its replica's next one goes elsewhere.
 -- locks: assignment rows (skip locked); the caller has locked the rows it names
-create or replace function mooring.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
+create or replace function mooring_internal.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3208,28 +3214,28 @@ begin
   update mooring.assignment a set stop_reason = end_handovers.reason where a.id = any (end_handovers.copies || end_handovers.relieved) and a.wanted = 'run';
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
   select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch, case p.kind when 'handed_over' then end_handovers.reason else 'its successor is given up: ' || end_handovers.reason end,
-      mooring.handover_detail(a.id, a.node_id, p.id, p.node_id)
+      mooring_internal.handover_detail(a.id, a.node_id, p.id, p.node_id)
     from (select c.id, c.node_id, c.replica, case when c.replica = any (end_handovers.relieved) then 'handed_over' else 'handover_failed' end as kind
-            from mooring.copies() c
+            from mooring_internal.handover_rows() c
            where c.handover = 'arriving' and c.wanted = 'run' and (c.replica = any (end_handovers.relieved) or c.id = any (end_handovers.copies))) p
     join mooring.assignment a on a.id = p.replica
     left join mooring.node n on n.id = a.node_id
    order by a.id;
   if end_handovers.kind = 'refused' then
     update mooring.assignment a
-       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
-      from mooring.copies() c join mooring.deployment d on d.id = c.deployment_id
+       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring_internal.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
+      from mooring_internal.handover_rows() c join mooring.deployment d on d.id = c.deployment_id
      where c.id = any (end_handovers.copies) and a.id = c.replica and c.node_id <> all (a.refused_by)
-       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring.copies() o where o.id = any (end_handovers.copies)) for no key update skip locked);
+       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring_internal.handover_rows() o where o.id = any (end_handovers.copies)) for no key update skip locked);
   end if;
 end;
 $$;
-comment on function mooring.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';
+comment on function mooring_internal.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';
 --! EndIncluded functions/moves/end_handovers.sql
 --! Included functions/moves/moves_under_way.sql
 -- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
 -- them for nearly all rows of the table, and reads it from end to end.
-create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
+create or replace function mooring_internal.moves_under_way() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -3241,11 +3247,11 @@ begin
       from mooring.assignment a where a.move_reason is not null;
 end;
 $$;
-comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
+comment on function mooring_internal.moves_under_way() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
 --! EndIncluded functions/moves/moves_under_way.sql
 --! Included functions/moves/handover_rows.sql
--- The rows beside the replicas: few at any time, found by their own index; see moves() for why the planner is not asked.
-create or replace function mooring.copies() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
+-- The rows beside the replicas: few at any time, found by their own index; see moves_under_way() for why the planner is not asked.
+create or replace function mooring_internal.handover_rows() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -3259,23 +3265,23 @@ begin
      where c.handover is not null;
 end;
 $$;
-comment on function mooring.copies() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
+comment on function mooring_internal.handover_rows() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
 --! EndIncluded functions/moves/handover_rows.sql
 --! Included functions/moves/handover_detail.sql
 -- Who is who, for events and reasons.
-create or replace function mooring.handover_detail(from_id bigint, from_node int, to_id bigint, to_node int) returns jsonb
+create or replace function mooring_internal.handover_detail(from_id bigint, from_node int, to_id bigint, to_node int) returns jsonb
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 return (
   select jsonb_build_object('from', jsonb_build_object('assignment', handover_detail.from_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.from_node)),
     'to', jsonb_build_object('assignment', handover_detail.to_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.to_node))));
-comment on function mooring.handover_detail(bigint, int, bigint, int) is 'Detail of an event about a handover: from and to, each with assignment and node.';
+comment on function mooring_internal.handover_detail(bigint, int, bigint, int) is 'Detail of an event about a handover: from and to, each with assignment and node.';
 --! EndIncluded functions/moves/handover_detail.sql
 --! Included functions/moves/begin_handovers.sql
 -- Makes the successors of those of these assignments that are start-first and run. What does not run at the moment has nothing to keep up and is moved stop-first, so
 -- that a drain ends although something is broken everywhere. Returns the ids of those that got one.
 -- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring.begin_handovers(ids bigint[], nodes int[], reason text) returns bigint[]
+create or replace function mooring_internal.begin_handovers(ids bigint[], nodes int[], reason text) returns bigint[]
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3293,7 +3299,7 @@ begin
   ),
   born as (
     insert into mooring.assignment (deployment_id, ordinal, handover, signature, refused_by, node_id, epoch, lease_ttl, owner_reason, move_reason, last_node_id, assigned_at, created_at, updated_at)
-    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node, mooring.next_epoch(0), w.new_lease_ttl, 'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
+    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node, mooring_internal.next_epoch(0), w.new_lease_ttl, 'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
         clock_timestamp(), w.created_at, w.updated_at
       from wish w order by w.id
     returning *
@@ -3304,7 +3310,7 @@ begin
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
     select e.kind, e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.reason, e.detail
-      from (select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch, begin_handovers.reason as reason, mooring.handover_detail(w.id, w.node_id, b.id, b.node_id) || jsonb_build_object('handover', 'start-first') as detail
+      from (select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch, begin_handovers.reason as reason, mooring_internal.handover_detail(w.id, w.node_id, b.id, b.node_id) || jsonb_build_object('handover', 'start-first') as detail
               from wish w join born b on b.deployment_id = w.deployment_id and b.ordinal = w.ordinal
             union all
             select 'claimed', b.id, b.deployment_id, b.node_id, b.epoch, b.owner_reason, null from born b) e
@@ -3314,14 +3320,14 @@ begin
   return coalesce(begun, '{}');
 end;
 $$;
-comment on function mooring.begin_handovers(bigint[], int[], text) is 'Starts successors of running start-first assignments on the nodes beside them; returns the assignments that got one.';
+comment on function mooring_internal.begin_handovers(bigint[], int[], text) is 'Starts successors of running start-first assignments on the nodes beside them; returns the assignments that got one.';
 --! EndIncluded functions/moves/begin_handovers.sql
 --! Included functions/moves/advance_handovers.sql
 -- One look at every handover, at the end of each claim(): a successor that runs, and has run for setting.handover_settle, takes over; one that cannot come, or does not
 -- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
 -- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
 -- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring.advance_handovers() returns boolean
+create or replace function mooring_internal.advance_handovers() returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3334,7 +3340,7 @@ declare
   pair record;
   got_on boolean := false;
 begin
-  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run';
+  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run';
   if concerned is null then
     return false;
   end if;
@@ -3343,7 +3349,7 @@ begin
   -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
   for pair in
     select c as copy, a as replica, n.name as to_name,
-        mooring.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
+        mooring_internal.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
         -- what nobody could have waited for is no failure: the next one is tried at once
         j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
       from mooring.assignment c
@@ -3355,7 +3361,7 @@ begin
      cross join lateral (
        select case
            when d.handover <> 'start-first' then 'its deployment is stop-first now'
-           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring.node_is_live(h) then 'it runs'
+           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring_internal.node_is_live(h) then 'it runs'
            when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
            when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
            when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
@@ -3385,11 +3391,11 @@ begin
   return got_on;
 end;
 $$;
-comment on function mooring.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+comment on function mooring_internal.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
 --! EndIncluded functions/moves/advance_handovers.sql
 --! Included functions/moves/raise_if_in_handover.sql
 -- For verbs that order something of one assignment: both rows of a replica that is being handed over are left alone.
-create or replace function mooring.refuse_in_handover(asked mooring.assignment) returns void
+create or replace function mooring_internal.raise_if_in_handover(asked mooring.assignment) returns void
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3397,7 +3403,7 @@ declare
   other record;
 begin
   select c.id, c.handover, n.name as node_name into other
-    from mooring.copies() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+    from mooring_internal.handover_rows() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
    where asked.id in (k.id, k.replica);
   if other.id is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s %s', asked.id, case
@@ -3409,24 +3415,24 @@ begin
   end if;
 end;
 $$;
-comment on function mooring.refuse_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
+comment on function mooring_internal.raise_if_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
 --! EndIncluded functions/moves/raise_if_in_handover.sql
 --! Included functions/moves/place_moves.sql
 -- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
 -- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
 -- Called by claim() and reassign(), under the placement lock.
 -- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
+create or replace function mooring_internal.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
-  first_epoch bigint := mooring.next_epoch(0);
+  first_epoch bigint := mooring_internal.next_epoch(0);
   waiting bigint[];
 begin
   select array_agg(m.assignment_id) into waiting
-    from mooring.moves() m
+    from mooring_internal.moves_under_way() m
    where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
   if waiting is null then
     return;
@@ -3445,14 +3451,14 @@ begin
        where a.id = any (waiting)
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from mover m)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct m.deployment_id) from mover m)) l
     ),
     fit as materialized (
       -- has_room counts the very places that are kept for these
-      select e.deployment_id, e.node_id, coalesce(mooring.why_not_permitted(e), case
+      select e.deployment_id, e.node_id, coalesce(mooring_internal.reason_not_permitted(e), case
           when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
           when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
        where e.node_id in (select m.move_to from mover m)
     ),
     judged as materialized (
@@ -3466,7 +3472,7 @@ begin
     decided as materialized (
       select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
           coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
-        from judged j left join mooring.node_assigned() o on o.node_id = j.move_to
+        from judged j left join mooring_internal.assigned_per_node() o on o.node_id = j.move_to
     ),
     placed as (
       update mooring.assignment a
@@ -3488,12 +3494,12 @@ begin
     select p.* from placed p;
 end;
 $$;
-comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
+comment on function mooring_internal.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
 --! EndIncluded functions/moves/place_moves.sql
 --! Included functions/moves/drain_targets.sql
 -- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
 -- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
-create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+create or replace function mooring_internal.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3507,7 +3513,7 @@ begin
       select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
     ),
     handed_over as materialized (
-      select c.replica from mooring.copies() c
+      select c.replica from mooring_internal.handover_rows() c
     ),
     owned as materialized (
       select a.id, a.signature, a.refused_by, a.deployment_id
@@ -3520,11 +3526,11 @@ begin
       select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct k.deployment_id) from kind k)) l
     ),
     open as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
        where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
        group by e.deployment_id
     ),
@@ -3546,11 +3552,11 @@ begin
      order by cardinality(t.node_ids), c.ids[1];
 end;
 $$;
-comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+comment on function mooring_internal.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
 --! EndIncluded functions/moves/drain_targets.sql
 --! Included functions/moves/drain_obstacles.sql
 -- For people, in words. Apart, because words for each node take far longer than the choice.
-create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
+create or replace function mooring_internal.drain_obstacles(node_id int) returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3559,14 +3565,14 @@ as $$
 begin
   return query
     with blocked as materialized (
-      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
+      select c.* from mooring_internal.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
     ),
     source as materialized (
       select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
     ),
     reason as materialized (
-      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
-        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
+      select e.deployment_id, e.node_id, mooring_internal.reason_not_eligible(e) as reason
+        from mooring_internal.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
        where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
     )
     select b.ids, case
@@ -3587,7 +3593,7 @@ begin
      group by a.handover_error, g.handover_timeout;
 end;
 $$;
-comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+comment on function mooring_internal.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
 --! EndIncluded functions/moves/drain_obstacles.sql
 --! Included functions/moves/advance_drains.sql
 -- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
@@ -3599,7 +3605,7 @@ comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere 
 -- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
 -- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains(progress boolean default false) returns void
+create or replace function mooring_internal.advance_drains(progress boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3620,7 +3626,7 @@ declare
 begin
   -- seen running, or failing, where it went: the move is over
   select array_agg(m.assignment_id) into arrived
-    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+    from mooring_internal.moves_under_way() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
    where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
@@ -3631,8 +3637,8 @@ begin
     return;
   end if;
   asked := advance_drains.progress or arrived is not null or exists (
-    select from mooring.round r
-     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+    select from mooring_internal.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring_internal.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
   for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
     exit when clock_timestamp() > started_at + interval '100 ms';
     begin
@@ -3641,49 +3647,49 @@ begin
         update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
          where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
         if found and owned = 0 then
-          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+          perform mooring_internal.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring_internal.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
-      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring_internal.moves_under_way() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
       continue when budget <= 0;
-      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
+      for class in select o.* from mooring_internal.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
           from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
         continue when locked is null;
         -- with the places that were kept a moment ago
-        select array_agg(s) into nodes from mooring.node_states() s;
+        select array_agg(s) into nodes from mooring_internal.node_states() s;
         -- no last nodes: what is sent away is not asked where it was before
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, locked,
           array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
+        perform mooring_internal.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);
       end loop;
       if forced then
-        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
+        perform mooring_internal.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
       end if;
     exception when others then
-      perform mooring.add_event('drain_failed', sqlerrm, host.id);
+      perform mooring_internal.add_event('drain_failed', sqlerrm, host.id);
     end;
   end loop;
 end;
 $$;
-comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
+comment on function mooring_internal.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
 --! EndIncluded functions/moves/advance_drains.sql
 --! Included functions/moves/order_moves.sql
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
 -- Start-first work is started there first, see handovers; but not where everything has to stop at once.
 -- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
+create or replace function mooring_internal.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
+  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring_internal.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
 begin
   with ordered as (
     update mooring.assignment a
@@ -3698,14 +3704,14 @@ begin
    order by o.id;
 end;
 $$;
-comment on function mooring.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
+comment on function mooring_internal.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
 --! EndIncluded functions/moves/order_moves.sql
 --! Included functions/moves/plan_rebalance.sql
 -- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
 -- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
 -- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
 -- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
-create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
+create or replace function mooring_internal.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3713,12 +3719,12 @@ as $$
 #variable_conflict use_column
 declare
   came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
-  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  nodes mooring.node_state[] := array(select s from mooring_internal.node_states() s);
   -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
-  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring_internal.node_is_live(h));
   tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
-  handed_over bigint[] := array(select c.replica from mooring.copies() c where c.replica is not null);
-  succeeded bigint[] := array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
+  handed_over bigint[] := array(select c.replica from mooring_internal.handover_rows() c where c.replica is not null);
+  succeeded bigint[] := array(select c.replica from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
   -- by node: what is about to leave or to come, and what comes by this plan
   shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
   comes jsonb := '{}';
@@ -3746,11 +3752,11 @@ begin
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from movable m)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct m.deployment_id) from movable m)) l
     ),
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
     )
     select m.policy, t.node_ids, array_agg(m.signature) as signatures
       from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
@@ -3760,7 +3766,7 @@ begin
      order by sum(m.n) desc, m.policy, t.node_ids
   loop
     open := kind.node_ids;
-    in_force := mooring.policy_in_force(nodes, open, kind.policy, null);
+    in_force := mooring_internal.policy_in_force(nodes, open, kind.policy, null);
     while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
       execute format($query$
         select c.id, c.cost
@@ -3801,7 +3807,7 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
+comment on function mooring_internal.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
 --! EndIncluded functions/moves/plan_rebalance.sql
 --! Included functions/moves/rebalance.sql
 -- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
@@ -3828,21 +3834,21 @@ begin
       hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
   end if;
   if not rebalance.dry_run then
-    perform mooring.lock_placement(must_wait => true);
-    if mooring.hold() then
-      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+    perform mooring_internal.lock_placement(must_wait => true);
+    if mooring_internal.notice_outage() then
+      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
     end if;
   end if;
-  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
+  select count(*) into under_way from mooring_internal.moves_under_way() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
   select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
     into ids, deployments, sources, targets, gains
-    from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
+    from mooring_internal.plan_rebalance(rebalance.max_moves - under_way) p;
   if not rebalance.dry_run and ids is not null then
     select array_agg(l.id) into locked
       from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
              where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
-    perform mooring.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
-    perform mooring.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
+    perform mooring_internal.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
+    perform mooring_internal.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
   end if;
   return query
     select p.id, p.deployment_id, f.name, t.name, p.gain
@@ -3858,7 +3864,7 @@ comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at
 -- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
 -- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
 -- locks: placement, then assignment (its row)
-create or replace function mooring.lock_to_move(assignment bigint) returns mooring.assignment
+create or replace function mooring_internal.lock_to_move(assignment bigint) returns mooring.assignment
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3872,10 +3878,10 @@ begin
   loop
     -- what is locked in a block that fails is free again
     begin
-      perform mooring.lock_placement(must_wait => true);
+      perform mooring_internal.lock_placement(must_wait => true);
       select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
       if row.id is null then
-        perform mooring.no_such_assignment(lock_to_move.assignment);
+        perform mooring_internal.raise_no_such_assignment(lock_to_move.assignment);
       end if;
       return row;
     exception when lock_not_available then
@@ -3883,7 +3889,7 @@ begin
     end;
     waited := false;
     begin
-      perform set_config('lock_timeout', greatest(1, mooring.milliseconds(until - clock_timestamp()))::text, true);
+      perform set_config('lock_timeout', greatest(1, mooring_internal.milliseconds(until - clock_timestamp()))::text, true);
       perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
       waited := true;
       raise lock_not_available;
@@ -3898,7 +3904,7 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
+comment on function mooring_internal.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
 --! EndIncluded functions/moves/lock_to_move.sql
 --! Included functions/moves/reassign.sql
 -- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
@@ -3920,8 +3926,8 @@ declare
   fit record;
   obstacle text;
 begin
-  row := mooring.lock_to_move(reassign.assignment);
-  node := mooring.node_named(reassign.target);
+  row := mooring_internal.lock_to_move(reassign.assignment);
+  node := mooring_internal.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   if row.ordinal is null then
@@ -3930,14 +3936,14 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
   end if;
-  perform mooring.refuse_in_handover(row);
+  perform mooring_internal.raise_if_in_handover(row);
   if row.node_id = node.id and row.wanted = 'run' then
     raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
-  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
+  select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
   -- the place that is kept for it already is no obstacle
   fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
-  obstacle := coalesce(mooring.why_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
+  obstacle := coalesce(mooring_internal.reason_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
   if obstacle is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
       hint = case
@@ -3954,16 +3960,16 @@ begin
         else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
       end || format(' See mooring.explain(%s).', spec.id);
   end if;
-  if mooring.hold() then
-    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  if mooring_internal.notice_outage() then
+    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
   if row.node_id is not null then
-    perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
+    perform mooring_internal.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
   else
     update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
-    perform mooring.place_moves(ids => array[row.id]);
+    perform mooring_internal.place_moves(ids => array[row.id]);
   end if;
-  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring.copies() c where c.replica = row.id), row.id);
+  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring_internal.handover_rows() c where c.replica = row.id), row.id);
   return row;
 end;
 $$;
@@ -3987,10 +3993,10 @@ declare
   fit record;
   obstacle text;
 begin
-  row := mooring.lock_to_move(restart.assignment);
+  row := mooring_internal.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
-  perform mooring.refuse_in_handover(row);
+  perform mooring_internal.raise_if_in_handover(row);
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
@@ -3999,10 +4005,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
   elsif row.node_id is null then
     raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
-  elsif mooring.hold() then
-    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  elsif mooring_internal.notice_outage() then
+    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
-  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
+  select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
   if not fit.live then
     raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
   elsif row.ordinal is null then
@@ -4012,14 +4018,14 @@ begin
   end if;
   -- it leaves its own place to itself
   fit.has_room := true;
-  obstacle := mooring.why_not_eligible(fit);
+  obstacle := mooring_internal.reason_not_eligible(fit);
   if obstacle is not null and (
     (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
-    or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
+    or not exists (select from mooring_internal.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
     raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
   end if;
   -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
-  perform mooring.order_moves(array[row.id], array[row.node_id], why, at_once => true);
+  perform mooring_internal.order_moves(array[row.id], array[row.node_id], why, at_once => true);
   select a.* into row from mooring.assignment a where a.id = row.id;
   return row;
 end;
@@ -4042,7 +4048,7 @@ create or replace function mooring.drain_node(name text, target text default nul
 as $$
 #variable_conflict use_column
 declare
-  source mooring.node := mooring.node_named(drain_node.name);
+  source mooring.node := mooring_internal.node_named(drain_node.name);
   destination mooring.node;
   beat mooring.heartbeat;
   begun boolean;
@@ -4053,17 +4059,17 @@ begin
     raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
   end if;
   if drain_node.target is not null then
-    destination := mooring.node_named(drain_node.target);
+    destination := mooring_internal.node_named(drain_node.target);
     select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
     if destination.id = source.id then
       raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
-    elsif not mooring.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
+    elsif not mooring_internal.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
       raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
-          case when not mooring.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
+          case when not mooring_internal.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
         hint = 'Name another node, or none: then each goes wherever it may run.';
     end if;
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   begun := source.draining_since is null;
   update mooring.node n
      set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
@@ -4071,12 +4077,12 @@ begin
    where n.id = source.id
   returning n.* into source;
   if not found then
-    perform mooring.no_such_node(drain_node.name);
+    perform mooring_internal.raise_no_such_node(drain_node.name);
   end if;
-  perform mooring.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
+  perform mooring_internal.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
     jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
   -- the claim that this asks for takes the first step, once this is committed
-  perform mooring.enqueue('place');
+  perform mooring_internal.enqueue('place');
   return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
 end;
 $$;
@@ -4091,15 +4097,15 @@ create or replace function mooring.undrain_node(name text) returns mooring.node
   set lock_timeout = '5s'
 as $$
 declare
-  node mooring.node := mooring.node_named(undrain_node.name);
+  node mooring.node := mooring_internal.node_named(undrain_node.name);
 begin
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   update mooring.node n set draining_since = null where n.id = node.id and n.draining_since is not null returning n.* into node;
   if found then
-    perform mooring.add_event('drain_ended', 'by an operator', node.id);
+    perform mooring_internal.add_event('drain_ended', 'by an operator', node.id);
     return node;
   end if;
-  return mooring.node_named(undrain_node.name);
+  return mooring_internal.node_named(undrain_node.name);
 end;
 $$;
 comment on function mooring.undrain_node(text) is 'Ends the drain of a node and opens it for new work.';
@@ -4108,7 +4114,7 @@ comment on function mooring.undrain_node(text) is 'Ends the drain of a node and 
 -- explain: why something runs where it runs, and what would happen if
 --! Included functions/explain/reason_not_permitted.sql
 -- The predicates of eligibility() in words, in the order in which they are asked.
-create or replace function mooring.why_not_permitted(predicates record) returns text
+create or replace function mooring_internal.reason_not_permitted(predicates record) returns text
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -4122,15 +4128,15 @@ begin
   end;
 end;
 $$;
-comment on function mooring.why_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
+comment on function mooring_internal.reason_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
 --! EndIncluded functions/explain/reason_not_permitted.sql
 --! Included functions/explain/reason_not_eligible.sql
-create or replace function mooring.why_not_eligible(predicates record) returns text
+create or replace function mooring_internal.reason_not_eligible(predicates record) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  return coalesce(mooring.why_not_permitted(predicates), case
+  return coalesce(mooring_internal.reason_not_permitted(predicates), case
     when not predicates.live then 'the node is not live'
     when not predicates.enabled then 'the node is disabled'
     when not predicates.not_draining then 'the node is draining or its agent is stopping'
@@ -4139,11 +4145,11 @@ begin
   end);
 end;
 $$;
-comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+comment on function mooring_internal.reason_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
 --! EndIncluded functions/explain/reason_not_eligible.sql
 --! Included functions/explain/remedy_if_not_eligible.sql
 -- The way out beside the reason: apart, because where reasons are counted over many nodes they have to be equal.
-create or replace function mooring.way_in(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
+create or replace function mooring_internal.remedy_if_not_eligible(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -4155,7 +4161,7 @@ begin
     when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
     when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
     when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
-    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring.how_long(clock_timestamp() - beat.beat_at)) end)
+    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring_internal.format_duration(clock_timestamp() - beat.beat_at)) end)
     when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
     when not predicates.not_draining then case when node.draining_since is null then 'start it again' else format('undrain_node(%L)', node.name) end
     when not predicates.has_room then format('%s; raise it with upsert_node(%L, max_assignments => %s)', node.max_assignments, node.name, node.max_assignments + 1)
@@ -4163,11 +4169,11 @@ begin
   end;
 end;
 $$;
-comment on function mooring.way_in(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
+comment on function mooring_internal.remedy_if_not_eligible(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
 --! EndIncluded functions/explain/remedy_if_not_eligible.sql
 --! Included functions/explain/pending_reason.sql
--- The words of why_unplaced(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
-create or replace function mooring.why_waiting(spec mooring.deployment, rule int, node_ids int[]) returns text
+-- The words of pending_reasons(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
+create or replace function mooring_internal.pending_reason(spec mooring.deployment, rule int, node_ids int[]) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -4190,10 +4196,10 @@ begin
     return 'there is no node: start an agent';
   elsif rule = 12 then
     return case
-      when mooring.holding() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring.holding())
+      when mooring_internal.hold_reason() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring_internal.hold_reason())
       else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
         where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
-        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
+        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring_internal.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
         'it is placed by the next round')
     end;
   end if;
@@ -4227,27 +4233,27 @@ begin
   end;
 end;
 $$;
-comment on function mooring.why_waiting(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
+comment on function mooring_internal.pending_reason(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
 --! EndIncluded functions/explain/pending_reason.sql
 --! Included functions/explain/pending_reasons.sql
 -- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
 -- without_node: as if that node were lost, for what it would leave behind too.
-create or replace function mooring.why_unplaced(without_node int default null) returns table (signature uuid, reason text)
+create or replace function mooring_internal.pending_reasons(without_node int default null) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 begin atomic
   with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring.waiting_signatures(why_unplaced.without_node) w
+    select w.signature, w.deployment_id, w.refused_by from mooring_internal.pending_signatures(pending_reasons.without_node) w
   ),
   alike as materialized (
-    select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct w.deployment_id) from waiting w)) l
+    select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
     select e.deployment_id, e.node_id,
         case when not e.pin_ok then 1 when not e.selector_ok then 2 when not e.driver_ok then 3 when not e.trust_ok then 4 when not e.urls_ok then 5 else 6 end as permitted_to,
-        case when not e.live or e.node_id is not distinct from why_unplaced.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
-      from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+        case when not e.live or e.node_id is not distinct from pending_reasons.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
+      from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
   ),
   -- how far each node gets; the rule at which the last of them falls is the reason
   fallen as (
@@ -4255,11 +4261,11 @@ begin atomic
       from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
      group by 1, 2, 3
   )
-  select distinct on (f.signature) f.signature, mooring.why_waiting(d, f.rule, f.node_ids)
+  select distinct on (f.signature) f.signature, mooring_internal.pending_reason(d, f.rule, f.node_ids)
     from fallen f join mooring.deployment d on d.id = f.deployment_id
    order by f.signature, f.rule desc;
 end;
-comment on function mooring.why_unplaced(int) is 'For each signature that waits: why, and the way out.';
+comment on function mooring_internal.pending_reasons(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/explain/pending_reasons.sql
 --! Included functions/explain/plan_placement.sql
 -- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
@@ -4276,9 +4282,9 @@ declare
   lost_ids bigint[];
   lost_signatures uuid[];
   nodes mooring.node_state[];
-  classes mooring.placement_class[];
+  classes mooring_internal.placement_class[];
   class_of jsonb;
-  class mooring.placement_class;
+  class mooring_internal.placement_class;
   class_of_work record;
   queue bigint[];
   queue_signatures uuid[];
@@ -4294,16 +4300,16 @@ begin
   select s.* into setting from mooring.setting s;
   -- what is being moved away already goes where it was promised, see place_moves()
   select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
-    from mooring.left_behind(plan_placement.without_node) l
-    join mooring.eligibility(array(select b.deployment_id from mooring.left_behind(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+    from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+    join mooring_internal.eligibility(array(select b.deployment_id from mooring_internal.work_of_lost_node(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
    where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
   promised := coalesce(promised, '{}');
   ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
-  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring.left_behind(plan_placement.without_node) l where l.id <> all (promised);
-  select array_agg(p) into classes from mooring.placeable(plan_placement.without_node) p;
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring_internal.work_of_lost_node(plan_placement.without_node) l where l.id <> all (promised);
+  select array_agg(p) into classes from mooring_internal.placeable_classes(plan_placement.without_node) p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
-    select array_agg(s) into nodes from mooring.node_states() s where s.id <> plan_placement.without_node;
+    select array_agg(s) into nodes from mooring_internal.node_states() s where s.id <> plan_placement.without_node;
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null loop
@@ -4338,16 +4344,16 @@ begin
     loop
       class := classes[class_of_work.nr];
       if taken <> '{}' then
-        nodes := mooring.with_load(nodes, taken);
+        nodes := mooring_internal.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
         failures := failures || jsonb_build_object(class.policy, sqlerrm);
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
-        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring_internal.placement_class;
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       owners := owners || chosen;
@@ -4358,10 +4364,10 @@ begin
   end loop;
   return query
     select l.id, l.deployment_id, p.node_id, p.rule
-      from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+      from mooring_internal.work_of_lost_node(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
   return query
     select a.id, a.deployment_id, c.node_id, 'its successor is there already'
-      from mooring.copies() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
+      from mooring_internal.handover_rows() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
      where c.handover = 'arriving' and c.wanted = 'run';
   if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
     return query
@@ -4369,8 +4375,8 @@ begin
           case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
                when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
                else w.reason end
-        from mooring.left_behind(plan_placement.without_node) l
-        left join mooring.why_unplaced(plan_placement.without_node) w on w.signature = l.signature
+        from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+        left join mooring_internal.pending_reasons(plan_placement.without_node) w on w.signature = l.signature
        cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
        where l.id <> all (ids);
   end if;
@@ -4386,7 +4392,7 @@ create or replace function mooring.simulate_node_loss(name text) returns table (
 as $$
 #variable_conflict use_column
 declare
-  lost mooring.node := mooring.node_named(simulate_node_loss.name);
+  lost mooring.node := mooring_internal.node_named(simulate_node_loss.name);
 begin
   return query
     select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason
@@ -4406,10 +4412,10 @@ create or replace function mooring.simulate_drain(name text, max_moves int defau
 as $$
 #variable_conflict use_column
 declare
-  source mooring.node := mooring.node_named(simulate_drain.name);
+  source mooring.node := mooring_internal.node_named(simulate_drain.name);
   step int;
   budget int;
-  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  nodes mooring.node_state[] := array(select s from mooring_internal.node_states() s);
   class record;
   batch bigint[];
   deployments bigint[];
@@ -4421,16 +4427,16 @@ begin
   end if;
   step := coalesce(simulate_drain.max_moves, source.drain_max_moves, (select s.drain_max_moves from mooring.setting s));
   budget := step;
-  for class in select t.* from mooring.drain_targets(source.id) t where t.node_ids <> '{}' loop
+  for class in select t.* from mooring_internal.drain_targets(source.id) t where t.node_ids <> '{}' loop
     at := 0;
     while at < cardinality(class.ids) loop
       batch := class.ids[at + 1 : at + budget];
       deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
-      chosen := mooring.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
       return query
         select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
           from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
-      nodes := mooring.with_load(nodes, chosen);
+      nodes := mooring_internal.with_load(nodes, chosen);
       at := at + cardinality(chosen);
       if cardinality(chosen) < cardinality(batch) then
         return query
@@ -4443,7 +4449,7 @@ begin
   end loop;
   return query
     select a.id, a.deployment_id, source.name, null::text, b.why
-      from mooring.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
+      from mooring_internal.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
 end;
 $$;
 comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';
@@ -4492,12 +4498,12 @@ begin
   elsif spec.type = 'daemon' then
     return query
       select null::int, n.name, 'a daemon runs on every permitted node'
-        from mooring.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+        from mooring_internal.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
     return;
   end if;
-  eligible := array(select e.node_id from mooring.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  eligible := array(select e.node_id from mooring_internal.eligibility('{}', filled) e where e.eligible order by e.node_id);
   if policy.kind = 'load' and eligible <> '{}' then
-    chosen := mooring.choose_places(array(select s from mooring.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
+    chosen := mooring_internal.choose_places(array(select s from mooring_internal.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
       array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
   end if;
   obstacle := case
@@ -4506,7 +4512,7 @@ begin
     when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
     else coalesce('no node can take it: ' || (
       select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
-        from (select mooring.why_not_eligible(e) as reason, count(*) as nodes from mooring.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+        from (select mooring_internal.reason_not_eligible(e) as reason, count(*) as nodes from mooring_internal.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
   return query
     select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
       from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]
@@ -4538,14 +4544,14 @@ begin
     raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
   end if;
   select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
-  nodes := array(select s from mooring.node_states() s);
-  policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
+  nodes := array(select s from mooring_internal.node_states() s);
+  policy := mooring_internal.policy_in_force(nodes, array(select e.node_id from mooring_internal.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
     with compared as (
       select s as state, e as fit, c.cost, o.here, o.arrives, o.refused,
           coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
             and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
-        from mooring.eligibility(array[$1]) e
+        from mooring_internal.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
        cross join lateral (select (count(*) filter (where a.node_id = s.id and a.handover is distinct from 'leaving'))::int as here,
@@ -4553,8 +4559,8 @@ begin
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct), '')
-          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct)
+          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring_internal.reason_not_eligible(c.fit) || ': ' || mooring_internal.remedy_if_not_eligible(c.fit, n, h, $2, g.disk_free_min_pct), '')
+          when not (c.fit).eligible then 'no: ' || mooring_internal.reason_not_eligible(c.fit) || ': ' || mooring_internal.remedy_if_not_eligible(c.fit, n, h, $2, g.disk_free_min_pct)
           when c.refused then 'no: its agent refused it: see last_error in placement; edit the spec, or add 1 to generation, and it is asked again'
           when not $2.enabled then format('no: the deployment is disabled: update mooring.deployment set enabled = true where id = %%s', $1)
           when %1$L = 'none' then 'no: policy none places nothing by itself: reassign() it here, or choose another policy'
@@ -4588,14 +4594,14 @@ create or replace function mooring.log_requests_of(node text, session uuid)
 as $$
 #variable_conflict use_column
 declare
-  mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
+  mine int := mooring_internal.node_of_session(log_requests_of.node, log_requests_of.session);
 begin
-  perform mooring.limit_idle();
-  update mooring.log_request r set hinted_at = r.requested_at + r.wait
-   where r.id = any (array(select l.id from mooring.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
+  perform mooring_internal.limit_idle();
+  update mooring_internal.log_request r set hinted_at = r.requested_at + r.wait
+   where r.id = any (array(select l.id from mooring_internal.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
   return query
-    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
-      from mooring.log_request r
+    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring_internal.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
+      from mooring_internal.log_request r
      where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
      order by r.requested_at limit 200;
 end;
@@ -4604,13 +4610,13 @@ comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs t
 --! EndIncluded functions/logs/log_requests_of.sql
 --! Included functions/logs/hint_log_request.sql
 -- A word of its own on the node's channel: whoever hears it need not read its assignments again.
-create or replace function mooring.hint_log_request(node_id int) returns void
+create or replace function mooring_internal.hint_log_request(node_id int) returns void
   language sql volatile
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  select pg_notify(mooring.node_channel(hint_log_request.node_id), 'log');
+  select pg_notify(mooring_internal.node_channel(hint_log_request.node_id), 'log');
 end;
-comment on function mooring.hint_log_request(int) is 'Tells the agent of a node to read log_requests_of().';
+comment on function mooring_internal.hint_log_request(int) is 'Tells the agent of a node to read log_requests_of().';
 --! EndIncluded functions/logs/hint_log_request.sql
 --! Included functions/logs/answer_log.sql
 -- answer_log: the slice an agent was asked for, or why there is none. False: nobody waits for it any more, or it was asked of somebody else.
@@ -4620,16 +4626,16 @@ create or replace function mooring.answer_log(node text, session uuid, request u
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  mine int := mooring.session_node(answer_log.node, answer_log.session);
+  mine int := mooring_internal.node_of_session(answer_log.node, answer_log.session);
 begin
   if octet_length(answer_log.data) > 131072 then
     raise exception using errcode = 'MR007', message = format('a slice of %s bytes', octet_length(answer_log.data)), hint = 'It has 128 KiB at most, and no more than was asked for.';
   elsif (answer_log.data is null) = (answer_log.error is null) then
     raise exception using errcode = 'MR007', message = 'an answer is a slice or an error', hint = 'Give one of data and error, and null for the other.';
   end if;
-  perform mooring.limit_idle();
-  perform mooring.forget_log_requests();
-  update mooring.log_request r
+  perform mooring_internal.limit_idle();
+  perform mooring_internal.forget_log_requests();
+  update mooring_internal.log_request r
      set answered_at = clock_timestamp(), start_byte = answer_log.start_byte, data = answer_log.data, next = answer_log.next, more = answer_log.more, size = answer_log.size, error = left(answer_log.error, 2000)
    where r.id = answer_log.request and r.node_id = mine and r.answered_at is null;
   return found;
@@ -4638,7 +4644,7 @@ $$;
 comment on function mooring.answer_log(text, uuid, uuid, bigint, bytea, text, boolean, bigint, text) is 'Answers a request for a log; false where nobody waits for it.';
 --! EndIncluded functions/logs/answer_log.sql
 --! Included functions/logs/raise_no_answer.sql
-create or replace function mooring.no_answer_from(node_id int, assignment bigint) returns void
+create or replace function mooring_internal.raise_no_answer(node_id int, assignment bigint) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -4646,25 +4652,25 @@ declare
   -- the view comes later than this
   node record;
 begin
-  select s.* into node from mooring.node_status s where s.node_id = no_answer_from.node_id;
+  select s.* into node from mooring.node_status s where s.node_id = raise_no_answer.node_id;
   raise exception using errcode = 'MR006',
     message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce('its last beat was ' || round(extract(epoch from node.beat_age), 1) || ' s ago', 'it has never beaten')),
     hint = format('Look at its agent, and at mooring status. Where else it ran says mooring history %1$s: then mooring logs %1$s --node NAME, or request_log(%1$s, node => ...).', assignment);
 end;
 $$;
-comment on function mooring.no_answer_from(int, bigint) is 'Raises MR006: the agent of the node does not answer a request for a log.';
+comment on function mooring_internal.raise_no_answer(int, bigint) is 'Raises MR006: the agent of the node does not answer a request for a log.';
 --! EndIncluded functions/logs/raise_no_answer.sql
 --! Included functions/logs/forget_log_requests.sql
 -- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
 -- locks: log_request (skip locked)
-create or replace function mooring.forget_log_requests() returns void
+create or replace function mooring_internal.forget_log_requests() returns void
   language sql volatile
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  delete from mooring.log_request r
-   where r.id in (select o.id from mooring.log_request o where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min' for update skip locked);
+  delete from mooring_internal.log_request r
+   where r.id in (select o.id from mooring_internal.log_request o where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min' for update skip locked);
 end;
-comment on function mooring.forget_log_requests() is 'Deletes log requests and answers that are more than a minute old.';
+comment on function mooring_internal.forget_log_requests() is 'Deletes log requests and answers that are more than a minute old.';
 --! EndIncluded functions/logs/forget_log_requests.sql
 --! Included functions/logs/request_log.sql
 -- request_log: asks the agent that has the log of an assignment for a slice of it, and returns under which id read_log() finds the answer once this transaction
@@ -4697,7 +4703,7 @@ begin
     raise exception using errcode = 'MR007', message = format('%L is no place in a log', left(request_log.after, 100)), hint = 'after takes the next of an earlier answer, as it is.';
   end if;
   if request_log.node is not null then
-    holder := mooring.node_named(request_log.node);
+    holder := mooring_internal.node_named(request_log.node);
   else
     select n.* into holder from mooring.assignment a join mooring.node n on n.id = a.node_id where a.id = request_log.assignment;
     if holder.id is null then
@@ -4708,21 +4714,21 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s has not run anywhere yet', request_log.assignment),
       hint = format('Why says mooring.explain(%s).', (select a.deployment_id from mooring.assignment a where a.id = request_log.assignment));
   elsif holder.id is null or request_log.assignment is null then
-    perform mooring.no_such_assignment(request_log.assignment);
+    perform mooring_internal.raise_no_such_assignment(request_log.assignment);
   end if;
-  if not exists (select from mooring.heartbeat h where h.node_id = holder.id and mooring.node_is_live(h)) then
-    perform mooring.no_answer_from(holder.id, request_log.assignment);
+  if not exists (select from mooring.heartbeat h where h.node_id = holder.id and mooring_internal.node_is_live(h)) then
+    perform mooring_internal.raise_no_answer(holder.id, request_log.assignment);
   end if;
-  perform mooring.forget_log_requests();
-  select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring.log_request r;
+  perform mooring_internal.forget_log_requests();
+  select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring_internal.log_request r;
   if of_node >= 200 or of_login >= 150 then
     raise exception using errcode = 'MR007', message = case when of_node >= 200 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
       hint = 'Read what you asked for: read_log() frees its place, and so does a minute. Each mooring logs -f takes one for every log it follows.';
   end if;
-  insert into mooring.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
+  insert into mooring_internal.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
   values (request_log.assignment, holder.id, request_log.from_byte, case when num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) = 0 then 200 else request_log.tail_lines end, request_log.after, request_log.max_bytes, request_log.wait)
   returning id into request;
-  perform mooring.hint_log_request(holder.id);
+  perform mooring_internal.hint_log_request(holder.id);
   return request;
 end;
 $$;
@@ -4739,24 +4745,24 @@ create or replace function mooring.read_log(request uuid)
 as $$
 #variable_conflict use_column
 declare
-  asked mooring.log_request;
+  asked mooring_internal.log_request;
 begin
   -- the row is the agent's, too: it notes there that it knows of the request, and answers
-  perform mooring.limit_idle();
-  delete from mooring.log_request r where r.id = read_log.request and r.answered_at is not null and mooring.acts_for(r.requested_by) returning r.* into asked;
+  perform mooring_internal.limit_idle();
+  delete from mooring_internal.log_request r where r.id = read_log.request and r.answered_at is not null and mooring_internal.acts_for(r.requested_by) returning r.* into asked;
   if asked.id is not null then
     return query select asked.assignment_id, (select n.name from mooring.node n where n.id = asked.node_id), asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;
     return;
   end if;
-  select r.* into asked from mooring.log_request r where r.id = read_log.request and mooring.acts_for(r.requested_by);
+  select r.* into asked from mooring_internal.log_request r where r.id = read_log.request and mooring_internal.acts_for(r.requested_by);
   if asked.id is null then
     raise exception using errcode = 'MR003', message = format('there is no request %s for a log', coalesce(read_log.request::text, 'null')),
       hint = 'An answer is read once, within a minute, and by the login that asked. Ask again: select mooring.request_log(...).';
   elsif asked.answered_at is null and clock_timestamp() > asked.requested_at + asked.wait + interval '10 s' then
-    perform mooring.no_answer_from(asked.node_id, asked.assignment_id);
+    perform mooring_internal.raise_no_answer(asked.node_id, asked.assignment_id);
   elsif clock_timestamp() > asked.hinted_at + interval '1 s' then
-    update mooring.log_request r set hinted_at = clock_timestamp() where r.id = asked.id and r.answered_at is null;
-    perform mooring.hint_log_request(asked.node_id);
+    update mooring_internal.log_request r set hinted_at = clock_timestamp() where r.id = asked.id and r.answered_at is null;
+    perform mooring_internal.hint_log_request(asked.node_id);
   end if;
 end;
 $$;
@@ -4832,7 +4838,7 @@ as $$
 #variable_conflict use_column
 begin
   if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
-    perform mooring.no_such_assignment(history.assignment);
+    perform mooring_internal.raise_no_such_assignment(history.assignment);
   end if;
   return query
     select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
@@ -4907,7 +4913,7 @@ begin
   delete from mooring.run r
    where r.last_active_at < cutoff
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
-  perform mooring.forget_log_requests();
+  perform mooring_internal.forget_log_requests();
   begin
     perform graphile_worker.complete_jobs(array(
       select j.id from graphile_worker.jobs j
@@ -4915,7 +4921,7 @@ begin
   exception when others then
     raise warning 'mooring: spent jobs were not cleaned: %', sqlerrm;
   end;
-  perform mooring.finish_round('prune');
+  perform mooring_internal.finish_round('prune');
   return pruned;
 end;
 $$;
@@ -4925,7 +4931,7 @@ comment on function mooring.prune_events() is 'Deletes events, observations and 
 -- triggers
 --! Included triggers/setting.sql
 -- setting is one row that everything reads: without it nobody beats, and all nodes end what they run.
-create or replace function mooring.tg_setting__keep() returns trigger
+create or replace function mooring_internal.tg_setting__keep() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
@@ -4934,14 +4940,14 @@ begin
     hint = 'The whole fleet lives by it. Update it instead; a knob goes back with: update mooring.setting set lease_ttl = default;';
 end;
 $$;
-comment on function mooring.tg_setting__keep() is 'Keeps the one row of settings.';
-create or replace trigger tg_setting__keep before delete or truncate on mooring.setting for each statement execute function mooring.tg_setting__keep();
+comment on function mooring_internal.tg_setting__keep() is 'Keeps the one row of settings.';
+create or replace trigger tg_setting__keep before delete or truncate on mooring.setting for each statement execute function mooring_internal.tg_setting__keep();
 --! EndIncluded triggers/setting.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
 -- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
 
-create or replace function mooring.tg_node__guard() returns trigger
+create or replace function mooring_internal.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -4952,7 +4958,7 @@ declare
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
-    perform mooring.lock_placement(must_wait => true);
+    perform mooring_internal.lock_placement(must_wait => true);
     select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
@@ -4974,7 +4980,7 @@ begin
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
-  perform mooring.check_trust_pattern(new.trusts);
+  perform mooring_internal.check_trust_pattern(new.trusts);
   if new.draining_since is null then
     -- a drain that is ended by hand ends as undrain_node() ends it
     new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
@@ -4985,12 +4991,12 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
-create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
-create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
-create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
+comment on function mooring_internal.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
+create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring_internal.tg_node__guard();
+create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring_internal.tg_node__guard();
+create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring_internal.tg_node__guard();
 
-create or replace function mooring.tg_node__arrive() returns trigger
+create or replace function mooring_internal.tg_node__arrive() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5002,14 +5008,14 @@ begin
     return null;
   end if;
   insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from new_node n;
-  perform mooring.make_daemons(nodes => nodes);
+  perform mooring_internal.make_daemons(nodes => nodes);
   return null;
 end;
 $$;
-comment on function mooring.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
-create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring.tg_node__arrive();
+comment on function mooring_internal.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
+create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring_internal.tg_node__arrive();
 
-create or replace function mooring.tg_node__change() returns trigger
+create or replace function mooring_internal.tg_node__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5023,7 +5029,7 @@ begin
     from new_node n join old_node o on o.id = n.id;
   if exists (select from new_node n join old_node o on o.id = n.id where n.role_name is distinct from o.role_name) then
     -- until this is committed the beats of these nodes wait for it
-    perform mooring.limit_idle();
+    perform mooring_internal.limit_idle();
     update mooring.heartbeat h set role_name = n.role_name from new_node n join old_node o on o.id = n.id where h.node_id = n.id and n.role_name is distinct from o.role_name;
     insert into mooring.event (kind, node_id, node, reason, detail)
     select 'node_rebound', n.id, n.name, format('it belongs to role %s now', coalesce(n.role_name, 'whichever registers it next')), jsonb_build_object('from', o.role_name, 'to', n.role_name)
@@ -5031,19 +5037,19 @@ begin
   end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
-    perform mooring.make_daemons(nodes => permits);
+    perform mooring_internal.make_daemons(nodes => permits);
   end if;
   if permits is not null or grows then
-    perform mooring.enqueue('place');
+    perform mooring_internal.enqueue('place');
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
-create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+comment on function mooring_internal.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
+create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring_internal.tg_node__change();
 
 -- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
-create or replace function mooring.tg_heartbeat__guard() returns trigger
+create or replace function mooring_internal.tg_heartbeat__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5054,13 +5060,13 @@ begin
   return old;
 end;
 $$;
-comment on function mooring.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
-create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring.tg_heartbeat__guard();
+comment on function mooring_internal.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
+create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring_internal.tg_heartbeat__guard();
 --! EndIncluded triggers/node.sql
 --! Included triggers/deployment.sql
 -- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
 
-create or replace function mooring.tg_deployment__arrive() returns trigger
+create or replace function mooring_internal.tg_deployment__arrive() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5081,20 +5087,20 @@ begin
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
     select array_agg(d.id) into arrived from new_deployment d;
-    perform mooring.make_assignments(arrived);
+    perform mooring_internal.make_assignments(arrived);
   end if;
   if exists (select from new_deployment d where d.type = 'daemon') then
     select array_agg(d.id) into arrived from new_deployment d where d.type = 'daemon';
-    perform mooring.make_daemons(deployments => arrived);
+    perform mooring_internal.make_daemons(deployments => arrived);
   end if;
-  perform mooring.enqueue('place');
+  perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
-create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring.tg_deployment__arrive();
+comment on function mooring_internal.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
+create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring_internal.tg_deployment__arrive();
 
-create or replace function mooring.tg_deployment__stamp() returns trigger
+create or replace function mooring_internal.tg_deployment__stamp() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5115,10 +5121,10 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
-create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring.tg_deployment__stamp();
+comment on function mooring_internal.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
+create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring_internal.tg_deployment__stamp();
 
-create or replace function mooring.tg_deployment__change() returns trigger
+create or replace function mooring_internal.tg_deployment__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -5139,22 +5145,22 @@ begin
     return null;
   end if;
   if daemons is not null then
-    perform mooring.make_daemons(deployments => daemons);
+    perform mooring_internal.make_daemons(deployments => daemons);
   end if;
-  perform mooring.make_assignments(reshaped);
-  perform mooring.queue_anew(changed);
+  perform mooring_internal.make_assignments(reshaped);
+  perform mooring_internal.requeue(changed);
   if moved is not null then
     perform mooring.evict(deployments => moved);
   end if;
-  perform mooring.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
-  perform mooring.enqueue('place');
+  perform mooring_internal.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
+  perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
-create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring.tg_deployment__change();
+comment on function mooring_internal.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
+create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring_internal.tg_deployment__change();
 
-create or replace function mooring.tg_deployment__end() returns trigger
+create or replace function mooring_internal.tg_deployment__end() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -5166,17 +5172,17 @@ begin
   if ended is null then
     return null;
   end if;
-  perform mooring.make_assignments(ended);
+  perform mooring_internal.make_assignments(ended);
   if exists (select from old_deployment o where o.type = 'daemon') then
-    perform mooring.make_daemons(deployments => ended);
+    perform mooring_internal.make_daemons(deployments => ended);
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
-create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring.tg_deployment__end();
+comment on function mooring_internal.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
+create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring_internal.tg_deployment__end();
 
-create or replace function mooring.tg_refuse_truncate() returns trigger
+create or replace function mooring_internal.tg_refuse_truncate() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
@@ -5187,19 +5193,19 @@ begin
     else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
-comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
-create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_node_load__refuse_truncate before truncate on mooring.node_load for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();
+comment on function mooring_internal.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
+create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate before truncate on mooring_internal.node_load for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring_internal.tg_refuse_truncate();
 --! EndIncluded triggers/deployment.sql
 --! Included triggers/assignment.sql
 -- Triggers of mooring.assignment.
 
 -- Loads, history and hints follow the rows, whoever wrote them. Each epoch of a row is written down once; times are those the rows were given under their lock.
 -- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
-create or replace function mooring.tg_assignment__follow() returns trigger
+create or replace function mooring_internal.tg_assignment__follow() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
@@ -5221,7 +5227,7 @@ begin
     select h.node_id, h.node from mooring.heartbeat h where h.node_id = any (array(select w.node_id from owner w))
   ),
   counted as (
-    insert into mooring.node_load (node_id, change)
+    insert into mooring_internal.node_load (node_id, change)
     select c.node_id, sum(c.change)
       from (select p.node_id_before as node_id, -1 as change from pair p where p.node_id_before is not null and p.ordinal is not null
             union all
@@ -5231,59 +5237,59 @@ begin
   ),
   recorded as (
     insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
-    select p.id, p.epoch, p.deployment_id, p.node_id, m.node, p.began_at, p.owner_reason, (select mooring.actor())
+    select p.id, p.epoch, p.deployment_id, p.node_id, m.node, p.began_at, p.owner_reason, (select mooring_internal.actor())
       from pair p left join name m on m.node_id = p.node_id
      where p.epoch <> p.epoch_before
   )
   select array_agg(w.node_id) into owners from owner w;
-  perform mooring.notify_nodes(owners);
+  perform mooring_internal.notify_nodes(owners);
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__follow() is 'Keeps node_load, writes down who owns what from now on, and hints every node whose set changed, once per transaction.';
-create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring.tg_assignment__follow();
+comment on function mooring_internal.tg_assignment__follow() is 'Keeps node_load, writes down who owns what from now on, and hints every node whose set changed, once per transaction.';
+create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring_internal.tg_assignment__follow();
 
-create or replace function mooring.tg_assignment__follow_delete() returns trigger
+create or replace function mooring_internal.tg_assignment__follow_delete() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   owners int[];
 begin
-  insert into mooring.node_load (node_id, change)
+  insert into mooring_internal.node_load (node_id, change)
   select o.node_id, -count(*) from old_assignment o where o.node_id is not null and o.ordinal is not null group by o.node_id;
   select array_agg(o.node_id) into owners from old_assignment o;
-  perform mooring.notify_nodes(owners);
+  perform mooring_internal.notify_nodes(owners);
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
-create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring.tg_assignment__follow_delete();
+comment on function mooring_internal.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
+create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring_internal.tg_assignment__follow_delete();
 
 -- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's, a successor's) begins it, and a successor counts and is hinted. Each row by itself: they are few, and whoever inserts
 -- 100,000 that wait pays for a comparison only.
-create or replace function mooring.tg_assignment__record_owned() returns trigger
+create or replace function mooring_internal.tg_assignment__record_owned() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   if tg_op = 'DELETE' then
     insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
-    values (old.id, mooring.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
+    values (old.id, mooring_internal.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
   else
     insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
     values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
     if new.ordinal is not null then
-      insert into mooring.node_load (node_id, change) values (new.node_id, 1);
-      perform mooring.notify_nodes(array[new.node_id]);
+      insert into mooring_internal.node_load (node_id, change) values (new.node_id, 1);
+      perform mooring_internal.notify_nodes(array[new.node_id]);
     end if;
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_assignment__record_owned() is 'Writes down, and counts, the owner of a row that is born with one, and the end of one that ends with an owner.';
-create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring.tg_assignment__record_owned();
-create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring.tg_assignment__record_owned();
+comment on function mooring_internal.tg_assignment__record_owned() is 'Writes down, and counts, the owner of a row that is born with one, and the end of one that ends with an owner.';
+create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring_internal.tg_assignment__record_owned();
+create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring_internal.tg_assignment__record_owned();
 
 -- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
 -- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
@@ -5291,7 +5297,7 @@ create or replace trigger tg_assignment__record_end after delete on mooring.assi
 -- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
 -- locks: the row itself, then heartbeat (skip locked), and the placement lock to place (tried, not waited for: who waited with the row in his hand would stand in the way of
 -- reassign() and restart(), which come from the other side)
-create or replace function mooring.tg_assignment__by_hand() returns trigger
+create or replace function mooring_internal.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5305,11 +5311,11 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
-    if not pg_try_advisory_xact_lock(mooring.lock_space(), mooring.lock_key('placing')) then
-      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring.placement_lock_holder()),
-        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring.lock_placement(must_wait => true); and then the update.', old.id);
+    if not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring_internal.placement_lock_holder()),
+        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring_internal.lock_placement(must_wait => true); and then the update.', old.id);
     end if;
-    perform mooring.lock_placement(must_wait => true);
+    perform mooring_internal.lock_placement(must_wait => true);
     if not exists (select from mooring.node n where n.id = new.node_id) then
       raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';
     end if;
@@ -5320,14 +5326,14 @@ begin
     new.move_to := null;
     new.move_reason := null;
   else
-    if mooring.owner_may_run(old) then
+    if mooring_internal.owner_may_run(old) then
       raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
         hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
     end if;
-    if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+    if exists (select from mooring_internal.handover_rows() c where c.replica = old.id or c.id = old.id) then
       raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
     end if;
-    perform mooring.limit_idle();
+    perform mooring_internal.limit_idle();
     -- what becomes of it is read from its deployment, as release() does; where there is none any more, the evict round deletes the row
     wanted := exists (select from mooring.deployment d where d.id = old.deployment_id and d.type = 'deployment' and d.enabled and old.ordinal < d.replicas);
     new.wanted := case when wanted then 'run' else 'stop' end;
@@ -5343,7 +5349,7 @@ begin
     new.waiting_since := clock_timestamp();
     new.last_node_id := old.node_id;
   end if;
-  new.epoch := mooring.next_epoch(old.epoch);
+  new.epoch := mooring_internal.next_epoch(old.epoch);
   new.owner_reason := 'by hand';
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
   select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
@@ -5351,33 +5357,33 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_assignment__by_hand() is 'A change of owner by plain UPDATE, which says no new owner_reason, raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
+comment on function mooring_internal.tg_assignment__by_hand() is 'A change of owner by plain UPDATE, which says no new owner_reason, raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
 create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring.tg_assignment__by_hand();
+  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring_internal.tg_assignment__by_hand();
 
 -- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
 -- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done around the statement: release(), and the delete of a node. (In the head of a function
 -- only a superuser may name such a setting, and the owner of the schema need not be one.)
 -- locks: heartbeat (skip locked)
-create or replace function mooring.tg_assignment__end_by_hand() returns trigger
+create or replace function mooring_internal.tg_assignment__end_by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  if mooring.owner_may_run(old) then
+  if mooring_internal.owner_may_run(old) then
     raise exception using errcode = 'MR006', message = format('assignment %s cannot be deleted: its owner may still run it', old.id),
       hint = format('Disable or delete deployment %s, or scale it down: the owner stops it, and the row goes when its processes are gone. A dead owner loses it by itself when lease and margin are over.', old.deployment_id);
   end if;
-  if exists (select from mooring.copies() c where c.replica = old.id or c.id = old.id) then
+  if exists (select from mooring_internal.handover_rows() c where c.replica = old.id or c.id = old.id) then
     raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   return old;
 end;
 $$;
-comment on function mooring.tg_assignment__end_by_hand() is 'An owned row is not deleted by hand while its owner may still run it.';
+comment on function mooring_internal.tg_assignment__end_by_hand() is 'An owned row is not deleted by hand while its owner may still run it.';
 create or replace trigger tg_assignment__end_by_hand before delete on mooring.assignment for each row
-  when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring.tg_assignment__end_by_hand();
+  when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring_internal.tg_assignment__end_by_hand();
 --! EndIncluded triggers/assignment.sql
 
 -- views, and what returns their rows
@@ -5385,7 +5391,7 @@ create or replace trigger tg_assignment__end_by_hand before delete on mooring.as
 create or replace view mooring.placement as
   select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
       coalesce(d.policy, s.default_policy) as policy, n.name as node, a.epoch, a.wanted,
-      case when a.node_id is not null and r.epoch = a.epoch then case when mooring.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
+      case when a.node_id is not null and r.epoch = a.epoch then case when mooring_internal.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
@@ -5434,14 +5440,14 @@ create or replace view mooring.node_status as
   select n.name as node,
       case
         when h.beat_at is null then 'UNKNOWN'
-        when not mooring.node_is_live(h) then 'STALE'
+        when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
         when n.draining_since is not null or h.leaving or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
         else 'HEALTHY'
       end as health,
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
-      coalesce(c.assignments, 0) as assignments, case when mooring.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
+      coalesce(c.assignments, 0) as assignments, case when mooring_internal.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
       n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n
@@ -5480,12 +5486,12 @@ create or replace view mooring.unplaced as
   select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since,
       coalesce(nullif(w.reason, soon.reason), case when a.last_node_id is not null then (
           select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
-            from mooring.node n cross join mooring.setting s where n.id = any ((select mooring.awaited_nodes())::int[]) group by s.return_wait) end, soon.reason) as reason,
+            from mooring.node n cross join mooring.setting s where n.id = any ((select mooring_internal.awaited_nodes())::int[]) group by s.return_wait) end, soon.reason) as reason,
       d.name, a.ordinal, r.last_error
     from mooring.assignment a
    cross join (values ('it is placed by the next round')) soon (reason)
     left join mooring.deployment d on d.id = a.deployment_id
-    left join mooring.why_unplaced() w on w.signature = a.signature
+    left join mooring_internal.pending_reasons() w on w.signature = a.signature
     left join mooring.run r on r.assignment_id = a.id
    where a.node_id is null and a.wanted = 'run';
 comment on view mooring.unplaced is 'What waits for a node, and why.';
@@ -5500,16 +5506,16 @@ comment on column mooring.unplaced.last_error is 'What went wrong when it last r
 --! EndIncluded views/unplaced.sql
 --! Included views/fleet.sql
 create or replace view mooring.fleet as
-  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
-      case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
-      (select count(*)::int from mooring.worker w where mooring.worker_is_alive(w)) as workers,
-      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
+  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring_internal.hold_reason() as hold,
+      case when mooring_internal.hold_reason() is not null then p.hold_until end as hold_until, mooring_internal.placement_lock_holder() as placement_lock_holder,
+      (select count(*)::int from mooring_internal.worker w where mooring_internal.worker_is_alive(w)) as workers,
+      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring_internal.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
-                 (count(*) filter (where r.state = 'running' and mooring.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+                 (count(*) filter (where r.state = 'running' and mooring_internal.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
                  from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch left join mooring.heartbeat h on h.node_id = a.node_id) a
-   cross join mooring.pulse p;
+   cross join mooring_internal.pulse p;
 comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
 comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
@@ -5543,12 +5549,12 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
-   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
+   cross join lateral (select coalesce(mooring_internal.node_is_live(h), false) as live, mooring_internal.hold_reason() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
-   cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
+   cross join lateral (select count(*)::int as moving from mooring_internal.moves_under_way() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
+       from mooring_internal.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
@@ -5571,7 +5577,7 @@ create or replace function mooring.placements_of(node text, max_rows int default
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  owner mooring.node := mooring.node_named(placements_of.node);
+  owner mooring.node := mooring_internal.node_named(placements_of.node);
 begin
   return query
     select p.* from mooring.placement p where p.node = owner.name order by p.assignment_id
@@ -5584,30 +5590,30 @@ comment on function mooring.placements_of(text, int, int) is 'What a node owns, 
 -- doctor: what is wrong, or soon will be; a theme is a file
 --! Included functions/doctor/doctor_rounds.sql
 -- Is somebody placing and taking, and is anything in the way?
-create or replace function mooring.doctor_rounds() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_rounds() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
   asked_at timestamptz := clock_timestamp();
-  grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
-  hold text := mooring.holding();
+  grace interval := 3 * mooring_internal.round_interval('reap') + interval '3 s';
+  hold text := mooring_internal.hold_reason();
   agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
-  pulse mooring.pulse;
-  pause mooring.reap_pause;
+  pulse mooring_internal.pulse;
+  pause mooring_internal.reap_pause;
   alive text[];
   late text[];
   oldest interval;
   holder record;
   failed record;
 begin
-  select p.* into pulse from mooring.pulse p;
+  select p.* into pulse from mooring_internal.pulse p;
   return query select 'schema', 'ok', format('version %s on PostgreSQL %s, database %s%s', mooring.schema_version(), split_part(current_setting('server_version'), ' ', 1), current_database(),
       case when pg_is_in_recovery() then ': a standby, to be looked at; verbs run on the primary' else '' end), null::text;
   return query select 'hold', case when hold is null then 'ok' else 'warning' end, case when hold is null then 'none' else format('nothing is reaped, placed or newly started until %s: %s', coalesce(to_char(pulse.hold_until, 'HH24:MI:SS'), 'somebody ticks, and one lease more'), hold) end,
       case when hold is not null then 'wait for it: it ends by itself; select hold, hold_until from mooring.fleet;' end;
-  select p.* into pause from mooring.reap_pause p;
+  select p.* into pause from mooring_internal.reap_pause p;
   return query select 'reaping', case when pause.paused_at is null then 'ok' when pause.resumed_at is null then 'problem' else 'warning' end,
       case when pause.paused_at is null then 'not paused'
            when pause.resumed_at is null then format('paused since %s: %s; nothing is taken from them', to_char(pause.paused_at, 'HH24:MI:SS'), pause.reason)
@@ -5615,20 +5621,20 @@ begin
       case when pause.paused_at is null then null
            when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
            else 'it ends by itself when enough nodes are back' end;
-  select array_agg(w.id order by w.id) into alive from mooring.worker w where w.seen_at > asked_at - grace;
-  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring.some_of(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
+  select array_agg(w.id order by w.id) into alive from mooring_internal.worker w where w.seen_at > asked_at - grace;
+  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring_internal.abbreviate_list(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
       case when alive is null then 'mooring worker' end;
   select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest
-    from mooring.round r where r.done_at < asked_at - greatest(5 * mooring.round_interval(r.name), interval '15 s');
+    from mooring_internal.round r where r.done_at < asked_at - greatest(5 * mooring_internal.round_interval(r.name), interval '15 s');
   return query select 'rounds',
       case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
-      case when late is null then 'all in time' when hold is not null then 'late by the outage before the hold' else format('overdue: %s%s', mooring.some_of(late, 4), coalesce(', last done ' || mooring.how_long(oldest) || ' ago', ', never done')) end,
+      case when late is null then 'all in time' when hold is not null then 'late by the outage before the hold' else format('overdue: %s%s', mooring_internal.abbreviate_list(late, 4), coalesce(', last done ' || mooring_internal.format_duration(oldest) || ' ago', ', never done')) end,
       case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
-  return query select * from mooring.doctor_jobs(alive is not null);
+  return query select * from mooring_internal.doctor_jobs(alive is not null);
   select l.pid, s.xact_start, s.state, s.application_name into holder
-    from (select mooring.placement_lock_holder() as pid) l left join pg_stat_activity s on s.pid = l.pid;
+    from (select mooring_internal.placement_lock_holder() as pid) l left join pg_stat_activity s on s.pid = l.pid;
   return query select 'placement lock', case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then 'problem' else 'ok' end,
-      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring.how_long(asked_at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
+      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring_internal.format_duration(asked_at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
       case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then format('select pg_terminate_backend(%s);', holder.pid) end;
   select count(*) as times, (array_agg(e.kind || ': ' || e.reason order by e.id desc))[1] as latest into failed
     from (select e.* from mooring.event e order by e.id desc limit 2000) e
@@ -5638,41 +5644,41 @@ begin
       case when failed.times > 0 then 'select at, kind, assignment_id, reason from mooring.last_events(2000) where kind in (''round_failed'', ''claim_failed'', ''reap_blocked'');' end;
 end;
 $$;
-comment on function mooring.doctor_rounds() is 'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
+comment on function mooring_internal.doctor_rounds() is 'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
 --! EndIncluded functions/doctor/doctor_rounds.sql
 --! Included functions/doctor/doctor_jobs.sql
 -- graphile_worker's jobs: a dead worker's stay locked for four hours, and tick() frees only those of workers it knew.
-create or replace function mooring.doctor_jobs(somebody_works boolean) returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_jobs(somebody_works boolean) returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 2
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
   asked_at timestamptz := clock_timestamp();
-  grace interval := 3 * mooring.round_interval('reap') + interval '3 s';
+  grace interval := 3 * mooring_internal.round_interval('reap') + interval '3 s';
   locked record;
   waiting record;
 begin
   select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
     from graphile_worker.jobs j
    where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
-     and not exists (select from mooring.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
+     and not exists (select from mooring_internal.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
   return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
-      case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring.some_of(locked.lockers), mooring.how_long(locked.oldest)) end,
+      case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring_internal.abbreviate_list(locked.lockers), mooring_internal.format_duration(locked.oldest)) end,
       case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;
   select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
     from graphile_worker.jobs j
    where j.run_at < asked_at - interval '30 s' and j.locked_at is null and j.attempts < j.max_attempts and j.task_identifier in ('place', 'reap', 'evict', 'prune');
   return query select 'job queue', case when waiting.jobs = 0 or not somebody_works then 'ok' else 'warning' end,
-      case when waiting.jobs = 0 then 'no job waits' else format('%s jobs are due for up to %s%s', waiting.jobs, mooring.how_long(waiting.oldest), case when somebody_works then '' else ', and wait for a worker; the rounds do without them' end) end,
+      case when waiting.jobs = 0 then 'no job waits' else format('%s jobs are due for up to %s%s', waiting.jobs, mooring_internal.format_duration(waiting.oldest), case when somebody_works then '' else ', and wait for a worker; the rounds do without them' end) end,
       case when waiting.jobs > 0 and somebody_works then 'restart the workers; their log says why they take no job' end;
 end;
 $$;
-comment on function mooring.doctor_jobs(boolean) is 'Theme of doctor(): jobs of graphile_worker that nobody will take.';
+comment on function mooring_internal.doctor_jobs(boolean) is 'Theme of doctor(): jobs of graphile_worker that nobody will take.';
 --! EndIncluded functions/doctor/doctor_jobs.sql
 --! Included functions/doctor/doctor_nodes.sql
 -- Are the hosts there, of one version, quick enough for their leases, and sure to stop what they run?
-create or replace function mooring.doctor_nodes() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_nodes() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -5684,32 +5690,32 @@ declare
 begin
   select s.* into setting from mooring.setting s;
   select count(*) as nodes, count(*) filter (where l.live) as live,
-      array_agg(format('%s (%s)', l.name, case when l.beat_at is null then 'never came' when l.session is null then 'has left' else 'silent for ' || mooring.how_long(asked_at - l.beat_at) end) order by l.name) filter (where not l.live) as silent,
+      array_agg(format('%s (%s)', l.name, case when l.beat_at is null then 'never came' when l.session is null then 'has left' else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at) end) order by l.name) filter (where not l.live) as silent,
       (array_agg(l.name order by l.name) filter (where not l.live))[1] as first_silent,
       array_agg(format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1)) order by l.name) filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
     into n
-    from (select d.name, h.beat_at, h.session, h.disk_free_pct, coalesce(mooring.node_is_live(h), false) as live from mooring.node d left join mooring.heartbeat h on h.node_id = d.id) l;
+    from (select d.name, h.beat_at, h.session, h.disk_free_pct, coalesce(mooring_internal.node_is_live(h), false) as live from mooring.node d left join mooring.heartbeat h on h.node_id = d.id) l;
   return query select 'nodes', case when n.nodes = 0 then 'warning' when n.live = 0 then 'problem' when n.silent is not null then 'warning' else 'ok' end,
-      case when n.nodes = 0 then 'none has registered' else format('%s of %s live', n.live, n.nodes) || coalesce('; not live: ' || mooring.some_of(n.silent, 5), '') end,
+      case when n.nodes = 0 then 'none has registered' else format('%s of %s live', n.live, n.nodes) || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '') end,
       case when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@''' when n.silent is not null then format('start its agent: mooring agent --name %1$s; gone for good: select mooring.forget_node(%1$L);', n.first_silent) end;
   return query select 'disks', case when n.full is null then 'ok' else 'warning' end,
-      case when n.full is not null then format('below %s %% free, so without new work: %s', setting.disk_free_min_pct, mooring.some_of(n.full, 5)) else format('no live node is below %s %% free', setting.disk_free_min_pct) end,
+      case when n.full is not null then format('below %s %% free, so without new work: %s', setting.disk_free_min_pct, mooring_internal.abbreviate_list(n.full, 5)) else format('no live node is below %s %% free', setting.disk_free_min_pct) end,
       case when n.full is not null then 'free space there, or lower the floor: update mooring.setting set disk_free_min_pct = ...;' end;
-  select count(distinct v.version) as versions, string_agg(format('%s: %s %s', v.version, v.kind, mooring.some_of(v.names)), '; ' order by v.version desc, v.kind) as list into n
+  select count(distinct v.version) as versions, string_agg(format('%s: %s %s', v.version, v.kind, mooring_internal.abbreviate_list(v.names)), '; ' order by v.version desc, v.kind) as list into n
     from (select coalesce(p.version, 'unknown') as version, p.kind, array_agg(p.name order by p.name) as names
             from (select d.version, 'agent of' as kind, d.name from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null
                   union all
                   -- a worker says its version at the end of its name
-                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring.worker k where k.seen_at > asked_at - 3 * mooring.round_interval('reap') - interval '3 s') p
+                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring_internal.worker k where k.seen_at > asked_at - 3 * mooring_internal.round_interval('reap') - interval '3 s') p
            group by 1, 2) v;
   return query select 'versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce(n.list, 'no agent and no worker is there'),
       case when n.versions > 1 then 'bring all to one: restart the older workers, and start the new agent beside each older one: mooring agent --handover ...' end;
   -- by the lease each of them holds; a beat that comes after half of it leaves room for one more try
   select count(*) as nodes, max(asked_at - h.beat_at) as oldest, array_agg(h.node order by h.beat_at) filter (where asked_at - h.beat_at > h.lease_ttl / 2) as late into n
-    from mooring.heartbeat h where h.session is not null and mooring.node_is_live(h);
+    from mooring.heartbeat h where h.session is not null and mooring_internal.node_is_live(h);
   return query select 'beats', case when n.late is null then 'ok' else 'warning' end,
-      format('lease %s, a beat every %s, margin %s', mooring.how_long(setting.lease_ttl), mooring.how_long(setting.beat_interval), mooring.how_long(setting.reap_margin))
-        || coalesce('; the oldest beat of a live node is ' || mooring.how_long(n.oldest) || ' old', '') || coalesce('; more than half a lease ago: ' || mooring.some_of(n.late), ''),
+      format('lease %s, a beat every %s, margin %s', mooring_internal.format_duration(setting.lease_ttl), mooring_internal.format_duration(setting.beat_interval), mooring_internal.format_duration(setting.reap_margin))
+        || coalesce('; the oldest beat of a live node is ' || mooring_internal.format_duration(n.oldest) || ' old', '') || coalesce('; more than half a lease ago: ' || mooring_internal.abbreviate_list(n.late), ''),
       case when n.late is not null then 'look at the network and the load of these hosts and of the database; or give more time: update mooring.setting set lease_ttl = ''30 s'';' end;
   -- what may write after its lease is over where agent and warden are gone together
   select array_agg(k.node order by k.node) filter (where k.owns > 0) as owning, array_agg(k.node order by k.node) as weak, sum(k.owns) as assignments into n
@@ -5718,15 +5724,15 @@ begin
            where h.session is not null and (d.containment is null or d.containment = 'process-group')) k;
   return query select 'containment', case when n.weak is null then 'ok' else 'warning' end,
       case when n.weak is null then 'every agent ends its workloads by the kernel''s help'
-           else format('process-group only, or unknown: %s; they run %s assignments with on_lost = ''stop''', mooring.some_of(n.weak, 5), n.assignments) end,
+           else format('process-group only, or unknown: %s; they run %s assignments with on_lost = ''stop''', mooring_internal.abbreviate_list(n.weak, 5), n.assignments) end,
       case when n.weak is not null then 'install util-linux there, run the agent as root or allow user namespaces, and restart it; docs/security.md' end;
 end;
 $$;
-comment on function mooring.doctor_nodes() is 'Theme of doctor(): silent nodes, disks, versions, age of beats against leases, containment.';
+comment on function mooring_internal.doctor_nodes() is 'Theme of doctor(): silent nodes, disks, versions, age of beats against leases, containment.';
 --! EndIncluded functions/doctor/doctor_nodes.sql
 --! Included functions/doctor/doctor_work.sql
 -- Does what shall run, run?
-create or replace function mooring.doctor_work() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_work() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -5741,115 +5747,115 @@ begin
     from (select r.reason, count(*) as waiting, min(a.waiting_since) as since, row_number() over (order by count(*) desc) as nr
             from mooring.assignment a
             join mooring.deployment d on d.id = a.deployment_id and coalesce(d.policy, (select s.default_policy from mooring.setting s)) <> 'none'
-            left join mooring.why_unplaced() r on r.signature = a.signature
+            left join mooring_internal.pending_reasons() r on r.signature = a.signature
            where a.node_id is null and a.wanted = 'run' and a.waiting_since < asked_at - interval '1 min'
            group by r.reason) q;
   return query select 'waiting work', case when w.waiting is null then 'ok' when w.oldest > interval '10 min' then 'problem' else 'warning' end,
       case when w.waiting is null then 'nothing waits for a node for more than a minute'
-           else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring.how_long(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
+           else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring_internal.format_duration(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
       case when w.waiting is not null then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;' end;
-  astray := array(select format('deployment %s', u.id) from unnest(mooring.deployments_astray()) u (id) order by u.id);
+  astray := array(select format('deployment %s', u.id) from unnest(mooring_internal.inconsistent_deployments()) u (id) order by u.id);
   return query select 'assignments', case when astray = '{}' then 'ok' else 'warning' end,
-      case when astray = '{}' then 'are what the deployments want' else 'are not what the deployments want: ' || mooring.some_of(astray) end,
+      case when astray = '{}' then 'are what the deployments want' else 'are not what the deployments want: ' || mooring_internal.abbreviate_list(astray) end,
       case when astray <> '{}' then 'select from mooring.evict(); as the evict round does by itself. Where that does not help, somebody holds their rows, or triggers are switched off.' end;
   select count(*) as runs, array_agg(format('assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120)) order by r.restarts desc, r.assignment_id) as examples, min(r.assignment_id) as first into w
     from mooring.run r join mooring.assignment a on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
   return query select 'failing work', case when w.runs = 0 then 'ok' else 'warning' end,
-      case when w.runs = 0 then 'nothing fails again and again' else format('%s fail again and again: %s', w.runs, mooring.some_of(w.examples, 2)) end,
+      case when w.runs = 0 then 'nothing fails again and again' else format('%s fail again and again: %s', w.runs, mooring_internal.abbreviate_list(w.examples, 2)) end,
       case when w.runs > 0 then format('mooring logs %s; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
   select array_agg(format('%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200)) order by p.since) as stuck, count(*) as draining,
       min(p.node) filter (where p.blocked > 0) as first into w
     from (select d.*, d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;
-  return query select 'drains', case when w.stuck is null then 'ok' else 'warning' end, coalesce(mooring.some_of(w.stuck, 2), 'none is stuck'),
+  return query select 'drains', case when w.stuck is null then 'ok' else 'warning' end, coalesce(mooring_internal.abbreviate_list(w.stuck, 2), 'none is stuck'),
       case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
 end;
 $$;
-comment on function mooring.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';
+comment on function mooring_internal.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';
 --! EndIncluded functions/doctor/doctor_work.sql
 --! Included functions/doctor/intended_grants.sql
--- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
-create or replace function mooring.intended_grants() returns table (role text, privilege text, object text, col text)
+create or replace function mooring_internal.intended_grants() returns table (role text, privilege text, object text, col text)
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   select v.key, 'EXECUTE', p.oid::regprocedure::text, null
-    from jsonb_each(mooring.rights_of_roles() -> 'verbs') v cross join lateral jsonb_array_elements_text(v.value) n (name) join pg_proc p on p.pronamespace = 'mooring'::regnamespace and p.proname = n.name
+    from jsonb_each(mooring_internal.rights_of_roles() -> 'verbs') v cross join lateral jsonb_array_elements_text(v.value) n (name) join pg_proc p on p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = n.name
   union all
   -- 'select (a, b), update on mooring.x, mooring.y'
   select t.key, upper(m.said[1]), btrim(o.object)::regclass::text, btrim(c.col)
-    from jsonb_each(mooring.rights_of_roles() -> 'tables') t cross join lateral jsonb_array_elements_text(t.value) g (grant_of)
+    from jsonb_each(mooring_internal.rights_of_roles() -> 'tables') t cross join lateral jsonb_array_elements_text(t.value) g (grant_of)
    cross join lateral regexp_split_to_table(split_part(g.grant_of, ' on ', 2), ',') o (object)
    cross join lateral regexp_matches(split_part(g.grant_of, ' on ', 1), '(\w+)(?: *\(([^)]*)\))?', 'g') m (said)
     left join lateral regexp_split_to_table(m.said[2], ',') c (col) on true
   union all
   select 'mooring_viewer', 'SELECT', c.oid::regclass::text, null from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v';
 end;
-comment on function mooring.intended_grants() is 'What set_up_roles() gives to whom, one row for each right.';
+comment on function mooring_internal.intended_grants() is 'What set_up_roles() gives to whom, one row for each right.';
 --! EndIncluded functions/doctor/intended_grants.sql
 --! Included functions/doctor/actual_grants.sql
-create or replace function mooring.actual_grants() returns table (role text, privilege text, object text, col text)
+create or replace function mooring_internal.actual_grants() returns table (role text, privilege text, object text, col text)
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   select coalesce(r.rolname, 'PUBLIC'), g.privilege, g.object, g.col
     from (select x.grantee, x.privilege_type as privilege, p.oid::regprocedure::text as object, null::text as col, p.proowner as owner
-            from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where p.pronamespace = 'mooring'::regnamespace
+            from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
           union all
           select x.grantee, x.privilege_type, c.oid::regclass::text, null, c.relowner
-            from pg_class c cross join lateral aclexplode(c.relacl) x where c.relnamespace = 'mooring'::regnamespace
+            from pg_class c cross join lateral aclexplode(c.relacl) x where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
           union all
           select x.grantee, x.privilege_type, c.oid::regclass::text, a.attname, c.relowner
-            from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attacl is not null cross join lateral aclexplode(a.attacl) x where c.relnamespace = 'mooring'::regnamespace) g
+            from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attacl is not null cross join lateral aclexplode(a.attacl) x where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)) g
     left join pg_roles r on r.oid = g.grantee
    where g.grantee <> g.owner;
 end;
-comment on function mooring.actual_grants() is 'Rights on what is in the schema, as granted to anybody but its owner.';
+comment on function mooring_internal.actual_grants() is 'Rights on what is in the two schemas, as granted to anybody but its owner.';
 --! EndIncluded functions/doctor/actual_grants.sql
 --! Included functions/doctor/doctor_rights.sql
-create or replace function mooring.doctor_rights() returns table (check_name text, level text, found text, way_out text)
+-- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
+create or replace function mooring_internal.doctor_rights() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
-  groups text[] := array(select k from jsonb_object_keys(mooring.rights_of_roles() -> 'verbs') k order by 1);
+  groups text[] := array(select k from jsonb_object_keys(mooring_internal.rights_of_roles() -> 'verbs') k order by 1);
   absent text[];
   mine text[];
   g record;
 begin
   absent := array(select r from unnest(groups) r where to_regrole(r) is null order by 1);
   mine := array(select r from unnest(groups) r where to_regrole(r) is not null and pg_has_role(session_user, to_regrole(r), 'member') order by 1);
-  return query select 'your role', case when mooring.is_owner() or mine && '{mooring_viewer}' then 'ok' else 'warning' end,
-      case when mooring.is_owner() then format('%s acts as the owner of the schema: everything is allowed', session_user)
+  return query select 'your role', case when mooring_internal.is_schema_owner() or mine && '{mooring_viewer}' then 'ok' else 'warning' end,
+      case when mooring_internal.is_schema_owner() then format('%s acts as the owner of the schema: everything is allowed', session_user)
            when mine = '{}' then format('%s is a member of none of %s', session_user, array_to_string(groups, ', '))
            else format('%s is a member of %s', session_user, array_to_string(mine, ', ')) end,
-      case when not mooring.is_owner() and not mine && '{mooring_viewer}' then format('grant mooring_viewer to %I; (mooring_operator: also to change things)', session_user) end;
+      case when not mooring_internal.is_schema_owner() and not mine && '{mooring_viewer}' then format('grant mooring_viewer to %I; (mooring_operator: also to change things)', session_user) end;
   return query select 'roles', case when absent = '{}' then 'ok' else 'warning' end, case when absent = '{}' then array_to_string(groups, ', ') else format('there is no %s: all depends on the owner''s login', array_to_string(absent, ', ')) end,
       case when absent <> '{}' then 'as a role that may create roles: mooring migrate, or select * from mooring.set_up_roles();' end;
   select array_agg(format('%s lacks %s on %s', d.role, lower(d.privilege), d.object) order by 1) filter (where d.intended) as missing,
       array_agg(format('%s on %s for %s', lower(d.privilege), d.object, d.role) order by 1) filter (where d.role = 'PUBLIC' and not d.intended) as public,
       array_agg(format('%s on %s for %s', lower(d.privilege), d.object, d.role) order by 1) filter (where d.role <> 'PUBLIC' and not d.intended) as extra into g
-    from ((select i.role, i.privilege, i.object || coalesce('.' || i.col, '') as object, true as intended from mooring.intended_grants() i where to_regrole(i.role) is not null
-           except all select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), true from mooring.actual_grants() a)
+    from ((select i.role, i.privilege, i.object || coalesce('.' || i.col, '') as object, true as intended from mooring_internal.intended_grants() i where to_regrole(i.role) is not null
+           except all select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), true from mooring_internal.actual_grants() a)
           union all
-          (select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), false from mooring.actual_grants() a
-           except all select i.role, i.privilege, i.object || coalesce('.' || i.col, ''), false from mooring.intended_grants() i)) d;
-  return query select 'grants', case when g.missing is null then 'ok' else 'problem' end, coalesce(cardinality(g.missing) || ' are missing: ' || mooring.some_of(g.missing), 'each role has what set_up_roles() gives it'),
+          (select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), false from mooring_internal.actual_grants() a
+           except all select i.role, i.privilege, i.object || coalesce('.' || i.col, ''), false from mooring_internal.intended_grants() i)) d;
+  return query select 'grants', case when g.missing is null then 'ok' else 'problem' end, coalesce(cardinality(g.missing) || ' are missing: ' || mooring_internal.abbreviate_list(g.missing), 'each role has what set_up_roles() gives it'),
       case when g.missing is not null then 'mooring migrate, or as the owner: select * from mooring.set_up_roles();' end;
-  return query select 'grants to all', case when g.public is null then 'ok' else 'problem' end, coalesce('PUBLIC may ' || mooring.some_of(g.public), 'PUBLIC may do nothing in the schema'),
-      case when g.public is not null then 'revoke all on all functions in schema mooring from public; revoke all on all tables in schema mooring from public;' end;
-  return query select 'added grants', case when g.extra is null then 'ok' else 'warning' end, coalesce('somebody granted ' || mooring.some_of(g.extra), 'none beside those of set_up_roles()'),
+  return query select 'grants to all', case when g.public is null then 'ok' else 'problem' end, coalesce('PUBLIC may ' || mooring_internal.abbreviate_list(g.public), 'PUBLIC may do nothing in the schemas'),
+      case when g.public is not null then 'revoke all on all functions in schema mooring, mooring_internal from public; revoke all on all tables in schema mooring, mooring_internal from public;' end;
+  return query select 'added grants', case when g.extra is null then 'ok' else 'warning' end, coalesce('somebody granted ' || mooring_internal.abbreviate_list(g.extra), 'none beside those of set_up_roles()'),
       case when g.extra is not null then 'give a login its group instead (docs/security.md), and revoke this; to the four groups set_up_roles() sets it right' end;
 end;
 $$;
-comment on function mooring.doctor_rights() is 'Theme of doctor(): the caller''s role, and grants against what set_up_roles() gives.';
+comment on function mooring_internal.doctor_rights() is 'Theme of doctor(): the caller''s role, and grants against what set_up_roles() gives.';
 --! EndIncluded functions/doctor/doctor_rights.sql
 --! Included functions/doctor/doctor_sessions.sql
 -- Who holds back vacuum, and who waits for whom. A snapshot that stays open keeps every dead version of every heartbeat: bounded by how long it stays, and seen here.
 -- Of a session its pid, login, application_name and age are shown, never its text. xmin and lock waits are visible to everybody; since when a transaction is open
 -- only where the owner of the schema is a member of pg_read_all_stats (or of the session's role).
-create or replace function mooring.doctor_sessions(open_for interval default '1 min', waiting_for interval default '2 s') returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_sessions(open_for interval default '1 min', waiting_for interval default '2 s') returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -5859,37 +5865,37 @@ declare
   here oid := (select d.oid from pg_database d where d.datname = current_database());
   s record;
 begin
-  select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring.how_long(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
+  select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring_internal.format_duration(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
       (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(asked_at - o.xact_start) as oldest into s
     from (select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind from pg_stat_activity a
            where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and a.backend_type <> 'autovacuum worker' and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
    where o.xact_start < asked_at - open_for or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
   return query select 'long transactions', case when s.first is null then 'ok' when s.oldest > interval '1 hour' then 'problem' else 'warning' end,
-      coalesce(mooring.some_of(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring.how_long(open_for)),
+      coalesce(mooring_internal.abbreviate_list(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring_internal.format_duration(open_for)),
       case when s.first is not null then format('end it: select pg_terminate_backend(%s); for good: alter database %I set idle_in_transaction_session_timeout = ''1 min'';', s.first, current_database()) end;
-  select array_agg(format('%L (%s, %s old)', p.gid, p.owner, mooring.how_long(asked_at - p.prepared)) order by p.prepared) as old, (array_agg(p.gid order by p.prepared))[1] as first into s
+  select array_agg(format('%L (%s, %s old)', p.gid, p.owner, mooring_internal.format_duration(asked_at - p.prepared)) order by p.prepared) as old, (array_agg(p.gid order by p.prepared))[1] as first into s
     from pg_prepared_xacts p where p.database = current_database() and p.prepared < asked_at - open_for;
-  return query select 'prepared transactions', case when s.first is null then 'ok' else 'problem' end, coalesce(mooring.some_of(s.old) || ': they keep their locks and dead rows, also over a restart', 'none is left behind'),
+  return query select 'prepared transactions', case when s.first is null then 'ok' else 'problem' end, coalesce(mooring_internal.abbreviate_list(s.old) || ': they keep their locks and dead rows, also over a restart', 'none is left behind'),
       case when s.first is not null then format('rollback prepared %L; (or commit prepared)', s.first) end;
   select array_agg(format('%s (%s%s)', r.slot_name, case when r.active then 'active' else 'nobody reads it' end, coalesce(', ' || greatest(age(r.xmin), age(r.catalog_xmin)) || ' transactions behind', '')) order by r.slot_name) as holding,
       (array_agg(r.slot_name order by r.active, r.slot_name))[1] as first, bool_or(not r.active) as idle into s
     from pg_replication_slots r where not r.active or greatest(age(r.xmin), age(r.catalog_xmin)) > 100000;
-  return query select 'replication slots', case when s.first is null then 'ok' else 'warning' end, coalesce(mooring.some_of(s.holding) || ': dead rows and WAL are kept for them', 'none holds anything back'),
+  return query select 'replication slots', case when s.first is null then 'ok' else 'warning' end, coalesce(mooring_internal.abbreviate_list(s.holding) || ': dead rows and WAL are kept for them', 'none holds anything back'),
       case when s.first is not null then format('bring its standby back, or select pg_drop_replication_slot(%L);', s.first) end;
-  select array_agg(format('pid %s (%s) waits%s for %s on mooring.%s, held by pid %s', w.pid, w.application_name, coalesce(' ' || mooring.how_long(asked_at - w.waitstart), ''), w.mode, w.relname, coalesce(array_to_string(w.blockers, ', '), '?')) order by w.waitstart) as waits,
+  select array_agg(format('pid %s (%s) waits%s for %s on %s.%s, held by pid %s', w.pid, w.application_name, coalesce(' ' || mooring_internal.format_duration(asked_at - w.waitstart), ''), w.mode, w.relnamespace, w.relname, coalesce(array_to_string(w.blockers, ', '), '?')) order by w.waitstart) as waits,
       (array_agg(w.blockers[1] order by w.waitstart))[1] as first, bool_or(w.mode = 'AccessExclusiveLock') as ddl into s
-    from (select l.pid, a.application_name, l.waitstart, l.mode, c.relname, pg_blocking_pids(l.pid) as blockers
-            from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace left join pg_stat_activity a on a.pid = l.pid
+    from (select l.pid, a.application_name, l.waitstart, l.mode, c.relnamespace::regnamespace, c.relname, pg_blocking_pids(l.pid) as blockers
+            from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) left join pg_stat_activity a on a.pid = l.pid
            where not l.granted and l.database = here and l.waitstart < asked_at - waiting_for) w;
-  return query select 'lock waits', case when s.waits is null then 'ok' when s.ddl then 'problem' else 'warning' end, coalesce(mooring.some_of(s.waits, 2), 'nobody waits for a lock on a table of Mooring'),
+  return query select 'lock waits', case when s.waits is null then 'ok' when s.ddl then 'problem' else 'warning' end, coalesce(mooring_internal.abbreviate_list(s.waits, 2), 'nobody waits for a lock on a table of Mooring'),
       case when s.waits is not null then format('end who holds it: select pg_terminate_backend(%s);', coalesce(s.first::text, '...')) end;
 end;
 $$;
-comment on function mooring.doctor_sessions(interval, interval) is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
+comment on function mooring_internal.doctor_sessions(interval, interval) is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
 --! EndIncluded functions/doctor/doctor_sessions.sql
 --! Included functions/doctor/doctor_storage.sql
 -- Are the tables in shape?
-create or replace function mooring.doctor_storage() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_storage() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -5906,30 +5912,30 @@ begin
     from pg_class c where c.oid = 'mooring.heartbeat'::regclass;
   bloated := t.pages > nodes / 2 + 100 or t.dead > 10 * nodes + 5000;
   return query select 'heartbeat table', case when not bloated then 'ok' when t.pages > 20 * nodes + 5000 then 'problem' else 'warning' end,
-      format('%s nodes on %s pages, %s dead versions, last vacuum %s', nodes, t.pages, t.dead, coalesce(mooring.how_long(asked_at - t.vacuumed) || ' ago', 'never')),
+      format('%s nodes on %s pages, %s dead versions, last vacuum %s', nodes, t.pages, t.dead, coalesce(mooring_internal.format_duration(asked_at - t.vacuumed) || ' ago', 'never')),
       case when bloated then 'end what keeps the dead ones (long transactions, replication slots), then: vacuum mooring.heartbeat; where it stays large and nobody minds a pause of beats: vacuum full mooring.heartbeat;' end;
   select array_agg(format('%s on %s', g.tgname, g.tgrelid::regclass) order by 1) as off, (array_agg(format('alter table %s enable trigger %I;', g.tgrelid::regclass, g.tgname) order by g.tgrelid::regclass::text, g.tgname))[1] as first into t
-    from pg_trigger g join pg_class c on c.oid = g.tgrelid and c.relnamespace = 'mooring'::regnamespace where g.tgenabled not in ('O', 'A');
+    from pg_trigger g join pg_class c on c.oid = g.tgrelid and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) where g.tgenabled not in ('O', 'A');
   return query select 'triggers', case when t.off is not null or current_setting('session_replication_role') = 'replica' then 'problem' else 'ok' end,
-      case when t.off is not null then 'switched off: ' || mooring.some_of(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
+      case when t.off is not null then 'switched off: ' || mooring_internal.abbreviate_list(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
       coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
   select array_agg(format('%s counted as %s, owns %s', coalesce(n.name, 'node ' || l.node_id), l.kept, l.counted) order by l.node_id) as wrong into t
-    from mooring.loads_astray() l left join mooring.node n on n.id = l.node_id;
-  return query select 'loads', case when t.wrong is null then 'ok' else 'warning' end, coalesce('node_load is wrong: ' || mooring.some_of(t.wrong), 'are what the nodes own'),
+    from mooring_internal.inconsistent_loads() l left join mooring.node n on n.id = l.node_id;
+  return query select 'loads', case when t.wrong is null then 'ok' else 'warning' end, coalesce('node_load is wrong: ' || mooring_internal.abbreviate_list(t.wrong), 'are what the nodes own'),
       case when t.wrong is not null then 'select from mooring.evict(); as the evict round does by itself. Where it comes back, look at the triggers of assignment.' end;
   -- the oldest by id: the table is written in order of time
   select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
   return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
-      format('events %s, owners %s, kept for %s%s', pg_size_pretty(t.events), pg_size_pretty(t.history), retention, coalesce('; the oldest event is ' || mooring.how_long(asked_at - t.oldest) || ' old', '')),
+      format('events %s, owners %s, kept for %s%s', pg_size_pretty(t.events), pg_size_pretty(t.history), retention, coalesce('; the oldest event is ' || mooring_internal.format_duration(asked_at - t.oldest) || ' old', '')),
       case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') then 'select mooring.prune_events(); it deletes 50,000 at a time: repeat it while it returns as many'
            when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
 end;
 $$;
-comment on function mooring.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
+comment on function mooring_internal.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
 --! EndIncluded functions/doctor/doctor_storage.sql
 --! Included functions/doctor/doctor_server.sql
 -- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.
-create or replace function mooring.doctor_server() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_server() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5958,7 +5964,7 @@ begin
            when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
   -- pg_upgrade and a restored dump begin at timeline 1 again, and epochs stay as high as they were; a standby writes no log to ask
   if not pg_is_in_recovery() then
-    select (max(a.epoch) >> 40) + 1 as had, (mooring.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
+    select (max(a.epoch) >> 40) + 1 as had, (mooring_internal.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
     return query select 'epochs', case when c.had > c.has then 'warning' else 'ok' end,
         case when c.had > c.has then format('they were given on timeline %s, and the server is on %s: until it has been promoted past that, a promotion without the last claims gives their epochs out again', c.had, c.has)
              else format('of timeline %s', c.has) end,
@@ -5984,11 +5990,11 @@ begin
     from pg_stat_activity a left join pg_stat_ssl l on l.pid = a.pid
    where a.datid = here and a.backend_type = 'client backend' and (a.client_addr is null and a.client_port is null or not (a.client_addr <<= '127.0.0.0/8' or a.client_addr = '::1')) and coalesce(a.client_port, 0) <> -1;
   return query select 'encryption', case when c.bare > 0 then 'warning' else 'ok' end,
-      case when c.bare > 0 then format('%s sessions come over the network without TLS: %s', c.bare, mooring.some_of(c.names)) when c.unseen > 0 then format('of %s sessions it is not visible for the owner of the schema', c.unseen) else 'no session comes over the network without TLS' end,
+      case when c.bare > 0 then format('%s sessions come over the network without TLS: %s', c.bare, mooring_internal.abbreviate_list(c.names)) when c.unseen > 0 then format('of %s sessions it is not visible for the owner of the schema', c.unseen) else 'no session comes over the network without TLS' end,
       case when c.bare > 0 then 'sslmode=verify-full in their DATABASE_URL, hostssl in pg_hba.conf; docs/security.md' when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
 end;
 $$;
-comment on function mooring.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';
+comment on function mooring_internal.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';
 --! EndIncluded functions/doctor/doctor_server.sql
 --! Included functions/doctor/doctor.sql
 -- doctor: one row per check, by theme: ok, warning (look at it) or problem (something does not work, or is about to), what was found, and the next thing to type.
@@ -6006,16 +6012,16 @@ declare
 begin
   foreach theme in array '{rounds,nodes,work,rights,sessions,storage,server}'::text[] loop
     begin
-      return query execute format('select f.* from mooring.doctor_%s() f', theme);
+      return query execute format('select f.* from mooring_internal.doctor_%s() f', theme);
     exception
       when lock_not_available then
         -- the database: one that is a copy of another has the same numbers for its tables
         select l.pid into holder
-          from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace
+          from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
          where l.granted and l.mode = 'AccessExclusiveLock' and l.database = (select d.oid from pg_database d where d.datname = current_database()) limit 1;
         return query select theme, 'problem', format('could not be looked at: a table of Mooring is locked by pid %s', coalesce(holder::text, '?')), format('if that is no migration that ends soon: select pg_terminate_backend(%s);', coalesce(holder::text, '...'));
       when others then
-        return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring.doctor_%s();', theme);
+        return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring_internal.doctor_%s();', theme);
     end;
   end loop;
 end;
@@ -6025,16 +6031,16 @@ comment on function mooring.doctor() is 'What is wrong with this installation, o
 
 -- grants
 --! Included grants.sql
--- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/set_up_roles.sql.
-revoke all on all routines in schema mooring from public;
-revoke all on all tables in schema mooring from public;
-revoke all on schema mooring from public;
+-- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/roles/set_up_roles.sql.
+revoke all on all routines in schema mooring, mooring_internal from public;
+revoke all on all tables in schema mooring, mooring_internal from public;
+revoke all on schema mooring, mooring_internal from public;
 select from mooring.set_up_roles();
 --! EndIncluded grants.sql
 --! EndIncluded all.sql
 
 -- an empty marker means an outage from now on
-select mooring.mark_outage_seen();
+select mooring_internal.write_outage_marker();
 
 -- graphile-worker keeps the names of tasks in a table with a unique key, and the first job of a name inserts it: without these, the first
 -- insert of a deployment ever would make all others wait until its transaction ends

@@ -12,16 +12,16 @@ declare
   mine int;
 begin
   if assignments_of.session is not null then
-    mine := mooring.session_node(assignments_of.node, assignments_of.session);
+    mine := mooring_internal.node_of_session(assignments_of.node, assignments_of.session);
   else
-    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring.acts_for(h.role_name);
+    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring_internal.acts_for(h.role_name);
     if mine is null then
-      perform mooring.session_over(assignments_of.node);
+      perform mooring_internal.raise_session_over(assignments_of.node);
     end if;
   end if;
   return query
     select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
-        mooring.milliseconds(a.lease_ttl), coalesce(mooring.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
+        mooring_internal.milliseconds(a.lease_ttl), coalesce(mooring_internal.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine
      order by a.id;

@@ -6,10 +6,10 @@ create or replace function mooring.begin_leave(node text, session uuid) returns 
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform mooring.limit_idle();
-  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring.acts_for(h.role_name);
+  perform mooring_internal.limit_idle();
+  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring_internal.acts_for(h.role_name);
   if not found then
-    perform mooring.session_over(begin_leave.node);
+    perform mooring_internal.raise_session_over(begin_leave.node);
   end if;
 end;
 $$;

@@ -28,7 +28,7 @@ begin
   end if;
   perform set_config('synchronous_commit', 'off', true);
   select s.* into setting from mooring.setting s;
-  perform mooring.limit_idle(setting.placement_lock_timeout);
+  perform mooring_internal.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h
      set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
          cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
@@ -36,14 +36,14 @@ begin
          running = coalesce(heartbeat.running, h.running),
          sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
    where h.node = heartbeat.node and h.session = heartbeat.session
-  returning h.node_id, mooring.acts_for(h.role_name) into mine, allowed;
+  returning h.node_id, mooring_internal.acts_for(h.role_name) into mine, allowed;
   if allowed is not true then
-    perform mooring.session_over(heartbeat.node);
+    perform mooring_internal.raise_session_over(heartbeat.node);
   end if;
   return query
-    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int,
-        mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring.hold(),
-        exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r))
+    select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int,
+        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring_internal.notice_outage(),
+        exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine;
 end;

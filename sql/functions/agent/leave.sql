@@ -9,17 +9,17 @@ declare
   mine int;
   freed int;
 begin
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   update mooring.heartbeat h set session = null, leaving = false
-   where h.node = leave.node and h.session = leave.session and mooring.acts_for(h.role_name)
+   where h.node = leave.node and h.session = leave.session and mooring_internal.acts_for(h.role_name)
   returning h.node_id into mine;
   if mine is null then
-    perform mooring.session_over(leave.node);
+    perform mooring_internal.raise_session_over(leave.node);
   end if;
   select count(*) into freed
     from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
-   cross join lateral mooring.release(o.ids, o.epochs, 'released', 'the agent of its node left');
-  perform mooring.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
+   cross join lateral mooring_internal.release(o.ids, o.epochs, 'released', 'the agent of its node left');
+  perform mooring_internal.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
   return freed;
 end;
 $$;

@@ -32,19 +32,19 @@ begin
   if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
     raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
   end if;
-  if not mooring.is_owner() then
+  if not mooring_internal.is_schema_owner() then
     select n.role_name into known from mooring.node n where n.name = register_node.node;
     if known.role_name <> session_user then
-      perform mooring.not_your_node(register_node.node);
+      perform mooring_internal.raise_not_your_node(register_node.node);
     elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
       raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
         hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
     end if;
   end if;
-  perform mooring.check_trust_pattern(register_node.trusts);
-  perform mooring.limit_idle();
+  perform mooring_internal.check_trust_pattern(register_node.trusts);
+  perform mooring_internal.limit_idle();
   -- an outage is noticed while the old sessions are still to be seen
-  perform mooring.hold();
+  perform mooring_internal.notice_outage();
   loop
     -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
     insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
@@ -67,8 +67,8 @@ begin
     -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
     insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
   end loop;
-  if not mooring.acts_for(beat.role_name) then
-    perform mooring.not_your_node(register_node.node);
+  if not mooring_internal.acts_for(beat.role_name) then
+    perform mooring_internal.raise_not_your_node(register_node.node);
   end if;
   select s.* into setting from mooring.setting s;
   if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
@@ -85,9 +85,9 @@ begin
   insert into mooring.event (kind, node_id, node, reason, detail)
   values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
     jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
-  perform mooring.enqueue('place');
-  return query select mine.id, mooring.milliseconds(setting.beat_interval), mooring.milliseconds(setting.lease_ttl), mooring.milliseconds(setting.reap_margin),
-    mooring.node_channel(mine.id), mooring.schema_version();
+  perform mooring_internal.enqueue('place');
+  return query select mine.id, mooring_internal.milliseconds(setting.beat_interval), mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(setting.reap_margin),
+    mooring_internal.node_channel(mine.id), mooring.schema_version();
 end;
 $$;
 comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';

@@ -9,7 +9,7 @@ create or replace function mooring.report(node text, session uuid, rows jsonb) r
 as $$
 #variable_conflict use_column
 declare
-  mine int := mooring.session_node(report.node, report.session);
+  mine int := mooring_internal.node_of_session(report.node, report.session);
   stopped bigint[];
   stopped_epochs bigint[];
   refused bigint[];
@@ -23,7 +23,7 @@ begin
   if pg_column_size(report.rows) > 67108864 then
     raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   with heard as materialized (
     -- the last word on an assignment counts
     select distinct on (r.assignment_id, r.epoch) r.*
@@ -56,13 +56,13 @@ begin
     into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
   if arrived then
     -- a drain goes on when what it moved runs elsewhere
-    perform mooring.enqueue('place');
+    perform mooring_internal.enqueue('place');
   end if;
   select array_agg(f.id) into freed
-    from (select a.id from mooring.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
-          union all select a.id from mooring.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
+    from (select a.id from mooring_internal.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
+          union all select a.id from mooring_internal.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
   update mooring.assignment a
-     set refused_by = array_append(a.refused_by, mine), signature = mooring.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
+     set refused_by = array_append(a.refused_by, mine), signature = mooring_internal.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
     from mooring.deployment d
    where a.id = any (refused) and a.id = any (freed) and d.id = a.deployment_id and mine <> all (a.refused_by);
   return query

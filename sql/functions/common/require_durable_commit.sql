@@ -1,6 +1,6 @@
 -- What an agent is told to run must survive a crash, whatever the session prefers: else its id and epoch come back as somebody else's. Until the end of the transaction
 -- its commit waits as the database would have it, and where the database would have nothing either, for the disk of its own server at least.
-create or replace function mooring.wait_for_disk() returns void
+create or replace function mooring_internal.require_durable_commit() returns void
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -13,4 +13,4 @@ begin
   end if;
 end;
 $$;
-comment on function mooring.wait_for_disk() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
+comment on function mooring_internal.require_durable_commit() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';

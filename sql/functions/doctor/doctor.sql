@@ -13,16 +13,16 @@ declare
 begin
   foreach theme in array '{rounds,nodes,work,rights,sessions,storage,server}'::text[] loop
     begin
-      return query execute format('select f.* from mooring.doctor_%s() f', theme);
+      return query execute format('select f.* from mooring_internal.doctor_%s() f', theme);
     exception
       when lock_not_available then
         -- the database: one that is a copy of another has the same numbers for its tables
         select l.pid into holder
-          from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace = 'mooring'::regnamespace
+          from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
          where l.granted and l.mode = 'AccessExclusiveLock' and l.database = (select d.oid from pg_database d where d.datname = current_database()) limit 1;
         return query select theme, 'problem', format('could not be looked at: a table of Mooring is locked by pid %s', coalesce(holder::text, '?')), format('if that is no migration that ends soon: select pg_terminate_backend(%s);', coalesce(holder::text, '...'));
       when others then
-        return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring.doctor_%s();', theme);
+        return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring_internal.doctor_%s();', theme);
     end;
   end loop;
 end;

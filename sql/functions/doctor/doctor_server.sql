@@ -1,5 +1,5 @@
 -- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.
-create or replace function mooring.doctor_server() returns table (check_name text, level text, found text, way_out text)
+create or replace function mooring_internal.doctor_server() returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -28,7 +28,7 @@ begin
            when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
   -- pg_upgrade and a restored dump begin at timeline 1 again, and epochs stay as high as they were; a standby writes no log to ask
   if not pg_is_in_recovery() then
-    select (max(a.epoch) >> 40) + 1 as had, (mooring.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
+    select (max(a.epoch) >> 40) + 1 as had, (mooring_internal.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
     return query select 'epochs', case when c.had > c.has then 'warning' else 'ok' end,
         case when c.had > c.has then format('they were given on timeline %s, and the server is on %s: until it has been promoted past that, a promotion without the last claims gives their epochs out again', c.had, c.has)
              else format('of timeline %s', c.has) end,
@@ -54,8 +54,8 @@ begin
     from pg_stat_activity a left join pg_stat_ssl l on l.pid = a.pid
    where a.datid = here and a.backend_type = 'client backend' and (a.client_addr is null and a.client_port is null or not (a.client_addr <<= '127.0.0.0/8' or a.client_addr = '::1')) and coalesce(a.client_port, 0) <> -1;
   return query select 'encryption', case when c.bare > 0 then 'warning' else 'ok' end,
-      case when c.bare > 0 then format('%s sessions come over the network without TLS: %s', c.bare, mooring.some_of(c.names)) when c.unseen > 0 then format('of %s sessions it is not visible for the owner of the schema', c.unseen) else 'no session comes over the network without TLS' end,
+      case when c.bare > 0 then format('%s sessions come over the network without TLS: %s', c.bare, mooring_internal.abbreviate_list(c.names)) when c.unseen > 0 then format('of %s sessions it is not visible for the owner of the schema', c.unseen) else 'no session comes over the network without TLS' end,
       case when c.bare > 0 then 'sslmode=verify-full in their DATABASE_URL, hostssl in pg_hba.conf; docs/security.md' when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
 end;
 $$;
-comment on function mooring.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';
+comment on function mooring_internal.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';

@@ -20,14 +20,14 @@ begin
     raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
   end if;
   select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
-  nodes := array(select s from mooring.node_states() s);
-  policy := mooring.policy_in_force(nodes, array(select e.node_id from mooring.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
+  nodes := array(select s from mooring_internal.node_states() s);
+  policy := mooring_internal.policy_in_force(nodes, array(select e.node_id from mooring_internal.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
   return query execute format($query$
     with compared as (
       select s as state, e as fit, c.cost, o.here, o.arrives, o.refused,
           coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
             and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
-        from mooring.eligibility(array[$1]) e
+        from mooring_internal.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
        cross join lateral (select (count(*) filter (where a.node_id = s.id and a.handover is distinct from 'leaving'))::int as here,
@@ -35,8 +35,8 @@ begin
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct), '')
-          when not (c.fit).eligible then 'no: ' || mooring.why_not_eligible(c.fit) || ': ' || mooring.way_in(c.fit, n, h, $2, g.disk_free_min_pct)
+          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring_internal.reason_not_eligible(c.fit) || ': ' || mooring_internal.remedy_if_not_eligible(c.fit, n, h, $2, g.disk_free_min_pct), '')
+          when not (c.fit).eligible then 'no: ' || mooring_internal.reason_not_eligible(c.fit) || ': ' || mooring_internal.remedy_if_not_eligible(c.fit, n, h, $2, g.disk_free_min_pct)
           when c.refused then 'no: its agent refused it: see last_error in placement; edit the spec, or add 1 to generation, and it is asked again'
           when not $2.enabled then format('no: the deployment is disabled: update mooring.deployment set enabled = true where id = %%s', $1)
           when %1$L = 'none' then 'no: policy none places nothing by itself: reassign() it here, or choose another policy'

@@ -1,5 +1,5 @@
--- The words of why_unplaced(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
-create or replace function mooring.why_waiting(spec mooring.deployment, rule int, node_ids int[]) returns text
+-- The words of pending_reasons(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
+create or replace function mooring_internal.pending_reason(spec mooring.deployment, rule int, node_ids int[]) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -22,10 +22,10 @@ begin
     return 'there is no node: start an agent';
   elsif rule = 12 then
     return case
-      when mooring.holding() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring.holding())
+      when mooring_internal.hold_reason() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring_internal.hold_reason())
       else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
         where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
-        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
+        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring_internal.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
         'it is placed by the next round')
     end;
   end if;
@@ -59,4 +59,4 @@ begin
   end;
 end;
 $$;
-comment on function mooring.why_waiting(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
+comment on function mooring_internal.pending_reason(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';

@@ -3,7 +3,7 @@ create or replace function mooring.placements_of(node text, max_rows int default
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  owner mooring.node := mooring.node_named(placements_of.node);
+  owner mooring.node := mooring_internal.node_named(placements_of.node);
 begin
   return query
     select p.* from mooring.placement p where p.node = owner.name order by p.assignment_id

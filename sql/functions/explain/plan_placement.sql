@@ -12,9 +12,9 @@ declare
   lost_ids bigint[];
   lost_signatures uuid[];
   nodes mooring.node_state[];
-  classes mooring.placement_class[];
+  classes mooring_internal.placement_class[];
   class_of jsonb;
-  class mooring.placement_class;
+  class mooring_internal.placement_class;
   class_of_work record;
   queue bigint[];
   queue_signatures uuid[];
@@ -30,16 +30,16 @@ begin
   select s.* into setting from mooring.setting s;
   -- what is being moved away already goes where it was promised, see place_moves()
   select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
-    from mooring.left_behind(plan_placement.without_node) l
-    join mooring.eligibility(array(select b.deployment_id from mooring.left_behind(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+    from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+    join mooring_internal.eligibility(array(select b.deployment_id from mooring_internal.work_of_lost_node(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
    where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
   promised := coalesce(promised, '{}');
   ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
-  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring.left_behind(plan_placement.without_node) l where l.id <> all (promised);
-  select array_agg(p) into classes from mooring.placeable(plan_placement.without_node) p;
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring_internal.work_of_lost_node(plan_placement.without_node) l where l.id <> all (promised);
+  select array_agg(p) into classes from mooring_internal.placeable_classes(plan_placement.without_node) p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
-    select array_agg(s) into nodes from mooring.node_states() s where s.id <> plan_placement.without_node;
+    select array_agg(s) into nodes from mooring_internal.node_states() s where s.id <> plan_placement.without_node;
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null loop
@@ -74,16 +74,16 @@ begin
     loop
       class := classes[class_of_work.nr];
       if taken <> '{}' then
-        nodes := mooring.with_load(nodes, taken);
+        nodes := mooring_internal.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
         failures := failures || jsonb_build_object(class.policy, sqlerrm);
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
-        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring_internal.placement_class;
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       owners := owners || chosen;
@@ -94,10 +94,10 @@ begin
   end loop;
   return query
     select l.id, l.deployment_id, p.node_id, p.rule
-      from mooring.left_behind(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+      from mooring_internal.work_of_lost_node(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
   return query
     select a.id, a.deployment_id, c.node_id, 'its successor is there already'
-      from mooring.copies() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
+      from mooring_internal.handover_rows() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
      where c.handover = 'arriving' and c.wanted = 'run';
   if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
     return query
@@ -105,8 +105,8 @@ begin
           case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
                when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
                else w.reason end
-        from mooring.left_behind(plan_placement.without_node) l
-        left join mooring.why_unplaced(plan_placement.without_node) w on w.signature = l.signature
+        from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+        left join mooring_internal.pending_reasons(plan_placement.without_node) w on w.signature = l.signature
        cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
        where l.id <> all (ids);
   end if;

@@ -1,9 +1,9 @@
-create or replace function mooring.why_not_eligible(predicates record) returns text
+create or replace function mooring_internal.reason_not_eligible(predicates record) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  return coalesce(mooring.why_not_permitted(predicates), case
+  return coalesce(mooring_internal.reason_not_permitted(predicates), case
     when not predicates.live then 'the node is not live'
     when not predicates.enabled then 'the node is disabled'
     when not predicates.not_draining then 'the node is draining or its agent is stopping'
@@ -12,4 +12,4 @@ begin
   end);
 end;
 $$;
-comment on function mooring.why_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+comment on function mooring_internal.reason_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';

@@ -1,5 +1,5 @@
 -- The predicates of eligibility() in words, in the order in which they are asked.
-create or replace function mooring.why_not_permitted(predicates record) returns text
+create or replace function mooring_internal.reason_not_permitted(predicates record) returns text
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -13,4 +13,4 @@ begin
   end;
 end;
 $$;
-comment on function mooring.why_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
+comment on function mooring_internal.reason_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';

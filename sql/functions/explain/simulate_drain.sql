@@ -7,10 +7,10 @@ create or replace function mooring.simulate_drain(name text, max_moves int defau
 as $$
 #variable_conflict use_column
 declare
-  source mooring.node := mooring.node_named(simulate_drain.name);
+  source mooring.node := mooring_internal.node_named(simulate_drain.name);
   step int;
   budget int;
-  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  nodes mooring.node_state[] := array(select s from mooring_internal.node_states() s);
   class record;
   batch bigint[];
   deployments bigint[];
@@ -22,16 +22,16 @@ begin
   end if;
   step := coalesce(simulate_drain.max_moves, source.drain_max_moves, (select s.drain_max_moves from mooring.setting s));
   budget := step;
-  for class in select t.* from mooring.drain_targets(source.id) t where t.node_ids <> '{}' loop
+  for class in select t.* from mooring_internal.drain_targets(source.id) t where t.node_ids <> '{}' loop
     at := 0;
     while at < cardinality(class.ids) loop
       batch := class.ids[at + 1 : at + budget];
       deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
-      chosen := mooring.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
       return query
         select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
           from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
-      nodes := mooring.with_load(nodes, chosen);
+      nodes := mooring_internal.with_load(nodes, chosen);
       at := at + cardinality(chosen);
       if cardinality(chosen) < cardinality(batch) then
         return query
@@ -44,7 +44,7 @@ begin
   end loop;
   return query
     select a.id, a.deployment_id, source.name, null::text, b.why
-      from mooring.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
+      from mooring_internal.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
 end;
 $$;
 comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';

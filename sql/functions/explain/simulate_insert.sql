@@ -41,12 +41,12 @@ begin
   elsif spec.type = 'daemon' then
     return query
       select null::int, n.name, 'a daemon runs on every permitted node'
-        from mooring.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+        from mooring_internal.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
     return;
   end if;
-  eligible := array(select e.node_id from mooring.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  eligible := array(select e.node_id from mooring_internal.eligibility('{}', filled) e where e.eligible order by e.node_id);
   if policy.kind = 'load' and eligible <> '{}' then
-    chosen := mooring.choose_places(array(select s from mooring.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
+    chosen := mooring_internal.choose_places(array(select s from mooring_internal.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
       array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
   end if;
   obstacle := case
@@ -55,7 +55,7 @@ begin
     when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
     else coalesce('no node can take it: ' || (
       select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
-        from (select mooring.why_not_eligible(e) as reason, count(*) as nodes from mooring.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+        from (select mooring_internal.reason_not_eligible(e) as reason, count(*) as nodes from mooring_internal.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
   return query
     select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
       from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]

@@ -5,7 +5,7 @@ create or replace function mooring.simulate_node_loss(name text) returns table (
 as $$
 #variable_conflict use_column
 declare
-  lost mooring.node := mooring.node_named(simulate_node_loss.name);
+  lost mooring.node := mooring_internal.node_named(simulate_node_loss.name);
 begin
   return query
     select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason

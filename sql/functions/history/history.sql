@@ -8,7 +8,7 @@ as $$
 #variable_conflict use_column
 begin
   if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
-    perform mooring.no_such_assignment(history.assignment);
+    perform mooring_internal.raise_no_such_assignment(history.assignment);
   end if;
   return query
     select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by

@@ -34,7 +34,7 @@ begin
   delete from mooring.run r
    where r.last_active_at < cutoff
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
-  perform mooring.forget_log_requests();
+  perform mooring_internal.forget_log_requests();
   begin
     perform graphile_worker.complete_jobs(array(
       select j.id from graphile_worker.jobs j
@@ -42,7 +42,7 @@ begin
   exception when others then
     raise warning 'mooring: spent jobs were not cleaned: %', sqlerrm;
   end;
-  perform mooring.finish_round('prune');
+  perform mooring_internal.finish_round('prune');
   return pruned;
 end;
 $$;

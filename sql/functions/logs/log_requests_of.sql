@@ -8,14 +8,14 @@ create or replace function mooring.log_requests_of(node text, session uuid)
 as $$
 #variable_conflict use_column
 declare
-  mine int := mooring.session_node(log_requests_of.node, log_requests_of.session);
+  mine int := mooring_internal.node_of_session(log_requests_of.node, log_requests_of.session);
 begin
-  perform mooring.limit_idle();
-  update mooring.log_request r set hinted_at = r.requested_at + r.wait
-   where r.id = any (array(select l.id from mooring.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
+  perform mooring_internal.limit_idle();
+  update mooring_internal.log_request r set hinted_at = r.requested_at + r.wait
+   where r.id = any (array(select l.id from mooring_internal.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
   return query
-    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
-      from mooring.log_request r
+    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring_internal.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
+      from mooring_internal.log_request r
      where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
      order by r.requested_at limit 200;
 end;

@@ -28,7 +28,7 @@ begin
     raise exception using errcode = 'MR007', message = format('%L is no place in a log', left(request_log.after, 100)), hint = 'after takes the next of an earlier answer, as it is.';
   end if;
   if request_log.node is not null then
-    holder := mooring.node_named(request_log.node);
+    holder := mooring_internal.node_named(request_log.node);
   else
     select n.* into holder from mooring.assignment a join mooring.node n on n.id = a.node_id where a.id = request_log.assignment;
     if holder.id is null then
@@ -39,21 +39,21 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s has not run anywhere yet', request_log.assignment),
       hint = format('Why says mooring.explain(%s).', (select a.deployment_id from mooring.assignment a where a.id = request_log.assignment));
   elsif holder.id is null or request_log.assignment is null then
-    perform mooring.no_such_assignment(request_log.assignment);
+    perform mooring_internal.raise_no_such_assignment(request_log.assignment);
   end if;
-  if not exists (select from mooring.heartbeat h where h.node_id = holder.id and mooring.node_is_live(h)) then
-    perform mooring.no_answer_from(holder.id, request_log.assignment);
+  if not exists (select from mooring.heartbeat h where h.node_id = holder.id and mooring_internal.node_is_live(h)) then
+    perform mooring_internal.raise_no_answer(holder.id, request_log.assignment);
   end if;
-  perform mooring.forget_log_requests();
-  select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring.log_request r;
+  perform mooring_internal.forget_log_requests();
+  select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring_internal.log_request r;
   if of_node >= 200 or of_login >= 150 then
     raise exception using errcode = 'MR007', message = case when of_node >= 200 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
       hint = 'Read what you asked for: read_log() frees its place, and so does a minute. Each mooring logs -f takes one for every log it follows.';
   end if;
-  insert into mooring.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
+  insert into mooring_internal.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
   values (request_log.assignment, holder.id, request_log.from_byte, case when num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) = 0 then 200 else request_log.tail_lines end, request_log.after, request_log.max_bytes, request_log.wait)
   returning id into request;
-  perform mooring.hint_log_request(holder.id);
+  perform mooring_internal.hint_log_request(holder.id);
   return request;
 end;
 $$;

@@ -7,7 +7,7 @@
 -- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
 -- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring.advance_drains(progress boolean default false) returns void
+create or replace function mooring_internal.advance_drains(progress boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -28,7 +28,7 @@ declare
 begin
   -- seen running, or failing, where it went: the move is over
   select array_agg(m.assignment_id) into arrived
-    from mooring.moves() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+    from mooring_internal.moves_under_way() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
    where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
   -- an update of nothing would still fire the triggers of assignment
   if arrived is not null then
@@ -39,8 +39,8 @@ begin
     return;
   end if;
   asked := advance_drains.progress or arrived is not null or exists (
-    select from mooring.round r
-     where r.name = 'place' and (r.done_at not between started_at - mooring.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+    select from mooring_internal.round r
+     where r.name = 'place' and (r.done_at not between started_at - mooring_internal.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
   for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
     exit when clock_timestamp() > started_at + interval '100 ms';
     begin
@@ -49,35 +49,35 @@ begin
         update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
          where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
         if found and owned = 0 then
-          perform mooring.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+          perform mooring_internal.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring.node_is_live(h));
+      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring_internal.node_is_live(h));
       forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
       reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
-      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring.moves() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
+      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring_internal.moves_under_way() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
       continue when budget <= 0;
-      for class in select o.* from mooring.drain_targets(host.id) o where o.node_ids <> '{}' loop
+      for class in select o.* from mooring_internal.drain_targets(host.id) o where o.node_ids <> '{}' loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
           from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
         continue when locked is null;
         -- with the places that were kept a moment ago
-        select array_agg(s) into nodes from mooring.node_states() s;
+        select array_agg(s) into nodes from mooring_internal.node_states() s;
         -- no last nodes: what is sent away is not asked where it was before
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, locked,
+        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, locked,
           array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
         continue when chosen = '{}';
-        perform mooring.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
+        perform mooring_internal.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);
       end loop;
       if forced then
-        perform mooring.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
+        perform mooring_internal.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
       end if;
     exception when others then
-      perform mooring.add_event('drain_failed', sqlerrm, host.id);
+      perform mooring_internal.add_event('drain_failed', sqlerrm, host.id);
     end;
   end loop;
 end;
 $$;
-comment on function mooring.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
+comment on function mooring_internal.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';

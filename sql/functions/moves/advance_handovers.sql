@@ -2,7 +2,7 @@
 -- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
 -- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
 -- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring.advance_handovers() returns boolean
+create or replace function mooring_internal.advance_handovers() returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -15,7 +15,7 @@ declare
   pair record;
   got_on boolean := false;
 begin
-  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run';
+  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run';
   if concerned is null then
     return false;
   end if;
@@ -24,7 +24,7 @@ begin
   -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
   for pair in
     select c as copy, a as replica, n.name as to_name,
-        mooring.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
+        mooring_internal.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
         -- what nobody could have waited for is no failure: the next one is tried at once
         j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
       from mooring.assignment c
@@ -36,7 +36,7 @@ begin
      cross join lateral (
        select case
            when d.handover <> 'start-first' then 'its deployment is stop-first now'
-           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring.node_is_live(h) then 'it runs'
+           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring_internal.node_is_live(h) then 'it runs'
            when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
            when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
            when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
@@ -66,4 +66,4 @@ begin
   return got_on;
 end;
 $$;
-comment on function mooring.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+comment on function mooring_internal.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';

@@ -13,7 +13,7 @@ create or replace function mooring.drain_node(name text, target text default nul
 as $$
 #variable_conflict use_column
 declare
-  source mooring.node := mooring.node_named(drain_node.name);
+  source mooring.node := mooring_internal.node_named(drain_node.name);
   destination mooring.node;
   beat mooring.heartbeat;
   begun boolean;
@@ -24,17 +24,17 @@ begin
     raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
   end if;
   if drain_node.target is not null then
-    destination := mooring.node_named(drain_node.target);
+    destination := mooring_internal.node_named(drain_node.target);
     select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
     if destination.id = source.id then
       raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
-    elsif not mooring.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
+    elsif not mooring_internal.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
       raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
-          case when not mooring.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
+          case when not mooring_internal.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
         hint = 'Name another node, or none: then each goes wherever it may run.';
     end if;
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   begun := source.draining_since is null;
   update mooring.node n
      set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
@@ -42,12 +42,12 @@ begin
    where n.id = source.id
   returning n.* into source;
   if not found then
-    perform mooring.no_such_node(drain_node.name);
+    perform mooring_internal.raise_no_such_node(drain_node.name);
   end if;
-  perform mooring.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
+  perform mooring_internal.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
     jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
   -- the claim that this asks for takes the first step, once this is committed
-  perform mooring.enqueue('place');
+  perform mooring_internal.enqueue('place');
   return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
 end;
 $$;

@@ -1,5 +1,5 @@
 -- For people, in words. Apart, because words for each node take far longer than the choice.
-create or replace function mooring.drain_obstacles(node_id int) returns table (ids bigint[], why text)
+create or replace function mooring_internal.drain_obstacles(node_id int) returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -8,14 +8,14 @@ as $$
 begin
   return query
     with blocked as materialized (
-      select c.* from mooring.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
+      select c.* from mooring_internal.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
     ),
     source as materialized (
       select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
     ),
     reason as materialized (
-      select e.deployment_id, e.node_id, mooring.why_not_eligible(e) as reason
-        from mooring.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
+      select e.deployment_id, e.node_id, mooring_internal.reason_not_eligible(e) as reason
+        from mooring_internal.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
        where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
     )
     select b.ids, case
@@ -36,4 +36,4 @@ begin
      group by a.handover_error, g.handover_timeout;
 end;
 $$;
-comment on function mooring.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+comment on function mooring_internal.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';

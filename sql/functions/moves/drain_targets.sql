@@ -1,6 +1,6 @@
 -- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
 -- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
-create or replace function mooring.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+create or replace function mooring_internal.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -14,7 +14,7 @@ begin
       select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
     ),
     handed_over as materialized (
-      select c.replica from mooring.copies() c
+      select c.replica from mooring_internal.handover_rows() c
     ),
     owned as materialized (
       select a.id, a.signature, a.refused_by, a.deployment_id
@@ -27,11 +27,11 @@ begin
       select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct k.deployment_id) from kind k)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct k.deployment_id) from kind k)) l
     ),
     open as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
        where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
        group by e.deployment_id
     ),
@@ -53,4 +53,4 @@ begin
      order by cardinality(t.node_ids), c.ids[1];
 end;
 $$;
-comment on function mooring.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+comment on function mooring_internal.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';

@@ -1,5 +1,5 @@
--- The rows beside the replicas: few at any time, found by their own index; see moves() for why the planner is not asked.
-create or replace function mooring.copies() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
+-- The rows beside the replicas: few at any time, found by their own index; see moves_under_way() for why the planner is not asked.
+create or replace function mooring_internal.handover_rows() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -13,4 +13,4 @@ begin
      where c.handover is not null;
 end;
 $$;
-comment on function mooring.copies() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
+comment on function mooring_internal.handover_rows() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';

@@ -1,7 +1,7 @@
 -- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
 -- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
 -- locks: placement, then assignment (its row)
-create or replace function mooring.lock_to_move(assignment bigint) returns mooring.assignment
+create or replace function mooring_internal.lock_to_move(assignment bigint) returns mooring.assignment
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -15,10 +15,10 @@ begin
   loop
     -- what is locked in a block that fails is free again
     begin
-      perform mooring.lock_placement(must_wait => true);
+      perform mooring_internal.lock_placement(must_wait => true);
       select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
       if row.id is null then
-        perform mooring.no_such_assignment(lock_to_move.assignment);
+        perform mooring_internal.raise_no_such_assignment(lock_to_move.assignment);
       end if;
       return row;
     exception when lock_not_available then
@@ -26,7 +26,7 @@ begin
     end;
     waited := false;
     begin
-      perform set_config('lock_timeout', greatest(1, mooring.milliseconds(until - clock_timestamp()))::text, true);
+      perform set_config('lock_timeout', greatest(1, mooring_internal.milliseconds(until - clock_timestamp()))::text, true);
       perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
       waited := true;
       raise lock_not_available;
@@ -41,4 +41,4 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
+comment on function mooring_internal.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';

@@ -1,6 +1,6 @@
 -- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
 -- them for nearly all rows of the table, and reads it from end to end.
-create or replace function mooring.moves() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
+create or replace function mooring_internal.moves_under_way() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -12,4 +12,4 @@ begin
       from mooring.assignment a where a.move_reason is not null;
 end;
 $$;
-comment on function mooring.moves() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
+comment on function mooring_internal.moves_under_way() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';

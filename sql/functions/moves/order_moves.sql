@@ -1,12 +1,12 @@
 -- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
 -- Start-first work is started there first, see handovers; but not where everything has to stop at once.
 -- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
+create or replace function mooring_internal.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
+  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring_internal.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
 begin
   with ordered as (
     update mooring.assignment a
@@ -21,4 +21,4 @@ begin
    order by o.id;
 end;
 $$;
-comment on function mooring.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
+comment on function mooring_internal.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';

@@ -2,17 +2,17 @@
 -- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
 -- Called by claim() and reassign(), under the placement lock.
 -- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
+create or replace function mooring_internal.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
-  first_epoch bigint := mooring.next_epoch(0);
+  first_epoch bigint := mooring_internal.next_epoch(0);
   waiting bigint[];
 begin
   select array_agg(m.assignment_id) into waiting
-    from mooring.moves() m
+    from mooring_internal.moves_under_way() m
    where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
   if waiting is null then
     return;
@@ -31,14 +31,14 @@ begin
        where a.id = any (waiting)
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from mover m)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct m.deployment_id) from mover m)) l
     ),
     fit as materialized (
       -- has_room counts the very places that are kept for these
-      select e.deployment_id, e.node_id, coalesce(mooring.why_not_permitted(e), case
+      select e.deployment_id, e.node_id, coalesce(mooring_internal.reason_not_permitted(e), case
           when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
           when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
        where e.node_id in (select m.move_to from mover m)
     ),
     judged as materialized (
@@ -52,7 +52,7 @@ begin
     decided as materialized (
       select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
           coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
-        from judged j left join mooring.node_assigned() o on o.node_id = j.move_to
+        from judged j left join mooring_internal.assigned_per_node() o on o.node_id = j.move_to
     ),
     placed as (
       update mooring.assignment a
@@ -74,4 +74,4 @@ begin
     select p.* from placed p;
 end;
 $$;
-comment on function mooring.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
+comment on function mooring_internal.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';

@@ -2,7 +2,7 @@
 -- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
 -- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
 -- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
-create or replace function mooring.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
+create or replace function mooring_internal.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -10,12 +10,12 @@ as $$
 #variable_conflict use_column
 declare
   came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
-  nodes mooring.node_state[] := array(select s from mooring.node_states() s);
+  nodes mooring.node_state[] := array(select s from mooring_internal.node_states() s);
   -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
-  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring.node_is_live(h));
+  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring_internal.node_is_live(h));
   tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
-  handed_over bigint[] := array(select c.replica from mooring.copies() c where c.replica is not null);
-  succeeded bigint[] := array(select c.replica from mooring.copies() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
+  handed_over bigint[] := array(select c.replica from mooring_internal.handover_rows() c where c.replica is not null);
+  succeeded bigint[] := array(select c.replica from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
   -- by node: what is about to leave or to come, and what comes by this plan
   shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
   comes jsonb := '{}';
@@ -43,11 +43,11 @@ begin
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct m.deployment_id) from movable m)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct m.deployment_id) from movable m)) l
     ),
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
+        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
     )
     select m.policy, t.node_ids, array_agg(m.signature) as signatures
       from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
@@ -57,7 +57,7 @@ begin
      order by sum(m.n) desc, m.policy, t.node_ids
   loop
     open := kind.node_ids;
-    in_force := mooring.policy_in_force(nodes, open, kind.policy, null);
+    in_force := mooring_internal.policy_in_force(nodes, open, kind.policy, null);
     while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
       execute format($query$
         select c.id, c.cost
@@ -98,4 +98,4 @@ begin
   end loop;
 end;
 $$;
-comment on function mooring.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
+comment on function mooring_internal.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';

@@ -1,5 +1,5 @@
 -- For verbs that order something of one assignment: both rows of a replica that is being handed over are left alone.
-create or replace function mooring.refuse_in_handover(asked mooring.assignment) returns void
+create or replace function mooring_internal.raise_if_in_handover(asked mooring.assignment) returns void
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -7,7 +7,7 @@ declare
   other record;
 begin
   select c.id, c.handover, n.name as node_name into other
-    from mooring.copies() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+    from mooring_internal.handover_rows() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
    where asked.id in (k.id, k.replica);
   if other.id is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s %s', asked.id, case
@@ -19,4 +19,4 @@ begin
   end if;
 end;
 $$;
-comment on function mooring.refuse_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
+comment on function mooring_internal.raise_if_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';

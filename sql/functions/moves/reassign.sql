@@ -17,8 +17,8 @@ declare
   fit record;
   obstacle text;
 begin
-  row := mooring.lock_to_move(reassign.assignment);
-  node := mooring.node_named(reassign.target);
+  row := mooring_internal.lock_to_move(reassign.assignment);
+  node := mooring_internal.node_named(reassign.target);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   if row.ordinal is null then
@@ -27,14 +27,14 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
       hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
   end if;
-  perform mooring.refuse_in_handover(row);
+  perform mooring_internal.raise_if_in_handover(row);
   if row.node_id = node.id and row.wanted = 'run' then
     raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
   end if;
-  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
+  select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
   -- the place that is kept for it already is no obstacle
   fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
-  obstacle := coalesce(mooring.why_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
+  obstacle := coalesce(mooring_internal.reason_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
   if obstacle is not null then
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
       hint = case
@@ -51,16 +51,16 @@ begin
         else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
       end || format(' See mooring.explain(%s).', spec.id);
   end if;
-  if mooring.hold() then
-    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  if mooring_internal.notice_outage() then
+    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
   if row.node_id is not null then
-    perform mooring.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
+    perform mooring_internal.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
   else
     update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
-    perform mooring.place_moves(ids => array[row.id]);
+    perform mooring_internal.place_moves(ids => array[row.id]);
   end if;
-  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring.copies() c where c.replica = row.id), row.id);
+  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring_internal.handover_rows() c where c.replica = row.id), row.id);
   return row;
 end;
 $$;

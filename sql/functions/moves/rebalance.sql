@@ -22,21 +22,21 @@ begin
       hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
   end if;
   if not rebalance.dry_run then
-    perform mooring.lock_placement(must_wait => true);
-    if mooring.hold() then
-      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+    perform mooring_internal.lock_placement(must_wait => true);
+    if mooring_internal.notice_outage() then
+      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
     end if;
   end if;
-  select count(*) into under_way from mooring.moves() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
+  select count(*) into under_way from mooring_internal.moves_under_way() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
   select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
     into ids, deployments, sources, targets, gains
-    from mooring.plan_rebalance(rebalance.max_moves - under_way) p;
+    from mooring_internal.plan_rebalance(rebalance.max_moves - under_way) p;
   if not rebalance.dry_run and ids is not null then
     select array_agg(l.id) into locked
       from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
              where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
-    perform mooring.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
-    perform mooring.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
+    perform mooring_internal.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
+    perform mooring_internal.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
   end if;
   return query
     select p.id, p.deployment_id, f.name, t.name, p.gain

@@ -15,10 +15,10 @@ declare
   fit record;
   obstacle text;
 begin
-  row := mooring.lock_to_move(restart.assignment);
+  row := mooring_internal.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
-  perform mooring.refuse_in_handover(row);
+  perform mooring_internal.raise_if_in_handover(row);
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
@@ -27,10 +27,10 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
   elsif row.node_id is null then
     raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
-  elsif mooring.hold() then
-    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring.holding()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring.pulse p));
+  elsif mooring_internal.notice_outage() then
+    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
-  select e.* into strict fit from mooring.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
+  select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
   if not fit.live then
     raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
   elsif row.ordinal is null then
@@ -40,14 +40,14 @@ begin
   end if;
   -- it leaves its own place to itself
   fit.has_room := true;
-  obstacle := mooring.why_not_eligible(fit);
+  obstacle := mooring_internal.reason_not_eligible(fit);
   if obstacle is not null and (
     (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
-    or not exists (select from mooring.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
+    or not exists (select from mooring_internal.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
     raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
   end if;
   -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
-  perform mooring.order_moves(array[row.id], array[row.node_id], why, at_once => true);
+  perform mooring_internal.order_moves(array[row.id], array[row.node_id], why, at_once => true);
   select a.* into row from mooring.assignment a where a.id = row.id;
   return row;
 end;

@@ -11,21 +11,21 @@ declare
   beat mooring.heartbeat;
   owned int;
 begin
-  perform mooring.lock_placement(must_wait => true);
+  perform mooring_internal.lock_placement(must_wait => true);
   select n.* into node from mooring.node n where n.name = forget_node.name for update;
   if node.id is null then
-    perform mooring.no_such_node(forget_node.name);
+    perform mooring_internal.raise_no_such_node(forget_node.name);
   end if;
   -- an agent that registers in this moment waits for us, and comes back as a new node
   select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
   select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
-  if mooring.node_is_live(beat) then
+  if mooring_internal.node_is_live(beat) then
     raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
       hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
   elsif owned > 0 then
     raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;
-  perform mooring.add_event('node_forgotten', 'by an operator', node.id);
+  perform mooring_internal.add_event('node_forgotten', 'by an operator', node.id);
   delete from mooring.node n where n.id = node.id;
 end;
 $$;

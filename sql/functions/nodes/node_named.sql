@@ -1,4 +1,4 @@
-create or replace function mooring.node_named(name text) returns mooring.node
+create or replace function mooring_internal.node_named(name text) returns mooring.node
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -7,9 +7,9 @@ declare
 begin
   select n.* into node from mooring.node n where n.name = node_named.name;
   if node.id is null then
-    perform mooring.no_such_node(node_named.name);
+    perform mooring_internal.raise_no_such_node(node_named.name);
   end if;
   return node;
 end;
 $$;
-comment on function mooring.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+comment on function mooring_internal.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';

@@ -6,18 +6,18 @@ create or replace function mooring.set_node_enabled(name text, enabled boolean) 
   set lock_timeout = '5s'
 as $$
 declare
-  node mooring.node := mooring.node_named(set_node_enabled.name);
+  node mooring.node := mooring_internal.node_named(set_node_enabled.name);
 begin
   if set_node_enabled.enabled is null then
     raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
   if found then
-    perform mooring.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
+    perform mooring_internal.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
     return node;
   end if;
-  return mooring.node_named(set_node_enabled.name);
+  return mooring_internal.node_named(set_node_enabled.name);
 end;
 $$;
 comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';

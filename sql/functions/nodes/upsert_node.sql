@@ -17,7 +17,7 @@ begin
     raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
       hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
   end if;
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
   select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
    -- see register_node(): no number of the identity for what is known
@@ -25,7 +25,7 @@ begin
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then
-    perform mooring.add_event('node_added', 'by an operator', after.id);
+    perform mooring_internal.add_event('node_added', 'by an operator', after.id);
     return after;
   end if;
   select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
@@ -40,7 +40,7 @@ begin
   if after.id is null then
     return before;
   end if;
-  perform mooring.add_event('node_changed', 'by an operator', after.id, (
+  perform mooring_internal.add_event('node_changed', 'by an operator', after.id, (
     select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
   return after;
 end;

@@ -22,7 +22,7 @@ begin
     raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
       hint = 'Another copy runs or will run. Stop without writing anything.';
   end if;
-  perform mooring.limit_idle(remaining);
+  perform mooring_internal.limit_idle(remaining);
 end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';

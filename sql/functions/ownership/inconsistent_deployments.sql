@@ -3,7 +3,7 @@
 -- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
 -- handover at most, so the counts tell.
 -- locks: none
-create or replace function mooring.deployments_astray() returns bigint[]
+create or replace function mooring_internal.inconsistent_deployments() returns bigint[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -22,7 +22,7 @@ begin
     from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
               case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
                    else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
-              or a.signature <> mooring.queue_signature(d.signature, a.refused_by) as is_astray
+              or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by) as is_astray
             from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
            where a.ordinal is not null) j;
   if there < wanted then
@@ -34,4 +34,4 @@ begin
   return array(select distinct u.id from unnest(astray) u (id) order by u.id);
 end;
 $$;
-comment on function mooring.deployments_astray() is 'Deployments whose assignments are not what they want; the evict round mends them.';
+comment on function mooring_internal.inconsistent_deployments() is 'Deployments whose assignments are not what they want; the evict round mends them.';

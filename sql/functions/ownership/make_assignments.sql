@@ -2,7 +2,7 @@
 -- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
 -- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
 -- locks: assignment rows of these deployments, in order of id (no key update: a workload's assert_owner() is not disturbed)
-create or replace function mooring.make_assignments(deployments bigint[]) returns void
+create or replace function mooring_internal.make_assignments(deployments bigint[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -23,8 +23,8 @@ begin
     returning a.*
   )
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
-  perform mooring.queue_anew(make_assignments.deployments);
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring_internal.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  perform mooring_internal.requeue(make_assignments.deployments);
   insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
   select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
     from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
@@ -33,4 +33,4 @@ begin
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
 end;
 $$;
-comment on function mooring.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
+comment on function mooring_internal.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';

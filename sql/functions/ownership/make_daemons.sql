@@ -1,6 +1,6 @@
 -- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
 -- locks: assignment (skip locked: the next evict round finds what was passed by)
-create or replace function mooring.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
+create or replace function mooring_internal.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -12,14 +12,14 @@ begin
   end if;
   with desired as materialized (
     select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
-      from mooring.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
+      from mooring_internal.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
       join mooring.deployment d on d.id = e.deployment_id
      cross join mooring.setting s
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
     insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
+    select d.deployment_id, null, d.signature, d.node_id, mooring_internal.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- beside on conflict, which would wait for whoever changes the row that is there
      where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
@@ -49,7 +49,7 @@ begin
   ),
   logged as (
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring.actor())
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring_internal.actor())
       from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
             union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
       left join mooring.node n on n.id = c.node_id order by c.id
@@ -57,9 +57,9 @@ begin
   select array_agg(m.node_id) into told from made m;
   -- born owned, and not under lock_placement()
   if told is not null then
-    perform mooring.wait_for_disk();
+    perform mooring_internal.require_durable_commit();
   end if;
-  perform mooring.notify_nodes(told);
+  perform mooring_internal.notify_nodes(told);
 end;
 $$;
-comment on function mooring.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
+comment on function mooring_internal.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';

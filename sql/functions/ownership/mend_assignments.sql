@@ -3,14 +3,14 @@
 -- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
 -- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
 -- locks: deployment, then assignment rows (both skip locked)
-create or replace function mooring.mend_assignments() returns int
+create or replace function mooring_internal.mend_assignments() returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set enable_nestloop = off
   set lock_timeout = '1s'
 as $$
 declare
-  astray bigint[] := mooring.deployments_astray();
+  astray bigint[] := mooring_internal.inconsistent_deployments();
 begin
   if astray = '{}' then
     return 0;
@@ -25,11 +25,11 @@ begin
     select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
   )
   select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
-  perform mooring.make_assignments(astray);
+  perform mooring_internal.make_assignments(astray);
   return coalesce(cardinality(astray), 0);
 exception when lock_not_available then
   -- somebody inserts these very rows, or a workload is inside assert_owner()
   return 0;
 end;
 $$;
-comment on function mooring.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
+comment on function mooring_internal.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';

@@ -6,7 +6,7 @@
 -- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
 -- the caller's look and ours the row may have been freed by somebody else and given to another node.
 -- locks: assignment rows, run (both skip locked)
-create or replace function mooring.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
+create or replace function mooring_internal.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
@@ -24,7 +24,7 @@ declare
   heirs bigint[];
   hosts int[];
   -- read once, not for each row
-  first_epoch bigint := mooring.next_epoch(0);
+  first_epoch bigint := mooring_internal.next_epoch(0);
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
@@ -38,11 +38,11 @@ begin
   if locked is null then
     return;
   end if;
-  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring.copies() c where c.replica = any (locked) and c.id <> all (locked);
+  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring_internal.handover_rows() c where c.replica = any (locked) and c.id <> all (locked);
   if heirs is not null then
     heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
     -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
-    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring.copies() c where c.id = any (heirs)));
+    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring_internal.handover_rows() c where c.id = any (heirs)));
     relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
   end if;
   -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
@@ -52,20 +52,20 @@ begin
          set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
              -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
              move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
-             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring.queue_signature(d.signature, a.refused_by)
+             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring_internal.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
        where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
       returning a.*
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring_internal.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
   get diagnostics freed = row_count;
   if freed < cardinality(locked) then
     if copies is not null or relieved is not null then
-      perform mooring.end_handovers(copies, relieved, release.kind, release.reason);
+      perform mooring_internal.end_handovers(copies, relieved, release.kind, release.reason);
     end if;
     -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
     perform set_config('mooring.owner_is_done', 'yes', true);
@@ -75,7 +75,7 @@ begin
       ),
       logged as (
         insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring.actor()) from ended e left join mooring.node n on n.id = e.node_id
+        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring_internal.actor()) from ended e left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
     perform set_config('mooring.owner_is_done', '', true);
@@ -89,9 +89,9 @@ begin
    where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
   if daemons is not null then
     -- stopped, and wanted again in the meantime
-    perform mooring.make_daemons(daemons, hosts);
+    perform mooring_internal.make_daemons(daemons, hosts);
   end if;
-  perform mooring.enqueue('place');
+  perform mooring_internal.enqueue('place');
 end;
 $$;
-comment on function mooring.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+comment on function mooring_internal.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';

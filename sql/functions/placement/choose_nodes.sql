@@ -3,7 +3,7 @@
 -- Cost never falls in k, so a node's slots are taken in order and it is enough to look at a few per node: when one of them is exhausted
 -- the look is widened. Returns node ids, cheapest first; fewer than n where room runs out. An unknown cost sorts last; where no node's cost is known
 -- the count of assignments decides, so that a fleet whose samples fail is still filled evenly.
-create or replace function mooring.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
+create or replace function mooring_internal.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -29,7 +29,7 @@ begin
       select array_agg(slot.id order by slot.cost nulls last, slot.evenly, slot.id), max(slot.k), bool_and(slot.cost is null) from slot
       $query$, cost_function) into chosen, deepest, unknown using nodes, depth, n, eligible;
     if unknown and choose_nodes.policy <> 'deployment_count' then
-      return mooring.choose_nodes(nodes, eligible, 'deployment_count', n);
+      return mooring_internal.choose_nodes(nodes, eligible, 'deployment_count', n);
     end if;
     -- a node whose every offered slot was taken might have been taken further
     exit when chosen is null or deepest < depth or depth >= n;
@@ -38,4 +38,4 @@ begin
   return coalesce(chosen, '{}');
 end;
 $$;
-comment on function mooring.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
+comment on function mooring_internal.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';

@@ -20,9 +20,9 @@ declare
   awaited int[];
   -- places given since the loads in nodes were added up
   taken int[] := '{}';
-  classes mooring.placement_class[];
+  classes mooring_internal.placement_class[];
   class_of jsonb;
-  class mooring.placement_class;
+  class mooring_internal.placement_class;
   class_of_work record;
   chosen int[];
   queue bigint[];
@@ -41,33 +41,33 @@ declare
   rules text[];
   last_nodes int[];
   -- read once, not for each row
-  first_epoch bigint := mooring.next_epoch(0);
+  first_epoch bigint := mooring_internal.next_epoch(0);
 begin
   if max_rows < 1 then
     raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
-  if not mooring.lock_placement() then
+  if not mooring_internal.lock_placement() then
     return;
   end if;
   -- asked after the lock: a hold may have begun while it was waited for
-  if mooring.hold() then
+  if mooring_internal.notice_outage() then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
-    perform mooring.finish_round('place');
+    perform mooring_internal.finish_round('place');
     return;
   end if;
   -- also where nothing waits: a restart is a move by name, and writes there, too
-  perform mooring.fold_node_load();
+  perform mooring_internal.fold_node_load();
   -- what is moved has been promised its place, and goes before the policy chooses
-  return query select m.* from mooring.place_moves(max_rows => max_rows) m;
+  return query select m.* from mooring_internal.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
   -- before the eligible nodes are read: one that comes in between is waited for still, and the claim that its registration asks for finds it
-  awaited := mooring.awaited_nodes();
-  select array_agg(p) into classes from mooring.placeable() p;
+  awaited := mooring_internal.awaited_nodes();
+  select array_agg(p) into classes from mooring_internal.placeable_classes() p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
-    select array_agg(s) into nodes from mooring.node_states() s;
+    select array_agg(s) into nodes from mooring_internal.node_states() s;
     select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
   end if;
   while classes is not null and remaining > 0 loop
@@ -114,17 +114,17 @@ begin
     loop
       class := classes[class_of_work.nr];
       if taken <> '{}' then
-        nodes := mooring.with_load(nodes, taken);
+        nodes := mooring_internal.with_load(nodes, taken);
       end if;
       begin
-        chosen := mooring.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
       exception when others then
-        perform mooring.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
+        perform mooring_internal.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
         -- no room left: what waits behind it is not looked at again. The class stays, without signatures, so that nr keeps its meaning
-        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring.placement_class;
+        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring_internal.placement_class;
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       deployments := deployments || class_of_work.deployments[1:cardinality(chosen)];
@@ -146,7 +146,7 @@ begin
        where a.id = p.id and a.id = any (ids)
       returning a.*;
     insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring.actor())
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring_internal.actor())
       from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
@@ -154,9 +154,9 @@ begin
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
-  handed_over := mooring.advance_handovers();
-  perform mooring.advance_drains(progress => moved > 0 or handed_over);
-  perform mooring.finish_round('place');
+  handed_over := mooring_internal.advance_handovers();
+  perform mooring_internal.advance_drains(progress => moved > 0 or handed_over);
+  perform mooring_internal.finish_round('place');
 end;
 $$;
 comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';

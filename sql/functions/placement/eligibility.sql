@@ -3,7 +3,7 @@
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
 -- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
 -- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
-create or replace function mooring.eligibility(deployments bigint[], assumed jsonb default null)
+create or replace function mooring_internal.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
     live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
   language plpgsql stable security definer
@@ -29,12 +29,12 @@ begin
     ),
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
-          mooring.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
+          mooring_internal.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
           n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
         join mooring.heartbeat h on h.node_id = n.id
-        left join mooring.node_taken() l on l.node_id = n.id
+        left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
     ),
     pair as (
       select w.id as deployment_id, n.id as node_id,
@@ -54,4 +54,4 @@ begin
       cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
 end;
 $$;
-comment on function mooring.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring_internal.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';

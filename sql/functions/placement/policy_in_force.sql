@@ -1,6 +1,6 @@
 -- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
 -- which knows always. So a fleet whose samples fail is still filled.
-create or replace function mooring.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
+create or replace function mooring_internal.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -23,4 +23,4 @@ begin
   return in_force;
 end;
 $$;
-comment on function mooring.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
+comment on function mooring_internal.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';

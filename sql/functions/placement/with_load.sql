@@ -1,5 +1,5 @@
 -- The same nodes after they took the chosen assignments.
-create or replace function mooring.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
+create or replace function mooring_internal.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays: a generic plan takes them for ten and joins by nested loop
@@ -12,4 +12,4 @@ begin
      order by s.id);
 end;
 $$;
-comment on function mooring.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';
+comment on function mooring_internal.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';

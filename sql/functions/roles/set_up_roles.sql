@@ -1,10 +1,18 @@
+-- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
+-- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
+-- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
+--   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
+--   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
+--   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
+--   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
+-- Workers have no role: graphile_worker's tables show their rows to their owner only.
 create or replace function mooring.set_up_roles() returns table (role text, problem text)
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  verbs constant jsonb := mooring.rights_of_roles() -> 'verbs';
-  tables constant jsonb := mooring.rights_of_roles() -> 'tables';
+  verbs constant jsonb := mooring_internal.rights_of_roles() -> 'verbs';
+  tables constant jsonb := mooring_internal.rights_of_roles() -> 'tables';
   thing text;
   found_as text;
 begin
@@ -21,11 +29,13 @@ begin
         return next;
         continue;
     end;
-    execute format('revoke all on all routines in schema mooring from %I', role);
-    execute format('revoke all on all tables in schema mooring from %I', role);
+    execute format('revoke all on all routines in schema mooring, mooring_internal from %I', role);
+    execute format('revoke all on all tables in schema mooring, mooring_internal from %I', role);
+    -- none on mooring_internal: what a view calls there was looked up when the view was made, so execute is enough
+    execute format('revoke all on schema mooring_internal from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
-      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = thing;
+      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = thing;
       if found_as is null then
         raise exception 'set_up_roles() names a function that is not there: %', thing;
       end if;

@@ -11,7 +11,7 @@ as $$
 begin
   -- as a round; as a part of somebody's edit it leaves his transaction as it is
   if evict.deployments is null and evict.nodes is null then
-    perform mooring.limit_idle();
+    perform mooring_internal.limit_idle();
   end if;
   return query
     with owned as materialized (
@@ -22,13 +22,13 @@ begin
        group by a.signature, a.node_id
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring.alike((select array_agg(distinct o.deployment_id) from owned o)) l
+      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct o.deployment_id) from owned o)) l
     ),
     odd as materialized (
-      select o.signature, o.node_id, mooring.why_not_permitted(e) as reason
+      select o.signature, o.node_id, mooring_internal.reason_not_permitted(e) as reason
         from owned o
         join alike l on l.deployment_id = o.deployment_id
-        join mooring.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
+        join mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
        where not e.permitted
     ),
     locked as materialized (
@@ -42,16 +42,16 @@ begin
     ),
     logged as (
       insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring_internal.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
-    perform mooring.mend_assignments();
-    perform mooring.make_daemons();
+    perform mooring_internal.mend_assignments();
+    perform mooring_internal.make_daemons();
     -- a daemon that was made while its node was being deleted has nobody who could stop it
     delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
-    perform mooring.recount_loads();
-    perform mooring.finish_round('evict');
+    perform mooring_internal.recount_loads();
+    perform mooring_internal.finish_round('evict');
   end if;
 end;
 $$;

@@ -24,23 +24,23 @@ declare
   lost_epochs bigint[];
 begin
   -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
-  perform mooring.limit_idle();
+  perform mooring_internal.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring.hold() then
+  if mooring_internal.notice_outage() then
     -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
-    perform mooring.finish_round('reap');
+    perform mooring_internal.finish_round('reap');
     return;
   end if;
-  paused := mooring.reaping_paused(at);
+  paused := mooring_internal.update_reap_pause(at);
   -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
   select array_agg(h.node_id) into silent
     from (select h.node_id
             from mooring.heartbeat h
            where (h.session is null or h.beat_at < at - margin and not paused)
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at offset 0)
+             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at offset 0)
            order by h.node_id
              for update skip locked) h;
   if silent is not null then
@@ -49,16 +49,16 @@ begin
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (select a.id, a.epoch
               from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
              order by a.id + 0 limit coalesce(max_rows, 10000)
                for update of a skip locked) l;
-    return query select r.* from mooring.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+    return query select r.* from mooring_internal.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
       -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
       with blocked as materialized (
         select a.xmax as locked_by, min(a.id) as id, count(*) as n
           from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring.lease_end(h, a) + margin < at
+         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
          order by min(a.id) limit 5
       ),
@@ -89,10 +89,10 @@ begin
     end if;
   end if;
   -- the round comes back when the next lease would end, if that is sooner than its period
-  update mooring.round r set due_at = least(r.due_at, n.ends_at)
+  update mooring_internal.round r set due_at = least(r.due_at, n.ends_at)
     from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
-   where r.name = (select l.name from mooring.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
-  perform mooring.finish_round('reap');
+   where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
+  perform mooring_internal.finish_round('reap');
 end;
 $$;
 comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';

@@ -8,14 +8,14 @@ as $$
 declare
   resumed text;
 begin
-  perform mooring.limit_idle();
-  update mooring.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
+  perform mooring_internal.limit_idle();
+  update mooring_internal.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
   if resumed is null then
     return false;
   end if;
-  perform mooring.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
-  update mooring.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring.round l where l.name = 'reap' for update skip locked);
-  perform mooring.enqueue('reap');
+  perform mooring_internal.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
+  update mooring_internal.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' for update skip locked);
+  perform mooring_internal.enqueue('reap');
   return true;
 end;
 $$;

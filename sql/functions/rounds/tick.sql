@@ -14,36 +14,36 @@ as $$
 declare
   -- read first, near to when the caller sent it; the reap of this round judges by this very time
   at timestamptz := clock_timestamp();
-  period interval := mooring.round_interval('reap');
+  period interval := mooring_internal.round_interval('reap');
   held boolean;
   won text[];
   name text;
   dead text[];
   believed boolean := true;
 begin
-  if not mooring.is_owner() then
-    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring.node_is_live(h)) then
+  if not mooring_internal.is_schema_owner() then
+    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring_internal.node_is_live(h)) then
       raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
     end if;
-    believed := not exists (select from mooring.worker w where mooring.worker_is_alive(w));
-    if not believed and not exists (select from mooring.round r where r.name in ('reap', 'place') and mooring.round_is_overdue(r)) then
-      return query select '{}'::text[], greatest(20, mooring.milliseconds(period)), mooring.hold(), extract(epoch from at)::float8 * 1000;
+    believed := not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w));
+    if not believed and not exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r)) then
+      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), mooring_internal.notice_outage(), extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
   if believed then
-    perform mooring.noticed_clock_step(tick.last_clock_ms, tick.since_ms, at);
+    perform mooring_internal.notice_clock_step(tick.last_clock_ms, tick.since_ms, at);
   end if;
-  held := mooring.hold();
-  perform mooring.limit_idle();
+  held := mooring_internal.notice_outage();
+  perform mooring_internal.limit_idle();
   if not inline then
-    update mooring.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
+    update mooring_internal.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
     if not found then
-      insert into mooring.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
+      insert into mooring_internal.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
     end if;
     with gone as (
-      delete from mooring.worker w
-       where w.id in (select l.id from mooring.worker l where not mooring.worker_is_alive(l) for update skip locked)
+      delete from mooring_internal.worker w
+       where w.id in (select l.id from mooring_internal.worker l where not mooring_internal.worker_is_alive(l) for update skip locked)
       returning w.id, w.pool_ids
     ),
     logged as (
@@ -56,15 +56,15 @@ begin
   end if;
   with due as (
     select r.name
-      from mooring.round r
-     where r.due_at <= at or r.due_at > clock_timestamp() + mooring.round_interval(r.name)
+      from mooring_internal.round r
+     where r.due_at <= at or r.due_at > clock_timestamp() + mooring_internal.round_interval(r.name)
         -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
-        or inline and mooring.round_is_overdue(r)
+        or inline and mooring_internal.round_is_overdue(r)
      order by r.name = 'reap' desc, r.name
        for update skip locked
   ),
   taken as (
-    update mooring.round r set due_at = clock_timestamp() + mooring.round_interval(r.name) from due d where r.name = d.name returning r.name
+    update mooring_internal.round r set due_at = clock_timestamp() + mooring_internal.round_interval(r.name) from due d where r.name = d.name returning r.name
   )
   select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
   foreach name in array coalesce(won, '{}') loop
@@ -81,15 +81,15 @@ begin
         end case;
       end if;
     exception when others then
-      perform mooring.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
+      perform mooring_internal.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
     end;
   end loop;
   -- last: rounds that take long keep nobody from writing it, and make it no older
-  update mooring.pulse p set pulse_at = clock_timestamp()
-   where p.only_row = (select l.only_row from mooring.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
+  update mooring_internal.pulse p set pulse_at = clock_timestamp()
+   where p.only_row = (select l.only_row from mooring_internal.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
   -- a round that is due still is in somebody else's hands
   return query
-    select coalesce(won, '{}'), greatest(20, mooring.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring.round r;
+    select coalesce(won, '{}'), greatest(20, mooring_internal.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring_internal.round r;
 end;
 $$;
 comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
