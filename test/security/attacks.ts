@@ -40,11 +40,11 @@ export const RESERVED: Attack[] = [
   ['claim', '42501', (sql) => sql`select * from mooring.claim()`],
   ['reap', '42501', (sql) => sql`select * from mooring.reap()`],
   ['evict', '42501', (sql) => sql`select * from mooring.evict()`],
-  ['release', '42501', (sql) => sql`select * from mooring.release('{1}', '{1}', 'stolen', 'x')`],
+  ['release', '42501', (sql) => sql`select * from mooring_internal.release('{1}', '{1}', 'stolen', 'x')`],
   ['prune_events', '42501', (sql) => sql`select mooring.prune_events()`],
-  ['an event of its own making', '42501', (sql) => sql`select mooring.add_event('lie', 'x')`],
-  ['a hold', '42501', (sql) => sql`select mooring.start_hold(now(), null, 'x')`],
-  ['the placement lock', '42501', (sql) => sql`select mooring.lock_placement()`],
+  ['an event of its own making', '42501', (sql) => sql`select mooring_internal.add_event('lie', 'x')`],
+  ['a hold', '42501', (sql) => sql`select mooring_internal.start_hold(now(), null, 'x')`],
+  ['the placement lock', '42501', (sql) => sql`select mooring_internal.lock_placement()`],
   ['the row lock of a workload', '42501', (sql) => sql`select mooring.assert_owner(1, 1)`],
   ['jobs', '42501', (sql) => sql`select graphile_worker.add_job('place')`],
   ['history: events deleted', '42501', (sql) => sql`delete from mooring.event`],
@@ -58,7 +58,7 @@ export const RESERVED: Attack[] = [
     '42501',
     (sql) =>
       sql.unsafe(
-        `create or replace function mooring.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`,
+        `create or replace function mooring_internal.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`,
       ),
   ],
   [
@@ -66,7 +66,7 @@ export const RESERVED: Attack[] = [
     '42501',
     (sql) =>
       sql.unsafe(
-        `create trigger t after insert on mooring.deployment execute function mooring.tg_refuse_truncate()`,
+        `create trigger t after insert on mooring.deployment execute function mooring_internal.tg_refuse_truncate()`,
       ),
   ],
   ['the roles', '42501', (sql) => sql`select * from mooring.set_up_roles()`],
