@@ -43,6 +43,7 @@
 --!include functions/nodes/check_trust_pattern.sql
 --!include functions/nodes/raise_no_such_node.sql
 --!include functions/nodes/node_named.sql
+--!include functions/nodes/check_node_name.sql
 --!include functions/nodes/upsert_node.sql
 --!include functions/nodes/set_node_enabled.sql
 --!include functions/nodes/forget_node.sql
@@ -54,6 +55,7 @@
 --!include functions/agent/node_of_session.sql
 --!include functions/agent/register_node.sql
 --!include functions/agent/heartbeat.sql
+--!include functions/agent/stop_grace_ms.sql
 --!include functions/agent/ownership_line.sql
 --!include functions/agent/ownership_digest.sql
 --!include functions/agent/assignments_of.sql
@@ -71,6 +73,7 @@
 --!include functions/placement/inconsistent_loads.sql
 --!include functions/placement/recount_loads.sql
 --!include functions/placement/queue_signature.sql
+--!include functions/placement/trust_matches.sql
 --!include functions/placement/eligibility_groups.sql
 --!include functions/placement/eligibility.sql
 --!include functions/placement/work_of_lost_node.sql
@@ -83,6 +86,8 @@
 --!include functions/placement/policy_in_force.sql
 --!include functions/placement/may_return_to_last_node.sql
 --!include functions/placement/choose_places.sql
+--!include functions/placement/place_class.sql
+--!include functions/placement/try_lock_placement.sql
 --!include functions/placement/lock_placement.sql
 --!include functions/placement/placement_lock_holder.sql
 --!include functions/placement/claim.sql
@@ -93,6 +98,7 @@
 --!include functions/ownership/lease_end.sql
 --!include functions/ownership/release.sql
 --!include functions/ownership/requeue.sql
+--!include functions/ownership/insert_missing_assignments.sql
 --!include functions/ownership/make_assignments.sql
 --!include functions/ownership/make_daemons.sql
 --!include functions/ownership/inconsistent_deployments.sql
@@ -163,6 +169,7 @@
 --!include views/unplaced.sql
 --!include views/fleet.sql
 --!include views/drain_progress.sql
+--!include views/help.sql
 --!include functions/explain/placements_of.sql
 
 -- doctor: what is wrong, or soon will be; a theme is a file

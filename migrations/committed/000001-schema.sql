@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:15e9252e24b287e761b2d36f0c5fd83cf17c9424
+--! Hash: sha1:27e1c43c0e7be988b46e0fcc8ccc81dbcd710c66
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -919,7 +919,7 @@ begin
   return mooring_internal.start_hold(at, pulse.hold_until, noticed);
 end;
 $$;
-comment on function mooring_internal.notice_outage() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+comment on function mooring_internal.notice_outage() is 'Looks for an outage; the first caller to notice one starts the hold. True while there is a hold: nothing may be reaped, claimed or newly started. It writes; a reader asks hold_reason().';
 --! EndIncluded functions/rounds/notice_outage.sql
 --! Included functions/rounds/notice_clock_step.sql
 -- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
@@ -1087,6 +1087,7 @@ declare
   at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   paused boolean;
+  held boolean;
   silent int[];
   lost bigint[];
   lost_epochs bigint[];
@@ -1097,7 +1098,8 @@ begin
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring_internal.notice_outage() then
+  held := mooring_internal.notice_outage();
+  if held then
     -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
     perform mooring_internal.finish_round('reap');
     return;
@@ -1279,7 +1281,8 @@ begin
     end if;
     believed := not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w));
     if not believed and not exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r)) then
-      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), mooring_internal.notice_outage(), extract(epoch from at)::float8 * 1000;
+      held := mooring_internal.notice_outage();
+      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), held, extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
@@ -1427,6 +1430,22 @@ end;
 $$;
 comment on function mooring_internal.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
 --! EndIncluded functions/nodes/node_named.sql
+--! Included functions/nodes/check_node_name.sql
+-- The same rule as the constraints node_name_is_a_plain_word and deployment_pinned_node_is_a_node_name, with a way out in its message. The constraints
+-- spell it out: what they call, everybody who may insert would need the right to execute.
+create or replace function mooring_internal.check_node_name(name text) returns void
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if name is null or length(name) > 63 or name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
+    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(name), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+  end if;
+end;
+$$;
+comment on function mooring_internal.check_node_name(text) is 'Raises MR007 for what cannot be the name of a node.';
+--! EndIncluded functions/nodes/check_node_name.sql
 --! Included functions/nodes/upsert_node.sql
 -- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
 -- comes with its registration.
@@ -1443,10 +1462,7 @@ declare
   before mooring.node;
   after mooring.node;
 begin
-  if upsert_node.name is null or length(upsert_node.name) > 63 or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
-  end if;
+  perform mooring_internal.check_node_name(upsert_node.name);
   perform mooring_internal.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
   select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
@@ -1622,10 +1638,7 @@ declare
   free_in interval;
   known record;
 begin
-  if register_node.node is null or length(register_node.node) > 63 or register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
-  end if;
+  perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;
@@ -1715,6 +1728,7 @@ declare
   setting mooring.setting;
   mine int;
   allowed boolean;
+  held boolean;
 begin
   cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
   memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
@@ -1738,9 +1752,10 @@ begin
   if allowed is not true then
     perform mooring_internal.raise_session_over(heartbeat.node);
   end if;
+  held := mooring_internal.notice_outage();
   return query
     select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int,
-        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring_internal.notice_outage(),
+        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), held,
         exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine;
@@ -1748,12 +1763,19 @@ end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
 --! EndIncluded functions/agent/heartbeat.sql
+--! Included functions/agent/stop_grace_ms.sql
+-- The grace of a deployment that is gone, and whose process still has to stop, is the default of the column.
+create or replace function mooring_internal.stop_grace_ms(deployment mooring.deployment) returns int
+  language sql stable parallel safe
+return coalesce(mooring_internal.milliseconds(deployment.stop_grace), 10000);
+comment on function mooring_internal.stop_grace_ms(mooring.deployment) is 'Time between SIGTERM and SIGKILL of its processes, in milliseconds; the default of deployment.stop_grace where the deployment is gone.';
+--! EndIncluded functions/agent/stop_grace_ms.sql
 --! Included functions/agent/ownership_line.sql
 -- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
 create or replace function mooring_internal.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
   language sql stable parallel safe
 return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
-  || coalesce(mooring_internal.milliseconds(deployment.stop_grace), 10000);
+  || mooring_internal.stop_grace_ms(deployment);
 comment on function mooring_internal.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
 --! EndIncluded functions/agent/ownership_line.sql
 --! Included functions/agent/ownership_digest.sql
@@ -1786,7 +1808,7 @@ begin
   end if;
   return query
     select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
-        mooring_internal.milliseconds(a.lease_ttl), coalesce(mooring_internal.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
+        mooring_internal.milliseconds(a.lease_ttl), mooring_internal.stop_grace_ms(d), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine
      order by a.id;
@@ -2078,7 +2100,7 @@ as $$
 declare
   mended int;
 begin
-  if not exists (select from mooring_internal.inconsistent_loads()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+  if not exists (select from mooring_internal.inconsistent_loads()) or current_setting('transaction_isolation') <> 'read committed' or not mooring_internal.try_lock_placement() then
     return 0;
   end if;
   with astray as materialized (
@@ -2103,6 +2125,28 @@ create or replace function mooring_internal.queue_signature(signature uuid, refu
 return case when refused_by = '{}' then signature else md5(signature::text || refused_by::text)::uuid end;
 comment on function mooring_internal.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
 --! EndIncluded functions/placement/queue_signature.sql
+--! Included functions/placement/trust_matches.sql
+-- Each distinct pattern of the fleet against each package, with the pattern outermost: a backend keeps 32 compiled expressions.
+create or replace function mooring_internal.trust_matches(packages text[]) returns table (pattern text, package text)
+  language plpgsql stable security definer rows 100
+  set search_path = pg_catalog, mooring, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with pattern as materialized (
+      select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
+    )
+    select p.pattern, r.package
+      from pattern p
+     cross join (select distinct u.package from unnest(trust_matches.packages) u (package) where u.package is not null) r
+     where r.package ~ p.pattern
+     order by p.pattern;
+end;
+$$;
+comment on function mooring_internal.trust_matches(text[]) is 'The trust patterns of the nodes, and which of these packages each of them matches.';
+--! EndIncluded functions/placement/trust_matches.sql
 --! Included functions/placement/eligibility_groups.sql
 -- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
 -- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
@@ -2119,12 +2163,9 @@ begin
       select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
         from mooring.deployment d where d.id = any(eligibility_groups.deployments)
     ),
-    pattern as materialized (
-      select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
-    ),
     trust as (
       select m.package, array_agg(m.pattern order by m.pattern) as patterns
-        from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
+        from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
        group by m.package
     )
     select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
@@ -2137,7 +2178,6 @@ comment on function mooring_internal.eligibility_groups(bigint[]) is 'Groups dep
 -- The one relation behind claim, evict, unplaced, explain and the health labels: which node may run which deployment, predicate by predicate.
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
--- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
 -- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
 create or replace function mooring_internal.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
@@ -2158,10 +2198,7 @@ begin
         from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
     ),
     trust as materialized (
-      select p.pattern, r.package, r.package ~ p.pattern as trusted
-        from (select distinct n.trusts as pattern from mooring.node n where n.trusts is not null) p
-        cross join (select distinct w.package from wanted w where w.package is not null) r
-       order by p.pattern
+      select m.pattern, m.package from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
     ),
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
@@ -2177,7 +2214,7 @@ begin
           w.pinned_node is null or w.pinned_node = n.name as pin_ok,
           n.labels @> w.selector as selector_ok,
           case when w.runs_command then n.drivers @> '{exec}' else true end and (w.package is null or n.drivers @> '{npm}') as driver_ok,
-          w.package is null or coalesce(t.trusted, false) as trust_ok,
+          w.package is null or t.pattern is not null as trust_ok,
           not w.needs_urls or n.has_urls as urls_ok,
           n.live, n.enabled, n.not_draining, n.has_room, n.disk_ok
         from wanted w
@@ -2582,6 +2619,35 @@ end;
 $$;
 comment on function mooring_internal.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
 --! EndIncluded functions/placement/choose_places.sql
+--! Included functions/placement/place_class.sql
+-- One step of every placement, real or foretold: the next work of one class, in queue order, by the loads as the steps before left them. claim(),
+-- plan_placement(), advance_drains() and simulate_drain() call it; what they write, or show, is theirs.
+-- given: places that were chosen since the loads in nodes were added up. They are added here, so that the last step of a call adds up nothing.
+-- A policy that fails raises; the caller keeps its nodes and given as they are. Reads what choose_places() reads, locks and writes nothing.
+create or replace function mooring_internal.place_class(nodes mooring.node_state[], given int[], class mooring_internal.placement_class, ids bigint[], deployments bigint[], last_nodes int[], replicated boolean,
+    out nodes_now mooring.node_state[], out chosen int[], out exhausted boolean, out rule text)
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  nodes_now := nodes;
+  if given <> '{}' then
+    nodes_now := mooring_internal.with_load(nodes, given);
+  end if;
+  chosen := mooring_internal.choose_places(nodes_now, class.node_ids, class.policy, ids, deployments, last_nodes, replicated);
+  exhausted := cardinality(chosen) < cardinality(ids);
+  rule := 'cheapest by ' || class.policy;
+end;
+$$;
+comment on function mooring_internal.place_class(mooring.node_state[], int[], mooring_internal.placement_class, bigint[], bigint[], int[], boolean) is 'Chooses places for the next work of one class: the loads with what was given before, the nodes chosen (fewer where room runs out: exhausted), and the rule in words.';
+--! EndIncluded functions/placement/place_class.sql
+--! Included functions/placement/try_lock_placement.sql
+-- locks: advisory 'placing' (tried; until the end of the transaction)
+create or replace function mooring_internal.try_lock_placement() returns boolean
+  language sql volatile
+return pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
+comment on function mooring_internal.try_lock_placement() is 'Takes the right to place until the transaction ends, where it is free; waits for nothing.';
+--! EndIncluded functions/placement/try_lock_placement.sql
 --! Included functions/placement/lock_placement.sql
 -- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
 -- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
@@ -2603,7 +2669,7 @@ begin
   end if;
   select s.placement_lock_timeout into patience from mooring.setting s;
   patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
-  if not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+  if not mooring_internal.try_lock_placement() then
     if not must_wait and not pg_try_advisory_lock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place')) then
       return false;
     end if;
@@ -2667,7 +2733,9 @@ declare
   nodes mooring.node_state[];
   awaited int[];
   -- places given since the loads in nodes were added up
-  taken int[] := '{}';
+  given int[] := '{}';
+  step record;
+  why text;
   classes mooring_internal.placement_class[];
   class_of jsonb;
   class mooring_internal.placement_class;
@@ -2680,6 +2748,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
+  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -2698,7 +2767,8 @@ begin
     return;
   end if;
   -- asked after the lock: a hold may have begun while it was waited for
-  if mooring_internal.notice_outage() then
+  held := mooring_internal.notice_outage();
+  if held then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
     perform mooring_internal.finish_round('place');
     return;
@@ -2761,11 +2831,12 @@ begin
        order by l.nr
     loop
       class := classes[class_of_work.nr];
-      if taken <> '{}' then
-        nodes := mooring_internal.with_load(nodes, taken);
-      end if;
       begin
-        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        nodes := step.nodes_now;
+        chosen := step.chosen;
+        why := step.rule;
+        given := chosen;
       exception when others then
         perform mooring_internal.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
@@ -2779,9 +2850,8 @@ begin
       epochs := epochs || class_of_work.epochs[1:cardinality(chosen)];
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
-      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      rules := rules || array_fill(why, array[cardinality(chosen)]);
       last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
-      taken := chosen;
     end loop;
     if array_remove(last_nodes, null) <> '{}' then
       rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);
@@ -2955,6 +3025,27 @@ end;
 $$;
 comment on function mooring_internal.requeue(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
 --! EndIncluded functions/ownership/requeue.sql
+--! Included functions/ownership/insert_missing_assignments.sql
+-- The one insert of replicas: born pending, in the queue by the times of their deployment. A row that is there, still owned or stopping, stays as it is.
+create or replace function mooring_internal.insert_missing_assignments(deployments bigint[]) returns bigint
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  made bigint;
+begin
+  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
+    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   where d.id = any (insert_missing_assignments.deployments) and d.type = 'deployment'
+   order by d.id, o.ordinal
+  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
+  get diagnostics made = row_count;
+  return made;
+end;
+$$;
+comment on function mooring_internal.insert_missing_assignments(bigint[]) is 'Makes a row for each replica of these deployments that has none; returns how many it made.';
+--! EndIncluded functions/ownership/insert_missing_assignments.sql
 --! Included functions/ownership/make_assignments.sql
 -- Assignments follow deployments, level-triggered: this makes rows what the deployments want, whatever they were before.
 -- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
@@ -2983,12 +3074,7 @@ begin
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
   select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring_internal.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
   perform mooring_internal.requeue(make_assignments.deployments);
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-   where d.id = any (make_assignments.deployments) and d.type = 'deployment'
-   order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
+  perform mooring_internal.insert_missing_assignments(make_assignments.deployments);
 end;
 $$;
 comment on function mooring_internal.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
@@ -3190,12 +3276,14 @@ create or replace function mooring_internal.owner_may_run(owned mooring.assignme
 as $$
 declare
   owner mooring.heartbeat;
+  held boolean;
 begin
   select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
   if not found then
     return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
   end if;
-  return mooring_internal.notice_outage() or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+  held := mooring_internal.notice_outage();
+  return held or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
 end;
 $$;
 comment on function mooring_internal.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
@@ -3623,6 +3711,7 @@ declare
   reason text;
   locked bigint[];
   chosen int[];
+  step record;
 begin
   -- seen running, or failing, where it went: the move is over
   select array_agg(m.assignment_id) into arrived
@@ -3663,8 +3752,9 @@ begin
         -- with the places that were kept a moment ago
         select array_agg(s) into nodes from mooring_internal.node_states() s;
         -- no last nodes: what is sent away is not asked where it was before
-        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, locked,
+        step := mooring_internal.place_class(nodes, '{}', (class.policy, null, class.node_ids)::mooring_internal.placement_class, locked,
           array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
+        chosen := step.chosen;
         continue when chosen = '{}';
         perform mooring_internal.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);
@@ -3828,6 +3918,7 @@ declare
   targets int[];
   gains float8[];
   locked bigint[];
+  held boolean;
 begin
   if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
     raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
@@ -3835,7 +3926,8 @@ begin
   end if;
   if not rebalance.dry_run then
     perform mooring_internal.lock_placement(must_wait => true);
-    if mooring_internal.notice_outage() then
+    held := mooring_internal.notice_outage();
+    if held then
       raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
     end if;
   end if;
@@ -3925,6 +4017,7 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  held boolean;
 begin
   row := mooring_internal.lock_to_move(reassign.assignment);
   node := mooring_internal.node_named(reassign.target);
@@ -3960,7 +4053,8 @@ begin
         else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
       end || format(' See mooring.explain(%s).', spec.id);
   end if;
-  if mooring_internal.notice_outage() then
+  held := mooring_internal.notice_outage();
+  if held then
     raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
   if row.node_id is not null then
@@ -3992,11 +4086,13 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  held boolean;
 begin
   row := mooring_internal.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   perform mooring_internal.raise_if_in_handover(row);
+  held := mooring_internal.notice_outage();
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
@@ -4005,7 +4101,7 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
   elsif row.node_id is null then
     raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
-  elsif mooring_internal.notice_outage() then
+  elsif held then
     raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
   select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
@@ -4268,7 +4364,7 @@ end;
 comment on function mooring_internal.pending_reasons(int) is 'For each signature that waits: why, and the way out.';
 --! EndIncluded functions/explain/pending_reasons.sql
 --! Included functions/explain/plan_placement.sql
--- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
+-- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable_classes, place_class),
 -- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
 -- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
 create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
@@ -4290,7 +4386,9 @@ declare
   queue_signatures uuid[];
   tail record;
   chosen int[];
-  taken int[] := '{}';
+  given int[] := '{}';
+  step record;
+  why text;
   promised bigint[];
   ids bigint[] := '{}';
   owners int[] := '{}';
@@ -4343,11 +4441,12 @@ begin
        order by 1
     loop
       class := classes[class_of_work.nr];
-      if taken <> '{}' then
-        nodes := mooring_internal.with_load(nodes, taken);
-      end if;
       begin
-        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        nodes := step.nodes_now;
+        chosen := step.chosen;
+        why := step.rule;
+        given := chosen;
       exception when others then
         failures := failures || jsonb_build_object(class.policy, sqlerrm);
         chosen := '{}';
@@ -4357,8 +4456,7 @@ begin
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       owners := owners || chosen;
-      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
-      taken := chosen;
+      rules := rules || array_fill(why, array[cardinality(chosen)]);
     end loop;
     exit when cardinality(queue) < setting.claim_window;
   end loop;
@@ -4419,7 +4517,8 @@ declare
   class record;
   batch bigint[];
   deployments bigint[];
-  chosen int[];
+  chosen int[] := '{}';
+  placed record;
   at int;
 begin
   if simulate_drain.max_moves < 1 then
@@ -4432,13 +4531,14 @@ begin
     while at < cardinality(class.ids) loop
       batch := class.ids[at + 1 : at + budget];
       deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
-      chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      placed := mooring_internal.place_class(nodes, chosen, (class.policy, null, class.node_ids)::mooring_internal.placement_class, batch, deployments, '{}', true);
+      nodes := placed.nodes_now;
+      chosen := placed.chosen;
       return query
-        select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
+        select u.id, u.deployment_id, source.name, n.name, placed.rule
           from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
-      nodes := mooring_internal.with_load(nodes, chosen);
       at := at + cardinality(chosen);
-      if cardinality(chosen) < cardinality(batch) then
+      if placed.exhausted then
         return query
           select a.id, a.deployment_id, source.name, null::text, 'the nodes that may run it would be full: add a node or raise max_assignments'
             from unnest(class.ids[at + 1 :]) u (id) join mooring.assignment a on a.id = u.id;
@@ -5077,16 +5177,10 @@ begin
   if not exists (select from new_deployment) then
     return null;
   end if;
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-   where d.type = 'deployment'
-   order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
-  get diagnostics made = row_count;
+  select array_agg(d.id) into arrived from new_deployment d;
+  made := mooring_internal.insert_missing_assignments(arrived);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
-    select array_agg(d.id) into arrived from new_deployment d;
     perform mooring_internal.make_assignments(arrived);
   end if;
   if exists (select from new_deployment d where d.type = 'daemon') then
@@ -5311,7 +5405,7 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
-    if not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+    if not mooring_internal.try_lock_placement() then
       raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring_internal.placement_lock_holder()),
         hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring_internal.lock_placement(must_wait => true); and then the update.', old.id);
     end if;
@@ -5571,6 +5665,193 @@ comment on column mooring.drain_progress.max_moves is 'So many on their way at o
 comment on column mooring.drain_progress.deadline_at is 'From then on everything left is stopped at once.';
 comment on column mooring.drain_progress.drained_at is 'When it was seen to be done.';
 --! EndIncluded views/drain_progress.sql
+--! Included views/help.sql
+-- help: what there is to type, by topic. test/sql/help.test.ts compares it with the catalog.
+create or replace view mooring.help as
+  select h.topic, h.verb, h.what_for, h.example
+    from (values
+    (1, 'deploy', 'deployment',
+      'What shall run: INSERT starts it on some node, UPDATE changes it, DELETE ends it.',
+      'insert into mooring.deployment (name, package_name, replicas) values (''web'', ''http-server'', 3);'),
+    (2, 'deploy', 'simulate_insert',
+      'Where a deployment would run if it were inserted now, or why nowhere.',
+      'select * from mooring.simulate_insert(''{"package_name": "http-server", "replicas": 3}'');'),
+    (3, 'deploy', 'restart',
+      'Stops an assignment and starts it again on its node.',
+      'select * from mooring.restart(1);'),
+    (4, 'look', 'fleet',
+      'The whole fleet in one row.',
+      'select * from mooring.fleet;'),
+    (5, 'look', 'placement',
+      'What runs where: one row for each assignment with its owner and the last observation.',
+      'select * from mooring.placement;'),
+    (6, 'look', 'unplaced',
+      'What waits for a node, and why.',
+      'select * from mooring.unplaced;'),
+    (7, 'look', 'node_status',
+      'One row for each node, with a health label.',
+      'select node, health, assignments from mooring.node_status;'),
+    (8, 'look', 'placements_of',
+      'What a node owns, a page at a time.',
+      'select * from mooring.placements_of(''host-a'');'),
+    (9, 'look', 'doctor',
+      'What is wrong with this installation, or soon will be, and the next thing to type.',
+      'select * from mooring.doctor() where level <> ''ok'';'),
+    (10, 'look', 'explain',
+      'Why a deployment runs where it runs, or nowhere: one row for each node.',
+      'select node, verdict from mooring.explain(1);'),
+    (11, 'look', 'help',
+      'This list.',
+      'select verb, what_for, example from mooring.help where topic = ''nodes'';'),
+    (12, 'look', 'schema_version',
+      'Number of the last migration.',
+      'select mooring.schema_version();'),
+    (13, 'logs', 'show_log',
+      'The last lines of a log, from the host it is on.',
+      'call mooring.show_log(1);'),
+    (14, 'logs', 'request_log',
+      'Asks the agent for a slice of a log; commit, then read_log() has it a moment later.',
+      'select mooring.request_log(1, tail_lines => 50);'),
+    (15, 'logs', 'read_log',
+      'The slice that was asked for, once; no row while it is not there.',
+      'select mooring.log_text(r.data) from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
+    (16, 'logs', 'log_text',
+      'A slice of a log as text; what is not UTF-8 is shown with escapes.',
+      'select mooring.log_text(''\x6869'');'),
+    (17, 'history', 'last_events',
+      'The last events, oldest first.',
+      'select at, kind, node, reason from mooring.last_events(20);'),
+    (18, 'history', 'event',
+      'Append-only history: who did what, when and why.',
+      'select at, reason from mooring.event where kind = ''reaped'' order by id desc limit 10;'),
+    (19, 'history', 'history',
+      'Who owned an assignment from when until when, and why.',
+      'select * from mooring.history(1);'),
+    (20, 'history', 'placement_at',
+      'Who owned what at an instant.',
+      'select * from mooring.placement_at(now() - interval ''1 second'');'),
+    (21, 'history', 'ownership',
+      'Every epoch of every assignment: its owner, from when on and why.',
+      'select * from mooring.ownership where assignment_id = 1 order by epoch;'),
+    (22, 'nodes', 'node',
+      'A host that runs an agent: its weight, labels and limits.',
+      'update mooring.node set weight = 200 where name = ''host-a'';'),
+    (23, 'nodes', 'upsert_node',
+      'Adds a node, or changes what is given of it.',
+      'select * from mooring.upsert_node(''host-a'', labels => ''{"zone": "b"}'');'),
+    (24, 'nodes', 'set_node_enabled',
+      'Opens a node for new work, or closes it; what runs there stays.',
+      'select * from mooring.set_node_enabled(''host-a'', false);'),
+    (25, 'nodes', 'forget_node',
+      'Deletes a node that is not live and owns nothing.',
+      'select mooring.forget_node(''host-a'');'),
+    (26, 'nodes', 'heartbeat',
+      'The last sign of life of each node: table heartbeat. Agents write it by the verb of the same name.',
+      'select node, beat_at, lease_ttl from mooring.heartbeat;'),
+    (27, 'nodes', 'simulate_node_loss',
+      'Where each assignment of a node would go if the node were lost.',
+      'select * from mooring.simulate_node_loss(''host-a'');'),
+    (28, 'nodes', 'plan_placement',
+      'The same by the id of the node, as claim() would choose.',
+      'select * from mooring.plan_placement(1);'),
+    (29, 'moves', 'drain_node',
+      'Closes a node and moves away what it runs, a few at a time.',
+      'select * from mooring.drain_node(''host-a'', deadline => ''10 min'');'),
+    (30, 'moves', 'drain_progress',
+      'Each draining node: what is left, what is on its way, what has nowhere to go and why.',
+      'select * from mooring.drain_progress;'),
+    (31, 'moves', 'undrain_node',
+      'Ends the drain of a node and opens it for new work.',
+      'select * from mooring.undrain_node(''host-a'');'),
+    (32, 'moves', 'simulate_drain',
+      'Where drain_node() would send each assignment of a node.',
+      'select * from mooring.simulate_drain(''host-a'');'),
+    (33, 'moves', 'reassign',
+      'Moves one assignment to a node by name.',
+      'select * from mooring.reassign(1, ''host-b'');'),
+    (34, 'moves', 'rebalance',
+      'Evens out the load by a few moves; only shows them unless dry_run is false.',
+      'select * from mooring.rebalance(max_moves => 5);'),
+    (35, 'policies', 'policy',
+      'How nodes are compared; deployment.policy and setting.default_policy name one.',
+      'select name, description from mooring.policy;'),
+    (36, 'policies', 'policy_deployment_count',
+      'Cost function of policy deployment_count: fewest assigned first.',
+      'update mooring.deployment set policy = ''deployment_count'' where id = 1;'),
+    (37, 'policies', 'policy_resource_usage',
+      'Cost function of policy resource_usage: least cpu and memory used first.',
+      'update mooring.deployment set policy = ''resource_usage'' where id = 1;'),
+    (38, 'policies', 'policy_disk_free',
+      'Cost function of policy disk_free: most free disk first.',
+      'update mooring.deployment set policy = ''disk_free'' where id = 1;'),
+    (39, 'policies', 'policy_hash',
+      'Cost function of policy hash: each assignment where its hash with the node says.',
+      'update mooring.deployment set policy = ''hash'' where id = 1;'),
+    (40, 'operate', 'setting',
+      'One row of knobs for the whole fleet.',
+      'update mooring.setting set lease_ttl = ''30 s'';'),
+    (41, 'operate', 'resume_reaping',
+      'Takes the work of silent nodes although they are many; see fleet.reap_paused.',
+      'select mooring.resume_reaping();'),
+    (42, 'operate', 'set_up_roles',
+      'Makes the four group roles and gives them their rights.',
+      'select * from mooring.set_up_roles();'),
+    (43, 'operate', 'assignment',
+      'One instance of a deployment, the node that owns it, and what the owner shall do.',
+      'select id, node_id, epoch, wanted from mooring.assignment where deployment_id = 1;'),
+    (44, 'operate', 'run',
+      'What an agent last observed of an assignment.',
+      'select state, restarts, last_error from mooring.run where assignment_id = 1;'),
+    (45, 'workload', 'assert_owner',
+      'Raises MR005 unless the caller still owns its assignment; keeps it so until the transaction ends.',
+      'select mooring.assert_owner(1, 1);'),
+    (46, 'worker', 'tick',
+      'Sign of life of a worker, and the start of the rounds that are due.',
+      'select * from mooring.tick(''by hand'');'),
+    (47, 'worker', 'claim',
+      'Gives pending assignments to nodes.',
+      'select * from mooring.claim();'),
+    (48, 'worker', 'reap',
+      'Takes assignments from nodes whose lease is over.',
+      'select * from mooring.reap();'),
+    (49, 'worker', 'evict',
+      'Stops what is no longer permitted where it runs, and mends what deployments lack.',
+      'select * from mooring.evict();'),
+    (50, 'worker', 'prune_events',
+      'Deletes events and past ownerships older than setting.event_retention.',
+      'select mooring.prune_events();'),
+    (51, 'agent', 'register_node',
+      'Takes the name of a node for a new session of its agent.',
+      'select * from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
+    (52, 'agent', 'heartbeat',
+      'Renews the lease of a node, and answers with the digest of what it owns.',
+      'select * from mooring.heartbeat(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
+    (53, 'agent', 'assignments_of',
+      'Everything a node owns, and what to run.',
+      'select * from mooring.assignments_of(''host-a'');'),
+    (54, 'agent', 'report',
+      'Stores what an agent observed of its assignments.',
+      'select * from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
+    (55, 'agent', 'begin_leave',
+      'The agent is stopping: no new work for its node.',
+      'select mooring.begin_leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
+    (56, 'agent', 'leave',
+      'The end of a session, after its processes are gone: frees all it owns.',
+      'select mooring.leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
+    (57, 'agent', 'log_requests_of',
+      'The slices of logs that are asked of a node.',
+      'select * from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
+    (58, 'agent', 'answer_log',
+      'Answers a request for a slice of a log.',
+      'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', gen_random_uuid(), 0, ''x'', null, false, 1, null);')
+    ) h (nr, topic, verb, what_for, example)
+   order by h.nr;
+comment on view mooring.help is 'What there is to type: every verb, view and table of schema mooring, what it is for, and an example.';
+comment on column mooring.help.topic is 'deploy, look, logs, history, nodes, moves, policies, operate; and what programs call: workload, worker, agent.';
+comment on column mooring.help.verb is 'Name of the function, view or table in schema mooring.';
+comment on column mooring.help.what_for is 'What it is for, in a sentence.';
+comment on column mooring.help.example is 'A statement to begin with.';
+--! EndIncluded views/help.sql
 --! Included functions/explain/placements_of.sql
 create or replace function mooring.placements_of(node text, max_rows int default 200, skip int default 0) returns setof mooring.placement
   language plpgsql stable security definer rows 200
@@ -5597,7 +5878,6 @@ create or replace function mooring_internal.doctor_rounds() returns table (check
 as $$
 declare
   asked_at timestamptz := clock_timestamp();
-  grace interval := 3 * mooring_internal.round_interval('reap') + interval '3 s';
   hold text := mooring_internal.hold_reason();
   agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
   pulse mooring_internal.pulse;
@@ -5621,7 +5901,7 @@ begin
       case when pause.paused_at is null then null
            when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
            else 'it ends by itself when enough nodes are back' end;
-  select array_agg(w.id order by w.id) into alive from mooring_internal.worker w where w.seen_at > asked_at - grace;
+  select array_agg(w.id order by w.id) into alive from mooring_internal.worker w where mooring_internal.worker_is_alive(w);
   return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring_internal.abbreviate_list(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
       case when alive is null then 'mooring worker' end;
   select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest
@@ -5662,7 +5942,7 @@ begin
   select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
     from graphile_worker.jobs j
    where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
-     and not exists (select from mooring_internal.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
+     and not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w) and j.locked_by = any (w.pool_ids));
   return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
       case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring_internal.abbreviate_list(locked.lockers), mooring_internal.format_duration(locked.oldest)) end,
       case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;
@@ -5706,7 +5986,7 @@ begin
             from (select d.version, 'agent of' as kind, d.name from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null
                   union all
                   -- a worker says its version at the end of its name
-                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring_internal.worker k where k.seen_at > asked_at - 3 * mooring_internal.round_interval('reap') - interval '3 s') p
+                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring_internal.worker k where mooring_internal.worker_is_alive(k)) p
            group by 1, 2) v;
   return query select 'versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce(n.list, 'no agent and no worker is there'),
       case when n.versions > 1 then 'bring all to one: restart the older workers, and start the new agent beside each older one: mooring agent --handover ...' end;

@@ -108,7 +108,7 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
-    if not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+    if not mooring_internal.try_lock_placement() then
       raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring_internal.placement_lock_holder()),
         hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring_internal.lock_placement(must_wait => true); and then the update.', old.id);
     end if;

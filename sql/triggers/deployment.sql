@@ -11,16 +11,10 @@ begin
   if not exists (select from new_deployment) then
     return null;
   end if;
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-   where d.type = 'deployment'
-   order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
-  get diagnostics made = row_count;
+  select array_agg(d.id) into arrived from new_deployment d;
+  made := mooring_internal.insert_missing_assignments(arrived);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
-    select array_agg(d.id) into arrived from new_deployment d;
     perform mooring_internal.make_assignments(arrived);
   end if;
   if exists (select from new_deployment d where d.type = 'daemon') then

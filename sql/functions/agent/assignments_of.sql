@@ -21,7 +21,7 @@ begin
   end if;
   return query
     select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
-        mooring_internal.milliseconds(a.lease_ttl), coalesce(mooring_internal.milliseconds(d.stop_grace), 10000), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
+        mooring_internal.milliseconds(a.lease_ttl), mooring_internal.stop_grace_ms(d), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine
      order by a.id;

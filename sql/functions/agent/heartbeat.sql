@@ -17,6 +17,7 @@ declare
   setting mooring.setting;
   mine int;
   allowed boolean;
+  held boolean;
 begin
   cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
   memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
@@ -40,9 +41,10 @@ begin
   if allowed is not true then
     perform mooring_internal.raise_session_over(heartbeat.node);
   end if;
+  held := mooring_internal.notice_outage();
   return query
     select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int,
-        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), mooring_internal.notice_outage(),
+        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), held,
         exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
       from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
      where a.node_id = mine;

@@ -19,10 +19,7 @@ declare
   free_in interval;
   known record;
 begin
-  if register_node.node is null or length(register_node.node) > 63 or register_node.node !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(register_node.node), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
-  end if;
+  perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
     raise exception using errcode = 'MR007', message = 'a session needs a uuid';
   end if;

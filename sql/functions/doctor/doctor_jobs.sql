@@ -13,7 +13,7 @@ begin
   select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
     from graphile_worker.jobs j
    where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
-     and not exists (select from mooring_internal.worker w where w.seen_at > asked_at - grace and j.locked_by = any (w.pool_ids));
+     and not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w) and j.locked_by = any (w.pool_ids));
   return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
       case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring_internal.abbreviate_list(locked.lockers), mooring_internal.format_duration(locked.oldest)) end,
       case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;

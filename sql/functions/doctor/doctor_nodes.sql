@@ -27,7 +27,7 @@ begin
             from (select d.version, 'agent of' as kind, d.name from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null
                   union all
                   -- a worker says its version at the end of its name
-                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring_internal.worker k where k.seen_at > asked_at - 3 * mooring_internal.round_interval('reap') - interval '3 s') p
+                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring_internal.worker k where mooring_internal.worker_is_alive(k)) p
            group by 1, 2) v;
   return query select 'versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce(n.list, 'no agent and no worker is there'),
       case when n.versions > 1 then 'bring all to one: restart the older workers, and start the new agent beside each older one: mooring agent --handover ...' end;

@@ -6,7 +6,6 @@ create or replace function mooring_internal.doctor_rounds() returns table (check
 as $$
 declare
   asked_at timestamptz := clock_timestamp();
-  grace interval := 3 * mooring_internal.round_interval('reap') + interval '3 s';
   hold text := mooring_internal.hold_reason();
   agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
   pulse mooring_internal.pulse;
@@ -30,7 +29,7 @@ begin
       case when pause.paused_at is null then null
            when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
            else 'it ends by itself when enough nodes are back' end;
-  select array_agg(w.id order by w.id) into alive from mooring_internal.worker w where w.seen_at > asked_at - grace;
+  select array_agg(w.id order by w.id) into alive from mooring_internal.worker w where mooring_internal.worker_is_alive(w);
   return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring_internal.abbreviate_list(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
       case when alive is null then 'mooring worker' end;
   select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest

@@ -1,4 +1,4 @@
--- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable, choose_places, with_load),
+-- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable_classes, place_class),
 -- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
 -- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
 create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
@@ -20,7 +20,9 @@ declare
   queue_signatures uuid[];
   tail record;
   chosen int[];
-  taken int[] := '{}';
+  given int[] := '{}';
+  step record;
+  why text;
   promised bigint[];
   ids bigint[] := '{}';
   owners int[] := '{}';
@@ -73,11 +75,12 @@ begin
        order by 1
     loop
       class := classes[class_of_work.nr];
-      if taken <> '{}' then
-        nodes := mooring_internal.with_load(nodes, taken);
-      end if;
       begin
-        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        nodes := step.nodes_now;
+        chosen := step.chosen;
+        why := step.rule;
+        given := chosen;
       exception when others then
         failures := failures || jsonb_build_object(class.policy, sqlerrm);
         chosen := '{}';
@@ -87,8 +90,7 @@ begin
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       owners := owners || chosen;
-      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
-      taken := chosen;
+      rules := rules || array_fill(why, array[cardinality(chosen)]);
     end loop;
     exit when cardinality(queue) < setting.claim_window;
   end loop;

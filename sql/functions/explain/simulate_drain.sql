@@ -14,7 +14,8 @@ declare
   class record;
   batch bigint[];
   deployments bigint[];
-  chosen int[];
+  chosen int[] := '{}';
+  placed record;
   at int;
 begin
   if simulate_drain.max_moves < 1 then
@@ -27,13 +28,14 @@ begin
     while at < cardinality(class.ids) loop
       batch := class.ids[at + 1 : at + budget];
       deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
-      chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, batch, deployments, '{}', true);
+      placed := mooring_internal.place_class(nodes, chosen, (class.policy, null, class.node_ids)::mooring_internal.placement_class, batch, deployments, '{}', true);
+      nodes := placed.nodes_now;
+      chosen := placed.chosen;
       return query
-        select u.id, u.deployment_id, source.name, n.name, 'cheapest by ' || class.policy
+        select u.id, u.deployment_id, source.name, n.name, placed.rule
           from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
-      nodes := mooring_internal.with_load(nodes, chosen);
       at := at + cardinality(chosen);
-      if cardinality(chosen) < cardinality(batch) then
+      if placed.exhausted then
         return query
           select a.id, a.deployment_id, source.name, null::text, 'the nodes that may run it would be full: add a node or raise max_assignments'
             from unnest(class.ids[at + 1 :]) u (id) join mooring.assignment a on a.id = u.id;

@@ -25,6 +25,7 @@ declare
   reason text;
   locked bigint[];
   chosen int[];
+  step record;
 begin
   -- seen running, or failing, where it went: the move is over
   select array_agg(m.assignment_id) into arrived
@@ -65,8 +66,9 @@ begin
         -- with the places that were kept a moment ago
         select array_agg(s) into nodes from mooring_internal.node_states() s;
         -- no last nodes: what is sent away is not asked where it was before
-        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, locked,
+        step := mooring_internal.place_class(nodes, '{}', (class.policy, null, class.node_ids)::mooring_internal.placement_class, locked,
           array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
+        chosen := step.chosen;
         continue when chosen = '{}';
         perform mooring_internal.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);

@@ -16,6 +16,7 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  held boolean;
 begin
   row := mooring_internal.lock_to_move(reassign.assignment);
   node := mooring_internal.node_named(reassign.target);
@@ -51,7 +52,8 @@ begin
         else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
       end || format(' See mooring.explain(%s).', spec.id);
   end if;
-  if mooring_internal.notice_outage() then
+  held := mooring_internal.notice_outage();
+  if held then
     raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
   if row.node_id is not null then

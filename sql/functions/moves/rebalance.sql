@@ -16,6 +16,7 @@ declare
   targets int[];
   gains float8[];
   locked bigint[];
+  held boolean;
 begin
   if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
     raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
@@ -23,7 +24,8 @@ begin
   end if;
   if not rebalance.dry_run then
     perform mooring_internal.lock_placement(must_wait => true);
-    if mooring_internal.notice_outage() then
+    held := mooring_internal.notice_outage();
+    if held then
       raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
     end if;
   end if;

@@ -14,11 +14,13 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
+  held boolean;
 begin
   row := mooring_internal.lock_to_move(restart.assignment);
   select n.name into owner from mooring.node n where n.id = row.node_id;
   select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
   perform mooring_internal.raise_if_in_handover(row);
+  held := mooring_internal.notice_outage();
   if row.wanted = 'stop' then
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
       hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
@@ -27,7 +29,7 @@ begin
     raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
   elsif row.node_id is null then
     raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
-  elsif mooring_internal.notice_outage() then
+  elsif held then
     raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
   end if;
   select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;

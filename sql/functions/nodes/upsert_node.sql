@@ -13,10 +13,7 @@ declare
   before mooring.node;
   after mooring.node;
 begin
-  if upsert_node.name is null or length(upsert_node.name) > 63 or upsert_node.name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(upsert_node.name), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
-  end if;
+  perform mooring_internal.check_node_name(upsert_node.name);
   perform mooring_internal.limit_idle();
   insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
   select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)

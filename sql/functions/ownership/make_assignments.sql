@@ -25,12 +25,7 @@ begin
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
   select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring_internal.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
   perform mooring_internal.requeue(make_assignments.deployments);
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-   where d.id = any (make_assignments.deployments) and d.type = 'deployment'
-   order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
+  perform mooring_internal.insert_missing_assignments(make_assignments.deployments);
 end;
 $$;
 comment on function mooring_internal.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';

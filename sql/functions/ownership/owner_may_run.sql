@@ -6,12 +6,14 @@ create or replace function mooring_internal.owner_may_run(owned mooring.assignme
 as $$
 declare
   owner mooring.heartbeat;
+  held boolean;
 begin
   select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
   if not found then
     return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
   end if;
-  return mooring_internal.notice_outage() or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+  held := mooring_internal.notice_outage();
+  return held or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
 end;
 $$;
 comment on function mooring_internal.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';

@@ -19,7 +19,9 @@ declare
   nodes mooring.node_state[];
   awaited int[];
   -- places given since the loads in nodes were added up
-  taken int[] := '{}';
+  given int[] := '{}';
+  step record;
+  why text;
   classes mooring_internal.placement_class[];
   class_of jsonb;
   class mooring_internal.placement_class;
@@ -32,6 +34,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
+  held boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -50,7 +53,8 @@ begin
     return;
   end if;
   -- asked after the lock: a hold may have begun while it was waited for
-  if mooring_internal.notice_outage() then
+  held := mooring_internal.notice_outage();
+  if held then
     -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
     perform mooring_internal.finish_round('place');
     return;
@@ -113,11 +117,12 @@ begin
        order by l.nr
     loop
       class := classes[class_of_work.nr];
-      if taken <> '{}' then
-        nodes := mooring_internal.with_load(nodes, taken);
-      end if;
       begin
-        chosen := mooring_internal.choose_places(nodes, class.node_ids, class.policy, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        nodes := step.nodes_now;
+        chosen := step.chosen;
+        why := step.rule;
+        given := chosen;
       exception when others then
         perform mooring_internal.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
@@ -131,9 +136,8 @@ begin
       epochs := epochs || class_of_work.epochs[1:cardinality(chosen)];
       leases := leases || class_of_work.leases[1:cardinality(chosen)];
       owners := owners || chosen;
-      rules := rules || array_fill('cheapest by ' || class.policy, array[cardinality(chosen)]);
+      rules := rules || array_fill(why, array[cardinality(chosen)]);
       last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
-      taken := chosen;
     end loop;
     if array_remove(last_nodes, null) <> '{}' then
       rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);

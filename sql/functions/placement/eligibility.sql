@@ -1,7 +1,6 @@
 -- The one relation behind claim, evict, unplaced, explain and the health labels: which node may run which deployment, predicate by predicate.
 --   permitted  has to hold all the time: where it no longer does, evict() stops the work
 --   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
--- Matching is done once per distinct (pattern, package) with the pattern outermost: a backend keeps 32 compiled expressions.
 -- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
 create or replace function mooring_internal.eligibility(deployments bigint[], assumed jsonb default null)
   returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
@@ -22,10 +21,7 @@ begin
         from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
     ),
     trust as materialized (
-      select p.pattern, r.package, r.package ~ p.pattern as trusted
-        from (select distinct n.trusts as pattern from mooring.node n where n.trusts is not null) p
-        cross join (select distinct w.package from wanted w where w.package is not null) r
-       order by p.pattern
+      select m.pattern, m.package from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
     ),
     host as materialized (
       select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
@@ -41,7 +37,7 @@ begin
           w.pinned_node is null or w.pinned_node = n.name as pin_ok,
           n.labels @> w.selector as selector_ok,
           case when w.runs_command then n.drivers @> '{exec}' else true end and (w.package is null or n.drivers @> '{npm}') as driver_ok,
-          w.package is null or coalesce(t.trusted, false) as trust_ok,
+          w.package is null or t.pattern is not null as trust_ok,
           not w.needs_urls or n.has_urls as urls_ok,
           n.live, n.enabled, n.not_draining, n.has_room, n.disk_ok
         from wanted w

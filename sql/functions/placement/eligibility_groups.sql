@@ -13,12 +13,9 @@ begin
       select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
         from mooring.deployment d where d.id = any(eligibility_groups.deployments)
     ),
-    pattern as materialized (
-      select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
-    ),
     trust as (
       select m.package, array_agg(m.pattern order by m.pattern) as patterns
-        from (select p.pattern, r.package from pattern p cross join (select distinct w.package from wanted w where w.package is not null) r where r.package ~ p.pattern order by p.pattern) m
+        from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
        group by m.package
     )
     select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)

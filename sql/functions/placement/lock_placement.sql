@@ -18,7 +18,7 @@ begin
   end if;
   select s.placement_lock_timeout into patience from mooring.setting s;
   patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
-  if not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+  if not mooring_internal.try_lock_placement() then
     if not must_wait and not pg_try_advisory_lock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place')) then
       return false;
     end if;

@@ -10,7 +10,7 @@ as $$
 declare
   mended int;
 begin
-  if not exists (select from mooring_internal.inconsistent_loads()) or current_setting('transaction_isolation') <> 'read committed' or not pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing')) then
+  if not exists (select from mooring_internal.inconsistent_loads()) or current_setting('transaction_isolation') <> 'read committed' or not mooring_internal.try_lock_placement() then
     return 0;
   end if;
   with astray as materialized (

@@ -50,4 +50,4 @@ begin
   return mooring_internal.start_hold(at, pulse.hold_until, noticed);
 end;
 $$;
-comment on function mooring_internal.notice_outage() is 'True while nothing may be reaped, claimed or newly started because of an outage; the first caller to notice one starts the hold.';
+comment on function mooring_internal.notice_outage() is 'Looks for an outage; the first caller to notice one starts the hold. True while there is a hold: nothing may be reaped, claimed or newly started. It writes; a reader asks hold_reason().';

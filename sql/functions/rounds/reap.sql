@@ -19,6 +19,7 @@ declare
   at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   paused boolean;
+  held boolean;
   silent int[];
   lost bigint[];
   lost_epochs bigint[];
@@ -29,7 +30,8 @@ begin
   -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
   update mooring.heartbeat h set beat_at = read_at
    where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  if mooring_internal.notice_outage() then
+  held := mooring_internal.notice_outage();
+  if held then
     -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
     perform mooring_internal.finish_round('reap');
     return;

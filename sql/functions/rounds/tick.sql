@@ -27,7 +27,8 @@ begin
     end if;
     believed := not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w));
     if not believed and not exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r)) then
-      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), mooring_internal.notice_outage(), extract(epoch from at)::float8 * 1000;
+      held := mooring_internal.notice_outage();
+      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), held, extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
