@@ -253,7 +253,11 @@ t.test(
     // the hold began five seconds ago, and somebody has ticked since
     await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
     const holdUntil = async () =>
-      (await pg.sql<{ at: string }[]>`select p.hold_until::text as at from mooring_internal.pulse p`)[0]!.at
+      (
+        await pg.sql<
+          { at: string }[]
+        >`select p.hold_until::text as at from mooring_internal.pulse p`
+      )[0]!.at
     const before = await holdUntil()
     const lie = async () =>
       await a.sql`select from mooring.tick('agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0)`

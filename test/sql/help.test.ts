@@ -16,7 +16,9 @@ t.test('every public function, view and table is in mooring.help, and nothing el
     select distinct p.proname::text as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace
     union select c.relname from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind in ('r', 'v')
     order by 1`
-  const told = await sql<{ name: string }[]>`select distinct h.verb as name from mooring.help h order by 1`
+  const told = await sql<
+    { name: string }[]
+  >`select distinct h.verb as name from mooring.help h order by 1`
   t.strictSame(
     told.map(({ name }) => name),
     there.map(({ name }) => name),

@@ -88,7 +88,11 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     'update_reap_pause',
     ['silent > setting.reap_pause_share * nodes', 'silent > 0'],
   ],
-  ['a pause that nobody counts as over', 'update_reap_pause', ['elsif not too_many', 'elsif false']],
+  [
+    'a pause that nobody counts as over',
+    'update_reap_pause',
+    ['elsif not too_many', 'elsif false'],
+  ],
   [
     'a pause that no operator can end',
     'update_reap_pause',

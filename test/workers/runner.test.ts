@@ -293,7 +293,8 @@ t.test(
     const name = String(worker.events('worker_started')[1]!['worker'])
     await waitFor(
       async () =>
-        (await database.sql`select 1 from mooring_internal.worker w where w.id = ${name}`).length > 0,
+        (await database.sql`select 1 from mooring_internal.worker w where w.id = ${name}`).length >
+        0,
       { label: 'it has ticked: whether there is a hold is decided' },
     )
     await database.sql`update mooring_internal.pulse set hold_until = null, pulse_at = clock_timestamp()` // nobody ticked for a while

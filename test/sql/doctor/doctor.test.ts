@@ -389,7 +389,9 @@ void t.test(
       found: /1 nodes on \d{3} pages/,
       way_out: /vacuum mooring.heartbeat/,
     })
-    const [found] = await sql<Finding[]>`select * from mooring_internal.doctor_sessions('0 s', '0 s')`
+    const [found] = await sql<
+      Finding[]
+    >`select * from mooring_internal.doctor_sessions('0 s', '0 s')`
     t.match(found, {
       check_name: 'long transactions',
       level: 'warning',

@@ -45,7 +45,8 @@ async function answer(
 }
 
 const read = (sql: Db, request: string) => sql`select r.* from mooring.read_log(${request}) r`
-const open = async (sql: Db): Promise<number> => (await sql`select from mooring_internal.log_request`).length
+const open = async (sql: Db): Promise<number> =>
+  (await sql`select from mooring_internal.log_request`).length
 
 story(
   'Y39: a slice is asked for, answered by the agent of the node, and read once',
@@ -111,8 +112,11 @@ story(
     const aSecondLater = async () => {
       await sql`update mooring_internal.log_request set requested_at = requested_at - interval '1.1 s', hinted_at = hinted_at - interval '1.1 s'`
       const hinted = async () =>
-        (await sql<{ at: string }[]>`select r.hinted_at::text as at from mooring_internal.log_request r`)[0]!
-          .at
+        (
+          await sql<
+            { at: string }[]
+          >`select r.hinted_at::text as at from mooring_internal.log_request r`
+        )[0]!.at
       const before = await hinted()
       await read(sql, request)
       return before !== (await hinted())

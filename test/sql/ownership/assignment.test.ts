@@ -18,9 +18,9 @@ const story = storiesIn(pg, t)
 
 const assigned = async (sql: TransactionSql) =>
   Object.fromEntries(
-    (await sql`select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0`).map(
-      ({ node_id, assigned }) => [node_id, assigned],
-    ),
+    (
+      await sql`select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0`
+    ).map(({ node_id, assigned }) => [node_id, assigned]),
   )
 
 story('a DBA may place a row by hand: it becomes an assignment like any other', async (t, sql) => {

@@ -80,7 +80,11 @@ void t.test(
     await psql`begin`
     await psql`select mooring_internal.lock_placement()`
     await sql`select from mooring.evict()`
-    t.equal((await sql`select from mooring_internal.inconsistent_loads()`).length, 3, 'somebody places: next time')
+    t.equal(
+      (await sql`select from mooring_internal.inconsistent_loads()`).length,
+      3,
+      'somebody places: next time',
+    )
     await psql`rollback`
     await sql`select from mooring.evict()`
     t.same([...(await sql`select from mooring_internal.inconsistent_loads()`)], [])

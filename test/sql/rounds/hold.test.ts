@@ -8,7 +8,7 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const hold = async (sql: TransactionSql) =>
-  (await sql<{ hold: boolean }[]>`select mooring_internal.notice_outage()`)[0]!.hold
+  (await sql<{ hold: boolean }[]>`select mooring_internal.notice_outage() as hold`)[0]!.hold
 /** Why it holds, and for how long when it began: the pulse is of that moment until somebody ticks. */
 const pulse = async (sql: TransactionSql) =>
   (
@@ -18,8 +18,11 @@ const pulse = async (sql: TransactionSql) =>
 const ticked = (sql: TransactionSql, ago: string) =>
   sql`update mooring_internal.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
 const until = async (sql: TransactionSql) =>
-  (await sql<{ until: string | null }[]>`select hold_until::text as until from mooring_internal.pulse`)[0]!
-    .until
+  (
+    await sql<
+      { until: string | null }[]
+    >`select hold_until::text as until from mooring_internal.pulse`
+  )[0]!.until
 /** It is over, and there were ticks. */
 const ended = (sql: TransactionSql) =>
   sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
@@ -251,7 +254,8 @@ story(
 
 story('reading says the same without writing', async (t, sql) => {
   await node(sql)
-  const holding = async () => (await sql`select mooring_internal.hold_reason()`)[0]!.holding
+  const holding = async () =>
+    (await sql`select mooring_internal.hold_reason() as holding`)[0]!.holding
   t.equal(await holding(), null)
   await sql`delete from mooring_internal.outage_marker`
   t.equal(await holding(), 'the database crashed, was promoted or restored')
