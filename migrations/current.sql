@@ -3,7 +3,7 @@
 -- and everybody appends to event. No writer touches another's row, so an admin's edit never blocks a beat and a beat never undoes an edit.
 
 create schema mooring;
-comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
+comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with select * from mooring.help; then mooring.placement, mooring.fleet and \d+ mooring.deployment.';
 
 -- Schema mooring holds what people use. What the verbs and views are made of is here, and nobody but the owner has rights on it.
 create schema mooring_internal;

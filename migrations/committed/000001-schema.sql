@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:27e1c43c0e7be988b46e0fcc8ccc81dbcd710c66
+--! Hash: sha1:064da0243c549d3b084b26f34376c48c6d7dd6c8
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql and are included at the end.
@@ -7,7 +7,7 @@
 -- and everybody appends to event. No writer touches another's row, so an admin's edit never blocks a beat and a beat never undoes an edit.
 
 create schema mooring;
-comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
+comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with select * from mooring.help; then mooring.placement, mooring.fleet and \d+ mooring.deployment.';
 
 -- Schema mooring holds what people use. What the verbs and views are made of is here, and nobody but the owner has rights on it.
 create schema mooring_internal;

@@ -53,9 +53,9 @@ function kindsIn(source: string): string[] {
   const added = [...code.matchAll(/perform mooring_internal\.add_event\(/g)].map((found) =>
     firstOf(code.slice(found.index + found[0].length)),
   )
-  const given = [...code.matchAll(/mooring\.release\(([^;]*?)\)(?: \w+)?(?:\s|;|\))/g)].flatMap(
-    ([, args]) => literals(args!).slice(0, 1),
-  )
+  const given = [
+    ...code.matchAll(/mooring_internal\.release\(([^;]*?)\)(?: \w+)?(?:\s|;|\))/g),
+  ].flatMap(([, args]) => literals(args!).slice(0, 1))
   return [
     ...[...inserted, ...added].flatMap((expression) => {
       const kinds = kindsOf(expression.trim(), code)
