@@ -2,6 +2,8 @@
  * What an agent is told when it starts. parseAgentConfig checks everything and reports every problem at once;
  * unknown keys are refused, so that a misspelt option never passes for a default.
  */
+import { NAME_PATTERN } from '../syntax/name.js'
+import { trustProblem } from '../syntax/trust-pattern.js'
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { z } from 'zod'
@@ -44,7 +46,6 @@ export interface AgentConfig {
 /** Everything but databaseUrl may be left out. */
 export type AgentConfigInput = Partial<AgentConfig> & Pick<AgentConfig, 'databaseUrl'>
 
-export const NODE_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 export const DEFAULT_LEAVE_TIMEOUT_MS = 5_000
 
 /** All problems of a configuration; none of them shows a value that may be secret. */
@@ -66,34 +67,6 @@ export function parseAgentConfig(input: unknown): AgentConfig {
   return { ...result.data, stateDir: resolve(result.data.stateDir) }
 }
 
-/**
- * Why a trust pattern cannot be used, or null. The same pattern is read by Postgres, when work is placed, and by this agent, before it runs
- * it. What the two engines read differently is refused, by the same rules as mooring_internal.check_trust_pattern, or a package could be placed here
- * for ever and never be run.
- */
-export function trustProblem(pattern: string): string | null {
-  for (const [differs, why] of READ_DIFFERENTLY) if (differs.test(pattern)) return why
-  try {
-    new RegExp(pattern)
-    return null
-  } catch (error) {
-    return `is no regular expression: ${error instanceof Error ? error.message : String(error)}`
-  }
-}
-
-const READ_DIFFERENTLY: readonly (readonly [RegExp, string])[] = [
-  [/^.{1001}/s, 'is longer than 1000 characters'],
-  [/[^ -~]/, 'has a character that is not printable ASCII'],
-  [/^\*\*\*/, 'starts with ***'],
-  [/\(\?(?!:)/, 'of the groups (? only (?: is read alike by Postgres and JavaScript'],
-  [/\[[:.=]/, 'has a [: [. or [= class'],
-  // an escape preceded by an even number of backslashes; a backslash at the end is left to the compiler below
-  [
-    /(?<!\\)(?:\\\\)*\\(?![dwsDWS])[A-Za-z0-9]/,
-    'of the escapes only \\d \\w \\s \\D \\W \\S and punctuation are read alike by Postgres and JavaScript',
-  ],
-]
-
 const baseUrl = z
   .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
   .max(2048)
@@ -106,7 +79,7 @@ const schema = z.strictObject({
   name: z
     .string()
     .regex(
-      NODE_NAME_PATTERN,
+      NAME_PATTERN,
       'must be 1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit',
     )
     .default(hostname),

@@ -2,7 +2,7 @@
  * Who ticks is a second clock for the database: told what the database's clock showed at the last tick, and how long ago that was by a clock that no
  * settimeofday moves, mooring.tick notices a step of its own clock, and nothing is reaped on the strength of it.
  */
-import { bootClock, type BootClock } from '../agent/session/lease.js'
+import { bootClock, type BootClock } from '../host/boot-clock.js'
 
 export interface LastTick {
   /** What the database showed then (clock_ms of its answer); null: nothing was answered yet. */

@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { committedMigrations } from '../dist/postgres/migrate/committed-migrations.js'
+import { brokenImportLaws } from './import-laws.mjs'
 import { FOLDER, compileCurrent, releasedFiles } from './compile-migration.mjs'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -81,6 +82,7 @@ for (const [file, text] of texts) {
     offend(file, 0, 'a drawer, not a noun: no utils, helpers, types or index in the product')
 }
 
+for (const { file, law } of brokenImportLaws(texts)) offend(file, 0, law)
 checkTableOfContents()
 await checkMigrations()
 

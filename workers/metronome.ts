@@ -5,7 +5,8 @@
 import type { Logger } from 'pino'
 import { createTickWatch, type TickWatch } from '../postgres/server-clock.js'
 import { pause } from '../host/waiting.js'
-import { createBackoff, describeError } from '../postgres/errors.js'
+import { createBackoff } from '../host/backoff.js'
+import { describeError } from '../postgres/errors.js'
 import type { WorkerDb } from './verbs.js'
 
 export interface Metronome {

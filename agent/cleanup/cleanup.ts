@@ -18,7 +18,7 @@ import type { Logger } from 'pino'
 import { isWrittenTo } from '../packages/npm-install.js'
 import type { InUse } from './needed.js'
 import { inTime } from '../../host/deadline.js'
-import { bootClock } from '../session/lease.js'
+import { bootClock } from '../../host/boot-clock.js'
 import {
   advance,
   readLedger,

@@ -3,8 +3,9 @@
  *
  * Errs to one side only: where it cannot be told which version of a package somebody needs, he needs every version of it.
  */
-import type { OwnedAssignment } from '../session/verbs.js'
-import { packageFolderOf, parsePackageRef, type PackageRef } from '../packages/package-ref.js'
+import type { OwnedAssignment } from '../rows.js'
+import { packageFolderOf } from '../packages/package-folder.js'
+import { parsePackageRef, type PackageRef } from '../../syntax/package-reference.js'
 
 /** version null: one of them, it is not known which. */
 export interface PackageNeed {

@@ -1,5 +1,5 @@
 /** From an assignment's package and command to what is started where: installs what is missing, then names program, arguments and folder. */
-import type { PackageRef } from './package-ref.js'
+import type { PackageRef } from '../../syntax/package-reference.js'
 import { resolveEntry } from './entry-point.js'
 import type { NpmInstaller } from './npm-install.js'
 

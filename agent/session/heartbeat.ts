@@ -6,9 +6,11 @@
  * to the attempts, because a node that cannot reach the database is stopped by its leases and by nothing else.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, BeatAnswer, UsageSample } from './verbs.js'
-import { bootClock, type BootClock } from './lease.js'
-import { codeOf, createBackoff, describeError, kindOf } from '../../postgres/errors.js'
+import type { AgentDb } from './verbs.js'
+import type { BeatAnswer, UsageSample } from '../rows.js'
+import { bootClock, type BootClock } from '../../host/boot-clock.js'
+import { codeOf, describeError, kindOf } from '../../postgres/errors.js'
+import { createBackoff } from '../../host/backoff.js'
 
 /** A beat that was answered. */
 export interface Beat {

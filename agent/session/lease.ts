@@ -26,19 +26,15 @@
  * warden's part, which is given every term as soon as it is known.
  * What no process can do from inside: stop itself while the whole machine is paused. assert_owner() covers that in the database.
  */
-import { uptime } from 'node:os'
 import type { Logger } from 'pino'
-import type { OwnedAssignment } from './verbs.js'
+import {
+  bootClock,
+  CLOCK_GRAIN_MS,
+  LONGEST_SLEEP_MS,
+  type BootClock,
+} from '../../host/boot-clock.js'
+import type { OwnedAssignment } from '../rows.js'
 import type { LeaseTerm } from '../warden/protocol.js'
-
-/** Milliseconds since the machine booted, suspension included. */
-export type BootClock = () => number
-export const bootClock: BootClock = () => Math.round(uptime() * 1000)
-
-/** os.uptime() counts in hundredths of a second, rounded down: "now" may be that much later than it says. */
-export const CLOCK_GRAIN_MS = 10
-/** Timers sleep on the monotonic clock. Looking at the boot clock this often finds a suspension soon after waking up. */
-export const LONGEST_SLEEP_MS = 1_000
 
 export interface Term {
   termAtMs: number

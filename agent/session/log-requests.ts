@@ -8,7 +8,8 @@
  * A hint that is lost is not looked for: whoever asks repeats it, and gives up by himself.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, LogAnswer, LogRequest } from './verbs.js'
+import type { AgentDb } from './verbs.js'
+import type { LogAnswer, LogRequest } from '../rows.js'
 import { pause } from '../../host/waiting.js'
 import { describeError, kindOf } from '../../postgres/errors.js'
 import {

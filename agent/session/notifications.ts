@@ -11,7 +11,8 @@ import type { Logger } from 'pino'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
 import { primaryHost } from '../../postgres/find-primary.js'
 import { firstAbort, pause } from '../../host/waiting.js'
-import { createBackoff, describeError } from '../../postgres/errors.js'
+import { createBackoff } from '../../host/backoff.js'
+import { describeError } from '../../postgres/errors.js'
 
 // the package's types say "default export", its file says "module.exports.default"
 const createSubscriber = pgListen as unknown as typeof pgListen.default

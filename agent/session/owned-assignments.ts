@@ -10,12 +10,14 @@
  * promoted standby, which knows neither the last claims nor that it should wait.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, OwnedAssignment } from './verbs.js'
+import type { AgentDb } from './verbs.js'
+import type { OwnedAssignment } from '../rows.js'
 import { digestOf } from './ownership-digest.js'
 import type { Beat } from './heartbeat.js'
 import { isFenced, type Leases } from './lease.js'
 import { pause } from '../../host/waiting.js'
-import { createBackoff, describeError, kindOf } from '../../postgres/errors.js'
+import { createBackoff } from '../../host/backoff.js'
+import { describeError, kindOf } from '../../postgres/errors.js'
 
 export interface Assignments {
   /** Something may have changed: read at once. */

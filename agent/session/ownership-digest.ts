@@ -4,7 +4,7 @@
  * the same set and would do the same with it: stop orders, new generations, and what is done when the lease or the patience ends.
  */
 import { createHash } from 'node:crypto'
-import type { OwnedAssignment } from './verbs.js'
+import type { OwnedAssignment } from '../rows.js'
 
 export function digestOf(
   rows: readonly Pick<

@@ -4,9 +4,11 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { AgentDb, NodeDescription, Registration } from './verbs.js'
+import type { AgentDb } from './verbs.js'
+import type { NodeDescription, Registration } from '../rows.js'
 import { pause } from '../../host/waiting.js'
-import { createBackoff, describeError, freeInMs, kindOf } from '../../postgres/errors.js'
+import { createBackoff } from '../../host/backoff.js'
+import { describeError, freeInMs, kindOf } from '../../postgres/errors.js'
 
 export interface Registered {
   session: string

@@ -6,10 +6,12 @@
  * agent, since its next session reports what it sees itself.
  */
 import type { Logger } from 'pino'
-import type { AgentDb, ReportOutcome, RunReport } from './verbs.js'
+import type { AgentDb } from './verbs.js'
+import type { ReportOutcome, RunReport } from '../rows.js'
 import { inTime } from '../../host/deadline.js'
 import { pause } from '../../host/waiting.js'
-import { createBackoff, describeError, kindOf } from '../../postgres/errors.js'
+import { createBackoff } from '../../host/backoff.js'
+import { describeError, kindOf } from '../../postgres/errors.js'
 
 export interface Reports {
   push(report: RunReport): void

@@ -3,7 +3,7 @@
  * are either secrets or would change what runs.
  */
 import { delimiter, dirname } from 'node:path'
-import type { OwnedAssignment } from '../session/verbs.js'
+import type { OwnedAssignment } from '../rows.js'
 
 type Environment = Readonly<Record<string, string | undefined>>
 

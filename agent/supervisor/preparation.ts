@@ -1,5 +1,5 @@
 /** Gets ready what an assignment needs to be started: one attempt at a time, which can be called off at any moment and then never speaks again. */
-import type { PackageRef } from '../packages/package-ref.js'
+import type { PackageRef } from '../../syntax/package-reference.js'
 import { EntryError } from '../packages/entry-point.js'
 import { launchPackage } from '../packages/launch.js'
 import type { Launch } from '../packages/launch.js'

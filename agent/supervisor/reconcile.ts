@@ -4,7 +4,7 @@
  * Level-triggered. `desired` is always the complete set, so a lost hint, a repeated answer or an answer that skipped ten changes lead to the same place.
  * The one rule behind all others: nothing is started for an assignment while anything of an earlier copy of it is alive.
  */
-import type { OwnedAssignment } from '../session/verbs.js'
+import type { OwnedAssignment } from '../rows.js'
 
 /**
  * What of an assignment exists here.

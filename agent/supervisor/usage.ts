@@ -9,7 +9,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
-import type { UsageSample } from '../session/verbs.js'
+import type { UsageSample } from '../rows.js'
 import { inTime } from '../../host/deadline.js'
 import { addDescendants, processTable } from '../../host/process-table.js'
 import type { Process } from '../../host/process-table.js'

@@ -2,7 +2,7 @@
 import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import type { OwnedAssignment } from '../session/verbs.js'
+import type { OwnedAssignment } from '../rows.js'
 import type { Launch } from '../packages/launch.js'
 import type { LogKeeper } from '../../state-folder/log-rotation.js'
 import { isFenced } from '../session/lease.js'

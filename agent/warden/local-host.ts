@@ -1,6 +1,6 @@
 /** Runs processes as children of this one. Knows nothing of leases: that is warden.ts. */
 import { closeSync, constants, openSync } from 'node:fs'
-import { bootClock } from '../session/lease.js'
+import { bootClock } from '../../host/boot-clock.js'
 import type { Cells } from './namespace-pool.js'
 import type { Host, HostedProcess, StartSpec } from './host.js'
 import { start, startInCell } from './spawn.js'

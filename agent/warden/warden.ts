@@ -12,8 +12,8 @@
  * - When the agent goes, everything goes on until its deadline, for the next agent, which is told all of it. With no agent and nothing left to run the
  *   warden ends. An agent that finds its warden gone or silent kills what it ran (client.ts); so each of the two watches the other.
  */
-import { bootClock, LONGEST_SLEEP_MS } from '../session/lease.js'
-import type { BootClock } from '../session/lease.js'
+import { bootClock, LONGEST_SLEEP_MS } from '../../host/boot-clock.js'
+import type { BootClock } from '../../host/boot-clock.js'
 import type { ContainmentLevel } from './containment.js'
 import type { DeadMan, Doomed } from './dead-man.js'
 import type { StartSpec } from './host.js'

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { answered } from '../queries/deadline.js'
+import { answered } from '../../postgres/deadline.js'
 import { committedMigrations } from '../../postgres/migrate/committed-migrations.js'
 import { connect, databaseUrlOf } from '../database.js'
 import type { Finding, Level } from '../queries/doctor.js'

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { FleetRow, RunningRow } from '../queries/queries.js'
+import type { FleetRow, RunningRow } from '../queries/rows.js'
 import type { NodeRow } from '../queries/nodes.js'
 import { databaseCommand } from '../options.js'
 import type { DatabaseOptions } from '../options.js'

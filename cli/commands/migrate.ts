@@ -4,7 +4,7 @@ import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json, print } from '../terminal/table.js'
-import type { MigrateResult } from '../../postgres/migrate/migrate.js'
+import { migrateText } from '../progress/migrate-text.js'
 
 export function addMigrate(program: Command): void {
   databaseCommand(program.command('migrate'))
@@ -32,20 +32,4 @@ async function runMigrate(options: DatabaseOptions & JsonOptions): Promise<void>
     log: (text) => process.stderr.write(`${text}\n`),
   })
   print(options.json ? json(result) : migrateText(result, parseDatabaseUrl(databaseUrl).database))
-}
-
-export function migrateText(result: MigrateResult, database: string): string {
-  const lines = [
-    result.applied.length > 0
-      ? `migrated ${database}: ran ${result.applied.join(', ')}`
-      : `nothing to do: ${database} is at ${result.version}`,
-  ]
-  if (result.searchPath === 'set')
-    lines.push(
-      'psql finds the tables by their plain names in new sessions: mooring was appended to the search_path of the database',
-    )
-  if (result.searchPathLine)
-    lines.push(`to use the tables by their plain names, run: ${result.searchPathLine}`)
-  for (const problem of result.roleProblems) lines.push(`roles: ${problem}`)
-  return lines.join('\n')
 }

@@ -1,6 +1,7 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import type { Command } from 'commander'
+import { NAME_PATTERN } from '../../syntax/name.js'
 import { UsageError } from '../errors.js'
 import { jsonOption } from '../options.js'
 import type { JsonOptions } from '../options.js'
@@ -58,7 +59,7 @@ function create(kind: string, options: CreateOptions): void {
     throw new UsageError(
       `--node is for agents, and this is a role for ${kind === 'operator' ? 'an operator' : `a ${kind}`}`,
     )
-  if (node !== null && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(node))
+  if (node !== null && !NAME_PATTERN.test(node))
     throw new UsageError(
       `${node} cannot be the name of a node`,
       'use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit',

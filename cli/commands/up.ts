@@ -32,7 +32,7 @@ worker, then the server; the data stays and the next \`mooring up\` goes on with
     )
     .action(async (options: UpOptions) => {
       const [{ trustProblem }, { runUp }] = await Promise.all([
-        import('../../agent/config.js'),
+        import('../../syntax/trust-pattern.js'),
         import('../up/up.js'),
       ])
       const problem = trustProblem(options.trust)

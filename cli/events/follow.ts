@@ -6,7 +6,7 @@
  * every transaction that was open when that id was the last has ended, and leaves out what was told before. While somebody's transaction stays open the looks get
  * longer, up to WINDOW events; beyond that a straggler is not waited for.
  */
-import type { EventRow } from '../queries/queries.js'
+import type { EventRow } from '../queries/rows.js'
 import type { EventDb, EventFilter } from '../queries/events.js'
 
 export interface EventFollower {

@@ -5,7 +5,7 @@
  * is asked over a new one, of whoever is the primary then.
  */
 import type { Sql } from 'postgres'
-import { inTime } from '../../host/deadline.js'
+import { answered } from '../../postgres/deadline.js'
 import { createCliDb } from './queries.js'
 import type { CliDb } from './queries.js'
 import { isConnectionProblem } from '../errors.js'
@@ -82,15 +82,6 @@ export function createAskedDb(
     },
   })
   return { db, ask, close: () => hangUp(1) }
-}
-
-/** Rejects as a connection that was lost does, when the database takes longer; what it answers then is nobody's. */
-export function answered<T>(deadlineMs: number, question: PromiseLike<T>): Promise<T> {
-  return inTime(deadlineMs, question, () => {
-    throw Object.assign(new Error(`the database did not answer within ${deadlineMs / 1000} s`), {
-      code: 'CALL_DEADLINE',
-    })
-  })
 }
 
 /** It was never opened: next time anew. */

@@ -1,6 +1,6 @@
 /** SQL of the commands about deployments and their assignments. Joined to the rest in db.ts. */
 import type { Sql } from 'postgres'
-import type { PlacementRow, UnplacedRow } from './queries.js'
+import type { PlacementRow, UnplacedRow } from './rows.js'
 
 /** One part of a label selector; value null: whatever it is. */
 export interface Requirement {

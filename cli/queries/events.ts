@@ -1,6 +1,6 @@
 /** SQL of what reads events. Joined to the rest in db.ts. */
 import type { Sql } from 'postgres'
-import type { EventRow } from './queries.js'
+import type { EventRow } from './rows.js'
 
 /** What is left out does not restrict. since: an interval, back from now. */
 export interface EventFilter {

@@ -9,16 +9,15 @@
  * only as far as a typo is told apart by it, so that a file of fifty deployments is complained about once.
  */
 import { z } from 'zod'
-import { isPackageName, versionKind } from '../../agent/packages/package-ref.js'
+import { NAME_PATTERN } from '../../syntax/name.js'
+import { isPackageName, versionKind } from '../../syntax/package-reference.js'
 import { UsageError } from '../errors.js'
-
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 
 const name = (what: string) =>
   z
     .string()
     .regex(
-      NAME,
+      NAME_PATTERN,
       `${what} is letters, digits, '.', '_' or '-', begins with a letter or digit and has at most 63`,
     )
 // eslint-disable-next-line no-control-regex

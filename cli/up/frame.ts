@@ -1,5 +1,5 @@
 /** The picture `mooring up` draws of a snapshot, as lines. Pure. */
-import type { EventRow } from '../queries/queries.js'
+import type { EventRow } from '../queries/rows.js'
 import { cell, clock, colors, interval, table } from '../terminal/table.js'
 import type { Column } from '../terminal/table.js'
 import { fleetText, processText, statesOf } from './snapshot.js'

@@ -2,7 +2,7 @@
  * What `mooring up` knows at one moment, and what is new since the last look. Pure.
  * The table on a terminal is drawn from a snapshot; lines on a pipe and --json are the changes between two of them.
  */
-import type { EventRow, FleetRow, StateCount, UnplacedRow } from '../queries/queries.js'
+import type { EventRow, FleetRow, StateCount, UnplacedRow } from '../queries/rows.js'
 import type { NodeRow } from '../queries/nodes.js'
 import { cell, clock } from '../terminal/table.js'
 

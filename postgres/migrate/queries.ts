@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { answered } from '../../cli/queries/deadline.js'
+import { answered } from '../../postgres/deadline.js'
 import { pgConfig, type DatabaseUrl } from '../database-url.js'
 
 /** The statements around a migration, all on one connection of its own; it holds our lock while it is open. */

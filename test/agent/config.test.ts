@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import t from 'tap'
-import { AgentConfigError, parseAgentConfig, trustProblem } from '../../agent/config.js'
+import { AgentConfigError, parseAgentConfig } from '../../agent/config.js'
+import { trustProblem } from '../../syntax/trust-pattern.js'
 import { testDatabase } from '../helpers/postgres.js'
 
 const databaseUrl = 'postgres://agent:s3cret@localhost/mooring'

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { createBackoff, describeError, freeInMs, kindOf } from '../../postgres/errors.js'
+import { createBackoff } from '../../host/backoff.js'
+import { describeError, freeInMs, kindOf } from '../../postgres/errors.js'
 
 const coded = (code: string, more: object = {}) =>
   Object.assign(new Error(`said with ${code}`), { code, ...more })

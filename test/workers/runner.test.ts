@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { Logger, run } from 'graphile-worker'
 import t, { type Test } from 'tap'
 import { createWorker } from '../../workers/runner.js'
@@ -7,6 +8,9 @@ import { testDatabase, type TestDatabase } from '../helpers/postgres.js'
 import { mooring } from '../helpers/processes.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
+
+/** The stop has to meet a job that runs. */
+const JOB_MS = 100
 
 interface TestWorker extends HeardLog {
   start(): void
@@ -113,11 +117,7 @@ t.test(
   async (t) => {
     const database = await testDatabase(t)
     let finish = (): void => {}
-    let begin = (): void => {}
-    const begun = new Promise<void>((resolve) => {
-      begin = resolve
-    })
-    const finished = new Promise<void>((resolve) => {
+    const started = new Promise<void>((resolve) => {
       finish = resolve
     })
     const runner = await run({
@@ -127,17 +127,15 @@ t.test(
       logger: new Logger(() => () => {}),
       taskList: {
         slow: async () => {
-          begin()
-          await finished
+          finish()
+          await pause(JOB_MS)
         },
       },
     })
     runner.promise.catch(() => {})
     await database.sql`select graphile_worker.add_job('slow')`
-    await begun
-    const stopped = runner.stop().catch(() => {})
-    finish()
-    await stopped
+    await started
+    await runner.stop().catch(() => {})
     t.equal(
       await locked(database),
       1,

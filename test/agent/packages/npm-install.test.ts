@@ -12,7 +12,7 @@ import { npmEnv } from '../../../agent/packages/npm-command.js'
 import type { NpmOptions } from '../../../agent/packages/npm-command.js'
 import { resolveEntry } from '../../../agent/packages/entry-point.js'
 import { markedWith } from '../../../host/process-table.js'
-import type { PackageRef } from '../../../agent/packages/package-ref.js'
+import type { PackageRef } from '../../../syntax/package-reference.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { silent, temporaryFolder } from '../rig.js'
 

@@ -1,6 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAgentDb, type AgentDb, type UsageSample } from '../../../agent/session/verbs.js'
+import { createAgentDb, type AgentDb } from '../../../agent/session/verbs.js'
+import { type UsageSample } from '../../../agent/rows.js'
 import {
   createHeartbeat,
   type Beat,

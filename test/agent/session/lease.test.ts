@@ -1,12 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import {
-  CLOCK_GRAIN_MS,
-  createLeases,
-  isFenced,
-  termOf,
-  type LeasedRow,
-} from '../../../agent/session/lease.js'
+import { CLOCK_GRAIN_MS } from '../../../host/boot-clock.js'
+import { createLeases, isFenced, termOf, type LeasedRow } from '../../../agent/session/lease.js'
 import type { LeaseTerm } from '../../../agent/warden/protocol.js'
 import { waitFor } from '../../helpers/wait-for.js'
 

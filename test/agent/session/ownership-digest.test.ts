@@ -1,6 +1,6 @@
 import t from 'tap'
 import { digestOf } from '../../../agent/session/ownership-digest.js'
-import type { OwnedAssignment } from '../../../agent/session/verbs.js'
+import type { OwnedAssignment } from '../../../agent/rows.js'
 import { createAgentDb } from '../../../agent/session/verbs.js'
 import { beat, deployment, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'

@@ -1,6 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAgentDb, type RunReport, type RunState } from '../../../agent/session/verbs.js'
+import { createAgentDb } from '../../../agent/session/verbs.js'
+import { type RunReport, type RunState } from '../../../agent/rows.js'
 import { createReports, REPORT_BATCH } from '../../../agent/session/reports.js'
 import { age, assignments, deployment, node, type AssignmentRow } from '../../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'

@@ -6,7 +6,7 @@ import type {
   ReportOutcome,
   RunReport,
   RunState,
-} from '../../../agent/session/verbs.js'
+} from '../../../agent/rows.js'
 import { testDatabase } from '../../helpers/postgres.js'
 
 // complete by type: a field that is added to the interface must be added here

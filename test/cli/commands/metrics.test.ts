@@ -1,6 +1,6 @@
 import t from 'tap'
 import { metricsText } from '../../../cli/commands/metrics.js'
-import type { FleetRow } from '../../../cli/queries/queries.js'
+import type { FleetRow } from '../../../cli/queries/rows.js'
 import { assignments, deployment, node, report } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'

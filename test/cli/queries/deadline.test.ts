@@ -1,6 +1,7 @@
 /** A server that is stopped answers nothing, for ever: no command waits so long. The server is the file's own, and every process of it is stopped. */
 import t from 'tap'
-import { answered, createAskedDb } from '../../../cli/queries/deadline.js'
+import { answered } from '../../../postgres/deadline.js'
+import { createAskedDb } from '../../../cli/queries/deadline.js'
 import { connect } from '../../../cli/database.js'
 import { watchDrain } from '../../../cli/progress/drain.js'
 import { isConnectionProblem, problemOf } from '../../../cli/errors.js'

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { judge, parsePackageRef } from '../../../agent/packages/package-ref.js'
+import { judge } from '../../../agent/packages/trust.js'
+import { parsePackageRef } from '../../../syntax/package-reference.js'
 import { owned, ownedPackage } from '../rig.js'
 
 const HOSTILE_NAMES = [

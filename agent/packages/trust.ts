@@ -1,0 +1,41 @@
+/** Which work this agent will not run at all. */
+import { parsePackageRef, type PackageRef } from '../../syntax/package-reference.js'
+import type { OwnedAssignment } from '../rows.js'
+
+export interface Trust {
+  /** Tested against `name@version` as written in the deployment. Null trusts no package. */
+  trusts: RegExp | null
+  allowExec: boolean
+}
+
+/** What the assignment wants run, or the sentence that says why this agent will not. */
+export type Verdict =
+  { ok: true; ref: PackageRef | null; command: string | null } | { ok: false; reason: string }
+
+export function judge(assignment: OwnedAssignment, trust: Trust): Verdict {
+  const { package_name: name, package_version: version, command } = assignment
+  if (command !== null && !trust.allowExec)
+    return refuse(
+      'it has a command of its own and this agent runs packages only: start the agent with --allow-exec, or remove the command',
+    )
+  if (name === null)
+    return command === null || command === ''
+      ? refuse('it names neither a package nor a command')
+      : { ok: true, ref: null, command }
+
+  const ref = parsePackageRef(name, version ?? 'latest')
+  if ('reason' in ref) return refuse(ref.reason)
+  const spec = `${ref.name}@${ref.version}`
+  if (trust.trusts === null)
+    return refuse(
+      `this agent trusts no package: start it with --trust and an expression that matches ${spec}`,
+    )
+  // A RegExp with the flag g or y remembers where it stopped; only its source is a trust pattern.
+  if (!new RegExp(trust.trusts.source).test(spec))
+    return refuse(`${spec} is not trusted here: this agent trusts ${trust.trusts.source}`)
+  return { ok: true, ref, command }
+}
+
+function refuse(reason: string): Verdict {
+  return { ok: false, reason }
+}

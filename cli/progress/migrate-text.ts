@@ -1,0 +1,18 @@
+import type { MigrateResult } from '../../postgres/migrate/migrate.js'
+
+/** What a migration did, for people. */
+export function migrateText(result: MigrateResult, database: string): string {
+  const lines = [
+    result.applied.length > 0
+      ? `migrated ${database}: ran ${result.applied.join(', ')}`
+      : `nothing to do: ${database} is at ${result.version}`,
+  ]
+  if (result.searchPath === 'set')
+    lines.push(
+      'psql finds the tables by their plain names in new sessions: mooring was appended to the search_path of the database',
+    )
+  if (result.searchPathLine)
+    lines.push(`to use the tables by their plain names, run: ${result.searchPathLine}`)
+  for (const problem of result.roleProblems) lines.push(`roles: ${problem}`)
+  return lines.join('\n')
+}
