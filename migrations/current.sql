@@ -3,7 +3,11 @@
 -- and everybody appends to event. No writer touches another's row, so an admin's edit never blocks a beat and a beat never undoes an edit.
 
 create schema mooring;
-comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with \d+ mooring.deployment, mooring.placement and mooring.fleet.';
+comment on schema mooring is 'Mooring: long-running processes placed on hosts, with Postgres as the only control plane. Start with select * from mooring.help; then mooring.placement, mooring.fleet and \d+ mooring.deployment.';
+
+-- Schema mooring holds what people use. What the verbs and views are made of is here, and nobody but the owner has rights on it.
+create schema mooring_internal;
+comment on schema mooring_internal is 'What Mooring''s verbs and views are made of: helper functions, trigger functions and the scheduler''s own tables. Not to be called or written by hand; it changes without notice. What people use is in schema mooring.';
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see docs on adding one.
 create table mooring.policy (
@@ -281,11 +285,11 @@ create table mooring.assignment (
 -- each replica is there once, and while it is handed over once more (begin_handovers() makes no third). An expression, and no constraint: the columns of a key could not change while a workload
 -- is inside assert_owner()
 create unique index assignment_deployment_id_ordinal_idx on mooring.assignment (deployment_id, ordinal, (coalesce(handover, ''))) with (fillfactor = 50);
--- read by copies(): the few that are being handed over
+-- read by handover_rows(): the few that are being handed over
 create index assignment_handover_idx on mooring.assignment (deployment_id, ordinal) where handover is not null;
 -- read by claim(): the queue, apart for each signature, so that work nobody can take costs nothing
 create index assignment_pending_idx on mooring.assignment (signature, updated_at, created_at, id) where node_id is null and wanted = 'run';
--- read by moves(): the few that are on their way
+-- read by moves_under_way(): the few that are on their way
 create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx on mooring.assignment (deployment_id, node_id) where ordinal is null;
@@ -349,7 +353,7 @@ comment on column mooring.run.last_deployed_at is 'When a process was last seen 
 comment on column mooring.run.last_active_at is 'When the agent last reported anything of it.';
 
 -- the default of two columns below
---!include functions/actor.sql
+--!include functions/common/actor.sql
 
 create table mooring.event (
   id bigint generated always as identity,
@@ -361,7 +365,7 @@ create table mooring.event (
   node_id int,
   node text,
   epoch bigint,
-  actor text not null default mooring.actor(),
+  actor text not null default mooring_internal.actor(),
   reason text,
   detail jsonb,
   constraint event_pkey primary key (id)
@@ -388,7 +392,7 @@ create table mooring.ownership (
   node_id int,
   node text,
   began_at timestamptz not null,
-  actor text not null default mooring.actor(),
+  actor text not null default mooring_internal.actor(),
   reason text,
   -- not append-only: each epoch comes beside those of its assignment
   constraint ownership_pkey primary key (assignment_id, epoch) with (fillfactor = 70)
@@ -405,53 +409,53 @@ comment on column mooring.ownership.reason is 'The rule that led to it.';
 
 -- node_load: append-only changes of each node's number of assignments. Releasing appends and never waits for anybody; claim() adds them up
 -- and folds them. Counting assignments instead takes 33 ms for 90,000 rows, at every claim.
-create table mooring.node_load (
+create table mooring_internal.node_load (
   node_id int not null,
   change int not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
-comment on table mooring.node_load is 'How many assignments (daemons not counted) each node owns, as changes to be summed.';
-comment on column mooring.node_load.node_id is 'The node.';
-comment on column mooring.node_load.change is 'How many were added or taken.';
+comment on table mooring_internal.node_load is 'How many assignments (daemons not counted) each node owns, as changes to be summed.';
+comment on column mooring_internal.node_load.node_id is 'The node.';
+comment on column mooring_internal.node_load.change is 'How many were added or taken.';
 
-create table mooring.round (
+create table mooring_internal.round (
   name text not null,
   due_at timestamptz not null default '-infinity',
   done_at timestamptz not null default '-infinity',
   constraint round_pkey primary key (name)
 ) with (fillfactor = 50);
-comment on table mooring.round is 'The rounds that keep the fleet going when every notification is lost. tick() lets one caller through for each.';
-comment on column mooring.round.name is 'reap, place, evict or prune.';
-comment on column mooring.round.due_at is 'When tick() starts it next.';
-comment on column mooring.round.done_at is 'When it last ended. Old: no worker is alive, and agents run it themselves.';
-insert into mooring.round (name) values ('reap'), ('place'), ('evict'), ('prune');
+comment on table mooring_internal.round is 'The rounds that keep the fleet going when every notification is lost. tick() lets one caller through for each.';
+comment on column mooring_internal.round.name is 'reap, place, evict or prune.';
+comment on column mooring_internal.round.due_at is 'When tick() starts it next.';
+comment on column mooring_internal.round.done_at is 'When it last ended. Old: no worker is alive, and agents run it themselves.';
+insert into mooring_internal.round (name) values ('reap'), ('place'), ('evict'), ('prune');
 
-create table mooring.worker (
+create table mooring_internal.worker (
   id text not null constraint worker_id_is_short check (length(id) between 1 and 200),
   pool_ids text[] not null default '{}',
   seen_at timestamptz not null default clock_timestamp(),
   constraint worker_pkey primary key (id)
 ) with (fillfactor = 50);
-comment on table mooring.worker is 'Worker processes that ticked lately; a dead one''s jobs are unlocked by the others.';
-comment on column mooring.worker.id is 'Made by the worker process at its start.';
-comment on column mooring.worker.pool_ids is 'graphile-worker pools whose locks are freed when the worker is dead.';
-comment on column mooring.worker.seen_at is 'Its last tick.';
+comment on table mooring_internal.worker is 'Worker processes that ticked lately; a dead one''s jobs are unlocked by the others.';
+comment on column mooring_internal.worker.id is 'Made by the worker process at its start.';
+comment on column mooring_internal.worker.pool_ids is 'graphile-worker pools whose locks are freed when the worker is dead.';
+comment on column mooring_internal.worker.seen_at is 'Its last tick.';
 
-create table mooring.pulse (
+create table mooring_internal.pulse (
   only_row boolean not null default true constraint pulse_is_one_row check (only_row),
   pulse_at timestamptz,
   hold_until timestamptz,
   hold_reason text,
   constraint pulse_pkey primary key (only_row)
 ) with (fillfactor = 50);
-comment on table mooring.pulse is 'The scheduler''s own sign of life, and the hold that follows an outage.';
-comment on column mooring.pulse.only_row is 'Always true: there is one row.';
-comment on column mooring.pulse.pulse_at is 'The last tick of anybody.';
-comment on column mooring.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
-comment on column mooring.pulse.hold_reason is 'What was noticed.';
-insert into mooring.pulse default values;
+comment on table mooring_internal.pulse is 'The scheduler''s own sign of life, and the hold that follows an outage.';
+comment on column mooring_internal.pulse.only_row is 'Always true: there is one row.';
+comment on column mooring_internal.pulse.pulse_at is 'The last tick of anybody.';
+comment on column mooring_internal.pulse.hold_until is 'Until then nothing is reaped, claimed or newly started.';
+comment on column mooring_internal.pulse.hold_reason is 'What was noticed.';
+insert into mooring_internal.pulse default values;
 
--- reap_pause: apart from pulse, which hold() and every tick write.
-create table mooring.reap_pause (
+-- reap_pause: apart from pulse, which notice_outage() and every tick write.
+create table mooring_internal.reap_pause (
   only_row boolean not null default true constraint reap_pause_is_one_row check (only_row),
   paused_at timestamptz,
   reason text,
@@ -462,29 +466,29 @@ create table mooring.reap_pause (
   constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
   constraint reap_pause_is_resumed_only_when_paused check (resumed_at is null or paused_at is not null)
 ) with (fillfactor = 50);
-comment on table mooring.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
-comment on column mooring.reap_pause.only_row is 'Always true: there is one row.';
-comment on column mooring.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
-comment on column mooring.reap_pause.reason is 'How many of how many.';
-comment on column mooring.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
-comment on column mooring.reap_pause.resumed_by is 'Who.';
-insert into mooring.reap_pause default values;
+comment on table mooring_internal.reap_pause is 'Whether too many nodes fell silent at once for reap() to believe it; see setting.reap_pause_share.';
+comment on column mooring_internal.reap_pause.only_row is 'Always true: there is one row.';
+comment on column mooring_internal.reap_pause.paused_at is 'Since when so many nodes are silent; null: they are not.';
+comment on column mooring_internal.reap_pause.reason is 'How many of how many.';
+comment on column mooring_internal.reap_pause.resumed_at is 'An operator believes it: reap() goes on in spite of it, until enough nodes are back.';
+comment on column mooring_internal.reap_pause.resumed_by is 'Who.';
+insert into mooring_internal.reap_pause default values;
 
 -- outage_marker: unlogged on purpose. Crash recovery and promotion empty it, a clean restart does not.
-create unlogged table mooring.outage_marker (
+create unlogged table mooring_internal.outage_marker (
   only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
   database_oid oid not null,
   system_identifier bigint not null,
   constraint outage_marker_pkey primary key (only_row)
 );
-comment on table mooring.outage_marker is 'Empty after a crash or a promotion, foreign after a restore: then a hold begins.';
-comment on column mooring.outage_marker.only_row is 'Always true: there is one row.';
-comment on column mooring.outage_marker.database_oid is 'The database it was written in.';
-comment on column mooring.outage_marker.system_identifier is 'The cluster it was written in.';
+comment on table mooring_internal.outage_marker is 'Empty after a crash or a promotion, foreign after a restore: then a hold begins.';
+comment on column mooring_internal.outage_marker.only_row is 'Always true: there is one row.';
+comment on column mooring_internal.outage_marker.database_oid is 'The database it was written in.';
+comment on column mooring_internal.outage_marker.system_identifier is 'The cluster it was written in.';
 
 -- log_request: a slice of a log on its way from a host to whoever asked. Unlogged: what a workload wrote is in no backup of the write-ahead log and on no replica,
 -- and after a crash one asks again. No foreign keys: a row lives for a minute.
-create unlogged table mooring.log_request (
+create unlogged table mooring_internal.log_request (
   id uuid not null default gen_random_uuid(),
   assignment_id bigint not null,
   node_id int not null,
@@ -506,25 +510,25 @@ create unlogged table mooring.log_request (
   constraint log_request_pkey primary key (id),
   constraint log_request_says_where_to_begin check (num_nonnulls(from_byte, tail_lines, after) = 1)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-comment on table mooring.log_request is 'Slices of logs that were asked for and are not read yet. Made by request_log(), answered by the node''s agent, deleted by read_log(), and a minute later by whoever asks next.';
-comment on column mooring.log_request.id is 'What read_log() is asked for. Random, so that after a crash of the database no late answer meets another request.';
-comment on column mooring.log_request.assignment_id is 'Whose log.';
-comment on column mooring.log_request.node_id is 'On which node.';
-comment on column mooring.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
-comment on column mooring.log_request.requested_at is 'When.';
-comment on column mooring.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
-comment on column mooring.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
-comment on column mooring.log_request.tail_lines is 'Begin so many lines before the end.';
-comment on column mooring.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
-comment on column mooring.log_request.max_bytes is 'Most that is answered.';
-comment on column mooring.log_request.wait is 'Where there is nothing yet, the agent waits so long before it says so.';
-comment on column mooring.log_request.answered_at is 'Null: not yet.';
-comment on column mooring.log_request.start_byte is 'Where data begins in all that is kept.';
-comment on column mooring.log_request.data is 'The slice, as it was written: may begin and end inside a line or a character.';
-comment on column mooring.log_request.next is 'For after => of the next request.';
-comment on column mooring.log_request.more is 'There was more when it was read.';
-comment on column mooring.log_request.size is 'How much is kept, rotated parts included, uncompressed. 0 with an error: there is no log.';
-comment on column mooring.log_request.error is 'Why there is no slice.';
+comment on table mooring_internal.log_request is 'Slices of logs that were asked for and are not read yet. Made by request_log(), answered by the node''s agent, deleted by read_log(), and a minute later by whoever asks next.';
+comment on column mooring_internal.log_request.id is 'What read_log() is asked for. Random, so that after a crash of the database no late answer meets another request.';
+comment on column mooring_internal.log_request.assignment_id is 'Whose log.';
+comment on column mooring_internal.log_request.node_id is 'On which node.';
+comment on column mooring_internal.log_request.requested_by is 'The login that asked: nobody else reads the answer, but the owner of the schema.';
+comment on column mooring_internal.log_request.requested_at is 'When.';
+comment on column mooring_internal.log_request.hinted_at is 'When the agent was last told to look here; where it has looked, until when it may wait.';
+comment on column mooring_internal.log_request.from_byte is 'Begin at this byte of all that is kept; negative: so many before the end.';
+comment on column mooring_internal.log_request.tail_lines is 'Begin so many lines before the end.';
+comment on column mooring_internal.log_request.after is 'Begin where an earlier answer ended, wherever rotation has moved it.';
+comment on column mooring_internal.log_request.max_bytes is 'Most that is answered.';
+comment on column mooring_internal.log_request.wait is 'Where there is nothing yet, the agent waits so long before it says so.';
+comment on column mooring_internal.log_request.answered_at is 'Null: not yet.';
+comment on column mooring_internal.log_request.start_byte is 'Where data begins in all that is kept.';
+comment on column mooring_internal.log_request.data is 'The slice, as it was written: may begin and end inside a line or a character.';
+comment on column mooring_internal.log_request.next is 'For after => of the next request.';
+comment on column mooring_internal.log_request.more is 'There was more when it was read.';
+comment on column mooring_internal.log_request.size is 'How much is kept, rotated parts included, uncompressed. 0 with an error: there is no log.';
+comment on column mooring_internal.log_request.error is 'Why there is no slice.';
 
 create type mooring.node_state as (
   id int,
@@ -539,17 +543,17 @@ create type mooring.node_state as (
 );
 comment on type mooring.node_state is 'What a policy is told of a node: its assignments now (those planned in this call included) and its last sample.';
 
-create type mooring.placement_class as (
+create type mooring_internal.placement_class as (
   policy text,
   signatures uuid[],
   node_ids int[]
 );
-comment on type mooring.placement_class is 'Pending work that may go to the same nodes under the same policy.';
+comment on type mooring_internal.placement_class is 'Pending work that may go to the same nodes under the same policy.';
 
 --!include all.sql
 
 -- an empty marker means an outage from now on
-select mooring.mark_outage_seen();
+select mooring_internal.write_outage_marker();
 
 -- graphile-worker keeps the names of tasks in a table with a unique key, and the first job of a name inserts it: without these, the first
 -- insert of a deployment ever would make all others wait until its transaction ends
