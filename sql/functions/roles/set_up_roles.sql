@@ -4,7 +4,7 @@
 -- `mooring migrate` run it. A migrating role that may not create roles leaves that to a superuser;
 -- then it is run again. Until then everything works for the owner of the schema.
 --   mooring_viewer     views, explain, history; of deployments neither env nor args nor command
---   mooring_operator   the same, whole deployments, the operator's verbs, logs, the editable columns
+--   mooring_operator   the same, whole deployments, the operator's verbs, logs, editable columns
 --                      of node, the settings. Not policies: their functions run as the owner
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
 --   mooring_workload   assert_owner() alone. It is not public, because it can delay the failover of
