@@ -105,14 +105,8 @@ begin
       hint = 'Read the answers: read_log() closes a request, and so does a minute without it. '
         'Each mooring logs -f holds one request for every log it follows.';
   end if;
-  insert into mooring_internal.log_request (
-    assignment_id,
-    node_id,
-    from_byte,
-    tail_lines,
-    after,
-    max_bytes,
-    wait)
+  insert into mooring_internal.log_request
+    (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
   values (
     request_log.assignment,
     holder.id,
