@@ -171,5 +171,5 @@ $$;
 comment on function mooring.tick(text, text[], boolean, float8, float8) is
   'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with '
   'inline. Returns the rounds won, the milliseconds until the next round is due, whether there is '
-  'a hold, and the database clock in milliseconds since 1970. The next tick gives that clock back as '
-  'last_clock_ms, with since_ms, the milliseconds that have passed since.';
+  'a hold, and the database clock in milliseconds since 1970. The next tick gives that clock back '
+  'as last_clock_ms, with since_ms, the milliseconds that have passed since.';
