@@ -1,6 +1,6 @@
--- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use
--- only what both read alike: literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of punctuation
--- or \d \w \s. Everything else is rejected by name.
+-- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may
+-- use only what both read alike: literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of
+-- punctuation or \d \w \s. Everything else is rejected by name.
 create or replace function mooring_internal.check_trust_pattern(pattern text) returns void
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
