@@ -49,6 +49,16 @@ function tableOf(doc: string): { rows: string[]; files: string[]; text: string }
     })
 }
 
+/** The names that links give the headings of a page. */
+const sectionsOf = (text: string): string[] =>
+  [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, '')
+      .trim()
+      .replace(/\s/g, '-'),
+  )
+
 /** What the page says and the tests do not, and the other way round. */
 function mistakes(doc: string, tests: ReadonlyMap<string, string>): string[] {
   const found: string[] = []
@@ -117,7 +127,7 @@ t.test('negative control: each kind of mistake is noticed', (t) => {
   t.end()
 })
 
-t.test('every file that a page of docs/, or a README, names is there', (t) => {
+t.test('every file and section that a page of docs/, or a README, names is there', (t) => {
   const pages = [
     'README.md',
     'ARCHITECTURE.md',
@@ -130,13 +140,18 @@ t.test('every file that a page of docs/, or a README, names is there', (t) => {
   for (const page of pages) {
     const text = read(page)
     for (const [, file] of text.matchAll(
-      /`((?:agent|cli|sql|test|workers|faults|bench|scripts|docs|migrations)\/[\w./-]+\.(?:ts|mjs|sql|md|pml))`/g,
+      /`((?:agent|bench|cli|docs|faults|host|migrations|model|postgres|scripts|sql|state-folder|syntax|test|workers)\/[\w./-]+\.(?:ts|mjs|sql|md|pml))`/g,
     ))
       if (![ROOT, join(ROOT, page, '..')].some((folder) => existsSync(join(folder, file!))))
         missing.push(`${page}: ${file}`)
-    for (const [, link] of text.matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g))
-      if (!existsSync(join(ROOT, page, '..', link!))) missing.push(`${page}: ${link}`)
+    for (const [, link, section] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)) {
+      const target = link === '' ? page : join(page, '..', link!)
+      if (!existsSync(join(ROOT, target))) missing.push(`${page}: ${link}`)
+      else if (section !== undefined && !sectionsOf(read(target)).includes(section))
+        missing.push(`${page}: ${link}#${section}`)
+    }
   }
   t.same(missing, [])
+  t.same(sectionsOf("# A page\n## What's `claim()`, then?\n"), ['a-page', 'whats-claim-then'])
   t.end()
 })
