@@ -22,7 +22,7 @@ t.test('the pages are within the law of prose', (t) => {
 })
 
 t.test('negative control: each offence is seen, with its line', (t) => {
-  const words = (count: number): string => Array.from({ length: count }, () => 'word').join(' ')
+  const words = (count: number): string => Array.from({ length: count }, () => 'a').join(' ')
   const lines = (markdown: string): number[] => proseOffences(markdown).map(({ line }) => line)
   t.same(lines(`# Page\n\n${words(10)}\n${words(16)}.`), [3], 'a sentence over two lines')
   t.same(lines(`${words(15)}. ${words(15)}!\n\n- ${words(20)}\n- ${words(20)}`), [])
