@@ -1,5 +1,5 @@
 /** docs/compared.md says of each row of the replaced systems which test shows it. Here it is held to that. */
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 
@@ -48,16 +48,6 @@ function tableOf(doc: string): { rows: string[]; files: string[]; text: string }
       }
     })
 }
-
-/** The names that links give the headings of a page. */
-const sectionsOf = (text: string): string[] =>
-  [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
-    heading!
-      .toLowerCase()
-      .replace(/[^\w\s-]/g, '')
-      .trim()
-      .replace(/\s/g, '-'),
-  )
 
 /** What the page says and the tests do not, and the other way round. */
 function mistakes(doc: string, tests: ReadonlyMap<string, string>): string[] {
@@ -124,34 +114,5 @@ t.test('negative control: each kind of mistake is noticed', (t) => {
   t.same(mistakes([...good, line('Y5', 'left out: nobody asked')].join('\n'), tests), [])
   t.match(mistakes(good.slice(1).join('\n'), tests), [/names Y1, which/])
   t.match(mistakes([...good, good[0]].join('\n'), tests), [/Y1 has two lines/])
-  t.end()
-})
-
-t.test('every file and section that a page of docs/, or a README, names is there', (t) => {
-  const pages = [
-    'README.md',
-    'ARCHITECTURE.md',
-    ...readdirSync(join(ROOT, 'docs'))
-      .filter((file) => file.endsWith('.md'))
-      .map((file) => `docs/${file}`),
-    'test/README.md',
-  ]
-  const missing: string[] = []
-  for (const page of pages) {
-    const text = read(page)
-    for (const [, file] of text.matchAll(
-      /`((?:agent|bench|cli|docs|faults|host|migrations|model|postgres|scripts|sql|state-folder|syntax|test|workers)\/[\w./-]+\.(?:ts|mjs|sql|md|pml))`/g,
-    ))
-      if (![ROOT, join(ROOT, page, '..')].some((folder) => existsSync(join(folder, file!))))
-        missing.push(`${page}: ${file}`)
-    for (const [, link, section] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)) {
-      const target = link === '' ? page : join(page, '..', link!)
-      if (!existsSync(join(ROOT, target))) missing.push(`${page}: ${link}`)
-      else if (section !== undefined && !sectionsOf(read(target)).includes(section))
-        missing.push(`${page}: ${link}#${section}`)
-    }
-  }
-  t.same(missing, [])
-  t.same(sectionsOf("# A page\n## What's `claim()`, then?\n"), ['a-page', 'whats-claim-then'])
   t.end()
 })
