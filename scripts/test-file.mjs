@@ -3,11 +3,12 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { failuresIn } from './failures.mjs'
-import { ROOT, classOf } from './test-plan.mjs'
+import { ROOT, isAlone } from './test-plan.mjs'
 
 const TIMEOUT_S = 600
 /** The timeout of a file ends it from within and says where it stood; this one is for a file that cannot. */
-const KILL_AFTER_S = { computing: 660, waiting: 660, alone: 1_320 }
+const KILL_AFTER_S = 660
+const KILL_ALONE_AFTER_S = 1_320
 const GRACE_MS = 5_000
 
 /**
@@ -35,7 +36,7 @@ export async function runTestFile(file, env, signal) {
   }
   const abort = () => end('it was stopped')
   signal.addEventListener('abort', abort, { once: true })
-  const limit = KILL_AFTER_S[classOf(file)]
+  const limit = isAlone(file) ? KILL_ALONE_AFTER_S : KILL_AFTER_S
   const timer = setTimeout(() => end(`it did not end within ${limit} s`), limit * 1_000)
   // a process that the test left behind may hold the pipe open: what counts is the end of the test
   const [code, ending] = await new Promise((done) => {

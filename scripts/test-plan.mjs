@@ -1,6 +1,5 @@
 /** Which test files there are, and which of them run beside which: a file is named as its source, test/sql/placement/claim.test.ts. */
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 
 export const ROOT = resolve(import.meta.dirname, '..')
@@ -8,8 +7,6 @@ export const ROOT = resolve(import.meta.dirname, '..')
 export const TIMES = join(import.meta.dirname, 'test-times.json')
 const UNKNOWN_S = 5
 
-/** Their time is that of the database and of both cores; one more than there are cores would only make each of them slower. */
-const COMPUTING = /^test\/(sql|races|security|bench|model)\//
 /** These measure what a host does under faults: nothing else may run. */
 const ALONE = /^test\/faults\//
 /** What only `npm run test:all` runs: real programs over many leases, the rig of faults, the model, and the tests of tests. */
@@ -19,14 +16,7 @@ const SQL = /^test\/(sql|races)\/(?!mutants)/
 
 export const isLong = (file) => LONG.test(file)
 export const isSql = (file) => SQL.test(file)
-export const classOf = (file) =>
-  ALONE.test(file) ? 'alone' : COMPUTING.test(file) ? 'computing' : 'waiting'
-
-/** How many files of a class run at a time. Those that wait for leases and processes leave the cores to the others. */
-export function jobsOf(kind) {
-  const cores = availableParallelism()
-  return { computing: cores, waiting: 2 * cores + 1, alone: 1 }[kind]
-}
+export const isAlone = (file) => ALONE.test(file)
 
 export const allTests = () =>
   readdirSync(join(ROOT, 'test'), { recursive: true })

@@ -15,19 +15,10 @@ import {
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { ensureCluster } from '../dist/postgres/embedded/cluster.js'
+import { runTogether } from './crowd.mjs'
 import { connectAdmin, leftDatabases, leftFiles, leftProcesses, leftSessions } from './leaks.mjs'
 import { runTestFile } from './test-file.mjs'
-import {
-  ROOT,
-  TIMES,
-  allTests,
-  classOf,
-  inOrder,
-  isLong,
-  isSql,
-  jobsOf,
-  testsNamed,
-} from './test-plan.mjs'
+import { ROOT, TIMES, allTests, inOrder, isAlone, isLong, isSql, testsNamed } from './test-plan.mjs'
 
 const DEBIAN_15 = '/usr/lib/postgresql/15/bin'
 const SETTINGS = JSON.parse(readFileSync(join(ROOT, 'test/helpers/server-settings.json'), 'utf8'))
@@ -60,9 +51,10 @@ try {
     legs.push(await openLeg(name, bindir, files))
   }
   const tasks = inOrder(legs.flatMap((leg) => leg.files.map((file) => ({ leg, file }))))
-  const of = (kind) => tasks.filter(({ file }) => classOf(file) === kind)
-  await Promise.all(['computing', 'waiting'].map((kind) => runAll(of(kind), jobsOf(kind))))
-  await runAll(of('alone'), 1)
+  const together = tasks.filter(({ file }) => !isAlone(file))
+  await runTogether(together, runTask, stop.signal)
+  for (const task of tasks.filter(({ file }) => isAlone(file)))
+    if (!stop.signal.aborted) await runTask(task)
 } catch (error) {
   fail(`${error.stack}`)
 }
@@ -76,15 +68,6 @@ process.exit(sum.fail > 0 || sum.pass === 0 ? 1 : 0)
 function fail(what) {
   sum.fail++
   failures.push(what)
-}
-
-/** Takes tasks from the list until none is left, as many at a time as there are jobs. */
-async function runAll(tasks, jobs) {
-  const worker = async () => {
-    for (let task = tasks.shift(); task && !stop.signal.aborted; task = tasks.shift())
-      await runTask(task)
-  }
-  await Promise.all(Array.from({ length: jobs }, worker))
 }
 
 async function runTask({ leg, file }) {
