@@ -2,10 +2,8 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import t from 'tap'
+import { ROOT } from '../helpers/root.js'
 
-/** The sources, also where this file runs from dist/. */
-let ROOT = import.meta.dirname
-while (!existsSync(join(ROOT, 'package.json'))) ROOT = dirname(ROOT)
 const NOT_OURS = /^(node_modules|dist|\.git|\.tap|\.mooring)$/
 /** Names files as they were called at the time. */
 const HISTORY = 'CHANGELOG.md'

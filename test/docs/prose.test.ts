@@ -3,13 +3,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
+import { ROOT } from '../helpers/root.js'
 
 interface Prose {
   prosePages(root: string): string[]
   proseOffences(markdown: string): { line: number; law: string }[]
 }
 
-const ROOT = join(import.meta.dirname, '..', '..')
 const { prosePages, proseOffences } = (await import(
   pathToFileURL(join(ROOT, 'scripts', 'prose.mjs')).href
 )) as Prose
