@@ -19,4 +19,4 @@ return session_user || coalesce(
     '') || ')',
   '');
 comment on function mooring_internal.actor() is
-  'Who acts: the login, and in brackets the application_name its client chose (unproven).';
+  'The acting login, and in brackets the application_name its client chose (unproven).';

@@ -1,4 +1,4 @@
--- Who owned an assignment: one row for each epoch that had an owner, oldest first.
+-- The owners of an assignment: one row for each epoch that had an owner, oldest first.
 -- An epoch ends where a later epoch begins. When the clock was set back in between, the earliest
 -- later beginning counts, so that no instant has two owners here either.
 -- The history reaches back as far as setting.event_retention. The present owner is always in it.
@@ -36,5 +36,5 @@ begin
 end;
 $$;
 comment on function mooring.history(bigint) is
-  'Who owned an assignment from when until when (null: still), why it came there and why it left. '
+  'The owners of an assignment: from when until when (null: still), why it came and why it left. '
   'Oldest first.';

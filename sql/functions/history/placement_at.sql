@@ -1,4 +1,4 @@
--- Who owned what at an instant, daemons included.
+-- The owner of each assignment at an instant, daemons included.
 -- Per assignment the latest epoch that had begun by then counts, so there is at most one owner,
 -- whatever the clock did. Ownership does not say that the instance ran: its owner may still have
 -- been starting or already stopping it. The events of that time tell.
@@ -36,4 +36,4 @@ begin
 end;
 $$;
 comment on function mooring.placement_at(timestamptz) is
-  'Who owned what at that instant, within setting.event_retention.';
+  'The owner of each assignment at that instant, within setting.event_retention.';

@@ -2,7 +2,7 @@
 --   events older than setting.event_retention
 --   ownerships that ended before that
 --   observations (run) of assignments that no longer exist
---   log requests that nobody reads, and spent jobs of rounds that failed
+--   log requests that no client reads, and spent jobs of rounds that failed
 -- The newest ownership of an assignment stays while the assignment has an owner. When it has none,
 -- the newest row goes once no older row is left.
 -- Why there is no index on times: see README.md.
