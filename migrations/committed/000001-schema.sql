@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8cf0df2e816daa9c6284b354f5348e6bc08db07d
+--! Hash: sha1:78dd581637be6c9ca03150f5481871c6ad143d10
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -668,7 +668,7 @@ return session_user || coalesce(
     '') || ')',
   '');
 comment on function mooring_internal.actor() is
-  'Who acts: the login, and in brackets the application_name its client chose (unproven).';
+  'The acting login, and in brackets the application_name its client chose (unproven).';
 --! EndIncluded functions/common/actor.sql
 
 create table mooring.event (
@@ -946,7 +946,7 @@ return session_user || coalesce(
     '') || ')',
   '');
 comment on function mooring_internal.actor() is
-  'Who acts: the login, and in brackets the application_name its client chose (unproven).';
+  'The acting login, and in brackets the application_name its client chose (unproven).';
 --! EndIncluded functions/common/actor.sql
 --! Included functions/common/abbreviate_list.sql
 -- Names for a sentence: the first few, then how many more there are.
@@ -8425,7 +8425,7 @@ end;
 comment on function mooring.last_events(int) is 'The last n events, oldest first.';
 --! EndIncluded functions/history/last_events.sql
 --! Included functions/history/history.sql
--- Who owned an assignment: one row for each epoch that had an owner, oldest first.
+-- The owners of an assignment: one row for each epoch that had an owner, oldest first.
 -- An epoch ends where a later epoch begins. When the clock was set back in between, the earliest
 -- later beginning counts, so that no instant has two owners here either.
 -- The history reaches back as far as setting.event_retention. The present owner is always in it.
@@ -8463,11 +8463,11 @@ begin
 end;
 $$;
 comment on function mooring.history(bigint) is
-  'Who owned an assignment from when until when (null: still), why it came there and why it left. '
+  'The owners of an assignment: from when until when (null: still), why it came and why it left. '
   'Oldest first.';
 --! EndIncluded functions/history/history.sql
 --! Included functions/history/placement_at.sql
--- Who owned what at an instant, daemons included.
+-- The owner of each assignment at an instant, daemons included.
 -- Per assignment the latest epoch that had begun by then counts, so there is at most one owner,
 -- whatever the clock did. Ownership does not say that the instance ran: its owner may still have
 -- been starting or already stopping it. The events of that time tell.
@@ -8505,14 +8505,14 @@ begin
 end;
 $$;
 comment on function mooring.placement_at(timestamptz) is
-  'Who owned what at that instant, within setting.event_retention.';
+  'The owner of each assignment at that instant, within setting.event_retention.';
 --! EndIncluded functions/history/placement_at.sql
 --! Included functions/history/prune_events.sql
 -- Deletes, a bounded batch of each at a time:
 --   events older than setting.event_retention
 --   ownerships that ended before that
 --   observations (run) of assignments that no longer exist
---   log requests that nobody reads, and spent jobs of rounds that failed
+--   log requests that no client reads, and spent jobs of rounds that failed
 -- The newest ownership of an assignment stays while the assignment has an owner. When it has none,
 -- the newest row goes once no older row is left.
 -- Why there is no index on times: see README.md.
