@@ -1,6 +1,6 @@
 /** scripts/prose.mjs judges the pages. Here they are within its law, and it sees each offence. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
 
@@ -9,7 +9,9 @@ interface Prose {
   proseOffences(markdown: string): { line: number; law: string }[]
 }
 
-const ROOT = join(import.meta.dirname, '..', '..')
+/** The sources, also where this file runs from dist/. */
+let ROOT = import.meta.dirname
+while (!existsSync(join(ROOT, 'package.json'))) ROOT = dirname(ROOT)
 const { prosePages, proseOffences } = (await import(
   pathToFileURL(join(ROOT, 'scripts', 'prose.mjs')).href
 )) as Prose
