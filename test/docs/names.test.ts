@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { EVENT_KINDS } from '../../cli/events/kinds.js'
 import { testDatabase } from '../helpers/postgres.js'
+import { ROOT } from '../helpers/root.js'
 
-const ROOT = join(import.meta.dirname, '..', '..')
 const DOC = readFileSync(join(ROOT, 'docs', 'history.md'), 'utf8')
 const SOURCES = new Map(
   readdirSync(join(ROOT, 'sql'), { recursive: true, encoding: 'utf8' })
