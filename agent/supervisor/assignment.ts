@@ -24,7 +24,7 @@ import { decide } from './reconcile.js'
 import type { Action, Phase, Running, StopReason } from './reconcile.js'
 import { bootClock } from '../../host/boot-clock.js'
 import type { HostedProcess } from '../warden/host.js'
-import type { Exit } from '../warden/spawn.js'
+import type { Exit } from '../warden/host.js'
 
 export interface RunDependencies extends CopyDependencies {
   trust: Trust

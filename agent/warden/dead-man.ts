@@ -7,7 +7,7 @@
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import type { StartedProcess } from './spawn.js'
+import type { StartedProcess } from './host.js'
 
 export interface Doomed extends StartedProcess {
   /** Milliseconds from now. */

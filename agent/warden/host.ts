@@ -2,8 +2,20 @@
  * What supervision needs of whoever runs the processes, wherever that is: local-host.ts runs them in this process and is what a warden is made of,
  * client.ts asks a warden.
  */
-import type { Exit, StartedProcess } from './spawn.js'
 import type { Command } from './start-errors.js'
+
+export interface Exit {
+  code: number | null
+  signal: NodeJS.Signals | null
+  /** Why it could not be started at all; null when it was. */
+  error: string | null
+}
+
+export interface StartedProcess {
+  /** The workload's own. */
+  pid: number
+  startTicks: number | null
+}
 
 /** What a process is for. Kept beside it, so that the next agent finds all it must know to go on with it. */
 export interface About {

@@ -2,9 +2,9 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { bootClock } from '../../host/boot-clock.js'
 import type { Cells } from './namespace-pool.js'
-import type { Host, HostedProcess, StartSpec } from './host.js'
+import type { Host, HostedProcess, StartedProcess, StartSpec } from './host.js'
 import { start, startInCell } from './spawn.js'
-import type { ProcessHandle, StartedProcess } from './spawn.js'
+import type { ProcessHandle } from './spawn.js'
 import { stopTree } from './stop-tree.js'
 import type { Stop } from './stop-tree.js'
 

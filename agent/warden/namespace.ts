@@ -16,7 +16,7 @@
 import { spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { childrenOf, readProcess } from '../../host/process-table.js'
-import type { StartedProcess } from './spawn.js'
+import type { StartedProcess } from './host.js'
 import type { Command } from './start-errors.js'
 
 export interface Cell {

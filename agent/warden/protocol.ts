@@ -7,8 +7,7 @@ import { closeSync, constants, openSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import type { ContainmentLevel } from './containment.js'
-import type { About, StartSpec } from './host.js'
-import type { Exit } from './spawn.js'
+import type { About, Exit, StartSpec } from './host.js'
 
 /** Of this language. An agent that finds a warden of another one ends it with all it runs. */
 export const PROTOCOL = 1

@@ -1,6 +1,5 @@
 /** A process that a warden runs, as its agent knows it: from what the warden says. */
-import type { HostedProcess } from './host.js'
-import type { Exit, StartedProcess } from './spawn.js'
+import type { Exit, HostedProcess, StartedProcess } from './host.js'
 import type { FromWarden, RunningProcess } from './protocol.js'
 
 export interface RemoteProcess extends HostedProcess {

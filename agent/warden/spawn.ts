@@ -11,6 +11,7 @@ import { constants } from 'node:os'
 import { readProcess } from '../../host/process-table.js'
 import { orderOf } from './namespace.js'
 import type { Cell, OrderSpec } from './namespace.js'
+import type { Exit, StartedProcess } from './host.js'
 import { namespacedTree, processTree } from './process-tree.js'
 import type { ProcessTree } from './process-tree.js'
 import { sentence, tooLarge, unfitFor } from './start-errors.js'
@@ -22,19 +23,6 @@ export interface SpawnSpec extends Command {
   logFd: number | null
   /** Value of MOORING_RUN, unique to this start: everything it starts can be found by it. */
   mark: string
-}
-
-export interface Exit {
-  code: number | null
-  signal: NodeJS.Signals | null
-  /** Why it could not be started at all; null when it was. */
-  error: string | null
-}
-
-export interface StartedProcess {
-  /** The workload's own. */
-  pid: number
-  startTicks: number | null
 }
 
 export interface ProcessHandle extends ProcessTree {
