@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import t from 'tap'
 import { readLog, SLICE_LIMIT_BYTES, type LogStart } from '../../state-folder/log-reader.js'
-import { DEFAULT_ROTATION, keepInSize } from '../../state-folder/log-rotation.js'
+import { DEFAULT_ROTATION, rotate } from '../../state-folder/log-rotation.js'
 import { silent, temporaryFolder } from '../agent/rig.js'
 
 const lines = (from: number, to: number): string =>
@@ -133,7 +133,7 @@ t.test(
       )
       await appendFile(file, more)
       expected += more
-      await keepInSize(file, { ...DEFAULT_ROTATION, maxBytes: 32 * 1024, count: 50 }, silent)
+      await rotate(file, { ...DEFAULT_ROTATION, maxBytes: 32 * 1024, count: 50 }, silent)
       if (round % 4 === 1) continue
       for (let slice; !slice || slice.more; next = slice.next) {
         slice = (await readLog(file, { after: next }, 10_000))!
@@ -152,7 +152,7 @@ t.test(
     const before = lines(1, 6000)
     await appendFile(file, before)
     const { next } = (await readLog(file, { fromByte: 0 }))!
-    await keepInSize(file, { ...DEFAULT_ROTATION, maxBytes: 32 * 1024 }, silent)
+    await rotate(file, { ...DEFAULT_ROTATION, maxBytes: 32 * 1024 }, silent)
     const after = 'x'.repeat(before.length - (await stat(file)).size)
     t.ok(after.length > 0, 'it was cut')
     await appendFile(file, after)

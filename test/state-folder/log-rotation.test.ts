@@ -14,10 +14,10 @@ import { gunzipSync } from 'node:zlib'
 import t from 'tap'
 import type { Test } from 'tap'
 import {
-  createLogKeeper,
+  createLogRotation,
   cutByCopy,
   DEFAULT_ROTATION,
-  keepInSize,
+  rotate,
 } from '../../state-folder/log-rotation.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { owned, rig, silent, temporaryFolder } from '../agent/rig.js'
@@ -68,7 +68,7 @@ t.test(
         label: 'the log grows',
         timeoutMs: 60_000,
       })
-      await keepInSize(file, { maxBytes: 256 * KIB, count: 1_000, checkIntervalMs: 1 }, silent)
+      await rotate(file, { maxBytes: 256 * KIB, count: 1_000, checkIntervalMs: 1 }, silent)
     }
     const lines = await busy.stop()
     t.ok(existsSync(`${file}.1.gz`))
@@ -92,7 +92,7 @@ t.test(
     const options = { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }
     for (let part = 0; part < 8; part++) {
       await writeFile(file, `${String(part).repeat(70 * KIB)}\n`, { flag: 'a' })
-      await keepInSize(file, options, silent)
+      await rotate(file, options, silent)
     }
     const names = (await readdir(join(file, '..'))).sort()
     t.strictSame(names, ['1.log', '1.log.1.gz', '1.log.2.gz', '1.log.3.gz'])
@@ -128,7 +128,7 @@ t.test(
       )
       await writeFile(file, more, { flag: 'a' })
       written += more
-      await keepInSize(file, { maxBytes: 64 * KIB, count: 100, checkIntervalMs: 1 }, silent)
+      await rotate(file, { maxBytes: 64 * KIB, count: 100, checkIntervalMs: 1 }, silent)
     }
     t.ok(existsSync(`${file}.5.gz`))
     t.ok(everything(file) === written)
@@ -138,7 +138,7 @@ t.test(
 t.test('a writer far ahead of the compression costs disk for count parts, not more', async (t) => {
   const file = join(await temporaryFolder(t), '1.log')
   await writeFile(file, `${'x'.repeat(3 * 1024 * KIB)}last`)
-  await keepInSize(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
+  await rotate(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
   t.ok(everything(file).length <= 64 * KIB * 5)
   t.ok(everything(file).endsWith('xlast'))
 })
@@ -150,7 +150,7 @@ t.test('a log that cannot be compressed is cut all the same', async (t) => {
   // In the place of the temporary file: writing it fails, as on a full disk.
   await mkdir(`${file}.tmp`)
   await writeFile(join(`${file}.tmp`, 'x'), '')
-  await keepInSize(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
+  await rotate(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
   t.ok(statSync(file).size <= 64 * KIB)
   t.ok(readFileSync(file, 'utf8').endsWith('xlast'))
 })
@@ -178,7 +178,7 @@ t.test('what cannot have a log runs without one', async (t) => {
 
 t.test('the keeper rotates what runs, by itself', async (t) => {
   const folder = await temporaryFolder(t)
-  const keeper = createLogKeeper(folder, silent, {
+  const keeper = createLogRotation(folder, silent, {
     maxBytes: 64 * KIB,
     count: 5,
     checkIntervalMs: 10,

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createSupervisor } from '../../../agent/supervisor/supervisor.js'
-import { createTidying } from '../../../agent/cleanup/cleanup.js'
+import { createCleanup } from '../../../agent/cleanup/cleanup.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { heardLog } from '../fleet.js'
 import { ownedPackage, rig, temporaryFolder } from '../rig.js'
@@ -20,11 +20,11 @@ t.test(
     const tagged = ownedPackage('is-number', 'latest')
     const asked = (): boolean[] =>
       ['http-server@14.1.1', 'http-server@14.1.0', 'is-number@7.0.0', '@scope+is-number@7.0.0'].map(
-        (folder) => r.supervisor.inUse([a, tagged]).package(folder),
+        (folder) => r.supervisor.needed([a, tagged]).package(folder),
       )
     t.strictSame(asked(), [true, false, true, false], 'not begun yet')
     r.supervisor.reconcile([a], { mayStart: true })
-    t.ok(r.supervisor.inUse([a]).package('http-server@14.1.1'), 'being installed')
+    t.ok(r.supervisor.needed([a]).package('http-server@14.1.1'), 'being installed')
     await r.reached(a, 'running')
     await waitFor(() => r.logText(a).includes('up'), { label: 'it does not mind SIGTERM' })
     t.strictSame(asked(), [true, false, true, false])
@@ -32,8 +32,8 @@ t.test(
     t.equal(r.last(a)?.state, 'stopping')
     t.strictSame(
       [
-        r.supervisor.inUse([]).package('http-server@14.1.1'),
-        r.supervisor.inUse([]).assignment(a.assignment_id),
+        r.supervisor.needed([]).package('http-server@14.1.1'),
+        r.supervisor.needed([]).assignment(a.assignment_id),
       ],
       [true, true],
     )
@@ -41,8 +41,8 @@ t.test(
     await r.reached(a, 'stopped')
     t.strictSame(
       [
-        r.supervisor.inUse([]).package('http-server@14.1.1'),
-        r.supervisor.inUse([]).assignment(a.assignment_id),
+        r.supervisor.needed([]).package('http-server@14.1.1'),
+        r.supervisor.needed([]).assignment(a.assignment_id),
       ],
       [false, false],
     )
@@ -54,16 +54,16 @@ t.test(
   async (t) => {
     const r = await rig(t)
     let owned: ReturnType<typeof ownedPackage>[] = []
-    const tidying = createTidying({
+    const cleanup = createCleanup({
       folder: r.stateDir,
       node: 'host-a',
       keep: { logsMs: 0, packagesMs: 0, workMs: 0 },
-      inUse: () => r.supervisor.inUse(owned),
+      needed: () => r.supervisor.needed(owned),
       log: heardLog().log,
     })
     let over = false
     const looking = (async () => {
-      while (!over) await tidying.look()
+      while (!over) await cleanup.runOnce()
     })()
     for (let turn = 0; turn < 4; turn++) {
       // has a main that ends at once, and is started again as long as it is owned
@@ -93,7 +93,7 @@ t.test(
     const a = ownedPackage('http-server', '14.1.1')
     const inherited = [
       {
-        mark: 'inherited',
+        runId: 'inherited',
         about: {
           assignment_id: a.assignment_id,
           epoch: '1',
@@ -117,7 +117,7 @@ t.test(
       start() {
         throw new Error('nothing is started here')
       },
-      markPrefix: 'x.',
+      runIdPrefix: 'x.',
     }
     const supervisor = createSupervisor({
       node: 'host-a',
@@ -131,16 +131,16 @@ t.test(
       report() {},
     })
     t.teardown(() => supervisor.letGo())
-    t.ok(supervisor.inUse([a]).package('anything@1.0.0'), 'before it is told what is wanted')
+    t.ok(supervisor.needed([a]).package('anything@1.0.0'), 'before it is told what is wanted')
     supervisor.reconcile([a], { mayStart: true })
-    t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.inUse([a]).package), [
+    t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.needed([a]).package), [
       true,
       false,
     ])
     const edited = { ...a, generation: '2', package_version: '14.1.0' }
     supervisor.reconcile([edited], { mayStart: true })
     t.ok(
-      supervisor.inUse([edited]).package('http-server@14.1.1'),
+      supervisor.needed([edited]).package('http-server@14.1.1'),
       'it ends, and nobody knows in which folder',
     )
   },

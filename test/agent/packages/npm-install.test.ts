@@ -11,7 +11,7 @@ import type { NpmInstaller } from '../../../agent/packages/npm-install.js'
 import { npmEnv } from '../../../agent/packages/npm-command.js'
 import type { NpmOptions } from '../../../agent/packages/npm-command.js'
 import { resolveEntry } from '../../../agent/packages/entry-point.js'
-import { markedWith } from '../../../host/process-table.js'
+import { withRunIdPrefix } from '../../../host/process-table.js'
 import type { PackageRef } from '../../../syntax/package-reference.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { silent, temporaryFolder } from '../rig.js'
@@ -29,7 +29,7 @@ async function setup(t: Test, npm: NpmOptions = {}): Promise<Setup> {
   const packagesDir = join(await temporaryFolder(t), 'packages')
   const prefix = `npm-test-${process.pid}-${++setups}.`
   const again = (options: NpmOptions = npm): NpmInstaller =>
-    createNpmInstaller({ packagesDir, markPrefix: prefix, log: silent, npm: options })
+    createNpmInstaller({ packagesDir, runIdPrefix: prefix, log: silent, npm: options })
   return { installer: again(), packagesDir, prefix, again }
 }
 
@@ -212,13 +212,13 @@ t.test('an install nobody waits for any more is killed, and leaves nothing', asy
     installer.install(isNumber, second.signal),
   ]
   const both = Promise.allSettled([one, two])
-  await waitFor(() => markedWith(prefix).length >= 3, { label: 'npm and what it started run' })
+  await waitFor(() => withRunIdPrefix(prefix).length >= 3, { label: 'npm and what it started run' })
   first.abort(new Error('called off'))
   await t.rejects(one, { message: 'called off' })
-  t.ok(markedWith(prefix).length >= 3, 'somebody still waits')
+  t.ok(withRunIdPrefix(prefix).length >= 3, 'somebody still waits')
   second.abort(new Error('called off'))
   await both
-  await waitFor(() => markedWith(prefix).length === 0, {
+  await waitFor(() => withRunIdPrefix(prefix).length === 0, {
     label: 'npm and what it started are gone',
   })
   await waitFor(() => readdirSync(packagesDir).length === 0, {
@@ -232,7 +232,7 @@ t.test('an install that hangs is given up', async (t) => {
   await t.rejects(installer.install(isNumber, never), {
     message: /npm did not finish with is-number@7.0.0 within 0 s/,
   })
-  await waitFor(() => markedWith(prefix).length === 0, { label: 'npm is gone' })
+  await waitFor(() => withRunIdPrefix(prefix).length === 0, { label: 'npm is gone' })
 })
 
 t.test('at most two installs run at a time', async (t) => {

@@ -3,8 +3,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { Doomed } from '../../../agent/warden/dead-man.js'
-import type { StartedProcess, StartSpec } from '../../../agent/warden/host.js'
-import type { LocalProcess } from '../../../agent/warden/local-host.js'
+import type { StartedProcess, StartSpec } from '../../../agent/warden/process-runner.js'
+import type { LocalProcess } from '../../../agent/warden/local-runner.js'
 import { createWarden } from '../../../agent/warden/warden.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
@@ -20,11 +20,11 @@ function warden(t: Test, leased = true) {
   t.teardown(() => over())
   const armed: number[][] = []
   const up = new Map<string, () => void>()
-  const start = ({ mark, about }: StartSpec): LocalProcess => {
-    const root = { pid: Number(mark), startTicks: 1 }
-    const started = new Promise<StartedProcess>((resolve) => up.set(mark, () => resolve(root)))
+  const start = ({ runId, about }: StartSpec): LocalProcess => {
+    const root = { pid: Number(runId), startTicks: 1 }
+    const started = new Promise<StartedProcess>((resolve) => up.set(runId, () => resolve(root)))
     return {
-      mark,
+      runId,
       about,
       root,
       started,
@@ -42,7 +42,7 @@ function warden(t: Test, leased = true) {
   const made = createWarden({
     id: 'w',
     containment: 'process-group',
-    host: { start },
+    runner: { start },
     deadMan: { arm: (doomed: readonly Doomed[]) => armed.push(doomed.map(({ pid }) => pid)) > 0 },
     onEmpty() {},
     clock: () => clock.nowMs,
@@ -67,7 +67,7 @@ function warden(t: Test, leased = true) {
           cwd: '/',
           env: {},
           logFile: null,
-          mark: id,
+          runId: id,
           about: {
             assignment_id: id,
             epoch: '1',

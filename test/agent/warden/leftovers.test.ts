@@ -6,12 +6,12 @@ import type { Test } from 'tap'
 import { killLeftovers } from '../../../agent/warden/leftovers.js'
 import { processTable, readProcess } from '../../../host/process-table.js'
 import {
-  markPrefix,
-  newMark,
+  runIdPrefix,
+  newRunId,
   readBootId,
-  writeRunFile,
+  writeProcessFile,
 } from '../../../state-folder/process-files.js'
-import type { RunFile } from '../../../state-folder/process-files.js'
+import type { ProcessFile } from '../../../state-folder/process-files.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { alive, owned, printed, rig, silent, temporaryFolder } from '../rig.js'
 
@@ -36,7 +36,7 @@ function stranger(t: Test, env: Record<string, string> = {}): number {
   return child.pid!
 }
 
-function fileFor(stateDir: string, pid: number, more: Partial<RunFile> = {}): RunFile {
+function fileFor(stateDir: string, pid: number, more: Partial<ProcessFile> = {}): ProcessFile {
   return {
     assignment_id: '1',
     epoch: '1',
@@ -44,7 +44,7 @@ function fileFor(stateDir: string, pid: number, more: Partial<RunFile> = {}): Ru
     pid,
     start_ticks: readProcess(pid)?.startTicks ?? 1,
     boot_id: readBootId(),
-    mark: newMark(markPrefix(stateDir)),
+    run_id: newRunId(runIdPrefix(stateDir)),
     ...more,
   }
 }
@@ -66,9 +66,9 @@ t.test(
   },
 )
 
-t.test('a tree whose leader died is found by its mark, also without a run file', async (t) => {
+t.test('a tree whose leader died is found by its runId, also without a run file', async (t) => {
   const stateDir = await stateDirOf(t)
-  const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
+  const pid = stranger(t, { MOORING_RUN: newRunId(runIdPrefix(stateDir)) })
   t.equal(await killLeftovers(stateDir, silent), 1)
   t.notOk(alive(pid))
 })
@@ -76,7 +76,7 @@ t.test('a tree whose leader died is found by its mark, also without a run file',
 t.test('what was started after somebody else looked, in the same turn, is found', async (t) => {
   const stateDir = await stateDirOf(t)
   processTable()
-  const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
+  const pid = stranger(t, { MOORING_RUN: newRunId(runIdPrefix(stateDir)) })
   t.equal(await killLeftovers(stateDir, silent), 1)
   t.notOk(alive(pid))
 })
@@ -84,7 +84,10 @@ t.test('what was started after somebody else looked, in the same turn, is found'
 t.test('a number that was given to another process is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t)
-  writeRunFile(stateDir, fileFor(stateDir, pid, { start_ticks: readProcess(pid)!.startTicks - 1 }))
+  writeProcessFile(
+    stateDir,
+    fileFor(stateDir, pid, { start_ticks: readProcess(pid)!.startTicks - 1 }),
+  )
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(pid))
 })
@@ -92,7 +95,7 @@ t.test('a number that was given to another process is not killed', async (t) => 
 t.test('the same number and start time of another boot is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t)
-  writeRunFile(stateDir, fileFor(stateDir, pid, { boot_id: 'another' }))
+  writeProcessFile(stateDir, fileFor(stateDir, pid, { boot_id: 'another' }))
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(pid))
 })
@@ -113,7 +116,7 @@ t.test('the session of a daemon that got the number and ended is not taken for o
     if (alive(sleeper)) process.kill(sleeper, 'SIGKILL')
   })
   await waitFor(() => !alive(shell.pid!), { label: 'the leader of the session is gone' })
-  writeRunFile(stateDir, fileFor(stateDir, shell.pid!, { start_ticks: 5 }))
+  writeProcessFile(stateDir, fileFor(stateDir, shell.pid!, { start_ticks: 5 }))
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(sleeper))
 })
@@ -121,7 +124,7 @@ t.test('the session of a daemon that got the number and ended is not taken for o
 t.test('processes of another agent on the same host are left alone', async (t) => {
   const [mine, other] = [await stateDirOf(t), await stateDirOf(t)]
   const pid = stranger(t, {
-    MOORING_RUN: newMark(markPrefix(other)),
+    MOORING_RUN: newRunId(runIdPrefix(other)),
     MOORING_ASSIGNMENT_ID: '1',
     MOORING_EPOCH: '1',
   })
@@ -134,7 +137,7 @@ t.test('a torn or foreign run file stops nobody, and the folder is clean afterwa
   writeFileSync(join(stateDir, 'runs', '1.json'), '{"assignment_id":"1","pi')
   writeFileSync(join(stateDir, 'runs', '2.json'), '{"pid":1}')
   writeFileSync(join(stateDir, 'runs', '3.json'), '')
-  writeRunFile(stateDir, fileFor(stateDir, 999_999_999, { assignment_id: '4' }))
+  writeProcessFile(stateDir, fileFor(stateDir, 999_999_999, { assignment_id: '4' }))
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.strictSame(readdirSync(join(stateDir, 'runs')), [])
 })

@@ -2,11 +2,11 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { markedWith, processTable, readProcess } from '../../../host/process-table.js'
-import { createCells } from '../../../agent/warden/namespace-pool.js'
-import { makeCell } from '../../../agent/warden/namespace.js'
+import { withRunIdPrefix, processTable, readProcess } from '../../../host/process-table.js'
+import { createNamespacePool } from '../../../agent/warden/namespace-pool.js'
+import { createNamespace } from '../../../agent/warden/namespace.js'
 import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
-import { start, startInCell } from '../../../agent/warden/spawn.js'
+import { start, startInNamespace } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -20,21 +20,23 @@ let starts = 0
 for (const { level, wrapper } of here) {
   t.test(level, async (t) => {
     const prefix = `group-test-${process.pid}-${level}.`
-    const cells = createCells(() => makeCell(wrapper, `${prefix}warden`), { ready: 0 })
+    const namespaces = createNamespacePool(() => createNamespace(wrapper, `${prefix}warden`), {
+      ready: 0,
+    })
     t.teardown(async () => {
-      cells.close()
-      await waitFor(() => markedWith(prefix).length === 0, { label: 'nothing is left' })
+      namespaces.close()
+      await waitFor(() => withRunIdPrefix(prefix).length === 0, { label: 'nothing is left' })
     })
     const run = (script: string, cwd = '/'): ProcessHandle => {
       const spec = {
         argv: ['sh', '-c', script],
         cwd,
         env: { PATH: process.env['PATH']! },
-        mark: `${prefix}${++starts}`,
+        runId: `${prefix}${++starts}`,
       }
       const handle =
         level === 'pid-namespace'
-          ? startInCell({ ...spec, logFile: null }, cells.take)
+          ? startInNamespace({ ...spec, logFile: null }, namespaces.take)
           : start({ ...spec, logFd: null }, wrapper)
       t.teardown(async () => {
         await stopTree(handle, 0).done

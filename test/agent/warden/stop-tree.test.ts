@@ -27,7 +27,7 @@ async function workload(t: Test, script: string): Promise<Workload> {
     cwd: folder,
     env: { PATH: process.env['PATH']! },
     logFd,
-    mark: `stop-test-${process.pid}-${++starts}`,
+    runId: `stop-test-${process.pid}-${++starts}`,
   })
   closeSync(logFd)
   t.teardown(() => stopTree(handle, 0).done)

@@ -1,9 +1,9 @@
-/** The order that a cell is given, by each of the shells that may wait for it. */
+/** The order that a namespace is given, by each of the shells that may wait for it. */
 import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
-import { orderOf } from '../../../agent/warden/namespace.js'
+import { runnerScript } from '../../../agent/warden/runner-script.js'
 import { findProgram } from '../../../agent/warden/start-errors.js'
 
 const SHELLS = [['dash'], ['bash'], ['bash', '--posix'], ['busybox', 'sh']].filter(
@@ -105,8 +105,8 @@ const VALUES = ['', 'x y', '7', '5.1', '/nowhere', 's3cret']
 /** Into all that a test starts. */
 const BY_TAP = /^(NODE_OPTIONS|_TAPJS\w*)=/
 
-const orderFor = (env: Record<string, string>): string =>
-  orderOf({ argv: ['/usr/bin/env', '-0'], cwd: '/', env, mark: 'x', logFile: null })
+const scriptFor = (env: Record<string, string>): string =>
+  runnerScript({ argv: ['/usr/bin/env', '-0'], cwd: '/', env, runId: 'x', logFile: null })
 
 async function said(shell: readonly string[], env: Record<string, string>): Promise<string[]> {
   const [program, ...args] = shell
@@ -115,7 +115,7 @@ async function said(shell: readonly string[], env: Record<string, string>): Prom
     env: { MOORING_RUN: 'warden' },
   })
   // what the program prints goes where we read it, and not to its log
-  child.stdin!.end(orderFor(env).replace('exec </dev/null >/dev/null 2>&1', 'exec </dev/null'))
+  child.stdin!.end(scriptFor(env).replace('exec </dev/null >/dev/null 2>&1', 'exec </dev/null'))
   const [out, told] = await Promise.all([text(child.stdout!), text(child.stdio[3] as Readable)])
   return [
     told,
@@ -154,7 +154,7 @@ t.test('no shell adds anything of its own', async (t) => {
 
 t.test('no value is on a command line because its name begins like one that a shell keeps', (t) => {
   const programOf = (name: string): string =>
-    orderFor({ [name]: 's3cret' })
+    scriptFor({ [name]: 's3cret' })
       .split(' && ')
       .at(-1)!
   for (const name of ORDINARY) t.notMatch(programOf(name), /s3cret/, name)
