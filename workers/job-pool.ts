@@ -23,7 +23,7 @@ export interface JobPoolOptions {
 
 /** Of a claim of one window or a reap of one batch, many times over. */
 const STATEMENT_TIMEOUT_MS = 60_000
-/** That a job was taken or is done need not survive a crash, it is only done again. What is placed does wait, see wait_for_disk(). */
+/** That a job was taken or is done need not survive a crash, it is only done again. What is placed does wait, see require_durable_commit(). */
 const WAIT_FOR_NO_DISK = '-c synchronous_commit=off'
 
 export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
