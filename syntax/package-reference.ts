@@ -10,14 +10,20 @@ export interface PackageRef {
   kind: 'exact' | 'tag'
 }
 
-const NAME = /^(@[a-z0-9-~][a-z0-9-._~]*\/)?[a-z0-9-~][a-z0-9-._~]*$/
+// the constraints of mooring.deployment have the same expressions
+const NAME = /^(?:@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*$/
 const NAME_LENGTH_LIMIT = 214
-/** semver.org's own expression. */
-const EXACT =
-  /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?$/
-const TAG = /^[A-Za-z][A-Za-z0-9._-]{0,127}$/
+/** The expression of semver.org. */
+const EXACT = new RegExp(
+  '^(?:0|[1-9][0-9]*)\\.(?:0|[1-9][0-9]*)\\.(?:0|[1-9][0-9]*)' +
+    '(?:-(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)' +
+    '(?:\\.(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?' +
+    '(?:\\+[0-9A-Za-z-]+(?:\\.[0-9A-Za-z-]+)*)?$',
+)
+const TAG = /^[A-Za-z][A-Za-z0-9._-]*$/
+const VERSION_LENGTH_LIMIT = 128
 /** Tags that npm reads as a version or a range: v1.2.3, x, X.x. */
-const TAG_LIKE_VERSION = /^(v\d|x$|x\.)/i
+const TAG_LIKE_VERSION = /^v[0-9]|^x(?:\.|$)/i
 /** npm reads `x@y.tgz` as a file in the current folder. */
 const FILE_LIKE = /\.(tgz|tar|tar\.gz)$/i
 
@@ -26,6 +32,7 @@ export const isPackageName = (name: string): boolean =>
 
 /** Null: npm would not read it as a version or tag of the registry. */
 export function versionKind(version: string): PackageRef['kind'] | null {
+  if (version.length > VERSION_LENGTH_LIMIT) return null
   if (EXACT.test(version)) return 'exact'
   return TAG.test(version) && !TAG_LIKE_VERSION.test(version) && !FILE_LIKE.test(version)
     ? 'tag'
