@@ -1,5 +1,5 @@
 /**
- * Reads the log of an assignment: stdout and stderr of all its starts in `logs/<assignment_id>.log`,
+ * Reads the log of an assignment, `logs/<assignment_id>.log`: stdout and stderr of all its starts,
  * with older parts beside it as `.log.1.gz` (newest) to `.log.5.gz`. log-rotation.ts writes them.
  *
  * To a reader it is one text, oldest byte first:
@@ -7,7 +7,7 @@
  *     .2.gz [....][.........] .1.gz [..........][........ .log
  *           0                       ^ byte 0 of the file is the length of all parts
  *
- * How a reader continues at its place while rotation moves the text: README.md, "Following a log".
+ * How a reader continues at its place while rotation moves the text: README.md.
  */
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
@@ -47,8 +47,8 @@ export function rotatedFileOf(file: string, number: number): string {
 }
 
 /**
- * Changes when the log is written or cut. It includes the mtime, because a file that was cut may have
- * grown to its old size again. Empty: there is no log.
+ * Changes when the log is written or cut. It includes the mtime, because a file that was cut may
+ * have grown to its old size again. Empty: there is no log.
  */
 export async function logState(file: string): Promise<string> {
   return stat(file, { bigint: true }).then(
@@ -141,7 +141,7 @@ async function lengthOf(
   }
 }
 
-/** The workload may write to this folder: a pipe must not block the reader, nor a link mislead it. */
+/** The workload may write to this folder: a pipe must not block a reader, a link not mislead it. */
 async function openRegular(path: string): Promise<FileHandle | null> {
   let file: FileHandle | undefined
   try {

@@ -8,7 +8,7 @@
  *   2. .4.gz -> .5.gz ... .1.gz -> .2.gz, temporary file -> .1.gz
  *   3. take is cut off with FALLOC_FL_COLLAPSE_RANGE, or by a copy where that is not supported
  *
- * Why the workload writes itself, what a crash and a full disk do: README.md, "Rotation".
+ * Why the workload writes itself, what a crash and a full disk do: README.md.
  */
 import { execFile } from 'node:child_process'
 import {
@@ -107,8 +107,8 @@ export function createLogRotation(
 }
 
 /**
- * Rotates until the log is within maxBytes. It stops after `count` rounds, so that a log that grows as
- * fast as it is compressed does not delay the others.
+ * Rotates until the log is within maxBytes. It stops after `count` rounds, so that a log that grows
+ * as fast as it is compressed does not delay the others.
  */
 export async function rotate(file: string, options: RotationOptions, log: Logger): Promise<void> {
   const tail = Math.min(TAIL_BYTES, options.maxBytes / 4)

@@ -1,7 +1,7 @@
 /**
- * `runs/<assignment_id>.json`: one small file per running process. By it the next life of the agent,
- * or a person, finds what was left running. The pid stands beside start time and boot, so a reused
- * pid is never mistaken for it. The run id finds the rest of the tree, even without a file.
+ * `runs/<assignment_id>.json`: one small file per running process. With it the next life of the
+ * agent, or a person, finds what was left running. The pid stands beside start time and boot, so a
+ * reused pid is never mistaken for it. The run id finds the rest of the tree, even without a file.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'

@@ -1,7 +1,7 @@
 /**
  * `removal-ledger.json`: how long each item in the agent's folder has been unused, and which logs
  * were removed. Ages add up time on the boot clock, so a change of the wall clock ages nothing, and
- * time without an agent does not count. See README.md, "Ages".
+ * time without an agent does not count. When the file is lost, every age starts again at 0.
  */
 import { readFileSync } from 'node:fs'
 import { rename, writeFile } from 'node:fs/promises'
@@ -34,8 +34,8 @@ export interface Found {
 const REMOVED_KEPT = 2_000
 
 /**
- * Adds elapsedMs to the age of each unused item; values in, values out. Needed and missing items are
- * dropped. An item whose state has changed since (inode, size or mtime) starts again at 0.
+ * Adds elapsedMs to the age of each unused item. Values in, values out. Needed and missing items
+ * are dropped. An item whose state (inode, size or mtime) has changed starts again at 0.
  */
 export function advance(
   before: RemovalLedger['unused'],

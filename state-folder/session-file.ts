@@ -1,6 +1,6 @@
 /**
  * `session.json`: the session that the agent registered last. The next session names it as the one
- * it replaces, so it need not wait for that lease to end. Valid only in the same folder, machine and
+ * it replaces, so it need not wait for that lease to end. It is valid only in the same folder and
  * boot: a copy of the folder on another host would let two sessions run the same work.
  */
 import { readFileSync, writeFileSync } from 'node:fs'

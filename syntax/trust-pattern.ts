@@ -40,7 +40,8 @@ const PROBLEMS: readonly Problem[] = [
   [
     // what withoutEscapes() leaves is a backslash that escapes nothing, or another letter or digit
     (tokens) => tokens.includes('\\'),
-    'of the escapes only \\d \\w \\s \\D \\W \\S and punctuation are read alike by Postgres and JavaScript',
+    'of the escapes only \\d \\w \\s \\D \\W \\S and punctuation are read alike ' +
+      'by Postgres and JavaScript',
   ],
   [
     (tokens) => [...tokens.matchAll(SET)].some(([, set]) => hasBadRange(set!)),

@@ -62,7 +62,7 @@ export interface CleanupOptions {
 }
 
 /**
- * A hanging disk must not delay the end of a session. What is still in progress by then only deletes
+ * A hanging disk must not delay the end of a session. What is in progress by then only deletes
  * items that have been renamed already.
  */
 const STOPPED_WITHIN_MS = 2_000
@@ -160,7 +160,7 @@ export function createCleanup({
     const { kind, key, parts, state } = item
     if (kind === 'packages' && (await isData(item))) return false
     if (kind !== 'logs' && (await isMounted(item))) return false
-    // this repeats a question answered a moment ago, so the renames below do not wait for a slow disk
+    // this repeats a lookup made a moment ago, so the renames below do not wait for a slow disk
     if ((await stateOf(folder, kind, parts)) !== state) return false
     const needs = needed()
     if (stopping.signal.aborted || needs === null || isNeeded(key, needs)) return false

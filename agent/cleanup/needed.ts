@@ -54,8 +54,8 @@ export function needed(
 }
 
 /**
- * `exact` is the package that was prepared for the instance. Null is returned for an instance that an
- * earlier agent started from another version of the row, because nothing is known about it.
+ * `exact` is the package that was prepared for the instance. The result is null for an instance
+ * that an earlier agent started from another version of the row: nothing is known about it.
  */
 export function packagesNeededBy({
   exact,

@@ -1,7 +1,7 @@
 /**
- * Which file of an installed package is run: the bin named like the package, else its only bin, else
- * its main (only if it has no bin). With several bins and none of that name there is no default.
- * A path that leaves the package is refused.
+ * Which file of an installed package is run: the bin named like the package, else its only bin,
+ * else its main (only if it has no bin). With several bins and none of that name there is no
+ * default. A path that leaves the package is refused.
  */
 import { readFile, realpath, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'

@@ -38,8 +38,11 @@ export interface NpmRun {
 
 const DEFAULT_TIMEOUT_MS = 300_000
 const QUOTE_LIMIT = 500
-const INHERITED =
-  /^(PATH|HOME|USER|TMPDIR|LANG|TZ|LC_.*|https?_proxy|no_proxy|all_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR)$/i
+const INHERITED = new RegExp(
+  '^(PATH|HOME|USER|TMPDIR|LANG|TZ|LC_.*|https?_proxy|no_proxy|all_proxy|' +
+    'NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR)$',
+  'i',
+)
 
 /** Resolves with npm's output. Rejects with InstallError, or with the signal's reason. */
 export async function runNpm(
@@ -91,7 +94,8 @@ export async function runNpm(
     run.signal.throwIfAborted()
     if (timedOut)
       throw new InstallError(
-        `npm did not finish with ${run.name}@${run.version} within ${Math.round(timeoutMs / 1000)} s`,
+        `npm did not finish with ${run.name}@${run.version} ` +
+          `within ${Math.round(timeoutMs / 1000)} s`,
       )
     if (exit.error !== null) throw new InstallError(`npm cannot be run: ${exit.error}`)
     const output = await readFile(outputFile, 'utf8').catch(() => '')
@@ -122,7 +126,8 @@ function npmArgv(options: NpmOptions): string[] {
   const found = candidates.find((path) => existsSync(path))
   if (found === undefined)
     throw new InstallError(
-      'npm was not found, neither beside node nor on the PATH of the agent: install npm on this host',
+      'npm was not found, neither beside node nor on the PATH of the agent: ' +
+        'install npm on this host',
     )
   const real = realpathSync(found)
   return real.endsWith('.js') ? [process.execPath, real] : [real]

@@ -6,7 +6,7 @@
  *   packages/.tmp-*                                            installs in progress
  *
  * A folder under its final name is complete, because it is checked before it is renamed into place.
- * How damage is noticed and mended: README.md, "Damaged packages".
+ * How damage is noticed and mended: README.md.
  */
 import {
   access,
@@ -46,8 +46,8 @@ export interface NpmInstaller {
   /** Takes an exact reference. Null when the package is not installed, or damaged. */
   find(ref: PackageRef): Promise<InstalledPackage | null>
   /**
-   * Installs an exact reference unless it is installed. Concurrent calls share one install, which is
-   * killed when the last caller aborts. Rejects with InstallError.
+   * Installs an exact reference unless it is installed. Concurrent calls share one install, which
+   * is killed when the last caller aborts. Rejects with InstallError.
    */
   install(ref: PackageRef, signal: AbortSignal): Promise<InstalledPackage>
 }

@@ -2,8 +2,8 @@
  * Work that several callers wait for is done once, with at most `limit` pieces at a time.
  *
  * A piece is aborted when its last caller has aborted. All callers share its result or its failure,
- * and the next call starts again. p-limit keeps the number of pieces; the sharing has to be our own,
- * because a single caller must be able to leave.
+ * and the next call starts again. p-limit limits the number of pieces. The sharing is our own,
+ * because each caller can leave alone.
  */
 import pLimit from 'p-limit'
 

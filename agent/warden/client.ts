@@ -74,9 +74,9 @@ const NODE_FLAGS = ['--max-old-space-size=64', '--max-semi-space-size=1', '--no-
 const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url))
 
 /**
- * How long a warden may owe an answer. It decides only how soon lost work restarts; leases are kept
- * by the deadlines and the dead-man timer. The least is 3.4 s (the default beat of 3 s + 400 ms), or
- * a third of the lease where that is shorter, because SIGTERM would be near then.
+ * How long a warden may owe an answer. It decides only how soon lost work restarts: the deadlines
+ * and the dead-man timer keep the leases. It is at least 3.4 s (the default beat of 3 s + 400 ms),
+ * or a third of the lease where that is shorter, because SIGTERM would be near then.
  */
 export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
   return Math.max(

@@ -18,7 +18,7 @@ export type ContainmentLevel = (typeof CONTAINMENT_LEVELS)[number]
 export interface Containment {
   level: ContainmentLevel
   /**
-   * Put before the workload's argv; at the highest level it makes the namespace; empty at the lowest.
+   * Put before the workload's argv; makes the namespace at the highest level; empty at the lowest.
    * Absolute paths, because the workload's PATH may differ.
    */
   wrapper: readonly string[]

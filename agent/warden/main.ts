@@ -1,7 +1,7 @@
 /**
  * The process of a warden: `node main.js FOLDER ID LEVEL`. client.ts starts it in a session of its
- * own with an almost empty environment. It ends when it runs nothing and has no agent; otherwise
- * only SIGKILL ends it, and then the kernel (containment.ts) or the dead-man timer ends its processes.
+ * own with an almost empty environment. It ends when it runs nothing and has no agent. Otherwise
+ * only SIGKILL ends it; then the kernel (containment.ts) or the dead-man timer ends its processes.
  */
 import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'

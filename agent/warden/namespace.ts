@@ -5,7 +5,7 @@
  *
  * The runner reads one script from its stdin (runner-script.ts). Descriptor 3 leads back: `ready`,
  * `up`, then the exit code. A namespace runs one workload and is never reused. Why it is built so:
- * README.md, "A namespace".
+ * README.md, "Containment".
  */
 import { spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'

@@ -18,8 +18,8 @@ export interface Command {
 }
 
 /**
- * Null when nothing speaks against the start. Node refuses most of these too, but its message quotes
- * the value, which may be a secret. A wrapper would notice a missing program only after its start.
+ * Null when nothing speaks against the start. Node refuses most of these too, but its message
+ * quotes the value, which may be a secret. A wrapper would notice a missing program too late.
  */
 export function startProblem(spec: Command, wrapped: boolean): string | null {
   const [program, ...args] = spec.argv

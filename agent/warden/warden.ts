@@ -172,7 +172,7 @@ export function createWarden(options: WardenOptions): Warden {
       if (known?.epoch === entry.process.about.epoch) entry.term = known.term
     }
     const nowMs = clock()
-    // a renewal names all assignments, a ping none; one it does not name keeps its deadline until then
+    // a renewal names all assignments, a ping none: what it does not name keeps its deadline
     const named = new Set(renewed.map(([id]) => id))
     for (const [id, { term }] of terms)
       if (term === null ? named.size > 0 && !named.has(id) : nowMs >= term.endAtMs) terms.delete(id)

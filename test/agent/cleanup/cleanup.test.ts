@@ -1,4 +1,7 @@
-/** What is over on a host's disk: when it is removed, and what never is. Time is a number that the test sets; the files are real. */
+/**
+ * Unused items on a host's disk: when they are removed, and what never is.
+ * Time is a number that the test sets; the files are real.
+ */
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
@@ -83,7 +86,7 @@ const only = (...ids: string[]): Needed => ({
 })
 
 t.test(
-  'Y38: the log of an assignment that ended here is kept for a week, then removed with its older parts; of what the node owns nothing is',
+  'Y38: logs of an assignment that ended here are removed after a week, owned ones never',
   async (t) => {
     const on = await host(t)
     for (const name of [
@@ -101,7 +104,7 @@ t.test(
     await cleanup.runOnce()
     on.now += 7 * DAY - 1
     await cleanup.runOnce()
-    t.ok(on.has('logs/7.log'), 'somebody can still read why it ended')
+    t.ok(on.has('logs/7.log'), 'a reader still finds why it ended')
     on.now += 1
     await cleanup.runOnce()
     t.strictSame(
@@ -116,14 +119,17 @@ t.test(
     t.match(on.heard.events('cleaned_up'), [{ logs: 1, work: 0, packages: [] }])
     t.match(
       cleanup.whyLogIsGone('7'),
-      /^the log of assignment 7 on host-a was removed on \d{4}-.*: it had ended there, and the agent keeps logs only for a while after that \(--keep-logs\)$/,
+      new RegExp(
+        '^the log of assignment 7 on host-a was removed on \\d{4}-.*: it had ended there, ' +
+          'and the agent keeps logs only for a while after that \\(--keep-logs\\)$',
+      ),
     )
     t.equal(cleanup.whyLogIsGone('8'), null)
   },
 )
 
 t.test(
-  'how old a file looks decides nothing: neither a clock that was wrong nor a quiet workload makes a log old',
+  'the mtime of a file decides nothing: a wrong clock or a quiet workload ages no log',
   async (t) => {
     const on = await host(t)
     utimesSync(on.put('logs/7.log', 'words'), new Date(0), new Date(0))
@@ -131,10 +137,10 @@ t.test(
     await cleanup.runOnce()
     t.ok(on.has('logs/7.log'))
     on.now += 8 * DAY
-    // a person, or an agent of an older version, has made it anew
+    // a person, or an agent of an older version, has replaced it
     on.put('logs/7.log', 'other words')
     await cleanup.runOnce()
-    t.ok(on.has('logs/7.log'), 'what was written since the last look begins anew')
+    t.ok(on.has('logs/7.log'), 'what was written since the last round starts again at 0')
     on.now += 8 * DAY
     await cleanup.runOnce()
     t.notOk(on.has('logs/7.log'))
@@ -142,7 +148,7 @@ t.test(
 )
 
 t.test(
-  'what was over and is needed again begins anew at its next end, also where that was between two looks, and it is not called removed any more',
+  'an item that was needed between two rounds starts again at 0, and no longer counts as removed',
   async (t) => {
     const on = await host(t)
     on.put('logs/7.log')
@@ -176,7 +182,7 @@ t.test(
 )
 
 t.test(
-  'an agent that is started again goes on counting, and does not count the time in which no agent ran',
+  'a restarted agent continues to count, without the time in which no agent ran',
   async (t) => {
     const on = await host(t)
     on.put('logs/7.log')
@@ -187,33 +193,30 @@ t.test(
     on.now += 100 * DAY
     const second = on.life()
     await second.runOnce()
-    t.ok(on.has('logs/7.log'), 'nobody could have looked')
+    t.ok(on.has('logs/7.log'), 'no agent could have used it')
     on.now += 2 * DAY
     await second.runOnce()
     t.notOk(on.has('logs/7.log'))
     await second.stop()
-    t.type(on.life().whyLogIsGone('7'), 'string', 'and who comes later is told as well')
+    t.type(on.life().whyLogIsGone('7'), 'string', 'a later agent knows it as well')
   },
 )
 
-t.test(
-  'a file that holds the counts and was cut short makes everything young, and nothing fail',
-  async (t) => {
-    const on = await host(t)
-    on.put('logs/7.log')
-    for (const text of [
-      '{"unused":{"logs/7":{"ms":1e99',
-      '{"unused":{"logs/7":null}}',
-      '{"unused":{"logs/7":{"ms":-5,"state":7}},"removed":[null]}',
-      'null',
-      '[]',
-    ]) {
-      on.put('removal-ledger.json', text)
-      await on.life().runOnce()
-      t.ok(on.has('logs/7.log'), text)
-    }
-  },
-)
+t.test('a ledger that was cut short resets every age, and makes nothing fail', async (t) => {
+  const on = await host(t)
+  on.put('logs/7.log')
+  for (const text of [
+    '{"unused":{"logs/7":{"ms":1e99',
+    '{"unused":{"logs/7":null}}',
+    '{"unused":{"logs/7":{"ms":-5,"state":7}},"removed":[null]}',
+    'null',
+    '[]',
+  ]) {
+    on.put('removal-ledger.json', text)
+    await on.life().runOnce()
+    t.ok(on.has('logs/7.log'), text)
+  }
+})
 
 t.test('nothing is removed before it is known what the node owns, nor after a stop', async (t) => {
   const on = await host(t)
@@ -233,7 +236,7 @@ t.test('nothing is removed before it is known what the node owns, nor after a st
 })
 
 t.test(
-  'Y33: what is placed here while the disk is looked through keeps its log and its package: the last question is asked in the step that moves them aside',
+  'Y33: what is placed here during a round keeps its log and package: need is checked last',
   async (t) => {
     const on = await host(t)
     on.put('logs/7.log')
@@ -256,7 +259,7 @@ t.test(
 )
 
 t.test(
-  'Y33: a version of a package that nothing here needs any more is removed after a week, installs under way and folders of others are not',
+  'Y33: an unused version of a package is removed after a week; installs in progress stay',
   async (t) => {
     const on = await host(t)
     pkg(on, '1.0.0')
@@ -278,11 +281,11 @@ t.test(
 )
 
 t.test(
-  'Y34: what a workload wrote into its cwd, the folder of its package, stays, and the log says so once; a cache is no data',
+  'Y34: what a workload wrote into its package stays, logged once; a cache does not count',
   async (t) => {
     const on = await host(t)
     for (const version of ['1.0.0', '2.0.0', '3.0.0']) pkg(on, version)
-    on.put('packages/web@3.0.0/node_modules/web/index.js', 'without an inventory nobody can tell')
+    on.put('packages/web@3.0.0/node_modules/web/index.js', 'without an inventory it is unknown')
     execFileSync('rm', [join(on.folder, 'packages', 'web@3.0.0', '.mooring.json')])
     // the file system counts time in steps of some milliseconds
     await waitFor(
@@ -318,22 +321,19 @@ t.test(
   },
 )
 
-t.test(
-  'what a command left in its work folder stays, unless the agent was told how long',
-  async (t) => {
-    const on = await host(t)
-    on.put('work/7/data')
-    on.put('work/8/data')
-    on.uses = only('8')
-    const week = on.life()
-    await week.runOnce()
-    on.now += 365 * DAY
-    await week.runOnce()
-    t.ok(on.has('work/7/data'))
-    await on.life({ workMs: 0 }).runOnce()
-    t.strictSame(readdirSync(join(on.folder, 'work')), ['8'])
-  },
-)
+t.test('what a command left in its work folder stays, except with --keep-work', async (t) => {
+  const on = await host(t)
+  on.put('work/7/data')
+  on.put('work/8/data')
+  on.uses = only('8')
+  const week = on.life()
+  await week.runOnce()
+  on.now += 365 * DAY
+  await week.runOnce()
+  t.ok(on.has('work/7/data'))
+  await on.life({ workMs: 0 }).runOnce()
+  t.strictSame(readdirSync(join(on.folder, 'work')), ['8'])
+})
 
 t.test(
   'an agent that was killed while it removed leaves nothing for good: the next one goes on',
@@ -351,32 +351,28 @@ t.test(
   },
 )
 
-t.test(
-  'on a disk without any room left what is over is removed all the same',
-  mounting,
-  async (t) => {
-    const on = await host(t)
-    mountTmpfs(t, on.folder, '-o', 'nr_inodes=40')
-    pkg(on, '1.0.0')
-    for (const path of ['logs/7.log', 'logs/7.log.1.gz', 'work/7/data']) on.put(path, 'words')
-    for (let nr = 0, full = false; !full; nr += 1) {
-      try {
-        on.put(`other/${nr}`)
-      } catch (error) {
-        full = (error as NodeJS.ErrnoException).code === 'ENOSPC'
-        if (!full) throw error
-      }
+t.test('unused items are removed also on a full disk', mounting, async (t) => {
+  const on = await host(t)
+  mountTmpfs(t, on.folder, '-o', 'nr_inodes=40')
+  pkg(on, '1.0.0')
+  for (const path of ['logs/7.log', 'logs/7.log.1.gz', 'work/7/data']) on.put(path, 'words')
+  for (let nr = 0, full = false; !full; nr += 1) {
+    try {
+      on.put(`other/${nr}`)
+    } catch (error) {
+      full = (error as NodeJS.ErrnoException).code === 'ENOSPC'
+      if (!full) throw error
     }
-    await on.life({ logsMs: 0, packagesMs: 0, workMs: 0 }).runOnce()
-    t.strictSame(
-      on.left().filter((path) => !path.startsWith('./other/')),
-      [],
-    )
-  },
-)
+  }
+  await on.life({ logsMs: 0, packagesMs: 0, workMs: 0 }).runOnce()
+  t.strictSame(
+    on.left().filter((path) => !path.startsWith('./other/')),
+    [],
+  )
+})
 
 t.test(
-  'a volume that is mounted in a folder that is over is not emptied: the folder stays, and the log says so once',
+  'a volume mounted in an unused folder is not emptied: the folder stays, logged once',
   mounting,
   async (t) => {
     const on = await host(t)
@@ -403,7 +399,7 @@ t.test('one file that cannot be deleted keeps nothing else', mounting, async (t)
 })
 
 t.test(
-  'Y38, Y39: an agent that keeps no logs removes those of what was deleted, not of what runs, and who asks for one is told so, here and through the database',
+  'Y38, Y39: with --keep-logs 0 the log of deleted work goes, and readers learn why',
   async (t) => {
     const { sql, url } = await testDatabase(t)
     await scaleDown(sql)
@@ -436,7 +432,8 @@ t.test(
       t.match(
         stderr,
         new RegExp(
-          `^error: the log of assignment ${gone} on host-a was removed on .*--keep-logs.*\\nhint: where else it ran says .mooring history ${gone}`,
+          `^error: the log of assignment ${gone} on host-a was removed on .*--keep-logs.*` +
+            `\\nhint: where else it ran says .mooring history ${gone}`,
         ),
         state === stateDir ? 'from the file' : 'asked',
       )

@@ -9,7 +9,7 @@ import { heardLog } from '../fleet.js'
 import { ownedPackage, rig, temporaryFolder } from '../rig.js'
 
 t.test(
-  'Y42: what still runs or ends here needs its package, whatever the node owns; what a tag means nobody guesses',
+  'Y42: what still runs or ends here needs its package; the version of a tag is not guessed',
   async (t) => {
     const r = await rig(t)
     const a = ownedPackage('http-server', '14.1.1', {
@@ -50,7 +50,7 @@ t.test(
 )
 
 t.test(
-  'Y33: what is started again and again while everything that is over goes at once never meets half a package',
+  'Y33: repeated starts never find half a package while unused ones are removed at once',
   async (t) => {
     const r = await rig(t)
     let owned: ReturnType<typeof ownedPackage>[] = []
@@ -61,9 +61,9 @@ t.test(
       needed: () => r.supervisor.needed(owned),
       log: heardLog().log,
     })
-    let over = false
+    let done = false
     const looking = (async () => {
-      while (!over) await cleanup.runOnce()
+      while (!done) await cleanup.runOnce()
     })()
     for (let turn = 0; turn < 4; turn++) {
       // has a main that ends at once, and is started again as long as it is owned
@@ -78,7 +78,7 @@ t.test(
           label: 'nothing is left of the package',
         })
     }
-    over = true
+    done = true
     await looking
     t.strictSame(
       r.reports.filter(({ state, exit_code }) => state === 'failed' || (exit_code ?? 0) !== 0),
@@ -88,7 +88,7 @@ t.test(
 )
 
 t.test(
-  'of what an earlier agent started it is known which package only where the row is still the one it was started from',
+  'the package of an inherited instance is known only while its row is unchanged',
   async (t) => {
     const a = ownedPackage('http-server', '14.1.1')
     const inherited = [
@@ -131,7 +131,7 @@ t.test(
       report() {},
     })
     t.teardown(() => supervisor.letGo())
-    t.ok(supervisor.needed([a]).package('anything@1.0.0'), 'before it is told what is wanted')
+    t.ok(supervisor.needed([a]).package('anything@1.0.0'), 'before the first reconcile')
     supervisor.reconcile([a], { mayStart: true })
     t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.needed([a]).package), [
       true,
@@ -139,9 +139,6 @@ t.test(
     ])
     const edited = { ...a, generation: '2', package_version: '14.1.0' }
     supervisor.reconcile([edited], { mayStart: true })
-    t.ok(
-      supervisor.needed([edited]).package('http-server@14.1.1'),
-      'it ends, and nobody knows in which folder',
-    )
+    t.ok(supervisor.needed([edited]).package('http-server@14.1.1'), 'it ends, in an unknown folder')
   },
 )

@@ -79,7 +79,7 @@ const HOSTILE_VERSIONS = [
 ]
 
 t.test(
-  'names and versions that npm would take for something else than a registry package are refused',
+  'names and versions that npm would not read as a package of the registry are refused',
   async (t) => {
     for (const name of HOSTILE_NAMES)
       t.match(
@@ -96,7 +96,7 @@ t.test(
   },
 )
 
-t.test('exact versions and dist-tags are told apart', async (t) => {
+t.test('exact versions and dist-tags are distinguished', async (t) => {
   for (const version of ['14.1.1', '0.0.0', '1.0.0-beta.1', '1.0.0-rc-2', '1.2.3+build.5'])
     t.match(parsePackageRef('http-server', version), { kind: 'exact', version })
   for (const tag of ['latest', 'next', 'beta.1', 'v', 'release-2024', 'xyz'])
@@ -125,7 +125,7 @@ t.test('Y32: a package runs only where name@version matches the trust pattern', 
   })
 })
 
-t.test('a trust pattern with a sticky or global flag judges the same each time', async (t) => {
+t.test('a trust pattern with a sticky or global flag decides the same each time', async (t) => {
   const trust = { trusts: /serve/g, allowExec: false }
   for (let i = 0; i < 3; i++)
     t.match(checkTrust(ownedPackage('http-server', '1.0.0'), trust), { ok: true })

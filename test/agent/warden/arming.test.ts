@@ -1,4 +1,4 @@
-/** When the dead-man timer holds what was just started: a stopped agent and a stopped warden arm nothing any more. With processes that are none. */
+/** When the dead-man timer includes a new process. The processes here are fakes. */
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -12,12 +12,12 @@ const FAR_MS = 3_600_000
 const never = new Promise<never>(() => {})
 
 function warden(t: Test, leased = true) {
-  let over: () => void = () => {}
+  let end: () => void = () => {}
   const gone = new Promise<void>((resolve) => {
-    over = resolve
+    end = resolve
   })
   const exit = gone.then(() => ({ code: 0, signal: null, error: null }))
-  t.teardown(() => over())
+  t.teardown(() => end())
   const armed: number[][] = []
   const up = new Map<string, () => void>()
   const start = ({ runId, about }: StartSpec): LocalProcess => {
@@ -82,17 +82,14 @@ function warden(t: Test, leased = true) {
   }
 }
 
-t.test(
-  'what has just been started is armed with the turn in which it is told to run',
-  async (t) => {
-    const w = warden(t)
-    w.start('1')
-    w.up('1')
-    await turn()
-    await turn()
-    t.strictSame(w.armed, [[1]])
-  },
-)
+t.test('a new process is armed in the turn in which it is reported to run', async (t) => {
+  const w = warden(t)
+  w.start('1')
+  w.up('1')
+  await turn()
+  await turn()
+  t.strictSame(w.armed, [[1]])
+})
 
 t.test('in a burst no timer is forked for each start, and all are armed', async (t) => {
   const w = warden(t)

@@ -1,4 +1,4 @@
-/** Agent and warden as two processes: each notices the end of the other, and nothing is left of what ran. */
+/** Agent and warden as two processes: each notices the other's end, and nothing stays running. */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
@@ -21,7 +21,8 @@ import { silent, temporaryFolder } from '../rig.js'
 const RUDE = [
   'sh',
   '-c',
-  'trap "" TERM; setsid -f sh -c \'trap "" TERM; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done',
+  'trap "" TERM; setsid -f sh -c \'trap "" TERM; while :; do sleep 0.02; done\'; ' +
+    'while :; do sleep 0.02; done',
 ]
 const FAR_MS = 600_000
 
@@ -113,7 +114,7 @@ t.test('an agent that goes leaves everything to the next one', async (t) => {
   await second.close()
 })
 
-t.test('one agent at a time: a second is told so and ends nothing', async (t) => {
+t.test('one agent at a time: a second one is refused and ends nothing', async (t) => {
   const folder = await folderOf(t)
   const warden = await attach(folder)
   await run(warden, '1').started
@@ -126,7 +127,7 @@ t.test('one agent at a time: a second is told so and ends nothing', async (t) =>
 
 for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
   t.test(
-    `a warden that gets ${signal} is lost, and told as such when nothing of it is left`,
+    `a warden that gets ${signal} is lost, and reported so when nothing of it is left`,
     async (t) => {
       const warden = await attach(await folderOf(t))
       const processes = [run(warden, '1'), run(warden, '2')]
@@ -145,7 +146,7 @@ for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
 }
 
 t.test(
-  'how long a warden may be silent: a beat and 400 ms, and where beats are frequent as long as by default, or a third of the lease',
+  'a warden may be silent for a beat + 400 ms, at least 3.4 s or a third of the lease',
   async (t) => {
     t.equal(silenceMs(3_000, 12_000), 3_400, 'by default')
     t.equal(silenceMs(200, 1_500), 600)
@@ -253,7 +254,7 @@ t.test(
   },
 )
 
-/** An agent with nothing but what it holds: a warden, the rude workload, and a lease of leaseMs, which it renews for as long as it lives. */
+/** An agent reduced to a warden, the rude workload and a lease of leaseMs that it renews. */
 async function holder(
   t: Test,
   folder: string,
@@ -270,7 +271,21 @@ async function holder(
     }
     renew()
     setInterval(renew, 200)
-    const process1 = warden.start({ argv: ${JSON.stringify(RUDE)}, cwd: '/', env: { PATH: process.env.PATH }, logFile: null, runId: warden.runIdPrefix + '1', about: { assignment_id: '1', epoch: '1', generation: '1', stop_grace_ms: 100, leased: true, restarts: 0 } })
+    const process1 = warden.start({
+      argv: ${JSON.stringify(RUDE)},
+      cwd: '/',
+      env: { PATH: process.env.PATH },
+      logFile: null,
+      runId: warden.runIdPrefix + '1',
+      about: {
+        assignment_id: '1',
+        epoch: '1',
+        generation: '1',
+        stop_grace_ms: 100,
+        leased: true,
+        restarts: 0,
+      },
+    })
     await process1.started
     console.log(JSON.stringify({ warden: warden.pid, runId: warden.runIdPrefix + '1' }))`
   const child = spawn(

@@ -1,4 +1,7 @@
-/** Each level this host has: the same promises at all of them, and what each adds when the one who started the workload is killed. */
+/**
+ * Each level of containment this host has. All keep the same promises; each adds to what happens
+ * when the process that started the workload is killed.
+ */
 import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -43,9 +46,11 @@ function startIn(
   return { ...handle, runId }
 }
 
-/** A grandchild that ignores SIGTERM, forks twice and leaves the session; it says that it stands by making the file. */
+/** Its grandchild ignores SIGTERM and has left the session. It makes a file when it is ready. */
 const RUDE =
-  'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done'
+  'trap "" TERM; ' +
+  'setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; ' +
+  'while :; do sleep 0.02; done'
 
 t.test('at the best level of this host nothing else is asked of it than at the others', (t) => {
   t.ok(here.length >= 1)
@@ -73,7 +78,7 @@ for (const containment of here) {
       )
     })
 
-    t.test('exit codes and signals are told apart', async (t) => {
+    t.test('exit codes and signals are distinguished', async (t) => {
       t.strictSame(await startIn(t, containment, '/', ['sh', '-c', 'exit 3']).exit, {
         code: 3,
         signal: null,
@@ -126,7 +131,8 @@ for (const containment of here) {
       const handle = startIn(t, containment, folder, [
         'sh',
         '-c',
-        "setsid -f sh -c ': > stands; exec sleep 1000'; while [ ! -e stands ]; do sleep 0.01; done; exit 5",
+        "setsid -f sh -c ': > stands; exec sleep 1000'; " +
+          'while [ ! -e stands ]; do sleep 0.01; done; exit 5',
       ])
       t.match(await handle.exit, { code: 5 })
       t.equal(handle.treeAlive(), true)
@@ -135,7 +141,7 @@ for (const containment of here) {
       t.equal(alive(handle.runId), 0)
     })
 
-    t.test('when whoever started it is killed', async (t) => {
+    t.test('when the process that started it is killed', async (t) => {
       const folder = await temporaryFolder(t)
       const runId = newRunId()
       const starter = starterOf(containment, folder, runId)
@@ -169,12 +175,21 @@ function starterOf(
   runId: string,
 ): ReturnType<typeof spawn> {
   const argv = ['sh', '-c', RUDE]
-  const inCell = level === 'pid-namespace'
-  const [program, ...args] = inCell ? wrapper : [...wrapper, ...argv]
-  const order = inCell
+  const inNamespace = level === 'pid-namespace'
+  const [program, ...args] = inNamespace ? wrapper : [...wrapper, ...argv]
+  const input = inNamespace
     ? runnerScript({ argv, cwd, env: { PATH: process.env['PATH']! }, runId, logFile: null })
     : ''
-  const script = `require('node:child_process').spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, { detached: true, cwd: ${JSON.stringify(cwd)}, stdio: ['pipe', 'ignore', 'ignore', 'pipe'], env: { ...process.env, MOORING_RUN: ${JSON.stringify(runId)} } }).stdin.write(${JSON.stringify(order)}); setInterval(() => {}, 1000)`
+  const script = `
+    require('node:child_process')
+      .spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, {
+        detached: true,
+        cwd: ${JSON.stringify(cwd)},
+        stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+        env: { ...process.env, MOORING_RUN: ${JSON.stringify(runId)} },
+      })
+      .stdin.write(${JSON.stringify(input)})
+    setInterval(() => {}, 1000)`
   return spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], { stdio: 'ignore' })
 }
 

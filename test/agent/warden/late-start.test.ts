@@ -1,4 +1,7 @@
-/** Starts that do not come to their program, and what is asked of them meanwhile. A shell that is stopped stands for all that may be waited for in there. */
+/**
+ * Starts that do not reach their program, and what is asked of them meanwhile. A stopped shell
+ * stands for everything that a start may wait for.
+ */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -49,12 +52,12 @@ function namespace(t: Test): { namespace: Namespace; runId: string } {
   return { namespace: made, runId }
 }
 
-async function stoppedCell(
+async function stoppedNamespace(
   t: Test,
   what: 'init' | 'runner' = 'runner',
 ): Promise<{ namespace: Namespace; runId: string }> {
   const { namespace: made, runId } = namespace(t)
-  await waitFor(made.isReady, { label: 'it stands' })
+  await waitFor(made.isReady, { label: 'it is ready' })
   const [init] = childrenOf(made.root.pid)
   const pid = what === 'init' ? init! : childrenOf(init!)[0]!
   process.kill(pid, 'SIGSTOP')
@@ -72,16 +75,19 @@ function until(probe: () => boolean): void {
   while (!probe()) if (performance.now() > end) throw new Error('it never ran')
 }
 
-t.test('what does not come to its program', { skip }, async (t) => {
-  t.test('no start gets a namespace that somebody stopped', async (t) => {
+t.test('what does not reach its program', { skip }, async (t) => {
+  t.test('no start gets a namespace that was stopped', async (t) => {
     const { namespace: good } = namespace(t)
-    await waitFor(good.isReady, { label: 'it stands' })
-    const stopped = [(await stoppedCell(t, 'init')).namespace, (await stoppedCell(t)).namespace]
+    await waitFor(good.isReady, { label: 'it is ready' })
+    const stopped = [
+      (await stoppedNamespace(t, 'init')).namespace,
+      (await stoppedNamespace(t)).namespace,
+    ]
     t.strictSame(
       stopped.map((each) => each.isAlive()),
       [false, false],
     )
-    t.equal(good.isAlive(), true, 'as one does that nobody stopped')
+    t.equal(good.isAlive(), true, 'unlike one that was not stopped')
     const made = [...stopped, good]
     const pool = createNamespacePool(() => made.shift() ?? namespace(t).namespace, {
       mounts: () => '',
@@ -96,9 +102,9 @@ t.test('what does not come to its program', { skip }, async (t) => {
   })
 
   t.test(
-    'asked to end before it was up it is gone after its grace, though it never stood',
+    'asked to end before it was up, it is gone after its grace, though it never ran',
     async (t) => {
-      const { namespace: stopped, runId } = await stoppedCell(t)
+      const { namespace: stopped, runId } = await stoppedNamespace(t)
       const process = startIn(stopped, runId)
       process.end(3_600_000)
       process.end(50)
@@ -114,7 +120,7 @@ t.test('what does not come to its program', { skip }, async (t) => {
   )
 
   t.test(
-    'what is up before its grace is over gets the signal it was owed, and the rest of the grace',
+    'what is up within its grace gets the pending signal, and the rest of the grace',
     async (t) => {
       const { namespace: slow, runId } = namespace(t)
       const process = startIn(slow, runId)
@@ -125,7 +131,7 @@ t.test('what does not come to its program', { skip }, async (t) => {
   )
 
   t.test(
-    'the signal that is owed reaches what ran only after this turn had begun and somebody had looked',
+    'the pending signal reaches what ran only after /proc was read in this turn',
     async (t) => {
       processTable()
       const { namespace: quick, runId } = namespace(t)
@@ -141,7 +147,7 @@ t.test('what does not come to its program', { skip }, async (t) => {
       )
       process.end(3_600_000)
       until(() => childrenOf(quick.root.pid).flatMap(childrenOf).some(isSleep))
-      // as when it is told in this very turn
+      // as if reported in this very turn
       up(true)
       let gone = false
       void process.gone.then(() => {
@@ -153,9 +159,9 @@ t.test('what does not come to its program', { skip }, async (t) => {
   )
 
   t.test(
-    'a start that does not come to its program in time has failed, and says what may be the reason',
+    'a start that does not reach its program in time has failed, with possible reasons',
     async (t) => {
-      const { namespace: stopped, runId } = await stoppedCell(t)
+      const { namespace: stopped, runId } = await stoppedNamespace(t)
       const process = startInNamespace(specOf(runId), () => stopped, 50)
       const exit = await waitFor(async () => await Promise.race([process.exit, null]), {
         label: 'it has failed',
@@ -171,13 +177,13 @@ t.test('what does not come to its program', { skip }, async (t) => {
     },
   )
 
-  t.test('a warden that was paused for longer hears first that it is up', async (t) => {
+  t.test('a warden that was paused for longer first reads that the program is up', async (t) => {
     const { namespace: good, runId } = namespace(t)
-    await waitFor(good.isReady, { label: 'it stands' })
+    await waitFor(good.isReady, { label: 'it is ready' })
     const [init] = childrenOf(good.root.pid)
     const process = startInNamespace(specOf(runId), () => good, 1)
     const before = performance.now()
-    // nothing is heard meanwhile
+    // no event is handled meanwhile
     until(() => performance.now() > before + 5 && childrenOf(init!).some(isSleep))
     t.ok(await process.started)
     t.ok(process.treeAlive())

@@ -1,4 +1,7 @@
-/** Where this host has PID namespaces: what is ready beforehand, what becomes of it, and what a workload finds in it. Skipped where it has none. */
+/**
+ * PID namespaces: which ones are ready, what becomes of them, and what a workload finds in one.
+ * Skipped on a host without them.
+ */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -33,7 +36,7 @@ interface Kit {
   ): ProcessHandle
 }
 
-/** Without a look at the mounts of this host: another test may be mounting. */
+/** Does not read the mounts of this host, because another test may be mounting. */
 function kit(
   t: Test,
   options: Parameters<typeof createNamespacePool>[1] = {},
@@ -84,8 +87,8 @@ const ADDED = /^(MOORING_RUN|_|NODE_OPTIONS|_TAPJS\w*)=/
 const standing = (namespace: Namespace): boolean => namespace.isReady() && namespace.isAlive()
 const namespaceOf = (pid: number): string => readlinkSync(`/proc/${pid}/ns/pid`)
 
-t.test('namespaces', { skip }, async (t) => {
-  t.test('a start takes one that stood already, and another takes its place', async (t) => {
+t.test('namespace pool', { skip }, async (t) => {
+  t.test('a start takes one that is ready, and another takes its place', async (t) => {
     const { made, ready, run } = kit(t)
     await ready()
     const process = run(['sleep', '1000'])
@@ -96,7 +99,7 @@ t.test('namespaces', { skip }, async (t) => {
   })
 
   t.test(
-    'more at once than are ready: each has a namespace of its own, and afterwards no more are ready than before',
+    'more starts than are ready: each has its own namespace, and later as many are ready as before',
     async (t) => {
       const { made, ready, run } = kit(t)
       await ready()
@@ -107,7 +110,7 @@ t.test('namespaces', { skip }, async (t) => {
       await waitFor(() => made.length === 5 + NAMESPACES_READY, {
         label: 'as many as before are ready',
       })
-      await waitFor(() => made.every(standing), { label: 'and stand' })
+      await waitFor(() => made.every(standing), { label: 'all are ready' })
     },
   )
 
@@ -129,7 +132,7 @@ t.test('namespaces', { skip }, async (t) => {
         victim === 'init' ? childrenOf(namespace.root.pid)[0]! : namespace.root.pid,
       )
       for (const pid of victims) process.kill(pid, 'SIGKILL')
-      // in the same turn: nobody has told of it yet
+      // in the same turn, so no event has reported it yet
       while (victims.some((pid) => readProcess(pid) !== null));
       t.match(await run(['sh', '-c', 'exit 3']).exit, { code: 3, error: null }, victim)
       await ready(NAMESPACES_READY + 1)
@@ -146,10 +149,12 @@ t.test('namespaces', { skip }, async (t) => {
   })
 
   t.test(
-    'where none stands a start makes its own, which gets its order before it does; one that is being made stays where it is',
+    'where none is ready a start makes its own; one in the making stays in the pool',
     async (t) => {
       const { made, run } = kit(t, { ready: 1 }, (nr) => (nr === 0 ? ['sleep', '1000'] : wrapper))
-      await waitFor(() => made.length === 1, { label: 'the first is being made, and never stands' })
+      await waitFor(() => made.length === 1, {
+        label: 'the first is being made, and never gets ready',
+      })
       t.match(await run(['sh', '-c', 'exit 4']).exit, { code: 4 })
       t.ok(made[0]!.isAlive())
       t.equal(made.length, 2)
@@ -157,7 +162,7 @@ t.test('namespaces', { skip }, async (t) => {
   )
 
   t.test(
-    'where none can be made it is said of the start that needs one, and tried again',
+    'where none can be made the start fails with that reason, and the pool tries again',
     async (t) => {
       let tries = 0
       const broken = createNamespacePool(() => {
@@ -227,31 +232,41 @@ t.test('namespaces', { skip }, async (t) => {
       made.slice(0, NAMESPACES_READY).some((namespace) => namespace.root.pid === process.root!.pid),
     )
     await waitFor(() => made.filter(standing).length === NAMESPACES_READY + 1, {
-      label: 'those of before are gone, and replaced',
+      label: 'the earlier ones are gone, and replaced',
     })
   })
 
-  t.test(
-    'when whoever made it is killed it ends, also where PDEATHSIG was set too late',
-    async (t) => {
-      const runId = `namespaces-test-${process.pid}-${++tests}.`
-      for (const [argv, what] of [
-        [wrapper, 'with PDEATHSIG'],
-        [wrapper.slice(4), 'without'],
-      ] as const) {
-        const script = `const child = require('node:child_process').spawn(${JSON.stringify(argv[0])}, ${JSON.stringify(argv.slice(1))}, { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore', 'pipe'], env: { MOORING_RUN: ${JSON.stringify(runId)} } }); child.stdin.write('echo ready >&3\\n'); child.stdio[3].on('data', () => console.log('stands')); setInterval(() => {}, 1000)`
-        const maker = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], {
-          stdio: ['ignore', 'pipe', 'ignore'],
-        })
-        await new Promise((resolve) => maker.stdout.once('data', resolve))
-        t.ok(withRunIdPrefix(runId).length >= 2, what)
-        maker.kill('SIGKILL')
-        await waitFor(() => withRunIdPrefix(runId).length === 0, {
-          label: `nothing of it is left, ${what}`,
-        })
-      }
-    },
-  )
+  t.test('it ends when its maker is killed, also where PDEATHSIG was set too late', async (t) => {
+    const runId = `namespaces-test-${process.pid}-${++tests}.`
+    for (const [argv, what] of [
+      [wrapper, 'with PDEATHSIG'],
+      [wrapper.slice(4), 'without'],
+    ] as const) {
+      const script = `
+          const child = require('node:child_process').spawn(
+            ${JSON.stringify(argv[0])},
+            ${JSON.stringify(argv.slice(1))},
+            {
+              detached: true,
+              cwd: '/',
+              stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+              env: { MOORING_RUN: ${JSON.stringify(runId)} },
+            },
+          )
+          child.stdin.write('echo ready >&3\\n')
+          child.stdio[3].on('data', () => console.log('ready'))
+          setInterval(() => {}, 1000)`
+      const maker = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      })
+      await new Promise((resolve) => maker.stdout.once('data', resolve))
+      t.ok(withRunIdPrefix(runId).length >= 2, what)
+      maker.kill('SIGKILL')
+      await waitFor(() => withRunIdPrefix(runId).length === 0, {
+        label: `nothing of it is left, ${what}`,
+      })
+    }
+  })
 
   t.test(
     'the dead-man timer takes a workload that was put into a ready one, whatever it forked',
@@ -263,7 +278,9 @@ t.test('namespaces', { skip }, async (t) => {
         [
           'sh',
           '-c',
-          'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done',
+          'trap "" TERM; ' +
+            'setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; ' +
+            'while :; do sleep 0.02; done',
         ],
         { cwd: folder },
       )
@@ -373,7 +390,9 @@ t.test('namespaces', { skip }, async (t) => {
         await said([
           'sh',
           '-c',
-          'echo $$; ls -d /proc/[0-9]*; orphan=$(sh -c "sleep 0.05 >/dev/null & echo \\$!"); while [ -e /proc/$orphan ]; do sleep 0.01; done; echo reaped',
+          'echo $$; ls -d /proc/[0-9]*; ' +
+            'orphan=$(sh -c "sleep 0.05 >/dev/null & echo \\$!"); ' +
+            'while [ -e /proc/$orphan ]; do sleep 0.01; done; echo reaped',
         ])
       )
         .trim()
@@ -383,13 +402,13 @@ t.test('namespaces', { skip }, async (t) => {
       t.equal(found.at(-1), 'reaped')
     })
 
-    t.test('it may do no more than whoever started it', async (t) => {
+    t.test('it has no more rights than the process that started it', async (t) => {
       const own = /^CapEff:\s*(\w+)/m.exec(readFileSync('/proc/self/status', 'latin1'))![1]
       const its = /^CapEff:\s*(\w+)/m.exec(await said(['cat', '/proc/self/status']))![1]
       t.equal(its, process.getuid!() === 0 ? own : '0000000000000000')
     })
 
-    t.test('what exec would refuse for its size is told as such', async (t) => {
+    t.test('what exec would refuse for its size is reported as such', async (t) => {
       t.match(await run(['true', 'x'.repeat(128 * 1024)]).exit, { error: /E2BIG/ })
       t.match(await run(['true', ...Array.from({ length: 70 }, () => 'x'.repeat(100_000))]).exit, {
         error: /E2BIG/,

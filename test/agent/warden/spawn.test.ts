@@ -41,7 +41,7 @@ t.test('what is started leads a session and a process group of its own', async (
   t.equal(handle.treeAlive(), true)
 })
 
-t.test('exit code and signal are told apart', async (t) => {
+t.test('exit code and signal are distinguished', async (t) => {
   const folder = await temporaryFolder(t)
   t.strictSame(await startIn(t, folder, ['sh', '-c', 'exit 3']).exit, {
     code: 3,
