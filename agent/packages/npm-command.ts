@@ -81,6 +81,7 @@ export async function runNpm(
   }
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const kill = (): void => npm.signalTree('SIGKILL')
+  // not AbortSignal.any() with timeout(): Node 20 may collect both before they fire (nodejs#57736)
   let timedOut = false
   const timer = setTimeout(() => {
     timedOut = true

@@ -55,6 +55,7 @@ export function stopTree(
       // the next look sends SIGKILL, if not this signal
     }
   }
+  /** Not from timers/promises: waking one of those early takes an AbortController for each nap. */
   const nap = (ms: number): Promise<void> =>
     new Promise((resolve) => {
       const timer = setTimeout(resolve, ms)

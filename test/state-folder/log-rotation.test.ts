@@ -34,7 +34,7 @@ function everything(file: string): string {
   return text + readFileSync(file, 'utf8')
 }
 
-/** Appends `line 0`, `line 1` ... at some MiB/s through one descriptor. stop() returns the count. */
+/** Appends `line 0`, `line 1` ... at some MiB/s through one descriptor. stop() counts them. */
 function writer(t: Test, file: string): { stop(): Promise<number> } {
   const fd = openSync(file, 'a')
   const script = `let n = 0
