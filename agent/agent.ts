@@ -14,7 +14,7 @@ import { createAgentDb } from './session/verbs.js'
 import { type NodeDescription } from './rows.js'
 import { takeFolder } from './folder-lock.js'
 import { lastSession, noteSession } from '../state-folder/session-file.js'
-import { pause } from '../host/waiting.js'
+import { sleep } from '../host/waiting.js'
 import { register } from './session/register.js'
 import { createBackoff } from '../host/backoff.js'
 import { describeError } from '../postgres/errors.js'
@@ -111,7 +111,7 @@ export function createAgent(
               { event: 'warden_failed', ...describeError(error) },
               'no warden can be started, so nothing can run here; trying again until one can',
             )
-            await pause(backoff.nextMs(), ending)
+            await sleep(backoff.nextMs(), ending)
             continue
           }
           inherited = []
@@ -177,7 +177,7 @@ export function createAgent(
           db.close()
         }
         if (performance.now() - beganMs > SETTLED_MS) backoff.reset()
-        await pause(backoff.nextMs(), ending)
+        await sleep(backoff.nextMs(), ending)
       }
       // told to stop before anything was taken over
       if (stopping.signal.aborted)

@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { LockHeldError, takeLock } from '../host/lock-file.js'
-import { pause } from '../host/waiting.js'
+import { sleep } from '../host/waiting.js'
 
 const LOOK_MS = 100
 
@@ -47,7 +47,7 @@ export async function takeFolder(
         )
       }
     }
-    await pause(LOOK_MS, signal)
+    await sleep(LOOK_MS, signal)
   }
   return null
 }

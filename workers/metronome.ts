@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino'
 import { createTickWatch, type TickWatch } from '../postgres/server-clock.js'
-import { pause } from '../host/waiting.js'
+import { sleep } from '../host/waiting.js'
 import { createBackoff } from '../host/backoff.js'
 import { describeError } from '../postgres/errors.js'
 import type { WorkerDb } from './verbs.js'
@@ -77,7 +77,7 @@ export function createMetronome({
   }
 
   async function run(): Promise<void> {
-    while (!stopping.signal.aborted) await pause(await runOnce(), stopping.signal)
+    while (!stopping.signal.aborted) await sleep(await runOnce(), stopping.signal)
   }
 
   return {

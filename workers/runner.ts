@@ -10,8 +10,8 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as settle } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { inTime } from '../host/deadline.js'
-import { firstAbort, pause } from '../host/waiting.js'
+import { raceDeadline } from '../host/deadline.js'
+import { firstAbort, sleep } from '../host/waiting.js'
 import { createBackoff } from '../host/backoff.js'
 import { describeError } from '../postgres/errors.js'
 import { packageVersion } from '../host/package-version.js'
@@ -73,7 +73,7 @@ export function createWorker({
           )
         away = true
       }
-      await pause(backoff.nextMs(), stopping.signal)
+      await sleep(backoff.nextMs(), stopping.signal)
     }
     await Promise.all(retired)
   }
@@ -164,7 +164,7 @@ export function createWorker({
     const ended = Promise.all(runners.map((runner) => runner.stop()))
       .then(() => pool.end())
       .catch(() => {})
-    await inTime(STOP_TIMEOUT_MS, ended, () => {})
+    await raceDeadline(STOP_TIMEOUT_MS, ended, () => {})
     abandon()
   }
 

@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { isWrittenTo } from '../packages/npm-install.js'
 import type { InUse } from './needed.js'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { bootClock } from '../../host/boot-clock.js'
 import {
   advance,
@@ -26,7 +26,7 @@ import {
   withRemoved,
   writeLedger,
 } from '../../state-folder/removal-ledger.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { graves, itemsOf, KINDS, moveAside, stateOf, type Item, type Kind } from './items.js'
 import { hasMountIn } from '../../host/mounts.js'
 import { removeSlowly } from '../../host/remove-folder.js'
@@ -198,7 +198,7 @@ export function createTidying({
   async function lookNowAndThen(): Promise<void> {
     while (!stopping.signal.aborted) {
       await look().catch((error: unknown) => warnOnce('everything', error))
-      await pause(lookEveryMs, stopping.signal)
+      await sleep(lookEveryMs, stopping.signal)
     }
   }
 
@@ -220,14 +220,14 @@ export function createTidying({
     whyLogIsGone: (assignmentId) => whyLogIsGone(ledger, node, assignmentId),
     async stop() {
       stopping.abort()
-      await inTime(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})
+      await raceDeadline(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})
       if (lookedMs !== null) {
         // a session that was shorter than the time between two looks counts too
         for (const over of Object.values(ledger.over)) over.ms += clock() - lookedMs
         lookedMs = null
         void save()
       }
-      await inTime(STOPPED_WITHIN_MS, saving, () => {})
+      await raceDeadline(STOPPED_WITHIN_MS, saving, () => {})
     },
   }
 }

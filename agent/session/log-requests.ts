@@ -10,7 +10,7 @@
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { LogAnswer, LogRequest } from '../rows.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { describeError, kindOf } from '../../postgres/errors.js'
 import {
   logFileOf,
@@ -73,7 +73,7 @@ export function createLogRequests({
   let working: Promise<void> | null = null
 
   const until = (ms: number): Promise<void> =>
-    pause(Math.max(0, ms - performance.now()), stopping.signal)
+    sleep(Math.max(0, ms - performance.now()), stopping.signal)
 
   function hint(): void {
     hinted = true
@@ -103,10 +103,10 @@ export function createLogRequests({
           { event: 'log_request_failed', ...describeError(error) },
           'requests for logs could not be answered; what is known of them is tried again for a while',
         )
-        await pause(RETRY_MS, stopping.signal)
+        await sleep(RETRY_MS, stopping.signal)
       }
       if (waiting.size > 0)
-        await pause(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
+        await sleep(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
     }
   }
 

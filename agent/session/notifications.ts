@@ -10,7 +10,7 @@ import pgListen from 'pg-listen'
 import type { Logger } from 'pino'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
 import { primaryHost } from '../../postgres/find-primary.js'
-import { firstAbort, pause } from '../../host/waiting.js'
+import { firstAbort, sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError } from '../../postgres/errors.js'
 
@@ -68,7 +68,7 @@ export function createListener({
           )
         deaf = true
       }
-      await pause(backoff.nextMs(), stopping.signal)
+      await sleep(backoff.nextMs(), stopping.signal)
     }
   }
 

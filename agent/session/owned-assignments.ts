@@ -15,7 +15,7 @@ import type { OwnedAssignment } from '../rows.js'
 import { digestOf } from './ownership-digest.js'
 import type { Beat } from './heartbeat.js'
 import { isFenced, type Leases } from './lease.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError, kindOf } from '../../postgres/errors.js'
 
@@ -97,7 +97,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
           )
         failing = true
         outdated = true
-        await pause(backoff.nextMs(), stopping.signal)
+        await sleep(backoff.nextMs(), stopping.signal)
       }
     }
   }

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { NodeDescription, Registration } from '../rows.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError, freeInMs, kindOf } from '../../postgres/errors.js'
 
@@ -66,9 +66,9 @@ export async function register(
             : 'the database is older than this program: run `mooring migrate`',
         ),
       )
-      await pause(unfitBackoff.nextMs(), signal)
+      await sleep(unfitBackoff.nextMs(), signal)
     } catch (error) {
-      await pause(waitAfter(error), signal)
+      await sleep(waitAfter(error), signal)
     }
   }
   return null

@@ -8,8 +8,8 @@
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { ReportOutcome, RunReport } from '../rows.js'
-import { inTime } from '../../host/deadline.js'
-import { pause } from '../../host/waiting.js'
+import { raceDeadline } from '../../host/deadline.js'
+import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError, kindOf } from '../../postgres/errors.js'
 
@@ -79,7 +79,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     while (outbox.length > 0 && !stopping.signal.aborted) {
       const batch = nextBatch(outbox)
       const waitMs = await send(batch)
-      if (waitMs > 0) await pause(waitMs, stopping.signal)
+      if (waitMs > 0) await sleep(waitMs, stopping.signal)
     }
   }
 
@@ -158,7 +158,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
       const sent = async (): Promise<void> => {
         while (sending) await sending
       }
-      await inTime(timeoutMs, sent(), () => {})
+      await raceDeadline(timeoutMs, sent(), () => {})
       return outbox.length === 0
     },
     async stop() {

@@ -14,7 +14,7 @@ import type { AgentConfig } from '../config.js'
 import type { AgentDb } from './verbs.js'
 import type { UsageSample } from '../rows.js'
 import { createHeartbeat } from './heartbeat.js'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { createLeases } from './lease.js'
 import { createListener } from './notifications.js'
 import { createLogRequests } from './log-requests.js'
@@ -188,8 +188,8 @@ export function createSession(options: SessionOptions): Session {
       if (!(await reports.flush(left())))
         throw new Error(`${reports.pending()} reports were not taken`)
       // a beat after leave would be an old session's
-      await inTime(left(), heartbeat.stop(), tooLate)
-      const freed = await inTime(left(), db.leave(node, session), tooLate)
+      await raceDeadline(left(), heartbeat.stop(), tooLate)
+      const freed = await raceDeadline(left(), db.leave(node, session), tooLate)
       log.info({ event: 'node_left', freed }, 'everything is stopped and given back')
     } catch (error) {
       log.warn(

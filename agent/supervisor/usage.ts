@@ -10,7 +10,7 @@
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import type { UsageSample } from '../rows.js'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { addDescendants, processTable } from '../../host/process-table.js'
 import type { Process } from '../../host/process-table.js'
 
@@ -40,7 +40,7 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
     asked ??= diskFree(stateDir).finally(() => {
       asked = null
     })
-    return await inTime(DISK_ANSWERS_WITHIN_MS, asked, () => NOT_MEASURED)
+    return await raceDeadline(DISK_ANSWERS_WITHIN_MS, asked, () => NOT_MEASURED)
   }
 
   return {

@@ -16,7 +16,7 @@ import {
 } from '../../state-folder/process-files.js'
 import type { RunFile } from '../../state-folder/process-files.js'
 import { addDescendants, markedWith, membersOf, processTable } from '../../host/process-table.js'
-import type { Process, Seen } from '../../host/process-table.js'
+import type { Process, KnownMembers } from '../../host/process-table.js'
 import { signalProcess } from './process-tree.js'
 import { stopTree } from './stop-tree.js'
 
@@ -79,9 +79,9 @@ async function end(find: () => Process[], graceMs: number, log: Logger): Promise
 }
 
 function finder(prefix: string, runs: readonly RunFile[], keep?: string): () => Process[] {
-  const seenBy = new Map<string, Seen>(runs.map((run) => [run.mark, new Map()]))
+  const seenBy = new Map<string, KnownMembers>(runs.map((run) => [run.mark, new Map()]))
   // A process that is ending loses its environment before it is gone.
-  const marked: Seen = new Map()
+  const marked: KnownMembers = new Map()
   return () => {
     const table = processTable()
     const members = new Map<number, Process>()

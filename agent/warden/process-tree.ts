@@ -3,7 +3,7 @@
  * is never signalled.
  */
 import { hasProc, membersOf, readProcess } from '../../host/process-table.js'
-import type { Process, Seen, TreeRoot } from '../../host/process-table.js'
+import type { Process, KnownMembers, TreeRoot } from '../../host/process-table.js'
 import type { Cell } from './namespace.js'
 
 export interface ProcessTree {
@@ -23,7 +23,7 @@ export function namespacedTree(
   root: TreeRoot,
   cell: Pick<Cell, 'init' | 'workload' | 'kill' | 'ended'>,
 ): ProcessTree {
-  const seen: Seen = new Map()
+  const seen: KnownMembers = new Map()
   const inside = (): Process[] => {
     const init = cell.init()
     if (init?.startTicks != null) seen.set(init.pid, init.startTicks)
@@ -44,7 +44,7 @@ export function namespacedTree(
 
 /** `rootHeld`: the root has not been waited for yet, so its number cannot belong to anything else. */
 export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTree {
-  const seen: Seen = new Map()
+  const seen: KnownMembers = new Map()
   return {
     signalTree(signal) {
       // Looked for before anything is signalled: what the leader started in another session is lost sight of when the leader ends.

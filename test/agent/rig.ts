@@ -12,6 +12,7 @@ import type { Supervisor, SupervisorDependencies } from '../../agent/supervisor/
 import { createLocalHost } from '../../agent/warden/local-host.js'
 import { removeFolder } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
+import { NO_SPREAD } from '../../host/backoff.js'
 
 export const silent = pino({ level: 'silent' })
 
@@ -81,7 +82,7 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
     allowScripts: false,
     log: silent,
     report: (r) => reports.push(r),
-    backoff: { firstMs: 40, jitter: 0 },
+    backoff: { firstMs: 40, spread: NO_SPREAD },
     ...more,
   })
   t.teardown(async () => {

@@ -2,11 +2,12 @@
 import t from 'tap'
 import { waitFor } from '../../helpers/wait-for.js'
 import { owned, ownedPackage, printed, rig } from '../rig.js'
+import { NO_SPREAD } from '../../../host/backoff.js'
 
 const may = { mayStart: true }
 
 t.test('Y37, defect 11: a crash loop is counted and backs off', async (t) => {
-  const r = await rig(t, { backoff: { firstMs: 20, maxMs: 80, jitter: 0 } })
+  const r = await rig(t, { backoff: { firstMs: 20, maxMs: 80, spread: NO_SPREAD } })
   const a = owned({ script: 'exit 3' })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff', { restarts: 5 })
@@ -28,7 +29,7 @@ t.test('Y37, defect 11: a crash loop is counted and backs off', async (t) => {
 })
 
 t.test('a run that was stable begins the row of delays anew, the counter goes on', async (t) => {
-  const r = await rig(t, { backoff: { firstMs: 10, jitter: 0, stableMs: 4_000 } })
+  const r = await rig(t, { backoff: { firstMs: 10, spread: NO_SPREAD, stableMs: 4_000 } })
   const a = owned({
     script:
       'if [ -e second ]; then touch third; sleep 4.5; fi; [ -e first ] && touch second; touch first; exit 1',

@@ -7,6 +7,7 @@ import { markPrefix } from '../../../state-folder/process-files.js'
 import { createLocalHost } from '../../../agent/warden/local-host.js'
 import type { LocalProcess } from '../../../agent/warden/local-host.js'
 import { owned, printed, rig, temporaryFolder } from '../rig.js'
+import { NO_SPREAD } from '../../../host/backoff.js'
 
 const may = { mayStart: true }
 const mayNot = { mayStart: false }
@@ -42,7 +43,7 @@ t.test(
 t.test(
   'fenced work starts again by a later reconcile that lists it, also in a hold, and only then',
   async (t) => {
-    const r = await rig(t, { backoff: { firstMs: 1, jitter: 0 } })
+    const r = await rig(t, { backoff: { firstMs: 1, spread: NO_SPREAD } })
     const a = owned()
     r.supervisor.reconcile([a], may)
     await r.reached(a, 'running')
@@ -97,7 +98,7 @@ t.test('a fence shortens a stop that is under way', async (t) => {
 })
 
 t.test('a fence calls off a start that is timed', async (t) => {
-  const r = await rig(t, { backoff: { firstMs: 4_000, jitter: 0 } })
+  const r = await rig(t, { backoff: { firstMs: 4_000, spread: NO_SPREAD } })
   const a = owned({ script: 'exit 1' })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff')
