@@ -20,15 +20,15 @@ export interface OwnedAssignment {
   env: Record<string, string>
 }
 
-export type RunState =
+export type ObservedState =
   'installing' | 'starting' | 'running' | 'stopping' | 'backoff' | 'failed' | 'stopped' | 'refused'
 
 /** What the agent observed of an assignment. 'stopped' and 'refused' free it; the others only record. */
-export interface RunReport {
+export interface AssignmentReport {
   assignment_id: string
   epoch: string
   generation: string
-  state: RunState
+  state: ObservedState
   pid: number | null
   restarts: number
   exit_code: number | null

@@ -7,14 +7,14 @@
  */
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
-import type { ReportOutcome, RunReport } from '../rows.js'
+import type { ReportOutcome, AssignmentReport } from '../rows.js'
 import { raceDeadline } from '../../host/deadline.js'
 import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError, kindOf } from '../../postgres/errors.js'
 
 export interface Reports {
-  push(report: RunReport): void
+  push(report: AssignmentReport): void
   /** Tells the last of each assignment again. */
   repeat(): void
   /** Resolves true when everything pushed so far was taken, false when that did not happen within timeoutMs. */
@@ -41,15 +41,15 @@ const MAX_RETRY_MS = 2_000
 const LOCKED_RETRY_MS = 100
 
 export function createReports({ db, node, session, onOver, log }: ReportsOptions): Reports {
-  let outbox: RunReport[] = []
+  let outbox: AssignmentReport[] = []
   /** What the database should know by now of each assignment that is not settled. */
-  const lastTold = new Map<string, RunReport>()
+  const lastTold = new Map<string, AssignmentReport>()
   let sending: Promise<void> | null = null
   let failing = false
   const stopping = new AbortController()
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
 
-  function push(report: RunReport): void {
+  function push(report: AssignmentReport): void {
     if (stopping.signal.aborted) return
     const clean = cleaned(report)
     if (isFinal(clean)) lastTold.delete(clean.assignment_id)
@@ -57,7 +57,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     enqueue(clean)
   }
 
-  function enqueue(clean: RunReport): void {
+  function enqueue(clean: AssignmentReport): void {
     const at = outbox.findLastIndex((queued) => sameRun(queued, clean))
     if (at !== -1 && !isFinal(outbox[at]!)) outbox[at] = clean
     else outbox.push(clean)
@@ -84,7 +84,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
   }
 
   /** Sends a batch, takes out of the outbox what is settled, and says how long to wait before the next. */
-  async function send(batch: readonly RunReport[]): Promise<number> {
+  async function send(batch: readonly AssignmentReport[]): Promise<number> {
     try {
       const outcomes = await db.report(node, session, batch)
       const locked = new Set(
@@ -107,7 +107,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     log.debug({ event: 'report_outdated', assignment_id, epoch }, 'a report came too late to count')
   }
 
-  async function refused(batch: readonly RunReport[], error: unknown): Promise<number> {
+  async function refused(batch: readonly AssignmentReport[], error: unknown): Promise<number> {
     const kind = kindOf(error)
     if (kind === 'session_over') {
       stopping.abort()
@@ -169,8 +169,8 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
 }
 
 /** An assignment is in a batch once: what follows its 'stopped' goes with the next one. */
-function nextBatch(outbox: readonly RunReport[]): RunReport[] {
-  const byAssignment = new Map<string, RunReport>()
+function nextBatch(outbox: readonly AssignmentReport[]): AssignmentReport[] {
+  const byAssignment = new Map<string, AssignmentReport>()
   for (const report of outbox) {
     if (byAssignment.size === REPORT_BATCH) break
     if (!byAssignment.has(report.assignment_id)) byAssignment.set(report.assignment_id, report)
@@ -178,16 +178,16 @@ function nextBatch(outbox: readonly RunReport[]): RunReport[] {
   return [...byAssignment.values()]
 }
 
-function sameRun(a: RunReport, b: RunReport): boolean {
+function sameRun(a: AssignmentReport, b: AssignmentReport): boolean {
   return a.assignment_id === b.assignment_id && a.epoch === b.epoch
 }
 
-function isFinal(report: RunReport): boolean {
+function isFinal(report: AssignmentReport): boolean {
   return report.state === 'stopped' || report.state === 'refused'
 }
 
 /** NUL and lone surrogates are no text to Postgres: one such error message would make the whole batch unacceptable. */
-function cleaned(report: RunReport): RunReport {
+function cleaned(report: AssignmentReport): AssignmentReport {
   if (report.error === null) return report
   return {
     ...report,

@@ -166,7 +166,7 @@ export function createSession(options: SessionOptions): Session {
 
   /** What runs stays as it is, under the leases it has: the next session has until their end to come. */
   async function handOn(): Promise<void> {
-    supervisor.letGo()
+    supervisor.detach()
     await reports.flush(config.leaveTimeoutMs)
   }
 

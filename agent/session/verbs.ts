@@ -15,7 +15,7 @@ import type {
   OwnedAssignment,
   Registration,
   ReportOutcome,
-  RunReport,
+  AssignmentReport,
   UsageSample,
 } from '../rows.js'
 
@@ -36,7 +36,11 @@ export interface AgentDb {
     deadlineMs: number,
   ): Promise<BeatAnswer>
   assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
-  report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
+  report(
+    node: string,
+    session: string,
+    reports: readonly AssignmentReport[],
+  ): Promise<ReportOutcome[]>
   /** No new work for this node; its lease goes on. */
   beginLeave(node: string, session: string): Promise<void>
   leave(node: string, session: string): Promise<number>

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import type { OwnedAssignment, RunReport } from '../../agent/rows.js'
+import type { OwnedAssignment, AssignmentReport } from '../../agent/rows.js'
 import { readProcess } from '../../host/process-table.js'
 import { markPrefix } from '../../state-folder/process-files.js'
 import { createSupervisor } from '../../agent/supervisor/supervisor.js'
@@ -58,21 +58,21 @@ export function ownedPackage(
 export interface Rig {
   supervisor: Supervisor
   stateDir: string
-  reports: RunReport[]
-  last(assignment: OwnedAssignment): RunReport | undefined
+  reports: AssignmentReport[]
+  last(assignment: OwnedAssignment): AssignmentReport | undefined
   states(assignment: OwnedAssignment): string[]
   /** Resolves with the first report (of those to come or already there) in that state. */
   reached(
     assignment: OwnedAssignment,
-    state: RunReport['state'],
-    more?: Partial<RunReport>,
-  ): Promise<RunReport>
+    state: AssignmentReport['state'],
+    more?: Partial<AssignmentReport>,
+  ): Promise<AssignmentReport>
   logText(assignment: OwnedAssignment): string
 }
 
 export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): Promise<Rig> {
   const stateDir = more.stateDir ?? (await temporaryFolder(t))
-  const reports: RunReport[] = []
+  const reports: AssignmentReport[] = []
   const supervisor = createSupervisor({
     node: 'host-a',
     stateDir,
@@ -89,7 +89,7 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
     supervisor.killAll()
     await supervisor.stopAll()
   })
-  const of = (assignment: OwnedAssignment): RunReport[] =>
+  const of = (assignment: OwnedAssignment): AssignmentReport[] =>
     reports.filter((r) => r.assignment_id === assignment.assignment_id)
   return {
     supervisor,
@@ -103,7 +103,9 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
           of(assignment).find(
             (r) =>
               r.state === state &&
-              Object.entries(fields).every(([key, value]) => r[key as keyof RunReport] === value),
+              Object.entries(fields).every(
+                ([key, value]) => r[key as keyof AssignmentReport] === value,
+              ),
           ),
         {
           label: `assignment ${assignment.assignment_id} is ${state} ${JSON.stringify(fields)}`,

@@ -130,7 +130,7 @@ t.test(
       log: heardLog().log,
       report() {},
     })
-    t.teardown(() => supervisor.letGo())
+    t.teardown(() => supervisor.detach())
     t.ok(supervisor.inUse([a]).package('anything@1.0.0'), 'before it is told what is wanted')
     supervisor.reconcile([a], { mayStart: true })
     t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.inUse([a]).package), [

@@ -1,7 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
 import { createAgentDb } from '../../../agent/session/verbs.js'
-import { type RunReport, type RunState } from '../../../agent/rows.js'
+import { type AssignmentReport, type ObservedState } from '../../../agent/rows.js'
 import { createReports, REPORT_BATCH } from '../../../agent/session/reports.js'
 import { age, assignments, deployment, node, type AssignmentRow } from '../../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
@@ -20,7 +20,7 @@ async function reporting(
   await database.sql`select from mooring.claim()`
   const rows = await assignments(database.sql)
   const db = createAgentDb({ databaseUrl: url, node: 'host-a' })
-  const sent: (readonly RunReport[])[] = []
+  const sent: (readonly AssignmentReport[])[] = []
   const over: unknown[] = []
   const reports = createReports({
     db: {
@@ -41,7 +41,11 @@ async function reporting(
   return { rows, sent, over, reports, session }
 }
 
-function of(row: AssignmentRow, state: RunState, more: Partial<RunReport> = {}): RunReport {
+function of(
+  row: AssignmentRow,
+  state: ObservedState,
+  more: Partial<AssignmentReport> = {},
+): AssignmentReport {
   return {
     assignment_id: row.id,
     epoch: row.epoch,
@@ -209,7 +213,7 @@ t.test('one row that the database will never take does not hold back the others'
   const database = await testDatabase(t)
   const { rows, reports } = await reporting(t, database, { replicas: 3 })
   reports.push(of(rows[0]!, 'running'))
-  reports.push(of(rows[1]!, 'dancing' as RunState))
+  reports.push(of(rows[1]!, 'dancing' as ObservedState))
   reports.push(of(rows[2]!, 'running', { pid: 4_242 }))
   t.ok(await reports.flush(60_000))
   t.same(await states(database), ['running', null, 'running'])

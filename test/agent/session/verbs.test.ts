@@ -4,8 +4,8 @@ import type {
   OwnedAssignment,
   Registration,
   ReportOutcome,
-  RunReport,
-  RunState,
+  AssignmentReport,
+  ObservedState,
 } from '../../../agent/rows.js'
 import { testDatabase } from '../../helpers/postgres.js'
 
@@ -50,7 +50,7 @@ const COLUMNS: Record<string, Record<string, string>> = {
   >,
 }
 
-const REPORT_FIELDS: Record<keyof RunReport, true> = {
+const REPORT_FIELDS: Record<keyof AssignmentReport, true> = {
   assignment_id: true,
   epoch: true,
   generation: true,
@@ -63,7 +63,7 @@ const REPORT_FIELDS: Record<keyof RunReport, true> = {
   next_start_in_ms: true,
 }
 
-const STATES: Record<RunState, true> = {
+const STATES: Record<ObservedState, true> = {
   installing: true,
   starting: true,
   running: true,

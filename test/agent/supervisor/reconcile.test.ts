@@ -1,11 +1,15 @@
 import t from 'tap'
 import { reconcile } from '../../../agent/supervisor/reconcile.js'
-import type { Phase, Running } from '../../../agent/supervisor/reconcile.js'
+import type { Phase, LocalAssignment } from '../../../agent/supervisor/reconcile.js'
 import { owned } from '../rig.js'
 
 const PHASES: Phase[] = ['none', 'preparing', 'prepared', 'alive', 'ending', 'waiting', 'refused']
 
-function running(assignment_id: string, phase: Phase, more: Partial<Running> = {}): Running {
+function running(
+  assignment_id: string,
+  phase: Phase,
+  more: Partial<LocalAssignment> = {},
+): LocalAssignment {
   return {
     assignment_id,
     epoch: '1',

@@ -2,10 +2,11 @@ import t from 'tap'
 import {
   createRestartBackoff,
   DEFAULT_RESTART_BACKOFF,
+  type RestartBackoffOptions,
 } from '../../../agent/supervisor/restart-backoff.js'
 import { NO_SPREAD } from '../../../host/backoff.js'
 
-const plain = { ...DEFAULT_RESTART_BACKOFF, spread: NO_SPREAD }
+const plain: RestartBackoffOptions = { ...DEFAULT_RESTART_BACKOFF, spread: NO_SPREAD }
 
 /** The delays after a row of processes, each of which ran this long. */
 const delaysAfter = (ranForMs: readonly (number | null)[], options = plain): number[] => {
