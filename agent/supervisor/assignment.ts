@@ -5,7 +5,7 @@
  *                 \                       \-> ending -> waiting -> none  ended, or failed to start
  *
  * decide() alone says what to do next, after each event. This file does it and reports it.
- * There is at most one process tree: `ending` lasts until all of it is gone, and then comes a start.
+ * There is at most one process tree: `ending` lasts until all of it is gone.
  */
 import type { Logger } from 'pino'
 import { createRestartBackoff, type RestartBackoffOptions } from './restart-backoff.js'
@@ -31,7 +31,7 @@ export interface AssignmentDependencies extends WorkloadDependencies {
   backoff: RestartBackoffOptions
   log: Logger
   report: (report: AssignmentReport) => void
-  /** The last epoch under which this session ran it. The supervisor keeps it, beyond this object. */
+  /** The last epoch under which this session ran it. The supervisor remembers it. */
   ranEpoch: string | null
   onEpochRan: (epoch: string) => void
   /** The warden fenced the process, because its lease ended there. */

@@ -3,7 +3,7 @@
  *
  * Level-triggered: `desired` is always the complete set. So a lost hint, a repeated answer and an
  * answer that skips ten changes lead to the same state.
- * One rule stands above all others: nothing of an assignment starts while an earlier instance lives.
+ * The first rule: nothing of an assignment starts while an earlier instance of it lives.
  */
 import type { OwnedAssignment } from '../rows.js'
 

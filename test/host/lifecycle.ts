@@ -82,8 +82,7 @@ async function resourcesLeft(before: ReadonlyMap<string, number>): Promise<strin
 
 function countResources(): Map<string, number> {
   const counts = new Map<string, number>()
-  for (const name of process.getActiveResourcesInfo())
-    counts.set(name, (counts.get(name) ?? 0) + 1)
+  for (const name of process.getActiveResourcesInfo()) counts.set(name, (counts.get(name) ?? 0) + 1)
   return counts
 }
 

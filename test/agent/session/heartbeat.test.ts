@@ -48,7 +48,7 @@ async function beating(
     sample: () => sample,
     running: () => 7,
     onBeat: (beat) => beats.push(beat),
-    onOver: (error) => over.push(error),
+    onSessionOver: (error) => over.push(error),
     log,
     ...more,
   })

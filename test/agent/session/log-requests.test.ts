@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { createAgentDb, type AgentDb } from '../../../agent/session/verbs.js'
-import { createListener } from '../../../agent/session/notifications.js'
+import { createNotificationListener } from '../../../agent/session/notifications.js'
 import { createLogRequests, type LogRequestsOptions } from '../../../agent/session/log-requests.js'
 import { assignments, deployment, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -38,7 +38,7 @@ async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
     session: host.session,
     folder,
     whyGone: () => null,
-    onOver: (error) => over.push(error),
+    onSessionOver: (error) => over.push(error),
     log: heard.log,
     ...more,
   })
@@ -206,7 +206,7 @@ t.test(
   async (t) => {
     const { sql, url } = await testDatabase(t)
     const heard: string[] = []
-    const listener = createListener({
+    const listener = createNotificationListener({
       databaseUrl: url,
       applicationName: 'test: listener',
       channel: 'mooring_node_1',

@@ -1,12 +1,12 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAssignments } from '../../../agent/session/owned-assignments.js'
+import { createOwnedAssignments } from '../../../agent/session/owned-assignments.js'
 import { createAgentDb, type AgentDb } from '../../../agent/session/verbs.js'
 import { type OwnedAssignment } from '../../../agent/rows.js'
 import { createHeartbeat } from '../../../agent/session/heartbeat.js'
 import { bootClock } from '../../../host/boot-clock.js'
 import { createLeases } from '../../../agent/session/lease.js'
-import { createListener } from '../../../agent/session/notifications.js'
+import { createNotificationListener } from '../../../agent/session/notifications.js'
 import { age, assignments, deployment, node, report } from '../../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -30,7 +30,13 @@ async function following(
   const told: Seen[] = []
   const fenced: string[] = []
   const over: unknown[] = []
-  const parts = { db, node: 'host-a', session, onOver: (error: unknown) => over.push(error), log }
+  const parts = {
+    db,
+    node: 'host-a',
+    session,
+    onSessionOver: (error: unknown) => over.push(error),
+    log,
+  }
   const leases = createLeases({
     reapMarginMs: 3_000,
     fence: (ids) => fenced.push(...ids),
@@ -45,18 +51,18 @@ async function following(
     running: () => 0,
     clock,
     sample: () => ({ cpu_pct: null, memory_mb: null, disk_free_pct: null, disk_free_bytes: null }),
-    onBeat: (beat) => assignments.beaten(beat),
+    onBeat: (beat) => assignments.noteBeat(beat),
   })
   let wantedBeats = 0
-  const assignments = createAssignments({
+  const assignments = createOwnedAssignments({
     ...parts,
     leases,
     reconcile: (rows, { mayStart }) => told.push({ rows, mayStart }),
-    wantBeat: () => {
+    requestBeat: () => {
       wantedBeats += 1
     },
   })
-  const listener = createListener({
+  const listener = createNotificationListener({
     databaseUrl: database.url,
     applicationName: 'mooring agent host-a: listen',
     channel: `mooring_node_${id}`,
@@ -70,7 +76,7 @@ async function following(
     await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop()])
   })
   /** On a busy machine a beat may miss its deadline; the loop would repeat it, and so does this. */
-  const beaten = () => waitFor(() => heartbeat.runOnce(), { label: 'a beat is answered' })
+  const beat = () => waitFor(() => heartbeat.runOnce(), { label: 'a beat is answered' })
   return {
     db,
     session,
@@ -78,7 +84,7 @@ async function following(
     fenced,
     over,
     leases,
-    beaten,
+    beat,
     assignments,
     listener,
     wantedBeats: () => wantedBeats,
@@ -93,7 +99,7 @@ t.test(
   async (t) => {
     const database = await testDatabase(t)
     const f = await following(t, database)
-    await f.beaten()
+    await f.beat()
     f.listener.start()
     await waitFor(() => f.told.length >= 2, {
       label: 'read after the first beat and after listening',
@@ -129,7 +135,7 @@ t.test('a storm of hints costs two reads: the one in flight and one more', async
 t.test('what was notified while nobody listened is found when listening again', async (t) => {
   const database = await testDatabase(t)
   const f = await following(t, database)
-  await f.beaten()
+  await f.beat()
   f.listener.start()
   await waitFor(() => f.told.length >= 2, { label: 'listening' })
   for (let kills = 1; kills <= 5; kills += 1) {
@@ -147,15 +153,15 @@ t.test('what was notified while nobody listened is found when listening again', 
 t.test('a lost hint costs one beat: its digest is not that of the set we hold', async (t) => {
   const database = await testDatabase(t)
   const f = await following(t, database)
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.told.length === 1, { label: 'the empty set' })
   await deployment(database.sql, { command: 'sleep' })
   await claim(database)
   t.same(f.last()?.rows, [])
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
   const before = f.told.length
-  await f.beaten()
+  await f.beat()
   t.equal(f.told.length, before, 'and an equal digest costs nothing')
 })
 
@@ -169,7 +175,7 @@ t.test(
     f.assignments.hint()
     await waitFor(() => f.wantedBeats() === 1, { label: 'read, and a beat is asked for' })
     t.same(f.told, [], 'and nothing is said against what may have been taken over')
-    await f.beaten()
+    await f.beat()
     t.match(
       f.last(),
       { rows: [{ wanted: 'run' }], mayStart: true },
@@ -209,7 +215,7 @@ t.test('a read that began before the beat was answered does not confirm by it', 
   await report(database.sql, { name: 'host-a', session: f.session }, owned!, 'stopped')
   await database.sql`update mooring.deployment set enabled = true`
   await claim(database)
-  await f.beaten()
+  await f.beat()
   release()
   await waitFor(() => f.last()?.rows[0]?.epoch === '3', { label: 'the new epoch is given to run' })
   t.notOk(
@@ -224,11 +230,11 @@ t.test('in a hold nothing new may start, and the beat that ends it says so', asy
   const f = await following(t, database)
   await claim(database)
   await database.sql`update mooring.pulse set hold_until = clock_timestamp() + interval '1 hour'`
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
   t.equal(f.last()?.mayStart, false)
   await database.sql`update mooring.pulse set hold_until = null, pulse_at = clock_timestamp()`
-  await f.beaten()
+  await f.beat()
   t.match(f.last(), { rows: [{}], mayStart: true })
 })
 
@@ -237,7 +243,7 @@ t.test(
   async (t) => {
     const database = await testDatabase(t)
     const f = await following(t, database)
-    await f.beaten()
+    await f.beat()
     await waitFor(() => f.told.length === 1, { label: 'the empty set' })
     t.ok(f.last()?.mayStart)
     const before = f.db.connectionEpoch()
@@ -248,7 +254,7 @@ t.test(
     f.assignments.hint()
     await waitFor(() => f.told.length === 2, { label: 'read over the new connection' })
     t.same(f.last(), { rows: [], mayStart: false })
-    await f.beaten()
+    await f.beat()
     await waitFor(() => f.last()?.rows.length === 1 && f.last()?.mayStart, {
       label: 'given to run',
     })
@@ -263,13 +269,13 @@ t.test(
     const f = await following(t, database, { clock: () => clock.nowMs, lease: '12 s' })
     const id = await deployment(database.sql, { command: 'sleep' })
     await claim(database)
-    await f.beaten()
+    await f.beat()
     await waitFor(() => f.last()?.rows.length === 1, { label: 'given to run' })
     clock.nowMs += 11_000
     await waitFor(() => f.fenced.length, { label: 'fenced' })
     f.assignments.hint()
     await waitFor(() => f.last()?.rows.length === 0, { label: 'not listed: nothing may start it' })
-    await f.beaten()
+    await f.beat()
     t.match(f.last(), { rows: [{ wanted: 'run' }] }, 'revived')
     clock.nowMs += 11_000
     await waitFor(() => f.fenced.length === 2, { label: 'fenced again' })
@@ -282,12 +288,12 @@ t.test(
 t.test('a frozen follower keeps confirming leases and tells the supervisor nothing', async (t) => {
   const database = await testDatabase(t)
   const f = await following(t, database)
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.told.length === 1, { label: 'the empty set' })
   f.assignments.freeze()
   await deployment(database.sql, { command: 'sleep' })
   await claim(database)
-  await f.beaten()
+  await f.beat()
   const [row] = await f.db.assignmentsOf('host-a', f.session)
   await waitFor(() => f.leases.isLive(row!), { label: 'its lease runs' })
   t.equal(f.told.length, 1)

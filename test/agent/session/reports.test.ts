@@ -31,7 +31,7 @@ async function reporting(
     },
     node: 'host-a',
     session,
-    onOver: (error) => over.push(error),
+    onSessionOver: (error) => over.push(error),
     log,
   })
   t.teardown(async () => {
@@ -100,7 +100,7 @@ t.test(
       db: { report },
       node: 'host-a',
       session,
-      onOver: () => {},
+      onSessionOver: () => {},
       log,
     })
     t.teardown(async () => {
