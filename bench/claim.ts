@@ -277,7 +277,7 @@ async function priceOfHistory(bench: Bench): Promise<Figure[]> {
 async function keepNoHistory(sql: Sql): Promise<void> {
   const [trigger] = await sql<
     { source: string }[]
-  >`select pg_get_functiondef('mooring.tg_assignment__follow'::regproc) as source`
+  >`select pg_get_functiondef('mooring_internal.tg_assignment__follow'::regproc) as source`
   const changed = trigger!.source.replace('where p.epoch <> p.epoch_before', 'where false')
   if (changed === trigger!.source)
     throw new Error('tg_assignment__follow no longer says which rows go into history')

@@ -61,7 +61,7 @@ export async function startServer(stateRoot: string): Promise<Server> {
     try {
       const sql = connect(4)
       // the marker came from the template and is foreign here: without this a hold would begin
-      await sql`select mooring.mark_outage_seen()`
+      await sql`select mooring_internal.write_outage_marker()`
       return await use({
         url,
         sql,

@@ -60,9 +60,9 @@ const NO_DEADLINE: readonly Mutation[] = [
   ['entry.process.fence(Math.max(0, endAtMs - nowMs))', ''],
 ].map(([find, put]) => ({ in: { file: 'agent/warden/warden.js' }, find: find!, put: put! }))
 const NO_HOLD: readonly Mutation[] = [
-  { in: { function: 'hold' }, find: 'if noticed is null then', put: 'if true then' },
+  { in: { function: 'notice_outage' }, find: 'if noticed is null then', put: 'if true then' },
   {
-    in: { function: 'noticed_clock_step' },
+    in: { function: 'notice_clock_step' },
     find: 'if abs(extract(epoch from step)) >',
     put: 'if false and abs(extract(epoch from step)) >',
   },
@@ -190,7 +190,7 @@ export const CONTROLS: readonly Control[] = [
       // the order in which it does harm, and not left to chance: the jump, a reap before anybody beats by the new clock, a beat of one host, and a round that gives it
       // everything. Were the others back by then too, all would return to where it ran
       await server.sql.begin(async (tx) => {
-        await tx`select mooring.lock_placement()`
+        await tx`select mooring_internal.lock_placement()`
         await tx`select from mooring.heartbeat for update`
         server.setClock(60)
         await tx`select count(*) from mooring.reap()`

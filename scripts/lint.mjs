@@ -100,6 +100,16 @@ function checkTableOfContents() {
   )) {
     const times = named.filter((name) => name === file).length
     if (times !== 1) offend(file, 0, `named ${times} times in sql/all.sql`)
+    const name = /^sql\/functions\/[a-z]+\/(\w+)\.sql$/.exec(file)?.[1]
+    if (file.startsWith('sql/functions/') && !name) offend(file, 0, 'a function has a room')
+    const defined = [
+      ...texts
+        .get(file)
+        .matchAll(/^create or replace (?:function|procedure) mooring(?:_internal)?\.(\w+)\(/gm),
+    ].map(([, defined]) => defined)
+    // the cost functions are one family, and read as one
+    if (name && name !== 'policies' && (defined.length !== 1 || defined[0] !== name))
+      offend(file, 0, `one function, one file, one name: it defines ${defined.join(', ')}`)
   }
 }
 

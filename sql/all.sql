@@ -1,105 +1,189 @@
 -- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
---!include functions/actor.sql
---!include functions/some_of.sql
---!include functions/lock_key.sql
---!include functions/milliseconds.sql
---!include functions/limit_idle.sql
---!include functions/wait_for_disk.sql
---!include functions/schema_version.sql
---!include functions/next_epoch.sql
---!include functions/node_channel.sql
---!include functions/acts_for.sql
---!include functions/round_interval.sql
---!include functions/check_trust_pattern.sql
---!include functions/add_event.sql
---!include functions/enqueue.sql
---!include functions/outage_marker.sql
---!include functions/hold.sql
---!include functions/finish_round.sql
---!include functions/node_is_live.sql
---!include functions/worker_is_alive.sql
---!include functions/awaited_nodes.sql
---!include functions/node_states.sql
---!include functions/fold_node_load.sql
---!include functions/policies.sql
---!include functions/queue_signature.sql
---!include functions/alike.sql
---!include functions/eligibility.sql
---!include functions/why_not.sql
---!include functions/waiting.sql
---!include functions/why_waiting.sql
---!include functions/why_unplaced.sql
---!include functions/choose_nodes.sql
---!include functions/spread_replicas.sql
---!include functions/choose_by_affinity.sql
---!include functions/choose_places.sql
---!include functions/lock_placement.sql
---!include functions/no_such_node.sql
---!include functions/handovers.sql
---!include functions/place_moves.sql
---!include functions/drain_targets.sql
---!include functions/advance_drains.sql
---!include functions/claim.sql
---!include functions/plan_placement.sql
---!include functions/simulate_node_loss.sql
---!include functions/simulate_drain.sql
---!include functions/simulate_insert.sql
---!include functions/rebalance.sql
---!include functions/lock_to_move.sql
---!include functions/reassign.sql
---!include functions/restart.sql
---!include functions/release.sql
---!include functions/reaping_paused.sql
---!include functions/reap.sql
---!include functions/resume_reaping.sql
---!include functions/make_assignments.sql
---!include functions/mend_assignments.sql
---!include functions/recount_loads.sql
---!include functions/evict.sql
---!include functions/forget_log_requests.sql
---!include functions/prune_events.sql
---!include functions/tick.sql
---!include functions/session_of.sql
---!include functions/register_node.sql
---!include functions/heartbeat.sql
---!include functions/assignments_of.sql
---!include functions/report.sql
---!include functions/begin_leave.sql
---!include functions/leave.sql
---!include functions/log_requests_of.sql
---!include functions/answer_log.sql
---!include functions/assert_owner.sql
---!include functions/upsert_node.sql
---!include functions/set_node_enabled.sql
---!include functions/forget_node.sql
---!include functions/drain_node.sql
---!include functions/undrain_node.sql
---!include functions/explain.sql
---!include functions/last_events.sql
---!include functions/history.sql
---!include functions/placement_at.sql
---!include functions/no_answer_from.sql
---!include functions/request_log.sql
---!include functions/read_log.sql
---!include functions/log_text.sql
---!include functions/show_log.sql
+
+-- common: what every room uses
+--!include functions/common/actor.sql
+--!include functions/common/abbreviate_list.sql
+--!include functions/common/format_duration.sql
+--!include functions/common/lock_key.sql
+--!include functions/common/lock_space.sql
+--!include functions/common/milliseconds.sql
+--!include functions/common/limit_idle.sql
+--!include functions/common/require_durable_commit.sql
+--!include functions/common/add_event.sql
+--!include functions/common/enqueue.sql
+--!include functions/common/schema_version.sql
+--!include functions/common/letter_pairs.sql
+
+-- roles: who may act for a node, and the rights of the database roles
+--!include functions/roles/is_schema_owner.sql
+--!include functions/roles/acts_for.sql
+--!include functions/roles/raise_not_your_node.sql
+--!include functions/roles/rights_of_roles.sql
+--!include functions/roles/set_up_roles.sql
+
+-- rounds: outages and holds, the clock of the fleet, reaping
+--!include functions/rounds/round_interval.sql
+--!include functions/rounds/round_is_overdue.sql
+--!include functions/rounds/finish_round.sql
+--!include functions/rounds/worker_is_alive.sql
+--!include functions/rounds/outage_marker_is_present.sql
+--!include functions/rounds/write_outage_marker.sql
+--!include functions/rounds/notice_outage.sql
+--!include functions/rounds/notice_clock_step.sql
+--!include functions/rounds/hold_length.sql
+--!include functions/rounds/start_hold.sql
+--!include functions/rounds/hold_reason.sql
+--!include functions/rounds/update_reap_pause.sql
+--!include functions/rounds/reap.sql
+--!include functions/rounds/resume_reaping.sql
+--!include functions/rounds/evict.sql
+--!include functions/rounds/tick.sql
+
+-- nodes: hosts by name
+--!include functions/nodes/check_trust_pattern.sql
+--!include functions/nodes/raise_no_such_node.sql
+--!include functions/nodes/node_named.sql
+--!include functions/nodes/check_node_name.sql
+--!include functions/nodes/upsert_node.sql
+--!include functions/nodes/set_node_enabled.sql
+--!include functions/nodes/forget_node.sql
+
+-- agent: the verbs an agent calls
+--!include functions/agent/node_channel.sql
+--!include functions/agent/notify_nodes.sql
+--!include functions/agent/raise_session_over.sql
+--!include functions/agent/node_of_session.sql
+--!include functions/agent/register_node.sql
+--!include functions/agent/heartbeat.sql
+--!include functions/agent/stop_grace_ms.sql
+--!include functions/agent/ownership_line.sql
+--!include functions/agent/ownership_digest.sql
+--!include functions/agent/assignments_of.sql
+--!include functions/agent/report.sql
+--!include functions/agent/begin_leave.sql
+--!include functions/agent/leave.sql
+
+-- placement: which node gets what, and claim()
+--!include functions/placement/policies.sql
+--!include functions/placement/awaited_nodes.sql
+--!include functions/placement/assigned_per_node.sql
+--!include functions/placement/assigned_and_promised_per_node.sql
+--!include functions/placement/node_states.sql
+--!include functions/placement/fold_node_load.sql
+--!include functions/placement/inconsistent_loads.sql
+--!include functions/placement/recount_loads.sql
+--!include functions/placement/queue_signature.sql
+--!include functions/placement/trust_matches.sql
+--!include functions/placement/eligibility_groups.sql
+--!include functions/placement/eligibility.sql
+--!include functions/placement/work_of_lost_node.sql
+--!include functions/placement/pending_signatures.sql
+--!include functions/placement/placeable_classes.sql
+--!include functions/placement/choose_nodes.sql
+--!include functions/placement/with_load.sql
+--!include functions/placement/spread_replicas.sql
+--!include functions/placement/choose_by_affinity.sql
+--!include functions/placement/policy_in_force.sql
+--!include functions/placement/may_return_to_last_node.sql
+--!include functions/placement/choose_places.sql
+--!include functions/placement/place_class.sql
+--!include functions/placement/try_lock_placement.sql
+--!include functions/placement/lock_placement.sql
+--!include functions/placement/placement_lock_holder.sql
+--!include functions/placement/claim.sql
+
+-- ownership: leases, epochs, releases, and rows that follow deployments
+--!include functions/ownership/next_epoch.sql
+--!include functions/ownership/node_is_live.sql
+--!include functions/ownership/lease_end.sql
+--!include functions/ownership/release.sql
+--!include functions/ownership/requeue.sql
+--!include functions/ownership/insert_missing_assignments.sql
+--!include functions/ownership/make_assignments.sql
+--!include functions/ownership/make_daemons.sql
+--!include functions/ownership/inconsistent_deployments.sql
+--!include functions/ownership/mend_assignments.sql
+--!include functions/ownership/assert_owner.sql
+--!include functions/ownership/raise_no_such_assignment.sql
+--!include functions/ownership/owner_may_run.sql
+
+-- moves: drains, handovers, rebalancing, moves by name
+--!include functions/moves/end_handovers.sql
+--!include functions/moves/moves_under_way.sql
+--!include functions/moves/handover_rows.sql
+--!include functions/moves/handover_detail.sql
+--!include functions/moves/begin_handovers.sql
+--!include functions/moves/advance_handovers.sql
+--!include functions/moves/raise_if_in_handover.sql
+--!include functions/moves/place_moves.sql
+--!include functions/moves/drain_targets.sql
+--!include functions/moves/drain_obstacles.sql
+--!include functions/moves/advance_drains.sql
+--!include functions/moves/order_moves.sql
+--!include functions/moves/plan_rebalance.sql
+--!include functions/moves/rebalance.sql
+--!include functions/moves/lock_to_move.sql
+--!include functions/moves/reassign.sql
+--!include functions/moves/restart.sql
+--!include functions/moves/drain_node.sql
+--!include functions/moves/undrain_node.sql
+
+-- explain: why something runs where it runs, and what would happen if
+--!include functions/explain/reason_not_permitted.sql
+--!include functions/explain/reason_not_eligible.sql
+--!include functions/explain/remedy_if_not_eligible.sql
+--!include functions/explain/pending_reason.sql
+--!include functions/explain/pending_reasons.sql
+--!include functions/explain/plan_placement.sql
+--!include functions/explain/simulate_node_loss.sql
+--!include functions/explain/simulate_drain.sql
+--!include functions/explain/simulate_insert.sql
+--!include functions/explain/explain.sql
+
+-- logs: slices of logs on their way
+--!include functions/logs/log_requests_of.sql
+--!include functions/logs/hint_log_request.sql
+--!include functions/logs/answer_log.sql
+--!include functions/logs/raise_no_answer.sql
+--!include functions/logs/forget_log_requests.sql
+--!include functions/logs/request_log.sql
+--!include functions/logs/read_log.sql
+--!include functions/logs/log_text.sql
+--!include functions/logs/show_log.sql
+
+-- history: events and past owners
+--!include functions/history/last_events.sql
+--!include functions/history/history.sql
+--!include functions/history/placement_at.sql
+--!include functions/history/prune_events.sql
+
+-- triggers
 --!include triggers/setting.sql
 --!include triggers/node.sql
 --!include triggers/deployment.sql
 --!include triggers/assignment.sql
+
+-- views, and what returns their rows
 --!include views/placement.sql
 --!include views/node_status.sql
 --!include views/unplaced.sql
 --!include views/fleet.sql
 --!include views/drain_progress.sql
---!include functions/placements_of.sql
---!include functions/set_up_roles.sql
---!include functions/doctor_rounds.sql
---!include functions/doctor_nodes.sql
---!include functions/doctor_work.sql
---!include functions/doctor_rights.sql
---!include functions/doctor_sessions.sql
---!include functions/doctor_storage.sql
---!include functions/doctor_server.sql
---!include functions/doctor.sql
+--!include views/help.sql
+--!include functions/explain/placements_of.sql
+
+-- doctor: what is wrong, or soon will be; a theme is a file
+--!include functions/doctor/doctor_rounds.sql
+--!include functions/doctor/doctor_jobs.sql
+--!include functions/doctor/doctor_nodes.sql
+--!include functions/doctor/doctor_work.sql
+--!include functions/doctor/intended_grants.sql
+--!include functions/doctor/actual_grants.sql
+--!include functions/doctor/doctor_rights.sql
+--!include functions/doctor/doctor_sessions.sql
+--!include functions/doctor/doctor_storage.sql
+--!include functions/doctor/doctor_server.sql
+--!include functions/doctor/doctor.sql
+
+-- grants
 --!include grants.sql

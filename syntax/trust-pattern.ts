@@ -1,6 +1,6 @@
 /**
  * Why a trust pattern cannot be used, or null. The same pattern is read by Postgres, when work is placed, and by this agent, before it runs
- * it. What the two engines read differently is refused, by the same rules as mooring.check_trust_pattern, or a package could be placed here
+ * it. What the two engines read differently is refused, by the same rules as mooring_internal.check_trust_pattern, or a package could be placed here
  * for ever and never be run.
  */
 export function trustProblem(pattern: string): string | null {

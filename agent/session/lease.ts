@@ -1,37 +1,14 @@
 /**
  * The lease: how long this node may run what it owns without an answer from the database.
+ * README.md has the time line and the reasons. The arithmetic, on the boot clock:
  *
- * A reaper counts elsewhere. It gives the work of this node to another one when the last beat it
- * knows is older than lease + margin. By then nothing of it may run here, even if this node is cut
- * off. Each side counts on its own clock, from moments that are ordered in real time:
+ *   t     the *start* of the beat that confirms a row, (assignment, epoch) by (assignment, epoch)
+ *   end   t + T - least(reap margin, T/10)     SIGKILL: nothing of the row may live
+ *   term  end - least(stop_grace, T/3)         SIGTERM
  *
- *   agent     t ───────────────────────────────► term ─────────► end
- *             │ beat sent           SIGTERM ─────┘  grace  SIGKILL ┘
- *             │    ▲ answer: only its content counts
- *             ▼    │
- *   database    b ─┘─────────────────────────────────────────── b + T ──── b + T + margin
- *               beat written, b >= t                                       └ reaped: another node
- *
- *   end = t + T - least(margin, T/10)        term = end - least(stop_grace, T/3)
- *
- * - t is the *start* of the request. Counting from the answer would let network delay extend the
- *   lease on this side only.
- * - b >= t, and the reaper waits until b + T + margin. So the margin and a tenth of the lease lie
- *   between the last process here and the first elsewhere. They cover clocks that run apart, a
- *   timer that wakes late, and the time a SIGKILL takes.
- * - A beat extends only what its answer *confirms*, by (assignment, epoch). A lease of the whole
- *   node would still cover an assignment whose stop order was lost, or one that a promoted standby
- *   does not know. Two things confirm:
- *     the digest of a beat equals that of our set             -> all of it, from the t of that beat
- *     a read *begun after* an answered beat lists a row       -> that row, from the t of that beat
- * - A row that a read no longer lists keeps its old end. It is being stopped in its own time, and
- *   never beyond what was granted.
- * - Daemons and on_lost='keep' are not fenced, because a silent node never loses them.
- *
- * The clock is the boot clock, because a lease goes on while a laptop or a virtual machine sleeps.
- * This module ends a lease in order: SIGTERM, then a report. The warden gets every term and ends
- * the lease in any case, also when this process is killed, stopped or stuck.
- * No process can stop itself while its whole machine is paused: assert_owner() covers that.
+ * The reaper frees the row at b + T + margin, and b >= t is when the beat was written. So the
+ * margin and a tenth of the lease T lie between the last process here and the first elsewhere.
+ * The warden gets each term as well, and ends a lease when this process cannot.
  */
 import type { Logger } from 'pino'
 import {

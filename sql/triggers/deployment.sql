@@ -1,6 +1,6 @@
 -- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
 
-create or replace function mooring.tg_deployment__arrive() returns trigger
+create or replace function mooring_internal.tg_deployment__arrive() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -11,30 +11,24 @@ begin
   if not exists (select from new_deployment) then
     return null;
   end if;
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from new_deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-   where d.type = 'deployment'
-   order by d.id, o.ordinal
-  on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
-  get diagnostics made = row_count;
+  select array_agg(d.id) into arrived from new_deployment d;
+  made := mooring_internal.insert_missing_assignments(arrived);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
-    select array_agg(d.id) into arrived from new_deployment d;
-    perform mooring.make_assignments(arrived);
+    perform mooring_internal.make_assignments(arrived);
   end if;
   if exists (select from new_deployment d where d.type = 'daemon') then
     select array_agg(d.id) into arrived from new_deployment d where d.type = 'daemon';
-    perform mooring.make_daemons(deployments => arrived);
+    perform mooring_internal.make_daemons(deployments => arrived);
   end if;
-  perform mooring.enqueue('place');
+  perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
-create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring.tg_deployment__arrive();
+comment on function mooring_internal.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
+create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring_internal.tg_deployment__arrive();
 
-create or replace function mooring.tg_deployment__stamp() returns trigger
+create or replace function mooring_internal.tg_deployment__stamp() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -55,10 +49,10 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
-create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring.tg_deployment__stamp();
+comment on function mooring_internal.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
+create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring_internal.tg_deployment__stamp();
 
-create or replace function mooring.tg_deployment__change() returns trigger
+create or replace function mooring_internal.tg_deployment__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -79,22 +73,22 @@ begin
     return null;
   end if;
   if daemons is not null then
-    perform mooring.make_daemons(deployments => daemons);
+    perform mooring_internal.make_daemons(deployments => daemons);
   end if;
-  perform mooring.make_assignments(reshaped);
-  perform mooring.queue_anew(changed);
+  perform mooring_internal.make_assignments(reshaped);
+  perform mooring_internal.requeue(changed);
   if moved is not null then
     perform mooring.evict(deployments => moved);
   end if;
-  perform mooring.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
-  perform mooring.enqueue('place');
+  perform mooring_internal.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
+  perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
-create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring.tg_deployment__change();
+comment on function mooring_internal.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
+create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring_internal.tg_deployment__change();
 
-create or replace function mooring.tg_deployment__end() returns trigger
+create or replace function mooring_internal.tg_deployment__end() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -106,17 +100,17 @@ begin
   if ended is null then
     return null;
   end if;
-  perform mooring.make_assignments(ended);
+  perform mooring_internal.make_assignments(ended);
   if exists (select from old_deployment o where o.type = 'daemon') then
-    perform mooring.make_daemons(deployments => ended);
+    perform mooring_internal.make_daemons(deployments => ended);
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
-create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring.tg_deployment__end();
+comment on function mooring_internal.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
+create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring_internal.tg_deployment__end();
 
-create or replace function mooring.tg_refuse_truncate() returns trigger
+create or replace function mooring_internal.tg_refuse_truncate() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
@@ -127,9 +121,9 @@ begin
     else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
-comment on function mooring.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
-create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_node_load__refuse_truncate before truncate on mooring.node_load for each statement execute function mooring.tg_refuse_truncate();
-create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring.tg_refuse_truncate();
+comment on function mooring_internal.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
+create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate before truncate on mooring_internal.node_load for each statement execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring_internal.tg_refuse_truncate();

@@ -1,7 +1,7 @@
 -- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
 -- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
 
-create or replace function mooring.tg_node__guard() returns trigger
+create or replace function mooring_internal.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -12,7 +12,7 @@ declare
 begin
   if tg_op = 'DELETE' then
     -- under the placement lock no claim can give the node something between the count and the delete
-    perform mooring.lock_placement(must_wait => true);
+    perform mooring_internal.lock_placement(must_wait => true);
     select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
     if owned > 0 then
       raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
@@ -34,7 +34,7 @@ begin
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
     raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
-  perform mooring.check_trust_pattern(new.trusts);
+  perform mooring_internal.check_trust_pattern(new.trusts);
   if new.draining_since is null then
     -- a drain that is ended by hand ends as undrain_node() ends it
     new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
@@ -45,12 +45,12 @@ begin
   return new;
 end;
 $$;
-comment on function mooring.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
-create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring.tg_node__guard();
-create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring.tg_node__guard();
-create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring.tg_node__guard();
+comment on function mooring_internal.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
+create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring_internal.tg_node__guard();
+create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring_internal.tg_node__guard();
+create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring_internal.tg_node__guard();
 
-create or replace function mooring.tg_node__arrive() returns trigger
+create or replace function mooring_internal.tg_node__arrive() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -62,14 +62,14 @@ begin
     return null;
   end if;
   insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from new_node n;
-  perform mooring.make_daemons(nodes => nodes);
+  perform mooring_internal.make_daemons(nodes => nodes);
   return null;
 end;
 $$;
-comment on function mooring.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
-create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring.tg_node__arrive();
+comment on function mooring_internal.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
+create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring_internal.tg_node__arrive();
 
-create or replace function mooring.tg_node__change() returns trigger
+create or replace function mooring_internal.tg_node__change() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -83,7 +83,7 @@ begin
     from new_node n join old_node o on o.id = n.id;
   if exists (select from new_node n join old_node o on o.id = n.id where n.role_name is distinct from o.role_name) then
     -- until this is committed the beats of these nodes wait for it
-    perform mooring.limit_idle();
+    perform mooring_internal.limit_idle();
     update mooring.heartbeat h set role_name = n.role_name from new_node n join old_node o on o.id = n.id where h.node_id = n.id and n.role_name is distinct from o.role_name;
     insert into mooring.event (kind, node_id, node, reason, detail)
     select 'node_rebound', n.id, n.name, format('it belongs to role %s now', coalesce(n.role_name, 'whichever registers it next')), jsonb_build_object('from', o.role_name, 'to', n.role_name)
@@ -91,19 +91,19 @@ begin
   end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
-    perform mooring.make_daemons(nodes => permits);
+    perform mooring_internal.make_daemons(nodes => permits);
   end if;
   if permits is not null or grows then
-    perform mooring.enqueue('place');
+    perform mooring_internal.enqueue('place');
   end if;
   return null;
 end;
 $$;
-comment on function mooring.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
-create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring.tg_node__change();
+comment on function mooring_internal.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
+create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring_internal.tg_node__change();
 
 -- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
-create or replace function mooring.tg_heartbeat__guard() returns trigger
+create or replace function mooring_internal.tg_heartbeat__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -114,5 +114,5 @@ begin
   return old;
 end;
 $$;
-comment on function mooring.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
-create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring.tg_heartbeat__guard();
+comment on function mooring_internal.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
+create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring_internal.tg_heartbeat__guard();

@@ -14,12 +14,12 @@ create or replace view mooring.drain_progress as
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
-   cross join lateral (select coalesce(mooring.node_is_live(h), false) as live, mooring.holding() as hold) w
+   cross join lateral (select coalesce(mooring_internal.node_is_live(h), false) as live, mooring_internal.hold_reason() as hold) w
    cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
-   cross join lateral (select count(*)::int as moving from mooring.moves() m where m.from_node = n.id) m
+   cross join lateral (select count(*)::int as moving from mooring_internal.moves_under_way() m where m.from_node = n.id) m
    cross join lateral (
      select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring.drain_obstacles(n.id) k where w.live and w.hold is null) b
+       from mooring_internal.drain_obstacles(n.id) k where w.live and w.hold is null) b
    where n.draining_since is not null;
 comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';

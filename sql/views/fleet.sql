@@ -1,14 +1,14 @@
 create or replace view mooring.fleet as
-  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring.holding() as hold,
-      case when mooring.holding() is not null then p.hold_until end as hold_until, mooring.placement_lock_holder() as placement_lock_holder,
-      (select count(*)::int from mooring.worker w where mooring.worker_is_alive(w)) as workers,
-      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring.reap_pause r where r.resumed_at is null) as reap_paused
+  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring_internal.hold_reason() as hold,
+      case when mooring_internal.hold_reason() is not null then p.hold_until end as hold_until, mooring_internal.placement_lock_holder() as placement_lock_holder,
+      (select count(*)::int from mooring_internal.worker w where mooring_internal.worker_is_alive(w)) as workers,
+      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring_internal.reap_pause r where r.resumed_at is null) as reap_paused
     from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
    cross join (select count(*)::int as deployments from mooring.deployment) d
    cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
-                 (count(*) filter (where r.state = 'running' and mooring.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+                 (count(*) filter (where r.state = 'running' and mooring_internal.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
                  from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch left join mooring.heartbeat h on h.node_id = a.node_id) a
-   cross join mooring.pulse p;
+   cross join mooring_internal.pulse p;
 comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
 comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';

@@ -3,14 +3,14 @@ create or replace view mooring.node_status as
   select n.name as node,
       case
         when h.beat_at is null then 'UNKNOWN'
-        when not mooring.node_is_live(h) then 'STALE'
+        when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
         when n.draining_since is not null or h.leaving or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
         else 'HEALTHY'
       end as health,
       n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
-      coalesce(c.assignments, 0) as assignments, case when mooring.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
+      coalesce(c.assignments, 0) as assignments, case when mooring_internal.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
       h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
       n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
     from mooring.node n

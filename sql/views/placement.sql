@@ -1,7 +1,7 @@
 create or replace view mooring.placement as
   select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
       coalesce(d.policy, s.default_policy) as policy, n.name as node, a.epoch, a.wanted,
-      case when a.node_id is not null and r.epoch = a.epoch then case when mooring.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
+      case when a.node_id is not null and r.epoch = a.epoch then case when mooring_internal.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
       r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,

@@ -2,12 +2,12 @@ create or replace view mooring.unplaced as
   select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since,
       coalesce(nullif(w.reason, soon.reason), case when a.last_node_id is not null then (
           select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
-            from mooring.node n cross join mooring.setting s where n.id = any ((select mooring.awaited_nodes())::int[]) group by s.return_wait) end, soon.reason) as reason,
+            from mooring.node n cross join mooring.setting s where n.id = any ((select mooring_internal.awaited_nodes())::int[]) group by s.return_wait) end, soon.reason) as reason,
       d.name, a.ordinal, r.last_error
     from mooring.assignment a
    cross join (values ('it is placed by the next round')) soon (reason)
     left join mooring.deployment d on d.id = a.deployment_id
-    left join mooring.why_unplaced() w on w.signature = a.signature
+    left join mooring_internal.pending_reasons() w on w.signature = a.signature
     left join mooring.run r on r.assignment_id = a.id
    where a.node_id is null and a.wanted = 'run';
 comment on view mooring.unplaced is 'What waits for a node, and why.';

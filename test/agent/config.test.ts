@@ -88,7 +88,7 @@ t.test(
   async (t) => {
     const { sql } = await testDatabase(t)
     for (const pattern of [...READ_ALIKE, ...REFUSED]) {
-      const theirs = await sql`select mooring.check_trust_pattern(${pattern})`.then(
+      const theirs = await sql`select mooring_internal.check_trust_pattern(${pattern})`.then(
         () => 'taken',
         () => 'refused',
       )

@@ -1,5 +1,5 @@
 /** docs/compared.md says of each row of the replaced systems which test shows it. Here it is held to that. */
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 
@@ -114,29 +114,5 @@ t.test('negative control: each kind of mistake is noticed', (t) => {
   t.same(mistakes([...good, line('Y5', 'left out: nobody asked')].join('\n'), tests), [])
   t.match(mistakes(good.slice(1).join('\n'), tests), [/names Y1, which/])
   t.match(mistakes([...good, good[0]].join('\n'), tests), [/Y1 has two lines/])
-  t.end()
-})
-
-t.test('every file that a page of docs/, or a README, names is there', (t) => {
-  const pages = [
-    'README.md',
-    'ARCHITECTURE.md',
-    ...readdirSync(join(ROOT, 'docs'))
-      .filter((file) => file.endsWith('.md'))
-      .map((file) => `docs/${file}`),
-    'test/README.md',
-  ]
-  const missing: string[] = []
-  for (const page of pages) {
-    const text = read(page)
-    for (const [, file] of text.matchAll(
-      /`((?:agent|cli|sql|test|workers|faults|bench|scripts|docs|migrations)\/[\w./-]+\.(?:ts|mjs|sql|md|pml))`/g,
-    ))
-      if (![ROOT, join(ROOT, page, '..')].some((folder) => existsSync(join(folder, file!))))
-        missing.push(`${page}: ${file}`)
-    for (const [, link] of text.matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g))
-      if (!existsSync(join(ROOT, page, '..', link!))) missing.push(`${page}: ${link}`)
-  }
-  t.same(missing, [])
   t.end()
 })

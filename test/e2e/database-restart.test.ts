@@ -28,8 +28,9 @@ async function fleetOnItsOwnServer(t: Test) {
       })
       await waitFor(
         async () =>
-          (await sql`select from mooring.worker w where w.seen_at > ${restartedAt}::timestamptz`)
-            .length === 1,
+          (
+            await sql`select from mooring_internal.worker w where w.seen_at > ${restartedAt}::timestamptz`
+          ).length === 1,
         { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
       )
       const after = await running(sql, 6, PATIENCE_MS)

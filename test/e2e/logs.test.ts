@@ -155,7 +155,7 @@ t.test(
     t.equal((await follower.exited).code, 0, 'a follower ends with what it follows')
     t.match(follower.stdout(), /says goodbye\n(unshare: .*\n)*$/)
     t.same(
-      await sql`select r.data from mooring.log_request r where r.answered_at < now() - interval '2 min'`,
+      await sql`select r.data from mooring_internal.log_request r where r.answered_at < now() - interval '2 min'`,
       [],
       'nothing stays in the database',
     )

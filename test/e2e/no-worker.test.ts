@@ -53,7 +53,7 @@ t.test(
       processes(mine),
     )
     t.equal(await eventsOf(sql, 'reaped'), 5, 'daemons stay with their host')
-    t.equal((await sql`select from mooring.worker`).length, 0)
+    t.equal((await sql`select from mooring_internal.worker`).length, 0)
 
     await sql`delete from mooring.deployment`
     await gone(
@@ -84,7 +84,7 @@ t.test(
           { n: number }[]
         >`select count(*)::int as n from mooring.assignment a where a.node_id is not null`
       )[0]!.n
-    const workers = async () => (await sql`select from mooring.worker`).length
+    const workers = async () => (await sql`select from mooring_internal.worker`).length
     const first = worker()
     await insert()
     await waitFor(async () => (await assigned()) === 50, {
@@ -98,7 +98,7 @@ t.test(
     await stranger`begin`
     // in one go: it may sit idle for longer than the lock allows, since here a machine that stands still is no accident to be survived
     await Promise.all([
-      stranger`select mooring.lock_placement()`,
+      stranger`select mooring_internal.lock_placement()`,
       stranger`set local idle_in_transaction_session_timeout = 0`,
     ])
     await insert()
@@ -123,7 +123,7 @@ t.test(
     await waitFor(async () => (await eventsOf(sql, 'worker_lost')) === 1, {
       label: 'the dead worker is missed',
       timeoutMs: PATIENCE_MS,
-      show: () => sql`select * from mooring.worker`,
+      show: () => sql`select * from mooring_internal.worker`,
     })
     await waitFor(
       async () =>

@@ -62,7 +62,7 @@ t.test(
     )
 
     // eleven minutes later: host-a is dead after all
-    await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+    await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
     await age(sql, 'host-a', '11 minutes ago')
     t.equal((await hold(sql)).hold, null)
     t.equal((await sql`select * from mooring.reap()`).length, 3)
@@ -117,7 +117,7 @@ t.test('a clean restart after a time longer than the lease: the old pulse tells'
   await before`select * from mooring.claim()`
   await before`select mooring.tick('worker')`
   // the server was down for twenty minutes
-  await before`update mooring.pulse set pulse_at = pulse_at - interval '20 min'`
+  await before`update mooring_internal.pulse set pulse_at = pulse_at - interval '20 min'`
   await age(before, 'host-a', '20 minutes ago')
   await server.stopFast()
   const { sql } = await server.open()
@@ -163,7 +163,7 @@ t.test(
   'negative control: with a marker that survives the crash, the first reap takes everything from everybody',
   async (t) => {
     const { server, sql: before } = await aFleetOn(t)
-    await before`alter table mooring.outage_marker set logged`
+    await before`alter table mooring_internal.outage_marker set logged`
     await node(before, { name: 'host-a' })
     await deployments(before, 3)
     await before`select * from mooring.claim()`
@@ -185,7 +185,7 @@ t.test(
     await deployments(pg.sql, 2)
     await pg.sql`select * from mooring.claim(1)`
     await pg.sql`select mooring.tick('worker')`
-    await pg.sql`update mooring.pulse set pulse_at = clock_timestamp() - interval '7 s'`
+    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '7 s'`
     const [slow, other] = [await pg.session('slow'), await pg.session('other')]
     await other.sql`select set_config('lock_timeout', '10 s', false)`
     await slow.begin()
@@ -206,13 +206,13 @@ t.test(
     )
     t.equal((await pg.sql`select from mooring.event where kind = 'hold_started'`).length, 1)
     // healthy gaps, shorter than half a lease, neither renew it nor begin another
-    const [began] = await pg.sql`select hold_until from mooring.pulse`
+    const [began] = await pg.sql`select hold_until from mooring_internal.pulse`
     for (const gap of ['1 s', '4 s', '3 s'])
       await pg.sql.unsafe(
-        `update mooring.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
+        `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
       )
-    t.same([...(await pg.sql`select hold_until from mooring.pulse`)], [began])
-    await pg.sql`update mooring.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
+    t.same([...(await pg.sql`select hold_until from mooring_internal.pulse`)], [began])
+    await pg.sql`update mooring_internal.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
     t.equal((await pg.sql`select * from mooring.claim()`).length, 1, 'and it ends by itself')
     t.equal((await pg.sql`select from mooring.event where kind = 'hold_started'`).length, 1)
   },
@@ -223,7 +223,7 @@ t.test(
   async (t) => {
     const pg = await stage(t)
     await pg.sql`select mooring.tick('worker')`
-    await pg.sql`update mooring.pulse set pulse_at = clock_timestamp() - interval '1 day'`
+    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '1 day'`
     const [psql, agent] = [await pg.session('psql'), await pg.session('agent')]
     await agent.sql`select set_config('lock_timeout', '10 s', false)`
     await psql.begin()

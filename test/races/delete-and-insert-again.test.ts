@@ -135,7 +135,7 @@ t.test(
   async (t) => {
     const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
     await pg.sql
-      .unsafe(`create or replace function mooring.tg_deployment__end() returns trigger language plpgsql as $$
+      .unsafe(`create or replace function mooring_internal.tg_deployment__end() returns trigger language plpgsql as $$
     begin
       perform set_config('mooring.owner_is_done', 'yes', true);
       delete from mooring.assignment a using old_deployment o where a.deployment_id = o.id;

@@ -86,10 +86,10 @@ t.test(
   async (t) => {
     const { pg, id, worker, psql } = await drainAfterTheLastLook(t)
     await rewrite(pg.sql, 'claim', [
-      'perform mooring.advance_drains(progress => moved > 0 or handed_over);',
+      'perform mooring_internal.advance_drains(progress => moved > 0 or handed_over);',
       '',
     ])
-    await psql.sql`select mooring.advance_drains()`
+    await psql.sql`select mooring_internal.advance_drains()`
     t.equal(await drained(pg), 1, 'nothing is left on it, it says')
     await worker.commit()
     await pg.sql`select * from mooring.claim()`

@@ -166,7 +166,7 @@ t.test(
     const restarting = restarter.start((sql) => sql`select from mooring.restart(${restarted!.id})`)
     await waitsFor(t, pg, mover, psql)
     await waitsFor(t, pg, restarter, psql)
-    t.match(await pg.sql`select mooring.placement_lock_holder() as pid`, [{ pid: null }])
+    t.match(await pg.sql`select mooring_internal.placement_lock_holder() as pid`, [{ pid: null }])
     await deployment(fleet.sql)
     t.equal((await fleet.sql`select from mooring.claim()`).length, 1)
     for (const [{ done }, { id }] of [
@@ -240,7 +240,7 @@ for (const [verb, call] of [
       const { pg, hostA, psql, fleet } = scene
       await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
       await age(pg.sql, 'host-b', '1 hour ago')
-      await pg.sql`update mooring.round set due_at = '-infinity'`
+      await pg.sql`update mooring_internal.round set due_at = '-infinity'`
       await psql.begin()
       await psql.sql.unsafe(call(scene))
       await beat(fleet.sql, hostA)
@@ -274,7 +274,7 @@ t.test(
         )[0]!.id,
       )
     // long enough ago for a reader to repeat the hint
-    await pg.sql`update mooring.log_request set hinted_at = hinted_at - interval '2 s'`
+    await pg.sql`update mooring_internal.log_request set hinted_at = hinted_at - interval '2 s'`
     await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
     await psql.begin()
     await psql.sql`select from mooring.read_log(${requests[0]!})`
@@ -297,16 +297,16 @@ t.test(
     const { pg, psql: agent, fleet } = await aFleet(t)
     const gate = await gateBefore(pg, 'tick', 'case name')
     await gate.stopHere(agent)
-    await pg.sql`update mooring.round set due_at = '-infinity'`
+    await pg.sql`update mooring_internal.round set due_at = '-infinity'`
     const ticking = agent.start(
       (sql) => sql`select * from mooring.tick('agent host-b', inline => true)`,
     )
     await waitsFor(t, pg, agent, gate.session)
-    await pg.sql`update mooring.pulse set pulse_at = clock_timestamp() - interval '1 min'`
+    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '1 min'`
     await fleet.sql`select * from mooring.tick('worker')`
     t.match(
       (
-        await pg.sql`select pulse_at > clock_timestamp() - interval '30 s' as beats from mooring.pulse`
+        await pg.sql`select pulse_at > clock_timestamp() - interval '30 s' as beats from mooring_internal.pulse`
       )[0],
       { beats: true },
     )
@@ -365,7 +365,7 @@ t.test(
   async (t) => {
     const pg = await stage(t)
     await pg.sql
-      .unsafe(`create or replace function mooring.enqueue(task text) returns void language plpgsql as $$
+      .unsafe(`create or replace function mooring_internal.enqueue(task text) returns void language plpgsql as $$
     begin
       perform graphile_worker.add_job(enqueue.task, job_key => enqueue.task, max_attempts => 1);
     end; $$`)

@@ -59,7 +59,7 @@ t.test(
        where h.node_id = (select n.id from mooring.node n where n.name = beat_in_one_statement.node) and h.session = beat_in_one_statement.session
       returning h.node_id
     )
-    select mooring.ownership_digest(array_agg(mooring.ownership_line(a, d) order by a.id)), count(*)::int
+    select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int
       from beat join mooring.assignment a on a.node_id = beat.node_id join mooring.deployment d on d.id = a.deployment_id
   $$`
     await reaper.begin()

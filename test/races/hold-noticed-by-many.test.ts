@@ -22,8 +22,8 @@ async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promis
   let wrong = 0
   for (let round = 0; round < ROUNDS; round++) {
     await sql.begin(async (sql) => {
-      await sql`delete from mooring.outage_marker`
-      await sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
+      await sql`delete from mooring_internal.outage_marker`
+      await sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
     })
     const answers = await Promise.all(
       askers.map(({ sql }, nr) => sql.unsafe<{ hold: boolean }[]>(`select ${ask(nr)} as hold`)),
@@ -33,26 +33,26 @@ async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promis
   return wrong
 }
 
-/** What hold() would be if it read the one and then the other; the pause only makes the gap wide enough to be met each time. */
+/** What notice_outage() would be if it read the one and then the other; the pause only makes the gap wide enough to be met each time. */
 const OBVIOUS = `
 create function public.obvious_hold() returns boolean language plpgsql as $$
 declare
   until timestamptz;
 begin
-  select p.hold_until into until from mooring.pulse p;
+  select p.hold_until into until from mooring_internal.pulse p;
   perform pg_sleep(0.002);
-  return until > clock_timestamp() or not mooring.outage_marked() and mooring.hold();
+  return until > clock_timestamp() or not mooring_internal.outage_marker_is_present() and mooring_internal.notice_outage();
 end;
 $$`
 
 t.test('however many ask at once after an outage, each is told to hold', async (t) => {
-  t.equal(await toldNothingHappened(t, () => 'mooring.hold()'), 0)
+  t.equal(await toldNothingHappened(t, () => 'mooring_internal.notice_outage()'), 0)
 })
 
 t.test('without reading both at one instant somebody is told that nothing happened', async (t) => {
   t.ok(
     (await toldNothingHappened(t, (nr) =>
-      nr === 0 ? 'mooring.hold()' : 'public.obvious_hold()',
+      nr === 0 ? 'mooring_internal.notice_outage()' : 'public.obvious_hold()',
     )) > 0,
   )
 })

@@ -31,7 +31,7 @@ async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise
   t.same(
     [
       ...(await pg.sql`
-    select n.name from mooring.node n left join mooring.node_assigned() l on l.node_id = n.id
+    select n.name from mooring.node n left join mooring_internal.assigned_per_node() l on l.node_id = n.id
      where coalesce(l.assigned, 0) <> (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null)`),
     ],
     [],
@@ -136,7 +136,7 @@ t.test(
     })
     // however long it takes here: where nobody ticks, everything is held
     const metronome = loop('metronome', async (sql) => {
-      await sql`update mooring.pulse set pulse_at = clock_timestamp()`
+      await sql`update mooring_internal.pulse set pulse_at = clock_timestamp()`
       await pause(50)
     })
     const crowd = Promise.all([...claimers, ...reapers, ...agents, user, metronome])
@@ -152,7 +152,7 @@ t.test(
     // and when it is quiet again everything that is wanted finds a place
     await pg.sql`update mooring.deployment set enabled = true, generation = generation + 1`
     for (const host of hosts) await beat(pg.sql, host)
-    await pg.sql`update mooring.pulse set pulse_at = clock_timestamp()`
+    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp()`
     await pg.sql`select count(*) from mooring.claim()`
     const rows = await assignments(pg.sql)
     t.equal(rows.length, DEPLOYMENTS)
@@ -172,7 +172,7 @@ t.test(
     await node(pg.sql, { name: 'host-b' })
     await deployments(pg.sql, 1)
     await pg.sql.unsafe(
-      `create or replace function mooring.lock_placement(must_wait boolean default false) returns boolean language sql return true`,
+      `create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language sql return true`,
     )
     await rewrite(pg.sql, 'claim', ['for update skip locked', ''])
     const [first, second] = [await pg.session('first'), await pg.session('second')]

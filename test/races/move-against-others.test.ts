@@ -93,7 +93,7 @@ t.test(
   async (t) => {
     const { pg, hostA, id, first, row, worker, psql } = await oneThatRuns(t)
     await rewrite(pg.sql, 'place_moves', [' and d.enabled', ''])
-    await pg.sql`create or replace function mooring.queue_anew(deployments bigint[]) returns void language sql as 'select'`
+    await pg.sql`create or replace function mooring_internal.requeue(deployments bigint[]) returns void language sql as 'select'`
     await pg.sql`select from mooring.reassign(${first.id}, 'host-b')`
     t.equal(await report(pg.sql, hostA, first, 'stopped'), true)
     const gate = await gateBefore(pg, 'place_moves', 'select array_agg(l.id) into waiting')
@@ -175,7 +175,7 @@ t.test(
   async (t) => {
     const { pg, hostA, first, row, worker, psql } = await theLastPlace(t)
     await rewrite(pg.sql, 'lock_to_move', [
-      'perform mooring.lock_placement(must_wait => true);',
+      'perform mooring_internal.lock_placement(must_wait => true);',
       '',
     ])
     t.match(await psql.sql`select * from mooring.reassign(${first.id}, 'host-b')`, [

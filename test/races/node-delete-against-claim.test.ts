@@ -86,7 +86,7 @@ t.test(
   async (t) => {
     const { pg, hostA, worker, psql } = await aNodeToDelete(t)
     await worker.begin()
-    await worker.sql`select mooring.lock_placement()`
+    await worker.sql`select mooring_internal.lock_placement()`
     const deleting = psql.start((sql) => sql`delete from mooring.node where name = 'host-a'`)
     await waitsFor(t, pg, psql, worker)
     const agent = await pg.session('agent')

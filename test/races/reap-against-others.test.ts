@@ -61,7 +61,11 @@ t.test(
       ['for update of a skip locked', ''],
     )
     await rewrite(pg.sql, 'release', [' and a.epoch = o.epoch', ''])
-    const gate = await gateBefore(pg, 'reap', 'return query select r.* from mooring.release(')
+    const gate = await gateBefore(
+      pg,
+      'reap',
+      'return query select r.* from mooring_internal.release(',
+    )
     await gate.stopHere(second)
     const reaping = second.start((sql) => sql`select * from mooring.reap()`)
     await waitsFor(t, pg, second, gate.session)

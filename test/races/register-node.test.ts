@@ -253,8 +253,8 @@ for (const [order, moved] of [
       for (const { name, session } of both) await pg.sql`select mooring.leave(${name}, ${session})`
       for (const { name } of both) await age(pg.sql, name, '1 minute ago')
       await node(pg.sql, { name: 'host-a', came: '0 s' })
-      const ask = 'awaited := mooring.awaited_nodes();'
-      const nodes = 'select array_agg(s) into nodes from mooring.node_states() s;'
+      const ask = 'awaited := mooring_internal.awaited_nodes();'
+      const nodes = 'select array_agg(s) into nodes from mooring_internal.node_states() s;'
       const worker = await pg.session('worker')
       const gate = await gateBefore(pg, 'claim', nodes)
       if (moved) await rewrite(pg.sql, 'claim', [ask, ''], [nodes, `${nodes}\n${ask}`])

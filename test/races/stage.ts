@@ -97,7 +97,7 @@ export async function rewrite(
   ...changes: readonly (readonly [from: string, to: string])[]
 ): Promise<void> {
   const found = await sql<{ source: string }[]>`
-    select pg_get_functiondef(p.oid) as source from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'mooring' and p.proname = ${name}`
+    select pg_get_functiondef(p.oid) as source from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   let source = found[0]!.source
   for (const [from, to] of changes) {

@@ -18,7 +18,7 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
     Array.from({ length: 20 }, (_, nr) => pg.session(`worker ${nr}`)),
   )
   for (const time of [1, 2, 3]) {
-    await pg.sql`update mooring.round set due_at = '-infinity'`
+    await pg.sql`update mooring_internal.round set due_at = '-infinity'`
     const won = await Promise.all(
       workers.map(
         async ({ sql, name }) =>
@@ -59,7 +59,7 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
   await node(pg.sql, { name: 'host-a' })
   await deployments(pg.sql, 3)
   const [agent, worker] = [await pg.session('agent'), await pg.session('worker')]
-  await pg.sql`update mooring.round set due_at = clock_timestamp() + interval '20 s', done_at = clock_timestamp() where name in ('evict', 'prune')`
+  await pg.sql`update mooring_internal.round set due_at = clock_timestamp() + interval '20 s', done_at = clock_timestamp() where name in ('evict', 'prune')`
   const gate = await gateBefore(pg, 'tick', 'case name')
   await gate.stopHere(agent)
   const ticking = agent.start(
@@ -67,7 +67,7 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
       sql<{ rounds: string[] }[]>`select rounds from mooring.tick('agent host-a', inline => true)`,
   )
   await waitsFor(t, pg, agent, gate.session)
-  await pg.sql`update mooring.round set due_at = clock_timestamp() where name in ('evict', 'prune')`
+  await pg.sql`update mooring_internal.round set due_at = clock_timestamp() where name in ('evict', 'prune')`
   t.same((await worker.sql`select rounds from mooring.tick('worker')`)[0]!.rounds, [
     'evict',
     'prune',
@@ -95,7 +95,7 @@ t.test(
     const hostB = await node(pg.sql, { name: 'host-b' })
     // its metronome wins every round in time and queues it for a runner that hangs
     for (const period of [1, 2, 3]) {
-      await pg.sql`update mooring.round set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
+      await pg.sql`update mooring_internal.round set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
       t.ok(
         (await pg.sql`select rounds from mooring.tick('worker')`)[0]!.rounds.includes('reap'),
         `period ${period}`,
@@ -151,14 +151,14 @@ t.test(
       (
         await pg.sql`select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
       ).map((row) => row.locked_by)
-    await pg.sql`update mooring.worker set seen_at = clock_timestamp() - interval '5 s' where id = 'dead'`
+    await pg.sql`update mooring_internal.worker set seen_at = clock_timestamp() - interval '5 s' where id = 'dead'`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
     t.same(
       await lockedBy(),
       ['pool-dead', 'pool-alive'],
       'a worker that was away for a moment keeps its own',
     )
-    await pg.sql`update mooring.worker set seen_at = clock_timestamp() - interval '10 s' where id = 'dead'`
+    await pg.sql`update mooring_internal.worker set seen_at = clock_timestamp() - interval '10 s' where id = 'dead'`
     const workers = await Promise.all(
       Array.from({ length: 8 }, (_, nr) => pg.session(`worker ${nr}`)),
     )
@@ -169,7 +169,7 @@ t.test(
     ])
     await pg.sql`select mooring.tick('dead', '{pool-dead}')`
     t.equal(
-      (await pg.sql`select from mooring.worker where id = 'dead'`).length,
+      (await pg.sql`select from mooring_internal.worker where id = 'dead'`).length,
       1,
       'one that was only asleep is welcome back',
     )

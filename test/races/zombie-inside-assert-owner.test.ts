@@ -105,7 +105,7 @@ t.test(
     const { pg, id, row, zombie, rounds } = await aWorkload(t)
     await node(pg.sql, { name: 'host-b' })
     // nobody ticks, and nobody ever has: else the silence of half a lease were an outage, in which a reap takes nothing
-    await pg.sql`update mooring.pulse set pulse_at = null`
+    await pg.sql`update mooring_internal.pulse set pulse_at = null`
     await zombie.begin()
     // some seconds of the lease are left
     await age(pg.sql, 'host-a', '-7 seconds')

@@ -54,7 +54,7 @@ t.test(
     )
     await runningOn('host-a', 4)
     t.ok((await eventsOf(sql, 'reaped')) >= 2)
-    t.equal((await sql`select from mooring.worker`).length, 0)
+    t.equal((await sql`select from mooring_internal.worker`).length, 0)
     t.same(
       (
         await sql<

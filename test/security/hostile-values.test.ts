@@ -42,8 +42,8 @@ const catalog = async (sql: Sql): Promise<unknown> =>
   (
     await sql`
   select count(*)::int as n, md5(string_agg(d, ',' order by d)) as all_of_it from (
-    select p.oid::regprocedure::text || md5(p.prosrc) || p.proacl::text as d from pg_proc p where p.pronamespace = 'mooring'::regnamespace
-    union all select c.oid::regclass::text || coalesce(c.relacl::text, '') from pg_class c where c.relnamespace = 'mooring'::regnamespace
+    select p.oid::regprocedure::text || md5(p.prosrc) || p.proacl::text as d from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+    union all select c.oid::regclass::text || coalesce(c.relacl::text, '') from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
     union all select r.rolname || r.rolsuper || r.rolcreaterole from pg_roles r where r.rolname like 'mooring%') x`
   )[0]
 

@@ -168,7 +168,7 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
   )
   const [{ open } = { open: 0 }] = await pg.sql<
     { open: number }[]
-  >`select count(*)::int as open from mooring.log_request`
+  >`select count(*)::int as open from mooring_internal.log_request`
   t.equal(open, 150)
   t.match(
     await other.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`,
@@ -180,7 +180,7 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
     Promise.resolve(flooding.sql`select mooring.request_log(${assignment}::bigint)`),
     { code: 'MR007' },
   )
-  await pg.sql`update mooring.log_request set requested_at = clock_timestamp() - interval '61 s'`
+  await pg.sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s'`
   t.match(
     await flooding.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`,
     [{ asked: true }],
@@ -222,7 +222,7 @@ const slowRounds = (sql: Db) =>
 t.test('a tick of an agent counts only where rounds are left undone', async (t) => {
   const { pg, a } = await fleet(t)
   await slowRounds(pg.sql)
-  const [before] = await pg.sql`select p.hold_until from mooring.pulse p`
+  const [before] = await pg.sql`select p.hold_until from mooring_internal.pulse p`
   await pg.sql`select from mooring.tick('worker-1', inline => true)`
   await pg.sql`select from mooring.tick('worker-1')`
   const lie = Date.now() - 3_600_000
@@ -234,8 +234,8 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
     { rounds: [], hold: false },
     'a worker works: what is said of the clock is not believed',
   )
-  t.same((await pg.sql`select p.hold_until from mooring.pulse p`)[0], before)
-  await pg.sql`update mooring.round set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
+  t.same((await pg.sql`select p.hold_until from mooring_internal.pulse p`)[0], before)
+  await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
   const [overdue] = await a.sql<
     { rounds: string[] }[]
   >`select t.rounds from mooring.tick('agent host-a', inline => true) t`
@@ -248,12 +248,16 @@ t.test(
     const { pg, a, sessions } = await fleet(t)
     await slowRounds(pg.sql)
     await pg.sql`select from mooring.tick('worker-1')`
-    await pg.sql`delete from mooring.outage_marker`
+    await pg.sql`delete from mooring_internal.outage_marker`
     await pg.sql`select mooring.reap(), mooring.claim()`
     // the hold began five seconds ago, and somebody has ticked since
-    await pg.sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
+    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
     const holdUntil = async () =>
-      (await pg.sql<{ at: string }[]>`select p.hold_until::text as at from mooring.pulse p`)[0]!.at
+      (
+        await pg.sql<
+          { at: string }[]
+        >`select p.hold_until::text as at from mooring_internal.pulse p`
+      )[0]!.at
     const before = await holdUntil()
     const lie = async () =>
       await a.sql`select from mooring.tick('agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0)`
@@ -264,15 +268,15 @@ t.test(
     )
     await lie()
     t.equal(await holdUntil(), before)
-    await pg.sql`update mooring.round set done_at = done_at - interval '15 min'`
+    await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min'`
     await lie()
     t.equal(
       await holdUntil(),
       before,
       'a worker that lives and does nothing: the agent runs the rounds, and its clock counts for nothing',
     )
-    await pg.sql`update mooring.round set done_at = done_at - interval '15 min'`
-    await pg.sql`delete from mooring.worker`
+    await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min'`
+    await pg.sql`delete from mooring_internal.worker`
     await lie()
     t.ok((await holdUntil()) > before, 'with no worker agents are the only other clocks there are')
   },

@@ -139,7 +139,10 @@ t.test('negative control: who owns the schema may act for every node', async (t)
 for (const [group, attacks] of [
   ['mooring_agent', [...RESERVED, ...DEPLOYING, ...READING]],
   ['mooring_viewer', [...RESERVED, ...DEPLOYING, ...ACTING]],
-  ['mooring_operator', [...RESERVED.filter(([what]) => what !== 'insert into node'), ...ACTING]],
+  [
+    'mooring_operator',
+    [...RESERVED.filter(([what]) => what !== 'insert into mooring.node'), ...ACTING],
+  ],
   [
     'mooring_workload',
     [

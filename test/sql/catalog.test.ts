@@ -9,7 +9,7 @@ const LAWS: [string, string][] = [
     'the schema, every table, view and sequence that is not owned by a column has a comment',
     `
     select c.oid::regclass::text as offender from pg_class c
-     where c.relnamespace = 'mooring'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and obj_description(c.oid, 'pg_class') is null
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm') and obj_description(c.oid, 'pg_class') is null
     union all select 'schema mooring' where obj_description('mooring'::regnamespace, 'pg_namespace') is null`,
   ],
   [
@@ -17,26 +17,26 @@ const LAWS: [string, string][] = [
     `
     select format('%s.%s', c.oid::regclass, a.attname) as offender
       from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-     where c.relnamespace = 'mooring'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and col_description(c.oid, a.attnum) is null`,
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm') and col_description(c.oid, a.attnum) is null`,
   ],
   [
     'every function has a comment',
     `
     select p.oid::regprocedure::text as offender from pg_proc p
-     where p.pronamespace = 'mooring'::regnamespace and obj_description(p.oid, 'pg_proc') is null`,
+     where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and obj_description(p.oid, 'pg_proc') is null`,
   ],
   [
     'every type has a comment',
     `
     select t.oid::regtype::text as offender from pg_type t left join pg_class c on c.oid = t.typrelid
-     where t.typnamespace = 'mooring'::regnamespace and (t.typtype in ('e', 'd') or (t.typtype = 'c' and c.relkind = 'c')) and obj_description(t.oid, 'pg_type') is null`,
+     where t.typnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and (t.typtype in ('e', 'd') or (t.typtype = 'c' and c.relkind = 'c')) and obj_description(t.oid, 'pg_type') is null`,
   ],
   // a procedure that pinned it could not commit, and commit is what procedures are for
   [
     'every function pins its search_path with pg_temp last, or is one expression that is inlined',
     `
     select p.oid::regprocedure::text as offender from pg_proc p join pg_language l on l.oid = p.prolang
-     where p.pronamespace = 'mooring'::regnamespace and (p.prokind <> 'p' or p.prosecdef)
+     where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and (p.prokind <> 'p' or p.prosecdef)
        and not exists (select from unnest(p.proconfig) c(setting) where c.setting like 'search_path=pg_catalog%' and c.setting like '%, pg_temp')
        and not (l.lanname = 'sql' and p.prosqlbody is not null and not p.prosecdef)`,
   ],
@@ -44,35 +44,35 @@ const LAWS: [string, string][] = [
     'nobody may execute a function by default',
     `
     select p.oid::regprocedure::text as offender from pg_proc p
-     where p.pronamespace = 'mooring'::regnamespace
+     where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
        and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g where g.grantee = 0 and g.privilege_type = 'EXECUTE')`,
   ],
   [
     'nobody may write a table by default',
     `
     select c.oid::regclass::text as offender from pg_class c
-     where c.relnamespace = 'mooring'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm')
        and exists (select from aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) g where g.grantee = 0)`,
   ],
   [
     'a trigger is named tg_<table>__<task>, with a number before it where the order counts',
     `
     select format('%s on %s', g.tgname, g.tgrelid::regclass) as offender from pg_trigger g join pg_class c on c.oid = g.tgrelid
-     where c.relnamespace = 'mooring'::regnamespace and not g.tgisinternal
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and not g.tgisinternal
        and g.tgname !~ ('^(_\\d{3}_)?tg_' || c.relname || '__[a-z][a-z_]*$')`,
   ],
   [
     'a check constraint is a named sentence',
     `
     select format('%s on %s', k.conname, k.conrelid::regclass) as offender from pg_constraint k
-     where k.connamespace = 'mooring'::regnamespace and k.contype = 'c' and k.conrelid <> 0
+     where k.connamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and k.contype = 'c' and k.conrelid <> 0
        and k.conname ~ '_check\\d*$'`,
   ],
   [
     'an index is named <table>_<purpose>_idx, or as its constraint',
     `
     select c.oid::regclass::text as offender from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class r on r.oid = i.indrelid
-     where c.relnamespace = 'mooring'::regnamespace and r.relkind in ('r', 'p')
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and r.relkind in ('r', 'p')
        and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
        and c.relname not like r.relname || '\\_%\\_idx'`,
   ],
@@ -81,13 +81,13 @@ const LAWS: [string, string][] = [
     'a foreign key has an index that begins with its columns, except one to policy',
     `
     select format('%s on %s', k.conname, k.conrelid::regclass) as offender from pg_constraint k
-     where k.connamespace = 'mooring'::regnamespace and k.contype = 'f' and k.confrelid <> 'mooring.policy'::regclass
+     where k.connamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and k.contype = 'f' and k.confrelid <> 'mooring.policy'::regclass
        and not exists (select from pg_index i where i.indrelid = k.conrelid and i.indkey[0] = k.conkey[1])`,
   ],
   [
     'no two functions share a name',
     `
-    select p.proname::text as offender from pg_proc p where p.pronamespace = 'mooring'::regnamespace group by p.proname having count(*) > 1`,
+    select p.proname::text as offender from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) group by p.proname having count(*) > 1`,
   ],
 ]
 

@@ -110,11 +110,11 @@ story('defect 5: a restart of the control plane steals nothing from live nodes',
   await sql`select from mooring.tick('me')`
   // the database was away for a minute: nobody could beat, nobody ticked
   for (const { name } of hosts) await age(sql, name, '1 minute ago')
-  await sql`update mooring.pulse set pulse_at = pulse_at - interval '1 minute'`
-  await sql`update mooring.round set due_at = '-infinity'`
+  await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '1 minute'`
+  await sql`update mooring_internal.round set due_at = '-infinity'`
   t.match(await sql`select hold from mooring.tick('me', inline => true)`, [{ hold: true }])
   for (const host of hosts) await beat(sql, host)
-  await sql`update mooring.pulse set hold_until = clock_timestamp()`
+  await sql`update mooring_internal.pulse set hold_until = clock_timestamp()`
   t.equal((await reap(sql)).length, 0)
   t.same(await loads(sql), { 'host-a': 5, 'host-b': 5 })
 })

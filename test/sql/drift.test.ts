@@ -38,7 +38,7 @@ function included(file: string): string {
 /** One line per object of our schema: equal lines, equal schema. */
 async function fingerprint(sql: Sql): Promise<string[]> {
   const rows = await sql<{ line: string }[]>`
-    with s as (select n.oid, n.nspname, n.nspacl from pg_namespace n where n.nspname = 'mooring'),
+    with s as (select n.oid, n.nspname, n.nspacl from pg_namespace n where n.nspname in ('mooring', 'mooring_internal')),
     c as (select c.*, s.nspname from pg_class c join s on s.oid = c.relnamespace)
     select line from (
       select format('acl schema %s', array(select unnest(s.nspacl)::text order by 1)) as line from s

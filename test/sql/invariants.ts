@@ -21,7 +21,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   [
     'loads are the real counts',
     (sql) => sql`select coalesce(l.node_id, c.node_id) as node_id, l.assigned, c.n
-       from (select node_id, assigned from mooring.node_assigned() where assigned <> 0) l
+       from (select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0) l
        full join (select node_id, count(*) as n from mooring.assignment where node_id is not null and ordinal is not null group by node_id) c on c.node_id = l.node_id
       where l.assigned is distinct from c.n`,
   ],
@@ -36,7 +36,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
     'a copy has its replica, which has an owner elsewhere; what leaves is to stop',
     (
       sql,
-    ) => sql`select c.*, k.replica from mooring.assignment c join mooring.copies() k on k.id = c.id left join mooring.assignment a on a.id = k.replica
+    ) => sql`select c.*, k.replica from mooring.assignment c join mooring_internal.handover_rows() k on k.id = c.id left join mooring.assignment a on a.id = k.replica
       where a.id is null or a.node_id is null or a.node_id = c.node_id or c.handover = 'leaving' and c.wanted = 'run'`,
   ],
   [
@@ -56,7 +56,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
     (
       sql,
     ) => sql`select a.*, d.enabled from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id
-      where a.node_id is null and (a.wanted <> case when d.enabled then 'run' else 'stop' end or a.signature <> mooring.queue_signature(d.signature, a.refused_by))`,
+      where a.node_id is null and (a.wanted <> case when d.enabled then 'run' else 'stop' end or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by))`,
   ],
   [
     'every owner exists',
@@ -67,14 +67,14 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
     'what is wanted to run is permitted where it is',
     (
       sql,
-    ) => sql`select a.*, e.* from mooring.assignment a join mooring.eligibility(array(select id from mooring.deployment)) e on e.deployment_id = a.deployment_id and e.node_id = a.node_id
+    ) => sql`select a.*, e.* from mooring.assignment a join mooring_internal.eligibility(array(select id from mooring.deployment)) e on e.deployment_id = a.deployment_id and e.node_id = a.node_id
       where a.wanted = 'run' and not e.permitted`,
   ],
   [
     'every permitted node has every enabled daemon',
     (
       sql,
-    ) => sql`select e.* from mooring.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
+    ) => sql`select e.* from mooring_internal.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
       where e.permitted and not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = e.deployment_id and a.node_id = e.node_id)`,
   ],
   [
@@ -92,7 +92,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   ],
   [
     'no node is promised more than it may have',
-    (sql) => sql`select n.* from mooring.node n join mooring.node_states() s on s.id = n.id
+    (sql) => sql`select n.* from mooring.node n join mooring_internal.node_states() s on s.id = n.id
       where s.assigned <> (select count(*) from mooring.assignment a where a.ordinal is not null and (a.node_id = n.id or a.move_to = n.id))`,
   ],
   [

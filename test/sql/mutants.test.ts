@@ -14,7 +14,7 @@ type Change = [guard: string, instead: string]
 async function mutate(sql: TransactionSql, name: string, changes: Change[]): Promise<void> {
   const [row] = await sql<
     { def: string }[]
-  >`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${name}`
+  >`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = ${name}`
   let def = row?.def ?? ''
   for (const [guard, instead] of changes) {
     if (!def.includes(guard))
@@ -40,23 +40,23 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   ],
   [
     'an order to stop that is taken back',
-    'queue_anew',
+    'requeue',
     ['wanted = case when a.node_id is not null then', 'wanted = case when false then'],
   ],
   [
     'a claim that looks only at what is permitted',
-    'placeable',
+    'placeable_classes',
     ['where e.eligible', 'where e.permitted'],
   ],
   [
     'a claim that forgets who refused',
-    'placeable',
+    'placeable_classes',
     ["case when w.refused_by = '{}' then", 'case when true then'],
   ],
   [
     'a reap that does not look at the lease',
     'reap',
-    ['mooring.lease_end(h, a) + margin < at', 'true'],
+    ['mooring_internal.lease_end(h, a) + margin < at', 'true'],
     ['h.beat_at < at - margin', 'true'],
   ],
   ['a release without a look at the deployment', 'release', [' and a.ordinal < d.replicas', '']],
@@ -70,33 +70,37 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
   [
     'work that is freed by hand under a live owner',
     'tg_assignment__by_hand',
-    ['mooring.owner_may_run(old)', 'false'],
+    ['mooring_internal.owner_may_run(old)', 'false'],
   ],
   [
     'an epoch that is set back',
     'tg_assignment__by_hand',
     ['if new.epoch < old.epoch then', 'if false then'],
-    ['mooring.next_epoch(old.epoch)', 'new.epoch + 1'],
+    ['mooring_internal.next_epoch(old.epoch)', 'new.epoch + 1'],
   ],
   [
     'a reap that believes every silence',
-    'reaping_paused',
+    'update_reap_pause',
     ['silent > setting.reap_pause_share * nodes', 'false'],
   ],
   [
     'a reap that believes none',
-    'reaping_paused',
+    'update_reap_pause',
     ['silent > setting.reap_pause_share * nodes', 'silent > 0'],
   ],
-  ['a pause that nobody counts as over', 'reaping_paused', ['elsif not too_many', 'elsif false']],
+  [
+    'a pause that nobody counts as over',
+    'update_reap_pause',
+    ['elsif not too_many', 'elsif false'],
+  ],
   [
     'a pause that no operator can end',
-    'reaping_paused',
+    'update_reap_pause',
     ['return too_many and pause.resumed_at is null', 'return too_many'],
   ],
   [
     'an operator whose word outlasts the outage',
-    'reaping_paused',
+    'update_reap_pause',
     [
       'elsif not too_many and pause.paused_at is not null',
       'elsif not too_many and pause.paused_at is not null and pause.resumed_at is null',
@@ -117,8 +121,8 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     'places that are promised and given away',
     'node_states',
     [
-      'mooring.node_taken()',
-      '(select x.node_id, x.assigned as taken from mooring.node_assigned() x)',
+      'mooring_internal.assigned_and_promised_per_node()',
+      '(select x.node_id, x.assigned as taken from mooring_internal.assigned_per_node() x)',
     ],
   ],
   [

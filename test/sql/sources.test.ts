@@ -87,7 +87,7 @@ story(
     await deployments(sql, 3)
     await sql`update mooring.deployment set replicas = 2 where id = ${running}`
     t.same(await claim(sql), [])
-    await sql`update mooring.round set due_at = '-infinity'`
+    await sql`update mooring_internal.round set due_at = '-infinity'`
     await sql`select from mooring.tick('worker', inline => true)`
     t.same(await loads(sql), { 'host-a': 1 })
     t.match(await assignments(sql, running), [{ node: 'host-a', wanted: 'run' }, { node: null }])

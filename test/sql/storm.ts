@@ -54,7 +54,7 @@ export function storm(seed: number, sql: TransactionSql): Storm {
     reap: () => sql`select from mooring.reap(${one([null, 1, 3])!})`,
     evict: () => sql`select from mooring.evict()`,
     'inline tick': async () => {
-      await sql`update mooring.round set due_at = '-infinity'`
+      await sql`update mooring_internal.round set due_at = '-infinity'`
       await sql`select from mooring.tick('storm', inline => true)`
     },
     insert: async () => ids.push(await deployment(sql, spec()), await deployment(sql, spec())),
@@ -181,7 +181,7 @@ export function storm(seed: number, sql: TransactionSql): Storm {
     'place or free by hand': async () =>
       unlessRefused(
         async (sql) => sql`
-      update mooring.assignment a set node_id = case when a.node_id is null then (select n.node_id from mooring.eligibility(array[a.deployment_id]) n where n.permitted and n.node_id <> all (a.refused_by) order by n.node_id limit 1) end
+      update mooring.assignment a set node_id = case when a.node_id is null then (select n.node_id from mooring_internal.eligibility(array[a.deployment_id]) n where n.permitted and n.node_id <> all (a.refused_by) order by n.node_id limit 1) end
        where a.id = ${one(await assignments(sql))?.id ?? 0} and a.ordinal is not null and a.wanted = 'run'`,
       ),
   }
@@ -265,7 +265,7 @@ const eligiblePairs = async (sql: TransactionSql) =>
     (
       await sql<
         { pair: string }[]
-      >`select e.deployment_id || ' ' || e.node_id as pair from mooring.eligibility(array(select id from mooring.deployment)) e
+      >`select e.deployment_id || ' ' || e.node_id as pair from mooring_internal.eligibility(array(select id from mooring.deployment)) e
     where e.eligible or e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok
       and exists (select from mooring.assignment a where a.deployment_id = e.deployment_id and a.move_to = e.node_id)`
     ).map(({ pair }) => pair),
@@ -298,7 +298,7 @@ const silenceOf = async (sql: TransactionSql) =>
     await sql<Silence[]>`
     select (count(*) filter (where not h.dead))::int as living, (count(*) filter (where h.dead and h.owes))::int as owing, p.paused_at is not null as paused, p.resumed_at is not null as resumed
       from (select h.beat_at < clock_timestamp() - interval '70 min' as dead, exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop')) as owes
-              from mooring.heartbeat h where h.session is not null) h right join mooring.reap_pause p on true group by p.only_row`
+              from mooring.heartbeat h where h.session is not null) h right join mooring_internal.reap_pause p on true group by p.only_row`
   )[0]!
 
 /** What a reap did against what it should have made of the silence. */
@@ -319,7 +319,7 @@ async function believed(
   ).length
   const [fleet] = await sql<
     [{ reap_paused: string | null; forgotten: boolean }]
-  >`select f.reap_paused, p.paused_at is null as forgotten from mooring.fleet f, mooring.reap_pause p`
+  >`select f.reap_paused, p.paused_at is null as forgotten from mooring.fleet f, mooring_internal.reap_pause p`
   const shown = JSON.stringify({ living, owing, resumed, taken, ...fleet })
   return [
     ...(tooMany && !resumed && taken > 0
@@ -347,7 +347,7 @@ const misplaced = (
 const forgotten = async (sql: TransactionSql) =>
   (
     await sql<{ id: string }[]>`
-    select a.id from mooring.assignment a join mooring.eligibility(array(select id from mooring.deployment where policy is distinct from 'none')) e on e.deployment_id = a.deployment_id
+    select a.id from mooring.assignment a join mooring_internal.eligibility(array(select id from mooring.deployment where policy is distinct from 'none')) e on e.deployment_id = a.deployment_id
      where a.node_id is null and a.wanted = 'run' and e.eligible and e.node_id <> all (a.refused_by)`
   ).map(({ id }) => `${id} waits though it has somewhere to go`)
 

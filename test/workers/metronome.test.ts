@@ -39,14 +39,16 @@ t.test("a metronome keeps its worker's name alive and its pools known", async (t
   ticking(t, database, 'w1', ['pool-1', 'pool-2'])
   const first = await waitFor(
     async () =>
-      (await database.sql`select pool_ids, seen_at::text from mooring.worker where id = 'w1'`)[0],
+      (
+        await database.sql`select pool_ids, seen_at::text from mooring_internal.worker where id = 'w1'`
+      )[0],
     { label: 'the first tick' },
   )
   t.same(first['pool_ids'], ['pool-1', 'pool-2'])
   await waitFor(
     async () =>
       (
-        await database.sql`select 1 from mooring.worker where seen_at::text > ${first['seen_at'] as string}`
+        await database.sql`select 1 from mooring_internal.worker where seen_at::text > ${first['seen_at'] as string}`
       ).length,
     { label: 'the next', timeoutMs: MAX_SLEEP_MS + 5_000 },
   )
@@ -67,9 +69,12 @@ t.test('defect 12: of many metronomes one is let through for each round', async 
   const database = await testDatabase(t)
   await database.sql`update mooring.setting set round_interval = '300 ms'`
   for (let worker = 1; worker <= 4; worker += 1) ticking(t, database, `w${worker}`)
-  await waitFor(async () => (await database.sql`select 1 from mooring.worker`).length === 4, {
-    label: 'all tick',
-  })
+  await waitFor(
+    async () => (await database.sql`select 1 from mooring_internal.worker`).length === 4,
+    {
+      label: 'all tick',
+    },
+  )
   // nobody works on the jobs: there is one of each round, however many asked for it
   const jobs = await waitFor(
     async () => {
@@ -95,7 +100,7 @@ t.test(
     const seen = () =>
       database.sql<
         { seen: string; hold: string | null }[]
-      >`select w.seen_at::text as seen, f.hold from mooring.worker w, mooring.fleet f`
+      >`select w.seen_at::text as seen, f.hold from mooring_internal.worker w, mooring.fleet f`
     let ahead = 0
     ticking(
       t,

@@ -28,7 +28,7 @@ function testWorker(t: Test, databaseUrl: string): TestWorker {
 }
 
 const ticking = ({ sql }: TestDatabase, workers = 1) =>
-  waitFor(async () => (await sql`select 1 from mooring.worker`).length === workers, {
+  waitFor(async () => (await sql`select 1 from mooring_internal.worker`).length === workers, {
     label: `${workers} workers tick`,
   })
 const locked = ({ sql }: TestDatabase) =>
@@ -41,7 +41,7 @@ const queued = ({ sql }: TestDatabase, task: string) =>
   )
 /** What is placed now is placed by the job that its INSERT has asked for. */
 const withoutRounds = ({ sql }: TestDatabase) =>
-  sql`with far as (update mooring.setting set round_interval = '10 min') update mooring.round set due_at = clock_timestamp() + interval '9 min'`
+  sql`with far as (update mooring.setting set round_interval = '10 min') update mooring_internal.round set due_at = clock_timestamp() + interval '9 min'`
 const placed = async ({ sql }: TestDatabase) =>
   (await assignments(sql)).filter((row) => row.node !== null).length
 
@@ -51,7 +51,7 @@ async function holdPlacement(database: TestDatabase): Promise<{ release(): Promi
   await psql`begin`
   // sent together: in between the session may not be idle for long
   await Promise.all([
-    psql`select mooring.lock_placement()`,
+    psql`select mooring_internal.lock_placement()`,
     psql`set local idle_in_transaction_session_timeout = 0`,
   ])
   return { release: async () => void (await psql`rollback`) }
@@ -151,7 +151,7 @@ t.test(
     await node(database.sql)
     const psql = database.client('a forgotten psql')
     await psql`begin`
-    await psql`lock table mooring.worker in exclusive mode`
+    await psql`lock table mooring_internal.worker in exclusive mode`
     await deployments(database.sql, 1)
     const worker = testWorker(t, database.url)
     worker.start()
@@ -291,10 +291,11 @@ t.test(
     const name = String(worker.events('worker_started')[1]!['worker'])
     await waitFor(
       async () =>
-        (await database.sql`select 1 from mooring.worker w where w.id = ${name}`).length > 0,
+        (await database.sql`select 1 from mooring_internal.worker w where w.id = ${name}`).length >
+        0,
       { label: 'it has ticked: whether there is a hold is decided' },
     )
-    await database.sql`update mooring.pulse set hold_until = null, pulse_at = clock_timestamp()` // nobody ticked for a while
+    await database.sql`update mooring_internal.pulse set hold_until = null, pulse_at = clock_timestamp()` // nobody ticked for a while
     await beat(database.sql, host)
     await deployments(database.sql, 1)
     await waitFor(async () => (await placed(database)) === 1, { label: 'placed' })

@@ -229,11 +229,13 @@ t.test('in a hold nothing new may start, and the beat that ends it says so', asy
   await deployment(database.sql, { command: 'sleep' })
   const f = await following(t, database)
   await claim(database)
-  await database.sql`update mooring.pulse set hold_until = clock_timestamp() + interval '1 hour'`
+  await database.sql`
+    update mooring_internal.pulse set hold_until = clock_timestamp() + interval '1 hour'`
   await f.beat()
   await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
   t.equal(f.last()?.mayStart, false)
-  await database.sql`update mooring.pulse set hold_until = null, pulse_at = clock_timestamp()`
+  await database.sql`
+    update mooring_internal.pulse set hold_until = null, pulse_at = clock_timestamp()`
   await f.beat()
   t.match(f.last(), { rows: [{}], mayStart: true })
 })

@@ -25,7 +25,7 @@ t.test(
     }))
     for (const set of [[], rows.slice(0, 1), rows]) {
       const [theirs] = await sql<{ digest: string }[]>`
-      select mooring.ownership_digest(array_agg(r.assignment_id || ':' || r.epoch || ':' || r.generation || ':' || r.wanted || ':' || r.on_lost || ':' || r.stop_grace_ms order by r.assignment_id)) as digest
+      select mooring_internal.ownership_digest(array_agg(r.assignment_id || ':' || r.epoch || ':' || r.generation || ':' || r.wanted || ':' || r.on_lost || ':' || r.stop_grace_ms order by r.assignment_id)) as digest
         from jsonb_to_recordset(${JSON.stringify(set)}::text::jsonb) r (assignment_id bigint, epoch bigint, generation bigint, wanted text, on_lost text, stop_grace_ms int)`
       t.equal(digestOf(set), theirs?.digest, `${set.length} rows`)
     }
@@ -56,7 +56,7 @@ t.test(
       t.equal(digest, digestOf(rows), `${edit}, read`)
     }
     // a digest of what restarts and stops things alone
-    await sql`create or replace function mooring.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text language sql stable
+    await sql`create or replace function mooring_internal.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text language sql stable
     return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted`
     const { digest } = await beat(sql, host)
     await sql`update mooring.deployment set on_lost = 'keep', stop_grace = '3 s'`

@@ -271,7 +271,7 @@ t.test(
   'a name or a pattern that the database refuses ends the agent with its message',
   async (t) => {
     const { url, sql } = await testDatabase(t)
-    await sql`create or replace function mooring.check_trust_pattern(pattern text) returns void language plpgsql as $$ begin raise exception using errcode = 'MR007', message = 'not this one'; end $$`
+    await sql`create or replace function mooring_internal.check_trust_pattern(pattern text) returns void language plpgsql as $$ begin raise exception using errcode = 'MR007', message = 'not this one'; end $$`
     const { agent } = testAgent(t, url)
     await agent.start()
     await t.rejects(agent.done, { code: 'MR007', message: 'not this one' })

@@ -81,11 +81,11 @@ t.test('rebalance shows the plan, and makes it with --apply', async (t) => {
     code: 0,
     stdout: /host-a +host-b +4[^]*2 moves, none made: `mooring rebalance --max-moves 10 --apply`/,
   })
-  t.equal((await sql`select from mooring.moves()`).length, 0)
+  t.equal((await sql`select from mooring_internal.moves_under_way()`).length, 0)
   t.match(JSON.parse((await run('rebalance', '--max-moves', '1', '--apply', '--json')).stdout), [
     { from_node: 'host-a', to_node: 'host-b', gain: 4 },
   ])
-  t.equal((await sql`select from mooring.moves()`).length, 1)
+  t.equal((await sql`select from mooring_internal.moves_under_way()`).length, 1)
   t.match(await run('rebalance', '--apply', '--max-moves', '1'), {
     code: 0,
     stdout:

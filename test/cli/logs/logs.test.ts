@@ -62,7 +62,7 @@ t.test(
       line: 'three',
     })
     t.same(
-      await place.sql`select from mooring.log_request`,
+      await place.sql`select from mooring_internal.log_request`,
       [],
       'none of it went through the database',
     )
@@ -139,7 +139,7 @@ t.test(
     await waitFor(
       async () =>
         (
-          await place.sql`update mooring.log_request set requested_at = clock_timestamp() - interval '11 s' returning id`
+          await place.sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s' returning id`
         ).length > 0,
       { label: 'the node is asked' },
     )

@@ -193,7 +193,7 @@ t.test('what is disabled, scaled down or waiting is passed by', async (t) => {
   const { news, result } = await roll({
     after: () => edited,
     each: async () => {
-      if (edited || (await sql`select from mooring.moves()`).length === 0) return
+      if (edited || (await sql`select from mooring_internal.moves_under_way()`).length === 0) return
       edited = true
       await sql`update mooring.deployment set replicas = 1 where id = ${id}`
     },
@@ -246,7 +246,9 @@ t.test(
       roll.stderr(),
       /stopped here: 0 restarted, 2 left; what was under way comes back by itself\nhint: to go on: `mooring restart deployment web`/,
     )
-    t.match(await sql`select count(*)::int as n from mooring.moves()`, [{ n: 1 }])
+    t.match(await sql`select count(*)::int as n from mooring_internal.moves_under_way()`, [
+      { n: 1 },
+    ])
     await sql`update mooring.deployment set enabled = false`
     t.match(await run('deployment', 'web'), {
       code: 0,

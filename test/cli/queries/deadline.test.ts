@@ -106,9 +106,12 @@ t.test(
     await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
     await server.sql`select count(*) from mooring.claim()`
     const logs = mooring(t, ['logs', 'web', '-f'], { databaseUrl: server.url, cwd: tempDir(t) })
-    await waitFor(async () => (await server.sql`select from mooring.log_request`).length > 0, {
-      label: 'it asks',
-    })
+    await waitFor(
+      async () => (await server.sql`select from mooring_internal.log_request`).length > 0,
+      {
+        label: 'it asks',
+      },
+    )
     const goOn = server.pause()
     await logs.said(/the database did not answer within 15 s; waiting/, 60_000)
     goOn()

@@ -139,9 +139,9 @@ story('rounds that nobody runs are reported overdue, until somebody ran them', a
   t.match(await beat(sql, host), { round_overdue: true }, 'never run')
   await sql`select mooring.tick('me', inline => true)`
   t.match(await beat(sql, host), { round_overdue: false })
-  await sql`update mooring.round set done_at = done_at - interval '15 min' where name = 'place'`
+  await sql`update mooring_internal.round set done_at = done_at - interval '15 min' where name = 'place'`
   t.match(await beat(sql, host), { round_overdue: true })
-  await sql`update mooring.round set done_at = clock_timestamp() + interval '1 hour'`
+  await sql`update mooring_internal.round set done_at = clock_timestamp() + interval '1 hour'`
   t.match(await beat(sql, host), { round_overdue: true }, 'after the clock was set back')
 })
 

@@ -44,8 +44,8 @@ async function fleet(sql: Db): Promise<TestNode[]> {
     await node(sql, { name: 'host-b' }),
   ]
   await sql`update mooring.node set version = '0.1.0', containment = 'pid-namespace'`
-  await sql`insert into mooring.worker (id, pool_ids) values ('here:1:abc@0.1.0', '{pool-alive}')`
-  await sql`update mooring.round set done_at = clock_timestamp(), due_at = clock_timestamp()`
+  await sql`insert into mooring_internal.worker (id, pool_ids) values ('here:1:abc@0.1.0', '{pool-alive}')`
+  await sql`update mooring_internal.round set done_at = clock_timestamp(), due_at = clock_timestamp()`
   await deployments(sql, 4)
   await claim(sql)
   for (const host of hosts) {
@@ -87,7 +87,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'a crash that nobody has noticed yet',
     'hold',
-    'delete from mooring.outage_marker',
+    'delete from mooring_internal.outage_marker',
     'warning',
     /nothing is reaped, placed .* crashed/,
     /ends by itself/,
@@ -95,7 +95,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'half the fleet silent',
     'reaping',
-    `update mooring.reap_pause set paused_at = now(), reason = '6 of 10 nodes are silent'`,
+    `update mooring_internal.reap_pause set paused_at = now(), reason = '6 of 10 nodes are silent'`,
     'problem',
     /6 of 10 nodes are silent; nothing is taken/,
     /select mooring.resume_reaping\(\);/,
@@ -103,7 +103,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'and resumed',
     'reaping',
-    `update mooring.reap_pause set paused_at = now(), reason = '6 of 10 nodes are silent', resumed_at = now(), resumed_by = 'alice'`,
+    `update mooring_internal.reap_pause set paused_at = now(), reason = '6 of 10 nodes are silent', resumed_at = now(), resumed_by = 'alice'`,
     'warning',
     /by order of alice/,
     /by itself/,
@@ -111,7 +111,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'no worker',
     'workers',
-    `update mooring.worker set seen_at = now() - interval '1 min'`,
+    `update mooring_internal.worker set seen_at = now() - interval '1 min'`,
     'warning',
     /the agents run the rounds/,
     /^mooring worker$/,
@@ -119,7 +119,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'rounds that nobody runs',
     'rounds',
-    `update mooring.round set done_at = now() - interval '1 min' where name in ('reap', 'prune')`,
+    `update mooring_internal.round set done_at = now() - interval '1 min' where name in ('reap', 'prune')`,
     'problem',
     /overdue: reap, last done \d+ s|overdue: reap/,
     /mooring worker/,
@@ -167,7 +167,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'a worker of another version',
     'versions',
-    `update mooring.worker set id = 'here:1:abc@0.0.9'`,
+    `update mooring_internal.worker set id = 'here:1:abc@0.0.9'`,
     'warning',
     /0.0.9: worker/,
     /restart the older workers/,
@@ -215,7 +215,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'loads that somebody emptied',
     'loads',
-    'delete from mooring.node_load',
+    'delete from mooring_internal.node_load',
     'warning',
     /^node_load is wrong: host-a counted as 0, owns 2, host-b/,
     /mooring.evict\(\)/,
@@ -353,14 +353,14 @@ story('ways out that are SQL are taken and help', async (t, sql) => {
 })
 
 story('a theme that fails is a finding, and the others are looked at', async (t, sql) => {
-  await sql.unsafe('alter table mooring.reap_pause rename column reason to why')
+  await sql.unsafe('alter table mooring_internal.reap_pause rename column reason to why')
   const rows = await doctor(sql)
   t.match(
     rows.find(({ check_name }) => check_name === 'rounds'),
     {
       level: 'warning',
       found: /^could not be looked at: .*reason/,
-      way_out: 'select * from mooring.doctor_rounds();',
+      way_out: 'select * from mooring_internal.doctor_rounds();',
     },
   )
   t.ok(rows.some(({ check_name }) => check_name === 'encryption'))
@@ -389,7 +389,9 @@ void t.test(
       found: /1 nodes on \d{3} pages/,
       way_out: /vacuum mooring.heartbeat/,
     })
-    const [found] = await sql<Finding[]>`select * from mooring.doctor_sessions('0 s', '0 s')`
+    const [found] = await sql<
+      Finding[]
+    >`select * from mooring_internal.doctor_sessions('0 s', '0 s')`
     t.match(found, {
       check_name: 'long transactions',
       level: 'warning',
@@ -413,7 +415,7 @@ void t.test(
     const { sql, client } = await testDatabase(t)
     const [forgotten, waiting] = [client('forgotten psql'), client('migration')]
     const look = async (name: string) =>
-      (await sql<Finding[]>`select * from mooring.doctor_sessions('0 s', '0 s')`).find(
+      (await sql<Finding[]>`select * from mooring_internal.doctor_sessions('0 s', '0 s')`).find(
         ({ check_name }) => check_name === name,
       )!
     const gid = `it's ${process.pid}`
@@ -462,7 +464,7 @@ void t.test(
     // a copy of this database on the same server: its tables have the same numbers
     const copy = (await testDatabase(t)).client('a migration of another database')
     await copy`begin`
-    await copy`do $$ begin execute (select 'lock table ' || string_agg(c.oid::regclass::text, ', ') || ' in access exclusive mode' from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'r'); end $$`
+    await copy`do $$ begin execute (select 'lock table ' || string_agg(c.oid::regclass::text, ', ') || ' in access exclusive mode' from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind = 'r'); end $$`
     await migration`begin`
     await migration`lock table mooring.heartbeat in access exclusive mode`
     const rows = await doctor(sql)

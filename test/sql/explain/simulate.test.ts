@@ -32,7 +32,7 @@ const insert = async (sql: TransactionSql, spec: Record<string, unknown> | strin
 async function everything(sql: TransactionSql): Promise<string> {
   const tables = await sql<
     { name: string }[]
-  >`select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'r' order by 1`
+  >`select c.oid::regclass::text as name from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind = 'r' order by 1`
   const rows = []
   for (const { name } of tables)
     rows.push(

@@ -12,7 +12,7 @@ const called = async (
   name: string,
 ): Promise<string> => {
   await sql`select set_config('application_name', ${name}, false)`
-  return (await sql<{ actor: string }[]>`select mooring.actor() as actor`)[0]!.actor
+  return (await sql<{ actor: string }[]>`select mooring_internal.actor() as actor`)[0]!.actor
 }
 
 story('an event names the login and what its client calls itself', async (t, sql) => {
@@ -65,7 +65,7 @@ story('ten thousand rows ask once who acts', async (t, sql) => {
   const plan = (
     await sql<
       { 'QUERY PLAN': string }[]
-    >`explain (verbose) insert into mooring.event (kind, actor) select 'x', (select mooring.actor()) from generate_series(1, 10000)`
+    >`explain (verbose) insert into mooring.event (kind, actor) select 'x', (select mooring_internal.actor()) from generate_series(1, 10000)`
   )
     .map((row) => row['QUERY PLAN'])
     .join('\n')
@@ -73,8 +73,8 @@ story('ten thousand rows ask once who acts', async (t, sql) => {
   for (const verb of ['claim', 'release', 'evict', 'make_assignments', 'tg_assignment__follow']) {
     const [{ body } = { body: '' }] = await sql<
       { body: string }[]
-    >`select p.prosrc as body from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${verb}`
-    t.match(body, '(select mooring.actor())', verb)
+    >`select p.prosrc as body from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = ${verb}`
+    t.match(body, '(select mooring_internal.actor())', verb)
   }
   t.equal((await assignments(sql)).length, 3)
 })

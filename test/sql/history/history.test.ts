@@ -30,7 +30,7 @@ const ownerAt = async (sql: TransactionSql, at: string, id: string) =>
 const now = async (sql: TransactionSql) =>
   (await sql<{ now: string }[]>`select clock_timestamp()::text as now`)[0]!.now
 const me = async (sql: TransactionSql) =>
-  (await sql<{ me: string }[]>`select mooring.actor() as me`)[0]!.me
+  (await sql<{ me: string }[]>`select mooring_internal.actor() as me`)[0]!.me
 
 story(
   'each owner, from when until when, why he came, why he went, and who did it',

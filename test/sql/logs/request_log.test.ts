@@ -45,7 +45,8 @@ async function answer(
 }
 
 const read = (sql: Db, request: string) => sql`select r.* from mooring.read_log(${request}) r`
-const open = async (sql: Db): Promise<number> => (await sql`select from mooring.log_request`).length
+const open = async (sql: Db): Promise<number> =>
+  (await sql`select from mooring_internal.log_request`).length
 
 story(
   'Y39: a slice is asked for, answered by the agent of the node, and read once',
@@ -109,10 +110,13 @@ story(
     const { host, id } = await owned(sql)
     const request = await ask(sql, id, `, wait => '20 s'`)
     const aSecondLater = async () => {
-      await sql`update mooring.log_request set requested_at = requested_at - interval '1.1 s', hinted_at = hinted_at - interval '1.1 s'`
+      await sql`update mooring_internal.log_request set requested_at = requested_at - interval '1.1 s', hinted_at = hinted_at - interval '1.1 s'`
       const hinted = async () =>
-        (await sql<{ at: string }[]>`select r.hinted_at::text as at from mooring.log_request r`)[0]!
-          .at
+        (
+          await sql<
+            { at: string }[]
+          >`select r.hinted_at::text as at from mooring_internal.log_request r`
+        )[0]!.at
       const before = await hinted()
       await read(sql, request)
       return before !== (await hinted())
@@ -201,7 +205,7 @@ story(
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const request = await ask(sql, id)
-    await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '11 s'`
+    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
     const hint = new RegExp(
       `mooring status\\. .*mooring history ${id}: then mooring logs ${id} --node NAME`,
     )
@@ -211,7 +215,7 @@ story(
         /node host-a does not answer, and the log is there: it is HEALTHY, its last beat was \d+\.\d s ago/,
       hint,
     })
-    await sql`update mooring.log_request set wait = '30 s'`
+    await sql`update mooring_internal.log_request set wait = '30 s'`
     t.same(await read(sql, request), [], 'negative control: it is given its time')
     await age(sql, host.name, '42 seconds ago')
     await refused(
@@ -251,7 +255,7 @@ story(
     )
     await read(sql, requests[0]!.r)
     await ask(sql, id)
-    await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '30 s'`
+    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '30 s'`
     await refused(
       t,
       sql,
@@ -259,9 +263,9 @@ story(
       { code: 'MR007' },
       'negative control: for a minute they count',
     )
-    await sql`update mooring.log_request set requested_at = clock_timestamp() - interval '61 s' where id = ${requests[1]!.r}`
+    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s' where id = ${requests[1]!.r}`
     await ask(sql, id)
-    await sql`update mooring.log_request set requested_by = 'somebody'`
+    await sql`update mooring_internal.log_request set requested_by = 'somebody'`
     await sql`select mooring.request_log(${id}::bigint) as r from generate_series(1, 50)`
     await refused(t, sql, (sql) => ask(sql, id), {
       code: 'MR007',
@@ -280,7 +284,7 @@ story(
     const grownOld = async (): Promise<string> => {
       const request = await ask(sql, id)
       await answer(sql, host, request, 'a secret')
-      await sql`update mooring.log_request set answered_at = clock_timestamp() - interval '61 s' where id = ${request}`
+      await sql`update mooring_internal.log_request set answered_at = clock_timestamp() - interval '61 s' where id = ${request}`
       return request
     }
     for (const deletes of [
@@ -290,7 +294,7 @@ story(
     ]) {
       const request = await grownOld()
       await deletes()
-      t.same(await sql`select from mooring.log_request r where r.id = ${request}`, [])
+      t.same(await sql`select from mooring_internal.log_request r where r.id = ${request}`, [])
     }
   },
 )

@@ -205,7 +205,7 @@ const obstacles: [what: string, why: RegExp, prepare: (sql: TransactionSql) => P
       'the other agent refused it',
       /refused it/,
       (sql) =>
-        sql`update mooring.assignment a set refused_by = array[n.id], signature = mooring.queue_signature(a.signature, array[n.id]) from mooring.node n where n.name = 'host-b'`,
+        sql`update mooring.assignment a set refused_by = array[n.id], signature = mooring_internal.queue_signature(a.signature, array[n.id]) from mooring.node n where n.name = 'host-b'`,
     ],
   ]
 for (const [what, why, prepare] of obstacles) {
@@ -398,7 +398,7 @@ story('what cannot be drained is refused with the way out', async (t, sql) => {
 story('nothing is moved in a hold', async (t, sql) => {
   await loaded(sql, 2)
   await sql`select from mooring.drain_node('host-a')`
-  await sql`update mooring.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
+  await sql`update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
   await claim(sql)
   t.equal(await stopping(sql), 0)
   t.match(await progress(sql), { why: 'hold after an outage: a test' })
@@ -424,11 +424,11 @@ story(
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
     await sql`update mooring.heartbeat set leaving = false where node = 'host-b'`
-    await sql`update mooring.round set done_at = clock_timestamp() where name = 'place'`
+    await sql`update mooring_internal.round set done_at = clock_timestamp() where name = 'place'`
     await deployments(sql, 1)
     await claim(sql)
     t.equal(await stopping(sql), 0)
-    await sql`update mooring.round set done_at = clock_timestamp() - mooring.round_interval('place') where name = 'place'`
+    await sql`update mooring_internal.round set done_at = clock_timestamp() - mooring_internal.round_interval('place') where name = 'place'`
     await claim(sql)
     t.equal(await stopping(sql), 1)
   },

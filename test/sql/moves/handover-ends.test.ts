@@ -136,7 +136,7 @@ story(
     t.same((await copies(sql)).filter((row) => row.ordinal === first.ordinal).length, 1, 'it rests')
 
     await sql`update mooring.assignment set handover_failed_at = handover_failed_at - interval '5 min' where handover_failed_at is not null`
-    await sql`update mooring.round set done_at = '-infinity' where name = 'place'`
+    await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.equal(
       (await copies(sql)).filter((row) => row.ordinal === first.ordinal).length,
@@ -154,7 +154,7 @@ story('an edit of the spec lets a handover that failed be tried again at once', 
   await claim(sql)
   t.same(await shape(sql), [['host-a', null, 'run']])
   await sql`update mooring.deployment set package_version = '14.1.0' where id = ${made.id}`
-  await sql`update mooring.round set done_at = '-infinity' where name = 'place'`
+  await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
   await claim(sql)
   t.same(await shape(sql), [
     ['host-a', null, 'run'],
@@ -347,7 +347,7 @@ story(
     await claim(sql)
     t.equal((await copies(sql))[0]!.wanted, 'run', 'and is not moved before it is gone')
     await says(sql, made, made.successor, 'stopped')
-    await sql`update mooring.round set done_at = '-infinity' where name = 'place'`
+    await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.same(await shape(sql), [['host-a', null, 'stop']])
   },
@@ -375,7 +375,7 @@ story(
     await claim(sql)
     t.equal((await copies(sql)).length, 2)
     await says(sql, made, made.old, 'stopped')
-    await sql`update mooring.round set done_at = '-infinity' where name = 'place'`
+    await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.same(
       (await copies(sql)).map((row) => row.handover),
@@ -415,9 +415,9 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
   const steps: Record<string, () => Promise<unknown>> = {
     claims: async () => {
       // as if the last round were long ago, and the last tick and all beats just now
-      await sql`update mooring.pulse set pulse_at = clock_timestamp()`
+      await sql`update mooring_internal.pulse set pulse_at = clock_timestamp()`
       await sql`update mooring.heartbeat set beat_at = clock_timestamp()`
-      await sql`update mooring.round set done_at = '-infinity' where name = 'place'`
+      await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
       await claim(sql)
     },
     reports: async () => {

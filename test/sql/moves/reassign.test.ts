@@ -248,7 +248,7 @@ story('it says why not, and the way out', async (t, sql) => {
     [`update mooring.deployment set enabled = false`, /disabled/, /Enable it first/],
     [`delete from mooring.deployment`, /deleted/, /nothing to move/i],
     [
-      `update mooring.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
+      `update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
       /hold: a test/,
       /It ends at/,
     ],

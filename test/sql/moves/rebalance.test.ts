@@ -104,7 +104,7 @@ story(
     t.equal((await apply(sql, 3)).length, 3)
     t.same(await apply(sql, 3), [])
     t.equal((await plan(sql, 5)).length, 2)
-    t.same(await sql`select count(*)::int as n from mooring.moves()`, [{ n: 3 }])
+    t.same(await sql`select count(*)::int as n from mooring_internal.moves_under_way()`, [{ n: 3 }])
   },
 )
 
@@ -210,7 +210,7 @@ story('bad input and a hold are said', async (t, sql) => {
     code: 'MR007',
     message: /null/,
   })
-  await sql`update mooring.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
+  await sql`update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
   t.equal((await plan(sql)).length, 4, 'a look is free')
   await refused(t, sql, (sql) => apply(sql), { code: 'MR006', message: /hold: a test/ })
 })

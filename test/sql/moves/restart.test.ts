@@ -45,13 +45,13 @@ story(
       reason: /restarted: new certificate/,
     })
     t.equal(
-      (await sql`select from mooring.moves()`).length,
+      (await sql`select from mooring_internal.moves_under_way()`).length,
       1,
       'under way until it was seen running',
     )
     await report(sql, host, await row(), 'running', { pid: 2 })
     await claim(sql)
-    t.equal((await sql`select from mooring.moves()`).length, 0)
+    t.equal((await sql`select from mooring_internal.moves_under_way()`).length, 0)
   },
 )
 
@@ -61,7 +61,7 @@ story(
     const { host, row, id } = await running(sql, {}, { max_assignments: 1 })
     const [late] = await deployments(sql, 1)
     await restart(sql, id)
-    const taken = () => sql`select s.assigned from mooring.node_states() s`
+    const taken = () => sql`select s.assigned from mooring_internal.node_states() s`
     t.match(await taken(), [{ assigned: 1 }], 'it is one place, however it is on its way')
     await report(sql, host, await row(), 'stopped')
     t.match(await taken(), [{ assigned: 1 }])
@@ -155,7 +155,7 @@ story('a daemon ends on its node and begins anew there, as another assignment', 
   t.match(await events(sql, 'stop_wanted'), [
     { assignment_id: id, node: 'host-a', reason: 'restarted' },
   ])
-  t.equal((await sql`select from mooring.moves()`).length, 0)
+  t.equal((await sql`select from mooring_internal.moves_under_way()`).length, 0)
   await report(sql, host, await row(), 'stopped')
   t.match(await row(), { node: 'host-a', wanted: 'run' })
   t.not((await row()).id, id)
@@ -199,7 +199,7 @@ story('it says why not, and the way out', async (t, sql) => {
       /Wait/,
     ],
     [
-      `update mooring.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
+      `update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
       /hold: a test/,
       /It ends at/,
     ],

@@ -44,7 +44,7 @@ story(
     ])
     t.match(await events(sql, 'node_changed'), [{ node: 'host-a', detail: { weight: [100, 50] } }])
     t.match(
-      await sql`select actor = mooring.actor() as mine from mooring.event where kind = 'node_changed'`,
+      await sql`select actor = mooring_internal.actor() as mine from mooring.event where kind = 'node_changed'`,
       [{ mine: true }],
     )
     await sql`select from mooring.upsert_node('host-a', weight => 50)`

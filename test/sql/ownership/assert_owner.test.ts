@@ -56,7 +56,7 @@ story('a copy that was told to stop still owns its work until it is gone', async
 })
 
 /** And nobody ever has: else the silence of half a lease were an outage, in which a reap takes nothing. */
-const nobodyTicks = (sql: ISql) => sql`update mooring.pulse set pulse_at = null`
+const nobodyTicks = (sql: ISql) => sql`update mooring_internal.pulse set pulse_at = null`
 
 void t.test(
   'while it is held reports and orders to stop pass, and only a change of owner waits',

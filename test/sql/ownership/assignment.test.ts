@@ -18,9 +18,9 @@ const story = storiesIn(pg, t)
 
 const assigned = async (sql: TransactionSql) =>
   Object.fromEntries(
-    (await sql`select node_id, assigned from mooring.node_assigned() where assigned <> 0`).map(
-      ({ node_id, assigned }) => [node_id, assigned],
-    ),
+    (
+      await sql`select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0`
+    ).map(({ node_id, assigned }) => [node_id, assigned]),
   )
 
 story('a DBA may place a row by hand: it becomes an assignment like any other', async (t, sql) => {
@@ -51,7 +51,7 @@ story('placed by hand it is on its way to no other node any more', async (t, sql
     [...(await sql`select move_to, move_reason from mooring.assignment`)],
     [{ move_to: null, move_reason: null }],
   )
-  t.same([...(await sql`select from mooring.moves()`)], [])
+  t.same([...(await sql`select from mooring_internal.moves_under_way()`)], [])
   await deployment(sql, { pinned_node: 'host-b' })
   t.equal((await claim(sql)).length, 1, 'the place on host-b is free')
   t.ok(b)
@@ -90,10 +90,10 @@ story('while its owner may still run it, it is not freed by hand', async (t, sql
   await refused(t, sql, freed, why, 'this one has a longer lease')
   t.match((await assignments(sql, id))[0], { node: 'host-a', epoch: '1' })
   await age(sql, 'host-a', '121 seconds ago')
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   await refused(t, sql, freed, why, 'in a hold its silence proves nothing')
-  await sql`select mooring.hold()`
-  await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await sql`select mooring_internal.notice_outage()`
+  await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
   await freed(sql)
   t.match((await assignments(sql, id))[0], { node: null, epoch: '2' })
   t.ok(host)
@@ -184,10 +184,10 @@ story('nor is its row deleted by hand: nothing would be left to fence', async (t
   await age(sql, 'host-a', '30 seconds ago')
   await refused(t, sql, deleted, why, 'its lease is over, the margin is not')
   await age(sql, 'host-a', '73 seconds ago')
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   await refused(t, sql, deleted, why, 'in a hold its silence proves nothing')
-  await sql`select mooring.hold()`
-  await sql`update mooring.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await sql`select mooring_internal.notice_outage()`
+  await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
   await deleted(sql)
   t.same(await assigned(sql), {})
   await sql`select from mooring.evict()`

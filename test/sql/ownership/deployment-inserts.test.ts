@@ -164,7 +164,7 @@ void t.test('a role that may only insert deployments can do that and nothing els
   await t.rejects(app`select * from mooring.claim()`, denied)
   await t.rejects(app`select * from mooring.register_node('x', gen_random_uuid())`, denied)
   await t.rejects(
-    app`select mooring.release(array[1]::bigint[], array[1]::bigint[], 'a', 'b')`,
+    app`select mooring_internal.release(array[1]::bigint[], array[1]::bigint[], 'a', 'b')`,
     denied,
   )
 })

@@ -154,7 +154,7 @@ story('what is born owned waits for disk, whatever the session prefers', async (
   await deployment(sql, { type: 'daemon' })
   t.equal(await waits(), 'on')
   await sql`set local synchronous_commit = off`
-  await sql`select mooring.make_daemons()`
+  await sql`select mooring_internal.make_daemons()`
   t.equal(await waits(), 'off', 'nothing was made')
 })
 

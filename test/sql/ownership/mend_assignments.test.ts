@@ -9,7 +9,8 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const astray = async (sql: TransactionSql) =>
-  (await sql<{ ids: string[] }[]>`select mooring.deployments_astray() as ids`)[0]!.ids
+  (await sql<{ ids: string[] }[]>`select mooring_internal.inconsistent_deployments() as ids`)[0]!
+    .ids
 const short = async (sql: TransactionSql, id: string) =>
   (await assignments(sql, id))
     .sort((a, b) => a.ordinal! - b.ordinal!)

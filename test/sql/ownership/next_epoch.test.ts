@@ -10,13 +10,13 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const next = async (sql: TransactionSql, epoch: string) =>
-  (await sql<{ next: string }[]>`select mooring.next_epoch(${epoch}) as next`)[0]!.next
+  (await sql<{ next: string }[]>`select mooring_internal.next_epoch(${epoch}) as next`)[0]!.next
 const reap = (sql: TransactionSql) => sql`select from mooring.reap()`
 const floor = (timeline: number) => BigInt(timeline - 1) << 40n
 
 const [{ source }] = await pg.sql<
   [{ source: string }]
->`select pg_get_functiondef('mooring.next_epoch'::regproc) as source`
+>`select pg_get_functiondef('mooring_internal.next_epoch'::regproc) as source`
 
 /** As if the database had been promoted so often: the function's own source, with another name for the file of the log. */
 async function onTimeline(sql: TransactionSql, timeline: number): Promise<void> {

@@ -27,7 +27,7 @@ async function fleet(sql: TransactionSql): Promise<TestNode[]> {
 /** Every round, as workers and agents run them, and a beat of everybody. What the agents are told, and what is recorded. */
 async function rounds(sql: TransactionSql, hosts: TestNode[]) {
   for (let times = 0; times < 3; times++) {
-    await sql`update mooring.round set due_at = '-infinity'`
+    await sql`update mooring_internal.round set due_at = '-infinity'`
     await sql`select from mooring.tick('agent host-a', inline => true)`
     await claim(sql)
     await sql`select from mooring.evict()`
@@ -44,7 +44,7 @@ async function rounds(sql: TransactionSql, hosts: TestNode[]) {
       generation,
     })),
     digests,
-    moves: (await sql`select from mooring.moves()`).length,
+    moves: (await sql`select from mooring_internal.moves_under_way()`).length,
     told: (
       await sql`select from mooring.event where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`
     ).length,

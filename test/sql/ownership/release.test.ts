@@ -11,7 +11,7 @@ const story = storiesIn(pg, t)
 const release = (sql: TransactionSql, ...rows: Pick<AssignmentRow, 'id' | 'epoch'>[]) =>
   sql<
     { id: string }[]
-  >`select id from mooring.release(${rows.map(({ id }) => id)}, ${rows.map(({ epoch }) => epoch)}, 'released', 'a test wants it')`
+  >`select id from mooring_internal.release(${rows.map(({ id }) => id)}, ${rows.map(({ epoch }) => epoch)}, 'released', 'a test wants it')`
 
 /** One owned assignment on host-a. */
 async function owned(sql: TransactionSql) {
@@ -67,7 +67,8 @@ story(
     t.match(await assignments(sql), [{ id: first.id, node: null, epoch: '2', wanted: 'stop' }])
     t.equal((await assignments(sql)).length, 1)
     t.same(await loads(sql), { 'host-a': 0 })
-    const [load] = await sql`select coalesce(sum(change), 0)::int as n from mooring.node_load`
+    const [load] =
+      await sql`select coalesce(sum(change), 0)::int as n from mooring_internal.node_load`
     t.same(load, { n: 0 })
     t.same(
       (await events(sql, 'released'))
@@ -100,6 +101,9 @@ story('a release asks for a place job', async (t, sql) => {
 })
 
 story('nothing to release is no error', async (t, sql) => {
-  t.same([...(await sql`select * from mooring.release(null, null, 'released', 'nothing')`)], [])
+  t.same(
+    [...(await sql`select * from mooring_internal.release(null, null, 'released', 'nothing')`)],
+    [],
+  )
   t.same([...(await release(sql))], [])
 })

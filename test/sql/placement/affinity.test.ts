@@ -13,7 +13,7 @@ const useHash = (sql: TransactionSql) => sql`update mooring.setting set default_
 /** Everything is placed anew, by the nodes there are now. */
 async function placeAnew(sql: TransactionSql): Promise<Map<string, string>> {
   await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, owner_reason = 'placed anew', lease_ttl = null, assigned_at = null, waiting_since = now() where node_id is not null`
-  await sql`delete from mooring.node_load`
+  await sql`delete from mooring_internal.node_load`
   await claim(sql)
   return new Map((await assignments(sql)).map(({ id, node }) => [id, node ?? 'nowhere']))
 }

@@ -109,7 +109,7 @@ const odd: [pattern: string, reason: RegExp][] = [
 
 story('what is accepted means the same to Postgres and to JavaScript', async (t, sql) => {
   for (const pattern of alike) {
-    await sql`select mooring.check_trust_pattern(${pattern})`
+    await sql`select mooring_internal.check_trust_pattern(${pattern})`
     const rows = await sql<
       { package: string; matches: boolean }[]
     >`select p.package, p.package ~ ${pattern} as matches from unnest(${packages}::text[]) p (package)`
@@ -127,7 +127,7 @@ story('what they read differently, or not at all, is refused with the reason', a
     await refused(
       t,
       sql,
-      (sql) => sql`select mooring.check_trust_pattern(${pattern})`,
+      (sql) => sql`select mooring_internal.check_trust_pattern(${pattern})`,
       { code: 'MR007', message, hint: /plain regular expression/ },
       JSON.stringify(pattern.slice(0, 20)),
     )
@@ -135,7 +135,7 @@ story('what they read differently, or not at all, is refused with the reason', a
 })
 
 story('no pattern is no mistake: it trusts nothing', async (t, sql) => {
-  t.equal((await sql`select mooring.check_trust_pattern(null)`).length, 1)
+  t.equal((await sql`select mooring_internal.check_trust_pattern(null)`).length, 1)
 })
 
 story('a pattern is checked wherever it is written', async (t, sql) => {

@@ -17,7 +17,7 @@ async function place(sql: TransactionSql, spec: DeploymentSpec): Promise<string 
 
 async function verdict(sql: TransactionSql, id: string, name: string) {
   const [row] = await sql<{ permitted: boolean; eligible: boolean }[]>`
-    select e.permitted, e.eligible from mooring.eligibility(array[${id}::bigint]) e join mooring.node n on n.id = e.node_id where n.name = ${name}`
+    select e.permitted, e.eligible from mooring_internal.eligibility(array[${id}::bigint]) e join mooring.node n on n.id = e.node_id where n.name = ${name}`
   return { ...row }
 }
 
@@ -144,6 +144,6 @@ story('deployments that no node tells apart are asked about once', async (t, sql
   await sql`insert into mooring.deployment (package_name) select 'other-' || i from generate_series(1, 200) i`
   await deployment(sql)
   const [row] =
-    await sql`select count(distinct representative)::int as groups, count(*)::int as deployments from mooring.alike(array(select id from mooring.deployment))`
+    await sql`select count(distinct representative)::int as groups, count(*)::int as deployments from mooring_internal.eligibility_groups(array(select id from mooring.deployment))`
   t.same(row, { groups: 3, deployments: 401 })
 })

@@ -195,7 +195,7 @@ void t.test(
       const worker = client('worker')
       await worker`set synchronous_commit = off`
       await worker`begin`
-      await worker`select mooring.lock_placement()`
+      await worker`select mooring_internal.lock_placement()`
       t.same(
         [...(await worker`show synchronous_commit`)],
         [{ synchronous_commit: placing }],

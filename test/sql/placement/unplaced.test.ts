@@ -146,7 +146,7 @@ story('a refusal and its error are shown', async (t, sql) => {
 
 story('in a hold the hold is the reason', async (t, sql) => {
   await node(sql)
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   t.match(await why(sql), /hold after an outage: the database crashed/)
 })
 
@@ -165,7 +165,7 @@ story('what has just come is placed by the next round', async (t, sql) => {
 story('with nobody to run the round it says so', async (t, sql) => {
   await node(sql)
   await deployment(sql)
-  await sql`update mooring.round set done_at = now() - interval '5 min'`
+  await sql`update mooring_internal.round set done_at = now() - interval '5 min'`
   t.match(
     [...(await sql`select reason from mooring.unplaced`)],
     [{ reason: /none has run in time: start a worker/ }],

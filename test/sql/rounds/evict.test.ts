@@ -151,7 +151,7 @@ story('stopping is no loss of load: the node still has it until it is gone', asy
   await sql`update mooring.deployment set pinned_node = 'host-b'`
   t.same(await loads(sql), { 'host-a': 1, 'host-b': 0 })
   const rows =
-    await sql`select n.name, coalesce(l.assigned, 0) as n from mooring.node n left join mooring.node_assigned() l on l.node_id = n.id order by n.name`
+    await sql`select n.name, coalesce(l.assigned, 0) as n from mooring.node n left join mooring_internal.assigned_per_node() l on l.node_id = n.id order by n.name`
   t.same(
     [...rows],
     [

@@ -8,21 +8,24 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const hold = async (sql: TransactionSql) =>
-  (await sql<{ hold: boolean }[]>`select mooring.hold()`)[0]!.hold
+  (await sql<{ hold: boolean }[]>`select mooring_internal.notice_outage() as hold`)[0]!.hold
 /** Why it holds, and for how long when it began: the pulse is of that moment until somebody ticks. */
 const pulse = async (sql: TransactionSql) =>
   (
     await sql<{ hold_reason: string | null; seconds: number | null }[]>`
-  select hold_reason, extract(epoch from hold_until - pulse_at)::float8 as seconds from mooring.pulse`
+  select hold_reason, extract(epoch from hold_until - pulse_at)::float8 as seconds from mooring_internal.pulse`
   )[0]!
 const ticked = (sql: TransactionSql, ago: string) =>
-  sql`update mooring.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
+  sql`update mooring_internal.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
 const until = async (sql: TransactionSql) =>
-  (await sql<{ until: string | null }[]>`select hold_until::text as until from mooring.pulse`)[0]!
-    .until
+  (
+    await sql<
+      { until: string | null }[]
+    >`select hold_until::text as until from mooring_internal.pulse`
+  )[0]!.until
 /** It is over, and there were ticks. */
 const ended = (sql: TransactionSql) =>
-  sql`update mooring.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
+  sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
 
 story(
   'an emptied marker is a crash: for one lease and margin nothing is reaped, claimed or started',
@@ -33,7 +36,7 @@ story(
     t.equal(await hold(sql), false)
     await deployment(sql)
     await age(sql, 'host-a', '1 minute ago')
-    await sql`delete from mooring.outage_marker`
+    await sql`delete from mooring_internal.outage_marker`
     t.same([...(await sql`select * from mooring.reap()`)], [])
     t.match(await pulse(sql), {
       hold_reason: 'the database crashed, was promoted or restored',
@@ -55,7 +58,7 @@ story(
 
 story('a marker of another cluster or database is a restored dump', async (t, sql) => {
   await node(sql)
-  await sql`update mooring.outage_marker set system_identifier = 1`
+  await sql`update mooring_internal.outage_marker set system_identifier = 1`
   t.equal(await hold(sql), true)
 })
 
@@ -87,10 +90,10 @@ story(
     await node(sql)
     await ticked(sql, '-1 hour')
     await hold(sql)
-    const [before] = await sql`select hold_until from mooring.pulse`
+    const [before] = await sql`select hold_until from mooring_internal.pulse`
     await hold(sql)
     await sql`select mooring.tick('me')`
-    const [after] = await sql`select hold_until from mooring.pulse`
+    const [after] = await sql`select hold_until from mooring_internal.pulse`
     t.same(after, before)
     await ended(sql)
     t.equal(await hold(sql), false)
@@ -104,7 +107,7 @@ story(
     await ticked(sql, '-1 hour')
     t.equal(await hold(sql), true)
     // somebody ticked, until five seconds after its beginning, and it ended two seconds ago
-    await sql`update mooring.pulse set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
+    await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
     t.equal(await hold(sql), true)
     t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:1[2-9]/, seconds: 15 })
   },
@@ -114,7 +117,7 @@ story(
 const inHold = async (sql: TransactionSql, began: string, lastTick: string | null) => {
   await ticked(sql, '-1 hour')
   await hold(sql)
-  await sql`update mooring.pulse set pulse_at = coalesce(clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval), hold_until = hold_until - ${began}::interval`
+  await sql`update mooring_internal.pulse set pulse_at = coalesce(clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval), hold_until = hold_until - ${began}::interval`
 }
 
 story(
@@ -124,7 +127,7 @@ story(
     const justEnded = async () => {
       await ticked(sql, '-1 hour')
       await hold(sql)
-      await sql`update mooring.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
+      await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
     }
     await justEnded()
     t.equal(await hold(sql), false)
@@ -170,7 +173,7 @@ story(
 story('a crash in a hold begins it anew', async (t, sql) => {
   await node(sql)
   await inHold(sql, '14 s', '1 s')
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   t.equal(await hold(sql), true)
   t.match(await pulse(sql), {
     hold_reason: 'the database crashed, was promoted or restored',
@@ -182,7 +185,7 @@ story('a hold lasts as long as the longest lease that was given', async (t, sql)
   await sql`update mooring.setting set lease_ttl = '1 min'`
   await node(sql)
   await sql`update mooring.setting set lease_ttl = '12 s'`
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   await hold(sql)
   t.match(await pulse(sql), { seconds: 63 })
 })
@@ -200,7 +203,7 @@ story(
   'a hold in whose middle the clock is set back does not last until the old time',
   async (t, sql) => {
     await node(sql)
-    await sql`update mooring.pulse set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
+    await sql`update mooring_internal.pulse set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
     t.equal(await hold(sql), true)
     t.match(await pulse(sql), { hold_reason: 'the clock went back during a hold', seconds: 15 })
   },
@@ -211,7 +214,7 @@ story(
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a' })
     await sql`select mooring.leave('host-a', ${host.session})`
-    await sql`delete from mooring.outage_marker`
+    await sql`delete from mooring_internal.outage_marker`
     await ticked(sql, '-1 day')
     await node(sql, { name: 'host-b' })
     await deployment(sql)
@@ -237,12 +240,12 @@ story(
     // so that none becomes overdue by itself
     await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
     const host = await node(sql)
-    await sql`delete from mooring.outage_marker`
-    await sql`update mooring.round set done_at = clock_timestamp() - interval '1 hour'`
+    await sql`delete from mooring_internal.outage_marker`
+    await sql`update mooring_internal.round set done_at = clock_timestamp() - interval '1 hour'`
     t.match(await beat(sql, host), { hold: true, round_overdue: true }, 'right after the outage')
     await sql`select mooring.reap(), mooring.claim()`
     t.match(await beat(sql, host), { hold: true, round_overdue: false })
-    await sql`update mooring.round set done_at = done_at - interval '15 min'`
+    await sql`update mooring_internal.round set done_at = done_at - interval '15 min'`
     t.match(await beat(sql, host), { hold: true, round_overdue: true })
     await sql`select mooring.tick('agent', inline => true)`
     t.match(await beat(sql, host), { hold: true, round_overdue: false })
@@ -251,11 +254,12 @@ story(
 
 story('reading says the same without writing', async (t, sql) => {
   await node(sql)
-  const holding = async () => (await sql`select mooring.holding()`)[0]!.holding
+  const holding = async () =>
+    (await sql`select mooring_internal.hold_reason() as holding`)[0]!.holding
   t.equal(await holding(), null)
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   t.equal(await holding(), 'the database crashed, was promoted or restored')
-  const [pulse] = await sql`select hold_until from mooring.pulse`
+  const [pulse] = await sql`select hold_until from mooring_internal.pulse`
   t.same(pulse, { hold_until: null })
 })
 
@@ -268,7 +272,7 @@ story(
     await age(sql, 'host-a', '1 minute ago')
     await ticked(sql, '-1 minute')
     t.same([...(await sql`select * from mooring.reap()`)], [], 'with it')
-    await sql`create or replace function mooring.hold() returns boolean language sql return false`
+    await sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`
     t.equal((await sql`select * from mooring.reap()`).length, 1, 'without it')
   },
 )

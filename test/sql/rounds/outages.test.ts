@@ -23,7 +23,7 @@ interface Outage {
 /** The database's clock is stepped by so many seconds; less than nothing is back. */
 const step = (sql: TransactionSql, seconds: number) => sql`
   with beats as (update mooring.heartbeat set beat_at = beat_at - ${seconds} * interval '1 s' returning 1)
-  update mooring.pulse set pulse_at = pulse_at - ${seconds} * interval '1 s'`
+  update mooring_internal.pulse set pulse_at = pulse_at - ${seconds} * interval '1 s'`
 
 const clockMs = async (sql: TransactionSql) =>
   (
@@ -45,14 +45,14 @@ const outages: Outage[] = [
     name: 'a crash, or a promotion',
     happen: async (sql) => {
       await step(sql, 20)
-      await sql`delete from mooring.outage_marker`
+      await sql`delete from mooring_internal.outage_marker`
     },
     reason: /^the database crashed, was promoted or restored$/,
     robs: true,
   },
   {
     name: 'a crash that took a moment',
-    happen: (sql) => sql`delete from mooring.outage_marker`,
+    happen: (sql) => sql`delete from mooring_internal.outage_marker`,
     reason: /^the database crashed, was promoted or restored$/,
     robs: false,
   },
@@ -60,7 +60,7 @@ const outages: Outage[] = [
     name: 'a dump that was restored the day after',
     happen: async (sql) => {
       await step(sql, 86_400)
-      await sql`update mooring.outage_marker set system_identifier = 1`
+      await sql`update mooring_internal.outage_marker set system_identifier = 1`
     },
     reason: /^the database crashed, was promoted or restored$/,
     robs: true,
@@ -73,7 +73,7 @@ const outages: Outage[] = [
   },
   {
     name: 'a reaper that was away, while everybody beat',
-    happen: (sql) => sql`update mooring.pulse set pulse_at = pulse_at - interval '7 s'`,
+    happen: (sql) => sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '7 s'`,
     reason: /^nobody ticked for 00:00:(0[7-9]|1)/,
     robs: false,
   },
@@ -111,7 +111,7 @@ const fleet = async (sql: TransactionSql) =>
   select hold, extract(epoch from hold_until)::float8 * 1000 as until_ms from mooring.fleet`
   )[0]!
 const holdUntil = async (sql: TransactionSql) =>
-  (await sql<{ at: string }[]>`select hold_until::text as at from mooring.pulse`)[0]!.at
+  (await sql<{ at: string }[]>`select hold_until::text as at from mooring_internal.pulse`)[0]!.at
 const reap = async (sql: TransactionSql) => (await sql`select from mooring.reap()`).length
 
 /** Two nodes that last beat eleven seconds ago, as after some lost beats; two assignments each, and one that waits. */
@@ -153,7 +153,7 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       await noticedBy(sql)
       for (const gap of ['1 s', '4 s', '3 s'])
         await sql.unsafe(
-          `update mooring.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
+          `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
         )
       t.equal(
         await holdUntil(sql),
@@ -162,7 +162,7 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       )
 
       // a lease and a margin later: host-a has beaten, host-b never came back
-      await sql`update mooring.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
+      await sql`update mooring_internal.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
       await age(sql, b.name, '16 seconds ago')
       await beat(sql, a)
       t.equal((await fleet(sql)).hold, null, 'it ends by itself')
@@ -170,7 +170,7 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       t.equal(await reap(sql), 2, 'who did not come back is dead')
       for (const gap of ['1 s', '4 s', '3 s']) {
         await sql.unsafe(
-          `update mooring.pulse set pulse_at = clock_timestamp() - interval '${gap}', hold_until = clock_timestamp() - interval '1 min'; select mooring.tick('worker')`,
+          `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}', hold_until = clock_timestamp() - interval '1 min'; select mooring.tick('worker')`,
         )
       }
       t.equal((await fleet(sql)).hold, null)
@@ -184,7 +184,7 @@ for (const { name, happen } of outages.filter(({ robs }) => robs)) {
   story(
     `${name}: without the hold a reap takes the work of nodes that are alive`,
     async (t, sql) => {
-      await sql`create or replace function mooring.hold() returns boolean language sql return false`
+      await sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`
       await aFleet(sql)
       t.equal(await reap(sql), 0, 'before')
       await happen(sql)
@@ -253,10 +253,10 @@ story(
   'a hold that a step has shortened begins anew, once, whoever else sees the step',
   async (t, sql) => {
     await aFleet(sql)
-    await sql`delete from mooring.outage_marker`
+    await sql`delete from mooring_internal.outage_marker`
     await reap(sql)
     // ten seconds are missing from it
-    await sql`update mooring.pulse set hold_until = hold_until - interval '10 s'`
+    await sql`update mooring_internal.pulse set hold_until = hold_until - interval '10 s'`
     await step(sql, 10)
     const beforeMs = await clockMs(sql)
     await tickAfterStep(sql, 10)

@@ -99,6 +99,6 @@ story('last_events gives the last n, oldest first', async (t, sql) => {
 
 story('an event names the role that did it', async (t, sql) => {
   await node(sql)
-  const [row] = await sql`select actor = mooring.actor() as me from mooring.last_events(1)`
+  const [row] = await sql`select actor = mooring_internal.actor() as me from mooring.last_events(1)`
   t.same(row, { me: true })
 })

@@ -181,11 +181,11 @@ story('the last observation of what was reaped says lost', async (t, sql) => {
 
 story('the round comes back when the next lease would end', async (t, sql) => {
   await node(sql, { name: 'host-a' })
-  await sql`update mooring.round set due_at = clock_timestamp() + interval '1 minute'`
+  await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 minute'`
   await age(sql, 'host-a', '5 seconds ago')
   await reap(sql)
   const [round] =
-    await sql`select r.due_at = h.beat_at + interval '15 s' as "then" from mooring.round r, mooring.heartbeat h where r.name = 'reap'`
+    await sql`select r.due_at = h.beat_at + interval '15 s' as "then" from mooring_internal.round r, mooring.heartbeat h where r.name = 'reap'`
   t.same(round, { then: true })
 })
 

@@ -29,7 +29,7 @@ const slowRounds = (sql: TransactionSql) =>
   sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
 
 const overdue = (sql: TransactionSql, ...names: string[]) =>
-  sql`update mooring.round set due_at = clock_timestamp() where name = any(${names})`
+  sql`update mooring_internal.round set due_at = clock_timestamp() where name = any(${names})`
 
 story(
   'the first tick wins all rounds and queues a job for each, reap before anything else',
@@ -65,7 +65,7 @@ story('a job that is still waiting is not queued twice', async (t, sql) => {
 story('next_ms follows the nearest round and is never less than 20', async (t, sql) => {
   await slowRounds(sql)
   await tick(sql, 'w1')
-  await sql`update mooring.round set due_at = clock_timestamp() + case name when 'place' then interval '10 s' else interval '20 s' end`
+  await sql`update mooring_internal.round set due_at = clock_timestamp() + case name when 'place' then interval '10 s' else interval '20 s' end`
   const { next_ms } = await tick(sql, 'w1')
   t.ok(next_ms > 20 && next_ms <= 10_000, `next_ms is ${next_ms}`)
   await sql`update mooring.setting set round_interval = '50 ms'`
@@ -84,7 +84,7 @@ story(
   async (t, sql) => {
     await slowRounds(sql)
     await tick(sql, 'w1')
-    await sql`update mooring.round set due_at = clock_timestamp() + interval '1 hour' where name = 'reap'`
+    await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 hour' where name = 'reap'`
     t.same((await tick(sql, 'w1')).rounds, ['reap'])
   },
 )
@@ -105,7 +105,7 @@ story(
     t.same(await loads(sql), { 'host-a': 0, 'host-b': 4 })
     t.same(await jobs(sql), [])
     t.same(
-      [...(await sql`select * from mooring.worker`)],
+      [...(await sql`select * from mooring_internal.worker`)],
       [],
       'an agent is not counted among the workers',
     )
@@ -133,10 +133,10 @@ story(
     await tick(sql, 'dead', { pools: ['pool-1', 'pool-2'] })
     await tick(sql, 'slow', { pools: ['pool-3'] })
     await sql`update graphile_worker._private_jobs set locked_by = 'pool-2', locked_at = now()`
-    await sql`update mooring.worker set seen_at = seen_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
+    await sql`update mooring_internal.worker set seen_at = seen_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
     await tick(sql, 'me')
     t.same(
-      (await sql`select id from mooring.worker order by id`).map(({ id }) => id),
+      (await sql`select id from mooring_internal.worker order by id`).map(({ id }) => id),
       ['me', 'slow'],
     )
     t.match(await events(sql, 'worker_lost'), [{ detail: { worker: 'dead' } }])
@@ -158,7 +158,7 @@ story('in a hold the rounds are handed out and do nothing', async (t, sql) => {
   await deployment(sql)
   await claim(sql)
   await deployment(sql)
-  await sql`delete from mooring.outage_marker`
+  await sql`delete from mooring_internal.outage_marker`
   await age(sql, 'host-a', '1 hour ago')
   t.match(await tick(sql, 'agent', { inline: true }), {
     rounds: ['reap', 'evict', 'place', 'prune'],

@@ -1,0 +1,13 @@
+-- The marker's two sides: is it there and ours, and write it.
+create or replace function mooring_internal.outage_marker_is_present() returns boolean
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  return exists (
+    select from mooring_internal.outage_marker m
+     where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
+       and m.system_identifier = (select c.system_identifier from pg_control_system() c));
+end;
+$$;
+comment on function mooring_internal.outage_marker_is_present() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';

@@ -1,5 +1,0 @@
--- Alive: it has ticked within three periods, and three seconds for a busy machine.
-create or replace function mooring.worker_is_alive(worker mooring.worker) returns boolean
-  language sql stable
-return worker.seen_at > clock_timestamp() - 3 * mooring.round_interval('reap') - interval '3 s';
-comment on function mooring.worker_is_alive(mooring.worker) is 'True while a worker process ticks.';
