@@ -40,7 +40,7 @@ export interface AssignmentReport {
   next_start_in_ms: number | null
 }
 
-/** accepted: false for an old epoch or foreign assignment; null for a locked row, to be repeated. */
+/** accepted: false for an old epoch or foreign assignment; null for a locked row: repeat it. */
 export interface ReportOutcome {
   assignment_id: string
   epoch: string

@@ -1,4 +1,4 @@
-/** Every part of the agent and the worker that has a life, under the contract of host/lifecycle.ts. */
+/** Every part of agent and worker that has a life, under the contract of host/lifecycle.ts. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as timeout } from 'node:timers/promises'
 import t from 'tap'

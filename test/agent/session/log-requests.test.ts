@@ -11,7 +11,7 @@ import { waitFor } from '../../helpers/wait-for.js'
 import { heardLog, scaleDown, testAgent } from '../fleet.js'
 import { temporaryFolder } from '../rig.js'
 
-/** An agent's answering part alone, on a real database, with a folder of logs; hints are given by the test. */
+/** The part that answers, on a real database, with a folder of logs. The test gives the hints. */
 async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
   const { sql, url } = await testDatabase(t)
   const host = await node(sql, { name: 'host-a' })
@@ -72,7 +72,7 @@ async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
 }
 
 t.test(
-  'Y39: what is asked is read from the file and answered: a slice from the start, from the end, the last lines, and on from there',
+  'Y39: a slice is read from the start, from the end, as the last lines, and on from there',
   async (t) => {
     const { file, requests, ask, read } = await answering(t)
     await writeFile(file, 'one\ntwo\nthree\n')
@@ -101,7 +101,7 @@ t.test(
 )
 
 t.test(
-  'Y40: a request may wait for something new, and is answered when it comes, or with nothing when its time is over',
+  'Y40: a request may wait for new output: it is answered when that comes, or when its time ends',
   async (t) => {
     const { file, requests, ask, read, calls } = await answering(t)
     await writeFile(file, 'old\n')
@@ -235,9 +235,9 @@ t.test('an agent holds a connection for logs only while somebody asks for some',
   await agent.start()
   const connections = async () =>
     (
-      await sql<
-        { purpose: string }[]
-      >`select split_part(a.application_name, ': ', 2) as purpose from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring agent%'`
+      await sql<{ purpose: string }[]>`
+        select split_part(a.application_name, ': ', 2) as purpose from pg_stat_activity a
+        where a.datname = current_database() and a.application_name like 'mooring agent%'`
     ).map(({ purpose }) => purpose)
   await waitFor(async () => (await connections()).includes('listen'), {
     label: 'it listens',

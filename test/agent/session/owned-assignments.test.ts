@@ -95,7 +95,7 @@ async function following(
 const claim = (database: TestDatabase) => database.sql`select from mooring.claim()`
 
 t.test(
-  'Y30: a hint is followed at once: what was claimed is given to the supervisor without waiting for a beat',
+  'Y30: a hint is followed at once: the supervisor gets what was claimed before the next beat',
   async (t) => {
     const database = await testDatabase(t)
     const f = await following(t, database)
@@ -142,7 +142,10 @@ t.test('what was notified while nobody listened is found when listening again', 
     await deployment(database.sql, { command: 'sleep' })
     await database.sql.begin(async (tx) => {
       await tx`select from mooring.claim()`
-      await tx`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring agent host-a: listen'`
+      await tx`
+        select pg_terminate_backend(a.pid) from pg_stat_activity a
+        where a.datname = current_database()
+        and a.application_name = 'mooring agent host-a: listen'`
     })
     await waitFor(() => f.last()?.rows.length === kills, {
       label: `after ${kills} lost connections all rows are known`,
@@ -198,7 +201,8 @@ t.test('a read that began before the beat was answered does not confirm by it', 
       async assignmentsOf(...args) {
         if (!first) return db.assignmentsOf(...args)
         first = false
-        const rows = await db.assignmentsOf(...args) // the set as it was before the claim was taken back
+        // the set as it was before the claim was undone
+        const rows = await db.assignmentsOf(...args)
         answered = true
         await held
         return rows
@@ -241,7 +245,7 @@ t.test('in a hold nothing new may start, and the beat that ends it says so', asy
 })
 
 t.test(
-  'after a lost connection nothing new starts until a beat was answered: another server may be there now',
+  'after a lost connection nothing new starts until a beat is answered: the server may be another',
   async (t) => {
     const database = await testDatabase(t)
     const f = await following(t, database)
@@ -249,7 +253,9 @@ t.test(
     await waitFor(() => f.told.length === 1, { label: 'the empty set' })
     t.ok(f.last()?.mayStart)
     const before = f.db.connectionEpoch()
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring agent host-a: calls'`
+    await database.sql`
+      select pg_terminate_backend(a.pid) from pg_stat_activity a
+      where a.datname = current_database() and a.application_name = 'mooring agent host-a: calls'`
     await waitFor(() => f.db.connectionEpoch() > before, { label: 'the loss is noticed' })
     await deployment(database.sql, { command: 'sleep' })
     await claim(database)
@@ -263,29 +269,26 @@ t.test(
   },
 )
 
-t.test(
-  'a stop order needs no lease, and what lost its lease is listed again by the beat that revives it',
-  async (t) => {
-    const database = await testDatabase(t)
-    const clock = { nowMs: 1_000_000 }
-    const f = await following(t, database, { clock: () => clock.nowMs, lease: '12 s' })
-    const id = await deployment(database.sql, { command: 'sleep' })
-    await claim(database)
-    await f.beat()
-    await waitFor(() => f.last()?.rows.length === 1, { label: 'given to run' })
-    clock.nowMs += 11_000
-    await waitFor(() => f.fenced.length, { label: 'fenced' })
-    f.assignments.hint()
-    await waitFor(() => f.last()?.rows.length === 0, { label: 'not listed: nothing may start it' })
-    await f.beat()
-    t.match(f.last(), { rows: [{ wanted: 'run' }] }, 'revived')
-    clock.nowMs += 11_000
-    await waitFor(() => f.fenced.length === 2, { label: 'fenced again' })
-    await database.sql`update mooring.deployment set enabled = false where id = ${id}`
-    f.assignments.hint()
-    await waitFor(() => f.last()?.rows[0]?.wanted === 'stop', { label: 'the stop order is listed' })
-  },
-)
+t.test('a stop order needs no lease, and the beat that revives a row lists it again', async (t) => {
+  const database = await testDatabase(t)
+  const clock = { nowMs: 1_000_000 }
+  const f = await following(t, database, { clock: () => clock.nowMs, lease: '12 s' })
+  const id = await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  await f.beat()
+  await waitFor(() => f.last()?.rows.length === 1, { label: 'given to run' })
+  clock.nowMs += 11_000
+  await waitFor(() => f.fenced.length, { label: 'fenced' })
+  f.assignments.hint()
+  await waitFor(() => f.last()?.rows.length === 0, { label: 'not listed: nothing may start it' })
+  await f.beat()
+  t.match(f.last(), { rows: [{ wanted: 'run' }] }, 'revived')
+  clock.nowMs += 11_000
+  await waitFor(() => f.fenced.length === 2, { label: 'fenced again' })
+  await database.sql`update mooring.deployment set enabled = false where id = ${id}`
+  f.assignments.hint()
+  await waitFor(() => f.last()?.rows[0]?.wanted === 'stop', { label: 'the stop order is listed' })
+})
 
 t.test('a frozen follower keeps confirming leases and tells the supervisor nothing', async (t) => {
   const database = await testDatabase(t)

@@ -90,7 +90,7 @@ t.test(
     const [row] = await assignments(database.sql)
     const db = createAgentDb({ databaseUrl: database.url, node: 'host-a' })
     let later = (): void => {}
-    // the answer to a read arrives so many microtasks after the answer to the report: both in one turn
+    // the answer to a read arrives so many microtasks after that to the report, in the same turn
     const report: typeof db.report = async (...args) => {
       const outcomes = await db.report(...args)
       later()
@@ -121,7 +121,9 @@ t.test(
       await waitFor(
         async () =>
           (
-            await database.sql`select from mooring.placement p where p.run_state = 'stopping' and p.restarts = ${microtasks + 1}`
+            await database.sql`
+              select from mooring.placement p
+              where p.run_state = 'stopping' and p.restarts = ${microtasks + 1}`
           ).length === 1,
         { label: `told ${microtasks} microtasks later` },
       )
@@ -141,7 +143,7 @@ t.test('batches are bounded', async (t) => {
 })
 
 t.test(
-  'while the database is away only the latest of each is kept, and it arrives when the database is back',
+  'while the database is unreachable only the latest of each is kept, and it arrives afterwards',
   async (t) => {
     const database = await testDatabase(t)
     const proxy = await tcpProxy(t, database.url)

@@ -28,11 +28,12 @@ t.test('Y37, defect 11: a crash loop is counted and backs off', async (t) => {
   })
 })
 
-t.test('a run that was stable begins the row of delays anew, the counter goes on', async (t) => {
+t.test('a stable process starts the row of delays again, and the counter goes on', async (t) => {
   const r = await rig(t, { backoff: { firstMs: 10, spread: NO_SPREAD, stableMs: 4_000 } })
   const a = owned({
     script:
-      'if [ -e second ]; then touch third; sleep 4.5; fi; [ -e first ] && touch second; touch first; exit 1',
+      'if [ -e second ]; then touch third; sleep 4.5; fi; ' +
+      '[ -e first ] && touch second; touch first; exit 1',
   })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff', { restarts: 3 })
@@ -68,7 +69,9 @@ t.test(
     const a = owned({
       stop_grace_ms: 200,
       script:
-        '[ -e here ] && ! kill -0 $(cat here) 2>/dev/null && echo clean=1; setsid -f sh -c \'trap "" TERM; echo $$ > here; while :; do sleep 0.02; done\'; while [ ! -s here ]; do sleep 0.01; done; exit 1',
+        '[ -e here ] && ! kill -0 $(cat here) 2>/dev/null && echo clean=1; ' +
+        'setsid -f sh -c \'trap "" TERM; echo $$ > here; while :; do sleep 0.02; done\'; ' +
+        'while [ ! -s here ]; do sleep 0.01; done; exit 1',
     })
     r.supervisor.reconcile([a], may)
     t.equal(await printed(r, a, 'clean'), 1)
@@ -133,7 +136,7 @@ t.test('what failed is settled as soon as it is no longer wanted', async (t) => 
 })
 
 t.test(
-  'what this agent will not run is refused with the reason, again at each reconcile, and judged anew when the spec changes',
+  'a refusal names its reason, is repeated at each reconcile, and is judged again for a new spec',
   async (t) => {
     const r = await rig(t, { allowExec: false, trusts: /^http-server@/ })
     const a = owned()
