@@ -215,7 +215,7 @@ t.test('the agent, with a warden of its own', async (t) => {
         },
       )
     t.same(
-      await lifecycleOffences(agent, { rounds: 6, longestWaitMs: 400, stopWithinMs: 60_000 }),
+      await lifecycleOffences(agent, { rounds: 3, longestWaitMs: 400, stopWithinMs: 60_000 }),
       [],
     )
   }

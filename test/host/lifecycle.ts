@@ -24,7 +24,7 @@ type Part = { start(): unknown; stop(): unknown }
  */
 export async function lifecycleOffences(
   make: () => Part | Lifecycle,
-  { rounds = 40, stopWithinMs = 10_000, longestWaitMs = 20, seed = 1 }: StressOptions = {},
+  { rounds = 20, stopWithinMs = 10_000, longestWaitMs = 20, seed = 1 }: StressOptions = {},
 ): Promise<string[]> {
   const random = createRandom(seed)
   const offences: string[] = []

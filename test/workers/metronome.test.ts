@@ -78,7 +78,7 @@ t.test('defect 12: of many metronomes one is let through for each round', async 
       label: 'all tick',
     },
   )
-  // nobody works on the jobs: there is one of each round, however many asked for it
+  // no worker runs the jobs: each round has one, however many ticks requested it
   const jobs = await waitFor(
     async () => {
       const rows = await database.sql<{ task: string; n: number }[]>`

@@ -151,7 +151,7 @@ t.test(
 )
 
 t.test(
-  'a worker takes no job before a tick has made it known: nobody would free what it leaves',
+  'a worker takes no job before a tick has made it known, because no other would free that job',
   async (t) => {
     const database = await testDatabase(t)
     await node(database.sql)

@@ -182,7 +182,7 @@ t.test(
   },
 )
 
-t.test('the next beat is brought forward when somebody asks for it', async (t) => {
+t.test('beatSoon brings the next beat forward', async (t) => {
   const database = await testDatabase(t)
   const { heartbeat, beats } = await beating(t, database, { beatIntervalMs: 3_600_000 })
   await database.sql`update mooring.setting set lease_ttl = '1 hour', beat_interval = '10 min'`

@@ -132,26 +132,29 @@ t.test('a storm of hints costs two reads: the one in flight and one more', async
   t.equal(reads, 2)
 })
 
-t.test('what was notified while nobody listened is found when listening again', async (t) => {
-  const database = await testDatabase(t)
-  const f = await following(t, database)
-  await f.beat()
-  f.listener.start()
-  await waitFor(() => f.told.length >= 2, { label: 'listening' })
-  for (let kills = 1; kills <= 5; kills += 1) {
-    await deployment(database.sql, { command: 'sleep' })
-    await database.sql.begin(async (tx) => {
-      await tx`select from mooring.claim()`
-      await tx`
+t.test(
+  'a change notified while the agent did not listen is found when it listens again',
+  async (t) => {
+    const database = await testDatabase(t)
+    const f = await following(t, database)
+    await f.beat()
+    f.listener.start()
+    await waitFor(() => f.told.length >= 2, { label: 'listening' })
+    for (let kills = 1; kills <= 5; kills += 1) {
+      await deployment(database.sql, { command: 'sleep' })
+      await database.sql.begin(async (tx) => {
+        await tx`select from mooring.claim()`
+        await tx`
         select pg_terminate_backend(a.pid) from pg_stat_activity a
         where a.datname = current_database()
         and a.application_name = 'mooring agent host-a: listen'`
-    })
-    await waitFor(() => f.last()?.rows.length === kills, {
-      label: `after ${kills} lost connections all rows are known`,
-    })
-  }
-})
+      })
+      await waitFor(() => f.last()?.rows.length === kills, {
+        label: `after ${kills} lost connections all rows are known`,
+      })
+    }
+  },
+)
 
 t.test('a lost hint costs one beat: its digest is not that of the set we hold', async (t) => {
   const database = await testDatabase(t)

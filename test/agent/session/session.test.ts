@@ -159,7 +159,7 @@ t.test(
       update mooring.heartbeat
       set session = gen_random_uuid(), beat_at = clock_timestamp() - interval '9.8 s'`
     await waitFor(() => events('session_over').length, { label: 'the agent hears of it' })
-    await waitFor(() => events('registered').length === 2, { label: 'registered anew' })
+    await waitFor(() => events('registered').length === 2, { label: 'registered again' })
     t.notOk(alive(before!.pid), 'the old process was gone before')
     t.not(events('registered')[1]?.['session'], session)
     const after = await waitFor(
@@ -182,7 +182,7 @@ t.test(
     const proxy = await tcpProxy(t, url)
     const { agent, events } = testAgent(t, proxy.url)
     const stamps = join(tempDir(t, 'stamps'), 'stamps')
-    // it bears witness itself of when it was alive: whoever looks may look late
+    // the workload records when it was alive, because this test may look late
     await deployment(sql, {
       name: 'stops',
       command: 'sh',

@@ -42,7 +42,7 @@ t.test('the same complete set again changes nothing', async (t) => {
 })
 
 t.test(
-  'nothing is started while anything of an earlier copy is alive, whatever changed',
+  'nothing starts while anything of an earlier instance is alive, whatever changed',
   async (t) => {
     for (const phase of ['alive', 'ending'] as const) {
       for (const change of [{ epoch: '2' }, { generation: '2' }, { wanted: 'stop' as const }]) {
@@ -66,7 +66,7 @@ t.test('a change of what must run names itself as the reason to stop', async (t)
   t.match(reasonFor({ wanted: 'stop' }), { reason: 'stop_wanted' })
 })
 
-t.test('what is prepared, timed or refused under an old generation begins anew', async (t) => {
+t.test('what is prepared, timed or refused under an old generation starts again', async (t) => {
   for (const phase of ['preparing', 'prepared', 'waiting', 'refused'] as const) {
     const want = owned({ generation: '2' })
     t.match(

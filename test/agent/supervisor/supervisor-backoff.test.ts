@@ -91,7 +91,7 @@ t.test('a signal is told as the reason, and what was printed is not', async (t) 
 })
 
 t.test(
-  'what cannot be started is failed, with reason and backoff, and disturbs nobody',
+  'what cannot be started is failed, with reason and backoff, and disturbs nothing else',
   async (t) => {
     const r = await rig(t)
     const good = owned()
@@ -164,7 +164,7 @@ t.test(
   },
 )
 
-t.test('a running copy whose new spec is refused ends, and is refused', async (t) => {
+t.test('a running instance whose new spec is refused ends, and is refused', async (t) => {
   const r = await rig(t, { trusts: null })
   const a = owned()
   r.supervisor.reconcile([a], may)

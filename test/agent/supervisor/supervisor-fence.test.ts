@@ -132,7 +132,7 @@ t.test(
     await r.reached(ran, 'running', { restarts: 1 })
     await r.reached(reclaimed, 'stopping')
     await waitFor(() => r.supervisor.running() === 1, {
-      label: 'the copy of the old epoch is gone',
+      label: 'the instance of the old epoch is gone',
     })
     t.strictSame(r.states(reclaimed), ['running', 'stopping'], 'its new epoch waits')
     r.supervisor.reconcile([ran, fresh, { ...reclaimed, epoch: '2' }], may)
