@@ -1,4 +1,7 @@
-/** Real installs from the real registry of small packages; only what must not reach npm is asked of a stand-in that prints what it was given. */
+/**
+ * Real installs by the real npm, from a registry of the test's own. What must not reach npm is asked of a stand-in
+ * that prints what it was given.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -13,6 +16,7 @@ import type { NpmOptions } from '../../../agent/packages/npm-command.js'
 import { resolveEntry } from '../../../agent/packages/entry-point.js'
 import { markedWith } from '../../../host/process-table.js'
 import type { PackageRef } from '../../../syntax/package-reference.js'
+import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { silent, temporaryFolder } from '../rig.js'
 
@@ -24,6 +28,8 @@ interface Setup {
 }
 
 let setups = 0
+
+await packageRegistry(t)
 
 async function setup(t: Test, npm: NpmOptions = {}): Promise<Setup> {
   const packagesDir = join(await temporaryFolder(t), 'packages')
