@@ -83,8 +83,8 @@ export async function register(
         logOnce(kind, () =>
           log.warn(
             { event: 'name_taken', node: description.node, free_in_ms: free },
-            `another live agent has the name ${description.node}; ` +
-              `it is free in ${(free / 1000).toFixed(1)} s unless that agent beats again`,
+            `another live agent is called ${description.node}; ` +
+              `free in ${(free / 1000).toFixed(1)} s unless it beats again`,
           ),
         )
         return Math.min(free + NAME_FREE_SLACK_MS, LONGEST_WAIT_FOR_NAME_MS)
