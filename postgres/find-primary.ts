@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { inTime } from '../host/deadline.js'
+import { raceDeadline } from '../host/deadline.js'
 import { pgConfig, withHost, type DatabaseUrl } from './database-url.js'
 
 /** A host that answers does so long before. The next one is asked then too: one that is switched off is waited for in vain for ten seconds. */
@@ -18,7 +18,7 @@ export async function primaryHost(url: DatabaseUrl): Promise<DatabaseUrl> {
   try {
     for (const host of url.hosts) {
       asked.push(primaryAt(withHost(url, host), over.signal))
-      const found = await inTime(
+      const found = await raceDeadline(
         HEAD_START_MS,
         Promise.any(asked).catch(() => null),
         () => null,

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { isWrittenTo } from '../packages/npm-install.js'
 import type { Needed } from './needed.js'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { bootClock } from '../../host/boot-clock.js'
 import {
   advance,
@@ -21,7 +21,7 @@ import {
   withRemoved,
   writeRemovalLedger,
 } from '../../state-folder/removal-ledger.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { itemsOf, KINDS, moveAside, pathsSetAside, stateOf, type Item, type Kind } from './items.js'
 import { hasMountIn } from '../../host/mounts.js'
 import { removeSlowly } from '../../host/remove-folder.js'
@@ -198,7 +198,7 @@ export function createCleanup({
   async function runUntilStopped(): Promise<void> {
     while (!stopping.signal.aborted) {
       await runOnce().catch((error: unknown) => warnOnce('everything', error))
-      await pause(roundEveryMs, stopping.signal)
+      await sleep(roundEveryMs, stopping.signal)
     }
   }
 
@@ -220,14 +220,14 @@ export function createCleanup({
     whyLogIsGone: (assignmentId) => whyLogIsGone(ledger, node, assignmentId),
     async stop() {
       stopping.abort()
-      await inTime(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})
+      await raceDeadline(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})
       if (lastRoundMs !== null) {
         // a session that was shorter than the time between two rounds counts too
         for (const unused of Object.values(ledger.unused)) unused.ms += clock() - lastRoundMs
         lastRoundMs = null
         void save()
       }
-      await inTime(STOPPED_WITHIN_MS, saving, () => {})
+      await raceDeadline(STOPPED_WITHIN_MS, saving, () => {})
     },
   }
 }

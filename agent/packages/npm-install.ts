@@ -26,7 +26,7 @@ import type { Logger } from 'pino'
 import type { PackageRef } from '../../syntax/package-reference.js'
 import { packageFolderOf } from './package-folder.js'
 import { parsePackageRef } from '../../syntax/package-reference.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { isWrittenSince } from '../../host/remove-folder.js'
 import { readManifest, resolveEntry } from './entry-point.js'
 import { InstallError, runNpm } from './npm-command.js'
@@ -133,7 +133,7 @@ export function createNpmInstaller({
       )
       await verify(folder, ref)
       await writeFile(join(folder, INVENTORY), JSON.stringify(await takeInventory(folder, ref)))
-      await pause(FILE_CLOCK_MS, signal)
+      await sleep(FILE_CLOCK_MS, signal)
       if ((await exists(place)) && (await isWrittenTo(place, signal))) {
         await mend(place, folder)
         log.warn(

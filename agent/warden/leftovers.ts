@@ -20,7 +20,7 @@ import {
   membersOf,
   processTable,
 } from '../../host/process-table.js'
-import type { Process, Seen } from '../../host/process-table.js'
+import type { Process, KnownMembers } from '../../host/process-table.js'
 import { signalProcess } from './process-tree.js'
 import { stopTree } from './stop-tree.js'
 
@@ -83,9 +83,9 @@ async function end(find: () => Process[], graceMs: number, log: Logger): Promise
 }
 
 function finder(prefix: string, files: readonly ProcessFile[], keep?: string): () => Process[] {
-  const seenBy = new Map<string, Seen>(files.map((file) => [file.run_id, new Map()]))
+  const seenBy = new Map<string, KnownMembers>(files.map((file) => [file.run_id, new Map()]))
   // a process that is ending loses its environment before it is gone
-  const byRunId: Seen = new Map()
+  const byRunId: KnownMembers = new Map()
   return () => {
     const table = processTable()
     const members = new Map<number, Process>()

@@ -3,7 +3,7 @@
  * A process that is not proven to belong to the tree is never signalled.
  */
 import { hasProc, membersOf, readProcess } from '../../host/process-table.js'
-import type { Process, Seen, TreeRoot } from '../../host/process-table.js'
+import type { Process, KnownMembers, TreeRoot } from '../../host/process-table.js'
 import type { Namespace } from './namespace.js'
 
 export interface ProcessTree {
@@ -25,7 +25,7 @@ export function namespacedTree(
   root: TreeRoot,
   namespace: Pick<Namespace, 'init' | 'workload' | 'kill' | 'ended'>,
 ): ProcessTree {
-  const seen: Seen = new Map()
+  const seen: KnownMembers = new Map()
   const inside = (): Process[] => {
     const init = namespace.init()
     if (init?.startTicks != null) seen.set(init.pid, init.startTicks)
@@ -46,7 +46,7 @@ export function namespacedTree(
 
 /** `rootHeld` is true until the root is reaped: so long no other process can have its pid. */
 export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTree {
-  const seen: Seen = new Map()
+  const seen: KnownMembers = new Map()
   return {
     signalTree(signal) {
       // The members are listed before any of them is signalled: after the leader's end, what it

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import type { Sql } from 'postgres'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { packageVersion } from '../../host/package-version.js'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
 import {
@@ -159,7 +159,7 @@ async function notificationFinding(
     await listenTo(listener, channel)
     const sent = performance.now()
     await notify(sql, channel)
-    const at = await inTime(NOTIFICATION_PATIENCE_MS, heard, () => null)
+    const at = await raceDeadline(NOTIFICATION_PATIENCE_MS, heard, () => null)
     return at === null
       ? finding(
           'notifications',

@@ -8,7 +8,7 @@ import { pino } from 'pino'
 import postgres from 'postgres'
 import t from 'tap'
 import { createLane } from '../../postgres/connection.js'
-import { createListener } from '../../agent/session/notifications.js'
+import { createNotificationListener } from '../../agent/session/notifications.js'
 import { connect } from '../../cli/database.js'
 import { ensureCluster } from '../../postgres/embedded/cluster.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
@@ -104,7 +104,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
 
   await t.test('the listener (pg-listen) hears over TLS', async (t) => {
     let hints = 0
-    const listener = createListener({
+    const listener = createNotificationListener({
       databaseUrl: urlOf(ours),
       applicationName: 'tls: listener',
       channel: 'mooring_node_1',

@@ -133,7 +133,7 @@ t.test(
       log: heardLog().log,
       report() {},
     })
-    t.teardown(() => supervisor.letGo())
+    t.teardown(() => supervisor.detach())
     t.ok(supervisor.needed([a]).package('anything@1.0.0'), 'before the first reconcile')
     supervisor.reconcile([a], { mayStart: true })
     t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.needed([a]).package), [
