@@ -2,10 +2,10 @@
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
 import { createLane } from '../postgres/connection.js'
-import { createAskedDb } from './queries/deadline.js'
+import { createQueriesWithDeadline } from './queries/with-deadline.js'
 import { parseDatabaseUrl, postgresOptions } from '../postgres/database-url.js'
 import { readSchema } from './queries/queries.js'
-import type { CliDb } from './queries/queries.js'
+import type { Queries } from './queries/queries.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
 import { primaryHost } from '../postgres/find-primary.js'
@@ -49,13 +49,13 @@ export async function connect(url: string): Promise<Sql> {
 /** Runs a command's work on the database, which must hold the schema. */
 export async function withDb<T>(
   options: DatabaseOptions,
-  work: (db: CliDb) => Promise<T>,
+  work: (db: Queries) => Promise<T>,
 ): Promise<T> {
   return withDbAt(await databaseUrlOf(options), work)
 }
 
-export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>): Promise<T> {
-  const asked = createAskedDb(() => connect(url))
+export async function withDbAt<T>(url: string, work: (db: Queries) => Promise<T>): Promise<T> {
+  const asked = createQueriesWithDeadline(() => connect(url))
   try {
     await asked.ask(FIRST_ANSWER_MS, requireSchema)
     return await work(asked.db)

@@ -5,7 +5,8 @@ import { withDb } from '../database.js'
 import { UsageError } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 interface ApplyOptions extends DatabaseOptions, JsonOptions {
   dryRun?: boolean

@@ -4,7 +4,8 @@ import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { CommandError } from '../errors.js'
 import { jsonOption, stateDirOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 type DbOptions = DatabaseOptions & JsonOptions
 

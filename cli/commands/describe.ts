@@ -1,13 +1,16 @@
 import type { Command } from 'commander'
 import { ASSIGNMENT_COLUMNS, packageText } from '../terminal/columns.js'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import type { EventRow, PlacementRow } from '../queries/rows.js'
 import { calledBy, deploymentsNamed, nodesNamed } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { cell, colors, interval, json, print, printable, table } from '../terminal/table.js'
-import { eventText } from '../up/snapshot.js'
+import { cell, colors, interval, printable } from '../terminal/text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
+import { eventText } from '../terminal/event-text.js'
 import { drainText } from '../progress/drain.js'
 
 interface DescribeOptions extends DatabaseOptions, JsonOptions {
@@ -186,7 +189,7 @@ async function node(named: string, options: DescribeOptions): Promise<void> {
 }
 
 const lastEvents = (
-  db: CliDb,
+  db: Queries,
   filter: { deployment?: string; node?: string },
   { events }: DescribeOptions,
 ): Promise<EventRow[]> => db.events(filter, events, EVENTS_LOOKED_AT)

@@ -2,12 +2,14 @@ import type { Command } from 'commander'
 import { answered } from '../../postgres/deadline.js'
 import { committedMigrations } from '../../postgres/migrate/committed-migrations.js'
 import { connect, databaseUrlOf } from '../database.js'
-import type { Finding, Level } from '../queries/doctor.js'
+import type { Finding, Level } from '../queries/rows.js'
 import { examine } from '../doctor/client-checks.js'
 import { EXIT_FAILED } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { colors, json, print, printable } from '../terminal/table.js'
+import { colors, printable } from '../terminal/text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 /** Of all its questions; in a large fleet on a busy server they take seconds. */
 const PATIENCE_MS = 60_000

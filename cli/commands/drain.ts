@@ -3,8 +3,9 @@ import { withDb } from '../database.js'
 import { drainText, watchDrain } from '../progress/drain.js'
 import { databaseCommand, jsonOption, parseDuration, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
-import { onStopSignal } from '../signals.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { stopSignal } from '../signals.js'
 
 interface DrainOptions extends DatabaseOptions, JsonOptions {
   to?: string
@@ -54,14 +55,8 @@ async function drain(node: string, options: DrainOptions): Promise<void> {
         maxMoves: options.maxMoves,
         deadline: options.deadline,
       }))
-    if (options.wait) {
-      const stopped = new AbortController()
-      onStopSignal(
-        () => stopped.abort(),
-        () => process.exit(1),
-      )
-      return watchDrain(db, node, { json: options.json === true, signal: stopped.signal })
-    }
+    if (options.wait)
+      return watchDrain(db, node, { json: options.json === true, signal: stopSignal() })
     print(
       options.json
         ? json(row)

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import type { EventRow } from '../queries/rows.js'
 import type { EventFilter } from '../queries/events.js'
 import { UnknownNameError, UsageError } from '../errors.js'
@@ -12,8 +12,9 @@ import { deploymentId, nearest, nodesNamed, unknown } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { createPatience } from '../progress/patience.js'
-import { json, jsonLine, print } from '../terminal/table.js'
-import { eventText } from '../up/snapshot.js'
+import { json, jsonLine } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { eventText } from '../terminal/event-text.js'
 
 interface EventsOptions extends DatabaseOptions, JsonOptions {
   limit?: number
@@ -79,7 +80,7 @@ async function showEvents(options: EventsOptions): Promise<void> {
 }
 
 async function follow(
-  db: CliDb,
+  db: Queries,
   filter: EventFilter,
   limit: number | null,
   options: EventsOptions,
@@ -109,7 +110,10 @@ async function follow(
 }
 
 /** History outlives nodes and assignments, so what is not there is only wrong when nothing is known of it. */
-async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilter): Promise<void> {
+async function checkKnown(
+  db: Queries,
+  { node, deployment, assignment }: EventFilter,
+): Promise<void> {
   if (node !== undefined && (await db.events({ node }, 1)).length === 0)
     await nodesNamed(db, [node])
   if (
@@ -134,7 +138,7 @@ async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilt
 const deletedId = (typed: string): string | null => /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? null
 
 async function filterOf(
-  db: CliDb,
+  db: Queries,
   { kind, node, deployment, assignment, since }: EventsOptions,
 ): Promise<EventFilter> {
   const known =

@@ -3,7 +3,9 @@ import { withDb } from '../database.js'
 import { deploymentId } from '../targets/names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { columnsOf, json, print, table } from '../terminal/table.js'
+import { columnsOf, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 export function addExplain(program: Command): void {
   databaseCommand(program.command('explain'))

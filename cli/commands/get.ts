@@ -3,10 +3,13 @@ import {
   ASSIGNMENT_COLUMNS,
   DEPLOYMENT_COLUMNS,
   DEPLOYMENT_COLUMNS_WIDE,
+  NODE_COLUMNS,
+  NODE_COLUMNS_WIDE,
+  withStates,
 } from '../terminal/columns.js'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
-import type { Requirement } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { Requirement } from '../queries/labels.js'
 import { UsageError } from '../errors.js'
 import { show } from '../terminal/listing.js'
 import type { Listing, ListingOptions } from '../terminal/listing.js'
@@ -14,8 +17,6 @@ import { deploymentId, deploymentsNamed, nodesNamed, unknown } from '../targets/
 import { databaseCommand, jsonOption, parseAssignmentId, parseCount } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { collectSelector } from '../targets/selection.js'
-import { NODE_COLUMNS } from '../up/frame.js'
-import { statesOf } from '../up/snapshot.js'
 
 interface GetOptions extends DatabaseOptions, ListingOptions {
   selector?: Requirement[]
@@ -26,23 +27,13 @@ interface GetOptions extends DatabaseOptions, ListingOptions {
   node?: string
 }
 
-const NODE_COLUMNS_WIDE = [
-  ...NODE_COLUMNS,
-  { key: 'weight', align: 'right' as const },
-  { key: 'max_assignments', title: 'at most', align: 'right' as const },
-  { key: 'trusts' },
-  { key: 'containment' },
-  { key: 'version' },
-  { key: 'labels' },
-]
-
 export function addGet(program: Command): void {
   const get = program.command('get').description('list deployments, nodes or assignments')
   const kind = (
     name: string,
     argument: string,
     view: string,
-    listing: (db: CliDb, named: string[], options: GetOptions) => Promise<Listing>,
+    listing: (db: Queries, named: string[], options: GetOptions) => Promise<Listing>,
   ) => {
     const command = get
       .command(name)
@@ -93,7 +84,7 @@ Example: mooring get assignments --node host-a -n 200 --skip 200`,
 }
 
 async function deployments(
-  db: CliDb,
+  db: Queries,
   named: string[],
   { selector, limit, skip, wide }: GetOptions,
 ): Promise<Listing> {
@@ -109,7 +100,7 @@ async function deployments(
 }
 
 async function nodes(
-  db: CliDb,
+  db: Queries,
   named: string[],
   { selector, limit, skip, wide }: GetOptions,
 ): Promise<Listing> {
@@ -123,16 +114,16 @@ async function nodes(
       : "no nodes yet: start one with `mooring agent --name host-a --trust '^http-server@'`",
     async read() {
       const [rows, states] = [await db.nodes(selector), await db.states()]
-      return rows
+      const shown = rows
         .filter(({ node }) => names?.includes(node) ?? true)
         .slice(skip, limit === undefined ? undefined : skip + limit)
-        .map((row) => ({ ...row, states: statesOf(row.node, states) }))
+      return withStates(shown, states)
     },
   }
 }
 
 async function assignments(
-  db: CliDb,
+  db: Queries,
   named: string[],
   { selector, limit, skip, deployment, node }: GetOptions,
 ): Promise<Listing> {

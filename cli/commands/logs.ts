@@ -4,9 +4,9 @@ import type { Command } from 'commander'
 import { codeOf } from '../../postgres/errors.js'
 import type { LogStart } from '../../state-folder/log-reader.js'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
-import type { Requirement } from '../queries/deployments.js'
-import type { LoggedRow } from '../queries/logs.js'
+import type { Queries } from '../queries/queries.js'
+import type { Requirement } from '../queries/labels.js'
+import type { LoggedRow } from '../queries/rows.js'
 import {
   CommandError,
   EXIT_FAILED,
@@ -144,7 +144,7 @@ function noteFile(error: unknown, node: string): void {
   process.stderr.write(`${problemOf(error).message}; this is what ${node} wrote here\n`)
 }
 
-async function named(db: CliDb, target: string, options: LogsOptions): Promise<LoggedRow[]> {
+async function named(db: Queries, target: string, options: LogsOptions): Promise<LoggedRow[]> {
   if (/^(id|name):/.test(target))
     return db.assignments({ deployments: [await deploymentId(db, target)] })
   const assignment = options.deployment ? null : await db.placementOfAssignment(target)
@@ -167,7 +167,7 @@ async function named(db: CliDb, target: string, options: LogsOptions): Promise<L
 }
 
 /** Every node that ever owned it, the last one first. */
-async function formerNodes(db: CliDb, assignmentId: string): Promise<string[]> {
+async function formerNodes(db: Queries, assignmentId: string): Promise<string[]> {
   const owned = await db.history(assignmentId).catch((error: unknown) => {
     if (codeOf(error) === 'MR003') return []
     throw error
@@ -187,7 +187,7 @@ const startOf = ({ tail }: LogsOptions): LogStart =>
   Number.isFinite(tail) ? { tailLines: tail } : { fromByte: 0 }
 
 async function showAll(
-  db: CliDb,
+  db: Queries,
   found: readonly LoggedRow[],
   options: LogsOptions,
 ): Promise<void> {
@@ -203,7 +203,7 @@ async function showAll(
 }
 
 async function show(
-  db: CliDb,
+  db: Queries,
   row: LoggedRow,
   several: boolean,
   options: LogsOptions,
@@ -256,7 +256,7 @@ async function copyLog(source: LogSource, writer: LineWriter, start: LogStart): 
 }
 
 async function followAll(
-  db: CliDb,
+  db: Queries,
   found: readonly LoggedRow[],
   lookUp: () => Promise<LoggedRow[]>,
   options: LogsOptions,

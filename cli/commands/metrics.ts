@@ -1,10 +1,9 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { FleetRow, RunningRow } from '../queries/rows.js'
-import type { NodeRow } from '../queries/nodes.js'
+import type { FleetRow, RunningRow, NodeRow } from '../queries/rows.js'
 import { databaseCommand } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { print } from '../terminal/table.js'
+import { print } from '../terminal/stdout.js'
 
 type Sample = readonly [labels: Record<string, string | number | null>, value: number | null]
 

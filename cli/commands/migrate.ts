@@ -3,8 +3,9 @@ import { databaseUrlOf } from '../database.js'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
-import { migrateText } from '../progress/migrate-text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { migrateText } from '../terminal/migrate-text.js'
 
 export function addMigrate(program: Command): void {
   databaseCommand(program.command('migrate'))

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import { CommandError } from '../errors.js'
 import { calledBy, unknown } from '../targets/names.js'
 import {
@@ -13,12 +13,14 @@ import {
   parsePositive,
 } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { clock, json, jsonLine, print, printable } from '../terminal/table.js'
+import { clock, printable } from '../terminal/text.js'
+import { json, jsonLine } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 import { rollingRestart } from '../progress/rolling-restart.js'
 import type { RollNews } from '../progress/rolling-restart.js'
 import { selectedDeployments, selecting } from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
-import { onStopSignal } from '../signals.js'
+import { stopSignal } from '../signals.js'
 
 interface RollCommandOptions extends DatabaseOptions, JsonOptions {
   atOnce: number
@@ -131,17 +133,12 @@ async function restartAssignments(ids: string[], options: RollCommandOptions): P
 }
 
 async function roll(
-  db: CliDb,
+  db: Queries,
   deployments: string[],
   assignments: string[] | undefined,
   options: RollCommandOptions,
   again: string,
 ): Promise<void> {
-  const stopped = new AbortController()
-  onStopSignal(
-    () => stopped.abort(),
-    () => process.exit(1),
-  )
   const result = await rollingRestart(db, {
     deployments,
     assignments,
@@ -149,7 +146,7 @@ async function roll(
     steadyFor: options.steady,
     timeoutMs: millisecondsOf(options.timeout),
     reason: options.reason,
-    signal: stopped.signal,
+    signal: stopSignal(),
     say: (news) => print(options.json ? jsonLine(news) : newsText(news)),
   })
   const { restarted, skipped, left } = result

@@ -5,7 +5,8 @@ import { NAME_PATTERN } from '../../syntax/name.js'
 import { UsageError } from '../errors.js'
 import { jsonOption } from '../options.js'
 import type { JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 /**
  * Prints the SQL that makes a login for one of the group roles; runs nothing and needs no database: who may make roles is a DBA, and he

@@ -3,7 +3,9 @@ import { withDb } from '../database.js'
 import { UsageError } from '../errors.js'
 import { collectLabel, databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
 
 interface SetOptions extends DatabaseOptions, JsonOptions {
   weight?: number

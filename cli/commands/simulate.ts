@@ -1,11 +1,13 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
-import type { ForetoldRow } from '../queries/forecasts.js'
+import type { Queries } from '../queries/queries.js'
+import type { SimulatedMoveRow } from '../queries/rows.js'
 import { UsageError } from '../errors.js'
 import { databaseCommand, jsonOption, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
 
 type Options = DatabaseOptions & JsonOptions
 
@@ -45,7 +47,7 @@ export function addSimulate(program: Command): void {
 async function foretell(
   node: string,
   options: Options,
-  ask: (db: CliDb) => Promise<ForetoldRow[]>,
+  ask: (db: Queries) => Promise<SimulatedMoveRow[]>,
 ): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await ask(db)

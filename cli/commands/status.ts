@@ -3,9 +3,12 @@ import { withDb } from '../database.js'
 import { drainText } from '../progress/drain.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { clock, colors, json, print, table } from '../terminal/table.js'
-import { NODE_COLUMNS } from '../up/frame.js'
-import { fleetText, statesOf } from '../up/snapshot.js'
+import { clock, colors } from '../terminal/text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
+import { NODE_COLUMNS, withStates } from '../terminal/columns.js'
+import { fleetText } from '../terminal/fleet-text.js'
 
 interface StatusOptions extends DatabaseOptions, JsonOptions {
   limit: number
@@ -40,10 +43,7 @@ async function showStatus(options: StatusOptions): Promise<void> {
       )
     paragraphs.push(
       nodes.length > 0
-        ? table(
-            nodes.map((node) => ({ ...node, states: statesOf(node.node, states) })),
-            NODE_COLUMNS,
-          )
+        ? table(withStates(nodes, states), NODE_COLUMNS)
         : "no nodes yet; start one with `mooring agent --name host-a --trust '^http-server@'`",
     )
     if (drains.length > 0)

@@ -16,13 +16,11 @@ import {
   listenTo,
   notify,
   schemaVersion,
-  type ConnectionRow,
-  type Finding,
-  type Level,
 } from '../queries/doctor.js'
+import { type ConnectionRow, type Finding, type Level } from '../queries/rows.js'
 import { problemOf } from '../errors.js'
 import { primaryHost } from '../../postgres/find-primary.js'
-import { age } from '../terminal/table.js'
+import { age } from '../terminal/text.js'
 
 export const NOTIFICATION_PATIENCE_MS = 3_000
 const CLOCK_SAMPLES = 7

@@ -7,11 +7,11 @@
  * longer, up to WINDOW events; beyond that a straggler is not waited for.
  */
 import type { EventRow } from '../queries/rows.js'
-import type { EventDb, EventFilter } from '../queries/events.js'
+import type { EventQueries, EventFilter } from '../queries/events.js'
 
 export interface EventFollower {
   /** What came since the last call, in order of id. The first call takes the present for known and returns nothing. */
-  next(db: EventDb): Promise<EventRow[]>
+  next(db: EventQueries): Promise<EventRow[]>
   /** These have been told: they are not returned. */
   told(events: readonly EventRow[]): void
 }

@@ -4,7 +4,8 @@
  * A line without an end is held back until it has one, or its log is left; one of more than a MiB is written in pieces. On a pipe lines are written as the program
  * wrote them, byte for byte; on a terminal without escape sequences and control characters, which would steer it.
  */
-import { jsonLine, printable } from '../terminal/table.js'
+import { jsonLine } from '../terminal/json.js'
+import { printable } from '../terminal/text.js'
 
 export interface LineWriter {
   write(node: string, bytes: Buffer): Promise<void>

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { readLedger, whyLogIsGone } from '../../state-folder/removal-ledger.js'
 import { logState, readLog, logFileOf, type LogStart } from '../../state-folder/log-reader.js'
 import { join } from 'node:path'
-import type { LogDb } from '../queries/logs.js'
+import type { LogQueries } from '../queries/logs.js'
 import { CommandError } from '../errors.js'
 import { localSession } from './files.js'
 
@@ -34,7 +34,7 @@ const LOCAL_SLICE_BYTES = 4 * 1024 * 1024
 const LOOK_MS = { first: 10, most: 200 }
 
 export async function openLog(
-  db: LogDb,
+  db: LogQueries,
   stateDir: string,
   assignmentId: string,
   node: string,
@@ -68,7 +68,7 @@ export function fileSource(stateDir: string, assignmentId: string, node: string)
   }
 }
 
-function askedSource(db: LogDb, assignmentId: string, node: string): LogSource {
+function askedSource(db: LogQueries, assignmentId: string, node: string): LogSource {
   return {
     node,
     async read(start, waitMs, givenUp = () => false) {

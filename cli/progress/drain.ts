@@ -5,11 +5,13 @@
  * nothing will: everything that is left is blocked, without a deadline. It changes nothing, so it may be interrupted and begun again.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb } from '../queries/queries.js'
-import type { DrainRow } from '../queries/nodes.js'
+import type { Queries } from '../queries/queries.js'
+import type { DrainRow } from '../queries/rows.js'
 import { CommandError } from '../errors.js'
 import { createPatience, type Patience } from './patience.js'
-import { colors, interval, jsonLine, print, printable } from '../terminal/table.js'
+import { colors, interval, printable } from '../terminal/text.js'
+import { jsonLine } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 import { createScreen } from '../terminal/screen.js'
 
 const POLL_INTERVAL_MS = 500
@@ -18,7 +20,7 @@ const STUCK_AFTER_MS = 10_000
 const BAR_WIDTH = 30
 
 export async function watchDrain(
-  db: Pick<CliDb, 'drainProgress'>,
+  db: Pick<Queries, 'drainProgress'>,
   node: string,
   {
     json,

@@ -5,8 +5,8 @@
  * rest runs as it was, and a second roll takes what it finds on its way for its own. It ends at the first instance that does not come up. It stops nothing by itself.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb } from '../queries/queries.js'
-import type { InstanceRow } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { InstanceRow } from '../queries/rows.js'
 import { CommandError, isConnectionProblem } from '../errors.js'
 import { calledBy } from '../targets/names.js'
 import { createPatience } from './patience.js'
@@ -40,7 +40,7 @@ export interface RollResult {
   left: number
 }
 
-type RollDb = Pick<CliDb, 'instances' | 'restart' | 'unplacedOf'>
+type RollQueries = Pick<Queries, 'instances' | 'restart' | 'unplacedOf'>
 
 interface UnderWay {
   row: InstanceRow
@@ -52,7 +52,7 @@ const POLL_INTERVAL_MS = 250
 const BUSY = new Set<unknown>(['MR004', '55P03'])
 const REFUSED = 'MR006'
 
-export async function rollingRestart(db: RollDb, options: RollOptions): Promise<RollResult> {
+export async function rollingRestart(db: RollQueries, options: RollOptions): Promise<RollResult> {
   const { atOnce, timeoutMs, signal, say } = options
   const look = async (): Promise<Map<string, InstanceRow>> =>
     new Map(
@@ -191,7 +191,7 @@ function endOf(
 }
 
 async function troubleOf(
-  db: RollDb,
+  db: RollQueries,
   ordered: InstanceRow,
   row: InstanceRow | undefined,
 ): Promise<string> {

@@ -1,52 +1,25 @@
-/** SQL of what would be: the simulations, and rebalance, which may also do it. Joined to the rest in db.ts. */
+/** SQL of the simulations, and of rebalance, which may also move. Part of queries.ts. */
 import type { Sql } from 'postgres'
+import type { RebalanceRow, SimulatedMoveRow, SimulatedReplicaRow } from './rows.js'
 
-/** to_node null: nowhere, and reason says why. */
-export interface ForetoldRow {
-  assignment_id: string
-  deployment_id: string
-  from_node: string
-  to_node: string | null
-  reason: string | null
-  [column: string]: unknown
-}
-
-export interface ForetoldReplicaRow {
-  ordinal: number | null
-  to_node: string | null
-  reason: string | null
-  [column: string]: unknown
-}
-
-export interface RebalanceRow {
-  assignment_id: string
-  deployment_id: string
-  from_node: string
-  to_node: string
-  gain: number
-  [column: string]: unknown
-}
-
-export interface ForecastDb {
-  simulateNodeLoss(node: string): Promise<ForetoldRow[]>
-  simulateDrain(node: string, maxMoves: number | undefined): Promise<ForetoldRow[]>
-  simulateInsert(deployment: Record<string, unknown>): Promise<ForetoldReplicaRow[]>
+export interface SimulationQueries {
+  simulateNodeLoss(node: string): Promise<SimulatedMoveRow[]>
+  simulateDrain(node: string, maxMoves: number | undefined): Promise<SimulatedMoveRow[]>
+  simulateInsert(deployment: Record<string, unknown>): Promise<SimulatedReplicaRow[]>
   rebalance(maxMoves: number, options: { dryRun: boolean }): Promise<RebalanceRow[]>
 }
 
-export function createForecastDb(sql: Sql): ForecastDb {
+export function createSimulationQueries(sql: Sql): SimulationQueries {
   return {
-    simulateNodeLoss: (node) =>
-      sql<ForetoldRow[]>`select s.* from mooring.simulate_node_loss(${node}) s`,
-    simulateDrain: (node, maxMoves) =>
-      sql<
-        ForetoldRow[]
-      >`select s.* from mooring.simulate_drain(${node}, ${maxMoves ?? null}::int) s order by s.assignment_id`,
-    simulateInsert: (deployment) =>
-      sql<
-        ForetoldReplicaRow[]
-      >`select s.* from mooring.simulate_insert(${sql.json(deployment as never)}::jsonb) s`,
-    rebalance: (maxMoves, { dryRun }) =>
-      sql<RebalanceRow[]>`select r.* from mooring.rebalance(${maxMoves}::int, ${dryRun}) r`,
+    simulateNodeLoss: (node) => sql<SimulatedMoveRow[]>`
+      select s.* from mooring.simulate_node_loss(${node}) s`,
+    simulateDrain: (node, maxMoves) => sql<SimulatedMoveRow[]>`
+      select s.*
+        from mooring.simulate_drain(${node}, ${maxMoves ?? null}::int) s
+       order by s.assignment_id`,
+    simulateInsert: (deployment) => sql<SimulatedReplicaRow[]>`
+      select s.* from mooring.simulate_insert(${sql.json(deployment as never)}::jsonb) s`,
+    rebalance: (maxMoves, { dryRun }) => sql<RebalanceRow[]>`
+      select r.* from mooring.rebalance(${maxMoves}::int, ${dryRun}) r`,
   }
 }

@@ -5,7 +5,7 @@
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../../postgres/database-url.js'
 import { primaryHost } from '../../postgres/find-primary.js'
-import { printable } from '../terminal/table.js'
+import { printable } from '../terminal/text.js'
 
 type Result = pg.QueryArrayResult<(string | null)[]>
 

@@ -1,31 +1,34 @@
 /**
- * The questions of a command, each with a deadline: a server that is stopped or cut off answers nothing, and the driver would wait for it for ever.
+ * The queries of a command, each with a deadline. Without one the driver waits for ever for a
+ * server that is stopped or cut off.
  *
- * One that is late fails as one over a lost connection does, so whoever can wait for a database that is away goes on. Its connection is not used again: the next question
- * is asked over a new one, of whoever is the primary then.
+ * A late query fails as one over a lost connection does, so commands that wait for an absent
+ * database go on. Its connection is not used again: the next query opens a new one, to the server
+ * that is the primary then.
  */
 import type { Sql } from 'postgres'
 import { answered } from '../../postgres/deadline.js'
-import { createCliDb } from './queries.js'
-import type { CliDb } from './queries.js'
+import { createQueries } from './queries.js'
+import type { Queries } from './queries.js'
 import { isConnectionProblem } from '../errors.js'
 
-export interface AskedDb {
-  readonly db: CliDb
+export interface QueriesWithDeadline {
+  readonly db: Queries
   ask<T>(deadlineMs: number, question: (sql: Sql) => PromiseLike<T>): Promise<T>
-  /** Idempotent; a question after it opens a new connection. */
+  /** Idempotent. A question after it opens a new connection. */
   close(): Promise<void>
 }
 
-/** A look, or an order for one row, which waits 5 s for a lock at most; and what may be a hundred thousand rows. */
 export interface Deadlines {
+  /** For a look, or an order about one row. Such an order waits 5 s for a lock at most. */
   fewMs: number
+  /** For what may touch a hundred thousand rows. */
   manyMs: number
 }
 
 export const DEADLINES: Deadlines = { fewMs: 15_000, manyMs: 300_000 }
 
-const MANY: ReadonlySet<string> = new Set<keyof CliDb>([
+const MANY: ReadonlySet<string> = new Set<keyof Queries>([
   'apply',
   'insertDemo',
   'enableDeployments',
@@ -41,12 +44,12 @@ const MANY: ReadonlySet<string> = new Set<keyof CliDb>([
   'simulateInsert',
 ])
 
-export function createAskedDb(
+export function createQueriesWithDeadline(
   open: () => Promise<Sql>,
   { fewMs, manyMs }: Deadlines = DEADLINES,
-): AskedDb {
+): QueriesWithDeadline {
   let connected: Promise<Sql> | null = null
-  /** Why a connection was given up: what was in flight on it besides is told the same. */
+  /** Why a connection was given up. Other queries in flight on it fail with the same reason. */
   const reasons = new WeakMap<Promise<Sql>, unknown>()
 
   async function hangUp(timeout: number): Promise<void> {
@@ -60,7 +63,7 @@ export function createAskedDb(
     try {
       return await answered(deadlineMs, mine.then(question))
     } catch (error) {
-      if (connected === mine && (isConnectionProblem(error) || (await isLost(mine)))) {
+      if (connected === mine && (isConnectionProblem(error) || (await failedToOpen(mine)))) {
         reasons.set(mine, error)
         void hangUp(0).catch(() => {})
       }
@@ -68,24 +71,25 @@ export function createAskedDb(
     }
   }
 
-  const db = new Proxy({} as CliDb, {
-    get(_, verb) {
-      // a promise is asked for its then
-      if (typeof verb !== 'string' || verb === 'then') return undefined
-      const deadlineMs = MANY.has(verb) ? manyMs : fewMs
+  const db = new Proxy({} as Queries, {
+    get(_, name) {
+      // `await db` reads a property `then`
+      if (typeof name !== 'string' || name === 'then') return undefined
+      const deadlineMs = MANY.has(name) ? manyMs : fewMs
       return (...args: unknown[]) =>
         ask(deadlineMs, (sql) =>
-          (createCliDb(sql)[verb as keyof CliDb] as (...given: unknown[]) => PromiseLike<unknown>)(
-            ...args,
-          ),
+          (
+            createQueries(sql)[name as keyof Queries] as (
+              ...given: unknown[]
+            ) => PromiseLike<unknown>
+          )(...args),
         )
     },
   })
   return { db, ask, close: () => hangUp(1) }
 }
 
-/** It was never opened: next time anew. */
-const isLost = (connecting: Promise<Sql>): Promise<boolean> =>
+const failedToOpen = (connecting: Promise<Sql>): Promise<boolean> =>
   connecting.then(
     () => false,
     () => true,

@@ -1,20 +1,19 @@
 /**
  * People name a thing by its name or its id, and say id:7 or name:7 where a number could be either: no name holds a colon. What is mistyped is told with the nearest names; what could be two things is not guessed.
  */
-import type { CliDb } from '../queries/queries.js'
-import type { NodeRow } from '../queries/nodes.js'
-import type { DeploymentRow } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { NodeRow, DeploymentRow } from '../queries/rows.js'
 import { CommandError, UnknownNameError } from '../errors.js'
 
 const NEAREST_SHOWN = 3
 
-export async function deploymentId(db: CliDb, idOrName: string): Promise<string> {
+export async function deploymentId(db: Queries, idOrName: string): Promise<string> {
   return (await deploymentsNamed(db, [idOrName]))[0]!.id
 }
 
 /** All of them or an error; each once, in the order they were named. */
 export async function deploymentsNamed(
-  db: CliDb,
+  db: Queries,
   typed: readonly string[],
 ): Promise<DeploymentRow[]> {
   const rows = await db.deployments({ named: typed.map(bare) })
@@ -54,7 +53,7 @@ function whatIs(hits: readonly DeploymentRow[], isMeant: (row: DeploymentRow) =>
   return `deployment ${id}${name === null ? ', which has no name' : `, named ${name}`}`
 }
 
-export async function nodesNamed(db: CliDb, typed: readonly string[]): Promise<NodeRow[]> {
+export async function nodesNamed(db: Queries, typed: readonly string[]): Promise<NodeRow[]> {
   const rows = await db.nodes()
   return [...new Set(typed)].map((text) => {
     const row =

@@ -1,9 +1,9 @@
 /** Which deployments or nodes a command is about: those that are named, those that match a label selector, or all that there are. */
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
-import type { CliDb } from '../queries/queries.js'
-import type { NodeRow } from '../queries/nodes.js'
-import type { DeploymentRow, Requirement } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { NodeRow, DeploymentRow } from '../queries/rows.js'
+import type { Requirement } from '../queries/labels.js'
 import { CommandError, UsageError } from '../errors.js'
 import { deploymentsNamed, nodesNamed } from './names.js'
 
@@ -40,7 +40,7 @@ export const isFound = ({ selector, all }: SelectionOptions): boolean =>
   selector !== undefined || all === true
 
 export async function selectedDeployments(
-  db: CliDb,
+  db: Queries,
   named: string[],
   options: SelectionOptions,
 ): Promise<DeploymentRow[]> {
@@ -55,7 +55,7 @@ export async function selectedDeployments(
 }
 
 export async function selectedNodes(
-  db: CliDb,
+  db: Queries,
   named: string[],
   options: SelectionOptions,
 ): Promise<NodeRow[]> {

@@ -1,6 +1,7 @@
 /** Where `mooring up` says things: a table drawn in place on a terminal, else a line or a JSON object per change. */
 import { frameOf } from './frame.js'
-import { jsonLine, printable } from '../terminal/table.js'
+import { jsonLine } from '../terminal/json.js'
+import { printable } from '../terminal/text.js'
 import { createScreen } from '../terminal/screen.js'
 import { changeLine, changesBetween, NOTHING } from './snapshot.js'
 import type { Change, Snapshot } from './snapshot.js'

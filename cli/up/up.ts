@@ -11,7 +11,7 @@
 import { resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
-import { migrateText } from '../progress/migrate-text.js'
+import { migrateText } from '../terminal/migrate-text.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
 import { DEFAULT_STATE_DIR } from '../options.js'
 import { onStopSignal } from '../signals.js'

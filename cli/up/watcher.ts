@@ -1,8 +1,8 @@
 /** Looks at the fleet again and again, over one connection that is made anew when it breaks. */
-import { createAskedDb } from '../queries/deadline.js'
+import { createQueriesWithDeadline } from '../queries/with-deadline.js'
 import { connect } from '../database.js'
-import { createCliDb } from '../queries/queries.js'
-import type { CliDb } from '../queries/queries.js'
+import { createQueries } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import { createEventFollower } from '../events/follow.js'
 import type { FleetView } from './snapshot.js'
 
@@ -17,10 +17,10 @@ const UNPLACED_SHOWN = 3
 const EVENTS_KEPT = 200
 
 export function createWatcher(url: () => string): Watcher {
-  const asked = createAskedDb(() => connect(url()))
+  const asked = createQueriesWithDeadline(() => connect(url()))
   const follower = createEventFollower()
   let events: FleetView['events'] | null = null
-  const look = async (db: CliDb): Promise<FleetView> => {
+  const look = async (db: Queries): Promise<FleetView> => {
     const fleet = await db.fleet()
     const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
     if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
@@ -34,7 +34,7 @@ export function createWatcher(url: () => string): Watcher {
     }
   }
   return {
-    look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createCliDb(sql))),
+    look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createQueries(sql))),
     close: asked.close,
   }
 }

@@ -1,7 +1,7 @@
 /** A server that is stopped answers nothing, for ever: no command waits so long. The server is the file's own, and every process of it is stopped. */
 import t from 'tap'
 import { answered } from '../../../postgres/deadline.js'
-import { createAskedDb } from '../../../cli/queries/deadline.js'
+import { createQueriesWithDeadline } from '../../../cli/queries/with-deadline.js'
 import { connect } from '../../../cli/database.js'
 import { watchDrain } from '../../../cli/progress/drain.js'
 import { isConnectionProblem, problemOf } from '../../../cli/errors.js'
@@ -28,7 +28,7 @@ t.test(
   'a server that was stopped costs each question its deadline, a longer one where it is about many rows, and is asked anew when it goes on',
   async (t) => {
     const server = await ownServer(t)
-    const asked = createAskedDb(() => connect(server.url), SHORT)
+    const asked = createQueriesWithDeadline(() => connect(server.url), SHORT)
     t.teardown(() => asked.close())
     // the machine may be slow, so a deadline may be missed at any time; the connection that is lost is never asked twice
     const answer = () => waitFor(() => asked.db.fleet(), { label: 'it is answered' })
@@ -45,7 +45,7 @@ t.test(
       message: /within 0.6 s/,
     })
     goOn()
-    const patient = createAskedDb(() => connect(server.url))
+    const patient = createQueriesWithDeadline(() => connect(server.url))
     t.teardown(() => patient.close())
     t.equal((await patient.db.fleet()).nodes, 0)
     t.equal((await answer()).nodes, 0)
@@ -66,7 +66,10 @@ t.test(
     await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
     await server.sql`select count(*) from mooring.claim()`
     await server.sql`select mooring.drain_node('host-a', deadline => '1 h')`
-    const asked = createAskedDb(() => connect(server.url), { fewMs: 2_000, manyMs: 2_000 })
+    const asked = createQueriesWithDeadline(() => connect(server.url), {
+      fewMs: 2_000,
+      manyMs: 2_000,
+    })
     t.teardown(() => asked.close())
     let looks = 0
     const db = {
