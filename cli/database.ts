@@ -1,14 +1,14 @@
 /** Which database a command talks to, and whether it holds the schema this program knows. */
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
-import { createLane } from '../postgres/connection.js'
+import { createConnection } from '../postgres/connection.js'
 import { createQueriesWithDeadline } from './queries/with-deadline.js'
 import { parseDatabaseUrl, postgresOptions } from '../postgres/database-url.js'
 import { readSchema } from './queries/queries.js'
 import type { Queries } from './queries/queries.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
-import { primaryHost } from '../postgres/find-primary.js'
+import { findPrimary } from '../postgres/find-primary.js'
 
 /** Of the way to the server and a small question. */
 const FIRST_ANSWER_MS = 10_000
@@ -33,7 +33,7 @@ export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<stri
 
 /** A connection for the questions of one person. Rejects where none of several hosts is a primary that answers; one host is not asked before the first question. */
 export async function connect(url: string): Promise<Sql> {
-  const parsed = postgresOptions(await primaryHost(parseDatabaseUrl(url)))
+  const parsed = postgresOptions(await findPrimary(parseDatabaseUrl(url)))
   return postgres({
     ...parsed,
     max: 1,
@@ -87,12 +87,12 @@ async function requireSchema(sql: Sql): Promise<void> {
 /** Long-running commands wait for a database that is away, but not for one that will never fit. */
 export async function requireSchemaIfReachable(url: string): Promise<void> {
   // as the agent's own calls: whatever a server or a proxy does, this comes back
-  const lane = createLane({ databaseUrl: url, applicationName: 'mooring: schema' })
+  const connection = createConnection({ databaseUrl: url, applicationName: 'mooring: schema' })
   try {
-    await lane.run(FIRST_ANSWER_MS, requireSchema)
+    await connection.run(FIRST_ANSWER_MS, requireSchema)
   } catch (error) {
     if (!isConnectionProblem(error)) throw error
   } finally {
-    lane.close()
+    connection.close()
   }
 }

@@ -3,7 +3,7 @@
  * workers that have not ticked for a while. So any worker may die at any moment, and any number may run.
  */
 import type { Logger } from 'pino'
-import { createTickWatch, type TickWatch } from '../postgres/server-clock.js'
+import { createServerClock, type ServerClock } from '../postgres/server-clock.js'
 import { pause } from '../host/waiting.js'
 import { createBackoff } from '../host/backoff.js'
 import { describeError } from '../postgres/errors.js'
@@ -26,7 +26,7 @@ export interface MetronomeOptions {
   onSilence(error: unknown): void
   log: Logger
   /** What it tells the database of its own clock. */
-  watch?: TickWatch
+  watch?: ServerClock
 }
 
 export const TICK_DEADLINE_MS = 5_000
@@ -41,7 +41,7 @@ export function createMetronome({
   poolIds,
   onSilence,
   log,
-  watch = createTickWatch(),
+  watch = createServerClock(),
 }: MetronomeOptions): Metronome {
   const stopping = new AbortController()
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
@@ -55,8 +55,13 @@ export function createMetronome({
   /** One tick; returns how long to sleep. */
   async function runOnce(): Promise<number> {
     try {
-      const { next_ms, clock_ms } = await db.tick(worker, poolIds, watch.asking(), TICK_DEADLINE_MS)
-      watch.answered(clock_ms)
+      const { next_ms, clock_ms } = await db.tick(
+        worker,
+        poolIds,
+        watch.beforeTick(),
+        TICK_DEADLINE_MS,
+      )
+      watch.afterTick(clock_ms)
       isKnown()
       if (failing) log.info({ event: 'ticking' }, 'ticking again')
       failing = false

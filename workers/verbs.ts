@@ -1,6 +1,6 @@
 /** What the metronome and the pool of jobs say to the database; the tasks carry their own one statement each. */
-import { createLane } from '../postgres/connection.js'
-import type { LastTick } from '../postgres/server-clock.js'
+import { createConnection } from '../postgres/connection.js'
+import type { ServerClockReading } from '../postgres/server-clock.js'
 
 export interface TickAnswer {
   rounds: string
@@ -14,14 +14,14 @@ export interface WorkerDb {
   tick(
     worker: string,
     poolIds: readonly string[],
-    last: LastTick,
+    last: ServerClockReading,
     deadlineMs: number,
   ): Promise<TickAnswer>
   close(): void
 }
 
 export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): WorkerDb {
-  const lane = createLane({ databaseUrl, applicationName: 'mooring worker: metronome' })
+  const lane = createConnection({ databaseUrl, applicationName: 'mooring worker: metronome' })
   return {
     async tick(worker, poolIds, last, deadlineMs) {
       // pool ids are pool-<hex>: they need no quoting in an array literal

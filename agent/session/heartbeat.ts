@@ -9,7 +9,7 @@ import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { BeatAnswer, UsageSample } from '../rows.js'
 import { bootClock, type BootClock } from '../../host/boot-clock.js'
-import { codeOf, describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorCode, errorKind } from '../../postgres/errors.js'
 import { createBackoff } from '../../host/backoff.js'
 
 /** A beat that was answered. */
@@ -106,7 +106,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
 
   function failed(error: unknown): void {
     if (ended) return
-    if (kindOf(error) === 'session_over') {
+    if (errorKind(error) === 'session_over') {
       ended = true
       options.onOver(error)
       return
@@ -137,7 +137,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
       await db.tick(`agent ${node}`)
     } catch (error) {
       log.debug(
-        { event: 'tick_failed', code: codeOf(error) },
+        { event: 'tick_failed', code: errorCode(error) },
         'the rounds could not be run from here',
       )
     } finally {

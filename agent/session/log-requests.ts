@@ -11,7 +11,7 @@ import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { LogAnswer, LogRequest } from '../rows.js'
 import { pause } from '../../host/waiting.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 import {
   logFileOf,
   logState,
@@ -95,7 +95,7 @@ export function createLogRequests({
         }
       } catch (error) {
         if (stopping.signal.aborted) return
-        if (kindOf(error) === 'session_over') {
+        if (errorKind(error) === 'session_over') {
           stopping.abort()
           return onOver(error)
         }

@@ -9,7 +9,7 @@ import { Socket } from 'node:net'
 import pgListen from 'pg-listen'
 import type { Logger } from 'pino'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
-import { primaryHost } from '../../postgres/find-primary.js'
+import { findPrimary } from '../../postgres/find-primary.js'
 import { firstAbort, pause } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError } from '../../postgres/errors.js'
@@ -77,7 +77,7 @@ export function createListener({
     const ended = new AbortController()
     const stopped = firstAbort(stopping.signal, ended.signal)
     try {
-      const url = await Promise.race([stopped, primaryHost(parseDatabaseUrl(databaseUrl))])
+      const url = await Promise.race([stopped, findPrimary(parseDatabaseUrl(databaseUrl))])
       if (url) await listenAt(url, stopped)
     } finally {
       ended.abort()

@@ -17,7 +17,7 @@ import type { Beat } from './heartbeat.js'
 import { isFenced, type Leases } from './lease.js'
 import { pause } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 
 export interface Assignments {
   /** Something may have changed: read at once. */
@@ -85,7 +85,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
         take(rows, before)
       } catch (error) {
         if (stopping.signal.aborted) return
-        if (kindOf(error) === 'session_over') {
+        if (errorKind(error) === 'session_over') {
           stopping.abort()
           options.onOver(error)
           return

@@ -11,7 +11,7 @@ import type { ReportOutcome, RunReport } from '../rows.js'
 import { inTime } from '../../host/deadline.js'
 import { pause } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 
 export interface Reports {
   push(report: RunReport): void
@@ -108,7 +108,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
   }
 
   async function refused(batch: readonly RunReport[], error: unknown): Promise<number> {
-    const kind = kindOf(error)
+    const kind = errorKind(error)
     if (kind === 'session_over') {
       stopping.abort()
       onOver(error)

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { answered } from '../../postgres/deadline.js'
+import { answerWithin } from '../../postgres/deadline.js'
 import { committedMigrations } from '../../postgres/migrate/committed-migrations.js'
 import { connect, databaseUrlOf } from '../database.js'
 import type { Finding, Level } from '../queries/rows.js'
@@ -36,7 +36,7 @@ async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   const url = await databaseUrlOf(options)
   const sql = await connect(url)
   try {
-    const findings = await answered(
+    const findings = await answerWithin(
       PATIENCE_MS,
       examine({ sql, url, knownSchema: committedMigrations().length }),
     )

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
-import { codeOf } from '../../postgres/errors.js'
+import { errorCode } from '../../postgres/errors.js'
 import type { LogStart } from '../../state-folder/log-reader.js'
 import { withDb } from '../database.js'
 import type { Queries } from '../queries/queries.js'
@@ -169,7 +169,7 @@ async function named(db: Queries, target: string, options: LogsOptions): Promise
 /** Every node that ever owned it, the last one first. */
 async function formerNodes(db: Queries, assignmentId: string): Promise<string[]> {
   const owned = await db.history(assignmentId).catch((error: unknown) => {
-    if (codeOf(error) === 'MR003') return []
+    if (errorCode(error) === 'MR003') return []
     throw error
   })
   return [...new Set(owned.map(({ node }) => node).reverse())]
@@ -223,7 +223,7 @@ async function show(
   ).catch(async (error: unknown) => {
     // an agent that was stopped has left its files
     if (
-      codeOf(error) !== 'MR006' ||
+      errorCode(error) !== 'MR006' ||
       (await db.sessionOf(node)) !== null ||
       !logFilesOf(options.stateDir, id).some((file) => file.node === node)
     )

@@ -19,7 +19,7 @@ import {
 } from '../queries/doctor.js'
 import { type ConnectionRow, type Finding, type Level } from '../queries/rows.js'
 import { problemOf } from '../errors.js'
-import { primaryHost } from '../../postgres/find-primary.js'
+import { findPrimary } from '../../postgres/find-primary.js'
 import { age } from '../terminal/text.js'
 
 export const NOTIFICATION_PATIENCE_MS = 3_000
@@ -145,7 +145,7 @@ async function notificationFinding(
   if (standby) return finding('notifications', 'ok', 'not tried: a standby has none')
   const channel = `mooring_doctor_${randomUUID().replaceAll('-', '')}`
   const listener = new pg.Client({
-    ...pgConfig(await primaryHost(address), { application_name: 'mooring doctor' }),
+    ...pgConfig(await findPrimary(address), { application_name: 'mooring doctor' }),
     query_timeout: NOTIFICATION_PATIENCE_MS,
   })
   listener.on('error', () => {}) // the query's own rejection says it

@@ -7,7 +7,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LogStart } from '../../state-folder/log-reader.js'
-import { codeOf } from '../../postgres/errors.js'
+import { errorCode } from '../../postgres/errors.js'
 import type { LineWriter } from './lines.js'
 import type { LogSource, Slice } from './sources.js'
 import { isConnectionProblem, problemOf } from '../errors.js'
@@ -123,5 +123,5 @@ export async function follow(options: FollowOptions): Promise<void> {
 
 /** A right or a definition that is missing does not come with time. */
 export function isForGood(error: unknown): boolean {
-  return /^(42|28|3[DF])/.test(codeOf(error) ?? '')
+  return /^(42|28|3[DF])/.test(errorCode(error) ?? '')
 }

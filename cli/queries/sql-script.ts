@@ -4,7 +4,7 @@
  */
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../../postgres/database-url.js'
-import { primaryHost } from '../../postgres/find-primary.js'
+import { findPrimary } from '../../postgres/find-primary.js'
 import { printable } from '../terminal/text.js'
 
 type Result = pg.QueryArrayResult<(string | null)[]>
@@ -15,7 +15,7 @@ export async function runScript(
   texts: readonly string[],
   write: (text: string) => void,
 ): Promise<void> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(url)), {
+  const config = pgConfig(await findPrimary(parseDatabaseUrl(url)), {
     application_name: 'mooring psql',
   })
   const client = new pg.Client({

@@ -7,7 +7,7 @@
  * that is the primary then.
  */
 import type { Sql } from 'postgres'
-import { answered } from '../../postgres/deadline.js'
+import { answerWithin } from '../../postgres/deadline.js'
 import { createQueries } from './queries.js'
 import type { Queries } from './queries.js'
 import { isConnectionProblem } from '../errors.js'
@@ -61,7 +61,7 @@ export function createQueriesWithDeadline(
   async function ask<T>(deadlineMs: number, question: (sql: Sql) => PromiseLike<T>): Promise<T> {
     const mine = (connected ??= open())
     try {
-      return await answered(deadlineMs, mine.then(question))
+      return await answerWithin(deadlineMs, mine.then(question))
     } catch (error) {
       if (connected === mine && (isConnectionProblem(error) || (await failedToOpen(mine)))) {
         reasons.set(mine, error)

@@ -1,6 +1,6 @@
 /** A server that is stopped answers nothing, for ever: no command waits so long. The server is the file's own, and every process of it is stopped. */
 import t from 'tap'
-import { answered } from '../../../postgres/deadline.js'
+import { answerWithin } from '../../../postgres/deadline.js'
 import { createQueriesWithDeadline } from '../../../cli/queries/with-deadline.js'
 import { connect } from '../../../cli/database.js'
 import { watchDrain } from '../../../cli/progress/drain.js'
@@ -15,12 +15,14 @@ const SHORT = { fewMs: 300, manyMs: 600 }
 t.test(
   'a question that is late fails as one over a lost connection, and says what to look at',
   async (t) => {
-    await t.rejects(answered(5, new Promise(() => {})), {
+    await t.rejects(answerWithin(5, new Promise(() => {})), {
       code: 'CALL_DEADLINE',
       message: 'the database did not answer within 0.005 s',
     })
-    t.equal(await answered(60_000, Promise.resolve('an answer')), 'an answer')
-    await t.rejects(answered(60_000, Promise.reject(new Error('refused'))), { message: 'refused' })
+    t.equal(await answerWithin(60_000, Promise.resolve('an answer')), 'an answer')
+    await t.rejects(answerWithin(60_000, Promise.reject(new Error('refused'))), {
+      message: 'refused',
+    })
   },
 )
 
