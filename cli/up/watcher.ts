@@ -1,4 +1,4 @@
-/** Looks at the fleet again and again, over one connection that is made anew when it breaks. */
+/** Reads the fleet over one connection, which is opened again after it breaks. */
 import { createQueriesWithDeadline } from '../queries/with-deadline.js'
 import { connect } from '../database.js'
 import { createQueries } from '../queries/queries.js'
@@ -7,7 +7,7 @@ import { createEventFollower } from '../events/follow.js'
 import type { FleetView } from './snapshot.js'
 
 export interface Watcher {
-  /** The fleet now; rejects when the database does not answer in time, and tries with a new connection then. */
+  /** The fleet at this moment. Rejects when the database is late; the next look opens a connection. */
   look(): Promise<FleetView>
   close(): Promise<void>
 }
