@@ -2,8 +2,9 @@
  * How long-running commands stop. The first SIGINT, SIGTERM or SIGHUP asks them to stop, the second
  * ends them at once.
  *
- * Children of `mooring up` also stop when their stdin ends. `up` holds the other end of the pipe and
- * never writes. The kernel closes it when `up` dies in any way, SIGKILL included, on every platform.
+ * Children of `mooring up` also stop when their stdin ends. `up` holds the other end of the pipe
+ * and never writes. The kernel closes it when `up` dies in any way, SIGKILL included, on every
+ * platform.
  */
 export interface Stoppable {
   stop(): Promise<void>
@@ -13,7 +14,9 @@ export interface Stoppable {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 const FORCED_EXIT_CODE = 1
-/** Some versions of npm pass on a Ctrl-C that the terminal has sent already: two signals at once. */
+/**
+ * Some versions of npm pass on a Ctrl-C that the terminal has sent already: two signals at once.
+ */
 const SAME_KEY_PRESS_MS = 250
 
 /** Calls `first` at the first signal that asks to stop, and `again` at each one after it. */

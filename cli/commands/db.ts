@@ -24,12 +24,13 @@ export function addDb(program: Command): void {
       .addOption(jsonOption())
       .action(action)
   }
-  add('up', 'start it, and make it first where there is none', up)
+  add('up', 'start it, after creating it where needed', up)
   add('down', 'stop it; the data stays', down)
   add('url', 'print the address of the database, with its password', printUrl)
   db.addHelpText(
     'after',
-    '\nDATABASE_URL always wins: with it set, `mooring db url` prints it and the embedded server is not touched.',
+    '\nDATABASE_URL overrides the embedded server: `mooring db url` prints it,\n' +
+      'and the embedded server is not touched.',
   )
 }
 
@@ -49,9 +50,9 @@ async function up(options: DbOptions): Promise<void> {
   })
   const url = parseDatabaseUrl(cluster.url).redacted
   if (options.json) return print(json({ started: cluster.started, url, data_dir: cluster.dataDir }))
-  print(
-    `${cluster.started ? 'started' : 'runs already'}: ${url}\ndata: ${cluster.dataDir}\nthe address with its password: \`mooring db url\``,
-  )
+  print(`${cluster.started ? 'started' : 'runs already'}: ${url}`)
+  print(`data: ${cluster.dataDir}`)
+  print('the address with its password: `mooring db url`')
 }
 
 async function down(options: DbOptions): Promise<void> {

@@ -16,7 +16,7 @@ import type { Listing, ListingOptions } from '../terminal/listing.js'
 import { deploymentId, deploymentsNamed, nodesNamed, unknown } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseAssignmentId, parseCount } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { collectSelector } from '../targets/selection.js'
+import { collectSelector, SELECTOR_HELP } from '../targets/selection.js'
 
 interface GetOptions extends DatabaseOptions, ListingOptions {
   selector?: Requirement[]
@@ -42,21 +42,21 @@ export function addGet(program: Command): void {
       .argument(`[${argument}...]`, 'these only')
       .option(
         '-l, --selector <labels>',
-        `those with these labels: key=value, key!=value, key, !key, joined by commas${name === 'assignments' ? '; of their deployments' : ''}`,
+        `${SELECTOR_HELP}${name === 'assignments' ? '; labels of their deployments' : ''}`,
         collectSelector,
       )
-      .option('-w, --watch', 'go on: what changes is shown until Ctrl-C')
+      .option('-w, --watch', 'show changes until Ctrl-C')
       .option('-n, --limit <n>', 'at most so many', parseCount)
       .option('--skip <n>', 'after the first n', parseCount, 0)
-      .addOption(jsonOption(`print ${view} as a JSON array; with --watch one object per line`))
+      .addOption(jsonOption(`print ${view} as a JSON array; with --watch one object a line`))
       .action((named: string[], options: GetOptions) => {
         if (named.length > 0 && options.selector)
-          throw new UsageError('names and -l exclude each other', 'say one of them')
+          throw new UsageError('names and -l exclude each other', 'use one of them')
         return withDb(options, async (db) => show(await listing(db, named, options), options))
       })
     return databaseCommand(command)
   }
-  kind('deployments', 'deployment', 'the deployments, without command, args and env,', deployments)
+  kind('deployments', 'deployment', 'the deployments without command, args and env', deployments)
     .option('--wide', 'more columns')
     .addHelpText(
       'after',
@@ -78,7 +78,8 @@ Example: mooring get nodes -l zone=a --watch`,
     .addHelpText(
       'after',
       `
-In psql: select * from mooring.placement where node = 'host-a';  select * from mooring.placements_of('host-a', 200, 0);
+In psql: select * from mooring.placement where node = 'host-a';
+         select * from mooring.placements_of('host-a', 200, 0);
 Example: mooring get assignments --node host-a -n 200 --skip 200`,
     )
 }
@@ -94,7 +95,7 @@ async function deployments(
     columns: wide ? DEPLOYMENT_COLUMNS_WIDE : DEPLOYMENT_COLUMNS,
     empty: selector
       ? 'no deployment has these labels'
-      : 'no deployments yet: `mooring apply FILE`, or insert into mooring.deployment in `mooring psql`',
+      : 'no deployments yet: `mooring apply FILE`, or insert in `mooring psql`',
     read: () => db.deployments({ ids, labels: selector, limit, skip }),
   }
 }

@@ -8,7 +8,7 @@ import { table } from '../terminal/table.js'
 
 export function addHistory(program: Command): void {
   databaseCommand(program.command('history'))
-    .description('show who owned an assignment, from when until when, and why')
+    .description('show which nodes owned an assignment, when, and why')
     .argument('<assignment>', 'its id, as in the view mooring.placement')
     .addOption(jsonOption('print the rows of mooring.history() as a JSON array'))
     .action(history)
@@ -33,7 +33,7 @@ async function history(assignment: string, options: DatabaseOptions & JsonOption
             { key: 'actor' },
             { key: 'ended_why', title: 'ended' },
           ])
-        : `nobody has owned assignment ${id} within setting.event_retention`,
+        : `no node has owned assignment ${id} within setting.event_retention`,
     )
   })
 }

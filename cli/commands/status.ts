@@ -16,12 +16,10 @@ interface StatusOptions extends DatabaseOptions, JsonOptions {
 
 export function addStatus(program: Command): void {
   databaseCommand(program.command('status'))
-    .description('show the fleet: nodes, counts, and what waits and why')
-    .option('-n, --limit <n>', 'show at most so many waiting assignments', parseCount, 20)
+    .description('show the fleet: nodes, counts, waiting assignments with their reasons')
+    .option('-n, --limit <n>', 'at most n waiting assignments', parseCount, 20)
     .addOption(
-      jsonOption(
-        'print {fleet, nodes, unplaced, drains} as JSON: the rows of the views fleet, node_status, unplaced and drain_progress',
-      ),
+      jsonOption('print {fleet, nodes, unplaced, drains} as JSON, the rows of these views'),
     )
     .action(showStatus)
 }

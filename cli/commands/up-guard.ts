@@ -6,7 +6,9 @@ import type { DatabaseOptions } from '../options.js'
 import { isAlive } from '../../host/lock-file.js'
 import { readUpRecord, upFile } from '../up/up-lock.js'
 
-/** Longer than a graceful stop of agents. After it the server is stopped, even while some are left. */
+/**
+ * Longer than a graceful stop of agents. After it the server is stopped, even while some are left.
+ */
 const CHILDREN_WAIT_MS = 60_000
 
 /**

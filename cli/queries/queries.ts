@@ -1,6 +1,6 @@
 /**
- * All SQL of the command line, with the files beside it: calls of verbs, selects from views, and the
- * statements on mooring.deployment that a user would type. Row types are in rows.ts.
+ * All SQL of the command line, with the files beside it: calls of verbs, selects from views, and
+ * the statements on mooring.deployment that a user would type. Row types are in rows.ts.
  */
 import type { Sql } from 'postgres'
 import { createApplyQueries, type ApplyQueries } from './apply.js'

@@ -1,6 +1,6 @@
 /**
- * Shows rows once, or with --watch until Ctrl-C: a table redrawn in place on a terminal, the changes
- * on a pipe, one object a line with --json.
+ * Shows rows once, or with --watch until Ctrl-C: a table redrawn in place on a terminal, the
+ * changes on a pipe, one object a line with --json.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { createPatience } from '../progress/patience.js'

@@ -36,7 +36,9 @@ export function watchOutput(failed: (error: CommandError) => void): void {
   process.stderr.on('error', () => {})
 }
 
-/** Exits once everything printed is written. A pipe takes 64 KiB; the rest waits in this process. */
+/**
+ * Exits once everything printed is written. A pipe takes 64 KiB; the rest waits in this process.
+ */
 export async function exitWhenWritten(code: number | undefined, mustEnd: boolean): Promise<never> {
   const written = Promise.all(
     [process.stdout, process.stderr].map(

@@ -17,7 +17,8 @@ export function table(rows: readonly Row[], columns: readonly Column[]): string 
   const grid = new Table({
     head: columns.map((column) => colors.dim(column.title ?? column.key)),
     colAligns: columns.map((column) => column.align ?? 'left'),
-    // cli-table3 colours heads and borders, on pipes too: its styles are off, cells are coloured here
+    // cli-table3 colours heads and borders, on pipes too: its styles are off, cells are coloured
+    // here
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2, compact: true },
     chars: NO_BORDERS,
   })

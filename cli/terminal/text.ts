@@ -27,7 +27,9 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/g, ' ')
 }
 
-/** An interval in its two largest units: '00:00:01.2345' -> '1.2 s', '3 days 04:05:06' -> '3 d 4 h'. */
+/**
+ * An interval in its two largest units: '00:00:01.2345' -> '1.2 s', '3 days 04:05:06' -> '3 d 4 h'.
+ */
 export function interval(value: unknown): string {
   if (value === null || value === undefined) return '-'
   const match = /^(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d+):(\d+(?:\.\d+)?))?$/.exec(String(value))

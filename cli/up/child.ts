@@ -1,6 +1,6 @@
 /**
- * One child process of `mooring up`: worker, agent or guard. host/child-process.ts restarts and stops
- * it. This file knows its command line, its log, and what the log says about its end.
+ * One child process of `mooring up`: worker, agent or guard. host/child-process.ts restarts and
+ * stops it. This file knows its command line, its log, and what the log says about its end.
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess as Spawned } from 'node:child_process'

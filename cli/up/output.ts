@@ -1,4 +1,6 @@
-/** The output of `mooring up`: a table drawn in place on a terminal, else a line for each change. */
+/**
+ * The output of `mooring up`: a table drawn in place on a terminal, else a line for each change.
+ */
 import { frameOf } from './frame.js'
 import { jsonLine } from '../terminal/json.js'
 import { printable } from '../terminal/text.js'

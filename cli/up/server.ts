@@ -1,7 +1,7 @@
 /**
  * The database of `mooring up`: the one of DATABASE_URL, which `up` never starts or stops, or the
- * embedded server. That server ends with the `up` that started it, or that inherited it from a killed
- * predecessor. A server that `mooring db up` started stays.
+ * embedded server. That server ends with the `up` that started it, or that inherited it from a
+ * killed predecessor. A server that `mooring db up` started stays.
  */
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { clusterUrl, ensureCluster, stopCluster } from '../../postgres/embedded/cluster.js'
@@ -14,7 +14,9 @@ export interface UpServer {
   url(): string
   description(): string
   guard(): ProcessMark | null
-  /** Restarts the embedded server when it has ended and `up` owns it. True: it has a new address. */
+  /**
+   * Restarts the embedded server when it has ended and `up` owns it. True: it has a new address.
+   */
   revive(): Promise<boolean>
   stop(): Promise<void>
 }

@@ -111,8 +111,8 @@ function nodeChange(node: NodeRow, states: readonly StateCount[]) {
 }
 
 /**
- * Events of `after` that `before` does not hold. All ids are compared, not the highest one: ids come
- * from a sequence and become visible at commit, so a lower id may appear after a higher one.
+ * Events of `after` that `before` does not hold. All ids are compared, not the highest one: ids
+ * come from a sequence and become visible at commit, so a lower id may appear after a higher one.
  */
 export function newEvents(before: readonly EventRow[], after: readonly EventRow[]): EventRow[] {
   const known = new Set(before.map((event) => event.id))

@@ -1,6 +1,6 @@
 /**
- * The lock file of `mooring up` in a state directory. It names the process, its children, and whether
- * the process owns the database server. Its readers:
+ * The lock file of `mooring up` in a state directory. It names the process, its children, and
+ * whether the process owns the database server. Its readers:
  *   - a second `up`: is one running already?
  *   - an `up` after a killed one: which children are still ending, does it inherit the server?
  *   - the guard of a killed one: has another `up` taken over?

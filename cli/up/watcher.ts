@@ -7,7 +7,9 @@ import { createEventFollower } from '../events/follow.js'
 import type { FleetView } from './snapshot.js'
 
 export interface Watcher {
-  /** The fleet at this moment. Rejects when the database is late; the next look opens a connection. */
+  /**
+   * The fleet at this moment. Rejects when the database is late; the next look opens a connection.
+   */
   look(): Promise<FleetView>
   close(): Promise<void>
 }
@@ -24,7 +26,7 @@ export function createWatcher(url: () => string): Watcher {
     const fleet = await db.fleet()
     const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
     if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
-    else follower.told((events = await db.lastEvents(EVENTS_KEPT)))
+    else follower.markShown((events = await db.lastEvents(EVENTS_KEPT)))
     return {
       fleet,
       nodes,

@@ -1,4 +1,7 @@
-/** A server that is stopped answers nothing, for ever: no command waits so long. The server is the file's own, and every process of it is stopped. */
+/**
+ * A server that is stopped answers nothing, for ever: no command waits so long. The server is the
+ * file's own, and every process of it is stopped.
+ */
 import t from 'tap'
 import { answerWithin } from '../../../postgres/deadline.js'
 import { createQueriesWithDeadline } from '../../../cli/queries/with-deadline.js'
@@ -32,7 +35,8 @@ t.test(
     const server = await ownServer(t)
     const asked = createQueriesWithDeadline(() => connect(server.url), SHORT)
     t.teardown(() => asked.close())
-    // the machine may be slow, so a deadline may be missed at any time; the connection that is lost is never asked twice
+    // the machine may be slow, so a deadline may be missed at any time; the connection that is lost
+    // is never asked twice
     const answer = () => waitFor(() => asked.db.fleet(), { label: 'it is answered' })
     t.equal((await answer()).nodes, 0)
     const goOn = server.pause()
