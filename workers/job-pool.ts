@@ -9,7 +9,7 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../postgres/database-url.js'
-import { primaryHost } from '../postgres/find-primary.js'
+import { findPrimary } from '../postgres/find-primary.js'
 
 export interface JobPool {
   pool: pg.Pool
@@ -31,7 +31,7 @@ const STATEMENT_TIMEOUT_MS = 60_000
 const WAIT_FOR_NO_DISK = '-c synchronous_commit=off'
 
 export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), {
+  const config = pgConfig(await findPrimary(parseDatabaseUrl(databaseUrl)), {
     application_name: 'mooring worker: jobs',
     options: WAIT_FOR_NO_DISK,
   })

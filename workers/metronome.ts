@@ -4,7 +4,7 @@
  * So any worker may die at any moment, and any number may run.
  */
 import type { Logger } from 'pino'
-import { createTickWatch, type TickWatch } from '../postgres/server-clock.js'
+import { createServerClock, type ServerClock } from '../postgres/server-clock.js'
 import { sleep } from '../host/waiting.js'
 import { createBackoff } from '../host/backoff.js'
 import { createLifecycle, type Lifecycle } from '../host/lifecycle.js'
@@ -25,7 +25,7 @@ export interface MetronomeOptions {
   onSilence(error: unknown): void
   log: Logger
   /** Reports the local clock to the database. */
-  watch?: TickWatch
+  watch?: ServerClock
 }
 
 export const TICK_DEADLINE_MS = 5_000
@@ -40,7 +40,7 @@ export function createMetronome({
   poolIds,
   onSilence,
   log,
-  watch = createTickWatch(),
+  watch = createServerClock(),
 }: MetronomeOptions): Metronome {
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
   let failing = false
@@ -52,8 +52,13 @@ export function createMetronome({
   /** One tick. Returns how long to sleep. */
   async function runOnce(stop: AbortSignal): Promise<number> {
     try {
-      const { next_ms, clock_ms } = await db.tick(worker, poolIds, watch.asking(), TICK_DEADLINE_MS)
-      watch.answered(clock_ms)
+      const { next_ms, clock_ms } = await db.tick(
+        worker,
+        poolIds,
+        watch.beforeTick(),
+        TICK_DEADLINE_MS,
+      )
+      watch.afterTick(clock_ms)
       resolveKnown()
       if (failing) log.info({ event: 'ticking' }, 'ticking again')
       failing = false

@@ -1,6 +1,6 @@
 /** The metronome's call to the database. Each task holds its own single statement. */
-import { createLane } from '../postgres/connection.js'
-import type { LastTick } from '../postgres/server-clock.js'
+import { createConnection } from '../postgres/connection.js'
+import type { ServerClockReading } from '../postgres/server-clock.js'
 
 export interface TickAnswer {
   rounds: string
@@ -14,14 +14,14 @@ export interface WorkerDb {
   tick(
     worker: string,
     poolIds: readonly string[],
-    last: LastTick,
+    last: ServerClockReading,
     deadlineMs: number,
   ): Promise<TickAnswer>
   close(): void
 }
 
 export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): WorkerDb {
-  const connection = createLane({ databaseUrl, applicationName: 'mooring worker: metronome' })
+  const connection = createConnection({ databaseUrl, applicationName: 'mooring worker: metronome' })
   return {
     async tick(worker, poolIds, last, deadlineMs) {
       // pool ids are pool-<hex>: they need no quoting in an array literal

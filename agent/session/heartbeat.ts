@@ -10,7 +10,7 @@ import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { BeatAnswer, UsageSample } from '../rows.js'
 import { bootClock, type BootClock } from '../../host/boot-clock.js'
-import { codeOf, describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorCode, errorKind } from '../../postgres/errors.js'
 import { createBackoff } from '../../host/backoff.js'
 import { createLifecycle, type Lifecycle } from '../../host/lifecycle.js'
 import { sleep } from '../../host/waiting.js'
@@ -109,7 +109,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
 
   function onFailure(error: unknown): void {
     if (life.signal.aborted) return
-    if (kindOf(error) === 'session_over') {
+    if (errorKind(error) === 'session_over') {
       void life.stop()
       options.onSessionOver(error)
       return
@@ -139,7 +139,10 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
     try {
       await db.tick(`agent ${node}`)
     } catch (error) {
-      log.debug({ event: 'tick_failed', code: codeOf(error) }, 'this agent could not run a round')
+      log.debug(
+        { event: 'tick_failed', code: errorCode(error) },
+        'this agent could not run a round',
+      )
     } finally {
       ticking = false
     }

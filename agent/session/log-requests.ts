@@ -15,7 +15,7 @@ import type { AgentDb } from './verbs.js'
 import type { LogAnswer, LogRequest } from '../rows.js'
 import { createOnDemand } from '../../host/on-demand.js'
 import { sleep } from '../../host/waiting.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 import {
   logFileOf,
   logState,
@@ -93,7 +93,7 @@ export function createLogRequests({
         }
       } catch (error) {
         if (stop.aborted) return
-        if (kindOf(error) === 'session_over') {
+        if (errorKind(error) === 'session_over') {
           void serving.stop()
           return onSessionOver(error)
         }

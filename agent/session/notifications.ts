@@ -10,7 +10,7 @@ import { Socket } from 'node:net'
 import pgListen from 'pg-listen'
 import type { Logger } from 'pino'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
-import { primaryHost } from '../../postgres/find-primary.js'
+import { findPrimary } from '../../postgres/find-primary.js'
 import { firstAbort, sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { createLifecycle, type Lifecycle } from '../../host/lifecycle.js'
@@ -71,7 +71,7 @@ export function createNotificationListener({
     const ended = new AbortController()
     const stopped = firstAbort(stop, ended.signal)
     try {
-      const url = await Promise.race([stopped, primaryHost(parseDatabaseUrl(databaseUrl))])
+      const url = await Promise.race([stopped, findPrimary(parseDatabaseUrl(databaseUrl))])
       if (url) await listenAt(url, stop, stopped)
     } finally {
       ended.abort()

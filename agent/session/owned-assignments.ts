@@ -19,7 +19,7 @@ import { isFenced, type Leases } from './lease.js'
 import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { createOnDemand } from '../../host/on-demand.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 
 export interface OwnedAssignments {
   /** Something may have changed: reads at once. */
@@ -76,7 +76,7 @@ export function createOwnedAssignments(options: OwnedAssignmentsOptions): OwnedA
       noteRead(rows, beatBefore)
     } catch (error) {
       if (stop.aborted) return
-      if (kindOf(error) === 'session_over') {
+      if (errorKind(error) === 'session_over') {
         void reads.stop()
         options.onSessionOver(error)
         return

@@ -8,7 +8,7 @@ import type { AgentDb } from './verbs.js'
 import type { NodeDescription, Registration } from '../rows.js'
 import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
-import { describeError, freeInMs, kindOf } from '../../postgres/errors.js'
+import { describeError, freeInMs, errorKind } from '../../postgres/errors.js'
 
 export interface Registered {
   session: string
@@ -75,7 +75,7 @@ export async function register(
   return null
 
   function waitAfter(error: unknown): number {
-    const kind = kindOf(error)
+    const kind = errorKind(error)
     const fields = describeError(error)
     switch (kind) {
       case 'name_taken': {

@@ -16,7 +16,7 @@ import { raceDeadline } from '../../host/deadline.js'
 import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { createOnDemand } from '../../host/on-demand.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 
 export interface Reports {
   push(report: AssignmentReport): void
@@ -108,7 +108,7 @@ export function createReports({ db, node, session, onSessionOver, log }: Reports
     batch: readonly AssignmentReport[],
     error: unknown,
   ): Promise<number> {
-    const kind = kindOf(error)
+    const kind = errorKind(error)
     if (kind === 'session_over') {
       void sending.stop()
       onSessionOver(error)

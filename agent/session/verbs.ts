@@ -7,8 +7,8 @@
  * answer nothing. A call that misses it rejects with code CALL_DEADLINE. Its connection is closed,
  * and the next call opens a new one.
  */
-import { createLane } from '../../postgres/connection.js'
-import { createTickWatch } from '../../postgres/server-clock.js'
+import { createConnection } from '../../postgres/connection.js'
+import { createServerClock } from '../../postgres/server-clock.js'
 import type {
   BeatAnswer,
   LogAnswer,
@@ -87,11 +87,11 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
     databaseUrl,
     applicationName: `mooring agent ${node}: ${purpose}`,
   })
-  const beats = createLane({ ...named('beat'), onDisconnect })
-  const calls = createLane({ ...named('calls'), onDisconnect })
-  const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
-  const logs = createLane({ ...named('logs'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
-  const watch = createTickWatch()
+  const beats = createConnection({ ...named('beat'), onDisconnect })
+  const calls = createConnection({ ...named('calls'), onDisconnect })
+  const rounds = createConnection({ ...named('rounds'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
+  const logs = createConnection({ ...named('logs'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
+  const watch = createServerClock()
 
   return {
     async schemaVersion() {
@@ -176,13 +176,13 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       // empty statement opens it first.
       await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select`)
       const rows = await rounds.run(TICK_DEADLINE_MS, (sql) => {
-        const { clockMs, sinceMs } = watch.asking()
+        const { clockMs, sinceMs } = watch.beforeTick()
         return sql<{ clock_ms: number }[]>`
           select t.clock_ms from mooring.tick(
             ${name}, inline => true,
             last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
       })
-      watch.answered(only(rows).clock_ms)
+      watch.afterTick(only(rows).clock_ms)
     },
     connectionEpoch: () => epoch,
     close() {

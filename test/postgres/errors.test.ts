@@ -1,5 +1,5 @@
 import t from 'tap'
-import { describeError, freeInMs, kindOf } from '../../postgres/errors.js'
+import { describeError, freeInMs, errorKind } from '../../postgres/errors.js'
 
 const coded = (code: string, more: object = {}) =>
   Object.assign(new Error(`said with ${code}`), { code, ...more })
@@ -28,10 +28,13 @@ t.test('what to do about an error is decided by its code', (t) => {
     ],
   }
   for (const [kind, codes] of Object.entries(kinds))
-    for (const code of codes) t.equal(kindOf(coded(code)), kind, code)
-  t.equal(kindOf(new Error('no code at all')), 'retry')
-  t.equal(kindOf('not even an error'), 'retry')
-  t.equal(kindOf(new AggregateError([coded('ECONNREFUSED'), coded('EHOSTUNREACH')], '')), 'retry')
+    for (const code of codes) t.equal(errorKind(coded(code)), kind, code)
+  t.equal(errorKind(new Error('no code at all')), 'retry')
+  t.equal(errorKind('not even an error'), 'retry')
+  t.equal(
+    errorKind(new AggregateError([coded('ECONNREFUSED'), coded('EHOSTUNREACH')], '')),
+    'retry',
+  )
   t.end()
 })
 

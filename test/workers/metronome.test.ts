@@ -1,6 +1,6 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createTickWatch } from '../../postgres/server-clock.js'
+import { createServerClock } from '../../postgres/server-clock.js'
 import { createWorkerDb } from '../../workers/verbs.js'
 import { createMetronome, MAX_SLEEP_MS } from '../../workers/metronome.js'
 import { heardLog } from '../agent/fleet.js'
@@ -14,7 +14,7 @@ function ticking(
   worker: string,
   poolIds: string[] = [],
   log = pino({ level: 'silent' }),
-  watch = createTickWatch(),
+  watch = createServerClock(),
 ) {
   const db = createWorkerDb({ databaseUrl: url })
   const silences: unknown[] = []
@@ -111,7 +111,7 @@ t.test(
       'w1',
       [],
       pino({ level: 'silent' }),
-      createTickWatch(() => performance.now() + ahead),
+      createServerClock(() => performance.now() + ahead),
     )
     // healthy: several ticks, and the clocks agree
     const ticks = new Set<string>()

@@ -6,7 +6,7 @@
  */
 import type { Task } from 'graphile-worker'
 import type { QueryConfig } from 'pg'
-import { codeOf } from '../../postgres/errors.js'
+import { errorCode } from '../../postgres/errors.js'
 
 const PLACEMENT_HELD = 'MR004'
 
@@ -34,7 +34,7 @@ export const place: Task = async (_payload, { withPgClient, abortSignal, logger 
       } = await withPgClient((client) => client.query<Window>(CLAIM_A_WINDOW))
       if (window === undefined || window.placed < window.claim_window || abortSignal.aborted) return
     } catch (error) {
-      if (codeOf(error) !== PLACEMENT_HELD) throw error
+      if (errorCode(error) !== PLACEMENT_HELD) throw error
       // this is no failure of the job, because the next round finds the rows
       logger.warn(`${(error as Error).message}: ${(error as { detail?: string }).detail ?? ''}`)
       return

@@ -216,7 +216,8 @@ t.test(
         JSON.stringify({ name: `web-${nr}`, package_name: 'http-server' }),
       ).join('\n'),
     )
-    // somebody else is about to insert its last row: there it waits, and does not end between two looks
+    // somebody else is about to insert its last row: there it waits, and does not end between two
+    // looks
     const other = await pg.client().reserve()
     await other`begin`
     await other`insert into mooring.deployment (name, package_name) values ('web-2999', 'http-server')`

@@ -1,4 +1,5 @@
-// The commands of every day, on rows: what they show, what they change, what they refuse. The roll of a restart has a file of its own.
+// The commands of every day, on rows: what they show, what they change, what they refuse. The roll
+// of a restart has a file of its own.
 import t from 'tap'
 import type { Test } from 'tap'
 import { assignments, deployment, node, report } from '../../helpers/factories.js'
@@ -6,7 +7,10 @@ import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
-/** host-a runs two of web and a daemon; odd waits; host-b is in zone b. Nobody beats, so the lease is long. */
+/**
+ * host-a runs two of web and a daemon; odd waits; host-b is in zone b. Nobody beats, so the lease
+ * is long.
+ */
 async function fleet(t: Test) {
   const pg = await testDatabase(t)
   const env = { MOORING_STATE_DIR: tempDir(t) }

@@ -4,7 +4,10 @@ import { assignments, deployments, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'
 
-/** Five assignments on host-a, which have been there for a while; host-b is empty. No agents: nobody beats, so the lease is long. */
+/**
+ * Five assignments on host-a, which have been there for a while; host-b is empty. No agents: nobody
+ * beats, so the lease is long.
+ */
 async function fleet(t: Test) {
   const pg = await testDatabase(t)
   const env = { MOORING_STATE_DIR: tempDir(t) }

@@ -30,7 +30,10 @@ async function doctor(t: Test, databaseUrl: string, ...args: string[]) {
 
 const rowOf = (rows: Finding[], name: string) => rows.find(({ check_name }) => check_name === name)
 
-/** The same database behind something that hands on everything but notifications, as a pooler in transaction mode does. */
+/**
+ * The same database behind something that hands on everything but notifications, as a pooler in
+ * transaction mode does.
+ */
 async function deafAddress(t: Test, url: string): Promise<string> {
   const target = new URL(url)
   const server = createServer((near) => {

@@ -5,7 +5,10 @@ import { mooring, tempDir } from '../../helpers/processes.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { fleet, run } from '../fleet.js'
 
-/** Notes in the state directory the session that holds the name in the database, as the agent does: what is there is then read from there. */
+/**
+ * Notes in the state directory the session that holds the name in the database, as the agent does:
+ * what is there is then read from there.
+ */
 async function agentOfThisHost(
   place: Awaited<ReturnType<typeof fleet>>,
   node = 'host-a',

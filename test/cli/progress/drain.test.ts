@@ -7,7 +7,10 @@ import { waitFor } from '../../helpers/wait-for.js'
 import { bar } from '../../../cli/progress/drain.js'
 import { millisecondsOf, parseDuration } from '../../../cli/options.js'
 
-/** Two nodes without agents: host-a with n assignments, host-b empty. The test plays the agents and the place round. */
+/**
+ * Two nodes without agents: host-a with n assignments, host-b empty. The test plays the agents and
+ * the place round.
+ */
 async function fleet(t: Test, n: number) {
   const pg = await testDatabase(t)
   const env = { MOORING_STATE_DIR: tempDir(t) }

@@ -1,7 +1,7 @@
 // A rolling restart. The test plays the agents and the place round; the last story has real ones.
 import t from 'tap'
 import type { Test } from 'tap'
-import { createCliDb } from '../../../cli/queries/queries.js'
+import { createQueries } from '../../../cli/queries/queries.js'
 import { rollingRestart } from '../../../cli/progress/rolling-restart.js'
 import type { RollNews, RollOptions } from '../../../cli/progress/rolling-restart.js'
 import { hosts, live, PATIENCE_MS } from '../../e2e/hosts.js'
@@ -50,7 +50,7 @@ async function fleet(t: Test, spec: DeploymentSpec) {
     const { state, each, after = () => true, ...rest } = options
     const news: RollNews[] = []
     let over = false
-    const rolled = rollingRestart(createCliDb(pg.sql), {
+    const rolled = rollingRestart(createQueries(pg.sql), {
       deployments: [id],
       atOnce: 1,
       steadyFor: '0 s',
