@@ -48,7 +48,7 @@ function kindsOf(expression: string, file: string): string[] {
 function kindsIn(source: string): string[] {
   const code = source.replace(/--.*$/gm, '')
   const inserted = [
-    ...code.matchAll(/insert into mooring\.event \(kind,[^)]*\)\s+(?:select|values \()\s*/g),
+    ...code.matchAll(/insert into mooring\.event \(\s*kind,[^)]*\)\s+(?:select|values \()\s*/g),
   ].map((found) => firstOf(code.slice(found.index + found[0].length)))
   const added = [...code.matchAll(/perform mooring_internal\.add_event\(/g)].map((found) =>
     firstOf(code.slice(found.index + found[0].length)),
