@@ -13,7 +13,7 @@ import type { AgentConfig } from './config.js'
 import { createAgentDb } from './session/verbs.js'
 import { type NodeDescription } from './rows.js'
 import { takeFolder } from './folder-lock.js'
-import { lastSession, noteSession } from '../state-folder/session-file.js'
+import { readLastSession, writeLastSession } from '../state-folder/session-file.js'
 import { pause } from '../host/waiting.js'
 import { register } from './session/register.js'
 import { createBackoff } from '../host/backoff.js'
@@ -24,7 +24,7 @@ import { createUsageSampler } from './supervisor/usage.js'
 import { packageVersion } from '../host/package-version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
 import type { ContainmentLevel } from './warden/containment.js'
-import type { HostedProcess } from './warden/host.js'
+import type { ManagedProcess } from './warden/process-runner.js'
 
 export interface Agent {
   /** Takes over, or ends, what an earlier life of this agent left running, then returns; registering is tried for ever in the background. */
@@ -61,7 +61,7 @@ export function createAgent(
   const ending = AbortSignal.any([stopping.signal, handingOver.signal])
   let current: Session | null = null
   /** What an earlier agent left with the warden: taken over by the first session, whatever becomes of it. */
-  let inherited: readonly HostedProcess[] = []
+  let inherited: readonly ManagedProcess[] = []
   let drop: () => void = () => {}
   let started: Promise<void> | null = null
   let settle: { resolve(): void; reject(error: unknown): void } = { resolve() {}, reject() {} }
@@ -124,14 +124,14 @@ export function createAgent(
             {
               db,
               description: describe(config, warden.containment),
-              replaces: lastSession(folder),
+              replaces: readLastSession(folder),
               schemaVersion,
               log,
             },
             ending,
           )
           if (registered === null) break
-          noteSession(folder, registered.session)
+          writeLastSession(folder, registered.session)
           log.info(
             {
               event: 'registered',

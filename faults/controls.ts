@@ -56,7 +56,7 @@ const PATIENT_BEAT: Mutation = {
 
 const NO_DEADLINE: readonly Mutation[] = [
   ['if (nowMs >= endAtMs)', 'if (false)'],
-  [`say({ t: 'fenced', mark: entry.process.mark })`, ''],
+  [`sendToAgent({ t: 'fenced', runId: entry.process.runId })`, ''],
   ['entry.process.fence(Math.max(0, endAtMs - nowMs))', ''],
 ].map(([find, put]) => ({ in: { file: 'agent/warden/warden.js' }, find: find!, put: put! }))
 const NO_HOLD: readonly Mutation[] = [

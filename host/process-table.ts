@@ -33,7 +33,7 @@ export interface TreeRoot {
   pid: number
   startTicks: number | null
   /** Value of MOORING_RUN in the environment of everything started by it. */
-  mark: string
+  runId: string
   /**
    * Is the group still its own when the root itself is gone? True where its end was witnessed. False for a root read from a file: its number may have been
    * given to another program that made a session and ended, as daemons do.
@@ -100,7 +100,7 @@ export function membersOf(
   for (const p of table.values()) {
     if (p.pid === process.pid) continue
     const inGroup = ownGroup && (p.pgid === root.pid || p.sid === root.pid)
-    if (inGroup || seen.get(p.pid) === p.startTicks || carriesMark(p, root)) members.set(p.pid, p)
+    if (inGroup || seen.get(p.pid) === p.startTicks || carriesRunId(p, root)) members.set(p.pid, p)
   }
   addDescendants(members, table)
   for (const p of members.values()) seen.set(p.pid, p.startTicks)
@@ -121,7 +121,7 @@ export function childrenOf(pid: number): number[] {
 }
 
 /** Every process whose MOORING_RUN starts with `prefix`, and not with `but`. */
-export function markedWith(
+export function withRunIdPrefix(
   prefix: string,
   table: ReadonlyMap<number, Process> = processTable(),
   but?: string,
@@ -150,10 +150,10 @@ export function addDescendants(
   }
 }
 
-function carriesMark(p: Process, root: TreeRoot): boolean {
+function carriesRunId(p: Process, root: TreeRoot): boolean {
   // Older than the root, or a kernel thread: not started by it. Saves nearly all reads of environments.
   if (p.kernel || (root.startTicks !== null && p.startTicks < root.startTicks)) return false
-  return environmentOf(p.pid).includes(`MOORING_RUN=${root.mark}`)
+  return environmentOf(p.pid).includes(`MOORING_RUN=${root.runId}`)
 }
 
 /** As it was when the program was started. Empty for processes of other users and such as have just ended. */

@@ -23,7 +23,7 @@ import type { Registered } from './register.js'
 import { createReports } from './reports.js'
 import { describeError } from '../../postgres/errors.js'
 import type { Supervisor, SupervisorDependencies } from '../supervisor/supervisor.js'
-import { createTidying } from '../cleanup/cleanup.js'
+import { createCleanup } from '../cleanup/cleanup.js'
 import type { WardenClient } from '../warden/client.js'
 
 export type SessionEnd = 'left' | 'over' | 'handed_over'
@@ -90,7 +90,7 @@ export function createSession(options: SessionOptions): Session {
       repeatedAt = beat.connectionEpoch
     },
   })
-  const tidying = createTidying({
+  const tidying = createCleanup({
     folder: options.folder,
     node,
     keep: {
@@ -98,9 +98,9 @@ export function createSession(options: SessionOptions): Session {
       packagesMs: config.keepPackagesMs,
       workMs: config.keepWorkMs,
     },
-    inUse() {
+    needed() {
       const owned = assignments.owned()
-      return owned && supervisor.inUse(owned)
+      return owned && supervisor.needed(owned)
     },
     log,
   })
@@ -109,7 +109,7 @@ export function createSession(options: SessionOptions): Session {
     leases,
     reconcile(owned, options) {
       supervisor.reconcile(owned, options)
-      tidying.noteUse()
+      tidying.noteNeeded()
       tidying.start()
     },
     wantBeat: heartbeat.beatSoon,

@@ -16,15 +16,15 @@ import type { OwnedAssignment, RunReport, RunState } from '../rows.js'
 import { launchCommand } from '../packages/launch.js'
 import type { Launch } from '../packages/launch.js'
 import type { NpmInstaller } from '../packages/npm-install.js'
-import { packagesOfRun, type RunNeeds } from '../cleanup/needed.js'
-import { judge } from '../packages/trust.js'
+import { packagesNeededBy, type InstanceNeeds } from '../cleanup/needed.js'
+import { checkTrust } from '../packages/trust.js'
 import type { Trust } from '../packages/trust.js'
 import { createPreparation } from './preparation.js'
 import { decide } from './reconcile.js'
 import type { Action, Phase, Running, StopReason } from './reconcile.js'
 import { bootClock } from '../../host/boot-clock.js'
-import type { HostedProcess } from '../warden/host.js'
-import type { Exit } from '../warden/spawn.js'
+import type { ManagedProcess } from '../warden/process-runner.js'
+import type { Exit } from '../warden/process-runner.js'
 
 export interface RunDependencies extends CopyDependencies {
   trust: Trust
@@ -53,9 +53,9 @@ export interface Run {
   letGo(): void
   /** Root of the present tree, null when there is none. */
   pid(): number | null
-  packages(): RunNeeds['packages']
+  packages(): InstanceNeeds['packages']
   /** Goes on with what an earlier agent started; legal before anything else. */
-  adopt(process: HostedProcess): void
+  adopt(process: ManagedProcess): void
 }
 
 const FENCED = 'fenced: lease ended'
@@ -165,7 +165,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
   const begin = (): void => {
     if (!want) return
     turnTo(want)
-    const verdict = judge(want, deps.trust)
+    const verdict = checkTrust(want, deps.trust)
     if (!verdict.ok) {
       phase = 'refused'
       refusal = verdict.reason
@@ -341,7 +341,7 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     },
     pid: () => copy?.process.rootPid() ?? null,
     packages: () =>
-      packagesOfRun({
+      packagesNeededBy({
         exact: preparation.exact(),
         started: copy !== null,
         want,

@@ -13,15 +13,15 @@ import type { BackoffOptions } from './restart-backoff.js'
 import type { OwnedAssignment, RunReport } from '../rows.js'
 import { createNpmInstaller } from '../packages/npm-install.js'
 import type { NpmOptions } from '../packages/npm-command.js'
-import { inUse } from '../cleanup/needed.js'
-import type { InUse } from '../cleanup/needed.js'
-import { createLogKeeper, DEFAULT_ROTATION } from '../../state-folder/log-rotation.js'
+import { needed } from '../cleanup/needed.js'
+import type { Needed } from '../cleanup/needed.js'
+import { createLogRotation, DEFAULT_ROTATION } from '../../state-folder/log-rotation.js'
 import type { RotationOptions } from '../../state-folder/log-rotation.js'
 import { reconcile } from './reconcile.js'
 import { createRun } from './assignment.js'
 import type { Run } from './assignment.js'
-import { markPrefix, readBootId } from '../../state-folder/process-files.js'
-import type { Host, HostedProcess } from '../warden/host.js'
+import { runIdPrefix, readBootId } from '../../state-folder/process-files.js'
+import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 
 export interface Supervisor {
   /**
@@ -42,7 +42,7 @@ export interface Supervisor {
   /** Their roots, for usage sampling. */
   pids(): number[]
   /** What of the state folder is needed where the node owns this. */
-  inUse(owned: readonly OwnedAssignment[]): InUse
+  needed(owned: readonly OwnedAssignment[]): Needed
 }
 
 export interface SupervisorDependencies {
@@ -52,9 +52,9 @@ export interface SupervisorDependencies {
   /** Tested against `name@version`; null trusts no package. */
   trusts: RegExp | null
   /** Runs the processes. */
-  host: Host & { readonly markPrefix: string }
+  host: ProcessRunner & { readonly runIdPrefix: string }
   /** What it runs already for this agent: taken over as it is, and stopped by the first reconcile that does not list it. */
-  inherited?: readonly HostedProcess[]
+  inherited?: readonly ManagedProcess[]
   allowExec: boolean
   allowScripts: boolean
   log: Logger
@@ -76,7 +76,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const stateDir = resolve(deps.stateDir)
   for (const folder of ['runs', 'logs', 'packages', 'work'])
     mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
-  const logs = createLogKeeper(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
+  const logs = createLogRotation(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
     node,
     stateDir,
@@ -84,12 +84,12 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     logs,
     agentEnv: { ...process.env },
     host: deps.host,
-    markPrefix: deps.host.markPrefix,
+    runIdPrefix: deps.host.runIdPrefix,
     bootId: readBootId(),
     trust: { trusts: deps.trusts, allowExec: deps.allowExec },
     installer: createNpmInstaller({
       packagesDir: join(stateDir, 'packages'),
-      markPrefix: markPrefix(stateDir),
+      runIdPrefix: runIdPrefix(stateDir),
       log,
       npm: { ...deps.npm, allowScripts: deps.allowScripts },
     }),
@@ -170,8 +170,8 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     },
     running: () => [...runs.values()].filter((run) => run.pid() !== null).length,
     pids: () => [...runs.values()].map((run) => run.pid()).filter((pid) => pid !== null),
-    inUse: (owned) =>
-      inUse(
+    needed: (owned) =>
+      needed(
         owned,
         [...runs].map(([assignment_id, run]) => ({ assignment_id, packages: run.packages() })),
       ),

@@ -4,14 +4,14 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { OwnedAssignment } from '../rows.js'
 import type { Launch } from '../packages/launch.js'
-import type { LogKeeper } from '../../state-folder/log-rotation.js'
+import type { LogRotation } from '../../state-folder/log-rotation.js'
 import { isFenced } from '../session/lease.js'
-import { newMark, removeRunFile, writeRunFile } from '../../state-folder/process-files.js'
-import type { Host, HostedProcess } from '../warden/host.js'
+import { newRunId, removeProcessFile, writeProcessFile } from '../../state-folder/process-files.js'
+import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 import { workloadEnv } from './environment.js'
 
 export interface Copy {
-  readonly process: HostedProcess
+  readonly process: ManagedProcess
   /** To be called when nothing of the tree is alive. */
   release(): void
 }
@@ -21,11 +21,11 @@ export interface CopyDependencies {
   /** A copy: asking process.env for each of its names costs a tenth of a start. */
   agentEnv: Readonly<Record<string, string | undefined>>
   stateDir: string
-  host: Host
+  host: ProcessRunner
   /** Of everything that host starts for us. */
-  markPrefix: string
+  runIdPrefix: string
   bootId: string | null
-  logs: LogKeeper
+  logs: LogRotation
   log: Logger
 }
 
@@ -45,7 +45,7 @@ export function startCopy(
       cwd,
       env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
       logFile: deps.logs.keep(assignment_id),
-      mark: newMark(deps.markPrefix),
+      runId: newRunId(deps.runIdPrefix),
       about: {
         assignment_id,
         epoch,
@@ -60,17 +60,17 @@ export function startCopy(
 }
 
 /** One that an earlier agent started. */
-export function adoptCopy(process: HostedProcess, deps: CopyDependencies): Copy {
+export function adoptCopy(process: ManagedProcess, deps: CopyDependencies): Copy {
   deps.logs.keep(process.about.assignment_id)
   return keepBeside(process, deps)
 }
 
 function keepBeside(
-  process: HostedProcess,
+  process: ManagedProcess,
   { stateDir, bootId, logs, log }: CopyDependencies,
 ): Copy {
   const {
-    mark,
+    runId,
     about: { assignment_id, epoch, generation },
   } = process
   let released = false
@@ -78,14 +78,14 @@ function keepBeside(
   void process.started.then((started) => {
     if (started === null || released) return
     try {
-      writeRunFile(stateDir, {
+      writeProcessFile(stateDir, {
         assignment_id,
         epoch,
         generation,
         pid: started.pid,
         start_ticks: started.startTicks,
         boot_id: bootId,
-        mark,
+        run_id: runId,
       })
     } catch (error) {
       log.warn(
@@ -100,7 +100,7 @@ function keepBeside(
       released = true
       logs.release(assignment_id)
       try {
-        removeRunFile(stateDir, assignment_id)
+        removeProcessFile(stateDir, assignment_id)
       } catch {
         // Harmless: pid and start time in it fit no process any more.
       }

@@ -5,7 +5,7 @@
  * the session that the agent noted there has to be the one that holds the name in the database.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { readLedger, whyLogIsGone } from '../../state-folder/removal-ledger.js'
+import { readRemovalLedger, whyLogIsGone } from '../../state-folder/removal-ledger.js'
 import { logState, readLog, logFileOf, type LogStart } from '../../state-folder/log-reader.js'
 import { join } from 'node:path'
 import type { LogDb } from '../queries/logs.js'
@@ -58,7 +58,9 @@ export function fileSource(stateDir: string, assignmentId: string, node: string)
           seen = state
           const slice = await readLog(path, start, LOCAL_SLICE_BYTES)
           const gone =
-            over && slice === null ? whyLogIsGone(readLedger(folder), node, assignmentId) : null
+            over && slice === null
+              ? whyLogIsGone(readRemovalLedger(folder), node, assignmentId)
+              : null
           if (gone !== null) throw new CommandError(gone, elsewhere(assignmentId))
           if (over || (slice !== null && slice.bytes.length > 0)) return slice
         }

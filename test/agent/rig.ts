@@ -6,10 +6,10 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import type { OwnedAssignment, RunReport } from '../../agent/rows.js'
 import { readProcess } from '../../host/process-table.js'
-import { markPrefix } from '../../state-folder/process-files.js'
+import { runIdPrefix } from '../../state-folder/process-files.js'
 import { createSupervisor } from '../../agent/supervisor/supervisor.js'
 import type { Supervisor, SupervisorDependencies } from '../../agent/supervisor/supervisor.js'
-import { createLocalHost } from '../../agent/warden/local-host.js'
+import { createLocalRunner } from '../../agent/warden/local-runner.js'
 import { removeFolder } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 
@@ -75,7 +75,7 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
   const supervisor = createSupervisor({
     node: 'host-a',
     stateDir,
-    host: { ...createLocalHost(), markPrefix: markPrefix(stateDir) },
+    host: { ...createLocalRunner(), runIdPrefix: runIdPrefix(stateDir) },
     trusts: /./,
     allowExec: true,
     allowScripts: false,

@@ -1,11 +1,11 @@
 /** What an earlier agent left with its warden, and what the next one makes of it. Of real wardens and agents tells e2e/takeover. */
 import t from 'tap'
-import type { HostedProcess } from '../../../agent/warden/host.js'
+import type { ManagedProcess } from '../../../agent/warden/process-runner.js'
 import { owned, rig } from '../rig.js'
 
 /** A process that ended by itself while no agent was there. */
-const ended = (assignment_id: string): HostedProcess => ({
-  mark: `inherited-${assignment_id}`,
+const ended = (assignment_id: string): ManagedProcess => ({
+  runId: `inherited-${assignment_id}`,
   about: {
     assignment_id,
     epoch: '1',

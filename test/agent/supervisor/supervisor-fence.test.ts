@@ -3,9 +3,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { waitFor } from '../../helpers/wait-for.js'
-import { markPrefix } from '../../../state-folder/process-files.js'
-import { createLocalHost } from '../../../agent/warden/local-host.js'
-import type { LocalProcess } from '../../../agent/warden/local-host.js'
+import { runIdPrefix } from '../../../state-folder/process-files.js'
+import { createLocalRunner } from '../../../agent/warden/local-runner.js'
+import type { LocalProcess } from '../../../agent/warden/local-runner.js'
 import { owned, printed, rig, temporaryFolder } from '../rig.js'
 
 const may = { mayStart: true }
@@ -66,12 +66,12 @@ t.test(
     const started: LocalProcess[] = []
     const told: string[] = []
     const stateDir = await temporaryFolder(t)
-    const local = createLocalHost()
+    const local = createLocalRunner()
     const r = await rig(t, {
       stateDir,
       onFenced: (id) => told.push(id),
       host: {
-        markPrefix: markPrefix(stateDir),
+        runIdPrefix: runIdPrefix(stateDir),
         start: (spec) => started[started.push(local.start(spec)) - 1]!,
       },
     })
