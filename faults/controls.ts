@@ -63,8 +63,8 @@ const NO_HOLD: readonly Mutation[] = [
   { in: { function: 'notice_outage' }, find: 'if noticed is null then', put: 'if true then' },
   {
     in: { function: 'notice_clock_step' },
-    find: 'if abs(extract(epoch from step)) >',
-    put: 'if false and abs(extract(epoch from step)) >',
+    find: 'if abs(extract(epoch from step))',
+    put: 'if false and abs(extract(epoch from step))',
   },
 ]
 const NO_DEAD_MAN: readonly Mutation[] = [
@@ -225,8 +225,8 @@ export const CONTROLS: readonly Control[] = [
     guard: [
       {
         in: { function: 'report' },
-        find: 'on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine',
-        put: 'on a.id = h.assignment_id and a.node_id = mine',
+        find: 'on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = own_id',
+        put: 'on a.id = h.assignment_id and a.node_id = own_id',
       },
       {
         in: { function: 'release' },
