@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a3c4b1b7ee6a14c20313dd7272e29ba5503ab544
+--! Hash: sha1:78dd581637be6c9ca03150f5481871c6ad143d10
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -647,13 +647,28 @@ comment on column mooring.run.last_active_at is 'When the agent last reported it
 
 -- the default of two columns below
 --! Included functions/common/actor.sql
--- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
--- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
--- One expression that is inlined; statements that write thousands of rows ask once: (select mooring_internal.actor()).
+-- The name an event gives to its cause: the login, then in brackets the client's own name.
+-- Examples: "alice (psql)", "mooring (mooring worker: jobs)".
+-- The login is proven. The client chooses the second part freely, so nothing is decided by it.
+-- That part is cut, made printable and stripped of brackets, and it always stands second.
+-- One expression, so that it inlines. A statement that writes thousands of rows evaluates it once:
+-- (select mooring_internal.actor()).
 create or replace function mooring_internal.actor() returns text
   language sql stable
-return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
-comment on function mooring_internal.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+return session_user || coalesce(
+  ' (' || nullif(
+    btrim(translate(
+      regexp_replace(
+        left(current_setting('application_name', true), 63),
+        '[^ -~]',
+        '?',
+        'g'),
+      '()',
+      '[]')),
+    '') || ')',
+  '');
+comment on function mooring_internal.actor() is
+  'The acting login, and in brackets the application_name its client chose (unproven).';
 --! EndIncluded functions/common/actor.sql
 
 create table mooring.event (
@@ -910,67 +925,110 @@ comment on type mooring_internal.placement_class is
 
 -- common: what every room uses
 --! Included functions/common/actor.sql
--- actor: who an event names. The login, which is proven, and in brackets what its client calls itself: "alice (psql)", "mooring (mooring worker: jobs)". The second half is any
--- text a client chooses, so it is cut, kept printable and free of brackets, and never believed: nothing is decided by it. The role comes first, whatever it says.
--- One expression that is inlined; statements that write thousands of rows ask once: (select mooring_internal.actor()).
+-- The name an event gives to its cause: the login, then in brackets the client's own name.
+-- Examples: "alice (psql)", "mooring (mooring worker: jobs)".
+-- The login is proven. The client chooses the second part freely, so nothing is decided by it.
+-- That part is cut, made printable and stripped of brackets, and it always stands second.
+-- One expression, so that it inlines. A statement that writes thousands of rows evaluates it once:
+-- (select mooring_internal.actor()).
 create or replace function mooring_internal.actor() returns text
   language sql stable
-return session_user || coalesce(' (' || nullif(btrim(translate(regexp_replace(left(current_setting('application_name', true), 63), '[^ -~]', '?', 'g'), '()', '[]')), '') || ')', '');
-comment on function mooring_internal.actor() is 'Who acts: the login, and in brackets the application_name its client gave itself (unproven).';
+return session_user || coalesce(
+  ' (' || nullif(
+    btrim(translate(
+      regexp_replace(
+        left(current_setting('application_name', true), 63),
+        '[^ -~]',
+        '?',
+        'g'),
+      '()',
+      '[]')),
+    '') || ')',
+  '');
+comment on function mooring_internal.actor() is
+  'The acting login, and in brackets the application_name its client chose (unproven).';
 --! EndIncluded functions/common/actor.sql
 --! Included functions/common/abbreviate_list.sql
--- Names in a sentence: the first few, and how many more there are.
-create or replace function mooring_internal.abbreviate_list(names text[], at_most int default 3) returns text
+-- Names for a sentence: the first few, then how many more there are.
+create or replace function mooring_internal.abbreviate_list(
+  names text[],
+  at_most int default 3
+) returns text
   language sql immutable parallel safe
-return array_to_string(names[1:at_most], ', ') || case when cardinality(names) > at_most then format(' and %s more', cardinality(names) - at_most) else '' end;
-comment on function mooring_internal.abbreviate_list(text[], int) is 'The first few of some names, and how many more there are; null for none.';
+return array_to_string(names[1:at_most], ', ')
+  || case when cardinality(names) > at_most
+          then format(' and %s more', cardinality(names) - at_most)
+          else '' end;
+comment on function mooring_internal.abbreviate_list(text[], int) is
+  'The first names of a list, and how many more there are; null for a null list.';
 --! EndIncluded functions/common/abbreviate_list.sql
 --! Included functions/common/format_duration.sql
 create or replace function mooring_internal.format_duration(past interval) returns text
   language sql immutable parallel safe
-return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s' when past < interval '2 min' then round(extract(epoch from past)) || ' s' else date_trunc('second', justify_hours(past))::text end;
-comment on function mooring_internal.format_duration(interval) is 'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
+return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s'
+            when past < interval '2 min' then round(extract(epoch from past)) || ' s'
+            else date_trunc('second', justify_hours(past))::text end;
+comment on function mooring_internal.format_duration(interval) is
+  'A duration for people: 2.5 s, 40 s, 00:03:12, 2 days 04:00:00.';
 --! EndIncluded functions/common/format_duration.sql
 --! Included functions/common/lock_key.sql
--- The advisory locks of Mooring, by name. Two-key form: the first key says "Mooring", the second which lock.
+-- Mooring's advisory locks by name. They use the two-key form: the first key stands for Mooring,
+-- the second for the lock.
 create or replace function mooring_internal.lock_key(name text) returns int
   language sql immutable parallel safe
-return case name when 'placing' then 1 when 'waiting to place' then 2 end;
-comment on function mooring_internal.lock_key(text) is 'Second key of an advisory lock; the first is mooring_internal.lock_space().';
+return case name when 'placing' then 1
+                 when 'waiting to place' then 2 end;
+comment on function mooring_internal.lock_key(text) is
+  'Second key of an advisory lock; the first is mooring_internal.lock_space().';
 --! EndIncluded functions/common/lock_key.sql
 --! Included functions/common/lock_space.sql
 create or replace function mooring_internal.lock_space() returns int
   language sql immutable parallel safe
 return 1297043282;
-comment on function mooring_internal.lock_space() is 'First key of Mooring''s advisory locks: the letters MOOR.';
+comment on function mooring_internal.lock_space() is
+  'First key of Mooring''s advisory locks: the letters MOOR.';
 --! EndIncluded functions/common/lock_space.sql
 --! Included functions/common/milliseconds.sql
 create or replace function mooring_internal.milliseconds(duration interval) returns int
   language sql immutable parallel safe
 return round(extract(epoch from duration) * 1000)::int;
-comment on function mooring_internal.milliseconds(interval) is 'Durations leave the database as milliseconds; agents measure them with their own monotonic clock.';
+comment on function mooring_internal.milliseconds(interval) is
+  'Durations leave the database as milliseconds; '
+  'agents measure them with their own monotonic clock.';
 --! EndIncluded functions/common/milliseconds.sql
 --! Included functions/common/limit_idle.sql
--- A verb that locks what others need must not be forgotten in an open transaction: from here on the server ends this transaction when its session does nothing
--- for longer than the patience (setting.placement_lock_timeout, where none is given). A shorter limit that is in force already stays.
-create or replace function mooring_internal.limit_idle(patience interval default null) returns void
+-- A verb that locks what others need must not stay forgotten in an open transaction.
+-- From this call on, the server ends the transaction when its session idles in it too long.
+-- The limit is `patience`, by default setting.placement_lock_timeout.
+-- A shorter limit that is already in force stays.
+create or replace function mooring_internal.limit_idle(
+  patience interval default null
+) returns void
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  in_force interval := nullif(current_setting('idle_in_transaction_session_timeout')::interval, interval '0');
+  in_force interval :=
+    nullif(current_setting('idle_in_transaction_session_timeout')::interval, interval '0');
 begin
   patience := coalesce(patience, (select s.placement_lock_timeout from mooring.setting s));
   if in_force is null or in_force > patience then
-    perform set_config('idle_in_transaction_session_timeout', greatest(1, mooring_internal.milliseconds(patience))::text, true);
+    perform set_config(
+      'idle_in_transaction_session_timeout',
+      greatest(1, mooring_internal.milliseconds(patience))::text,
+      true);
   end if;
 end;
 $$;
-comment on function mooring_internal.limit_idle(interval) is 'Lets the server end the present transaction when its session sits idle in it for longer than this.';
+comment on function mooring_internal.limit_idle(interval) is
+  'Lets the server end the current transaction when its session idles in it for longer than this '
+  '(null: setting.placement_lock_timeout).';
 --! EndIncluded functions/common/limit_idle.sql
 --! Included functions/common/require_durable_commit.sql
--- What an agent is told to run must survive a crash, whatever the session prefers: else its id and epoch come back as somebody else's. Until the end of the transaction
--- its commit waits as the database would have it, and where the database would have nothing either, for the disk of its own server at least.
+-- An order to an agent must survive a crash, whatever synchronous_commit the session prefers.
+-- If it did not, the server would give the same id and epoch to another owner after the crash.
+-- Until the transaction ends, its commit waits as the database's own setting says.
+-- Where that setting is off too, the commit waits for the disk of its own server.
 create or replace function mooring_internal.require_durable_commit() returns void
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
@@ -984,37 +1042,53 @@ begin
   end if;
 end;
 $$;
-comment on function mooring_internal.require_durable_commit() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
+comment on function mooring_internal.require_durable_commit() is
+  'Lets the commit of the current transaction wait for the disk, whatever the session prefers.';
 --! EndIncluded functions/common/require_durable_commit.sql
 --! Included functions/common/add_event.sql
--- One event. Verbs that concern many rows insert into event themselves, in the statement that changed the rows.
-create or replace function mooring_internal.add_event(kind text, reason text, node_id int default null, detail jsonb default null) returns void
+-- A verb that changes many rows inserts its events itself, in the statement that changes the rows.
+create or replace function mooring_internal.add_event(
+  kind text,
+  reason text,
+  node_id int default null,
+  detail jsonb default null
+) returns void
   language sql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   insert into mooring.event (kind, reason, node_id, node, detail)
-  select add_event.kind, add_event.reason, add_event.node_id, (select n.name from mooring.node n where n.id = add_event.node_id), add_event.detail;
+  select add_event.kind, add_event.reason, add_event.node_id,
+      (select n.name from mooring.node n where n.id = add_event.node_id),
+      add_event.detail;
 end;
 comment on function mooring_internal.add_event(text, text, int, jsonb) is 'Appends one event.';
 --! EndIncluded functions/common/add_event.sql
 --! Included functions/common/enqueue.sql
--- Asks the workers for a job, once for this transaction. Never fails its caller: when graphile-worker is missing or refuses, the rounds
--- find the work, and the caller gets a WARNING. The key carries the transaction id: a key shared between transactions would be a row
--- lock until commit, and one idle psql would stop everybody's inserts.
+-- Asks the workers for a job, at most once a transaction.
+-- It never fails its caller. When graphile-worker is missing or refuses, the caller gets a WARNING
+-- and the next round finds the work.
+-- The job key contains the transaction id. A key shared between transactions would be a row lock
+-- until commit, so one idle psql would block the inserts of every other session.
 create or replace function mooring_internal.enqueue(task text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform graphile_worker.add_job(enqueue.task, job_key => enqueue.task || ':' || pg_current_xact_id(), max_attempts => 1);
+  perform graphile_worker.add_job(
+    enqueue.task,
+    job_key => enqueue.task || ':' || pg_current_xact_id(),
+    max_attempts => 1);
 exception when others then
-  raise warning 'mooring: no % job was queued (%); the next round does the work', enqueue.task, sqlerrm;
+  raise warning 'mooring: no % job was queued (%); the next round does the work',
+    enqueue.task, sqlerrm;
 end;
 $$;
-comment on function mooring_internal.enqueue(text) is 'Queues one graphile-worker job per transaction; a failure is a WARNING, never an error.';
+comment on function mooring_internal.enqueue(text) is
+  'Queues one graphile-worker job per transaction; a failure is a WARNING, never an error.';
 --! EndIncluded functions/common/enqueue.sql
 --! Included functions/common/schema_version.sql
--- Raised by one with every committed migration; agents and workers refuse a database that is older or newer than they know.
+-- Every committed migration raises it by one.
+-- Agents and workers refuse a database that is older or newer than the version they know.
 create or replace function mooring.schema_version() returns int
   language sql immutable parallel safe
 return 1;
@@ -1023,24 +1097,35 @@ comment on function mooring.schema_version() is 'Number of the last migration.';
 --! Included functions/common/letter_pairs.sql
 create or replace function mooring_internal.letter_pairs(word text) returns text[]
   language sql immutable parallel safe
-return array(select distinct substr('^' || lower(word) || '$', g.at, 2) from generate_series(1, length(word) + 1) g (at));
-comment on function mooring_internal.letter_pairs(text) is 'Pairs of neighbouring letters of a word, its ends included.';
+return array(
+  select distinct substr('^' || lower(word) || '$', g.at, 2)
+    from generate_series(1, length(word) + 1) g (at));
+comment on function mooring_internal.letter_pairs(text) is
+  'Pairs of neighbouring letters of a word; ^ and $ mark its ends.';
 --! EndIncluded functions/common/letter_pairs.sql
 
 -- roles: who may act for a node, and the rights of the database roles
 --! Included functions/roles/is_schema_owner.sql
 create or replace function mooring_internal.is_schema_owner() returns boolean
   language sql stable
-return pg_has_role(session_user, (select s.nspowner from pg_namespace s where s.nspname = 'mooring'), 'member');
-comment on function mooring_internal.is_schema_owner() is 'True for the role that owns the schema, its members, and superusers.';
+return pg_has_role(
+  session_user,
+  (select s.nspowner from pg_namespace s where s.nspname = 'mooring'),
+  'member');
+comment on function mooring_internal.is_schema_owner() is
+  'True for the role that owns the schema, for its members, and for superusers.';
 --! EndIncluded functions/roles/is_schema_owner.sql
 --! Included functions/roles/acts_for.sql
--- Who may act for a node: the database role its name is bound to (node.role_name: the one that first registered it), and whoever owns the schema. Asked of
--- session_user, the login: inside a verb current_user is the owner, and SET ROLE changes nothing of it.
+-- Decides whether the login may act for a node. Two may: the database role to which the node is
+-- bound (node.role_name, the role that first registered it), and the owner of the schema. The
+-- function asks session_user, the login, because inside a verb current_user is the owner. SET ROLE
+-- therefore changes nothing.
 create or replace function mooring_internal.acts_for(role_name text) returns boolean
   language sql stable
 return case when role_name = session_user then true else mooring_internal.is_schema_owner() end;
-comment on function mooring_internal.acts_for(text) is 'True when the login may act for a node that is bound to this role (null: to none yet).';
+comment on function mooring_internal.acts_for(text) is
+  'True when the login may act for a node that is bound to this role. null: the node is not bound '
+  'yet.';
 --! EndIncluded functions/roles/acts_for.sql
 --! Included functions/roles/raise_not_your_node.sql
 create or replace function mooring_internal.raise_not_your_node(node text) returns void
@@ -1048,37 +1133,70 @@ create or replace function mooring_internal.raise_not_your_node(node text) retur
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR009', message = format('node %s is not bound to role %s', left(coalesce(raise_not_your_node.node, 'null'), 63), session_user),
-    hint = format('A node belongs to the role that first registered it. An operator may bind it anew: update mooring.node set role_name = %L where name = %L; or mooring role create agent prints how to make one.', session_user, left(raise_not_your_node.node, 63));
+  raise exception using
+    errcode = 'MR009',
+    message = format(
+      'node %s is not bound to role %s',
+      left(coalesce(raise_not_your_node.node, 'null'), 63), session_user),
+    hint = format(
+      'A node belongs to the role that first registered it. An operator may bind it to another '
+      'role:'
+      'update mooring.node set role_name = %L where name = %L; '
+      'mooring role create agent prints how to make a role.',
+      session_user, left(raise_not_your_node.node, 63));
 end;
 $$;
-comment on function mooring_internal.raise_not_your_node(text) is 'Raises MR009: the login is not the role to which the node is bound.';
+comment on function mooring_internal.raise_not_your_node(text) is
+  'Raises MR009: the login is not the role to which the node is bound.';
 --! EndIncluded functions/roles/raise_not_your_node.sql
 --! Included functions/roles/rights_of_roles.sql
 create or replace function mooring_internal.rights_of_roles() returns jsonb
   language sql immutable parallel safe
 return '{
   "verbs": {
-    "mooring_viewer": ["schema_version", "explain", "last_events", "placements_of", "history", "placement_at", "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
-      "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles", "pending_reasons", "awaited_nodes", "placement_lock_holder", "lock_space", "lock_key", "round_interval"],
-    "mooring_operator": ["reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled", "forget_node", "resume_reaping", "rebalance", "request_log", "read_log", "log_text", "show_log"],
-    "mooring_agent": ["schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
+    "mooring_viewer": [
+      "schema_version", "explain", "last_events", "placements_of", "history", "placement_at",
+      "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
+      "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
+      "pending_reasons", "awaited_nodes", "placement_lock_holder",
+      "lock_space", "lock_key", "round_interval"],
+    "mooring_operator": [
+      "reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled",
+      "forget_node", "resume_reaping", "rebalance",
+      "request_log", "read_log", "log_text", "show_log"],
+    "mooring_agent": [
+      "schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave",
+      "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},
   "tables": {
-    "mooring_viewer": ["select on mooring.setting, mooring.policy, mooring.node, mooring.event",
-      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, created_at, updated_at) on mooring.deployment"],
-    "mooring_operator": ["select, insert, update, delete on mooring.deployment", "update on mooring.setting",
-      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name), update (enabled, weight, labels, max_assignments, agent_base_url, gateway_base_url, role_name) on mooring.node"]}}'::jsonb;
-comment on function mooring_internal.rights_of_roles() is 'The verbs and the grants on tables that each role gets; doctor() compares them with what is there.';
+    "mooring_viewer": [
+      "select on mooring.setting, mooring.policy, mooring.node, mooring.event",
+      "select (id, name, labels, type, package_name, package_version, enabled, replicas, policy, '
+      'selector, pinned_node, needs_urls, on_lost, handover, lease_ttl, stop_grace, generation, '
+      'created_at, updated_at) on mooring.deployment"],
+    "mooring_operator": [
+      "select, insert, update, delete on mooring.deployment",
+      "update on mooring.setting",
+      "insert (name, enabled, weight, labels, max_assignments, agent_base_url, '
+      'gateway_base_url, role_name), '
+      'update (enabled, weight, labels, max_assignments, agent_base_url, '
+      'gateway_base_url, role_name) on mooring.node"]}}'::jsonb;
+comment on function mooring_internal.rights_of_roles() is
+  'The verbs and the grants on tables that each role gets; doctor() compares them with the '
+  'catalog.';
 --! EndIncluded functions/roles/rights_of_roles.sql
 --! Included functions/roles/set_up_roles.sql
--- set_up_roles: who may do what, in one place. Makes the four group roles where it may, and gives each what its members need; whatever else they had in this
--- schema is taken away. Roles belong to the cluster and grants to the database, so it is run by every migration, and again by each `mooring migrate`:
--- where the migrating role may not make roles, somebody else does, and then it is run once more. Until then everything works for the owner of the schema.
---   mooring_viewer     the views, explain, history; of deployments neither env nor args nor command
---   mooring_operator   the same, deployments with all they hold, the operator's verbs, logs, the editable columns of node, the settings. Not policies: their functions run as the owner
+-- set_up_roles: which role may do what, in one place. It creates the four group roles if it may,
+-- and grants each what its members need. It revokes every other right that they have in this
+-- schema. Roles belong to the cluster and grants to the database, so every migration and each
+-- `mooring migrate` run it. A migrating role that may not create roles leaves that to a superuser;
+-- then it is run again. Until then everything works for the owner of the schema.
+--   mooring_viewer     views, explain, history; of deployments neither env nor args nor command
+--   mooring_operator   the same, whole deployments, the operator's verbs, logs, editable columns
+--                      of node, the settings. Not policies: their functions run as the owner
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
---   mooring_workload   assert_owner(), which can hold up the failover of whatever it names: so not everybody's
+--   mooring_workload   assert_owner() alone. It is not public, because it can delay the failover of
+--                      any assignment it names
 -- Workers have no role: graphile_worker's tables show their rows to their owner only.
 create or replace function mooring.set_up_roles() returns table (role text, problem text)
   language plpgsql volatile
@@ -1090,28 +1208,40 @@ declare
   thing text;
   found_as text;
 begin
-  for role in select k from jsonb_object_keys(verbs) k order by k desc loop
+  for role in
+    select k
+      from jsonb_object_keys(verbs) k
+     order by k desc
+  loop
     problem := null;
     begin
       if to_regrole(role) is null then
         execute format('create role %I nologin', role);
       end if;
     exception
-      when duplicate_object or unique_violation then null; -- another database of the cluster was migrated in this moment
+      -- a migration of another database of the cluster created it a moment ago
+      when duplicate_object or unique_violation then null;
       when insufficient_privilege then
-        problem := format('role %s does not exist, and %s may not create it: create role %s; as a superuser, then run mooring migrate again', role, current_user, role);
+        problem := format(
+          'role %s does not exist, and %s may not create it: create role %s; as a superuser, '
+          'then run mooring migrate again',
+          role, current_user, role);
         return next;
         continue;
     end;
     execute format('revoke all on all routines in schema mooring, mooring_internal from %I', role);
     execute format('revoke all on all tables in schema mooring, mooring_internal from %I', role);
-    -- none on mooring_internal: what a view calls there was looked up when the view was made, so execute is enough
+    -- mooring_internal needs no usage: a view resolved its functions when it was created,
+    -- so execute is enough
     execute format('revoke all on schema mooring_internal from %I', role);
     execute format('grant usage on schema mooring to %I', role);
     for thing in select t from jsonb_array_elements_text(verbs -> role) t loop
-      select p.oid::regprocedure::text into found_as from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = thing;
+      select p.oid::regprocedure::text into found_as
+        from pg_proc p
+       where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+         and p.proname = thing;
       if found_as is null then
-        raise exception 'set_up_roles() names a function that is not there: %', thing;
+        raise exception 'set_up_roles() names a function that does not exist: %', thing;
       end if;
       execute format('grant execute on routine %s to %I', found_as, role);
     end loop;
@@ -1120,71 +1250,113 @@ begin
     end loop;
     if role = 'mooring_viewer' then
       -- no view shows what may hold a secret
-      for thing in select c.oid::regclass::text from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v' loop
+      for thing in
+        select c.oid::regclass::text
+          from pg_class c
+         where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'
+      loop
         execute format('grant select on %s to %I', thing, role);
       end loop;
     end if;
   end loop;
-  if to_regrole('mooring_viewer') is not null and to_regrole('mooring_operator') is not null and not pg_has_role('mooring_operator', 'mooring_viewer', 'usage') then
+  if to_regrole('mooring_viewer') is not null
+    and to_regrole('mooring_operator') is not null
+    and not pg_has_role('mooring_operator', 'mooring_viewer', 'usage')
+  then
     begin
       grant mooring_viewer to mooring_operator;
     exception
       when unique_violation then null;
       when insufficient_privilege then
-      role := 'mooring_operator';
-      problem := format('%s may not make operators viewers: grant mooring_viewer to mooring_operator; as a superuser', current_user);
-      return next;
+        role := 'mooring_operator';
+        problem := format(
+          '%s may not make operators viewers: grant mooring_viewer to mooring_operator; '
+          'as a superuser',
+          current_user);
+        return next;
     end;
   end if;
 end;
 $$;
-comment on function mooring.set_up_roles() is 'Makes mooring_viewer, mooring_operator, mooring_agent and mooring_workload and gives them their rights; returns what could not be done, and the way out.';
+comment on function mooring.set_up_roles() is
+  'Creates mooring_viewer, mooring_operator, mooring_agent and mooring_workload and grants their '
+  'rights.'
+  'Returns a row per role for what could not be done, with the way out.';
 --! EndIncluded functions/roles/set_up_roles.sql
 
 -- rounds: outages and holds, the clock of the fleet, reaping
 --! Included functions/rounds/round_interval.sql
--- How often a round runs. Reap and place never come rarer than a sixth of the lease, so that scaling the lease down scales them too.
+-- How often a round runs. Reap and place run at least once in a sixth of the lease, so that scaling
+-- the lease down scales them too.
 create or replace function mooring_internal.round_interval(name text) returns interval
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  return (select case round_interval.name when 'evict' then s.evict_interval when 'prune' then s.prune_interval else least(s.round_interval, s.lease_ttl / 6) end from mooring.setting s);
+  return (
+    select case round_interval.name
+        when 'evict' then s.evict_interval
+        when 'prune' then s.prune_interval
+        else least(s.round_interval, s.lease_ttl / 6)
+      end
+      from mooring.setting s);
 end;
 $$;
-comment on function mooring_internal.round_interval(text) is 'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), evict and prune by their own settings.';
+comment on function mooring_internal.round_interval(text) is
+  'Period of a round: reap and place by setting.round_interval (at most a sixth of the lease), '
+  'evict and prune by their own settings.';
 --! EndIncluded functions/rounds/round_interval.sql
 --! Included functions/rounds/round_is_overdue.sql
--- Nobody has done it for one and a quarter of its periods (or, by the clock, will have done it in the future): then whoever beats is asked to. Less than a beat by default: else an
--- agent alone would tick with every second beat, half a lease apart, which is an outage by the rules of notice_outage().
-create or replace function mooring_internal.round_is_overdue(round mooring_internal.round) returns boolean
+-- A round is overdue after one and a quarter of its periods without work, or when its last work
+-- lies in the future by the clock. Then the answer to a heartbeat asks the agent to run it.
+-- That is sooner than the next beat by default. Otherwise an agent alone would tick with every
+-- second beat, half a lease apart, which is an outage by the rules of notice_outage().
+create or replace function mooring_internal.round_is_overdue(round mooring_internal.round)
+  returns boolean
   language sql stable
-return not round.done_at between clock_timestamp() - 1.25 * mooring_internal.round_interval(round.name) and clock_timestamp() + mooring_internal.round_interval(round.name);
-comment on function mooring_internal.round_is_overdue(mooring_internal.round) is 'True when the round''s work has not been done in time, whoever was to do it.';
+return not round.done_at
+  between clock_timestamp() - 1.25 * mooring_internal.round_interval(round.name)
+      and clock_timestamp() + mooring_internal.round_interval(round.name);
+comment on function mooring_internal.round_is_overdue(mooring_internal.round) is
+  'True when the round''s work has not been done in time.';
 --! EndIncluded functions/rounds/round_is_overdue.sql
 --! Included functions/rounds/finish_round.sql
--- Notes that a round's work was done just now. Written at most twice a period and never waited for: hundreds of claims may end at once.
+-- Notes that a round's work was done just now. It writes at most twice a period and never waits for
+-- the row, because hundreds of claims may end at once.
 -- locks: round (skip locked)
 create or replace function mooring_internal.finish_round(name text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  update mooring_internal.round r set done_at = clock_timestamp()
-   where r.name = (select l.name from mooring_internal.round l where l.name = finish_round.name and (l.done_at < clock_timestamp() - mooring_internal.round_interval(l.name) / 2 or l.done_at > clock_timestamp()) for update skip locked);
+  update mooring_internal.round r
+     set done_at = clock_timestamp()
+   where r.name = (
+     select l.name
+       from mooring_internal.round l
+      where l.name = finish_round.name
+        and (
+          l.done_at < clock_timestamp() - mooring_internal.round_interval(l.name) / 2
+          or l.done_at > clock_timestamp())
+        for update skip locked);
 end;
 $$;
-comment on function mooring_internal.finish_round(text) is 'Notes the end of a round.';
+comment on function mooring_internal.finish_round(text) is
+  'Notes the end of a round.';
 --! EndIncluded functions/rounds/finish_round.sql
 --! Included functions/rounds/worker_is_alive.sql
 -- Alive: it has ticked within three periods, and three seconds for a busy machine.
-create or replace function mooring_internal.worker_is_alive(worker mooring_internal.worker) returns boolean
+create or replace function mooring_internal.worker_is_alive(worker mooring_internal.worker)
+  returns boolean
   language sql stable
-return worker.seen_at > clock_timestamp() - 3 * mooring_internal.round_interval('reap') - interval '3 s';
-comment on function mooring_internal.worker_is_alive(mooring_internal.worker) is 'True while a worker process ticks.';
+return worker.seen_at
+  > clock_timestamp() - 3 * mooring_internal.round_interval('reap') - interval '3 s';
+comment on function mooring_internal.worker_is_alive(mooring_internal.worker) is
+  'True while a worker process ticks.';
 --! EndIncluded functions/rounds/worker_is_alive.sql
 --! Included functions/rounds/outage_marker_is_present.sql
--- The marker's two sides: is it there and ours, and write it.
+-- The marker is an unlogged row, so a crash or a promotion empties it. It names its database and
+-- server, so a restored dump does not pass for the original.
 create or replace function mooring_internal.outage_marker_is_present() returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1192,11 +1364,15 @@ as $$
 begin
   return exists (
     select from mooring_internal.outage_marker m
-     where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
+     where m.database_oid = (
+         select d.oid
+           from pg_database d
+          where d.datname = current_database())
        and m.system_identifier = (select c.system_identifier from pg_control_system() c));
 end;
 $$;
-comment on function mooring_internal.outage_marker_is_present() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
+comment on function mooring_internal.outage_marker_is_present() is
+  'False after a crash, a promotion or a restore that has not been noticed yet.';
 --! EndIncluded functions/rounds/outage_marker_is_present.sql
 --! Included functions/rounds/write_outage_marker.sql
 create or replace function mooring_internal.write_outage_marker() returns void
@@ -1204,73 +1380,104 @@ create or replace function mooring_internal.write_outage_marker() returns void
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   insert into mooring_internal.outage_marker (database_oid, system_identifier)
-  select d.oid, c.system_identifier from pg_database d, pg_control_system() c where d.datname = current_database()
-  on conflict (only_row) do update set database_oid = excluded.database_oid, system_identifier = excluded.system_identifier;
+  select d.oid, c.system_identifier
+    from pg_database d, pg_control_system() c
+   where d.datname = current_database()
+  on conflict (only_row) do update
+     set database_oid = excluded.database_oid,
+         system_identifier = excluded.system_identifier;
 end;
-comment on function mooring_internal.write_outage_marker() is 'Writes the outage marker: from now on an empty one means a new outage.';
+comment on function mooring_internal.write_outage_marker() is
+  'Writes the outage marker: from now on an empty one means a new outage.';
 --! EndIncluded functions/rounds/write_outage_marker.sql
 --! Included functions/rounds/notice_outage.sql
--- Hold: for one lease + margin after an outage nothing is reaped, claimed or newly started, because agents could not beat while the
--- database was away and their silence proves nothing. Noticed by
---   an empty outage_marker  crash recovery or promotion (an unlogged table is emptied by both, and survives a clean restart),
---   a foreign outage_marker a restored dump,
---   an old pulse            whoever ticks was away for more than half a lease: the database was down, paused, or nobody looked,
---   a pulse in the future   the clock was set back,
---   a caller of tick        whose own clock has counted something else than ours since it last ticked: see notice_clock_step().
--- Set once: a hold that has ended starts the pulse anew where neither an agent nor a tick came since it began, so a quiet system does not hold for ever. An outage during a
--- hold begins it anew, also one that is noticed after its end: where somebody has ticked the pulse goes on as ever; before that whoever ticks has half a lease more to come
--- back, and by its end has come, if agents have (they tick where no worker does). Where no agent holds a name nothing
--- can be running: nothing is held, and the pulse starts with the first agent that comes.
--- locks: pulse (skip locked: whoever holds it notices the same)
+-- Starts a hold after an outage. For one lease + margin nothing is reaped, claimed or newly
+-- started: agents could not beat while the database was away, so their silence proves nothing.
+-- An outage shows as
+--   an empty outage_marker   crash recovery or promotion, which empty an unlogged table; a clean
+--                            restart does not
+--   a foreign outage_marker  a restored dump
+--   an old pulse             no tick for half a lease: the database was down or paused, or no
+--                            caller was there
+--   a pulse in the future    the clock was set back
+-- notice_clock_step() finds the fifth sign. README.md tells when a hold begins again.
+-- Where no agent holds a name nothing can be running. Then nothing is held, and the pulse starts
+-- with the first agent.
+-- locks: pulse (skip locked: the transaction that holds it notices the same)
 create or replace function mooring_internal.notice_outage() returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  -- read before the pulse: whatever delays us afterwards only makes the pulse look younger
+  -- read before the pulse: a delay after this only makes the pulse look younger
   at timestamptz := clock_timestamp();
   pulse mooring_internal.pulse;
   marked boolean;
   setting mooring.setting;
-  held boolean;
-  seen_at timestamptz;
+  in_hold boolean;
+  -- the last time at which the database was surely up
+  up_at timestamptz;
   noticed text;
 begin
-  -- at one instant: a pulse of before somebody noticed and a marker of after would together say that nothing happened
-  select p.pulse_at, p.hold_until, mooring_internal.outage_marker_is_present() into pulse.pulse_at, pulse.hold_until, marked from mooring_internal.pulse p;
+  -- in one statement: a pulse of before another session noticed and a marker of after it would
+  -- together say that nothing happened
+  select p.pulse_at, p.hold_until, mooring_internal.outage_marker_is_present()
+    into pulse.pulse_at, pulse.hold_until, marked
+    from mooring_internal.pulse p;
   select s.* into setting from mooring.setting s;
-  held := coalesce(pulse.hold_until > at, false);
-  seen_at := pulse.pulse_at;
-  -- start_hold() leaves a pulse of the hold's beginning; a later one is of somebody who ticked
-  if coalesce(pulse.hold_until > pulse.pulse_at, false) and pulse.pulse_at <= pulse.hold_until - mooring_internal.hold_length() then
-    if held then
-      seen_at := pulse.pulse_at + setting.lease_ttl / 2;
-    elsif not exists (select from mooring.heartbeat h where h.session is not null and h.beat_at > pulse.pulse_at) then
-      seen_at := pulse.hold_until;
+  in_hold := coalesce(pulse.hold_until > at, false);
+  up_at := pulse.pulse_at;
+  -- start_hold() leaves the pulse at the hold's beginning; a later pulse comes from a tick
+  if coalesce(pulse.hold_until > pulse.pulse_at, false)
+    and pulse.pulse_at <= pulse.hold_until - mooring_internal.hold_length()
+  then
+    if in_hold then
+      up_at := pulse.pulse_at + setting.lease_ttl / 2;
+    elsif not exists (
+      select from mooring.heartbeat h
+       where h.session is not null and h.beat_at > pulse.pulse_at)
+    then
+      up_at := pulse.hold_until;
     end if;
   end if;
   noticed := case
     when not marked then 'the database crashed, was promoted or restored'
-    when seen_at < at - setting.lease_ttl / 2 then format('nobody ticked for %s', justify_interval(date_trunc('milliseconds', at - pulse.pulse_at)))
-    when pulse.pulse_at > at + setting.reap_margin then format('the clock went back by %s', justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
-    -- the margin: whoever set it may have read the clock after we did
-    when held and pulse.hold_until > at + mooring_internal.hold_length() + setting.reap_margin then 'the clock went back during a hold'
+    when up_at < at - setting.lease_ttl / 2 then format(
+      'no worker or agent ticked for %s',
+      justify_interval(date_trunc('milliseconds', at - pulse.pulse_at)))
+    when pulse.pulse_at > at + setting.reap_margin then format(
+      'the clock went back by %s',
+      justify_interval(date_trunc('milliseconds', pulse.pulse_at - at)))
+    -- the margin: the session that set the hold may have read the clock after this one
+    when in_hold
+      and pulse.hold_until > at + mooring_internal.hold_length() + setting.reap_margin
+      then 'the clock went back during a hold'
   end;
   if noticed is null then
-    return held;
+    return in_hold;
   end if;
   return mooring_internal.start_hold(at, pulse.hold_until, noticed);
 end;
 $$;
-comment on function mooring_internal.notice_outage() is 'Looks for an outage; the first caller to notice one starts the hold. True while there is a hold: nothing may be reaped, claimed or newly started. It writes; a reader asks hold_reason().';
+comment on function mooring_internal.notice_outage() is
+  'Looks for an outage; the first caller that notices one starts the hold. True while there is a '
+  'hold: nothing may be reaped, claimed or newly started. It writes; readers call hold_reason().';
 --! EndIncluded functions/rounds/notice_outage.sql
 --! Included functions/rounds/notice_clock_step.sql
--- Lets the clock of whoever ticks judge ours: a step forwards of more than the margin makes silent nodes look silent for longer than they were, and a step that is
--- shorter than half a lease leaves no old pulse behind. The caller says what our clock showed when it last ticked, and how long ago that was by its own, which no
--- step moves. Both times include the way of a request to us, so one second is granted however small the margin is. What is longer ago than a lease is left to the pulse.
--- A step in the middle of a hold begins it anew, once: a hold that began after the caller's last tick has seen the step already.
+-- Compares the database clock with the monotonic clock of the ticking caller, which no step moves.
+-- A step forwards by more than the margin makes silent nodes look silent for longer than they were.
+-- A step shorter than half a lease leaves no old pulse behind, so notice_outage() cannot find it.
+-- The caller sends the database time of its last tick, and the time since then on its own clock.
+-- Both times include the way of a request, so one second is granted however small the margin is.
+-- notice_outage() judges what is longer ago than a lease.
+-- A step during a hold begins the hold again, once: a hold that began after the caller's last tick
+-- already covers the step.
 -- locks: pulse (skip locked)
-create or replace function mooring_internal.notice_clock_step(last_clock_ms float8, since_ms float8, at timestamptz) returns boolean
+create or replace function mooring_internal.notice_clock_step(
+  last_clock_ms float8,
+  since_ms float8,
+  at timestamptz
+) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1281,21 +1488,35 @@ declare
   step interval;
 begin
   select s.* into setting from mooring.setting s;
-  if since_ms between 0 and mooring_internal.milliseconds(setting.lease_ttl) and last_clock_ms between 0 and 1e15 then
+  if since_ms between 0 and mooring_internal.milliseconds(setting.lease_ttl)
+    and last_clock_ms between 0 and 1e15
+  then
     since := since_ms * interval '1 ms';
     step := (extract(epoch from at)::float8 * 1000 - last_clock_ms) * interval '1 ms' - since;
-    if abs(extract(epoch from step)) > extract(epoch from greatest(setting.reap_margin, interval '1 s')) then
+    if abs(extract(epoch from step))
+      > extract(epoch from greatest(setting.reap_margin, interval '1 s'))
+    then
       select p.hold_until into until from mooring_internal.pulse p;
-      if until is null or until < at + mooring_internal.hold_length() - since - setting.reap_margin then
-        return mooring_internal.start_hold(at, until, format('the clock went %s by %s', case when step < interval '0' then 'back' else 'forward' end,
-          justify_interval(date_trunc('milliseconds', greatest(step, -step)))));
+      if until is null
+        or until < at + mooring_internal.hold_length() - since - setting.reap_margin
+      then
+        return mooring_internal.start_hold(
+          at,
+          until,
+          format(
+            'the clock went %s by %s',
+            case when step < interval '0' then 'back' else 'forward' end,
+            justify_interval(date_trunc('milliseconds', greatest(step, -step)))));
       end if;
     end if;
   end if;
   return false;
 end;
 $$;
-comment on function mooring_internal.notice_clock_step(float8, float8, timestamptz) is 'Starts a hold when the database clock, which shows at, was stepped since a caller last ticked, by the caller''s own clock.';
+comment on function mooring_internal.notice_clock_step(float8, float8, timestamptz) is
+  'Starts a hold when the database clock was stepped since the caller''s last tick. last_clock_ms: '
+  'the database clock at that tick, in milliseconds since 1970. since_ms: milliseconds since then '
+  'on the caller''s own clock. at: the database clock now. True when there is a hold.';
 --! EndIncluded functions/rounds/notice_clock_step.sql
 --! Included functions/rounds/hold_length.sql
 create or replace function mooring_internal.hold_length() returns interval
@@ -1303,39 +1524,61 @@ create or replace function mooring_internal.hold_length() returns interval
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  return (select s.reap_margin + greatest(s.lease_ttl, (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null)) from mooring.setting s);
+  return (
+    select s.reap_margin + greatest(
+        s.lease_ttl,
+        (select max(h.lease_ttl) from mooring.heartbeat h where h.session is not null))
+      from mooring.setting s);
 end;
 $$;
-comment on function mooring_internal.hold_length() is 'How long a hold lasts: the longest lease that was given, and the margin.';
+comment on function mooring_internal.hold_length() is
+  'How long a hold lasts: the longest lease that a session holds, and the margin.';
 --! EndIncluded functions/rounds/hold_length.sql
 --! Included functions/rounds/start_hold.sql
--- Sets it, unless somebody else is just doing so or has done so since the caller looked. False where no agent holds a name: then only the pulse starts anew.
+-- Sets the hold, unless another session is doing so or has done so since the caller read the pulse.
+-- Returns false where no agent holds a name: then only the pulse starts again.
 -- locks: pulse (skip locked)
-create or replace function mooring_internal.start_hold(at timestamptz, hold_until_seen timestamptz, noticed text) returns boolean
+create or replace function mooring_internal.start_hold(
+  at timestamptz,
+  hold_until_observed timestamptz,
+  noticed text
+) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  somebody boolean := exists (select from mooring.heartbeat h where h.session is not null);
+  has_sessions boolean := exists (
+    select from mooring.heartbeat h
+     where h.session is not null);
 begin
-  perform from mooring_internal.pulse p where p.only_row and p.hold_until is not distinct from start_hold.hold_until_seen for update skip locked;
+  perform
+    from mooring_internal.pulse p
+   where p.only_row
+     and p.hold_until is not distinct from start_hold.hold_until_observed
+     for update skip locked;
   if found then
     update mooring_internal.pulse p
-       set pulse_at = start_hold.at, hold_until = case when somebody then start_hold.at + mooring_internal.hold_length() end, hold_reason = case when somebody then start_hold.noticed end;
-    -- under the lock of the pulse, so that nobody waits for whoever writes it
+       set pulse_at = start_hold.at,
+           hold_until = case
+             when has_sessions then start_hold.at + mooring_internal.hold_length()
+           end,
+           hold_reason = case when has_sessions then start_hold.noticed end;
+    -- under the lock of the pulse, so that no session waits for the one that writes the marker
     perform mooring_internal.write_outage_marker();
-    if somebody then
+    if has_sessions then
       perform mooring_internal.add_event('hold_started', start_hold.noticed);
     end if;
   end if;
-  return somebody;
+  return has_sessions;
 end;
 $$;
-comment on function mooring_internal.start_hold(timestamptz, timestamptz, text) is 'Begins a hold, once for all who notice the same, and says why in an event.';
+comment on function mooring_internal.start_hold(timestamptz, timestamptz, text) is
+  'Begins a hold, once for all callers that notice the same, and writes the reason as an event.';
 --! EndIncluded functions/rounds/start_hold.sql
 --! Included functions/rounds/hold_reason.sql
--- The same for readers: writes nothing, so it works on a standby and inside views.
+-- What notice_outage() decides, for readers. It writes nothing, so it works on a standby and inside
+-- views.
 create or replace function mooring_internal.hold_reason() returns text
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1344,22 +1587,23 @@ return (
       when p.hold_until > clock_timestamp() then p.hold_reason
       -- unlogged tables cannot be read on a standby
       when pg_is_in_recovery() then null
-      when exists (select from mooring.heartbeat h where h.session is not null) and not mooring_internal.outage_marker_is_present() then 'the database crashed, was promoted or restored'
+      when exists (select from mooring.heartbeat h where h.session is not null)
+        and not mooring_internal.outage_marker_is_present()
+        then 'the database crashed, was promoted or restored'
     end
     from mooring_internal.pulse p);
-comment on function mooring_internal.hold_reason() is 'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
+comment on function mooring_internal.hold_reason() is
+  'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
 --! EndIncluded functions/rounds/hold_reason.sql
 --! Included functions/rounds/update_reap_pause.sql
--- reaping_paused: the circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent, it is a network, a firewall or a wrong address
--- more often than so many dead hosts, and moving everything to the few that are left would make it worse: nothing is taken, until they return or
--- an operator says that they are dead (resume_reaping). Said once, in an event and in fleet.reap_paused.
---
--- Counted are nodes that hold a session; a node that left has none. Silent is one whose lease and margin are over, or whose work is so by a shorter lease of
--- its own. A host that is gone for good is a node with a session too: it counts while it owns something that would be taken, and for four leases more, so that
--- hosts that go down one after the other are seen together. Afterwards it is forgotten, else six dead rows in a fleet of ten would stop every failover for ever.
--- While paused they are not forgotten: what is silent has to return, and time alone proves nothing.
--- With nothing to take nothing is paused. A pause ends when the share has fallen; so does what an operator resumed: the next outage pauses anew.
--- locks: reap_pause (skip locked: whoever holds it sees the same)
+-- The circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent,
+-- the cause is more often a network, a firewall or a wrong address than so many dead hosts. Moving
+-- everything to the few nodes that are left would make it worse, so reaping pauses. One event and
+-- fleet.reap_paused say so, until the nodes return or an operator calls resume_reaping().
+-- Counted are nodes that hold a session; README.md tells which of those that are gone.
+-- With nothing to reap nothing is paused. A pause, and what an operator resumed, ends when the
+-- share has fallen.
+-- locks: reap_pause (skip locked: the transaction that holds it decides the same)
 create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -1367,7 +1611,8 @@ as $$
 declare
   setting mooring.setting;
   pause mooring_internal.reap_pause;
-  -- not one record: while the share is off nothing is counted, and to name a field of a record that was never assigned fails, in a branch that is not taken too
+  -- Three variables, not one record: while the share is off nothing is counted, and reading a field
+  -- of an unassigned record fails, even in a branch that is not executed.
   nodes bigint;
   silent bigint;
   owing bigint;
@@ -1376,51 +1621,92 @@ begin
   select s.* into setting from mooring.setting s;
   select p.* into pause from mooring_internal.reap_pause p;
   if setting.reap_pause_share is not null then
-    select count(*), count(*) filter (where n.silent or n.owes), count(*) filter (where n.owes) into nodes, silent, owing
-      from (select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
-                   h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(case when pause.resumed_at is null then pause.paused_at end, at) as recent,
-                   -- offset 0: as in reap(), a look at the index for each silent node
-                   h.beat_at < at - setting.reap_margin
-                     and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + setting.reap_margin < at offset 0) as owes
-              from mooring.heartbeat h where h.session is not null) n
+    select count(*),
+        count(*) filter (where n.silent or n.owes),
+        count(*) filter (where n.owes)
+      into nodes, silent, owing
+      from (
+        select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
+            h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(
+              case when pause.resumed_at is null then pause.paused_at end, at) as recent,
+            -- offset 0: as in reap(), one index lookup for each silent node
+            h.beat_at < at - setting.reap_margin
+              and exists (
+                select from mooring.assignment a
+                 where a.node_id = h.node_id
+                   and (a.ordinal is not null or a.wanted = 'stop')
+                   and mooring_internal.lease_end(h, a) + setting.reap_margin < at
+                offset 0) as owes
+          from mooring.heartbeat h
+         where h.session is not null) n
      where n.recent or n.owes;
-    too_many := nodes >= setting.reap_pause_min_nodes and silent > setting.reap_pause_share * nodes and (owing > 0 or pause.paused_at is not null);
+    too_many := nodes >= setting.reap_pause_min_nodes
+      and silent > setting.reap_pause_share * nodes
+      and (owing > 0 or pause.paused_at is not null);
   end if;
   if too_many and pause.paused_at is null then
     update mooring_internal.reap_pause p
        set paused_at = at, reason = format('%s of %s nodes are silent', silent, nodes)
-     where p.only_row = (select l.only_row from mooring_internal.reap_pause l where l.paused_at is null for update skip locked);
+     where p.only_row = (
+       select l.only_row
+         from mooring_internal.reap_pause l
+        where l.paused_at is null
+          for update skip locked);
     if found then
-      perform mooring_internal.add_event('reaping_paused', format('%s of %s nodes are silent, more than %s %%: nothing is taken from them until they return, or somebody calls mooring.resume_reaping()', silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
-        detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing, 'share', setting.reap_pause_share));
+      perform mooring_internal.add_event(
+        'reaping_paused',
+        format(
+          '%s of %s nodes are silent, more than %s %%: their work is not reaped until they return, '
+          'or an operator calls mooring.resume_reaping()',
+          silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+        detail => jsonb_build_object(
+          'silent', silent,
+          'nodes', nodes,
+          'owning', owing,
+          'share', setting.reap_pause_share));
     end if;
   elsif not too_many and pause.paused_at is not null then
     update mooring_internal.reap_pause p
        set paused_at = null, reason = null, resumed_at = null, resumed_by = null
-     where p.only_row = (select l.only_row from mooring_internal.reap_pause l where l.paused_at = pause.paused_at for update skip locked);
+     where p.only_row = (
+       select l.only_row
+         from mooring_internal.reap_pause l
+        where l.paused_at = pause.paused_at
+          for update skip locked);
     if found and pause.resumed_at is null then
-      perform mooring_internal.add_event('reaping_resumed', case when setting.reap_pause_share is null then 'setting.reap_pause_share is off' else format('%s of %s nodes are silent', silent, nodes) end,
-        detail => case when setting.reap_pause_share is not null then jsonb_build_object('silent', silent, 'nodes', nodes) end);
+      perform mooring_internal.add_event(
+        'reaping_resumed',
+        case
+          when setting.reap_pause_share is null then 'setting.reap_pause_share is off'
+          else format('%s of %s nodes are silent', silent, nodes)
+        end,
+        detail => case
+          when setting.reap_pause_share is not null
+            then jsonb_build_object('silent', silent, 'nodes', nodes)
+        end);
     end if;
   end if;
   return too_many and pause.resumed_at is null;
 end;
 $$;
-comment on function mooring_internal.update_reap_pause(timestamptz) is 'True while so many nodes are silent that reap() takes nothing; notes the beginning and the end of it.';
+comment on function mooring_internal.update_reap_pause(timestamptz) is
+  'True while so many nodes are silent that reap() frees none of their work. Writes the beginning '
+  'and the end of a pause as events. at: the time by which leases are judged.';
 --! EndIncluded functions/rounds/update_reap_pause.sql
 --! Included functions/rounds/reap.sql
--- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
--- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
--- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
--- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
--- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
--- A row held by assert_owner() is skipped, with an event that names the pid, one for all that a transaction holds: its transaction ends with the lease by its own idle timeout.
--- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
--- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
--- Daemons stay with their node, unless they are to stop.
--- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken but from those that left: they said so themselves.
+-- reap: frees work of nodes whose lease and margin are over by the database clock. It reads the
+-- time first and uses it throughout.
+-- judged_at: tick() passes the time that it compared with its caller's clock. So a step of the
+-- database clock between a tick and the reap it started frees nothing. An older time only finds
+-- fewer leases over, so a job may wait with it for any time. null: now.
+-- What stays with its node: daemons, unless they shall stop. And all work while reaping is paused,
+-- except that of nodes without a session, because those left by themselves.
+-- README.md tells what each lock and each skipped row is for.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
-create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
+create or replace function mooring.reap(
+  max_rows int default 10000,
+  judged_at timestamptz default null
+) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -1430,64 +1716,116 @@ declare
   at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   paused boolean;
-  held boolean;
+  in_hold boolean;
   silent int[];
   lost bigint[];
   lost_epochs bigint[];
 begin
-  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
+  -- A transaction that holds heartbeat rows keeps their nodes from coming back. One that holds the
+  -- round keeps every caller from it.
   perform mooring_internal.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
-  -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
-  update mooring.heartbeat h set beat_at = read_at
-   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  held := mooring_internal.notice_outage();
-  if held then
-    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
+  -- the clock went back: a beat in the future would keep a silent node alive as long as the step
+  update mooring.heartbeat h
+     set beat_at = read_at
+   where h.node_id = any (array(
+     select l.node_id
+       from mooring.heartbeat l
+      where l.beat_at > read_at + margin
+        for update skip locked));
+  in_hold := mooring_internal.notice_outage();
+  if in_hold then
+    -- the round is done, and nothing was to do: otherwise every heartbeat would ask for a tick
     perform mooring_internal.finish_round('reap');
     return;
   end if;
   paused := mooring_internal.update_reap_pause(at);
-  -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
+  -- offset 0: one index lookup for each silent node, up to the first hit; as a join it would read
+  -- all that each of them owns
   select array_agg(h.node_id) into silent
-    from (select h.node_id
-            from mooring.heartbeat h
-           where (h.session is null or h.beat_at < at - margin and not paused)
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at offset 0)
-           order by h.node_id
-             for update skip locked) h;
+    from (
+      select h.node_id
+        from mooring.heartbeat h
+       where (h.session is null or h.beat_at < at - margin and not paused)
+         and exists (
+           select from mooring.assignment a
+            where a.node_id = h.node_id
+              and (a.ordinal is not null or a.wanted = 'stop')
+              and mooring_internal.lease_end(h, a) + margin < at
+           offset 0)
+       order by h.node_id
+         for update skip locked) h;
   if silent is not null then
-    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never.
-    -- + 0: else the planner, which knows neither number in a plan it keeps, reads the whole table along its primary key instead of what the silent nodes own
+    -- Rows are locked as they are chosen. Otherwise rows locked elsewhere would be chosen again
+    -- each time, and those behind them never.
+    -- + 0: the planner knows neither number in a plan that it keeps. Without it, it reads the whole
+    -- table along its primary key instead of what the silent nodes own.
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
-      from (select a.id, a.epoch
-              from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
-             order by a.id + 0 limit coalesce(max_rows, 10000)
-               for update of a skip locked) l;
-    return query select r.* from mooring_internal.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+      from (
+        select a.id, a.epoch
+          from mooring.assignment a
+          join mooring.heartbeat h on h.node_id = a.node_id
+         where a.node_id = any (silent)
+           and (a.ordinal is not null or a.wanted = 'stop')
+           and mooring_internal.lease_end(h, a) + margin < at
+         order by a.id + 0
+         limit coalesce(max_rows, 10000)
+           for update of a skip locked) l;
+    return query
+      select r.*
+        from mooring_internal.release(
+          lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
-      -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
+      -- What is left is locked elsewhere. xmax is the transaction that locks the row, or a number
+      -- for several of them; then all that lock rows of the table are named.
       with blocked as materialized (
         select a.xmax as locked_by, min(a.id) as id, count(*) as n
-          from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
+          from mooring.assignment a
+          join mooring.heartbeat h on h.node_id = a.node_id
+         where a.node_id = any (silent)
+           and (a.ordinal is not null or a.wanted = 'stop')
+           and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
-         order by min(a.id) limit 5
+         order by min(a.id)
+         limit 5
       ),
       lock as materialized (
-        select l.pid, l.transactionid, l.relation from pg_locks l
-         where l.granted and l.pid is distinct from pg_backend_pid() and exists (select from blocked)
-           and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
-                or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
+        select l.pid, l.transactionid, l.relation
+          from pg_locks l
+         where l.granted
+           and l.pid is distinct from pg_backend_pid()
+           and exists (select from blocked)
+           and (
+             l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
+             or l.locktype = 'relation'
+               and l.relation = 'mooring.assignment'::regclass
+               and l.database = (
+                 select d.oid
+                   from pg_database d
+                  where d.datname = current_database())
+               and l.mode = 'RowShareLock')
       ),
-      said as materialized (
-        select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
-         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min' and exists (select from blocked)
+      reported as materialized (
+        select l.assignment_id, l.epoch
+          from (
+            select e.kind, e.assignment_id, e.epoch, e.at
+              from mooring.event e
+             order by e.id desc
+             limit 1000) l
+         where l.kind = 'reap_blocked'
+           and l.at > clock_timestamp() - interval '1 min'
+           and exists (select from blocked)
       )
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+      insert into mooring.event (
+        kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
       select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
-          case when w.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(w.pids, ' or '), 'the row is locked') end
+          case
+            when w.prepared
+              then 'the row is locked by a prepared transaction: see pg_prepared_xacts'
+            else coalesce(
+              'the row is locked by pid ' || array_to_string(w.pids, ' or '),
+              'the row is locked')
+          end
             || case when b.n > 1 then format(', as are %s more', b.n - 1) else '' end,
           jsonb_build_object('pid', w.pids[1], 'pids', w.pids, 'rows', b.n)
         from blocked b
@@ -1495,24 +1833,37 @@ begin
         join mooring.node n on n.id = a.node_id
        cross join lateral (
          select bool_or(l.transactionid = b.locked_by and l.pid is null) as prepared,
-             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
+             coalesce(
+               array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by),
+               array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
            from lock l) w
        -- once a minute is enough, however long it lasts
-       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
+       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from reported s);
     end if;
   end if;
-  -- the round comes back when the next lease would end, if that is sooner than its period
-  update mooring_internal.round r set due_at = least(r.due_at, n.ends_at)
-    from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
-   where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
+  -- the round is due again when the next lease would end, if that is sooner than its period
+  update mooring_internal.round r
+     set due_at = least(r.due_at, n.ends_at)
+    from (
+      select min(h.beat_at + h.lease_ttl + margin) as ends_at
+        from mooring.heartbeat h
+       where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
+   where r.name = (
+     select l.name
+       from mooring_internal.round l
+      where l.name = 'reap' and l.due_at > n.ends_at
+        for update skip locked);
   perform mooring_internal.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';
+comment on function mooring.reap(int, timestamptz) is
+  'Frees assignments of nodes whose lease and margin were over at judged_at (null: now), at most '
+  'max_rows, and returns them. In a hold it does nothing. While reaping is paused, because too '
+  'many nodes are silent, it frees only the work of nodes that left.';
 --! EndIncluded functions/rounds/reap.sql
 --! Included functions/rounds/resume_reaping.sql
--- resume_reaping: an operator says that the silent nodes are dead indeed: reap() goes on in spite of their number, until enough of them are back or forgotten.
--- The next time so many fall silent it pauses anew.
+-- resume_reaping: an operator declares the silent nodes dead. reap() goes on in spite of their
+-- number, until enough of them are back or forgotten. The next outage pauses reaping again.
 -- locks: reap_pause
 create or replace function mooring.resume_reaping() returns boolean
   language plpgsql volatile security definer
@@ -1522,31 +1873,47 @@ declare
   resumed text;
 begin
   perform mooring_internal.limit_idle();
-  update mooring_internal.reap_pause p set resumed_at = clock_timestamp(), resumed_by = session_user where p.paused_at is not null and p.resumed_at is null returning p.reason into resumed;
+  update mooring_internal.reap_pause p
+     set resumed_at = clock_timestamp(), resumed_by = session_user
+   where p.paused_at is not null and p.resumed_at is null
+  returning p.reason into resumed;
   if resumed is null then
     return false;
   end if;
   perform mooring_internal.add_event('reaping_resumed', 'an operator resumed it: ' || resumed);
-  update mooring_internal.round r set due_at = clock_timestamp() where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' for update skip locked);
+  update mooring_internal.round r
+     set due_at = clock_timestamp()
+   where r.name = (
+     select l.name
+       from mooring_internal.round l
+      where l.name = 'reap'
+        for update skip locked);
   perform mooring_internal.enqueue('reap');
   return true;
 end;
 $$;
-comment on function mooring.resume_reaping() is 'Lets reap() take the work of the silent nodes although they are so many, until the share has fallen again; false when reaping was not paused.';
+comment on function mooring.resume_reaping() is
+  'Lets reap() free the work of the silent nodes although they are so many, until their share has '
+  'fallen again. Returns false when reaping was not paused.';
 --! EndIncluded functions/rounds/resume_reaping.sql
 --! Included functions/rounds/evict.sql
--- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
--- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
--- began before an edit was committed could not know of it.
--- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
--- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
-create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
+-- evict: stops work that is no longer permitted where it runs, because trust, selector, pin,
+-- drivers or URLs changed. The owner stops it and reports; only then is it placed elsewhere.
+-- Triggers call it for the edited deployments and nodes. The round calls it for all, because a
+-- claim that began before an edit was committed could not know of the edit.
+-- The round also repairs what no trigger saw: missing assignments and daemons, and node loads.
+-- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount
+--   loads)
+create or replace function mooring.evict(
+  deployments bigint[] default null,
+  nodes int[] default null
+) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 begin
-  -- as a round; as a part of somebody's edit it leaves his transaction as it is
+  -- only as a round: a trigger's call leaves the transaction of the edit as it is
   if evict.deployments is null and evict.nodes is null then
     perform mooring_internal.limit_idle();
   end if;
@@ -1554,57 +1921,89 @@ begin
     with owned as materialized (
       select a.signature, a.node_id, min(a.deployment_id) as deployment_id
         from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run'
-         and (evict.deployments is null or a.deployment_id = any (evict.deployments)) and (evict.nodes is null or a.node_id = any (evict.nodes))
+       where a.node_id is not null
+         and a.wanted = 'run'
+         and (evict.deployments is null or a.deployment_id = any (evict.deployments))
+         and (evict.nodes is null or a.node_id = any (evict.nodes))
        group by a.signature, a.node_id
     ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct o.deployment_id) from owned o)) l
+    groups as materialized (
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct o.deployment_id) from owned o)) l
     ),
-    odd as materialized (
+    not_permitted as materialized (
       select o.signature, o.node_id, mooring_internal.reason_not_permitted(e) as reason
         from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
+        join groups l on l.deployment_id = o.deployment_id
+        join mooring_internal.eligibility(
+            (select array_agg(distinct l.representative) from groups l)) e
+          on e.deployment_id = l.representative and e.node_id = o.node_id
        where not e.permitted
     ),
     locked as materialized (
       select a.id, o.reason
-        from mooring.assignment a join odd o on o.signature = a.signature and o.node_id = a.node_id
-       where a.wanted = 'run' and (evict.deployments is null or a.deployment_id = any (evict.deployments))
+        from mooring.assignment a
+        join not_permitted o on o.signature = a.signature and o.node_id = a.node_id
+       where a.wanted = 'run'
+         and (evict.deployments is null or a.deployment_id = any (evict.deployments))
          for no key update of a skip locked
     ),
     evicted as (
-      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+      update mooring.assignment a
+         set wanted = 'stop', stop_reason = l.reason, move_reason = null
+        from locked l
+       where a.id = l.id and a.wanted = 'run'
+      returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring_internal.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      insert into mooring.event (
+        kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason,
+          (select mooring_internal.actor())
+        from evicted e
+        left join mooring.node n on n.id = e.node_id
+       order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
     perform mooring_internal.mend_assignments();
     perform mooring_internal.make_daemons();
-    -- a daemon that was made while its node was being deleted has nobody who could stop it
-    delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
+    -- a daemon that was made while its node was being deleted has no agent that could stop it
+    delete from mooring.assignment a
+     where a.ordinal is null
+       and not exists (select from mooring.node n where n.id = a.node_id);
     perform mooring_internal.recount_loads();
     perform mooring_internal.finish_round('evict');
   end if;
 end;
 $$;
-comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';
+comment on function mooring.evict(bigint[], int[]) is
+  'Orders the stop of work that is no longer permitted on its node, and returns those assignments. '
+  'deployments and nodes narrow it. Without both it is the evict round, and also makes missing '
+  'assignments and daemons and recounts loads.';
 --! EndIncluded functions/rounds/evict.sql
 --! Included functions/rounds/tick.sql
--- tick: the metronome. Every worker process calls it and sleeps for next_ms; the database lets one caller through for each round that is due.
--- A caller that wins a round queues its job, or runs it itself (inline: agents do that when their heartbeat's answer says that
--- rounds are overdue, so that placement and failover go on with no worker alive).
--- A worker that has not ticked for three periods and three seconds is dead: its graphile-worker locks are freed here, else they would last four hours.
--- The answer carries the database's clock. Who ticks again gives it back with the milliseconds that have passed by his own: so a step of the database's clock is noticed.
--- The role of an agent ticks only as the agent of one of its nodes, and inline; and where rounds are done in time by a worker that lives it changes nothing. So a stolen agent
--- cannot hold the placement lock as long as one worker works, and what it says of the clock is not believed as long as one lives: workers have clocks of their own.
+-- tick: the metronome. Every worker process calls it and sleeps for next_ms. The database lets one
+-- caller through for each round that is due. That caller queues the round's job.
+-- With inline it runs the round itself. Agents do that when a heartbeat's answer says that rounds
+-- are overdue, so placement and failover go on with no worker alive.
+-- A worker is dead when it has not ticked for three periods and three seconds. Its graphile-worker
+-- locks are freed here; otherwise they would last four hours.
+-- The answer carries the database clock. The next tick gives it back with the milliseconds since
+-- then on the caller's own clock, so a step of the database clock is noticed.
+-- An agent's role ticks only inline, and only as the agent of one of its nodes. While a living
+-- worker does the rounds in time, its tick changes nothing. So a stolen agent cannot hold the
+-- placement lock. While a worker lives the agent's clock is not believed either, because workers
+-- have clocks of their own.
 -- locks: worker, round, what the rounds lock, pulse (each skip locked)
-create or replace function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
-  returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
+create or replace function mooring.tick(
+  worker text,
+  pool_ids text[] default '{}',
+  inline boolean default false,
+  last_clock_ms float8 default null,
+  since_ms float8 default null
+) returns table (rounds text[], next_ms int, hold boolean, clock_ms float8)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1612,130 +2011,210 @@ declare
   -- read first, near to when the caller sent it; the reap of this round judges by this very time
   at timestamptz := clock_timestamp();
   period interval := mooring_internal.round_interval('reap');
-  held boolean;
+  in_hold boolean;
   won text[];
   name text;
-  dead text[];
+  dead_pool_ids text[];
   believed boolean := true;
 begin
   if not mooring_internal.is_schema_owner() then
-    if inline is not true or not exists (select from mooring.heartbeat h where h.role_name = session_user and tick.worker in (h.node, 'agent ' || h.node) and mooring_internal.node_is_live(h)) then
-      raise exception using errcode = 'MR009', message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)), hint = 'An agent ticks with inline => true, as the node whose lease it holds. Workers connect as the owner of the schema.';
+    if inline is not true
+      or not exists (
+        select from mooring.heartbeat h
+         where h.role_name = session_user
+           and tick.worker in (h.node, 'agent ' || h.node)
+           and mooring_internal.node_is_live(h))
+    then
+      raise exception using
+        errcode = 'MR009',
+        message = format('role %s may not tick as %s', session_user, left(tick.worker, 70)),
+        hint = 'An agent ticks with inline => true, as the node whose lease it holds. '
+          'Workers connect as the owner of the schema.';
     end if;
-    believed := not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w));
-    if not believed and not exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r)) then
-      held := mooring_internal.notice_outage();
-      return query select '{}'::text[], greatest(20, mooring_internal.milliseconds(period)), held, extract(epoch from at)::float8 * 1000;
+    believed := not exists (
+      select from mooring_internal.worker w
+       where mooring_internal.worker_is_alive(w));
+    if not believed
+      and not exists (
+        select from mooring_internal.round r
+         where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
+    then
+      in_hold := mooring_internal.notice_outage();
+      return query
+        select '{}'::text[],
+            greatest(20, mooring_internal.milliseconds(period)),
+            in_hold,
+            extract(epoch from at)::float8 * 1000;
       return;
     end if;
   end if;
   if believed then
     perform mooring_internal.notice_clock_step(tick.last_clock_ms, tick.since_ms, at);
   end if;
-  held := mooring_internal.notice_outage();
+  in_hold := mooring_internal.notice_outage();
   perform mooring_internal.limit_idle();
   if not inline then
-    update mooring_internal.worker w set seen_at = clock_timestamp(), pool_ids = tick.pool_ids where w.id = tick.worker;
+    update mooring_internal.worker w
+       set seen_at = clock_timestamp(), pool_ids = tick.pool_ids
+     where w.id = tick.worker;
     if not found then
-      insert into mooring_internal.worker (id, pool_ids) values (tick.worker, tick.pool_ids) on conflict (id) do nothing;
+      insert into mooring_internal.worker (id, pool_ids)
+      values (tick.worker, tick.pool_ids)
+      on conflict (id) do nothing;
     end if;
     with gone as (
       delete from mooring_internal.worker w
-       where w.id in (select l.id from mooring_internal.worker l where not mooring_internal.worker_is_alive(l) for update skip locked)
+       where w.id in (
+         select l.id
+           from mooring_internal.worker l
+          where not mooring_internal.worker_is_alive(l)
+            for update skip locked)
       returning w.id, w.pool_ids
     ),
     logged as (
-      insert into mooring.event (kind, reason, detail) select 'worker_lost', 'it has not ticked for three periods', jsonb_build_object('worker', g.id) from gone g
+      insert into mooring.event (kind, reason, detail)
+      select 'worker_lost', 'it has not ticked for three periods',
+          jsonb_build_object('worker', g.id)
+        from gone g
     )
-    select array_agg(p.id) into dead from gone g cross join lateral unnest(g.pool_ids) p (id);
-    if dead is not null then
-      perform graphile_worker.force_unlock_workers(dead);
+    select array_agg(p.id) into dead_pool_ids
+      from gone g
+     cross join lateral unnest(g.pool_ids) p (id);
+    if dead_pool_ids is not null then
+      perform graphile_worker.force_unlock_workers(dead_pool_ids);
     end if;
   end if;
   with due as (
     select r.name
       from mooring_internal.round r
-     where r.due_at <= at or r.due_at > clock_timestamp() + mooring_internal.round_interval(r.name)
-        -- a worker may queue it in time, again and again, for a runner that does nothing: who runs it himself goes by what was done
+     where r.due_at <= at
+        or r.due_at > clock_timestamp() + mooring_internal.round_interval(r.name)
+        -- A worker may queue the round in time again and again, for a runner that does nothing.
+        -- An inline caller therefore goes by what was done.
         or inline and mooring_internal.round_is_overdue(r)
      order by r.name = 'reap' desc, r.name
        for update skip locked
   ),
-  taken as (
-    update mooring_internal.round r set due_at = clock_timestamp() + mooring_internal.round_interval(r.name) from due d where r.name = d.name returning r.name
+  won_rounds as (
+    update mooring_internal.round r
+       set due_at = clock_timestamp() + mooring_internal.round_interval(r.name)
+      from due d
+     where r.name = d.name
+    returning r.name
   )
-  select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won from taken t;
+  select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won
+    from won_rounds t;
   foreach name in array coalesce(won, '{}') loop
     begin
       if not inline then
-        perform graphile_worker.add_job(name, case when name = 'reap' then json_build_object('judged_at', at) end, job_key => 'round:' || name, job_key_mode => 'preserve_run_at', max_attempts => 1);
+        perform graphile_worker.add_job(
+          name,
+          case when name = 'reap' then json_build_object('judged_at', at) end,
+          job_key => 'round:' || name,
+          job_key_mode => 'preserve_run_at',
+          max_attempts => 1);
       else
         case name
           when 'reap' then perform mooring.reap(judged_at => at);
           when 'evict' then perform mooring.evict();
-          -- bounded: all of it is one transaction, and a caller that misses its deadline would have done nothing
-          when 'place' then perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
+          -- bounded: all of it is one transaction, and a caller that misses its deadline would have
+          -- done nothing
+          when 'place' then
+            perform mooring.claim((select 10 * s.claim_window from mooring.setting s));
           when 'prune' then perform mooring.prune_events();
         end case;
       end if;
     exception when others then
-      perform mooring_internal.add_event('round_failed', format('round %s failed: %s', name, sqlerrm));
+      perform mooring_internal.add_event(
+        'round_failed', format('round %s failed: %s', name, sqlerrm));
     end;
   end loop;
-  -- last: rounds that take long keep nobody from writing it, and make it no older
-  update mooring_internal.pulse p set pulse_at = clock_timestamp()
-   where p.only_row = (select l.only_row from mooring_internal.pulse l where l.pulse_at is null or l.pulse_at < clock_timestamp() - period / 4 or l.pulse_at > clock_timestamp() for update skip locked);
-  -- a round that is due still is in somebody else's hands
+  -- last: rounds that take long keep no other caller from writing the pulse, and make it no older
+  update mooring_internal.pulse p
+     set pulse_at = clock_timestamp()
+   where p.only_row = (
+     select l.only_row
+       from mooring_internal.pulse l
+      where l.pulse_at is null
+         or l.pulse_at < clock_timestamp() - period / 4
+         or l.pulse_at > clock_timestamp()
+        for update skip locked);
+  -- a round that is still due is in another caller's hands
   return query
-    select coalesce(won, '{}'), greatest(20, mooring_internal.milliseconds(coalesce(min(r.due_at) filter (where r.due_at > clock_timestamp()), clock_timestamp() + period) - clock_timestamp())), held, extract(epoch from at)::float8 * 1000 from mooring_internal.round r;
+    select coalesce(won, '{}'),
+        greatest(
+          20,
+          mooring_internal.milliseconds(
+            coalesce(
+              min(r.due_at) filter (where r.due_at > clock_timestamp()),
+              clock_timestamp() + period)
+            - clock_timestamp())),
+        in_hold,
+        extract(epoch from at)::float8 * 1000
+      from mooring_internal.round r;
 end;
 $$;
-comment on function mooring.tick(text, text[], boolean, float8, float8) is 'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with inline; answers with the rounds won, the milliseconds until the next is due, and the database clock, to be given back with the milliseconds passed since.';
+comment on function mooring.tick(text, text[], boolean, float8, float8) is
+  'Sign of life of a worker, and the start of due rounds: queued as jobs, or run at once with '
+  'inline. Returns the rounds won, the milliseconds until the next round is due, whether there is '
+  'a hold, and the database clock in milliseconds since 1970. The next tick gives that clock back '
+  'as last_clock_ms, with since_ms, the milliseconds that have passed since.';
 --! EndIncluded functions/rounds/tick.sql
 
 -- nodes: hosts by name
 --! Included functions/nodes/check_trust_pattern.sql
--- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may use only what both read alike:
--- literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of punctuation or \d \w \s. Everything else is refused by name.
+-- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may
+-- use only what both read alike: literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of
+-- punctuation or \d \w \s. Everything else is rejected by name.
 create or replace function mooring_internal.check_trust_pattern(pattern text) returns void
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  odd text;
+  fault text;
   -- with a letter for each escaped character
   bare text := regexp_replace(pattern, '\\.', 'x', 'g');
 begin
   if pattern is null then
     return;
   end if;
-  odd := case
+  fault := case
     when length(pattern) > 1000 then 'it is longer than 1000 characters'
     when pattern ~ '[^ -~]' then 'it has a character that is not printable ASCII'
     when pattern ~ '^[*][*][*]' then 'it starts with ***'
-    when bare ~ '[(][?]([^:]|$)' then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
-    when bare ~ '\[\^?\]' then 'Postgres reads [] and [^] as the beginning of a set, JavaScript as an empty one'
+    when bare ~ '[(][?]([^:]|$)'
+      then 'of the groups (? only (?: is read alike by Postgres and JavaScript'
+    when bare ~ '\[\^?\]'
+      then 'Postgres reads [] and [^] as the beginning of a set, JavaScript as an empty one'
     when bare ~ '\[\^?[^]]*\[[:.=]' then 'it has a [: [. or [= class'
-    when pattern ~ '\\([A-Za-z0-9]|$)' and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\' then 'of the escapes only \d \w \s \D \W \S and punctuation are read alike by Postgres and JavaScript'
+    when pattern ~ '\\([A-Za-z0-9]|$)'
+      and regexp_replace(pattern, '\\(\\|[^A-Za-z0-9]|[dwsDWS])', '', 'g') ~ '\\'
+      then 'of the escapes only \d \w \s \D \W \S and punctuation '
+        'are read alike by Postgres and JavaScript'
   end;
-  if odd is null then
+  if fault is null then
     begin
       perform 'x@1' ~ pattern;
     exception when others then
-      odd := sqlerrm;
+      fault := sqlerrm;
     end;
   end if;
-  if odd is not null then
-    raise exception using errcode = 'MR007', message = format('trust pattern %s cannot be used: %s', quote_literal(pattern), odd),
-      hint = 'Write a plain regular expression on name@version, for example ^@acme/ or ^(http-server|serve)@.';
+  if fault is not null then
+    raise exception using
+      errcode = 'MR007',
+      message = format('trust pattern %s cannot be used: %s', quote_literal(pattern), fault),
+      hint = 'Write a plain regular expression on name@version, '
+        'for example ^@acme/ or ^(http-server|serve)@.';
   end if;
 end;
 $$;
-comment on function mooring_internal.check_trust_pattern(text) is 'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
+comment on function mooring_internal.check_trust_pattern(text) is
+  'Raises MR007 where Postgres and JavaScript would not read a trust pattern alike.';
 --! EndIncluded functions/nodes/check_trust_pattern.sql
 --! Included functions/nodes/raise_no_such_node.sql
--- Whoever mistypes a name is told the nearest ones. Alike are names that share many pairs of neighbouring letters: that finds swapped, missing and
--- added letters, needs no extension, and is one pass over the names.
+-- The error for a mistyped name gives the nearest names. Two names are alike when they share many
+-- pairs of neighbouring letters. That finds swapped, missing and added letters, needs no extension,
+-- and is one pass over the names.
 create or replace function mooring_internal.raise_no_such_node(name text) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -1745,16 +2224,34 @@ declare
   nearest text;
 begin
   if raise_no_such_node.name is null then
-    raise exception using errcode = 'MR007', message = 'the name of a node is missing', hint = 'See mooring.node_status for the names there are.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'the name of a node is missing',
+      hint = 'See mooring.node_status for the names there are.';
   end if;
-  select string_agg(c.name, ', ' order by c.alike desc, c.name)
-    into nearest
-    from (select n.name, 2.0 * cardinality(array(select unnest(mooring_internal.letter_pairs(n.name)) intersect select unnest(typed))) / nullif(cardinality(mooring_internal.letter_pairs(n.name)) + cardinality(typed), 0) as alike
-            from mooring.node n order by 2 desc, n.name limit 3) c;
-  raise exception using errcode = 'MR003', message = format('there is no node %s', raise_no_such_node.name), hint = coalesce('The nearest names are ' || nearest || '.', 'No node has registered yet: start an agent.');
+  select string_agg(c.name, ', ' order by c.alike desc, c.name) into nearest
+    from (
+      select n.name,
+          2.0
+            * cardinality(array(
+              select unnest(mooring_internal.letter_pairs(n.name))
+              intersect
+              select unnest(typed)))
+            / nullif(
+              cardinality(mooring_internal.letter_pairs(n.name)) + cardinality(typed), 0) as alike
+        from mooring.node n
+       order by 2 desc, n.name
+       limit 3) c;
+  raise exception using
+    errcode = 'MR003',
+    message = format('there is no node %s', raise_no_such_node.name),
+    hint = coalesce(
+      'The nearest names are ' || nearest || '.',
+      'No node has registered yet: start an agent.');
 end;
 $$;
-comment on function mooring_internal.raise_no_such_node(text) is 'Raises MR003 with the nearest names.';
+comment on function mooring_internal.raise_no_such_node(text) is
+  'Raises MR003 with the nearest names; MR007 where the name is null.';
 --! EndIncluded functions/nodes/raise_no_such_node.sql
 --! Included functions/nodes/node_named.sql
 create or replace function mooring_internal.node_named(name text) returns mooring.node
@@ -1764,38 +2261,53 @@ as $$
 declare
   node mooring.node;
 begin
-  select n.* into node from mooring.node n where n.name = node_named.name;
+  select n.* into node
+    from mooring.node n
+   where n.name = node_named.name;
   if node.id is null then
     perform mooring_internal.raise_no_such_node(node_named.name);
   end if;
   return node;
 end;
 $$;
-comment on function mooring_internal.node_named(text) is 'The node of that name; raises MR003 with the nearest names where there is none.';
+comment on function mooring_internal.node_named(text) is
+  'The node of that name; raises MR003 with the nearest names where there is none.';
 --! EndIncluded functions/nodes/node_named.sql
 --! Included functions/nodes/check_node_name.sql
--- The same rule as the constraints node_name_is_a_plain_word and deployment_pinned_node_is_a_node_name, with a way out in its message. The constraints
--- spell it out: what they call, everybody who may insert would need the right to execute.
+-- The rule of the constraints node_name_is_a_plain_word and deployment_pinned_node_is_a_node_name,
+-- with a way out in its message. The constraints spell the rule out instead of calling this: every
+-- role that may insert would need the right to execute what they call.
 create or replace function mooring_internal.check_node_name(name text) returns void
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   if name is null or length(name) > 63 or name !~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' then
-    raise exception using errcode = 'MR007', message = format('%s cannot be the name of a node', coalesce(quote_literal(name), 'null')),
-      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit.';
+    raise exception using
+      errcode = 'MR007',
+      message = format(
+        '%s cannot be the name of a node', coalesce(quote_literal(name), 'null')),
+      hint = 'Use 1 to 63 letters, digits, dots, underscores and hyphens, '
+        'beginning with a letter or digit.';
   end if;
 end;
 $$;
-comment on function mooring_internal.check_node_name(text) is 'Raises MR007 for what cannot be the name of a node.';
+comment on function mooring_internal.check_node_name(text) is
+  'Raises MR007 for what cannot be the name of a node.';
 --! EndIncluded functions/nodes/check_node_name.sql
 --! Included functions/nodes/upsert_node.sql
--- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
--- comes with its registration.
+-- upsert_node: what operators set for a node, before or after its agent registered. null leaves a
+-- column as it is. What the agent states of itself (trusts, drivers) comes with its registration.
 -- locks: node
-create or replace function mooring.upsert_node(name text, weight float8 default null, labels jsonb default null, max_assignments int default null,
-    agent_base_url text default null, gateway_base_url text default null, enabled boolean default null)
-  returns mooring.node
+create or replace function mooring.upsert_node(
+  name text,
+  weight float8 default null,
+  labels jsonb default null,
+  max_assignments int default null,
+  agent_base_url text default null,
+  gateway_base_url text default null,
+  enabled boolean default null
+) returns mooring.node
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
@@ -1807,9 +2319,16 @@ declare
 begin
   perform mooring_internal.check_node_name(upsert_node.name);
   perform mooring_internal.limit_idle();
-  insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
-  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
-   -- see register_node(): no number of the identity for what is known
+  insert into mooring.node (
+    name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
+  select upsert_node.name,
+      coalesce(upsert_node.weight, 100),
+      coalesce(upsert_node.labels, '{}'),
+      upsert_node.max_assignments,
+      upsert_node.agent_base_url,
+      upsert_node.gateway_base_url,
+      coalesce(upsert_node.enabled, true)
+   -- see register_node(): a node that exists must not use up a number of the identity
    where not exists (select from mooring.node o where o.name = upsert_node.name)
   on conflict (name) do nothing
   returning * into after;
@@ -1817,29 +2336,59 @@ begin
     perform mooring_internal.add_event('node_added', 'by an operator', after.id);
     return after;
   end if;
-  select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
+  select n.* into before
+    from mooring.node n
+   where n.name = upsert_node.name
+     for no key update;
   update mooring.node n
-     set weight = coalesce(upsert_node.weight, n.weight), labels = coalesce(upsert_node.labels, n.labels), max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
-         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url), gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url), enabled = coalesce(upsert_node.enabled, n.enabled)
+     set weight = coalesce(upsert_node.weight, n.weight),
+         labels = coalesce(upsert_node.labels, n.labels),
+         max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
+         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url),
+         gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
+         enabled = coalesce(upsert_node.enabled, n.enabled)
    where n.id = before.id
-     and (n.weight, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.enabled) is distinct from
-         (coalesce(upsert_node.weight, n.weight), coalesce(upsert_node.labels, n.labels), coalesce(upsert_node.max_assignments, n.max_assignments),
-          coalesce(upsert_node.agent_base_url, n.agent_base_url), coalesce(upsert_node.gateway_base_url, n.gateway_base_url), coalesce(upsert_node.enabled, n.enabled))
+     and (
+       n.weight,
+       n.labels,
+       n.max_assignments,
+       n.agent_base_url,
+       n.gateway_base_url,
+       n.enabled
+     ) is distinct from (
+       coalesce(upsert_node.weight, n.weight),
+       coalesce(upsert_node.labels, n.labels),
+       coalesce(upsert_node.max_assignments, n.max_assignments),
+       coalesce(upsert_node.agent_base_url, n.agent_base_url),
+       coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
+       coalesce(upsert_node.enabled, n.enabled)
+     )
   returning n.* into after;
   if after.id is null then
     return before;
   end if;
-  perform mooring_internal.add_event('node_changed', 'by an operator', after.id, (
-    select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
+  perform mooring_internal.add_event(
+    'node_changed',
+    'by an operator',
+    after.id,
+    (
+      select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value))
+        from jsonb_each(to_jsonb(after)) a
+        join jsonb_each(to_jsonb(before)) b using (key)
+       where a.value <> b.value and a.key <> 'updated_at'));
   return after;
 end;
 $$;
-comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is 'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. An event names what changed, as [before, after].';
+comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is
+  'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. Returns '
+  'the node. An event names what changed, as [before, after].';
 --! EndIncluded functions/nodes/upsert_node.sql
 --! Included functions/nodes/set_node_enabled.sql
--- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an error, with the nearest ones.
+-- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an
+-- error that gives the nearest ones.
 -- locks: node
-create or replace function mooring.set_node_enabled(name text, enabled boolean) returns mooring.node
+create or replace function mooring.set_node_enabled(name text, enabled boolean)
+  returns mooring.node
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
@@ -1848,22 +2397,33 @@ declare
   node mooring.node := mooring_internal.node_named(set_node_enabled.name);
 begin
   if set_node_enabled.enabled is null then
-    raise exception using errcode = 'MR007', message = 'enabled is null', hint = 'Say true or false.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'enabled is null',
+      hint = 'Give true or false.';
   end if;
   perform mooring_internal.limit_idle();
-  update mooring.node n set enabled = set_node_enabled.enabled where n.id = node.id and n.enabled <> set_node_enabled.enabled returning n.* into node;
+  update mooring.node n
+     set enabled = set_node_enabled.enabled
+   where n.id = node.id and n.enabled <> set_node_enabled.enabled
+  returning n.* into node;
   if found then
-    perform mooring_internal.add_event(case when node.enabled then 'node_enabled' else 'node_disabled' end, 'by an operator', node.id);
+    perform mooring_internal.add_event(
+      case when node.enabled then 'node_enabled' else 'node_disabled' end,
+      'by an operator',
+      node.id);
     return node;
   end if;
   return mooring_internal.node_named(set_node_enabled.name);
 end;
 $$;
-comment on function mooring.set_node_enabled(text, boolean) is 'Opens a node for new work, or closes it; what runs there stays.';
+comment on function mooring.set_node_enabled(text, boolean) is
+  'Opens a node for new work, or closes it; what runs there stays. Returns the node.';
 --! EndIncluded functions/nodes/set_node_enabled.sql
 --! Included functions/nodes/forget_node.sql
--- forget_node: deletes a node and its heartbeat row; its daemons end with it. Refused while its agent lives or it owns work: processes would run on
--- without an owner. History keeps its name.
+-- forget_node: deletes a node and its heartbeat row; its daemons end with it. It is refused while
+-- the node's agent lives or the node owns work, because processes would run on without an owner.
+-- History keeps the name.
 -- locks: placement, then node, then heartbeat
 create or replace function mooring.forget_node(name text) returns void
   language plpgsql volatile security definer
@@ -1876,24 +2436,45 @@ declare
   owned int;
 begin
   perform mooring_internal.lock_placement(must_wait => true);
-  select n.* into node from mooring.node n where n.name = forget_node.name for update;
+  select n.* into node
+    from mooring.node n
+   where n.name = forget_node.name
+     for update;
   if node.id is null then
     perform mooring_internal.raise_no_such_node(forget_node.name);
   end if;
-  -- an agent that registers in this moment waits for us, and comes back as a new node
-  select h.* into beat from mooring.heartbeat h where h.node_id = node.id for update;
-  select count(*) into owned from mooring.assignment a where a.node_id = node.id and a.ordinal is not null;
+  -- an agent that registers at this moment waits for this lock, and comes back as a new node
+  select h.* into beat
+    from mooring.heartbeat h
+   where h.node_id = node.id
+     for update;
+  select count(*) into owned
+    from mooring.assignment a
+   where a.node_id = node.id and a.ordinal is not null;
   if mooring_internal.node_is_live(beat) then
-    raise exception using errcode = 'MR006', message = format('node %s is live', node.name),
-      hint = case when owned > 0 then format('Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; then stop its agent.', node.name, node.name) else 'Stop its agent.' end;
+    raise exception using
+      errcode = 'MR006',
+      message = format('node %s is live', node.name),
+      hint = case
+        when owned > 0 then format(
+          'Drain it: select * from mooring.drain_node(%L), or mooring drain %s --wait; '
+          'then stop its agent.',
+          node.name, node.name)
+        else 'Stop its agent.'
+      end;
   elsif owned > 0 then
-    raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', node.name, owned), hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
+    raise exception using
+      errcode = 'MR006',
+      message = format('node %s owns %s assignments', node.name, owned),
+      hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;
   perform mooring_internal.add_event('node_forgotten', 'by an operator', node.id);
-  delete from mooring.node n where n.id = node.id;
+  delete from mooring.node n
+   where n.id = node.id;
 end;
 $$;
-comment on function mooring.forget_node(text) is 'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
+comment on function mooring.forget_node(text) is
+  'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
 --! EndIncluded functions/nodes/forget_node.sql
 
 -- agent: the verbs an agent calls
@@ -1901,7 +2482,9 @@ comment on function mooring.forget_node(text) is 'Deletes a node that is not liv
 create or replace function mooring_internal.node_channel(node_id int) returns text
   language sql immutable parallel safe
 return 'mooring_node_' || node_id::text;
-comment on function mooring_internal.node_channel(int) is 'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() again.';
+comment on function mooring_internal.node_channel(int) is
+  'Channel that the agent of a node listens on. A notification is a hint: read assignments_of() '
+  'again.';
 --! EndIncluded functions/agent/node_channel.sql
 --! Included functions/agent/notify_nodes.sql
 -- One hint per node and transaction: Postgres folds equal notifications of a transaction into one.
@@ -1910,10 +2493,15 @@ create or replace function mooring_internal.notify_nodes(node_ids int[]) returns
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform pg_notify(mooring_internal.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
+  perform pg_notify(mooring_internal.node_channel(n.id), '')
+    from (
+      select distinct u.id
+        from unnest(notify_nodes.node_ids) u (id)
+       where u.id is not null) n;
 end;
 $$;
-comment on function mooring_internal.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
+comment on function mooring_internal.notify_nodes(int[]) is
+  'Sends the agents of these nodes a hint to read what they own.';
 --! EndIncluded functions/agent/notify_nodes.sql
 --! Included functions/agent/raise_session_over.sql
 create or replace function mooring_internal.raise_session_over(node text) returns void
@@ -1923,25 +2511,36 @@ as $$
 declare
   holder mooring.heartbeat;
 begin
-  select h.* into holder from mooring.heartbeat h where h.node = raise_session_over.node;
+  select h.* into holder
+    from mooring.heartbeat h
+   where h.node = raise_session_over.node;
   if holder.node_id is not null then
     if not mooring_internal.acts_for(holder.role_name) then
       perform mooring_internal.raise_not_your_node(raise_session_over.node);
     end if;
-    raise exception using errcode = 'MR001', message = format('this session of node %s is over', raise_session_over.node), hint = 'Stop what it runs, then register a new session.';
+    raise exception using
+      errcode = 'MR001',
+      message = format('this session of node %s is over', raise_session_over.node),
+      hint = 'Stop what it runs, then register a new session.';
   end if;
   if not mooring_internal.is_schema_owner() then
-    -- the names of other nodes are no business of an agent
-    raise exception using errcode = 'MR003', message = format('there is no node %s', left(raise_session_over.node, 63)), hint = 'Register it first.';
+    -- an agent must not learn the names of other nodes
+    raise exception using
+      errcode = 'MR003',
+      message = format('there is no node %s', left(raise_session_over.node, 63)),
+      hint = 'Register it first.';
   end if;
   perform mooring_internal.raise_no_such_node(raise_session_over.node);
 end;
 $$;
-comment on function mooring_internal.raise_session_over(text) is 'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, MR003 for a node that does not exist.';
+comment on function mooring_internal.raise_session_over(text) is
+  'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, '
+  'MR003 for a node that does not exist.';
 --! EndIncluded functions/agent/raise_session_over.sql
 --! Included functions/agent/node_of_session.sql
--- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
--- may stop a beat: triggers keep the role there too.
+-- Every verb of an agent asks which node this is, whether it is the caller's, and whether the
+-- session still holds it. The function reads heartbeat alone, because no change of node may stop a
+-- beat. Triggers keep the role in heartbeat too.
 create or replace function mooring_internal.node_of_session(node text, session uuid) returns int
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -1950,118 +2549,269 @@ declare
   node_id int;
   allowed boolean;
 begin
-  select h.node_id, mooring_internal.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = node_of_session.node and h.session = node_of_session.session;
+  select h.node_id, mooring_internal.acts_for(h.role_name) into node_id, allowed
+    from mooring.heartbeat h
+   where h.node = node_of_session.node and h.session = node_of_session.session;
   if allowed is not true then
     perform mooring_internal.raise_session_over(node);
   end if;
   return node_id;
 end;
 $$;
-comment on function mooring_internal.node_of_session(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
+comment on function mooring_internal.node_of_session(text, uuid) is
+  'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
 --! EndIncluded functions/agent/node_of_session.sql
 --! Included functions/agent/register_node.sql
--- register_node: a new session takes a node's name. Accepted when no session is live, or when it replaces the live one by its uuid; else MR002 with
--- the milliseconds until the name is free: the end of the longest lease the old session may still be running under, and the margin, as reap() waits for it.
--- What the agent says of itself (trusts, drivers, version, containment) is stored as said; what operators edit too (labels, max_assignments, URLs)
--- only when given. Work the node owned stays owned: the new session finds it in assignments_of().
--- The name is bound to the role that registers it first; another role is refused (MR009) before anything is looked at or locked, and once more under the heartbeat's
--- row. The owner of the schema may register any name, and binds what nobody has.
+-- register_node: a new session gets a node's name. It is accepted when no session is live, or when
+-- it replaces the live one by its uuid. Otherwise MR002 gives the milliseconds until the name is
+-- free: the end of the longest lease under which the old session may still run something, and the
+-- margin, as reap() waits for it.
+-- What the agent states of itself (trusts, drivers, version, containment) is stored as given.
+-- What operators edit too (labels, max_assignments, URLs) is stored only when given.
+-- Work that the node owned stays owned: the new session finds it in assignments_of().
+-- The name is bound to the role that registers it first. Another role is refused (MR009) before
+-- anything is read or locked, and once more under the lock of the heartbeat row. The owner of the
+-- schema may register any name, and binds a name that has no role.
 -- locks: node, then heartbeat
-create or replace function mooring.register_node(node text, session uuid, trusts text default null, drivers text[] default '{npm}', labels jsonb default null,
-    max_assignments int default null, agent_base_url text default null, gateway_base_url text default null, replaces uuid default null, version text default null, containment text default null)
-  returns table (node_id int, beat_interval_ms int, lease_ttl_ms int, reap_margin_ms int, channel text, schema_version int)
+create or replace function mooring.register_node(
+  node text,
+  session uuid,
+  trusts text default null,
+  drivers text[] default '{npm}',
+  labels jsonb default null,
+  max_assignments int default null,
+  agent_base_url text default null,
+  gateway_base_url text default null,
+  replaces uuid default null,
+  version text default null,
+  containment text default null
+) returns table (
+    node_id int,
+    beat_interval_ms int,
+    lease_ttl_ms int,
+    reap_margin_ms int,
+    channel text,
+    schema_version int)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 declare
   setting mooring.setting;
-  mine mooring.node;
+  own_node mooring.node;
   beat mooring.heartbeat;
   free_in interval;
   known record;
 begin
   perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
-    raise exception using errcode = 'MR007', message = 'a session needs a uuid';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a session needs a uuid';
   end if;
   if register_node.containment not in ('pid-namespace', 'pdeathsig', 'process-group') then
-    raise exception using errcode = 'MR007', message = format('%L is no containment', register_node.containment), hint = 'It is pid-namespace, pdeathsig, process-group, or null where the agent does not know.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('%L is no containment', register_node.containment),
+      hint = 'It is pid-namespace, pdeathsig, process-group, '
+        'or null where the agent does not know.';
   end if;
   if length(register_node.version) > 100 or cardinality(register_node.drivers) > 10 then
-    raise exception using errcode = 'MR007', message = 'a version has 100 characters at most, and there are not so many drivers';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a version has 100 characters at most, and an agent 10 drivers at most';
   end if;
   if not mooring_internal.is_schema_owner() then
-    select n.role_name into known from mooring.node n where n.name = register_node.node;
+    select n.role_name into known
+      from mooring.node n
+     where n.name = register_node.node;
     if known.role_name <> session_user then
       perform mooring_internal.raise_not_your_node(register_node.node);
-    elsif known.role_name is null and not (select s.agents_may_add_nodes from mooring.setting s) then
-      raise exception using errcode = 'MR009', message = format('no node %s is bound to role %s', register_node.node, session_user),
-        hint = format('setting.agents_may_add_nodes is false: an operator adds it first. See mooring role create agent --node %s.', register_node.node);
+    elsif known.role_name is null
+      and not (select s.agents_may_add_nodes from mooring.setting s)
+    then
+      raise exception using
+        errcode = 'MR009',
+        message = format('no node %s is bound to role %s', register_node.node, session_user),
+        hint = format(
+          'setting.agents_may_add_nodes is false: an operator adds it first. '
+          'See mooring role create agent --node %s.',
+          register_node.node);
     end if;
   end if;
   perform mooring_internal.check_trust_pattern(register_node.trusts);
   perform mooring_internal.limit_idle();
-  -- an outage is noticed while the old sessions are still to be seen
+  -- an outage is noticed while the old sessions are still visible
   perform mooring_internal.notice_outage();
   loop
-    -- looked for first: an insert that ends in a conflict takes a number from the identity all the same, and there are 2^31
-    insert into mooring.node as n (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url, version, containment, role_name)
-    select register_node.node, register_node.trusts, register_node.drivers, coalesce(register_node.labels, '{}'), register_node.max_assignments,
-        register_node.agent_base_url, register_node.gateway_base_url, register_node.version, register_node.containment, session_user
+    -- Looked up first: an insert that ends in a conflict uses up a number of the identity, and
+    -- there are only 2^31.
+    insert into mooring.node as n (
+      name,
+      trusts,
+      drivers,
+      labels,
+      max_assignments,
+      agent_base_url,
+      gateway_base_url,
+      version,
+      containment,
+      role_name)
+    select register_node.node,
+        register_node.trusts,
+        register_node.drivers,
+        coalesce(register_node.labels, '{}'),
+        register_node.max_assignments,
+        register_node.agent_base_url,
+        register_node.gateway_base_url,
+        register_node.version,
+        register_node.containment,
+        session_user
      where not exists (select from mooring.node o where o.name = register_node.node)
     on conflict (name) do nothing;
-    -- node before heartbeat, as everywhere; what is written here goes again with the error of who is refused below
+    -- node before heartbeat, as everywhere; the error that refuses a session below undoes this
     update mooring.node n
-       set trusts = register_node.trusts, drivers = register_node.drivers, version = register_node.version, containment = register_node.containment, labels = coalesce(register_node.labels, n.labels),
-           max_assignments = coalesce(register_node.max_assignments, n.max_assignments), agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
-           gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url), role_name = coalesce(n.role_name, session_user)
+       set trusts = register_node.trusts,
+           drivers = register_node.drivers,
+           version = register_node.version,
+           containment = register_node.containment,
+           labels = coalesce(register_node.labels, n.labels),
+           max_assignments = coalesce(register_node.max_assignments, n.max_assignments),
+           agent_base_url = coalesce(register_node.agent_base_url, n.agent_base_url),
+           gateway_base_url = coalesce(register_node.gateway_base_url, n.gateway_base_url),
+           role_name = coalesce(n.role_name, session_user)
      where n.name = register_node.node
-       and (n.trusts, n.drivers, n.version, n.containment, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.role_name) is distinct from
-           (register_node.trusts, register_node.drivers, register_node.version, register_node.containment, coalesce(register_node.labels, n.labels), coalesce(register_node.max_assignments, n.max_assignments),
-            coalesce(register_node.agent_base_url, n.agent_base_url), coalesce(register_node.gateway_base_url, n.gateway_base_url), coalesce(n.role_name, session_user));
-    select n.* into mine from mooring.node n where n.name = register_node.node;
-    select h.* into beat from mooring.heartbeat h where h.node = register_node.node for update;
+       and (
+         n.trusts,
+         n.drivers,
+         n.version,
+         n.containment,
+         n.labels,
+         n.max_assignments,
+         n.agent_base_url,
+         n.gateway_base_url,
+         n.role_name
+       ) is distinct from (
+         register_node.trusts,
+         register_node.drivers,
+         register_node.version,
+         register_node.containment,
+         coalesce(register_node.labels, n.labels),
+         coalesce(register_node.max_assignments, n.max_assignments),
+         coalesce(register_node.agent_base_url, n.agent_base_url),
+         coalesce(register_node.gateway_base_url, n.gateway_base_url),
+         coalesce(n.role_name, session_user)
+       );
+    select n.* into own_node
+      from mooring.node n
+     where n.name = register_node.node;
+    select h.* into beat
+      from mooring.heartbeat h
+     where h.node = register_node.node
+       for update;
     exit when found;
-    -- the node was deleted in between, or its heartbeat row was lost: a restore of some tables, triggers that were switched off
-    insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from mooring.node n where n.name = register_node.node on conflict do nothing;
+    -- The node was deleted in between, or its heartbeat row was lost, because some tables were
+    -- restored or triggers were switched off.
+    insert into mooring.heartbeat (node_id, node, role_name)
+    select n.id, n.name, n.role_name
+      from mooring.node n
+     where n.name = register_node.node
+    on conflict do nothing;
   end loop;
   if not mooring_internal.acts_for(beat.role_name) then
     perform mooring_internal.raise_not_your_node(register_node.node);
   end if;
   select s.* into setting from mooring.setting s;
-  if beat.session is not null and beat.session <> register_node.session and beat.session is distinct from register_node.replaces then
-    free_in := beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = mine.id)) + setting.reap_margin - clock_timestamp();
+  if beat.session is not null
+    and beat.session <> register_node.session
+    and beat.session is distinct from register_node.replaces
+  then
+    free_in := beat.beat_at
+      + greatest(
+        beat.lease_ttl,
+        (select max(a.lease_ttl) from mooring.assignment a where a.node_id = own_node.id))
+      + setting.reap_margin
+      - clock_timestamp();
     if free_in > interval '0' then
-      raise exception using errcode = 'MR002', message = format('another live agent is called %s', register_node.node),
+      raise exception using
+        errcode = 'MR002',
+        message = format('another live agent is called %s', register_node.node),
         detail = json_build_object('free_in_ms', ceil(extract(epoch from free_in) * 1000))::text,
-        hint = format('The name is free in %s s unless that agent beats again. Give this agent another name, or stop the other one.', round(extract(epoch from free_in)::numeric, 1));
+        hint = format(
+          'The name is free in %s s unless that agent beats again. '
+          'Give this agent another name, or stop the other one.',
+          round(extract(epoch from free_in)::numeric, 1));
     end if;
   end if;
   update mooring.heartbeat h
-     set session = register_node.session, session_at = case when h.session = register_node.session then h.session_at else clock_timestamp() end, leaving = false, beat_at = greatest(h.beat_at, clock_timestamp()), lease_ttl = setting.lease_ttl
-   where h.node_id = mine.id;
+     set session = register_node.session,
+         session_at = case
+           when h.session = register_node.session then h.session_at
+           else clock_timestamp()
+         end,
+         leaving = false,
+         beat_at = greatest(h.beat_at, clock_timestamp()),
+         lease_ttl = setting.lease_ttl
+   where h.node_id = own_node.id;
   insert into mooring.event (kind, node_id, node, reason, detail)
-  values ('node_registered', mine.id, mine.name, case when register_node.replaces = beat.session then 'its agent was replaced' else 'its agent started' end,
-    jsonb_build_object('session', register_node.session, 'version', register_node.version, 'containment', register_node.containment));
+  values (
+    'node_registered',
+    own_node.id,
+    own_node.name,
+    case
+      when register_node.replaces = beat.session then 'its agent was replaced'
+      else 'its agent started'
+    end,
+    jsonb_build_object(
+      'session', register_node.session,
+      'version', register_node.version,
+      'containment', register_node.containment));
   perform mooring_internal.enqueue('place');
-  return query select mine.id, mooring_internal.milliseconds(setting.beat_interval), mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(setting.reap_margin),
-    mooring_internal.node_channel(mine.id), mooring.schema_version();
+  return query
+    select own_node.id,
+        mooring_internal.milliseconds(setting.beat_interval),
+        mooring_internal.milliseconds(setting.lease_ttl),
+        mooring_internal.milliseconds(setting.reap_margin),
+        mooring_internal.node_channel(own_node.id),
+        mooring.schema_version();
 end;
 $$;
-comment on function mooring.register_node(text, uuid, text, text[], jsonb, int, text, text, uuid, text, text) is 'Takes a node''s name for a new session of its agent and answers with the intervals to live by; MR002 while another session is live, MR009 where the name belongs to another role.';
+comment on function mooring.register_node(
+  text, uuid, text, text[], jsonb, int, text, text, uuid, text, text
+) is
+  'Gives a node''s name to a new session of its agent and returns the intervals it has to keep, in '
+  'milliseconds. Raises MR002 while another session is live, MR009 where the name belongs to '
+  'another role. replaces: the session that hands the name over.';
 --! EndIncluded functions/agent/register_node.sql
 --! Included functions/agent/heartbeat.sql
 -- heartbeat: renews the lease of a node and answers with what it owns, as a digest.
--- Two statements on purpose. The first takes the node's heartbeat row, waiting for a reap that holds it; the second reads the owned rows with a
--- snapshot taken after that. As one statement it would confirm work that was reaped while it waited, and two nodes would run it.
--- A beat extends the right to run only of what its answer confirms: an agent whose own set has another digest reads assignments_of() first.
--- The time is the database's and never goes backwards, but where the clock itself was set back by more than the margin. Lost at a crash it costs nothing: a crash starts a hold; so its commit does not wait for disk.
--- An impossible figure (NaN, a negative one) is no figure: a broken sampler must not cost the lease.
+-- It is two statements on purpose. The first locks the node's heartbeat row and waits for a reap
+-- that holds it. The second reads the owned rows with a snapshot taken after that. One statement
+-- would confirm work that was reaped while it waited, and two nodes would run it.
+-- A beat extends the right to run only of what its answer confirms. An agent whose own set has
+-- another digest reads assignments_of() first.
+-- The time is the database's. It never goes backwards, except where the clock itself was set back
+-- by more than the margin.
+-- The commit does not wait for disk: a beat lost at a crash costs nothing, because a crash starts a
+-- hold.
+-- An impossible figure (NaN, a negative one) counts as none, because a broken sampler must not cost
+-- the lease.
 -- locks: heartbeat (its own row)
-create or replace function mooring.heartbeat(node text, session uuid, cpu_pct float8 default null, memory_mb float8 default null, disk_free_pct float8 default null,
-    disk_free_bytes bigint default null, running int default null)
-  returns table (digest text, owned int, lease_ttl_ms int, next_beat_ms int, hold boolean, round_overdue boolean)
+create or replace function mooring.heartbeat(
+  node text,
+  session uuid,
+  cpu_pct float8 default null,
+  memory_mb float8 default null,
+  disk_free_pct float8 default null,
+  disk_free_bytes bigint default null,
+  running int default null
+) returns table (
+    digest text,
+    owned int,
+    lease_ttl_ms int,
+    next_beat_ms int,
+    hold boolean,
+    round_overdue boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2069,109 +2819,189 @@ as $$
 #variable_conflict use_column
 declare
   setting mooring.setting;
-  mine int;
+  own_id int;
   allowed boolean;
-  held boolean;
+  in_hold boolean;
 begin
   cpu_pct := case when heartbeat.cpu_pct between 0 and 1e6 then heartbeat.cpu_pct end;
   memory_mb := case when heartbeat.memory_mb between 0 and 1e12 then heartbeat.memory_mb end;
-  disk_free_pct := case when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct end;
+  disk_free_pct := case
+    when heartbeat.disk_free_pct between 0 and 100 then heartbeat.disk_free_pct
+  end;
   disk_free_bytes := case when heartbeat.disk_free_bytes >= 0 then heartbeat.disk_free_bytes end;
   running := case when heartbeat.running >= 0 then heartbeat.running end;
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using errcode = 'MR008', message = 'a heartbeat needs isolation level read committed', hint = 'With another level it would confirm what is no longer owned.';
+    raise exception using
+      errcode = 'MR008',
+      message = 'a heartbeat needs isolation level read committed',
+      hint = 'With another level it would confirm what is no longer owned.';
   end if;
   perform set_config('synchronous_commit', 'off', true);
   select s.* into setting from mooring.setting s;
   perform mooring_internal.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h
-     set beat_at = case when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp() else greatest(h.beat_at, clock_timestamp()) end, lease_ttl = setting.lease_ttl,
-         cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct), memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
-         disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct), disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
+     set beat_at = case
+           when h.beat_at > clock_timestamp() + setting.reap_margin then clock_timestamp()
+           else greatest(h.beat_at, clock_timestamp())
+         end,
+         lease_ttl = setting.lease_ttl,
+         cpu_pct = coalesce(heartbeat.cpu_pct, h.cpu_pct),
+         memory_mb = coalesce(heartbeat.memory_mb, h.memory_mb),
+         disk_free_pct = coalesce(heartbeat.disk_free_pct, h.disk_free_pct),
+         disk_free_bytes = coalesce(heartbeat.disk_free_bytes, h.disk_free_bytes),
          running = coalesce(heartbeat.running, h.running),
-         sampled_at = case when num_nonnulls(heartbeat.cpu_pct, heartbeat.memory_mb, heartbeat.disk_free_pct, heartbeat.disk_free_bytes, heartbeat.running) > 0 then clock_timestamp() else h.sampled_at end
+         sampled_at = case
+           when num_nonnulls(
+             heartbeat.cpu_pct,
+             heartbeat.memory_mb,
+             heartbeat.disk_free_pct,
+             heartbeat.disk_free_bytes,
+             heartbeat.running) > 0
+             then clock_timestamp()
+           else h.sampled_at
+         end
    where h.node = heartbeat.node and h.session = heartbeat.session
-  returning h.node_id, mooring_internal.acts_for(h.role_name) into mine, allowed;
+  returning h.node_id, mooring_internal.acts_for(h.role_name) into own_id, allowed;
   if allowed is not true then
     perform mooring_internal.raise_session_over(heartbeat.node);
   end if;
-  held := mooring_internal.notice_outage();
+  in_hold := mooring_internal.notice_outage();
   return query
-    select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int,
-        mooring_internal.milliseconds(setting.lease_ttl), mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)), held,
-        exists (select from mooring_internal.round r where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
-      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
-     where a.node_id = mine;
+    select mooring_internal.ownership_digest(
+          array_agg(mooring_internal.ownership_line(a, d) order by a.id)),
+        count(*)::int,
+        mooring_internal.milliseconds(setting.lease_ttl),
+        mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)),
+        in_hold,
+        exists (
+          select from mooring_internal.round r
+           where r.name in ('reap', 'place') and mooring_internal.round_is_overdue(r))
+      from mooring.assignment a
+      left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = own_id;
 end;
 $$;
-comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is 'Renews a node''s lease; answers with the digest of what it owns, when to beat next, whether there is a hold, and whether rounds need somebody to run them.';
+comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is
+  'Renews a node''s lease. Returns the digest of what it owns, when to beat next, whether there is '
+  'a hold, and whether rounds are overdue, so that the agent runs them. A null figure leaves the '
+  'last one.';
 --! EndIncluded functions/agent/heartbeat.sql
 --! Included functions/agent/stop_grace_ms.sql
--- The grace of a deployment that is gone, and whose process still has to stop, is the default of the column.
+-- Where the deployment is gone its process still has to stop. Then the default of the column holds.
 create or replace function mooring_internal.stop_grace_ms(deployment mooring.deployment) returns int
   language sql stable parallel safe
 return coalesce(mooring_internal.milliseconds(deployment.stop_grace), 10000);
-comment on function mooring_internal.stop_grace_ms(mooring.deployment) is 'Time between SIGTERM and SIGKILL of its processes, in milliseconds; the default of deployment.stop_grace where the deployment is gone.';
+comment on function mooring_internal.stop_grace_ms(mooring.deployment) is
+  'Time between SIGTERM and SIGKILL of its processes, in milliseconds; the default of '
+  'deployment.stop_grace where the deployment is gone.';
 --! EndIncluded functions/agent/stop_grace_ms.sql
 --! Included functions/agent/ownership_line.sql
--- What of a row an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace restart nothing and are no part of generation.
-create or replace function mooring_internal.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text
+-- What an agent acts on, and so has to learn even where the hint is lost. on_lost and stop_grace
+-- restart nothing, so they are no part of generation.
+create or replace function mooring_internal.ownership_line(
+  assignment mooring.assignment,
+  deployment mooring.deployment
+) returns text
   language sql stable parallel safe
-return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted || ':' || coalesce(deployment.on_lost, 'stop') || ':'
-  || mooring_internal.stop_grace_ms(deployment);
-comment on function mooring_internal.ownership_line(mooring.assignment, mooring.deployment) is 'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace in milliseconds.';
+return assignment.id
+  || ':' || assignment.epoch
+  || ':' || coalesce(deployment.generation, 0)
+  || ':' || assignment.wanted
+  || ':' || coalesce(deployment.on_lost, 'stop')
+  || ':' || mooring_internal.stop_grace_ms(deployment);
+comment on function mooring_internal.ownership_line(mooring.assignment, mooring.deployment) is
+  'One owned assignment in the digest: id, epoch, generation, wanted, on_lost and the stop grace '
+  'in milliseconds.';
 --! EndIncluded functions/agent/ownership_line.sql
 --! Included functions/agent/ownership_digest.sql
 create or replace function mooring_internal.ownership_digest(lines text[]) returns text
   language sql stable parallel safe
 return encode(sha256(convert_to(coalesce(array_to_string(lines, ','), ''), 'UTF8')), 'hex');
-comment on function mooring_internal.ownership_digest(text[]) is 'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of assignment.';
+comment on function mooring_internal.ownership_digest(text[]) is
+  'SHA-256 of the lines assignment:epoch:generation:wanted:on_lost:stop_grace_ms, in order of '
+  'assignment.';
 --! EndIncluded functions/agent/ownership_digest.sql
 --! Included functions/agent/assignments_of.sql
--- assignments_of: the complete set a node owns, with everything its agent needs to run it. Read again after every hint and every
--- reconnect: the set, never the change, is what is reconciled, so a lost notification costs one beat of latency and nothing else.
+-- assignments_of: the complete set that a node owns, with everything its agent needs to run it. The
+-- agent reads it again after every hint and every reconnect. It reconciles the set, never a change,
+-- so a lost notification costs one beat of latency and nothing else.
 create or replace function mooring.assignments_of(node text, session uuid default null)
-  returns table (assignment_id bigint, epoch bigint, deployment_id bigint, ordinal int, type text, generation bigint, wanted text, on_lost text, lease_ttl_ms int, stop_grace_ms int,
-    package_name text, package_version text, command text, args jsonb, env jsonb)
+  returns table (
+    assignment_id bigint,
+    epoch bigint,
+    deployment_id bigint,
+    ordinal int,
+    type text,
+    generation bigint,
+    wanted text,
+    on_lost text,
+    lease_ttl_ms int,
+    stop_grace_ms int,
+    package_name text,
+    package_version text,
+    command text,
+    args jsonb,
+    env jsonb)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 #variable_conflict use_column
 declare
-  mine int;
+  own_id int;
 begin
   if assignments_of.session is not null then
-    mine := mooring_internal.node_of_session(assignments_of.node, assignments_of.session);
+    own_id := mooring_internal.node_of_session(assignments_of.node, assignments_of.session);
   else
-    select h.node_id into mine from mooring.heartbeat h where h.node = assignments_of.node and mooring_internal.acts_for(h.role_name);
-    if mine is null then
+    select h.node_id into own_id
+      from mooring.heartbeat h
+     where h.node = assignments_of.node and mooring_internal.acts_for(h.role_name);
+    if own_id is null then
       perform mooring_internal.raise_session_over(assignments_of.node);
     end if;
   end if;
   return query
-    select a.id, a.epoch, a.deployment_id, a.ordinal, case when a.ordinal is null then 'daemon' else 'deployment' end, coalesce(d.generation, 0), a.wanted, coalesce(d.on_lost, 'stop'),
-        mooring_internal.milliseconds(a.lease_ttl), mooring_internal.stop_grace_ms(d), d.package_name, case when d.package_name is not null then d.package_version end, d.command, d.args, d.env
-      from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
-     where a.node_id = mine
+    select a.id,
+        a.epoch,
+        a.deployment_id,
+        a.ordinal,
+        case when a.ordinal is null then 'daemon' else 'deployment' end,
+        coalesce(d.generation, 0),
+        a.wanted,
+        coalesce(d.on_lost, 'stop'),
+        mooring_internal.milliseconds(a.lease_ttl),
+        mooring_internal.stop_grace_ms(d),
+        d.package_name,
+        case when d.package_name is not null then d.package_version end,
+        d.command,
+        d.args,
+        d.env
+      from mooring.assignment a
+      left join mooring.deployment d on d.id = a.deployment_id
+     where a.node_id = own_id
      order by a.id;
 end;
 $$;
-comment on function mooring.assignments_of(text, uuid) is 'Everything a node owns and what to run; the spec is null where the deployment is gone and only the stop remains.';
+comment on function mooring.assignments_of(text, uuid) is
+  'Everything a node owns and what to run. The spec is null where the deployment is gone and only '
+  'the stop remains. '
+  'session: the session that holds the name; null where a role that acts for the node only looks.';
 --! EndIncluded functions/agent/assignments_of.sql
 --! Included functions/agent/report.sql
--- report: what an agent observed, a batch at a time. A row counts only for the assignment and epoch this node owns now: a report of an old epoch
--- changes nothing (accepted = false). stopped frees what is wanted stopped; refused frees and keeps this node from getting it again
--- until the spec changes. accepted = null: the row is locked at the moment, report again.
+-- report: what an agent observed, a batch at a time. A row counts only for the assignment and epoch
+-- that this node owns now. A report of an old epoch changes nothing (accepted = false).
+-- stopped frees an assignment that shall stop. refused frees it, and this node does not get it
+-- again until the spec changes. accepted = null: the row is locked at the moment, report again.
 -- locks: run, then assignment (skip locked)
-create or replace function mooring.report(node text, session uuid, rows jsonb) returns table (assignment_id bigint, epoch bigint, accepted boolean)
+create or replace function mooring.report(node text, session uuid, rows jsonb)
+  returns table (assignment_id bigint, epoch bigint, accepted boolean)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 #variable_conflict use_column
 declare
-  mine int := mooring_internal.node_of_session(report.node, report.session);
+  own_id int := mooring_internal.node_of_session(report.node, report.session);
   stopped bigint[];
   stopped_epochs bigint[];
   refused bigint[];
@@ -2180,67 +3010,158 @@ declare
   arrived boolean;
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
-    raise exception using errcode = 'MR007', message = 'a report is an array of objects';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a report is an array of objects';
   end if;
   if pg_column_size(report.rows) > 67108864 then
-    raise exception using errcode = 'MR007', message = 'a report is larger than 64 MiB', hint = 'Report fewer assignments at once.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a report is larger than 64 MiB',
+      hint = 'Report fewer assignments at once.';
   end if;
   perform mooring_internal.limit_idle();
-  with heard as materialized (
-    -- the last word on an assignment counts
+  with latest as materialized (
+    -- of several rows for an assignment the last one counts
     select distinct on (r.assignment_id, r.epoch) r.*
-      from rows from (jsonb_to_recordset(report.rows) as (assignment_id bigint, epoch bigint, generation bigint, state text, pid int, restarts int, exit_code int, exit_signal text, error text, next_start_in_ms float8)) with ordinality r
+      from
+        rows from (
+          jsonb_to_recordset(report.rows) as (
+            assignment_id bigint,
+            epoch bigint,
+            generation bigint,
+            state text,
+            pid int,
+            restarts int,
+            exit_code int,
+            exit_signal text,
+            error text,
+            next_start_in_ms float8)
+        ) with ordinality r
      order by r.assignment_id, r.epoch, r.ordinality desc
   ),
   current as materialized (
     select h.*, a.deployment_id, a.wanted, a.ordinal, a.move_reason
-      from heard h join mooring.assignment a on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine
+      from latest h
+      join mooring.assignment a
+        on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = own_id
   ),
   observed as (
-    insert into mooring.run as r (assignment_id, deployment_id, node_id, epoch, generation, state, pid, restarts, exit_code, exit_signal, last_error, last_error_at, next_start_at, last_deployed_at, last_active_at)
-    select c.assignment_id, c.deployment_id, mine, c.epoch, coalesce(c.generation, 0), c.state, c.pid, coalesce(c.restarts, 0), c.exit_code, left(c.exit_signal, 40), left(c.error, 2000),
-        case when c.error is not null then clock_timestamp() end, clock_timestamp() + c.next_start_in_ms * interval '1 ms', case when c.state = 'running' then clock_timestamp() end, clock_timestamp()
+    insert into mooring.run as r (
+      assignment_id,
+      deployment_id,
+      node_id,
+      epoch,
+      generation,
+      state,
+      pid,
+      restarts,
+      exit_code,
+      exit_signal,
+      last_error,
+      last_error_at,
+      next_start_at,
+      last_deployed_at,
+      last_active_at)
+    select c.assignment_id,
+        c.deployment_id,
+        own_id,
+        c.epoch,
+        coalesce(c.generation, 0),
+        c.state,
+        c.pid,
+        coalesce(c.restarts, 0),
+        c.exit_code,
+        left(c.exit_signal, 40),
+        left(c.error, 2000),
+        case when c.error is not null then clock_timestamp() end,
+        clock_timestamp() + c.next_start_in_ms * interval '1 ms',
+        case when c.state = 'running' then clock_timestamp() end,
+        clock_timestamp()
       from current c
      order by c.assignment_id
     on conflict (assignment_id) do update
-       set deployment_id = excluded.deployment_id, node_id = excluded.node_id, epoch = excluded.epoch, generation = excluded.generation, state = excluded.state, pid = excluded.pid,
-           restarts = excluded.restarts, exit_code = coalesce(excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
-           exit_signal = coalesce(excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
-           last_error = coalesce(excluded.last_error, r.last_error), last_error_at = coalesce(excluded.last_error_at, r.last_error_at), next_start_at = excluded.next_start_at,
-           last_deployed_at = case when excluded.state = 'running' and (r.last_deployed_at is null or (r.epoch, r.generation) is distinct from (excluded.epoch, excluded.generation) or r.state in ('installing', 'starting') and r.restarts = excluded.restarts)
-                              then clock_timestamp() else r.last_deployed_at end,
+       set deployment_id = excluded.deployment_id,
+           node_id = excluded.node_id,
+           epoch = excluded.epoch,
+           generation = excluded.generation,
+           state = excluded.state,
+           pid = excluded.pid,
+           restarts = excluded.restarts,
+           exit_code = coalesce(
+             excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
+           exit_signal = coalesce(
+             excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
+           last_error = coalesce(excluded.last_error, r.last_error),
+           last_error_at = coalesce(excluded.last_error_at, r.last_error_at),
+           next_start_at = excluded.next_start_at,
+           last_deployed_at = case
+             when excluded.state = 'running'
+               and (
+                 r.last_deployed_at is null
+                 or (r.epoch, r.generation) is distinct from (excluded.epoch, excluded.generation)
+                 or r.state in ('installing', 'starting') and r.restarts = excluded.restarts)
+               then clock_timestamp()
+             else r.last_deployed_at
+           end,
            last_active_at = clock_timestamp()
      where excluded.epoch >= r.epoch
   )
-  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'), array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
-      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null), array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
-      bool_or(c.move_reason is not null and c.wanted = 'run' and c.state not in ('installing', 'starting'))
-    into stopped, stopped_epochs, refused, refused_epochs, arrived from current c;
+  select array_agg(c.assignment_id) filter (where c.state = 'stopped' and c.wanted = 'stop'),
+      array_agg(c.epoch) filter (where c.state = 'stopped' and c.wanted = 'stop'),
+      array_agg(c.assignment_id) filter (where c.state = 'refused' and c.ordinal is not null),
+      array_agg(c.epoch) filter (where c.state = 'refused' and c.ordinal is not null),
+      bool_or(
+        c.move_reason is not null
+        and c.wanted = 'run'
+        and c.state not in ('installing', 'starting'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived
+    from current c;
   if arrived then
     -- a drain goes on when what it moved runs elsewhere
     perform mooring_internal.enqueue('place');
   end if;
   select array_agg(f.id) into freed
-    from (select a.id from mooring_internal.release(stopped, stopped_epochs, 'released', 'its processes are gone') a
-          union all select a.id from mooring_internal.release(refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
+    from (
+      select a.id
+        from mooring_internal.release(
+          stopped, stopped_epochs, 'released', 'its processes are gone') a
+      union all
+      select a.id
+        from mooring_internal.release(
+          refused, refused_epochs, 'refused', 'the agent will not run it') a) f;
   update mooring.assignment a
-     set refused_by = array_append(a.refused_by, mine), signature = mooring_internal.queue_signature(d.signature, array_append(a.refused_by, mine)), updated_at = clock_timestamp()
+     set refused_by = array_append(a.refused_by, own_id),
+         signature = mooring_internal.queue_signature(
+           d.signature, array_append(a.refused_by, own_id)),
+         updated_at = clock_timestamp()
     from mooring.deployment d
-   where a.id = any (refused) and a.id = any (freed) and d.id = a.deployment_id and mine <> all (a.refused_by);
+   where a.id = any (refused)
+     and a.id = any (freed)
+     and d.id = a.deployment_id
+     and own_id <> all (a.refused_by);
   return query
-    select h.assignment_id, h.epoch,
-        case when h.assignment_id = any (freed) then true
-             when not exists (select from mooring.assignment a where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine) then false
-             when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
-             else true end
+    select h.assignment_id,
+        h.epoch,
+        case
+          when h.assignment_id = any (freed) then true
+          when not exists (
+            select from mooring.assignment a
+             where a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = own_id)
+            then false
+          when h.assignment_id = any (stopped) or h.assignment_id = any (refused) then null
+          else true
+        end
       from jsonb_to_recordset(report.rows) h (assignment_id bigint, epoch bigint);
 end;
 $$;
-comment on function mooring.report(text, uuid, jsonb) is 'Stores what an agent observed of its assignments and frees what has stopped or was refused; accepted is false for an old epoch, null for "locked, report again".';
+comment on function mooring.report(text, uuid, jsonb) is
+  'Stores what an agent observed of its assignments and frees what has stopped or was refused. '
+  'accepted is false for an old epoch, and null for a row that is locked: report it again.';
 --! EndIncluded functions/agent/report.sql
 --! Included functions/agent/begin_leave.sql
--- begin_leave: an agent that was told to stop says so before it stops what it runs: from now on its node takes no new work, while its lease
--- goes on until the last process is gone and leave() gives everything back.
+-- begin_leave: an agent calls it before it stops what it runs. From now on its node gets no new
+-- work. Its lease goes on until the last process is gone and leave() gives everything back.
 -- locks: heartbeat
 create or replace function mooring.begin_leave(node text, session uuid) returns void
   language plpgsql volatile security definer
@@ -2248,16 +3169,22 @@ create or replace function mooring.begin_leave(node text, session uuid) returns 
 as $$
 begin
   perform mooring_internal.limit_idle();
-  update mooring.heartbeat h set leaving = true where h.node = begin_leave.node and h.session = begin_leave.session and mooring_internal.acts_for(h.role_name);
+  update mooring.heartbeat h
+     set leaving = true
+   where h.node = begin_leave.node
+     and h.session = begin_leave.session
+     and mooring_internal.acts_for(h.role_name);
   if not found then
     perform mooring_internal.raise_session_over(begin_leave.node);
   end if;
 end;
 $$;
-comment on function mooring.begin_leave(text, uuid) is 'The agent is stopping: no new work for its node.';
+comment on function mooring.begin_leave(text, uuid) is
+  'The agent is stopping: no new work for its node.';
 --! EndIncluded functions/agent/begin_leave.sql
 --! Included functions/agent/leave.sql
--- leave: an agent that stopped all its processes gives everything back at once and lets go of its name. Daemons stay the node's, unless they are to stop.
+-- leave: an agent that stopped all its processes gives everything back at once and gives up its
+-- name. Daemons stay with the node, unless they shall stop.
 -- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
 create or replace function mooring.leave(node text, session uuid) returns int
   language plpgsql volatile security definer
@@ -2265,155 +3192,236 @@ create or replace function mooring.leave(node text, session uuid) returns int
 as $$
 #variable_conflict use_column
 declare
-  mine int;
+  own_id int;
   freed int;
 begin
   perform mooring_internal.limit_idle();
-  update mooring.heartbeat h set session = null, leaving = false
-   where h.node = leave.node and h.session = leave.session and mooring_internal.acts_for(h.role_name)
-  returning h.node_id into mine;
-  if mine is null then
+  update mooring.heartbeat h
+     set session = null, leaving = false
+   where h.node = leave.node
+     and h.session = leave.session
+     and mooring_internal.acts_for(h.role_name)
+  returning h.node_id into own_id;
+  if own_id is null then
     perform mooring_internal.raise_session_over(leave.node);
   end if;
   select count(*) into freed
-    from (select array_agg(a.id) as ids, array_agg(a.epoch) as epochs from mooring.assignment a where a.node_id = mine and (a.ordinal is not null or a.wanted = 'stop')) o
-   cross join lateral mooring_internal.release(o.ids, o.epochs, 'released', 'the agent of its node left');
-  perform mooring_internal.add_event('node_left', 'its agent stopped', mine, jsonb_build_object('released', freed));
+    from (
+      select array_agg(a.id) as ids, array_agg(a.epoch) as epochs
+        from mooring.assignment a
+       where a.node_id = own_id and (a.ordinal is not null or a.wanted = 'stop')) o
+   cross join lateral mooring_internal.release(
+     o.ids, o.epochs, 'released', 'the agent of its node left');
+  perform mooring_internal.add_event(
+    'node_left', 'its agent stopped', own_id, jsonb_build_object('released', freed));
   return freed;
 end;
 $$;
-comment on function mooring.leave(text, uuid) is 'Graceful end of an agent''s session, after its processes are gone: frees all it owns, returns how many.';
+comment on function mooring.leave(text, uuid) is
+  'Graceful end of an agent''s session, after its processes are gone. Frees all that the node owns '
+  'and returns how many assignments that were.';
 --! EndIncluded functions/agent/leave.sql
 
 -- placement: which node gets what, and claim()
 --! Included functions/placement/policies.sql
--- Policies: what a place costs; lower is better, null is unknown. Of kind load: the k-th further assignment on a node, never falling in k; of
--- kind affinity: this assignment on this node. The weight of the node is applied by whoever calls. One expression each and no search_path, so
--- that they are inlined into the query that compares the nodes. docs/policies.md shows how to add one.
-create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8
+-- Policies: what a place costs. Lower is better, null is unknown.
+--   kind load      the cost of the k-th further assignment on a node, never falling in k
+--   kind affinity  the cost of this assignment on this node
+-- The caller applies the weight of the node. A policy is one expression without search_path, so
+-- that it inlines into the query that compares the nodes. docs/policies.md shows how to add one.
+create or replace function mooring.policy_deployment_count(
+  node mooring.node_state,
+  k int
+) returns float8
   language sql immutable parallel safe
 return (node).assigned + k;
-comment on function mooring.policy_deployment_count(mooring.node_state, int) is 'Policy deployment_count: assignments the node would have.';
+comment on function mooring.policy_deployment_count(mooring.node_state, int) is
+  'Policy deployment_count: assignments the node would have.';
 
--- cpu percent of the machine and GiB resident, weighted (weights normalised to 1). Work that is assigned but was not running at the last
--- sample counts one point each, else everything placed between two samples would go to one node. A node without a sample is unknown.
-create or replace function mooring.policy_resource_usage(node mooring.node_state, k int) returns float8
+-- The machine's cpu percent and resident GiB, weighted, with weights normalised to 1.
+-- Assigned work that did not run at the last sample counts one point each. Otherwise one node would
+-- get everything that is placed between two samples. A node without a sample is unknown.
+create or replace function mooring.policy_resource_usage(
+  node mooring.node_state,
+  k int
+) returns float8
   language sql stable parallel safe
-return (select ((node).cpu_pct * s.cpu_weight + (node).memory_mb / 1024 * s.memory_weight) / (s.cpu_weight + s.memory_weight)
-  + greatest((node).assigned - coalesce((node).running, 0), 0) + k from mooring.setting s);
-comment on function mooring.policy_resource_usage(mooring.node_state, int) is 'Policy resource_usage: cpu percent and memory GiB by weight, plus one per assignment not yet observed.';
+return (
+  select ((node).cpu_pct * s.cpu_weight + (node).memory_mb / 1024 * s.memory_weight)
+           / (s.cpu_weight + s.memory_weight)
+         + greatest((node).assigned - coalesce((node).running, 0), 0) + k
+    from mooring.setting s);
+comment on function mooring.policy_resource_usage(mooring.node_state, int) is
+  'Policy resource_usage: cpu percent and memory GiB by weight, '
+  'plus one per assignment not yet observed.';
 
--- Percent of the disk in use. What is assigned and was not running at the last sample counts one percent each, so that the emptiest disk does not
--- get everything placed between two samples. A node below setting.disk_free_min_pct is not eligible at all.
-create or replace function mooring.policy_disk_free(node mooring.node_state, k int) returns float8
+-- Percent of the disk in use. Assigned work that did not run at the last sample counts one percent
+-- each, so that the emptiest disk does not get everything that is placed between two samples.
+-- A node below setting.disk_free_min_pct is not eligible at all.
+create or replace function mooring.policy_disk_free(
+  node mooring.node_state,
+  k int
+) returns float8
   language sql immutable parallel safe
-return 100 - (node).disk_free_pct + greatest((node).assigned - coalesce((node).running, 0), 0) + k;
-comment on function mooring.policy_disk_free(mooring.node_state, int) is 'Policy disk_free: percent of the disk in use, plus one per assignment not yet observed.';
+return 100 - (node).disk_free_pct
+  + greatest((node).assigned - coalesce((node).running, 0), 0) + k;
+comment on function mooring.policy_disk_free(mooring.node_state, int) is
+  'Policy disk_free: percent of the disk in use, plus one per assignment not yet observed.';
 
--- Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): u is a hash of assignment and node in (0, 1), and the least -ln(u) / weight wins, which
--- gives each node its share by weight. Which of two nodes wins depends on no third one: a node that goes gives up its own, a node that comes takes its share.
--- By name: a node that was forgotten and comes back is the same.
-create or replace function mooring.policy_hash(node mooring.node_state, assignment mooring.assignment) returns float8
+-- Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005). u is a hash of assignment and
+-- node in (0, 1); the least -ln(u) / weight wins, which gives each node its share by weight.
+-- No third node decides which of two nodes wins. So a node that goes gives up only its own
+-- assignments, and a node that comes gets only its share.
+-- The hash uses the name, so a node that was forgotten and comes back is the same node.
+create or replace function mooring.policy_hash(
+  node mooring.node_state,
+  assignment mooring.assignment
+) returns float8
   language sql immutable parallel safe
-return -ln(((hashtextextended((node).name, (assignment).id) & 4503599627370495)::float8 + 0.5) / 4503599627370496.0::float8);
-comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) is 'Policy hash: weighted rendezvous hashing of assignment and node.';
+return -ln(
+  ((hashtextextended((node).name, (assignment).id) & 4503599627370495)::float8 + 0.5)
+    / 4503599627370496.0::float8);
+comment on function mooring.policy_hash(mooring.node_state, mooring.assignment) is
+  'Policy hash: weighted rendezvous hashing of assignment and node.';
 --! EndIncluded functions/placement/policies.sql
 --! Included functions/placement/awaited_nodes.sql
--- Nodes that work which ran before waits for: after everything was away the first agent that came would take all there is, and nothing that runs is moved by itself. So for
--- setting.return_wait from the first that came, work is placed only when those that were there before are. All of it, and not just what ran on them last: where a fleet
--- is stopped host by host, the last one to go had been given everything. Who was lost while another was there is not waited for.
+-- The nodes that work which ran before waits for, after every node was away.
+-- Without a wait the first agent back would get all the work, and running work never moves by
+-- itself. So such work stays pending until the nodes of before are back, for at most
+-- setting.return_wait after the first one came.
+-- This holds for all such work, not only for what ran last on the awaited nodes: when a fleet stops
+-- host by host, the last host owns everything at the end.
+-- A node that was lost while another was live is not awaited.
 create or replace function mooring_internal.awaited_nodes() returns int[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  -- asked first: at all other times the first row says that there is nobody to wait for
-  if exists (select from mooring.heartbeat l where mooring_internal.node_is_live(l) and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
+  -- the usual case, decided by the first row: some node has been live for longer than the wait
+  if exists (
+    select from mooring.heartbeat l
+     where mooring_internal.node_is_live(l)
+       and l.session_at <= clock_timestamp() - (select s.return_wait from mooring.setting s)) then
     return null;
   end if;
   return (
     select array_agg(n.id order by n.id)
       from mooring.heartbeat h
       join mooring.node n on n.id = h.node_id
-     where n.enabled and n.draining_since is null and not mooring_internal.node_is_live(h)
-       and h.beat_at < (select min(l.session_at) from mooring.heartbeat l where mooring_internal.node_is_live(l)));
+     where n.enabled
+       and n.draining_since is null
+       and not mooring_internal.node_is_live(h)
+       and h.beat_at < (
+         select min(l.session_at)
+           from mooring.heartbeat l
+          where mooring_internal.node_is_live(l)));
 end;
 $$;
-comment on function mooring_internal.awaited_nodes() is 'Nodes that were gone when the first one came back, while that is less than setting.return_wait ago; null at all other times.';
+comment on function mooring_internal.awaited_nodes() is
+  'Nodes that were gone when the first one came back, for as long as that is less than '
+  'setting.return_wait ago; null at all other times.';
 --! EndIncluded functions/placement/awaited_nodes.sql
 --! Included functions/placement/assigned_per_node.sql
-create or replace function mooring_internal.assigned_per_node() returns table (node_id int, assigned int)
+create or replace function mooring_internal.assigned_per_node()
+  returns table (node_id int, assigned int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 begin
   return query
-    select l.node_id, sum(l.change)::int from mooring_internal.node_load l group by l.node_id;
+    select l.node_id, sum(l.change)::int
+      from mooring_internal.node_load l
+     group by l.node_id;
 end;
 $$;
-comment on function mooring_internal.assigned_per_node() is 'How many assignments, daemons not counted, each node owns.';
+comment on function mooring_internal.assigned_per_node() is
+  'How many assignments, daemons not counted, each node owns.';
 --! EndIncluded functions/placement/assigned_per_node.sql
 --! Included functions/placement/assigned_and_promised_per_node.sql
--- What claim() may not give away twice: what a node owns, and the places kept for moves to it. What is only restarted there is counted once.
-create or replace function mooring_internal.assigned_and_promised_per_node() returns table (node_id int, taken int)
+-- The load that claim() may not give away again: what a node owns, and the places kept for moves
+-- to it. An assignment that only restarts on its node counts once.
+create or replace function mooring_internal.assigned_and_promised_per_node()
+  returns table (node_id int, taken int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  if not exists (select from mooring_internal.moves_under_way() m where m.to_node is not null) then
-    return query select l.node_id, l.assigned from mooring_internal.assigned_per_node() l;
+  if not exists (
+    select from mooring_internal.moves_under_way() m
+     where m.to_node is not null) then
+    return query
+      select l.node_id, l.assigned from mooring_internal.assigned_per_node() l;
     return;
   end if;
   return query
     select u.node_id, sum(u.n)::int
-      from (select l.node_id, l.assigned as n from mooring_internal.assigned_per_node() l union all select m.to_node, 1 from mooring_internal.moves_under_way() m where m.to_node is not null and m.to_node is distinct from m.node_id) u
+      from (select l.node_id, l.assigned as n
+              from mooring_internal.assigned_per_node() l
+            union all
+            select m.to_node, 1
+              from mooring_internal.moves_under_way() m
+             where m.to_node is not null
+               and m.to_node is distinct from m.node_id) u
      group by u.node_id;
 end;
 $$;
-comment on function mooring_internal.assigned_and_promised_per_node() is 'How many assignments, daemons not counted, each node owns or has been promised.';
+comment on function mooring_internal.assigned_and_promised_per_node() is
+  'How many assignments, daemons not counted, each node owns or has been promised.';
 --! EndIncluded functions/placement/assigned_and_promised_per_node.sql
 --! Included functions/placement/node_states.sql
--- Every node with its load and last sample, as policies see it. The database clock decides who is live.
+-- Every node with its load and its last sample, as policies see it.
 create or replace function mooring_internal.node_states() returns setof mooring.node_state
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct,
+        h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
       left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
      order by n.id;
 end;
 $$;
-comment on function mooring_internal.node_states() is 'What policies are told of each node.';
+comment on function mooring_internal.node_states() is 'What policies know of each node.';
 --! EndIncluded functions/placement/node_states.sql
 --! Included functions/placement/fold_node_load.sql
--- node_load grows by a row for every change; the placer folds it when it has become longer than a few rows per node. Concurrent appends are
--- invisible to the DELETE and stay.
--- locks: none beyond the rows it folds; call it holding the placement lock
+-- node_load grows by a row for every change. The placing transaction folds it once it is longer
+-- than a few rows per node. The DELETE does not see concurrent appends, so they stay.
+-- locks: only the rows it folds; call it under the placement lock
 create or replace function mooring_internal.fold_node_load() returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  -- most claims find nothing to fold, and see that by a thousand rows
-  if exists (select from mooring_internal.node_load l offset 1000) and (select count(*) from mooring_internal.node_load) > 1000 + 2 * (select count(*) from mooring.node) then
-    with folded as (delete from mooring_internal.node_load l returning l.node_id, l.change)
+  -- most claims find nothing to fold, and need a thousand rows at most to see it
+  if exists (select from mooring_internal.node_load l offset 1000)
+     and (select count(*) from mooring_internal.node_load)
+       > 1000 + 2 * (select count(*) from mooring.node) then
+    with folded as (
+      delete from mooring_internal.node_load l
+      returning l.node_id, l.change
+    )
     insert into mooring_internal.node_load (node_id, change)
-    select f.node_id, sum(f.change) from folded f group by f.node_id having sum(f.change) <> 0;
+    select f.node_id, sum(f.change)
+      from folded f
+     group by f.node_id
+    having sum(f.change) <> 0;
   end if;
 end;
 $$;
-comment on function mooring_internal.fold_node_load() is 'Sums node_load up to one row per node once it has grown.';
+comment on function mooring_internal.fold_node_load() is
+  'Sums node_load up to one row per node once it has grown.';
 --! EndIncluded functions/placement/fold_node_load.sql
 --! Included functions/placement/inconsistent_loads.sql
--- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
+-- One transaction changes an owner and node_load together. So within one snapshot no change that
+-- is under way makes the two differ.
 -- locks: none
-create or replace function mooring_internal.inconsistent_loads() returns table (node_id int, kept int, counted int)
+create or replace function mooring_internal.inconsistent_loads()
+  returns table (node_id int, kept int, counted int)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2424,17 +3432,24 @@ begin
   return query
     select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
       from mooring_internal.assigned_per_node() l
-      full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
+      full join (
+             select a.node_id, count(*)::int as assigned
+               from mooring.assignment a
+              where a.node_id is not null and a.ordinal is not null
+              group by a.node_id) c on c.node_id = l.node_id
      where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
 end;
 $$;
-comment on function mooring_internal.inconsistent_loads() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
+comment on function mooring_internal.inconsistent_loads() is
+  'Nodes whose load in node_load (kept) is not the number of assignments they own (counted); '
+  'the evict round mends them.';
 --! EndIncluded functions/placement/inconsistent_loads.sql
 --! Included functions/placement/recount_loads.sql
--- node_load is kept by triggers. What went past them (a TRUNCATE or a restore of the table, edits under session_replication_role = replica)
--- would make a node look full, or empty, for ever.
--- The difference is appended, as every change is. Two at once would both append it, and a claim would place by wrong loads meanwhile: only under the placement lock, which
--- is tried and not waited for, because the round holds assignment rows by now.
+-- Triggers keep node_load. A change that bypassed them would make a node look full, or empty, for
+-- ever: a TRUNCATE or a restore of the table, edits under session_replication_role = replica.
+-- The difference is appended, as every change is. The placement lock is needed because two
+-- recounts at once would both append it, and a claim would place by wrong loads meanwhile.
+-- The lock is tried, not waited for, because the round already holds assignment rows.
 -- locks: placement (tried)
 create or replace function mooring_internal.recount_loads() returns int
   language plpgsql volatile security definer
@@ -2443,34 +3458,51 @@ as $$
 declare
   mended int;
 begin
-  if not exists (select from mooring_internal.inconsistent_loads()) or current_setting('transaction_isolation') <> 'read committed' or not mooring_internal.try_lock_placement() then
+  if not exists (select from mooring_internal.inconsistent_loads())
+     or current_setting('transaction_isolation') <> 'read committed'
+     or not mooring_internal.try_lock_placement() then
     return 0;
   end if;
-  with astray as materialized (
+  with inconsistent as materialized (
     select l.node_id, l.kept, l.counted from mooring_internal.inconsistent_loads() l
   ),
   mended as (
-    insert into mooring_internal.node_load (node_id, change) select a.node_id, a.counted - a.kept from astray a
+    insert into mooring_internal.node_load (node_id, change)
+    select a.node_id, a.counted - a.kept from inconsistent a
   )
   insert into mooring.event (kind, node_id, node, reason, detail)
-  select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns', jsonb_build_object('from', a.kept, 'to', a.counted) from astray a left join mooring.node n on n.id = a.node_id order by a.node_id;
+  select 'load_recounted', a.node_id, n.name, 'node_load was not what the node owns',
+      jsonb_build_object('from', a.kept, 'to', a.counted)
+    from inconsistent a
+    left join mooring.node n on n.id = a.node_id
+   order by a.node_id;
   get diagnostics mended = row_count;
   return mended;
 end;
 $$;
-comment on function mooring_internal.recount_loads() is 'Makes node_load what the nodes own, where it is not; returns for how many.';
+comment on function mooring_internal.recount_loads() is
+  'Makes node_load what the nodes own, where it is not; returns the number of nodes mended.';
 --! EndIncluded functions/placement/recount_loads.sql
 --! Included functions/placement/queue_signature.sql
--- The signature a row queues under: its deployment's, apart where nodes refused this very row, so that such rows never stand before others.
--- Stable, because the text of an array is: declared immutable it could not be inlined, and cost a call for each of the rows released at once.
-create or replace function mooring_internal.queue_signature(signature uuid, refused_by int[]) returns uuid
+-- The signature under which a row queues. It is its deployment's signature. A row that nodes
+-- refused has a signature of its own, so that it never stands in front of other rows.
+-- Stable, because the text of an array is stable. Declared immutable it would not inline, and would
+-- cost a call for each row of a release.
+create or replace function mooring_internal.queue_signature(
+  signature uuid,
+  refused_by int[]
+) returns uuid
   language sql stable parallel safe
-return case when refused_by = '{}' then signature else md5(signature::text || refused_by::text)::uuid end;
-comment on function mooring_internal.queue_signature(uuid, int[]) is 'Signature under which an assignment waits.';
+return case when refused_by = '{}' then signature
+            else md5(signature::text || refused_by::text)::uuid end;
+comment on function mooring_internal.queue_signature(uuid, int[]) is
+  'Signature under which an assignment queues.';
 --! EndIncluded functions/placement/queue_signature.sql
 --! Included functions/placement/trust_matches.sql
--- Each distinct pattern of the fleet against each package, with the pattern outermost: a backend keeps 32 compiled expressions.
-create or replace function mooring_internal.trust_matches(packages text[]) returns table (pattern text, package text)
+-- Each distinct trust pattern of the fleet against each package. The pattern is the outer side,
+-- because a backend caches only 32 compiled expressions.
+create or replace function mooring_internal.trust_matches(packages text[])
+  returns table (pattern text, package text)
   language plpgsql stable security definer rows 100
   set search_path = pg_catalog, mooring, pg_temp
   set plan_cache_mode = force_generic_plan
@@ -2479,75 +3511,118 @@ as $$
 begin
   return query
     with pattern as materialized (
-      select distinct n.trusts as pattern from mooring.node n where n.trusts is not null
+      select distinct n.trusts as pattern
+        from mooring.node n
+       where n.trusts is not null
     )
     select p.pattern, r.package
       from pattern p
-     cross join (select distinct u.package from unnest(trust_matches.packages) u (package) where u.package is not null) r
+     cross join (
+       select distinct u.package
+         from unnest(trust_matches.packages) u (package)
+        where u.package is not null) r
      where r.package ~ p.pattern
      order by p.pattern;
 end;
 $$;
-comment on function mooring_internal.trust_matches(text[]) is 'The trust patterns of the nodes, and which of these packages each of them matches.';
+comment on function mooring_internal.trust_matches(text[]) is
+  'The trust patterns of the nodes, and which of these packages each of them matches.';
 --! EndIncluded functions/placement/trust_matches.sql
 --! Included functions/placement/eligibility_groups.sql
--- Deployments that no node tells apart, grouped: ten thousand packages that one pattern trusts are one question, not ten thousand.
--- Two are alike when selector, pin, driver and URL need are equal and the same of the fleet's trust patterns match their packages.
-create or replace function mooring_internal.eligibility_groups(deployments bigint[]) returns table (deployment_id bigint, representative bigint)
+-- Groups deployments that every node judges alike, so that ten thousand packages that one pattern
+-- trusts are one question and not ten thousand.
+-- Two deployments are alike when selector, pin, driver and need for URLs are equal, and the same
+-- trust patterns of the fleet match their packages.
+create or replace function mooring_internal.eligibility_groups(deployments bigint[])
+  returns table (deployment_id bigint, representative bigint)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-  -- one plan for every call: planning for the very array would take twice as long as answering
+  -- one plan for every call: planning for the very array takes twice as long as answering
   set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
   return query
     with wanted as materialized (
-      select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
-        from mooring.deployment d where d.id = any(eligibility_groups.deployments)
+      select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command,
+          d.package_name || '@' || d.package_version as package
+        from mooring.deployment d
+       where d.id = any(eligibility_groups.deployments)
     ),
     trust as (
       select m.package, array_agg(m.pattern order by m.pattern) as patterns
         from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
        group by m.package
     )
-    select w.id, min(w.id) over (partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null, t.patterns)
-      from wanted w left join trust t on t.package = w.package;
+    select w.id,
+        min(w.id) over (
+          partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null,
+            t.patterns)
+      from wanted w
+      left join trust t on t.package = w.package;
 end;
 $$;
-comment on function mooring_internal.eligibility_groups(bigint[]) is 'Groups deployments that the present nodes cannot tell apart; representative is the smallest id of each group.';
+comment on function mooring_internal.eligibility_groups(bigint[]) is
+  'Groups deployments that the present nodes judge alike; '
+  'representative is the smallest id of each group.';
 --! EndIncluded functions/placement/eligibility_groups.sql
 --! Included functions/placement/eligibility.sql
--- The one relation behind claim, evict, unplaced, explain and the health labels: which node may run which deployment, predicate by predicate.
---   permitted  has to hold all the time: where it no longer does, evict() stops the work
---   eligible   = permitted and fit for new work: a disabled or draining node keeps what it has
--- assumed: the columns of one more deployment, that is not there; its deployment_id is null.
-create or replace function mooring_internal.eligibility(deployments bigint[], assumed jsonb default null)
-  returns table (deployment_id bigint, node_id int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean, permitted boolean,
-    live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean, eligible boolean)
+-- Which node may run which deployment, predicate by predicate: the one relation behind claim,
+-- evict, unplaced, explain and the health labels.
+--   permitted  holds all the time: where it no longer holds, evict() stops the work
+--   eligible   permitted and fit for new work: a disabled or draining node keeps what it has
+-- assumed: the columns of one more deployment that does not exist; its deployment_id is null.
+create or replace function mooring_internal.eligibility(
+  deployments bigint[],
+  assumed jsonb default null
+) returns table (
+  deployment_id bigint,
+  node_id int,
+  pin_ok boolean,
+  selector_ok boolean,
+  driver_ok boolean,
+  trust_ok boolean,
+  urls_ok boolean,
+  permitted boolean,
+  live boolean,
+  enabled boolean,
+  not_draining boolean,
+  has_room boolean,
+  disk_ok boolean,
+  eligible boolean
+)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
-  -- one plan for every call: planning for the very array would take twice as long as answering
+  -- one plan for every call: planning for the very array takes twice as long as answering
   set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
   return query
     with wanted as materialized (
-      select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command, d.package_name || '@' || d.package_version as package
-        from mooring.deployment d where d.id = any(eligibility.deployments)
+      select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command,
+          d.package_name || '@' || d.package_version as package
+        from mooring.deployment d
+       where d.id = any(eligibility.deployments)
       union all
-      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null, d.package_name || '@' || d.package_version
-        from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d where eligibility.assumed is not null
+      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null,
+          d.package_name || '@' || d.package_version
+        from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d
+       where eligibility.assumed is not null
     ),
     trust as materialized (
-      select m.pattern, m.package from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
+      select m.pattern, m.package
+        from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
     ),
     host as materialized (
-      select n.id, n.name, n.labels, n.drivers, n.trusts, n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
-          mooring_internal.node_is_live(h) as live, n.enabled, n.draining_since is null and not h.leaving as not_draining,
+      select n.id, n.name, n.labels, n.drivers, n.trusts,
+          n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
+          mooring_internal.node_is_live(h) as live,
+          n.enabled,
+          n.draining_since is null and not h.leaving as not_draining,
           n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
-          h.disk_free_pct is null or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
+          h.disk_free_pct is null
+            or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
         join mooring.heartbeat h on h.node_id = n.id
         left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
@@ -2556,7 +3631,8 @@ begin
       select w.id as deployment_id, n.id as node_id,
           w.pinned_node is null or w.pinned_node = n.name as pin_ok,
           n.labels @> w.selector as selector_ok,
-          case when w.runs_command then n.drivers @> '{exec}' else true end and (w.package is null or n.drivers @> '{npm}') as driver_ok,
+          case when w.runs_command then n.drivers @> '{exec}' else true end
+            and (w.package is null or n.drivers @> '{npm}') as driver_ok,
           w.package is null or t.pattern is not null as trust_ok,
           not w.needs_urls or n.has_urls as urls_ok,
           n.live, n.enabled, n.not_draining, n.has_room, n.disk_ok
@@ -2564,42 +3640,80 @@ begin
         cross join host n
         left join trust t on t.pattern = n.trusts and t.package = w.package
     )
-    select p.deployment_id, p.node_id, p.pin_ok, p.selector_ok, p.driver_ok, p.trust_ok, p.urls_ok, j.permitted,
-        p.live, p.enabled, p.not_draining, p.has_room, p.disk_ok, j.permitted and p.live and p.enabled and p.not_draining and p.has_room and p.disk_ok
+    select p.deployment_id, p.node_id,
+        p.pin_ok, p.selector_ok, p.driver_ok, p.trust_ok, p.urls_ok, j.permitted,
+        p.live, p.enabled, p.not_draining, p.has_room, p.disk_ok,
+        j.permitted and p.live and p.enabled and p.not_draining and p.has_room and p.disk_ok
       from pair p
-      cross join lateral (select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok as permitted) j;
+      cross join lateral (
+        select p.pin_ok and p.selector_ok and p.driver_ok and p.trust_ok and p.urls_ok
+          as permitted) j;
 end;
 $$;
-comment on function mooring_internal.eligibility(bigint[], jsonb) is 'Every node against every given deployment: each predicate, permitted (all the time) and eligible (for new work).';
+comment on function mooring_internal.eligibility(bigint[], jsonb) is
+  'Every node against every given deployment: each predicate, permitted (all the time) and '
+  'eligible (for new work).';
 --! EndIncluded functions/placement/eligibility.sql
 --! Included functions/placement/work_of_lost_node.sql
--- What a node would leave behind if it were gone: its work, as release() would leave it. Daemons end with their node, and what is to stop for good ends too.
--- A move goes on to where it was to go, as far as that can be had; a restart on the node that is gone cannot. Of what is being handed over nothing has to be placed: the copy
--- just ends, and the replica has a successor.
-create or replace function mooring_internal.work_of_lost_node(node_id int)
-  returns table (id bigint, deployment_id bigint, signature uuid, refused_by int[], replicated boolean, move_to int, move_reason text, updated_at timestamptz, created_at timestamptz)
+-- The work a node would leave behind if it were gone, as release() would leave it.
+--   a daemon, and a row that stops for good, end with the node
+--   a move goes on to its target, where that is possible; a restart on this node cannot
+--   a row of a handover needs no place: the row beside the replica ends, or the replica has a
+--   successor
+create or replace function mooring_internal.work_of_lost_node(node_id int) returns table (
+  id bigint,
+  deployment_id bigint,
+  signature uuid,
+  refused_by int[],
+  replicated boolean,
+  move_to int,
+  move_reason text,
+  updated_at timestamptz,
+  created_at timestamptz
+)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
-  -- found by array and joined by hash, as in release(): without statistics a loop would look at a thousand rows for each deployment
+  -- found by array and joined by hash, as in release(): without statistics a loop would read a
+  -- thousand rows for each deployment
   set enable_nestloop = off
   set jit = off
 as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, mooring_internal.queue_signature(d.signature, a.refused_by), a.refused_by, d.replicas > 1, case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end, case when a.wanted = 'stop' then a.move_reason end, a.updated_at, a.created_at
+    select a.id, a.deployment_id,
+        mooring_internal.queue_signature(d.signature, a.refused_by), a.refused_by,
+        d.replicas > 1,
+        case when a.wanted = 'stop' then nullif(a.move_to, a.node_id) end,
+        case when a.wanted = 'stop' then a.move_reason end,
+        a.updated_at, a.created_at
       from mooring.assignment a
-      join mooring.deployment d on d.id = a.deployment_id and d.enabled and d.type = 'deployment' and a.ordinal < d.replicas
-     where a.node_id = work_of_lost_node.node_id and a.handover is null and d.id = any (array(select b.deployment_id from mooring.assignment b where b.node_id = work_of_lost_node.node_id))
-       and a.id <> all (array(select c.replica from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
+      join mooring.deployment d
+        on d.id = a.deployment_id
+       and d.enabled
+       and d.type = 'deployment'
+       and a.ordinal < d.replicas
+     where a.node_id = work_of_lost_node.node_id
+       and a.handover is null
+       and d.id = any (array(
+         select b.deployment_id
+           from mooring.assignment b
+          where b.node_id = work_of_lost_node.node_id))
+       and a.id <> all (array(
+         select c.replica
+           from mooring_internal.handover_rows() c
+          where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null));
 end;
 $$;
-comment on function mooring_internal.work_of_lost_node(int) is 'What of a node would have to be placed elsewhere if it were gone.';
+comment on function mooring_internal.work_of_lost_node(int) is
+  'The work of a node that would have to be placed elsewhere if the node were gone.';
 --! EndIncluded functions/placement/work_of_lost_node.sql
 --! Included functions/placement/pending_signatures.sql
--- What waits, one row per signature: a loose index scan, as many index probes as there are distinct signatures, however many rows wait.
--- without_node: as if that node were gone, and what it runs had been released.
-create or replace function mooring_internal.pending_signatures(without_node int default null) returns table (signature uuid, deployment_id bigint, refused_by int[])
+-- Pending work, one row per signature. A loose index scan: as many index probes as there are
+-- distinct signatures, however many rows are pending.
+-- without_node: as if that node were gone and its work had been released.
+create or replace function mooring_internal.pending_signatures(without_node int default null)
+  returns table (signature uuid, deployment_id bigint, refused_by int[])
   language plpgsql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2610,7 +3724,8 @@ begin
       (select a.signature, a.deployment_id, a.refused_by
          from mooring.assignment a
         where a.node_id is null and a.wanted = 'run'
-        order by a.signature limit 1)
+        order by a.signature
+        limit 1)
       union all
       select n.signature, n.deployment_id, n.refused_by
         from waiting w
@@ -2618,48 +3733,69 @@ begin
          select a.signature, a.deployment_id, a.refused_by
            from mooring.assignment a
           where a.node_id is null and a.wanted = 'run' and a.signature > w.signature
-          order by a.signature limit 1) n
+          order by a.signature
+          limit 1) n
     )
     select w.signature, w.deployment_id, w.refused_by from waiting w;
   if pending_signatures.without_node is not null then
     return query
       select l.signature, l.deployment_id, l.refused_by
         from (select b.signature, min(b.deployment_id) as deployment_id, b.refused_by
-                from mooring_internal.work_of_lost_node(pending_signatures.without_node) b where b.move_to is null group by b.signature, b.refused_by) l
-       where not exists (select from mooring.assignment a where a.node_id is null and a.wanted = 'run' and a.signature = l.signature);
+                from mooring_internal.work_of_lost_node(pending_signatures.without_node) b
+               where b.move_to is null
+               group by b.signature, b.refused_by) l
+       where not exists (
+         select from mooring.assignment a
+          where a.node_id is null and a.wanted = 'run' and a.signature = l.signature);
   end if;
 end;
 $$;
-comment on function mooring_internal.pending_signatures(int) is 'Each distinct signature among pending assignments, with one deployment that has it.';
+comment on function mooring_internal.pending_signatures(int) is
+  'Each distinct signature among pending assignments, with one deployment that has it.';
 --! EndIncluded functions/placement/pending_signatures.sql
 --! Included functions/placement/placeable_classes.sql
--- What waits and can go somewhere: signatures grouped by policy and the set of nodes that are eligible for them, the tightest group first.
--- Work no node can take is absent, so it costs nothing however much of it stands in front of the queue.
-create or replace function mooring_internal.placeable_classes(without_node int default null) returns setof mooring_internal.placement_class
+-- Pending work that has an eligible node: signatures grouped by policy and by the set of their
+-- eligible nodes, the smallest set first.
+-- Work that no node can run is absent. So it costs nothing, however much of it leads the queue.
+create or replace function mooring_internal.placeable_classes(without_node int default null)
+  returns setof mooring_internal.placement_class
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return query
     with waiting as materialized (
-      select w.signature, w.deployment_id, w.refused_by, coalesce(d.policy, s.default_policy) as policy
+      select w.signature, w.deployment_id, w.refused_by,
+          coalesce(d.policy, s.default_policy) as policy
         from mooring_internal.pending_signatures(placeable_classes.without_node) w
         join mooring.deployment d on d.id = w.deployment_id
        cross join mooring.setting s
         join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind <> 'none'
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct w.deployment_id) from waiting w)) l
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct w.deployment_id) from waiting w)) l
     ),
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
-       where e.eligible and e.node_id is distinct from placeable_classes.without_node
+        from mooring_internal.eligibility(
+          (select array_agg(distinct l.representative) from alike l)) e
+       where e.eligible
+         and e.node_id is distinct from placeable_classes.without_node
        group by e.deployment_id
     ),
     open as (
-      select w.policy, w.signature, case when w.refused_by = '{}' then f.node_ids else array(select n.id from unnest(f.node_ids) n (id) where n.id <> all (w.refused_by) order by n.id) end as node_ids
-        from waiting w join alike l on l.deployment_id = w.deployment_id join fit f on f.deployment_id = l.representative
+      select w.policy, w.signature,
+          case when w.refused_by = '{}' then f.node_ids
+               else array(
+                 select n.id
+                   from unnest(f.node_ids) n (id)
+                  where n.id <> all (w.refused_by)
+                  order by n.id) end as node_ids
+        from waiting w
+        join alike l on l.deployment_id = w.deployment_id
+        join fit f on f.deployment_id = l.representative
     )
     select o.policy, array_agg(o.signature), o.node_ids
       from open o
@@ -2668,15 +3804,25 @@ begin
      order by cardinality(o.node_ids), o.node_ids, o.policy;
 end;
 $$;
-comment on function mooring_internal.placeable_classes(int) is 'Pending work that has an eligible node with room, grouped by policy and node set.';
+comment on function mooring_internal.placeable_classes(int) is
+  'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/placement/placeable_classes.sql
 --! Included functions/placement/choose_nodes.sql
--- Which of the eligible nodes take the next n assignments: the n cheapest of all (node, k) slots, k being the node's first, second ... further assignment.
--- Pure: reads nothing but its arguments and the policy, locks nothing, so that explaining and simulating use the very same choice.
--- Cost never falls in k, so a node's slots are taken in order and it is enough to look at a few per node: when one of them is exhausted
--- the look is widened. Returns node ids, cheapest first; fewer than n where room runs out. An unknown cost sorts last; where no node's cost is known
--- the count of assignments decides, so that a fleet whose samples fail is still filled evenly.
-create or replace function mooring_internal.choose_nodes(nodes mooring.node_state[], eligible int[], policy text, n int) returns int[]
+-- The eligible nodes for the next n assignments: the n cheapest of all (node, k) slots, where k
+-- counts a node's further assignments from 1. Returns node ids, cheapest first; fewer than n where
+-- room runs out.
+-- The cost never falls in k, so a node's slots are used in order, and a few slots per node are
+-- enough. When a node uses all of them, the search widens.
+-- An unknown cost sorts last. Where the cost of no node is known, the number of assignments
+-- decides, so that a fleet whose samples fail still fills evenly.
+-- Pure: it reads its arguments and the policy and locks nothing, so explaining and simulating use
+-- the same choice.
+create or replace function mooring_internal.choose_nodes(
+  nodes mooring.node_state[],
+  eligible int[],
+  policy text,
+  n int
+) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2688,56 +3834,88 @@ declare
   deepest int;
   unknown boolean;
 begin
-  select p.cost_function into strict cost_function from mooring.policy p where p.name = choose_nodes.policy;
+  select p.cost_function into strict cost_function
+    from mooring.policy p
+   where p.name = choose_nodes.policy;
   loop
     execute format($query$
       with slot as (
-        select s.id, k, c.cost * 100 / s.weight as cost, (s.assigned + k) * 100 / s.weight as evenly
+        select s.id, k, c.cost * 100 / s.weight as cost,
+            (s.assigned + k) * 100 / s.weight as evenly
           from unnest($1) s
-         cross join lateral generate_series(1, least($2, $3, greatest(coalesce(s.max_assignments, 2147483647) - s.assigned, 0))) k
+         cross join lateral generate_series(1, least(
+                 $2,
+                 $3,
+                 greatest(coalesce(s.max_assignments, 2147483647) - s.assigned, 0))) k
          cross join lateral (select %s(s, k) as cost) c
          where s.id = any ($4)
          order by 3 nulls last, 4, 1
          limit $3)
-      select array_agg(slot.id order by slot.cost nulls last, slot.evenly, slot.id), max(slot.k), bool_and(slot.cost is null) from slot
-      $query$, cost_function) into chosen, deepest, unknown using nodes, depth, n, eligible;
+      select array_agg(slot.id order by slot.cost nulls last, slot.evenly, slot.id),
+          max(slot.k),
+          bool_and(slot.cost is null)
+        from slot
+      $query$, cost_function)
+      into chosen, deepest, unknown
+      using nodes, depth, n, eligible;
     if unknown and choose_nodes.policy <> 'deployment_count' then
       return mooring_internal.choose_nodes(nodes, eligible, 'deployment_count', n);
     end if;
-    -- a node whose every offered slot was taken might have been taken further
+    -- a node whose every offered slot was chosen might get more
     exit when chosen is null or deepest < depth or depth >= n;
     depth := depth * 4;
   end loop;
   return coalesce(chosen, '{}');
 end;
 $$;
-comment on function mooring_internal.choose_nodes(mooring.node_state[], int[], text, int) is 'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
+comment on function mooring_internal.choose_nodes(mooring.node_state[], int[], text, int) is
+  'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
 --! EndIncluded functions/placement/choose_nodes.sql
 --! Included functions/placement/with_load.sql
--- The same nodes after they took the chosen assignments.
-create or replace function mooring_internal.with_load(nodes mooring.node_state[], chosen int[]) returns mooring.node_state[]
+-- The same nodes, with the chosen assignments added to their loads.
+create or replace function mooring_internal.with_load(
+  nodes mooring.node_state[],
+  chosen int[]
+) returns mooring.node_state[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
-  -- planned with the real lengths of the arrays: a generic plan takes them for ten and joins by nested loop
+  -- planned with the real lengths of the arrays: a generic plan assumes ten elements and joins by
+  -- nested loop
   set plan_cache_mode = force_custom_plan
 as $$
 begin
   return array(
-    select (s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running, s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state
-      from unnest(nodes) s left join (select u.id, count(*)::int as n from unnest(chosen) u (id) group by u.id) c on c.id = s.id
+    select (
+        s.id, s.name, s.weight, s.max_assignments, s.assigned + coalesce(c.n, 0), s.running,
+        s.cpu_pct, s.memory_mb, s.disk_free_pct)::mooring.node_state
+      from unnest(nodes) s
+      left join (
+             select u.id, count(*)::int as n
+               from unnest(chosen) u (id)
+              group by u.id) c on c.id = s.id
      order by s.id);
 end;
 $$;
-comment on function mooring_internal.with_load(mooring.node_state[], int[]) is 'Adds chosen assignments to the loads of nodes.';
+comment on function mooring_internal.with_load(mooring.node_state[], int[]) is
+  'Adds chosen assignments to the loads of nodes.';
 --! EndIncluded functions/placement/with_load.sql
 --! Included functions/placement/spread_replicas.sql
--- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
--- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
--- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
--- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
--- fixed_*: replicas that have got their node in the same window. shuffle => false: places belong to their rows, and only what meets its twin is moved.
--- Reads where the deployments run already, locks nothing.
-create or replace function mooring_internal.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
+-- Which of the chosen places each row gets, so that replicas of one deployment are kept apart.
+-- Rows come in queue order with their deployments. README.md explains the algorithm.
+--   fixed_*           replicas that already got their node in the same window
+--   shuffle => false  places belong to their rows; only a row that meets another replica moves
+-- It looks at a deployment as often as it has eligible nodes, however many replicas there are: ten
+-- thousand replicas on three nodes are no work.
+-- Reads where the deployments already run, locks nothing.
+create or replace function mooring_internal.spread_replicas(
+  deployments bigint[],
+  places int[],
+  nodes mooring.node_state[],
+  eligible int[],
+  fixed_deployments bigint[] default '{}',
+  fixed_nodes int[] default '{}',
+  shuffle boolean default true
+) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -2747,7 +3925,7 @@ declare
   placed int[];
   load jsonb;
   deployment record;
-  here int[];
+  used_nodes int[];
   nr int;
   better int;
 begin
@@ -2755,48 +3933,77 @@ begin
   if shuffle then
     select array_agg(p.node_id order by r.nr) into placed
       from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
-              from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
-      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+              from (select d.nr,
+                        row_number() over (partition by d.deployment_id order by d.nr) as replica
+                      from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
+      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn
+              from unnest(places) with ordinality u (node_id, nr)) p using (turn);
   end if;
-  select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
+  select jsonb_object_agg(c.node_id, c.n) into load
+    from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
   for deployment in
-    select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
-      from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
-              from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+    select m.deployment_id,
+        array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.nth > 1) as twins,
+        array_agg(distinct m.node_id) as nodes
+      from (select u.nr, u.deployment_id, u.node_id,
+                row_number() over (
+                  partition by u.deployment_id, u.node_id
+                  order by u.nr nulls first) as nth
+              from (select d.deployment_id, d.node_id, d.nr
+                      from unnest(deployments, placed)
+                        with ordinality d (deployment_id, node_id, nr)
                     union all
-                    select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
+                    select f.deployment_id, f.node_id, null::bigint
+                      from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
-                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null and a.handover is distinct from 'leaving') u) m
+                    select distinct a.deployment_id, a.node_id, null::bigint
+                      from mooring.assignment a
+                     where a.deployment_id = any (deployments)
+                       and a.node_id is not null
+                       and a.handover is distinct from 'leaving') u) m
      group by m.deployment_id
-    having count(*) filter (where m.nr is not null and m.copy > 1) > 0
+    having count(*) filter (where m.nr is not null and m.nth > 1) > 0
      order by min(m.nr)
   loop
-    here := deployment.nodes;
+    used_nodes := deployment.nodes;
     foreach nr in array deployment.twins loop
       select s.id into better
         from unnest(nodes) s
-       where s.id = any (eligible) and s.id <> all (here)
-         and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
+       where s.id = any (eligible)
+         and s.id <> all (used_nodes)
+         and s.assigned + coalesce((load ->> s.id::text)::int, 0)
+           < coalesce(s.max_assignments, 2147483647)
        order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
        limit 1;
       exit when better is null;
-      load := load || jsonb_build_object(placed[nr], (load ->> placed[nr]::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
+      load := load || jsonb_build_object(
+        placed[nr],
+        (load ->> placed[nr]::text)::int - 1,
+        better,
+        coalesce((load ->> better::text)::int, 0) + 1);
       placed[nr] := better;
-      here := here || better;
+      used_nodes := used_nodes || better;
     end loop;
   end loop;
   return placed;
 end;
 $$;
-comment on function mooring_internal.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring_internal.spread_replicas(
+  bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is
+  'Pairs rows with chosen places so that replicas of one deployment run on different nodes '
+  'where there is room.';
 --! EndIncluded functions/placement/spread_replicas.sql
 --! Included functions/placement/choose_by_affinity.sql
--- Which node each of some assignments goes to under a policy of kind affinity, in queue order: one after the other, each on the cheapest node that has room left
--- when its turn comes. Rows after the first that finds no room are left out, as nobody finds room after it.
--- Not one after the other, though: all ask their cheapest node at once, a full node keeps those that come first in the queue, and who is turned away
--- asks the next (Gale and Shapley, 1962; where all nodes prefer in one order, that order's own result). Without limits one pass is enough: n rows x m nodes.
--- Reads the assignments it is given, locks nothing.
-create or replace function mooring_internal.choose_by_affinity(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[]) returns int[]
+-- The node for each of some assignments under a policy of kind affinity, in queue order: each
+-- assignment gets the cheapest node that has room left when its turn comes.
+-- The first assignment that finds no room ends the result, because none after it finds room.
+-- README.md explains the algorithm. Reads the given assignments, locks nothing.
+create or replace function mooring_internal.choose_by_affinity(
+  nodes mooring.node_state[],
+  eligible int[],
+  policy text,
+  assignments bigint[]
+) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -2806,49 +4013,93 @@ as $$
 declare
   no_limit constant int := 2147483647;
   cost_function text;
-  fit mooring.node_state[] := array(select s from unnest(nodes) s where s.id = any (eligible) and coalesce(s.max_assignments > s.assigned, true) order by s.id);
+  fit mooring.node_state[] := array(
+    select s
+      from unnest(nodes) s
+     where s.id = any (eligible) and coalesce(s.max_assignments > s.assigned, true)
+     order by s.id);
   last_id int := (select max(s.id) from unnest(fit) s);
-  -- by node id: how many it takes, and from which number in the queue on it takes nobody
-  room int[] := array(select coalesce(s.max_assignments - s.assigned, no_limit) from generate_series(1, last_id) g (id) left join unnest(fit) s on s.id = g.id order by g.id);
+  -- by node id: its room, and the number in the queue from which on it rejects every assignment
+  room int[] := array(
+    select coalesce(s.max_assignments - s.assigned, no_limit)
+      from generate_series(1, last_id) g (id)
+      left join unnest(fit) s on s.id = g.id
+     order by g.id);
   closed_from int[] := array_fill(no_limit, array[coalesce(last_id, 0)]);
+  -- numbers in the queue: without a node yet; the nodes they ask now; accepted, and by which node
   asking int[] := array(select generate_series(1, cardinality(assignments)));
   asked int[];
   offered int[];
-  taken int[] := '{}';
-  taken_on int[] := '{}';
+  accepted int[] := '{}';
+  accepted_on int[] := '{}';
 begin
-  select p.cost_function into strict cost_function from mooring.policy p where p.name = choose_by_affinity.policy;
+  select p.cost_function into strict cost_function
+    from mooring.policy p
+   where p.name = choose_by_affinity.policy;
   while asking <> '{}' and fit <> '{}' loop
     execute format($query$
       select array_agg(r.nr), array_agg(b.id)
         from unnest($1, $2) r (nr, id)
         join mooring.assignment a on a.id = r.id
        cross join lateral (
-         select s.id from unnest($3) s where r.nr < $4[s.id] order by %s(s, a) * 100 / s.weight nulls last, s.id limit 1) b
-      $query$, cost_function) into asked, offered using asking, array(select assignments[u.nr] from unnest(asking) with ordinality u (nr, o) order by u.o), fit, closed_from;
+         select s.id
+           from unnest($3) s
+          where r.nr < $4[s.id]
+          order by %s(s, a) * 100 / s.weight nulls last, s.id
+          limit 1) b
+      $query$, cost_function)
+      into asked, offered
+      using asking,
+        array(
+          select assignments[u.nr]
+            from unnest(asking) with ordinality u (nr, o)
+           order by u.o),
+        fit,
+        closed_from;
     exit when asked is null;
-    select coalesce(array_agg(w.nr order by w.nr) filter (where w.place <= room[w.node_id]), '{}'), coalesce(array_agg(w.node_id order by w.nr) filter (where w.place <= room[w.node_id]), '{}'),
+    select
+        coalesce(array_agg(w.nr order by w.nr) filter (where w.place <= room[w.node_id]), '{}'),
+        coalesce(
+          array_agg(w.node_id order by w.nr) filter (where w.place <= room[w.node_id]), '{}'),
         coalesce(array_agg(w.nr order by w.nr) filter (where w.place > room[w.node_id]), '{}')
-      into taken, taken_on, asking
-      from (select u.nr, u.node_id, row_number() over (partition by u.node_id order by u.nr) as place
-              from (select t.nr, t.node_id from unnest(taken, taken_on) t (nr, node_id) union all select o.nr, o.node_id from unnest(asked, offered) o (nr, node_id)) u) w;
+      into accepted, accepted_on, asking
+      from (select u.nr, u.node_id,
+                row_number() over (partition by u.node_id order by u.nr) as place
+              from (select t.nr, t.node_id
+                      from unnest(accepted, accepted_on) t (nr, node_id)
+                    union all
+                    select o.nr, o.node_id
+                      from unnest(asked, offered) o (nr, node_id)) u) w;
     if asking <> '{}' then
       closed_from := array(
         select coalesce(f.nr, no_limit)
           from generate_series(1, last_id) g (id)
-          left join (select t.node_id, max(t.nr) as nr from unnest(taken, taken_on) t (nr, node_id) group by t.node_id having count(*) >= room[t.node_id]) f on f.node_id = g.id
+          left join (
+                 select t.node_id, max(t.nr) as nr
+                   from unnest(accepted, accepted_on) t (nr, node_id)
+                  group by t.node_id
+                 having count(*) >= room[t.node_id]) f on f.node_id = g.id
          order by g.id);
     end if;
   end loop;
-  return taken_on;
+  return accepted_on;
 end;
 $$;
-comment on function mooring_internal.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is 'The node for each of the given assignments under a policy of kind affinity, in queue order; fewer where room runs out.';
+comment on function
+  mooring_internal.choose_by_affinity(mooring.node_state[], int[], text, bigint[]) is
+  'The node for each of the given assignments under a policy of kind affinity, in queue order; '
+  'fewer where room runs out.';
 --! EndIncluded functions/placement/choose_by_affinity.sql
 --! Included functions/placement/policy_in_force.sql
--- The policy that decides for given nodes: the one asked for, or where it knows no cost of any of them its fallback, and so on; at last deployment_count,
--- which knows always. So a fleet whose samples fail is still filled.
-create or replace function mooring_internal.policy_in_force(nodes mooring.node_state[], eligible int[], policy text, assignment bigint) returns mooring.policy
+-- The policy that decides for the given nodes. A policy that knows the cost of none of them is
+-- replaced by its fallback, and so on; the last one is deployment_count, which knows every cost.
+-- So a fleet whose samples fail still fills.
+create or replace function mooring_internal.policy_in_force(
+  nodes mooring.node_state[],
+  eligible int[],
+  policy text,
+  assignment bigint
+) returns mooring.policy
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -2858,26 +4109,53 @@ declare
   tried text[] := '{}';
   known boolean;
 begin
-  select p.* into strict in_force from mooring.policy p where p.name = policy_in_force.policy;
-  while in_force.kind <> 'none' and in_force.name <> 'deployment_count' and cardinality(eligible) > 0 loop
-    execute format('select exists (select from unnest($1) s %s where s.id = any ($2) and %s is not null)',
-      case in_force.kind when 'affinity' then 'cross join (select a as assignment from mooring.assignment a where a.id = $3) a' else '' end,
-      in_force.cost_function || case in_force.kind when 'affinity' then '(s, a.assignment)' else '(s, 1)' end)
-      into known using nodes, eligible, assignment;
+  select p.* into strict in_force
+    from mooring.policy p
+   where p.name = policy_in_force.policy;
+  while in_force.kind <> 'none'
+    and in_force.name <> 'deployment_count'
+    and cardinality(eligible) > 0
+  loop
+    execute format(
+      'select exists (select from unnest($1) s %s where s.id = any ($2) and %s is not null)',
+      case in_force.kind
+        when 'affinity' then 'cross join ('
+          'select a as assignment from mooring.assignment a where a.id = $3) a'
+        else '' end,
+      in_force.cost_function
+        || case in_force.kind when 'affinity' then '(s, a.assignment)' else '(s, 1)' end)
+      into known
+      using nodes, eligible, assignment;
     exit when known;
     tried := tried || in_force.name;
-    select p.* into strict in_force from mooring.policy p where p.name = case when in_force.fallback = any (tried) then 'deployment_count' else coalesce(in_force.fallback, 'deployment_count') end;
+    select p.* into strict in_force
+      from mooring.policy p
+     where p.name = case when in_force.fallback = any (tried) then 'deployment_count'
+                         else coalesce(in_force.fallback, 'deployment_count') end;
   end loop;
   return in_force;
 end;
 $$;
-comment on function mooring_internal.policy_in_force(mooring.node_state[], int[], text, bigint) is 'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
+comment on function
+  mooring_internal.policy_in_force(mooring.node_state[], int[], text, bigint) is
+  'A policy, or its fallback where it knows the cost of none of the eligible nodes.';
 --! EndIncluded functions/placement/policy_in_force.sql
 --! Included functions/placement/may_return_to_last_node.sql
--- Whose last node is near enough to get them back: the cost there is at most setting.sticky_slack above that of the dearest place that the window would take
--- anyway. So with a slack of 0 work comes home only where that spoils no balance. Rows come in queue order; replicas do not come home to their twin.
--- A node is asked for no more than its room. Returns their numbers in the queue.
-create or replace function mooring_internal.may_return_to_last_node(nodes mooring.node_state[], eligible int[], in_force mooring.policy, places int[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+-- Which pending rows may return to their last node: those whose cost there is at most
+-- setting.sticky_slack above that of the dearest of places, which the window would use anyway.
+-- So with a slack of 0 work returns only where that spoils no balance.
+-- Rows come in queue order. A replica does not return to a node that has another replica of its
+-- deployment. A node gets no more rows than it has room for.
+-- Returns the numbers of the rows in the queue; null when no row has an eligible last node.
+create or replace function mooring_internal.may_return_to_last_node(
+  nodes mooring.node_state[],
+  eligible int[],
+  in_force mooring.policy,
+  places int[],
+  deployments bigint[],
+  last_nodes int[],
+  replicated boolean
+) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -2887,49 +4165,80 @@ as $$
 declare
   wished int[];
   wished_on int[];
-  home int[];
+  returning_rows int[];
 begin
   select array_agg(w.nr), array_agg(w.node_id) into wished, wished_on
-    from (select u.nr, u.node_id, u.deployment_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr) as copy
+    from (select u.nr, u.node_id, u.deployment_id,
+              row_number() over (partition by u.deployment_id, u.node_id order by u.nr) as nth
             from unnest(last_nodes, deployments) with ordinality u (node_id, deployment_id, nr)
            where u.nr <= cardinality(places) and u.node_id is not null) w
    where w.node_id = any (eligible)
-     and (not replicated or w.copy = 1 and not exists (select from mooring.assignment a where a.deployment_id = w.deployment_id and a.node_id = w.node_id and a.handover is distinct from 'leaving'));
+     and (not replicated
+       or w.nth = 1
+       and not exists (
+         select from mooring.assignment a
+          where a.deployment_id = w.deployment_id
+            and a.node_id = w.node_id
+            and a.handover is distinct from 'leaving'));
   if wished is null then
     return null;
   end if;
   execute format($query$
     with wish as (
-      select u.nr, u.node_id, (row_number() over (partition by u.node_id order by u.nr))::int as k from unnest($2, $3) u (nr, node_id)
+      select u.nr, u.node_id,
+          (row_number() over (partition by u.node_id order by u.nr))::int as k
+        from unnest($2, $3) u (nr, node_id)
     ),
     dearest as materialized (
-      select coalesce(%1$s(s, (select count(*)::int from unnest($4) p (id) where p.id = s.id)) * 100 / s.weight, 'infinity') as cost from unnest($1) s where s.id = $4[cardinality($4)]
+      select coalesce(
+          %1$s(s, (select count(*)::int from unnest($4) p (id) where p.id = s.id)) * 100 / s.weight,
+          'infinity') as cost
+        from unnest($1) s
+       where s.id = $4[cardinality($4)]
     )
     select array_agg(w.nr order by w.nr)
       from wish w
       join unnest($1) s on s.id = w.node_id
      cross join dearest d
      where w.k <= coalesce(s.max_assignments - s.assigned, 2147483647)
-       and coalesce(%1$s(s, w.k) * 100 / s.weight, 'infinity') <= d.cost + (select c.sticky_slack from mooring.setting c)
-    $query$, in_force.cost_function) into home using nodes, wished, wished_on, places;
-  return home;
+       and coalesce(%1$s(s, w.k) * 100 / s.weight, 'infinity')
+         <= d.cost + (select c.sticky_slack from mooring.setting c)
+    $query$, in_force.cost_function)
+    into returning_rows
+    using nodes, wished, wished_on, places;
+  return returning_rows;
 end;
 $$;
-comment on function mooring_internal.may_return_to_last_node(mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is 'Numbers of the waiting rows whose last node is eligible and within sticky_slack of the places that would be taken anyway.';
+comment on function mooring_internal.may_return_to_last_node(
+  mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is
+  'Numbers of the pending rows whose last node is eligible and within sticky_slack of the places '
+  'that would be used anyway.';
 --! EndIncluded functions/placement/may_return_to_last_node.sql
 --! Included functions/placement/choose_places.sql
--- Where waiting work of one class goes, row by row in queue order: by a policy of kind affinity each where it belongs; by one of kind load first home, as far as that is
--- cheap, the others on the cheapest places. Replicas are kept apart. Fewer than asked for where room runs out. Pure: what claim() writes and what
--- a simulation shows come from here.
-create or replace function mooring_internal.choose_places(nodes mooring.node_state[], eligible int[], policy text, assignments bigint[], deployments bigint[], last_nodes int[], replicated boolean) returns int[]
+-- The node for each pending row of one class, in queue order; fewer where room runs out.
+-- Under a policy of kind affinity each row goes to its own cheapest node. Under one of kind load
+-- rows first return to their last node, where that is cheap enough; the others get the cheapest
+-- places. Replicas are kept apart.
+-- Pure: what claim() writes and what a simulation shows come from here.
+create or replace function mooring_internal.choose_places(
+  nodes mooring.node_state[],
+  eligible int[],
+  policy text,
+  assignments bigint[],
+  deployments bigint[],
+  last_nodes int[],
+  replicated boolean
+) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  in_force mooring.policy := mooring_internal.policy_in_force(nodes, eligible, policy, assignments[1]);
+  in_force mooring.policy :=
+    mooring_internal.policy_in_force(nodes, eligible, policy, assignments[1]);
   chosen int[];
-  home int[];
-  home_on int[];
+  -- numbers in the queue: rows that return to their last node, and the others
+  returning_rows int[];
+  returning_to int[];
   others int[];
 begin
   if in_force.kind = 'none' then
@@ -2937,38 +4246,95 @@ begin
   end if;
   if in_force.kind = 'affinity' then
     chosen := mooring_internal.choose_by_affinity(nodes, eligible, in_force.name, assignments);
-    return case when replicated and chosen <> '{}' then mooring_internal.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible, shuffle => false) else chosen end;
+    return case when replicated and chosen <> '{}'
+                then mooring_internal.spread_replicas(
+                  deployments[1:cardinality(chosen)],
+                  chosen,
+                  nodes,
+                  eligible,
+                  shuffle => false)
+                else chosen end;
   end if;
-  chosen := mooring_internal.choose_nodes(nodes, eligible, in_force.name, cardinality(assignments));
+  chosen := mooring_internal.choose_nodes(
+    nodes, eligible, in_force.name, cardinality(assignments));
   if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
-    home := mooring_internal.may_return_to_last_node(nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+    returning_rows := mooring_internal.may_return_to_last_node(
+      nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
   end if;
-  if home is null then
-    return case when replicated and chosen <> '{}' then mooring_internal.spread_replicas(deployments[1:cardinality(chosen)], chosen, nodes, eligible) else chosen end;
+  if returning_rows is null then
+    return case when replicated and chosen <> '{}'
+                then mooring_internal.spread_replicas(
+                  deployments[1:cardinality(chosen)],
+                  chosen,
+                  nodes,
+                  eligible)
+                else chosen end;
   end if;
-  home_on := array(select last_nodes[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o);
-  others := array(select g.nr from generate_series(1, cardinality(chosen)) g (nr) except all select u.nr from unnest(home) u (nr) order by 1);
+  returning_to := array(
+    select last_nodes[u.nr]
+      from unnest(returning_rows) with ordinality u (nr, o)
+     order by u.o);
+  others := array(
+    select g.nr
+      from generate_series(1, cardinality(chosen)) g (nr)
+    except all
+    select u.nr
+      from unnest(returning_rows) u (nr)
+     order by 1);
   if others = '{}' then
-    return home_on;
+    return returning_to;
   end if;
-  nodes := mooring_internal.with_load(nodes, home_on);
+  nodes := mooring_internal.with_load(nodes, returning_to);
   chosen := mooring_internal.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
   if replicated then
-    chosen := mooring_internal.spread_replicas(array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o), chosen, nodes, eligible,
-      array(select deployments[u.nr] from unnest(home) with ordinality u (nr, o) order by u.o), home_on);
+    chosen := mooring_internal.spread_replicas(
+      array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o),
+      chosen,
+      nodes,
+      eligible,
+      array(
+        select deployments[u.nr]
+          from unnest(returning_rows) with ordinality u (nr, o)
+         order by u.o),
+      returning_to);
   end if;
-  return array(select u.node_id from (select h.nr, h.node_id from unnest(home, home_on) h (nr, node_id) union all select o.nr, o.node_id from unnest(others, chosen) o (nr, node_id)) u order by u.nr);
+  return array(
+    select u.node_id
+      from (select h.nr, h.node_id
+              from unnest(returning_rows, returning_to) h (nr, node_id)
+            union all
+            select o.nr, o.node_id
+              from unnest(others, chosen) o (nr, node_id)) u
+     order by u.nr);
 end;
 $$;
-comment on function mooring_internal.choose_places(mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is 'The node for each of the waiting assignments of one class, in queue order; fewer where room runs out.';
+comment on function mooring_internal.choose_places(
+  mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is
+  'The node for each of the pending assignments of one class, in queue order; '
+  'fewer where room runs out.';
 --! EndIncluded functions/placement/choose_places.sql
 --! Included functions/placement/place_class.sql
--- One step of every placement, real or foretold: the next work of one class, in queue order, by the loads as the steps before left them. claim(),
--- plan_placement(), advance_drains() and simulate_drain() call it; what they write, or show, is theirs.
--- given: places that were chosen since the loads in nodes were added up. They are added here, so that the last step of a call adds up nothing.
--- A policy that fails raises; the caller keeps its nodes and given as they are. Reads what choose_places() reads, locks and writes nothing.
-create or replace function mooring_internal.place_class(nodes mooring.node_state[], given int[], class mooring_internal.placement_class, ids bigint[], deployments bigint[], last_nodes int[], replicated boolean,
-    out nodes_now mooring.node_state[], out chosen int[], out exhausted boolean, out rule text)
+-- One step of every placement, real or simulated: chooses places for the next work of one class, in
+-- queue order, by the loads as the steps before left them.
+-- claim(), plan_placement(), advance_drains() and simulate_drain() call it; each of them writes or
+-- shows the result itself.
+-- given: places that were chosen since the loads in nodes were added up. They are added here, so
+-- that the last step of a call adds up nothing.
+-- A policy that fails raises; the caller then keeps its nodes and given as they are.
+-- Reads what choose_places() reads, locks and writes nothing.
+create or replace function mooring_internal.place_class(
+  nodes mooring.node_state[],
+  given int[],
+  class mooring_internal.placement_class,
+  ids bigint[],
+  deployments bigint[],
+  last_nodes int[],
+  replicated boolean,
+  out nodes_now mooring.node_state[],
+  out chosen int[],
+  out exhausted boolean,
+  out rule text
+)
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -2977,27 +4343,47 @@ begin
   if given <> '{}' then
     nodes_now := mooring_internal.with_load(nodes, given);
   end if;
-  chosen := mooring_internal.choose_places(nodes_now, class.node_ids, class.policy, ids, deployments, last_nodes, replicated);
+  chosen := mooring_internal.choose_places(
+    nodes_now, class.node_ids, class.policy, ids, deployments, last_nodes, replicated);
   exhausted := cardinality(chosen) < cardinality(ids);
   rule := 'cheapest by ' || class.policy;
 end;
 $$;
-comment on function mooring_internal.place_class(mooring.node_state[], int[], mooring_internal.placement_class, bigint[], bigint[], int[], boolean) is 'Chooses places for the next work of one class: the loads with what was given before, the nodes chosen (fewer where room runs out: exhausted), and the rule in words.';
+comment on function mooring_internal.place_class(
+  mooring.node_state[],
+  int[],
+  mooring_internal.placement_class,
+  bigint[],
+  bigint[],
+  int[],
+  boolean
+) is
+  'Chooses places for the next work of one class. nodes_now: the loads with what was given before. '
+  'chosen: the nodes, fewer where room runs out (exhausted). rule: the rule in words.';
 --! EndIncluded functions/placement/place_class.sql
 --! Included functions/placement/try_lock_placement.sql
 -- locks: advisory 'placing' (tried; until the end of the transaction)
 create or replace function mooring_internal.try_lock_placement() returns boolean
   language sql volatile
-return pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
-comment on function mooring_internal.try_lock_placement() is 'Takes the right to place until the transaction ends, where it is free; waits for nothing.';
+return pg_try_advisory_xact_lock(
+  mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
+comment on function mooring_internal.try_lock_placement() is
+  'Takes the right to place until the transaction ends, if no other transaction has it. '
+  'Never waits.';
 --! EndIncluded functions/placement/try_lock_placement.sql
 --! Included functions/placement/lock_placement.sql
--- Placement is serialised, so that loads are exact, without letting a forgotten psql stop it: one transaction places, at most one waits, and
--- everybody else is told to go home, because the one that waits takes its first snapshot after the lock and will see their rows.
--- The wait is bounded (MR004 names the holder), and a transaction that holds the lock and goes idle is ended by the server.
--- Whoever gives a replica a node holds this lock; a daemon's row is made with its node, counts for no load, and needs none. Returns false for "somebody else will do your work"; who has other work says must_wait.
--- locks: advisory 'waiting to place' (only while waiting), advisory 'placing' (until the end of the transaction)
-create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean
+-- Takes the right to place, until the transaction ends. A transaction that gives a replica a node
+-- holds this lock, so that loads are exact. A daemon's row is born with its node and counts for no
+-- load, so it needs no lock.
+-- One transaction places, and at most one waits without must_wait. For every other it returns
+-- false at once: the waiting one takes its first snapshot after the lock and sees their rows.
+-- A caller with work that no other transaction does passes must_wait.
+-- The wait is bounded: MR004 names the holder. The server ends a holder that idles.
+-- locks: advisory 'waiting to place' (only during the wait),
+--   advisory 'placing' (until the end of the transaction)
+create or replace function mooring_internal.lock_placement(
+  must_wait boolean default false
+) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3008,32 +4394,44 @@ declare
   holder int;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using errcode = 'MR008', message = 'placement needs isolation level read committed', hint = 'Every step has to see what was committed before it: begin the transaction without another isolation level.';
+    raise exception using errcode = 'MR008',
+      message = 'placement needs isolation level read committed',
+      hint = 'Every step has to see what was committed before it: '
+        'begin the transaction without another isolation level.';
   end if;
   select s.placement_lock_timeout into patience from mooring.setting s;
   patience_ms := greatest(1, round(extract(epoch from patience) * 1000))::text;
   if not mooring_internal.try_lock_placement() then
-    if not must_wait and not pg_try_advisory_lock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place')) then
+    if not must_wait and not pg_try_advisory_lock(
+      mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place')) then
       return false;
     end if;
     begin
       perform set_config('lock_timeout', patience_ms, true);
-      perform pg_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
-      -- before anything that could be cancelled: this one is the session's, and would be kept
+      perform pg_advisory_xact_lock(
+        mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
+      -- first of all, before any statement that could be cancelled: this lock belongs to the
+      -- session, which would keep it
       if not must_wait then
-        perform pg_advisory_unlock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place'));
+        perform pg_advisory_unlock(
+          mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place'));
       end if;
       perform set_config('lock_timeout', lock_timeout_before, true);
     exception when others or query_canceled then
       if not must_wait then
-        perform pg_advisory_unlock(mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place'));
+        perform pg_advisory_unlock(
+          mooring_internal.lock_space(), mooring_internal.lock_key('waiting to place'));
       end if;
       if sqlstate <> '55P03' then
         raise;
       end if;
       holder := mooring_internal.placement_lock_holder();
-      raise exception using errcode = 'MR004', message = format('placement has been held by another transaction for more than %s', patience),
-        detail = format('pid %s holds it', holder), hint = format('Look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder);
+      raise exception using errcode = 'MR004',
+        message = format(
+          'placement has been held by another transaction for more than %s', patience),
+        detail = format('pid %s holds it', holder),
+        hint = format('Look at it in pg_stat_activity; '
+          'end it with select pg_terminate_backend(%s).', holder);
     end;
   end if;
   perform mooring_internal.limit_idle(patience);
@@ -3041,31 +4439,40 @@ begin
   return true;
 end;
 $$;
-comment on function mooring_internal.lock_placement(boolean) is 'Takes the right to place until the transaction ends; false when another transaction already waits and will see the caller''s rows.';
+comment on function mooring_internal.lock_placement(boolean) is
+  'Takes the right to place until the transaction ends; false when another transaction already '
+  'waits and will see the caller''s rows.';
 --! EndIncluded functions/placement/lock_placement.sql
 --! Included functions/placement/placement_lock_holder.sql
 create or replace function mooring_internal.placement_lock_holder() returns int
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
 return (
-  select l.pid from pg_locks l
-   where l.locktype = 'advisory' and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
-     and l.classid = mooring_internal.lock_space() and l.objid = mooring_internal.lock_key('placing') and l.objsubid = 2
+  select l.pid
+    from pg_locks l
+   where l.locktype = 'advisory'
+     and l.granted
+     and l.database = (select d.oid from pg_database d where d.datname = current_database())
+     and l.classid = mooring_internal.lock_space()
+     and l.objid = mooring_internal.lock_key('placing')
+     and l.objsubid = 2
    limit 1);
-comment on function mooring_internal.placement_lock_holder() is 'Pid of the backend that is placing, if any.';
+comment on function mooring_internal.placement_lock_holder() is
+  'Pid of the backend that holds the placement lock; null when none does.';
 --! EndIncluded functions/placement/placement_lock_holder.sql
 --! Included functions/placement/claim.sql
--- claim: gives pending assignments to nodes. The heart of Mooring.
---
--- First what is moved to a node by name, see place_moves(). Then, in windows of setting.claim_window rows in queue order (updated_at, created_at, id):
---   lock the window, FOR UPDATE SKIP LOCKED: a row somebody holds is left for the next round, never waited for
---   per class of work (same policy, same eligible nodes), tightest first: choose_places() takes the cheapest places and the loads grow
---   one UPDATE and one INSERT of events; a trigger tells the chosen nodes
--- A class whose policy fails becomes an event, and the others go on. Loads are exact because placement is serialised. A node whose lease
--- ends meanwhile is reaped like any other. Returns the assignments it placed. At last handovers and draining nodes are looked at, see
--- advance_handovers() and advance_drains().
+-- Gives pending assignments to nodes. The heart of Mooring; README.md shows the steps.
+--   1. moves to a node by name, see place_moves()
+--   2. pending work in queue order (updated_at, created_at, id), in windows of setting.claim_window
+--      rows: lock the window, choose places class by class, one UPDATE, one INSERT of events
+--   3. the next step of handovers and drains, see advance_handovers() and advance_drains()
+-- A row that another transaction holds waits for the next round, because the lock skips it.
+-- When the policy of a class fails, an event says so, and the other classes go on.
+-- Loads are exact because placement is serialised. A node whose lease ends meanwhile is reaped like
+-- any other. Returns the assignments it placed.
 -- locks: placement, then assignment rows (skip locked); never heartbeat rows
-create or replace function mooring.claim(max_rows int default null) returns setof mooring.assignment
+create or replace function mooring.claim(max_rows int default null)
+  returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- arrays look huge to the planner; compiling such a query takes longer than running it
@@ -3091,7 +4498,7 @@ declare
   remaining int := coalesce(max_rows, 2147483647);
   moved int;
   handed_over boolean;
-  held boolean;
+  in_hold boolean;
   -- the window's decisions, row by row
   ids bigint[];
   deployments bigint[];
@@ -3104,36 +4511,48 @@ declare
   first_epoch bigint := mooring_internal.next_epoch(0);
 begin
   if max_rows < 1 then
-    raise exception using errcode = 'MR007', message = format('max_rows is %s', max_rows), hint = 'Leave it out to place everything, or give 1 or more.';
+    raise exception using errcode = 'MR007',
+      message = format('max_rows is %s', max_rows),
+      hint = 'Leave it out to place everything, or give 1 or more.';
   end if;
   if not mooring_internal.lock_placement() then
     return;
   end if;
-  -- asked after the lock: a hold may have begun while it was waited for
-  held := mooring_internal.notice_outage();
-  if held then
-    -- looked at, and nothing is to be done: else every heartbeat of the hold would be told that rounds are overdue
+  -- asked after the lock, because a hold may have begun during the wait for it
+  in_hold := mooring_internal.notice_outage();
+  if in_hold then
+    -- the round is done, as nothing may be placed; otherwise every heartbeat of the hold would be
+    -- answered that rounds are overdue
     perform mooring_internal.finish_round('place');
     return;
   end if;
-  -- also where nothing waits: a restart is a move by name, and writes there, too
+  -- also where nothing is pending: a restart is a move by name and appends to node_load too
   perform mooring_internal.fold_node_load();
-  -- what is moved has been promised its place, and goes before the policy chooses
-  return query select m.* from mooring_internal.place_moves(max_rows => max_rows) m;
+  -- a move has been promised its place, so it goes before the policy chooses
+  return query
+    select m.* from mooring_internal.place_moves(max_rows => max_rows) m;
   get diagnostics moved = row_count;
   remaining := remaining - moved;
-  -- before the eligible nodes are read: one that comes in between is waited for still, and the claim that its registration asks for finds it
+  -- read before the eligible nodes: a node that registers in between is still awaited, and the
+  -- claim that its registration requests finds it
   awaited := mooring_internal.awaited_nodes();
   select array_agg(p) into classes from mooring_internal.placeable_classes() p;
   if classes is not null then
-    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
+    select jsonb_object_agg(s.signature, c.nr) into class_of
+      from unnest(classes) with ordinality c (policy, signatures, node_ids, nr)
+     cross join lateral unnest(c.signatures) s (signature);
     select s.* into setting from mooring.setting s;
     select array_agg(s) into nodes from mooring_internal.node_states() s;
-    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at,
+        0::bigint as id
+      into tail;
   end if;
   while classes is not null and remaining > 0 loop
-    -- every row up to tail was placed, is held by somebody, waits for its nodes, or has no room: the next window starts behind it
-    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.updated_at order by q.updated_at, q.created_at, q.id), array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
+    -- every row up to tail was placed, is locked elsewhere, waits for awaited nodes, or has no
+    -- room, so the next window starts behind it
+    select array_agg(q.id order by q.updated_at, q.created_at, q.id),
+        array_agg(q.updated_at order by q.updated_at, q.created_at, q.id),
+        array_agg(q.created_at order by q.updated_at, q.created_at, q.id)
       into queue, queue_updated_at, queue_created_at
       from (select a.id, a.updated_at, a.created_at
               from unnest(classes) c
@@ -3141,21 +4560,33 @@ begin
              cross join lateral (
                select a.id, a.updated_at, a.created_at
                  from mooring.assignment a
-                where a.node_id is null and a.wanted = 'run' and a.signature = s.signature
-                  and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
+                where a.node_id is null
+                  and a.wanted = 'run'
+                  and a.signature = s.signature
+                  and (a.updated_at, a.created_at, a.id)
+                    > (tail.updated_at, tail.created_at, tail.id)
                 order by a.updated_at, a.created_at, a.id
                 limit least(setting.claim_window, remaining)) a
              order by a.updated_at, a.created_at, a.id
              limit least(setting.claim_window, remaining)) q;
     exit when queue is null;
-    select queue_updated_at[cardinality(queue)] as updated_at, queue_created_at[cardinality(queue)] as created_at, queue[cardinality(queue)] as id into tail;
-    ids := '{}'; deployments := '{}'; epochs := '{}'; owners := '{}'; leases := '{}'; rules := '{}'; last_nodes := '{}';
+    select queue_updated_at[cardinality(queue)] as updated_at,
+        queue_created_at[cardinality(queue)] as created_at,
+        queue[cardinality(queue)] as id
+      into tail;
+    ids := '{}';
+    deployments := '{}';
+    epochs := '{}';
+    owners := '{}';
+    leases := '{}';
+    rules := '{}';
+    last_nodes := '{}';
     for class_of_work in
-      -- no join but by primary key: with stale statistics (a million rows just claimed) the planner takes any set for one row, and joining
-      -- two of those by nested loop costs seconds. And nothing among the conditions of the lock that an index of the queue would answer: planned while that is empty,
-      -- the whole queue would be read for each window
+      -- Two rules of this query, README.md has their reasons: it joins by primary key only, and the
+      -- statement that locks has no condition that an index of the queue could answer.
       with locked as materialized (
-        select a.id, a.deployment_id, a.epoch, a.node_id, a.wanted, a.updated_at, a.created_at, a.last_node_id, (class_of ->> a.signature::text)::int as nr
+        select a.id, a.deployment_id, a.epoch, a.node_id, a.wanted, a.updated_at, a.created_at,
+            a.last_node_id, (class_of ->> a.signature::text)::int as nr
           from mooring.assignment a
          where a.id = any (queue) and (awaited is null or a.last_node_id is null)
            for update skip locked
@@ -3163,30 +4594,44 @@ begin
       select l.nr, bool_or(d.replicas > 1) as replicated,
           array_agg(l.id order by l.updated_at, l.created_at, l.id) as ids,
           array_agg(l.deployment_id order by l.updated_at, l.created_at, l.id) as deployments,
-          array_agg(greatest(l.epoch + 1, first_epoch) order by l.updated_at, l.created_at, l.id) as epochs,
-          array_agg(coalesce(d.lease_ttl, setting.lease_ttl) order by l.updated_at, l.created_at, l.id) as leases,
+          array_agg(greatest(l.epoch + 1, first_epoch)
+            order by l.updated_at, l.created_at, l.id) as epochs,
+          array_agg(coalesce(d.lease_ttl, setting.lease_ttl)
+            order by l.updated_at, l.created_at, l.id) as leases,
           array_agg(l.last_node_id order by l.updated_at, l.created_at, l.id) as last_nodes
         from locked l
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
-       -- what was edited, stopped or placed by hand meanwhile: next time
+       -- a row that was edited, stopped or placed by hand meanwhile waits for the next claim
        where l.node_id is null and l.wanted = 'run' and l.nr is not null
        group by l.nr
        order by l.nr
     loop
       class := classes[class_of_work.nr];
       begin
-        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(
+          nodes,
+          given,
+          class,
+          class_of_work.ids,
+          class_of_work.deployments,
+          class_of_work.last_nodes,
+          class_of_work.replicated);
         nodes := step.nodes_now;
         chosen := step.chosen;
         why := step.rule;
         given := chosen;
       exception when others then
-        perform mooring_internal.add_event('claim_failed', format('policy %s failed: %s', class.policy, sqlerrm), detail => jsonb_build_object('policy', class.policy));
+        perform mooring_internal.add_event(
+          'claim_failed',
+          format('policy %s failed: %s', class.policy, sqlerrm),
+          detail => jsonb_build_object('policy', class.policy));
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
-        -- no room left: what waits behind it is not looked at again. The class stays, without signatures, so that nr keeps its meaning
-        classes[class_of_work.nr] := (class.policy, '{}', '{}')::mooring_internal.placement_class;
+        -- no room left, so the work behind it is not read again; the class stays, without
+        -- signatures, so that nr keeps its meaning
+        classes[class_of_work.nr] :=
+          (class.policy, '{}', '{}')::mooring_internal.placement_class;
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       deployments := deployments || class_of_work.deployments[1:cardinality(chosen)];
@@ -3197,21 +4642,33 @@ begin
       last_nodes := last_nodes || class_of_work.last_nodes[1:cardinality(chosen)];
     end loop;
     if array_remove(last_nodes, null) <> '{}' then
-      rules := array(select case when u.node_id = u.last_node_id then 'back on its last node, ' || u.rule || ' or near it' else u.rule end from unnest(rules, owners, last_nodes) with ordinality u (rule, node_id, last_node_id, nr) order by u.nr);
+      rules := array(
+        select case when u.node_id = u.last_node_id
+                    then 'back on its last node, ' || u.rule || ' or near it'
+                    else u.rule end
+          from unnest(rules, owners, last_nodes)
+            with ordinality u (rule, node_id, last_node_id, nr)
+         order by u.nr);
     end if;
     return query
       update mooring.assignment a
-         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl, owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
+         set node_id = p.node_id, epoch = p.epoch, lease_ttl = p.lease_ttl,
+             owner_reason = p.rule, assigned_at = clock_timestamp(), waiting_since = null,
+             move_to = null
         from unnest(ids, owners, epochs, leases, rules) p (id, node_id, epoch, lease_ttl, rule)
        -- named twice: by the join alone the planner may read the whole table for each window
        where a.id = p.id and a.id = any (ids)
       returning a.*;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule, (select mooring_internal.actor())
-      from unnest(ids, deployments, owners, epochs, rules) with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
+    insert into mooring.event (
+      kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select 'claimed', p.id, p.deployment_id, p.node_id, n.name, p.epoch, p.rule,
+        (select mooring_internal.actor())
+      from unnest(ids, deployments, owners, epochs, rules)
+        with ordinality p (id, deployment_id, node_id, epoch, rule, nr)
       join mooring.node n on n.id = p.node_id
      order by p.nr;
-    -- a window that was not full held all there is: whoever commits work meanwhile has a claim of his own waiting for this one
+    -- a window that was not full held everything; work that commits meanwhile has requested a claim
+    -- of its own, which waits for this one
     exit when cardinality(queue) < least(setting.claim_window, remaining);
     remaining := remaining - cardinality(ids);
   end loop;
@@ -3220,49 +4677,76 @@ begin
   perform mooring_internal.finish_round('place');
 end;
 $$;
-comment on function mooring.claim(int) is 'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; returns those it placed.';
+comment on function mooring.claim(int) is
+  'Places pending assignments on eligible nodes, at most max_rows of them, in queue order; '
+  'returns those it placed.';
 --! EndIncluded functions/placement/claim.sql
 
 -- ownership: leases, epochs, releases, and rows that follow deployments
 --! Included functions/ownership/next_epoch.sql
--- next_epoch: the epoch after this one. Whatever raises an epoch asks here. The timeline of the write-ahead log is its high part: a promoted standby may lack
--- the last claims of its primary, and counting on from what it has would hand out their numbers a second time. On timeline 1 epochs are 1, 2, 3.
--- After pg_upgrade or a restored dump the server is on timeline 1 again: counting goes on from what is there, and promotions are told apart only from where timelines pass it (doctor: epochs).
--- The timeline is read from the log that is being written: pg_control_checkpoint() tells of a promotion only after the next checkpoint.
--- It costs some microseconds, so whoever raises many asks once, next_epoch(0), and takes greatest(epoch + 1, that): the same number.
+-- The epoch after the given one. Every statement that raises an epoch uses it.
+-- The high part is the timeline of the write-ahead log, because a promoted standby may lack the
+-- last claims of its primary: counting on from its own rows would give out their epochs twice.
+-- On timeline 1 epochs are 1, 2, 3. See README.md for pg_upgrade, restored dumps, and the source
+-- of the timeline.
+-- A call takes some microseconds. A statement that raises many epochs calls next_epoch(0) once and
+-- uses greatest(epoch + 1, that), which is the same number.
 create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint
   language sql volatile
-return greatest(epoch, (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
-comment on function mooring_internal.next_epoch(bigint) is 'The epoch that follows this one: one more, and above everything an earlier timeline of the same cluster can have handed out.';
+return greatest(
+  epoch,
+  (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
+comment on function mooring_internal.next_epoch(bigint) is
+  'The epoch that follows this one: one more, and above every epoch that an earlier timeline of '
+  'the same cluster can have given out.';
 --! EndIncluded functions/ownership/next_epoch.sql
 --! Included functions/ownership/node_is_live.sql
--- Live: a session holds the name and its lease has not ended by the database clock.
-create or replace function mooring_internal.node_is_live(heartbeat mooring.heartbeat) returns boolean
+-- Live: a session holds the name, and by the database clock its lease has not ended.
+create or replace function mooring_internal.node_is_live(
+  heartbeat mooring.heartbeat
+) returns boolean
   language sql stable
-return heartbeat.session is not null and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
-comment on function mooring_internal.node_is_live(mooring.heartbeat) is 'True while the node''s lease runs.';
+return heartbeat.session is not null
+  and heartbeat.beat_at + heartbeat.lease_ttl > clock_timestamp();
+comment on function mooring_internal.node_is_live(mooring.heartbeat) is
+  'True while the node''s lease runs.';
 --! EndIncluded functions/ownership/node_is_live.sql
 --! Included functions/ownership/lease_end.sql
--- The lease of one assignment. It begins with the beat that confirmed it; until then it is the node's. A node that left has none.
-create or replace function mooring_internal.lease_end(heartbeat mooring.heartbeat, assignment mooring.assignment) returns timestamptz
+-- The lease of one assignment begins with the beat that confirms it.
+-- Until that beat the lease of its node counts too. A node that left has no lease.
+create or replace function mooring_internal.lease_end(
+  heartbeat mooring.heartbeat,
+  assignment mooring.assignment
+) returns timestamptz
   language sql stable
-return case when heartbeat.session is null then '-infinity' else heartbeat.beat_at + greatest(assignment.lease_ttl, case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end) end;
-comment on function mooring_internal.lease_end(mooring.heartbeat, mooring.assignment) is 'When the owner''s right to run an assignment ends, unless it beats again.';
+return case when heartbeat.session is null then '-infinity'
+            else heartbeat.beat_at + greatest(
+              assignment.lease_ttl,
+              case when assignment.assigned_at > heartbeat.beat_at then heartbeat.lease_ttl end)
+            end;
+comment on function mooring_internal.lease_end(mooring.heartbeat, mooring.assignment) is
+  'When the owner''s right to run an assignment ends, unless it beats again.';
 --! EndIncluded functions/ownership/lease_end.sql
 --! Included functions/ownership/release.sql
--- release: takes assignments from their owners. The one way out of ownership, used by report (stopped, refused), leave and reap.
--- What becomes of a row is read from its deployment as it is now: pending again, pending and stopped (disabled), or gone (deleted, scaled
--- down, a daemon's). So a deployment deleted and inserted again under the same id simply finds its row waiting once the process is gone.
--- Of a replica that is being handed over two rows are there: the copy just ends, and where the replica is released first, its copy becomes the replica, running
--- or stopping. So a successor takes over from a dead node at once, and a deployment inserted again waits for both.
--- A row held by assert_owner() or a stranger is skipped; the caller sees by what is returned. The epoch is compared under the lock: between
--- the caller's look and ours the row may have been freed by somebody else and given to another node.
+-- Takes assignments from their owners. It is the one way out of ownership: report (stopped,
+-- refused), leave and reap use it.
+-- The deployment as it is now decides what becomes of a row: pending, pending and stopped
+-- (disabled), or deleted (deployment deleted or scaled down, or a daemon). README.md tells how
+-- that works for a deployment inserted again and for a handover.
+-- Rows locked elsewhere, by assert_owner() for example, are skipped; the result shows which.
+-- The epoch is compared under the lock. Between the caller's read and this lock, another
+-- transaction may have released the row and given it to another node.
 -- locks: assignment rows, run (both skip locked)
-create or replace function mooring_internal.release(ids bigint[], epochs bigint[], kind text, reason text) returns setof mooring.assignment
+create or replace function mooring_internal.release(
+  ids bigint[],
+  epochs bigint[],
+  kind text,
+  reason text
+) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
-  -- sets of thousands meet here, and their sizes are not known when the plan is made: hash joins of what index scans by array find grow
-  -- with the sets, a nested loop with their product
+  -- Sets of thousands meet here, and the planner does not know their sizes. Hash joins of what
+  -- index scans by array find grow with the sets, a nested loop with their product.
   set enable_nestloop = off
 as $$
 declare
@@ -3270,116 +4754,207 @@ declare
   deployments bigint[];
   freed bigint;
   daemons bigint[];
-  -- of start-first work: those that are no replica, the replicas that leave a copy behind, and these copies
-  copies bigint[];
-  relieved bigint[];
-  heirs bigint[];
-  hosts int[];
+  daemon_nodes int[];
+  -- locked rows that stand beside their replica
+  handover_ids bigint[];
+  -- locked replicas that have a row beside them, and the ids of those rows
+  succeeded bigint[];
+  successors bigint[];
   -- read once, not for each row
   first_epoch bigint := mooring_internal.next_epoch(0);
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using errcode = 'MR008', message = 'releasing needs isolation level read committed', hint = 'With another level it would read the deployment as it was before the row was locked.';
+    raise exception using errcode = 'MR008',
+      message = 'releasing needs isolation level read committed',
+      hint = 'With another level it would read the deployment as it was before the row was locked.';
   end if;
-  select array_agg(l.id), array_agg(l.deployment_id), array_agg(l.deployment_id) filter (where l.ordinal is null), array_agg(l.node_id) filter (where l.ordinal is null), array_agg(l.id) filter (where l.handover is not null)
-    into locked, deployments, daemons, hosts, copies
+  select array_agg(l.id),
+      array_agg(l.deployment_id),
+      array_agg(l.deployment_id) filter (where l.ordinal is null),
+      array_agg(l.node_id) filter (where l.ordinal is null),
+      array_agg(l.id) filter (where l.handover is not null)
+    into locked, deployments, daemons, daemon_nodes, handover_ids
     from (select a.id, a.deployment_id, a.ordinal, a.node_id, a.handover
-            from unnest(release.ids, release.epochs) o (id, epoch) join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
+            from unnest(release.ids, release.epochs) o (id, epoch)
+            join mooring.assignment a on a.id = o.id and a.epoch = o.epoch
            where a.id = any (release.ids) and a.node_id is not null
-           order by a.id for update of a skip locked) l;
+           order by a.id
+             for update of a skip locked) l;
   if locked is null then
     return;
   end if;
-  select array_agg(c.replica), array_agg(c.id) into relieved, heirs from mooring_internal.handover_rows() c where c.replica = any (locked) and c.id <> all (locked);
-  if heirs is not null then
-    heirs := array(select l.id from mooring.assignment l where l.id = any (heirs) and l.handover is not null for no key update skip locked);
-    -- who leaves a copy that somebody holds at the moment is left too: a replica never waits beside its copy
-    locked := array(select u.id from unnest(locked) u (id) where u.id <> all (relieved) or u.id in (select c.replica from mooring_internal.handover_rows() c where c.id = any (heirs)));
-    relieved := array(select u.id from unnest(relieved) u (id) where u.id = any (locked));
+  select array_agg(c.replica), array_agg(c.id) into succeeded, successors
+    from mooring_internal.handover_rows() c
+   where c.replica = any (locked) and c.id <> all (locked);
+  if successors is not null then
+    successors := array(
+      select l.id
+        from mooring.assignment l
+       where l.id = any (successors) and l.handover is not null
+         for no key update skip locked);
+    -- a replica stays owned while another transaction holds the row beside it, because a replica
+    -- never waits beside a second row
+    locked := array(
+      select u.id
+        from unnest(locked) u (id)
+       where u.id <> all (succeeded)
+          or u.id in (
+            select c.replica
+              from mooring_internal.handover_rows() c
+             where c.id = any (successors)));
+    succeeded := array(select u.id from unnest(succeeded) u (id) where u.id = any (locked));
   end if;
-  -- the deployments are read by a new statement, after the lock: an edit that waited for us has its turn afterwards
+  -- the deployments are read by a new statement, after the lock: an edit that waits for this
+  -- transaction has its turn afterwards
   return query
     with freed as (
       update mooring.assignment a
-         set node_id = null, epoch = greatest(a.epoch + 1, first_epoch), wanted = case when d.enabled then 'run' else 'stop' end, stop_reason = null, owner_reason = release.reason, lease_ttl = null, assigned_at = null,
-             -- a move goes on where its stop ends, but a deployment that was disabled meanwhile has called it off
-             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end, move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
-             handover_failed_at = null, handover_error = null, last_node_id = a.node_id, waiting_since = clock_timestamp(), signature = mooring_internal.queue_signature(d.signature, a.refused_by)
+         set node_id = null,
+             epoch = greatest(a.epoch + 1, first_epoch),
+             wanted = case when d.enabled then 'run' else 'stop' end,
+             stop_reason = null,
+             owner_reason = release.reason,
+             lease_ttl = null,
+             assigned_at = null,
+             -- a move goes on after its stop, unless its deployment was disabled meanwhile
+             move_to = case when a.wanted = 'stop' and d.enabled then a.move_to end,
+             move_reason = case when a.wanted = 'stop' and d.enabled then a.move_reason end,
+             handover_failed_at = null,
+             handover_error = null,
+             last_node_id = a.node_id,
+             waiting_since = clock_timestamp(),
+             signature = mooring_internal.queue_signature(d.signature, a.refused_by)
         from mooring.deployment d
-       where a.id = any (locked) and d.id = any (deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas and a.handover is null and a.id <> all (coalesce(relieved, '{}'))
+       where a.id = any (locked)
+         and d.id = any (deployments)
+         and d.id = a.deployment_id
+         and d.type = 'deployment'
+         and a.ordinal < d.replicas
+         and a.handover is null
+         and a.id <> all (coalesce(succeeded, '{}'))
       returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason, (select mooring_internal.actor()) from freed f left join mooring.node n on n.id = f.last_node_id
+      insert into mooring.event (
+        kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select release.kind, f.id, f.deployment_id, n.id, n.name, f.epoch, release.reason,
+          (select mooring_internal.actor())
+        from freed f
+        left join mooring.node n on n.id = f.last_node_id
     )
     select f.* from freed f;
   get diagnostics freed = row_count;
   if freed < cardinality(locked) then
-    if copies is not null or relieved is not null then
-      perform mooring_internal.end_handovers(copies, relieved, release.kind, release.reason);
+    if handover_ids is not null or succeeded is not null then
+      perform mooring_internal.end_handovers(
+        handover_ids, succeeded, release.kind, release.reason);
     end if;
-    -- what is still owned has nothing to come back for, and its owner is done with it, see tg_assignment__end_by_hand()
+    -- rows that are still owned end here; this setting says that their owner is done with them,
+    -- see tg_assignment__end_by_hand()
     perform set_config('mooring.owner_is_done', 'yes', true);
     return query
       with ended as (
-        delete from mooring.assignment a where a.id = any (locked) and a.node_id is not null returning a.*
+        delete from mooring.assignment a
+         where a.id = any (locked) and a.node_id is not null
+        returning a.*
       ),
       logged as (
-        insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-        select release.kind, e.id, e.deployment_id, n.id, n.name, greatest(e.epoch + 1, first_epoch), release.reason, (select mooring_internal.actor()) from ended e left join mooring.node n on n.id = e.node_id
+        insert into mooring.event (
+          kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+        select release.kind, e.id, e.deployment_id, n.id, n.name,
+            greatest(e.epoch + 1, first_epoch), release.reason,
+            (select mooring_internal.actor())
+          from ended e
+          left join mooring.node n on n.id = e.node_id
       )
       select e.* from ended e;
     perform set_config('mooring.owner_is_done', '', true);
-    if heirs is not null then
-      update mooring.assignment a set handover = null where a.id = any (heirs);
+    if successors is not null then
+      update mooring.assignment a
+         set handover = null
+       where a.id = any (successors);
     end if;
   end if;
-  -- an observation that is being written at the moment, or that a stranger holds, is left as it is: it is of an old epoch now
+  -- an observation that another transaction writes or holds stays as it is: its epoch is old now
   update mooring.run r
-     set state = case release.kind when 'reaped' then 'lost' when 'refused' then 'refused' else 'stopped' end, pid = null, next_start_at = null
-   where r.assignment_id = any (array(select l.assignment_id from mooring.run l where l.assignment_id = any (locked) for update skip locked));
+     set state = case release.kind when 'reaped' then 'lost'
+                                   when 'refused' then 'refused'
+                                   else 'stopped' end,
+         pid = null,
+         next_start_at = null
+   where r.assignment_id = any (array(
+     select l.assignment_id
+       from mooring.run l
+      where l.assignment_id = any (locked)
+        for update skip locked));
   if daemons is not null then
-    -- stopped, and wanted again in the meantime
-    perform mooring_internal.make_daemons(daemons, hosts);
+    -- daemons that stopped and are wanted again by now
+    perform mooring_internal.make_daemons(daemons, daemon_nodes);
   end if;
   perform mooring_internal.enqueue('place');
 end;
 $$;
-comment on function mooring_internal.release(bigint[], bigint[], text, text) is 'Takes assignments, each under the epoch given, from their owners and decides from their deployments what becomes of them; returns those it could lock.';
+comment on function mooring_internal.release(bigint[], bigint[], text, text) is
+  'Takes assignments, each under the epoch given, from their owners; their deployments decide what '
+  'becomes of them. Returns those it could lock.';
 --! EndIncluded functions/ownership/release.sql
 --! Included functions/ownership/requeue.sql
--- A changed spec: nodes that refused the old one are asked again, a successor that failed is tried again, and what waits goes to the back of the queue. What runs is not touched, so that an edit
--- of a version or an environment that somebody does not commit holds up no failover.
--- locks: assignment rows of these deployments that wait or were refused
+-- Pending rows follow a changed spec: nodes that refused the old spec may be chosen again, a failed
+-- successor is tried again, and the row goes to the back of the queue.
+-- Rows that run are not touched. So an uncommitted edit of a version or an environment holds up no
+-- failover.
+-- locks: assignment rows of these deployments that are pending, were refused or failed to hand over
 create or replace function mooring_internal.requeue(deployments bigint[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   update mooring.assignment a
-     set signature = d.signature, refused_by = '{}', handover_failed_at = null, handover_error = null, wanted = case when a.node_id is not null then a.wanted when d.enabled then 'run' else 'stop' end,
-         move_to = case when a.node_id is not null or d.enabled then a.move_to end, move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
-         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at else a.updated_at end
+     set signature = d.signature,
+         refused_by = '{}',
+         handover_failed_at = null,
+         handover_error = null,
+         wanted = case when a.node_id is not null then a.wanted
+                       when d.enabled then 'run'
+                       else 'stop' end,
+         move_to = case when a.node_id is not null or d.enabled then a.move_to end,
+         move_reason = case when a.node_id is not null or d.enabled then a.move_reason end,
+         updated_at = case when a.node_id is null and a.updated_at < d.updated_at then d.updated_at
+                           else a.updated_at end
     from mooring.deployment d
-   where a.deployment_id = any (requeue.deployments) and d.id = a.deployment_id and d.type = 'deployment' and a.ordinal is not null
-     and (a.signature <> d.signature or a.refused_by <> '{}' or a.node_id is null or a.handover_failed_at is not null);
+   where a.deployment_id = any (requeue.deployments)
+     and d.id = a.deployment_id
+     and d.type = 'deployment'
+     and a.ordinal is not null
+     and (a.signature <> d.signature
+       or a.refused_by <> '{}'
+       or a.node_id is null
+       or a.handover_failed_at is not null);
 end;
 $$;
-comment on function mooring_internal.requeue(bigint[]) is 'Lets what waits of these deployments follow the changed spec, and asks nodes again that refused the old one.';
+comment on function mooring_internal.requeue(bigint[]) is
+  'Lets pending work of these deployments follow the changed spec, '
+  'and allows nodes that refused the old one.';
 --! EndIncluded functions/ownership/requeue.sql
 --! Included functions/ownership/insert_missing_assignments.sql
--- The one insert of replicas: born pending, in the queue by the times of their deployment. A row that is there, still owned or stopping, stays as it is.
-create or replace function mooring_internal.insert_missing_assignments(deployments bigint[]) returns bigint
+-- The one insert of replicas. They are born pending and queue by the times of their deployment.
+-- An existing row stays as it is, even one that is still owned or stopping.
+create or replace function mooring_internal.insert_missing_assignments(
+  deployments bigint[]
+) returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   made bigint;
 begin
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+  insert into mooring.assignment (
+    deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature,
+      case when d.enabled then 'run' else 'stop' end,
+      clock_timestamp(), d.created_at, d.updated_at
+    from mooring.deployment d
+   cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.id = any (insert_missing_assignments.deployments) and d.type = 'deployment'
    order by d.id, o.ordinal
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
@@ -3387,113 +4962,183 @@ begin
   return made;
 end;
 $$;
-comment on function mooring_internal.insert_missing_assignments(bigint[]) is 'Makes a row for each replica of these deployments that has none; returns how many it made.';
+comment on function mooring_internal.insert_missing_assignments(bigint[]) is
+  'Makes a row for each replica of these deployments that has none; returns how many it made.';
 --! EndIncluded functions/ownership/insert_missing_assignments.sql
 --! Included functions/ownership/make_assignments.sql
--- Assignments follow deployments, level-triggered: this makes rows what the deployments want, whatever they were before.
--- For deployments of type deployment: rows for ordinals below replicas exist; what is owned and no longer wanted is told to stop and
--- keeps its row, and so its fence, until its process is gone; what is pending and no longer wanted is deleted.
--- locks: assignment rows of these deployments, in order of id (no key update: a workload's assert_owner() is not disturbed)
+-- Makes rows what their deployments of type deployment want, whatever the rows were before:
+--   an ordinal below replicas gets a row
+--   a row that is owned and no longer wanted is ordered to stop; it keeps its row, and so its
+--   fence, until its process is gone
+--   a row that is pending and no longer wanted is deleted
+-- locks: assignment rows of these deployments, in order of id
+--   (no key update, which does not disturb assert_owner() of a workload)
 create or replace function mooring_internal.make_assignments(deployments bigint[]) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  -- whoever releases or claims one of these rows is waited for, so that every statement below sees what they left
-  perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;
+  -- waits for a transaction that releases or claims one of these rows, so that every statement
+  -- below sees its result
+  perform from mooring.assignment a
+   where a.deployment_id = any (make_assignments.deployments)
+   order by a.id
+     for no key update;
   delete from mooring.assignment a
-   where a.deployment_id = any (make_assignments.deployments) and a.node_id is null
-     and not exists (select from mooring.deployment d where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
+   where a.deployment_id = any (make_assignments.deployments)
+     and a.node_id is null
+     and not exists (
+       select from mooring.deployment d
+        where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
   with stopping as (
     update mooring.assignment a
-       set wanted = 'stop', move_to = null, move_reason = null, stop_reason = case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'its deployment was scaled down' end
-      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
-     where b.deployment_id = any (make_assignments.deployments) and a.id = b.id and a.node_id is not null and a.ordinal is not null
-       -- what is stopped only to be moved is stopped for good
+       set wanted = 'stop', move_to = null, move_reason = null,
+           stop_reason = case when d.id is null then 'its deployment was deleted'
+                              when not d.enabled then 'its deployment is disabled'
+                              else 'its deployment was scaled down' end
+      from mooring.assignment b
+      left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
+     where b.deployment_id = any (make_assignments.deployments)
+       and a.id = b.id
+       and a.node_id is not null
+       and a.ordinal is not null
+       -- a row that stops only for a move stops for good now
        and (a.wanted = 'run' or a.move_reason is not null)
        and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
     returning a.*
   )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason, (select mooring_internal.actor()) from stopping s left join mooring.node n on n.id = s.node_id order by s.id;
+  insert into mooring.event (
+    kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+  select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch, s.stop_reason,
+      (select mooring_internal.actor())
+    from stopping s
+    left join mooring.node n on n.id = s.node_id
+   order by s.id;
   perform mooring_internal.requeue(make_assignments.deployments);
   perform mooring_internal.insert_missing_assignments(make_assignments.deployments);
 end;
 $$;
-comment on function mooring_internal.make_assignments(bigint[]) is 'Makes the assignments of these deployments what their specs want.';
+comment on function mooring_internal.make_assignments(bigint[]) is
+  'Makes the assignments of these deployments what their specs want.';
 --! EndIncluded functions/ownership/make_assignments.sql
 --! Included functions/ownership/make_daemons.sql
--- For daemons: an instance on every node that is permitted to run it; the others are told to stop. Never pending: a daemon's row is born owned.
--- locks: assignment (skip locked: the next evict round finds what was passed by)
-create or replace function mooring_internal.make_daemons(deployments bigint[] default null, nodes int[] default null) returns void
+-- Daemons: an instance on every node that is permitted to run it. Instances on other nodes are
+-- ordered to stop. A daemon's row is never pending: it is born owned.
+-- locks: assignment (skip locked: the next evict round finds the rows that were skipped)
+create or replace function mooring_internal.make_daemons(
+  deployments bigint[] default null,
+  nodes int[] default null
+) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  told int[];
+  owners int[];
 begin
-  if not exists (select from mooring.deployment d where d.type = 'daemon') and not exists (select from mooring.assignment a where a.ordinal is null) then
+  if not exists (select from mooring.deployment d where d.type = 'daemon')
+     and not exists (select from mooring.assignment a where a.ordinal is null) then
     return;
   end if;
   with desired as materialized (
     select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
-      from mooring_internal.eligibility((select array_agg(d.id) from mooring.deployment d where d.type = 'daemon' and d.enabled and (make_daemons.deployments is null or d.id = any (make_daemons.deployments)))) e
+      from mooring_internal.eligibility((
+             select array_agg(d.id)
+               from mooring.deployment d
+              where d.type = 'daemon'
+                and d.enabled
+                and (make_daemons.deployments is null
+                  or d.id = any (make_daemons.deployments)))) e
       join mooring.deployment d on d.id = e.deployment_id
      cross join mooring.setting s
      where e.permitted and (make_daemons.nodes is null or e.node_id = any (make_daemons.nodes))
   ),
   made as (
-    insert into mooring.assignment (deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
-    select d.deployment_id, null, d.signature, d.node_id, mooring_internal.next_epoch(0), d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
+    insert into mooring.assignment (
+      deployment_id, ordinal, signature, node_id, epoch, lease_ttl, owner_reason, assigned_at)
+    select d.deployment_id, null, d.signature, d.node_id, mooring_internal.next_epoch(0),
+        d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
-     -- beside on conflict, which would wait for whoever changes the row that is there
-     where not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = d.deployment_id and a.node_id = d.node_id)
+     -- on conflict alone would wait for a transaction that changes the existing row
+     where not exists (
+             select from mooring.assignment a
+              where a.ordinal is null
+                and a.deployment_id = d.deployment_id
+                and a.node_id = d.node_id)
      order by d.deployment_id, d.node_id
-    on conflict (deployment_id, node_id) where ordinal is null do nothing
+    on conflict (deployment_id, node_id)
+     where ordinal is null do nothing
     returning *
   ),
   unwanted as materialized (
-    select b.id, case when d.id is null then 'its deployment was deleted' when not d.enabled then 'its deployment is disabled' else 'it is no longer permitted on the node' end as reason
-      from mooring.assignment b left join mooring.deployment d on d.id = b.deployment_id and d.type = 'daemon'
-     where b.ordinal is null and b.wanted = 'run'
-       and (make_daemons.deployments is null or b.deployment_id = any (make_daemons.deployments)) and (make_daemons.nodes is null or b.node_id = any (make_daemons.nodes))
-       and not exists (select from desired w where w.deployment_id = b.deployment_id and w.node_id = b.node_id)
+    select b.id,
+        case when d.id is null then 'its deployment was deleted'
+             when not d.enabled then 'its deployment is disabled'
+             else 'it is no longer permitted on the node' end as reason
+      from mooring.assignment b
+      left join mooring.deployment d on d.id = b.deployment_id and d.type = 'daemon'
+     where b.ordinal is null
+       and b.wanted = 'run'
+       and (make_daemons.deployments is null or b.deployment_id = any (make_daemons.deployments))
+       and (make_daemons.nodes is null or b.node_id = any (make_daemons.nodes))
+       and not exists (
+         select from desired w
+          where w.deployment_id = b.deployment_id and w.node_id = b.node_id)
        for no key update of b skip locked
   ),
   stopping as (
-    update mooring.assignment a set wanted = 'stop', stop_reason = u.reason from unwanted u where a.id = u.id and a.wanted = 'run' returning a.*
+    update mooring.assignment a
+       set wanted = 'stop', stop_reason = u.reason
+      from unwanted u
+     where a.id = u.id and a.wanted = 'run'
+    returning a.*
   ),
   outdated as materialized (
     select b.id, w.signature
-      from mooring.assignment b join desired w on w.deployment_id = b.deployment_id and w.node_id = b.node_id
+      from mooring.assignment b
+      join desired w on w.deployment_id = b.deployment_id and w.node_id = b.node_id
      where b.ordinal is null and b.signature <> w.signature
        for no key update of b skip locked
   ),
   respecified as (
-    update mooring.assignment a set signature = o.signature from outdated o where a.id = o.id
+    update mooring.assignment a
+       set signature = o.signature
+      from outdated o
+     where a.id = o.id
   ),
   logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason, (select mooring_internal.actor())
-      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch, m.owner_reason as reason from made m
-            union all select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason from stopping s) c
-      left join mooring.node n on n.id = c.node_id order by c.id
+    insert into mooring.event (
+      kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select c.kind, c.id, c.deployment_id, c.node_id, n.name, c.epoch, c.reason,
+        (select mooring_internal.actor())
+      from (select 'claimed' as kind, m.id, m.deployment_id, m.node_id, m.epoch,
+                m.owner_reason as reason
+              from made m
+            union all
+            select 'stop_wanted', s.id, s.deployment_id, s.node_id, s.epoch, s.stop_reason
+              from stopping s) c
+      left join mooring.node n on n.id = c.node_id
+     order by c.id
   )
-  select array_agg(m.node_id) into told from made m;
-  -- born owned, and not under lock_placement()
-  if told is not null then
+  select array_agg(m.node_id) into owners from made m;
+  -- the rows are born owned without lock_placement(), which would have made the commit durable
+  if owners is not null then
     perform mooring_internal.require_durable_commit();
   end if;
-  perform mooring_internal.notify_nodes(told);
+  perform mooring_internal.notify_nodes(owners);
 end;
 $$;
-comment on function mooring_internal.make_daemons(bigint[], int[]) is 'Makes the daemon instances of these deployments on these nodes (null: all) what specs and nodes want.';
+comment on function mooring_internal.make_daemons(bigint[], int[]) is
+  'Makes the daemon instances of these deployments on these nodes (null: all) '
+  'what specs and nodes want.';
 --! EndIncluded functions/ownership/make_daemons.sql
 --! Included functions/ownership/inconsistent_deployments.sql
--- The deployments whose assignments are not what they want: an ordinal without a row, an owner that runs what is not wanted, a row that waits otherwise than its deployment says,
--- or under another signature. What the owner is told to stop already is on its way.
--- One join over all there is (no order, nothing distinct: 100,000 rows in 90 ms on a busy machine), and a second one only where something is missing: each ordinal has one row without
--- handover at most, so the counts tell.
+-- The deployments whose assignments are not what they want:
+--   an ordinal has no row
+--   an owner runs what is not wanted (what it already has to stop does not count)
+--   a pending row is not as its deployment says, or waits under another signature
+-- One join reads all rows: 100,000 in 90 ms on a busy machine, without order or distinct.
+-- A second join runs only where an ordinal has no row. The counts show that, because each ordinal
+-- has at most one row with handover null.
 -- locks: none
 create or replace function mooring_internal.inconsistent_deployments() returns bigint[]
   language plpgsql stable security definer
@@ -3501,38 +5146,53 @@ create or replace function mooring_internal.inconsistent_deployments() returns b
   set jit = off
   -- with stale statistics the planner takes each side for one row, see release()
   set enable_nestloop = off
-  -- the keys of 100,000 deployments are 7 MB, and hashed in one piece
+  -- the keys of 100,000 deployments are 7 MB, hashed in one piece
   set work_mem = '16MB'
 as $$
 declare
-  astray bigint[];
-  there bigint;
+  inconsistent bigint[];
+  present bigint;
   wanted bigint;
 begin
-  select array_agg(j.deployment_id) filter (where j.is_astray), count(*) filter (where j.is_in_place), (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
-    into astray, there, wanted
-    from (select a.deployment_id, d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
-              case when a.node_id is null then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
-                   else (a.wanted = 'run' or a.move_reason is not null) and (d.id is null or not d.enabled or a.ordinal >= d.replicas) end
-              or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by) as is_astray
-            from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
+  select array_agg(j.deployment_id) filter (where j.is_inconsistent),
+      count(*) filter (where j.is_in_place),
+      (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
+    into inconsistent, present, wanted
+    from (select a.deployment_id,
+              d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
+              case when a.node_id is null
+                   then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
+                   else (a.wanted = 'run' or a.move_reason is not null)
+                     and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
+                   end
+              or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by)
+              as is_inconsistent
+            from mooring.assignment a
+            left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
            where a.ordinal is not null) j;
-  if there < wanted then
-    -- a copy without its replica becomes the replica, see advance_handovers() and release(): nothing is to wait beside it
-    astray := coalesce(astray, '{}') || array(
-      select d.id from mooring.deployment d left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
-       where d.type = 'deployment' group by d.id having count(distinct a.ordinal) < d.replicas);
+  if present < wanted then
+    -- a handover row that lost its replica becomes the replica, see advance_handovers() and
+    -- release(), so no row may be made to wait beside it
+    inconsistent := coalesce(inconsistent, '{}') || array(
+      select d.id
+        from mooring.deployment d
+        left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
+       where d.type = 'deployment'
+       group by d.id
+      having count(distinct a.ordinal) < d.replicas);
   end if;
-  return array(select distinct u.id from unnest(astray) u (id) order by u.id);
+  return array(select distinct u.id from unnest(inconsistent) u (id) order by u.id);
 end;
 $$;
-comment on function mooring_internal.inconsistent_deployments() is 'Deployments whose assignments are not what they want; the evict round mends them.';
+comment on function mooring_internal.inconsistent_deployments() is
+  'Deployments whose assignments are not what they want; the evict round mends them.';
 --! EndIncluded functions/ownership/inconsistent_deployments.sql
 --! Included functions/ownership/mend_assignments.sql
--- Mends what no trigger saw to, or what got lost: a claim or a handover that was committed behind an edit, triggers that were switched off
--- for a while, a restore of some tables.
--- Part of the evict round. Deployments and rows that somebody holds are left for the next one, so that it neither waits for a forgotten transaction nor stands in the way of
--- who claims, moves, hands over or edits; what is held is looked at again by make_assignments(), as it is then.
+-- Mends what no trigger handled, or what got lost: a claim or a handover that was committed behind
+-- an edit, triggers that were switched off for a while, a restore of some tables.
+-- Part of the evict round. Deployments and rows that another transaction holds wait for the next
+-- round. So this neither waits for a forgotten transaction nor blocks claims, moves, handovers and
+-- edits. make_assignments() looks again at the rows locked here, as they are by then.
 -- locks: deployment, then assignment rows (both skip locked)
 create or replace function mooring_internal.mend_assignments() returns int
   language plpgsql volatile security definer
@@ -3541,35 +5201,54 @@ create or replace function mooring_internal.mend_assignments() returns int
   set lock_timeout = '1s'
 as $$
 declare
-  astray bigint[] := mooring_internal.inconsistent_deployments();
+  inconsistent bigint[] := mooring_internal.inconsistent_deployments();
 begin
-  if astray = '{}' then
+  if inconsistent = '{}' then
     return 0;
   end if;
-  astray := array(
-    select d.id from mooring.deployment d where d.id = any (astray) for no key update skip locked)
-    || array(select u.id from unnest(astray) u (id) where not exists (select from mooring.deployment d where d.id = u.id));
+  inconsistent := array(
+    select d.id
+      from mooring.deployment d
+     where d.id = any (inconsistent)
+       for no key update skip locked)
+    || array(
+    select u.id
+      from unnest(inconsistent) u (id)
+     where not exists (select from mooring.deployment d where d.id = u.id));
   with locked as materialized (
-    select a.id, a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) order by a.id for no key update skip locked
+    select a.id, a.deployment_id
+      from mooring.assignment a
+     where a.deployment_id = any (inconsistent)
+     order by a.id
+       for no key update skip locked
   ),
   held_by_others as materialized (
-    select a.deployment_id from mooring.assignment a where a.deployment_id = any (astray) and not exists (select from locked l where l.id = a.id)
+    select a.deployment_id
+      from mooring.assignment a
+     where a.deployment_id = any (inconsistent)
+       and not exists (select from locked l where l.id = a.id)
   )
-  select array_agg(u.id) into astray from unnest(astray) u (id) where not exists (select from held_by_others h where h.deployment_id = u.id);
-  perform mooring_internal.make_assignments(astray);
-  return coalesce(cardinality(astray), 0);
+  select array_agg(u.id) into inconsistent
+    from unnest(inconsistent) u (id)
+   where not exists (select from held_by_others h where h.deployment_id = u.id);
+  perform mooring_internal.make_assignments(inconsistent);
+  return coalesce(cardinality(inconsistent), 0);
 exception when lock_not_available then
-  -- somebody inserts these very rows, or a workload is inside assert_owner()
+  -- another transaction inserts these very rows, or a workload is inside assert_owner()
   return 0;
 end;
 $$;
-comment on function mooring_internal.mend_assignments() is 'Makes the assignments of deployments that went astray what their specs want; returns of how many it did.';
+comment on function mooring_internal.mend_assignments() is
+  'Makes the assignments of inconsistent deployments what their specs want; '
+  'returns the number of these deployments.';
 --! EndIncluded functions/ownership/mend_assignments.sql
 --! Included functions/ownership/assert_owner.sql
--- assert_owner: a workload calls it in its own transaction, with the MOORING_ASSIGNMENT_ID and MOORING_EPOCH of its environment, before it writes what must be
--- written once. Raises MR005 unless the caller still owns the assignment, and holds that fact until the transaction ends: a change of
--- epoch waits for it. A zombie that was cut off in the middle cannot stop the failover for ever: the transaction may sit idle only for what is left
--- of the lease, then the server ends it; until then reap() leaves the row alone and names this pid.
+-- A workload calls it in its own transaction before it writes what must be written only once.
+-- It passes MOORING_ASSIGNMENT_ID and MOORING_EPOCH from its environment.
+-- It raises MR005 unless the caller still owns the assignment under that epoch. Otherwise it holds
+-- that fact until the transaction ends, because a change of the epoch waits for its row lock.
+-- A zombie cannot stop the failover for ever: its transaction may idle only for the rest of the
+-- lease, then the server ends it. Until then reap() leaves the row alone and names this pid.
 -- locks: assignment (key share)
 create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void
   language plpgsql volatile security definer
@@ -3579,21 +5258,32 @@ declare
   remaining interval;
   owner int;
 begin
-  select a.node_id into owner from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null for key share;
+  select a.node_id into owner
+    from mooring.assignment a
+   where a.id = assert_owner.assignment
+     and a.epoch = assert_owner.epoch
+     and a.node_id is not null
+     for key share;
   if owner is not null then
-    -- read after the lock: while it was waited for, the lease may have ended
+    -- read after the lock, because the lease may have ended while this waited for it
     select h.beat_at + a.lease_ttl - clock_timestamp() into remaining
-      from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-     where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null;
+      from mooring.assignment a
+      join mooring.heartbeat h on h.node_id = a.node_id
+     where a.id = assert_owner.assignment
+       and a.epoch = assert_owner.epoch
+       and a.node_id is not null;
   end if;
   if remaining is null or remaining <= interval '0' then
-    raise exception using errcode = 'MR005', message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
-      hint = 'Another copy runs or will run. Stop without writing anything.';
+    raise exception using errcode = 'MR005',
+      message = format('assignment %s is not owned under epoch %s any more', assignment, epoch),
+      hint = 'Another instance runs or will run. Stop without writing anything.';
   end if;
   perform mooring_internal.limit_idle(remaining);
 end;
 $$;
-comment on function mooring.assert_owner(bigint, bigint) is 'Raises MR005 unless the assignment is still owned under this epoch with its lease running, and keeps it so until the transaction ends.';
+comment on function mooring.assert_owner(bigint, bigint) is
+  'Raises MR005 unless the assignment is still owned under this epoch with its lease running, '
+  'and keeps it so until the transaction ends.';
 --! EndIncluded functions/ownership/assert_owner.sql
 --! Included functions/ownership/raise_no_such_assignment.sql
 create or replace function mooring_internal.raise_no_such_assignment(id bigint) returns void
@@ -3603,70 +5293,158 @@ as $$
 declare
   known text;
 begin
-  select string_agg(k.id::text, ', ' order by k.id) into known from (select a.id from mooring.assignment a order by abs(a.id - raise_no_such_assignment.id), a.id limit 3) k;
-  raise exception using errcode = 'MR003', message = format('there is no assignment %s', coalesce(raise_no_such_assignment.id::text, 'null')),
-    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.', 'There is none at all: insert a deployment.');
+  select string_agg(k.id::text, ', ' order by k.id) into known
+    from (select a.id
+            from mooring.assignment a
+           order by abs(a.id - raise_no_such_assignment.id), a.id
+           limit 3) k;
+  raise exception using errcode = 'MR003',
+    message = format('there is no assignment %s',
+      coalesce(raise_no_such_assignment.id::text, 'null')),
+    hint = coalesce('The nearest ids are ' || known || '; see mooring.placement.',
+      'There are no assignments at all: insert a deployment.');
 end;
 $$;
-comment on function mooring_internal.raise_no_such_assignment(bigint) is 'Raises MR003 with the nearest ids.';
+comment on function mooring_internal.raise_no_such_assignment(bigint) is
+  'Raises MR003 with the nearest ids.';
 --! EndIncluded functions/ownership/raise_no_such_assignment.sql
+--! Included functions/ownership/raise_if_freed_in_handover.sql
+-- For edits by hand: a replica in a handover has two rows, and neither is freed or deleted alone.
+create or replace function mooring_internal.raise_if_freed_in_handover(owned mooring.assignment)
+  returns void
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if exists (
+    select from mooring_internal.handover_rows() c
+     where c.replica = owned.id or c.id = owned.id) then
+    raise exception using errcode = 'MR006',
+      message = format('assignment %s is being handed over', owned.id),
+      hint = 'Its other row is in mooring.placement, see handover. '
+        'Leave both to reap(): it releases them when lease and margin have ended.';
+  end if;
+end;
+$$;
+comment on function mooring_internal.raise_if_freed_in_handover(mooring.assignment) is
+  'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
+--! EndIncluded functions/ownership/raise_if_freed_in_handover.sql
 --! Included functions/ownership/owner_may_run.sql
--- For edits by hand: whether the owner of a row may still run it. Asked as reap() asks, under the heartbeat's row, so that no beat confirms meanwhile what is taken here.
+-- For edits by hand: whether the owner of a row may still run it.
+-- It asks as reap() asks, under the lock of the heartbeat row. So no beat confirms in the meantime
+-- what the edit takes away.
 -- locks: heartbeat (skip locked: a beat in flight is a sign of life)
-create or replace function mooring_internal.owner_may_run(owned mooring.assignment) returns boolean
+create or replace function mooring_internal.owner_may_run(
+  owned mooring.assignment
+) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   owner mooring.heartbeat;
-  held boolean;
+  in_hold boolean;
 begin
-  select h.* into owner from mooring.heartbeat h where h.node_id = owned.node_id for update skip locked;
+  select h.* into owner
+    from mooring.heartbeat h
+   where h.node_id = owned.node_id
+     for update skip locked;
   if not found then
     return exists (select from mooring.heartbeat h where h.node_id = owned.node_id);
   end if;
-  held := mooring_internal.notice_outage();
-  return held or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s) >= clock_timestamp();
+  in_hold := mooring_internal.notice_outage();
+  return in_hold
+    or mooring_internal.lease_end(owner, owned) + (select s.reap_margin from mooring.setting s)
+       >= clock_timestamp();
 end;
 $$;
-comment on function mooring_internal.owner_may_run(mooring.assignment) is 'True while the owner of an assignment may still run it: its lease and the margin are not over, a beat is on its way, or it is a hold. Keeps its heartbeat row locked.';
+comment on function mooring_internal.owner_may_run(mooring.assignment) is
+  'True while the owner of an assignment may still run it: its lease and the margin run, a beat is '
+  'in flight, or there is a hold. Keeps the owner''s heartbeat row locked.';
 --! EndIncluded functions/ownership/owner_may_run.sql
 
 -- moves: drains, handovers, rebalancing, moves by name
 --! Included functions/moves/end_handovers.sql
--- What is said, and remembered, of handovers that end with the release of one of the two rows. Of a successor that was refused, its replica's next one goes elsewhere.
+-- Records handovers that end because one of the two rows is released: their events, and the reason
+-- in the history of the row. A node that refused a successor is remembered in the replica's
+-- refused_by, so the next successor goes to another node.
+--   second_rows  released rows beside a replica
+--   relieved     released replicas that leave such a row behind
 -- locks: assignment rows (skip locked); the caller has locked the rows it names
-create or replace function mooring_internal.end_handovers(copies bigint[], relieved bigint[], kind text, reason text) returns void
+create or replace function mooring_internal.end_handovers(
+  second_rows bigint[],
+  relieved bigint[],
+  kind text,
+  reason text
+) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  -- into the history of what ends here
-  update mooring.assignment a set stop_reason = end_handovers.reason where a.id = any (end_handovers.copies || end_handovers.relieved) and a.wanted = 'run';
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-  select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch, case p.kind when 'handed_over' then end_handovers.reason else 'its successor is given up: ' || end_handovers.reason end,
+  -- the history of what ends here takes its reason from the row
+  update mooring.assignment a
+     set stop_reason = end_handovers.reason
+   where a.id = any (end_handovers.second_rows || end_handovers.relieved) and a.wanted = 'run';
+  insert into mooring.event
+    (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select p.kind, a.id, a.deployment_id, a.node_id, n.name, a.epoch,
+      case p.kind
+        when 'handed_over' then end_handovers.reason
+        else 'its successor is given up: ' || end_handovers.reason
+      end,
       mooring_internal.handover_detail(a.id, a.node_id, p.id, p.node_id)
-    from (select c.id, c.node_id, c.replica, case when c.replica = any (end_handovers.relieved) then 'handed_over' else 'handover_failed' end as kind
-            from mooring_internal.handover_rows() c
-           where c.handover = 'arriving' and c.wanted = 'run' and (c.replica = any (end_handovers.relieved) or c.id = any (end_handovers.copies))) p
+    from (
+      select c.id, c.node_id, c.replica,
+          case
+            when c.replica = any (end_handovers.relieved) then 'handed_over'
+            else 'handover_failed'
+          end as kind
+        from mooring_internal.handover_rows() c
+       where c.handover = 'arriving'
+         and c.wanted = 'run'
+         and (
+           c.replica = any (end_handovers.relieved)
+           or c.id = any (end_handovers.second_rows))) p
     join mooring.assignment a on a.id = p.replica
     left join mooring.node n on n.id = a.node_id
    order by a.id;
   if end_handovers.kind = 'refused' then
     update mooring.assignment a
-       set refused_by = array_append(a.refused_by, c.node_id), signature = mooring_internal.queue_signature(d.signature, array_append(a.refused_by, c.node_id))
-      from mooring_internal.handover_rows() c join mooring.deployment d on d.id = c.deployment_id
-     where c.id = any (end_handovers.copies) and a.id = c.replica and c.node_id <> all (a.refused_by)
-       and a.id in (select l.id from mooring.assignment l where l.id in (select o.replica from mooring_internal.handover_rows() o where o.id = any (end_handovers.copies)) for no key update skip locked);
+       set refused_by = array_append(a.refused_by, c.node_id),
+           signature = mooring_internal.queue_signature(
+             d.signature, array_append(a.refused_by, c.node_id))
+      from mooring_internal.handover_rows() c
+      join mooring.deployment d on d.id = c.deployment_id
+     where c.id = any (end_handovers.second_rows)
+       and a.id = c.replica
+       and c.node_id <> all (a.refused_by)
+       and a.id in (
+         select l.id
+           from mooring.assignment l
+          where l.id in (
+            select o.replica
+              from mooring_internal.handover_rows() o
+             where o.id = any (end_handovers.second_rows))
+            for no key update skip locked);
   end if;
 end;
 $$;
-comment on function mooring_internal.end_handovers(bigint[], bigint[], text, text) is 'Writes down how handovers end when a copy, or a replica that leaves one behind, is released.';
+comment on function mooring_internal.end_handovers(bigint[], bigint[], text, text) is
+  'Records how handovers end when the row beside a replica, or the replica itself, is released.';
 --! EndIncluded functions/moves/end_handovers.sql
 --! Included functions/moves/moves_under_way.sql
--- Assignments on their way from node to node: few at any time, so they are found by their own index. Without statistics the planner takes
--- them for nearly all rows of the table, and reads it from end to end.
-create or replace function mooring_internal.moves_under_way() returns table (assignment_id bigint, deployment_id bigint, epoch bigint, node_id int, from_node int, to_node int, stopping boolean, handover text)
+-- Assignments that are being moved from node to node. There are few at any time, and their own
+-- index finds them. The planner is not left the choice: without statistics it takes them for nearly
+-- all rows of the table and scans it from end to end.
+create or replace function mooring_internal.moves_under_way() returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  epoch bigint,
+  node_id int,
+  from_node int,
+  to_node int,
+  stopping boolean,
+  handover text
+)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -3674,15 +5452,34 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    select a.id, a.deployment_id, a.epoch, a.node_id, case when a.node_id is not null and a.wanted = 'stop' then a.node_id else a.last_node_id end, a.move_to, a.node_id is not null and a.wanted = 'stop', a.handover
-      from mooring.assignment a where a.move_reason is not null;
+    select a.id, a.deployment_id, a.epoch, a.node_id,
+        case
+          when a.node_id is not null and a.wanted = 'stop' then a.node_id
+          else a.last_node_id
+        end,
+        a.move_to,
+        a.node_id is not null and a.wanted = 'stop',
+        a.handover
+      from mooring.assignment a
+     where a.move_reason is not null;
 end;
 $$;
-comment on function mooring_internal.moves_under_way() is 'Assignments that are being moved: still stopping on from_node, waiting (node_id null), or started on node_id and not yet seen running. Start-first: the successor, and then the old copy.';
+comment on function mooring_internal.moves_under_way() is
+  'Assignments that are being moved: still stopping on from_node, pending (node_id null), or '
+  'started on node_id and not yet observed running. Of a start-first move: the successor, then its '
+  'predecessor.';
 --! EndIncluded functions/moves/moves_under_way.sql
 --! Included functions/moves/handover_rows.sql
--- The rows beside the replicas: few at any time, found by their own index; see moves_under_way() for why the planner is not asked.
-create or replace function mooring_internal.handover_rows() returns table (id bigint, handover text, wanted text, deployment_id bigint, node_id int, replica bigint)
+-- The rows beside the replicas. There are few at any time, and their own index finds them;
+-- moves_under_way() tells why the planner is not left the choice.
+create or replace function mooring_internal.handover_rows() returns table (
+  id bigint,
+  handover text,
+  wanted text,
+  deployment_id bigint,
+  node_id int,
+  replica bigint
+)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set enable_seqscan = off
@@ -3692,71 +5489,122 @@ as $$
 begin
   return query
     select c.id, c.handover, c.wanted, c.deployment_id, c.node_id, a.id
-      from mooring.assignment c left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+      from mooring.assignment c
+      left join mooring.assignment a
+        on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
      where c.handover is not null;
 end;
 $$;
-comment on function mooring_internal.handover_rows() is 'The second rows of replicas that are being handed over, each with the replica it belongs to.';
+comment on function mooring_internal.handover_rows() is
+  'The second rows of replicas that are being handed over, each with the replica it belongs to.';
 --! EndIncluded functions/moves/handover_rows.sql
 --! Included functions/moves/handover_detail.sql
--- Who is who, for events and reasons.
-create or replace function mooring_internal.handover_detail(from_id bigint, from_node int, to_id bigint, to_node int) returns jsonb
+-- Names both sides of a handover, for the detail of events.
+create or replace function mooring_internal.handover_detail(
+  from_id bigint,
+  from_node int,
+  to_id bigint,
+  to_node int
+) returns jsonb
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 return (
-  select jsonb_build_object('from', jsonb_build_object('assignment', handover_detail.from_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.from_node)),
-    'to', jsonb_build_object('assignment', handover_detail.to_id, 'node', (select n.name from mooring.node n where n.id = handover_detail.to_node))));
-comment on function mooring_internal.handover_detail(bigint, int, bigint, int) is 'Detail of an event about a handover: from and to, each with assignment and node.';
+  select jsonb_build_object(
+    'from', jsonb_build_object(
+      'assignment', handover_detail.from_id,
+      'node', (select n.name from mooring.node n where n.id = handover_detail.from_node)),
+    'to', jsonb_build_object(
+      'assignment', handover_detail.to_id,
+      'node', (select n.name from mooring.node n where n.id = handover_detail.to_node))));
+comment on function mooring_internal.handover_detail(bigint, int, bigint, int) is
+  'Detail of an event about a handover: from and to, each with assignment and node.';
 --! EndIncluded functions/moves/handover_detail.sql
 --! Included functions/moves/begin_handovers.sql
--- Makes the successors of those of these assignments that are start-first and run. What does not run at the moment has nothing to keep up and is moved stop-first, so
--- that a drain ends although something is broken everywhere. Returns the ids of those that got one.
+-- Makes a successor, on the node beside it, for each of these assignments that is start-first and
+-- runs. Returns the ids of the assignments that got one. An assignment that does not run at the
+-- moment has nothing to keep up and is moved stop-first, so that a drain ends although every
+-- process fails.
 -- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring_internal.begin_handovers(ids bigint[], nodes int[], reason text) returns bigint[]
+create or replace function mooring_internal.begin_handovers(
+  ids bigint[],
+  nodes int[],
+  reason text
+) returns bigint[]
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   begun bigint[];
 begin
-  -- with its row written, whoever judges the replica by a snapshot from before (a delete under repeatable read) fails to serialise, instead of overlooking the successor
   with wish as materialized (
     select a.*, o.node_id as to_node, coalesce(d.lease_ttl, s.lease_ttl) as new_lease_ttl
       from unnest(begin_handovers.ids, begin_handovers.nodes) o (id, node_id)
-      join mooring.assignment a on a.id = o.id and a.wanted = 'run' and a.handover is null and a.node_id <> o.node_id
-      join mooring.deployment d on d.id = a.deployment_id and d.handover = 'start-first' and d.enabled and a.ordinal < d.replicas
-      join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
+      join mooring.assignment a
+        on a.id = o.id and a.wanted = 'run' and a.handover is null and a.node_id <> o.node_id
+      join mooring.deployment d
+        on d.id = a.deployment_id
+       and d.handover = 'start-first'
+       and d.enabled
+       and a.ordinal < d.replicas
+      join mooring.run r
+        on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
      cross join mooring.setting s
   ),
   born as (
-    insert into mooring.assignment (deployment_id, ordinal, handover, signature, refused_by, node_id, epoch, lease_ttl, owner_reason, move_reason, last_node_id, assigned_at, created_at, updated_at)
-    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node, mooring_internal.next_epoch(0), w.new_lease_ttl, 'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
+    insert into mooring.assignment (
+      deployment_id, ordinal, handover, signature, refused_by, node_id, epoch, lease_ttl,
+      owner_reason, move_reason, last_node_id, assigned_at, created_at, updated_at)
+    select w.deployment_id, w.ordinal, 'arriving', w.signature, w.refused_by, w.to_node,
+        mooring_internal.next_epoch(0), w.new_lease_ttl,
+        'moved: ' || begin_handovers.reason, begin_handovers.reason, w.node_id,
         clock_timestamp(), w.created_at, w.updated_at
-      from wish w order by w.id
+      from wish w
+     order by w.id
     returning *
   ),
+  -- Writes the row of the replica on purpose. A transaction that judges the replica by an older
+  -- snapshot (a delete under repeatable read) then fails to serialise and cannot miss the
+  -- successor.
   followed as (
-    update mooring.assignment a set handover_failed_at = null, handover_error = null from wish w where a.id = w.id
+    update mooring.assignment a
+       set handover_failed_at = null,
+           handover_error = null
+      from wish w
+     where a.id = w.id
   ),
   logged as (
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    insert into mooring.event
+      (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
     select e.kind, e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.reason, e.detail
-      from (select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch, begin_handovers.reason as reason, mooring_internal.handover_detail(w.id, w.node_id, b.id, b.node_id) || jsonb_build_object('handover', 'start-first') as detail
-              from wish w join born b on b.deployment_id = w.deployment_id and b.ordinal = w.ordinal
-            union all
-            select 'claimed', b.id, b.deployment_id, b.node_id, b.epoch, b.owner_reason, null from born b) e
-      left join mooring.node n on n.id = e.node_id order by e.kind desc, e.id
+      from (
+        select 'move_wanted' as kind, w.id, w.deployment_id, w.node_id, w.epoch,
+            begin_handovers.reason as reason,
+            mooring_internal.handover_detail(w.id, w.node_id, b.id, b.node_id)
+              || jsonb_build_object('handover', 'start-first') as detail
+          from wish w
+          join born b on b.deployment_id = w.deployment_id and b.ordinal = w.ordinal
+        union all
+        select 'claimed', b.id, b.deployment_id, b.node_id, b.epoch, b.owner_reason, null
+          from born b) e
+      left join mooring.node n on n.id = e.node_id
+     order by e.kind desc, e.id
   )
-  select array_agg(w.id) into begun from wish w;
+  select array_agg(w.id) into begun
+    from wish w;
   return coalesce(begun, '{}');
 end;
 $$;
-comment on function mooring_internal.begin_handovers(bigint[], int[], text) is 'Starts successors of running start-first assignments on the nodes beside them; returns the assignments that got one.';
+comment on function mooring_internal.begin_handovers(bigint[], int[], text) is
+  'Starts successors of running start-first assignments, each on the node beside it. '
+  'Returns the assignments that got one.';
 --! EndIncluded functions/moves/begin_handovers.sql
 --! Included functions/moves/advance_handovers.sql
--- One look at every handover, at the end of each claim(): a successor that runs, and has run for setting.handover_settle, takes over; one that cannot come, or does not
--- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
--- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
+-- One step of every handover, at the end of each claim(). A successor that runs, and has run for
+-- setting.handover_settle, takes over. A successor that cannot come, or does not come up, is given
+-- up; its predecessor runs on untouched. Returns true when any handover got on. The takeover is
+-- decided here and not in the agent's report, for three reasons: only one decides under the
+-- placement lock; an agent's call writes no other node's row; a process that ends a moment after
+-- its start does not count as running.
 -- locks: assignment rows (skip locked); the caller holds placement
 create or replace function mooring_internal.advance_handovers() returns boolean
   language plpgsql volatile security definer
@@ -3764,69 +5612,127 @@ create or replace function mooring_internal.advance_handovers() returns boolean
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  judged_at timestamptz := clock_timestamp();
   setting mooring.setting;
   concerned bigint[];
   locked bigint[];
   pair record;
   got_on boolean := false;
 begin
-  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run';
+  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned
+    from mooring_internal.handover_rows() c
+   where c.handover = 'arriving' and c.wanted = 'run';
   if concerned is null then
     return false;
   end if;
-  select s.* into setting from mooring.setting s;
-  select array_agg(l.id) into locked from (select a.id from mooring.assignment a where a.id = any (concerned) order by a.id for no key update skip locked) l;
-  -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
+  select s.* into setting
+    from mooring.setting s;
+  select array_agg(l.id) into locked
+    from (
+      select a.id
+        from mooring.assignment a
+       where a.id = any (concerned)
+       order by a.id
+         for no key update skip locked) l;
+  -- judged by a later statement than the one that locked;
+  -- what was disabled or deleted meanwhile has its order to stop already
   for pair in
-    select c as copy, a as replica, n.name as to_name,
+    select c as successor, a as replica, n.name as to_name,
         mooring_internal.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
-        -- what nobody could have waited for is no failure: the next one is tried at once
-        j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
+        j.verdict,
+        -- false where waiting would not have helped: the next successor is tried at once
+        d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
       from mooring.assignment c
-      join mooring.deployment d on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
+      join mooring.deployment d
+        on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
       join mooring.node n on n.id = c.node_id
       join mooring.heartbeat h on h.node_id = c.node_id
-      left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+      left join mooring.assignment a
+        on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
       left join mooring.run r on r.assignment_id = c.id and r.epoch = c.epoch
      cross join lateral (
        select case
            when d.handover <> 'start-first' then 'its deployment is stop-first now'
-           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring_internal.node_is_live(h) then 'it runs'
-           when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
-           when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
-           when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
+           when r.state = 'running'
+             and r.last_active_at <= judged_at - setting.handover_settle
+             and mooring_internal.node_is_live(h)
+             then 'it runs'
+           when n.draining_since is not null or h.leaving
+             then 'its node is draining or its agent is stopping'
+           when r.state in ('backoff', 'failed') and r.restarts >= 3
+             then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
+           when c.assigned_at < judged_at - setting.handover_timeout
+             then format('it does not run there after %s', setting.handover_timeout)
+               || coalesce(': ' || r.last_error, '')
          end as verdict) j
-     where c.id = any (locked) and c.handover = 'arriving' and c.wanted = 'run' and (a.id is null or a.id = any (locked)) and j.verdict is not null
+     where c.id = any (locked)
+       and c.handover = 'arriving'
+       and c.wanted = 'run'
+       and (a.id is null or a.id = any (locked))
+       and j.verdict is not null
      order by c.id
   loop
     got_on := true;
     if pair.verdict = 'it runs' then
-      -- first the old one: there is one replica at any time
+      -- the predecessor first, so that there is one replica at any time
       update mooring.assignment a
-         set handover = 'leaving', wanted = 'stop', stop_reason = format('handed over to assignment %s on %s', (pair.copy).id, pair.to_name), move_to = null, move_reason = (pair.copy).move_reason
+         set handover = 'leaving',
+             wanted = 'stop',
+             stop_reason = format(
+               'handed over to assignment %s on %s', (pair.successor).id, pair.to_name),
+             move_to = null,
+             move_reason = (pair.successor).move_reason
        where a.id = (pair.replica).id;
-      update mooring.assignment a set handover = null, move_reason = null where a.id = (pair.copy).id;
+      update mooring.assignment a
+         set handover = null,
+             move_reason = null
+       where a.id = (pair.successor).id;
     else
-      update mooring.assignment a set wanted = 'stop', stop_reason = pair.verdict where a.id = (pair.copy).id;
+      update mooring.assignment a
+         set wanted = 'stop',
+             stop_reason = pair.verdict
+       where a.id = (pair.successor).id;
       if pair.rests then
-        update mooring.assignment a set handover_failed_at = at, handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict) where a.id = (pair.replica).id;
+        update mooring.assignment a
+           set handover_failed_at = judged_at,
+               handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict)
+         where a.id = (pair.replica).id;
       end if;
     end if;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-    select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
-        case when pair.verdict = 'it runs' then format('its successor runs: assignment %s on %s', (pair.copy).id, pair.to_name) else 'its successor is given up: ' || pair.verdict end, pair.detail
-      from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
+    insert into mooring.event
+      (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    select
+        case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end,
+        o.id,
+        (pair.successor).deployment_id,
+        o.node_id,
+        n.name,
+        o.epoch,
+        case
+          when pair.verdict = 'it runs' then format(
+            'its successor runs: assignment %s on %s', (pair.successor).id, pair.to_name)
+          else 'its successor is given up: ' || pair.verdict
+        end,
+        pair.detail
+      from (
+        select
+            coalesce((pair.replica).id, (pair.successor).id) as id,
+            coalesce((pair.replica).node_id, (pair.successor).node_id) as node_id,
+            coalesce((pair.replica).epoch, (pair.successor).epoch) as epoch) o
       left join mooring.node n on n.id = o.node_id;
   end loop;
   return got_on;
 end;
 $$;
-comment on function mooring_internal.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+comment on function mooring_internal.advance_handovers() is
+  'Lets successors that run take over, and gives up those that do not come up. '
+  'Part of every claim(); true when any handover got on.';
 --! EndIncluded functions/moves/advance_handovers.sql
 --! Included functions/moves/raise_if_in_handover.sql
--- For verbs that order something of one assignment: both rows of a replica that is being handed over are left alone.
-create or replace function mooring_internal.raise_if_in_handover(asked mooring.assignment) returns void
+-- For verbs that order something of one assignment: they leave alone both rows of a replica that is
+-- being handed over.
+create or replace function mooring_internal.raise_if_in_handover(asked mooring.assignment)
+  returns void
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3834,26 +5740,64 @@ declare
   other record;
 begin
   select c.id, c.handover, n.name as node_name into other
-    from mooring_internal.handover_rows() k join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica) left join mooring.node n on n.id = c.node_id
+    from mooring_internal.handover_rows() k
+    join mooring.assignment c on c.id <> asked.id and c.id in (k.id, k.replica)
+    left join mooring.node n on n.id = c.node_id
    where asked.id in (k.id, k.replica);
   if other.id is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s %s', asked.id, case
-        when asked.handover = 'arriving' then format('is the successor of assignment %s on %s and does not run yet', other.id, other.node_name)
-        when asked.handover = 'leaving' then format('has been handed over to assignment %s on %s', other.id, other.node_name)
-        when other.handover = 'arriving' then format('is being handed over to assignment %s on %s', other.id, other.node_name)
-        else format('has taken over from assignment %s, which still stops on %s', other.id, other.node_name) end),
-      hint = case when asked.handover = 'leaving' then format('Assignment %s has taken its place.', other.id) else 'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).' end;
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s %s', asked.id, case
+        when asked.handover = 'arriving' then format(
+          'is the successor of assignment %s on %s and does not run yet',
+          other.id, other.node_name)
+        when asked.handover = 'leaving' then format(
+          'has been handed over to assignment %s on %s', other.id, other.node_name)
+        when other.handover = 'arriving' then format(
+          'is being handed over to assignment %s on %s', other.id, other.node_name)
+        else format(
+          'has taken over from assignment %s, which still stops on %s',
+          other.id, other.node_name) end),
+      hint = case
+        when asked.handover = 'leaving' then format(
+          'Assignment %s has taken its place.', other.id)
+        else
+          'Wait until it is done: mooring events -f, or select * from mooring.last_events(20).'
+      end;
   end if;
 end;
 $$;
-comment on function mooring_internal.raise_if_in_handover(mooring.assignment) is 'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
+comment on function mooring_internal.raise_if_in_handover(mooring.assignment) is
+  'Raises MR006 when the assignment is one of two rows of a replica that is being handed over.';
 --! EndIncluded functions/moves/raise_if_in_handover.sql
+--! Included functions/moves/raise_hold.sql
+create or replace function mooring_internal.raise_hold(done text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  raise exception using
+    errcode = 'MR006',
+    message = format(
+      'nothing is %s during a hold: %s', raise_hold.done, mooring_internal.hold_reason()),
+    hint = format(
+      'It ends at %s; see mooring.fleet.',
+      (select p.hold_until from mooring_internal.pulse p));
+end;
+$$;
+comment on function mooring_internal.raise_hold(text) is
+  'Raises MR006: a hold is on, so nothing is moved (or restarted, as `done` says).';
+--! EndIncluded functions/moves/raise_hold.sql
 --! Included functions/moves/place_moves.sql
--- place_moves: what is moved and whose processes are gone goes to the node it was promised, before claim() lets policies choose. Where it cannot go
--- there any more (the node died, was disabled, filled up, the spec was edited) it forgets the promise, with an event, and waits like any other.
--- Called by claim() and reassign(), under the placement lock.
+-- place_moves: places stopped work on the node that its move promised, before claim() lets policies
+-- choose. When the node cannot take it any more (it died, was disabled, filled up, or the spec was
+-- edited), the promise is dropped with an event, and the assignment is pending like any other.
+-- claim() and reassign() call it under the placement lock.
 -- locks: assignment rows (skip locked); the caller holds placement
-create or replace function mooring_internal.place_moves(ids bigint[] default null, max_rows int default null) returns setof mooring.assignment
+create or replace function mooring_internal.place_moves(
+  ids bigint[] default null,
+  max_rows int default null
+) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3864,37 +5808,58 @@ declare
 begin
   select array_agg(m.assignment_id) into waiting
     from mooring_internal.moves_under_way() m
-   where m.node_id is null and m.to_node is not null and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
+   where m.node_id is null
+     and m.to_node is not null
+     and (place_moves.ids is null or m.assignment_id = any (place_moves.ids));
   if waiting is null then
     return;
   end if;
   select array_agg(l.id) into waiting
-    from (select a.id, a.node_id, a.wanted, a.move_to
-            -- nothing here that an index of the queue or of the owners would answer: planned while those are empty, it would be scanned for ever
-            from mooring.assignment a where a.id = any (waiting) and a.move_reason is not null
-           order by a.updated_at, a.created_at, a.id limit place_moves.max_rows for update skip locked) l
+    from (
+      select a.id, a.node_id, a.wanted, a.move_to
+        -- No condition here that an index of the queue or of the owners answers. A plan made while
+        -- that index is empty would scan it for ever.
+        from mooring.assignment a
+       where a.id = any (waiting) and a.move_reason is not null
+       order by a.updated_at, a.created_at, a.id
+       limit place_moves.max_rows
+         for update skip locked) l
    where l.node_id is null and l.wanted = 'run' and l.move_to is not null;
   -- judged by later statements than the one that locked
   return query
     with mover as materialized (
-      select a.id, a.deployment_id, a.move_to, a.move_reason, a.refused_by, a.updated_at, a.created_at, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
-        from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id and d.enabled cross join mooring.setting s
+      select a.id, a.deployment_id, a.move_to, a.move_reason, a.refused_by, a.updated_at,
+          a.created_at, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+        from mooring.assignment a
+        join mooring.deployment d on d.id = a.deployment_id and d.enabled
+       cross join mooring.setting s
        where a.id = any (waiting)
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct m.deployment_id) from mover m)) l
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct m.deployment_id) from mover m)) l
     ),
     fit as materialized (
-      -- has_room counts the very places that are kept for these
-      select e.deployment_id, e.node_id, coalesce(mooring_internal.reason_not_permitted(e), case
-          when not e.live then 'the node is not live' when not e.enabled then 'the node is disabled'
-          when not e.not_draining then 'the node is draining or its agent is stopping' when not e.disk_ok then 'the node has too little free disk' end) as obstacle
-        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
+      -- without has_room, because it counts the places that are kept for these very assignments
+      select e.deployment_id, e.node_id,
+          coalesce(mooring_internal.reason_not_permitted(e), case
+            when not e.live then 'the node is not live'
+            when not e.enabled then 'the node is disabled'
+            when not e.not_draining then 'the node is draining or its agent is stopping'
+            when not e.disk_ok then 'the node has too little free disk'
+          end) as obstacle
+        from mooring_internal.eligibility(
+          (select array_agg(distinct l.representative) from alike l)) e
        where e.node_id in (select m.move_to from mover m)
     ),
     judged as materialized (
       select m.*, n.name as to_name, n.max_assignments,
-          case when n.id is null then 'the node is gone' when m.move_to = any (m.refused_by) then 'its agent refused it' else f.obstacle end as obstacle
+          case
+            when n.id is null then 'the node is gone'
+            when m.move_to = any (m.refused_by) then 'its agent refused it'
+            else f.obstacle
+          end as obstacle
         from mover m
         join alike l on l.deployment_id = m.deployment_id
         left join mooring.node n on n.id = m.move_to
@@ -3902,35 +5867,77 @@ begin
     ),
     decided as materialized (
       select j.id, j.move_to, j.to_name, j.move_reason, j.lease_ttl,
-          coalesce(j.obstacle, case when coalesce(o.assigned, 0) + row_number() over (partition by j.move_to, j.obstacle is null order by j.updated_at, j.created_at, j.id) > j.max_assignments then 'the node has max_assignments already' end) as obstacle
-        from judged j left join mooring_internal.assigned_per_node() o on o.node_id = j.move_to
+          coalesce(j.obstacle, case
+            when coalesce(o.assigned, 0)
+              + row_number() over (
+                partition by j.move_to, j.obstacle is null
+                order by j.updated_at, j.created_at, j.id)
+              > j.max_assignments
+              then 'the node has max_assignments already'
+          end) as obstacle
+        from judged j
+        left join mooring_internal.assigned_per_node() o on o.node_id = j.move_to
     ),
     placed as (
       update mooring.assignment a
-         set node_id = d.move_to, epoch = greatest(a.epoch + 1, first_epoch), lease_ttl = d.lease_ttl, owner_reason = 'moved: ' || d.move_reason, assigned_at = clock_timestamp(), waiting_since = null, move_to = null
-        from decided d where a.id = d.id and d.obstacle is null
+         set node_id = d.move_to,
+             epoch = greatest(a.epoch + 1, first_epoch),
+             lease_ttl = d.lease_ttl,
+             owner_reason = 'moved: ' || d.move_reason,
+             assigned_at = clock_timestamp(),
+             waiting_since = null,
+             move_to = null
+        from decided d
+       where a.id = d.id and d.obstacle is null
       returning a.*
     ),
     dropped as (
-      update mooring.assignment a set move_to = null from decided d where a.id = d.id and d.obstacle is not null returning a.*
+      update mooring.assignment a
+         set move_to = null
+        from decided d
+       where a.id = d.id and d.obstacle is not null
+      returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+      insert into mooring.event
+        (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
       select e.kind, e.id, e.deployment_id, e.node_id, e.node, e.epoch, e.reason
-        from (select 'claimed' as kind, p.id, p.deployment_id, p.node_id, d.to_name as node, p.epoch, 'moved: ' || d.move_reason as reason from placed p join decided d on d.id = p.id
-              union all
-              select 'move_dropped', r.id, r.deployment_id, null, null, r.epoch, format('it cannot go to %s: %s', coalesce(d.to_name, 'node ' || d.move_to), d.obstacle) from dropped r join decided d on d.id = r.id) e
+        from (
+          select 'claimed' as kind, p.id, p.deployment_id, p.node_id, d.to_name as node, p.epoch,
+              'moved: ' || d.move_reason as reason
+            from placed p
+            join decided d on d.id = p.id
+          union all
+          select 'move_dropped', r.id, r.deployment_id, null, null, r.epoch,
+              format(
+                'it cannot go to %s: %s', coalesce(d.to_name, 'node ' || d.move_to), d.obstacle)
+            from dropped r
+            join decided d on d.id = r.id) e
        order by e.id
     )
-    select p.* from placed p;
+    select p.*
+      from placed p;
 end;
 $$;
-comment on function mooring_internal.place_moves(bigint[], int) is 'Places pending work that is to go to a node by name, where it still can; returns what it placed.';
+comment on function mooring_internal.place_moves(bigint[], int) is
+  'Places pending work on the node its move named, where the node can still take it. '
+  'Returns what it placed.';
 --! EndIncluded functions/moves/place_moves.sql
 --! Included functions/moves/drain_targets.sql
--- What of a draining node can go where: one row for all that no node tells apart, with an empty node_ids where that is nowhere. advance_drains() acts on it,
--- drain_progress shows it. Not in it: what is being handed over, and what rests because its successor failed. Policy none leaves the choice to a person, who has made it by naming the one node.
-create or replace function mooring_internal.drain_targets(node_id int) returns table (policy text, node_ids int[], ids bigint[], representative bigint, refused_by int[], unnamed boolean)
+-- Where the work of a draining node can go. One row stands for all assignments that no node tells
+-- apart; its node_ids are empty where no node can take them. advance_drains() acts on it, and view
+-- drain_progress shows it.
+-- Left out: what is being handed over, and what rests because its successor failed.
+-- Policy none leaves the choice to an operator. To name one node as the target is that choice;
+-- without it the row is unnamed.
+create or replace function mooring_internal.drain_targets(node_id int) returns table (
+  policy text,
+  node_ids int[],
+  ids bigint[],
+  representative bigint,
+  refused_by int[],
+  unnamed boolean
+)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3941,32 +5948,50 @@ as $$
 begin
   return query
     with source as materialized (
-      select n.id, n.drain_to from mooring.node n where n.id = drain_targets.node_id
+      select n.id, n.drain_to
+        from mooring.node n
+       where n.id = drain_targets.node_id
     ),
     handed_over as materialized (
-      select c.replica from mooring_internal.handover_rows() c
+      select c.replica
+        from mooring_internal.handover_rows() c
     ),
     owned as materialized (
       select a.id, a.signature, a.refused_by, a.deployment_id
-        from mooring.assignment a cross join mooring.setting s
-       where a.node_id = drain_targets.node_id and a.wanted = 'run' and a.ordinal is not null and a.handover is null
-         and (a.handover_failed_at is null or a.handover_failed_at < clock_timestamp() - s.handover_timeout)
+        from mooring.assignment a
+       cross join mooring.setting s
+       where a.node_id = drain_targets.node_id
+         and a.wanted = 'run'
+         and a.ordinal is not null
+         and a.handover is null
+         and (
+           a.handover_failed_at is null
+           or a.handover_failed_at < clock_timestamp() - s.handover_timeout)
          and not exists (select from handed_over h where h.replica = a.id)
     ),
     kind as materialized (
-      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id from owned o group by o.signature, o.refused_by
+      select o.signature, o.refused_by, min(o.deployment_id) as deployment_id
+        from owned o
+       group by o.signature, o.refused_by
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct k.deployment_id) from kind k)) l
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct k.deployment_id) from kind k)) l
     ),
     open as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e cross join source s
-       where e.eligible and e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+        from mooring_internal.eligibility(
+          (select array_agg(distinct l.representative) from alike l)) e
+       cross join source s
+       where e.eligible
+         and e.node_id <> s.id
+         and (s.drain_to is null or e.node_id = s.drain_to)
        group by e.deployment_id
     ),
     class as materialized (
-      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind, l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
+      select p.name as policy, p.kind = 'none' and s.drain_to is null as unnamed, p.kind,
+          l.representative, o.refused_by, array_agg(o.id order by o.id) as ids
         from owned o
         join kind k on k.signature = o.signature and k.refused_by = o.refused_by
         join alike l on l.deployment_id = k.deployment_id
@@ -3976,18 +6001,30 @@ begin
         join mooring.policy p on p.name = coalesce(d.policy, g.default_policy)
        group by p.name, p.kind, s.drain_to, l.representative, o.refused_by
     )
-    select case when c.kind = 'none' then 'deployment_count' else c.policy end, t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
+    select case when c.kind = 'none' then 'deployment_count' else c.policy end,
+        t.node_ids, c.ids, c.representative, c.refused_by, c.unnamed
       from class c
       left join open f on f.deployment_id = c.representative
-     cross join lateral (select case when c.unnamed then '{}' else array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (c.refused_by) order by u.id) end as node_ids) t
+     cross join lateral (
+       select case
+           when c.unnamed then '{}'
+           else array(
+             select u.id
+               from unnest(f.node_ids) u (id)
+              where u.id <> all (c.refused_by)
+              order by u.id)
+         end as node_ids) t
      order by cardinality(t.node_ids), c.ids[1];
 end;
 $$;
-comment on function mooring_internal.drain_targets(int) is 'Of what a node runs: where it could go if the node were drained.';
+comment on function mooring_internal.drain_targets(int) is
+  'Where each class of work on a node could go if the node were drained; node_ids empty: nowhere.';
 --! EndIncluded functions/moves/drain_targets.sql
 --! Included functions/moves/drain_obstacles.sql
--- For people, in words. Apart, because words for each node take far longer than the choice.
-create or replace function mooring_internal.drain_obstacles(node_id int) returns table (ids bigint[], why text)
+-- Why work of a draining node has nowhere to go, in words. It is apart from drain_targets(),
+-- because finding the words for each node takes far longer than the choice.
+create or replace function mooring_internal.drain_obstacles(node_id int)
+  returns table (ids bigint[], why text)
   language plpgsql stable security definer rows 20
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -3996,47 +6033,67 @@ as $$
 begin
   return query
     with blocked as materialized (
-      select c.* from mooring_internal.drain_targets(drain_obstacles.node_id) c where c.node_ids = '{}'
+      select c.*
+        from mooring_internal.drain_targets(drain_obstacles.node_id) c
+       where c.node_ids = '{}'
     ),
     source as materialized (
-      select n.id, n.drain_to, t.name as to_name from mooring.node n left join mooring.node t on t.id = n.drain_to where n.id = drain_obstacles.node_id
+      select n.id, n.drain_to, t.name as to_name
+        from mooring.node n
+        left join mooring.node t on t.id = n.drain_to
+       where n.id = drain_obstacles.node_id
     ),
     reason as materialized (
       select e.deployment_id, e.node_id, mooring_internal.reason_not_eligible(e) as reason
-        from mooring_internal.eligibility((select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e cross join source s
-       where e.node_id <> s.id and (s.drain_to is null or e.node_id = s.drain_to)
+        from mooring_internal.eligibility(
+          (select array_agg(distinct b.representative) from blocked b where not b.unnamed)) e
+       cross join source s
+       where e.node_id <> s.id
+         and (s.drain_to is null or e.node_id = s.drain_to)
     )
-    select b.ids, case
-        when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
-        when s.drain_to is not null and s.to_name is null then 'the node it was to be drained to is gone'
-        when w.reasons is null then 'there is no other node: start an agent elsewhere'
-        else coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
-      end
+    select b.ids,
+        case
+          when b.unnamed then 'its policy is none: drain to a node by name, or reassign it'
+          when s.drain_to is not null and s.to_name is null then
+            'the node it was to be drained to is gone'
+          when w.reasons is null then 'there is no other node: start an agent elsewhere'
+          else
+            coalesce(s.to_name || ' cannot take it: ', 'no other node can take it: ') || w.reasons
+        end
       from blocked b
      cross join source s
      cross join lateral (
-       select string_agg(t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end, ', ' order by t.nodes desc, t.reason) as reasons
-         from (select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes from reason r where r.deployment_id = b.representative group by 1) t) w
+       select string_agg(
+           t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end,
+           ', ' order by t.nodes desc, t.reason) as reasons
+         from (
+           select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes
+             from reason r
+            where r.deployment_id = b.representative
+            group by 1) t) w
     union all
-    select array_agg(a.id order by a.id), format('%s (tried again after %s)', a.handover_error, g.handover_timeout)
-      from mooring.assignment a cross join mooring.setting g
-     where a.node_id = drain_obstacles.node_id and a.wanted = 'run' and a.handover_failed_at >= clock_timestamp() - g.handover_timeout
+    select array_agg(a.id order by a.id),
+        format('%s (tried again after %s)', a.handover_error, g.handover_timeout)
+      from mooring.assignment a
+     cross join mooring.setting g
+     where a.node_id = drain_obstacles.node_id
+       and a.wanted = 'run'
+       and a.handover_failed_at >= clock_timestamp() - g.handover_timeout
      group by a.handover_error, g.handover_timeout;
 end;
 $$;
-comment on function mooring_internal.drain_obstacles(int) is 'What of a node has nowhere to go, and why.';
+comment on function mooring_internal.drain_obstacles(int) is
+  'The work of a node that has nowhere to go if the node is drained, and why.';
 --! EndIncluded functions/moves/drain_obstacles.sql
 --! Included functions/moves/advance_drains.sql
--- advance_drains: one step of every drain, at the end of each claim(): so at each release, which asks for one, and at each place round. It starts from
--- the rows as they are, remembers nothing, and runs under the placement lock: what a claim in flight gave the node before the drain was committed is seen
--- by the next step. A node has at most drain_max_moves of its assignments on their way: stopping, waiting for their place, or not yet seen running there. An old copy that
--- stops after its successor took over is none of them: nothing depends on it any more.
--- Nothing is stopped that no other node could take (see drain_progress.why), and a place is kept for what is stopped; both end with the deadline.
--- A silent node is left to reap(). A drain that fails becomes an event, and the others go on.
--- Nobody places meanwhile. So where it could go is asked when a move got on, when a node was edited, and twice a round, not for every INSERT; and for a tenth of a
--- second at most, in no order, deadlines first: of a hundred draining nodes that are stuck each has its turn within a few rounds, and claims go on between.
+-- advance_drains: one step of every drain, at the end of each claim(). The README tells how a drain
+-- goes on, why it is asked as seldom as it is, and why it never waits.
+-- It starts from the rows as they are and remembers nothing. It runs under the placement lock, so
+-- what a claim in flight gave the node before the drain was committed is found by the next step.
+-- progress: a move got on since the last step, so the targets are worth another look.
 -- locks: assignment rows, node (both skip locked); the caller holds placement
-create or replace function mooring_internal.advance_drains(progress boolean default false) returns void
+create or replace function mooring_internal.advance_drains(progress boolean default false)
+  returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -4044,7 +6101,7 @@ as $$
 declare
   started_at timestamptz := clock_timestamp();
   arrived bigint[];
-  host mooring.node;
+  source mooring.node;
   class record;
   nodes mooring.node_state[];
   owned int;
@@ -4056,110 +6113,252 @@ declare
   chosen int[];
   step record;
 begin
-  -- seen running, or failing, where it went: the move is over
+  -- observed running, or failing, at its target: the move is complete
   select array_agg(m.assignment_id) into arrived
-    from mooring_internal.moves_under_way() m join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
-   where m.node_id is not null and not m.stopping and m.handover is null and r.state not in ('installing', 'starting');
-  -- an update of nothing would still fire the triggers of assignment
+    from mooring_internal.moves_under_way() m
+    join mooring.run r on r.assignment_id = m.assignment_id and r.epoch = m.epoch
+   where m.node_id is not null
+     and not m.stopping
+     and m.handover is null
+     and r.state not in ('installing', 'starting');
+  -- an update of no row would still fire the triggers of assignment
   if arrived is not null then
-    update mooring.assignment a set move_reason = null
-     where a.id = any (array(select l.id from mooring.assignment l where l.id = any (arrived) and l.move_reason is not null and l.move_to is null and l.wanted = 'run' for no key update skip locked));
+    update mooring.assignment a
+       set move_reason = null
+     where a.id = any (array(
+       select l.id
+         from mooring.assignment l
+        where l.id = any (arrived)
+          and l.move_reason is not null
+          and l.move_to is null
+          and l.wanted = 'run'
+          for no key update skip locked));
   end if;
   if not exists (select from mooring.node n where n.draining_since is not null) then
     return;
   end if;
-  asked := advance_drains.progress or arrived is not null or exists (
-    select from mooring_internal.round r
-     where r.name = 'place' and (r.done_at not between started_at - mooring_internal.round_interval('place') / 2 and started_at or exists (select from mooring.node n where n.updated_at >= r.done_at)));
-  for host in select n.* from mooring.node n where n.draining_since is not null order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random() loop
+  asked := advance_drains.progress
+    or arrived is not null
+    or exists (
+      select from mooring_internal.round r
+       where r.name = 'place'
+         and (
+           r.done_at not between started_at - mooring_internal.round_interval('place') / 2
+             and started_at
+           or exists (select from mooring.node n where n.updated_at >= r.done_at)));
+  for source in
+    select n.*
+      from mooring.node n
+     where n.draining_since is not null
+     order by n.drain_deadline_at <= clock_timestamp() desc nulls last, random()
+  loop
     exit when clock_timestamp() > started_at + interval '100 ms';
     begin
-      select count(*) into owned from mooring.assignment a where a.node_id = host.id and a.ordinal is not null;
-      if (owned = 0) <> (host.drained_at is not null) then
-        update mooring.node n set drained_at = case when owned = 0 then clock_timestamp() end
-         where n.id = (select l.id from mooring.node l where l.id = host.id and l.draining_since is not null for no key update skip locked);
+      select count(*) into owned
+        from mooring.assignment a
+       where a.node_id = source.id and a.ordinal is not null;
+      if (owned = 0) <> (source.drained_at is not null) then
+        update mooring.node n
+           set drained_at = case when owned = 0 then clock_timestamp() end
+         where n.id = (
+           select l.id
+             from mooring.node l
+            where l.id = source.id and l.draining_since is not null
+              for no key update skip locked);
         if found and owned = 0 then
-          perform mooring_internal.add_event('node_drained', 'nothing is left on it', host.id, jsonb_build_object('total', host.drain_total));
+          perform mooring_internal.add_event(
+            'node_drained',
+            'nothing is left on it',
+            source.id,
+            jsonb_build_object('total', source.drain_total));
         end if;
       end if;
-      continue when owned = 0 or not asked or not exists (select from mooring.heartbeat h where h.node_id = host.id and mooring_internal.node_is_live(h));
-      forced := coalesce(host.drain_deadline_at <= clock_timestamp(), false);
-      reason := host.name || case when forced then ' is drained, and the deadline is over' else ' is drained' end;
-      budget := case when forced then owned else coalesce(host.drain_max_moves, (select s.drain_max_moves from mooring.setting s)) - (select count(*) from mooring_internal.moves_under_way() m where m.from_node = host.id and m.handover is distinct from 'leaving') end;
+      -- a silent node is left to reap()
+      continue when owned = 0
+        or not asked
+        or not exists (
+          select from mooring.heartbeat h
+           where h.node_id = source.id and mooring_internal.node_is_live(h));
+      forced := coalesce(source.drain_deadline_at <= clock_timestamp(), false);
+      reason := source.name || case
+        when forced then ' is drained, and the deadline has passed'
+        else ' is drained'
+      end;
+      budget := case
+        when forced then owned
+        else
+          coalesce(source.drain_max_moves, (select s.drain_max_moves from mooring.setting s))
+          - (
+            select count(*)
+              from mooring_internal.moves_under_way() m
+             where m.from_node = source.id
+               and m.handover is distinct from 'leaving')
+      end;
       continue when budget <= 0;
-      for class in select o.* from mooring_internal.drain_targets(host.id) o where o.node_ids <> '{}' loop
+      for class in
+        select o.*
+          from mooring_internal.drain_targets(source.id) o
+         where o.node_ids <> '{}'
+      loop
         exit when budget <= 0;
         select array_agg(l.id) into locked
-          from (select a.id from mooring.assignment a where a.id = any (class.ids) and a.node_id = host.id and a.wanted = 'run' order by a.id limit budget for no key update skip locked) l;
+          from (
+            select a.id
+              from mooring.assignment a
+             where a.id = any (class.ids) and a.node_id = source.id and a.wanted = 'run'
+             order by a.id
+             limit budget
+               for no key update skip locked) l;
         continue when locked is null;
-        -- with the places that were kept a moment ago
-        select array_agg(s) into nodes from mooring_internal.node_states() s;
-        -- no last nodes: what is sent away is not asked where it was before
-        step := mooring_internal.place_class(nodes, '{}', (class.policy, null, class.node_ids)::mooring_internal.placement_class, locked,
-          array(select a.deployment_id from unnest(locked) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr), '{}', true);
+        -- read again, because the loads count the places that the class before promised
+        select array_agg(s) into nodes
+          from mooring_internal.node_states() s;
+        -- without last nodes: the node it leaves is no candidate
+        step := mooring_internal.place_class(
+          nodes,
+          '{}',
+          (class.policy, null, class.node_ids)::mooring_internal.placement_class,
+          locked,
+          array(
+            select a.deployment_id
+              from unnest(locked) with ordinality u (id, nr)
+              join mooring.assignment a on a.id = u.id
+             order by u.nr),
+          '{}',
+          true);
         chosen := step.chosen;
         continue when chosen = '{}';
-        perform mooring_internal.order_moves(locked[1:cardinality(chosen)], chosen, reason, forced);
+        perform mooring_internal.order_moves(
+          locked[1:cardinality(chosen)], chosen, reason, forced);
         budget := budget - cardinality(chosen);
       end loop;
       if forced then
-        perform mooring_internal.order_moves(array(select a.id from mooring.assignment a where a.node_id = host.id and a.wanted = 'run' and a.ordinal is not null order by a.id for no key update skip locked), null, reason, true);
+        perform mooring_internal.order_moves(
+          array(
+            select a.id
+              from mooring.assignment a
+             where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null
+             order by a.id
+               for no key update skip locked),
+          null,
+          reason,
+          true);
       end if;
     exception when others then
-      perform mooring_internal.add_event('drain_failed', sqlerrm, host.id);
+      perform mooring_internal.add_event('drain_failed', sqlerrm, source.id);
     end;
   end loop;
 end;
 $$;
-comment on function mooring_internal.advance_drains(boolean) is 'Moves the next of what draining nodes still run; part of every claim(), which says whether it placed something that is moved.';
+comment on function mooring_internal.advance_drains(boolean) is
+  'Moves the next of what draining nodes still run. Part of every claim(), which passes whether a '
+  'move got on since the last step.';
 --! EndIncluded functions/moves/advance_drains.sql
 --! Included functions/moves/order_moves.sql
--- The order: stop here, to go there. The row stays its owner's until he reports that its processes are gone, or his lease and the margin are over.
--- Start-first work is started there first, see handovers; but not where everything has to stop at once.
+-- Orders the owners of these assignments to stop them, so that they can go to the nodes beside
+-- them. A row stays with its owner until the owner reports that the processes are gone, or until
+-- lease and margin have passed. Start-first work gets a successor instead, see begin_handovers();
+-- with at_once it is stopped like the rest.
 -- locks: none beyond the rows, which the caller has locked; the caller holds placement
-create or replace function mooring_internal.order_moves(ids bigint[], nodes int[], reason text, at_once boolean default false) returns void
+create or replace function mooring_internal.order_moves(
+  ids bigint[],
+  nodes int[],
+  reason text,
+  at_once boolean default false
+) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  handed_over bigint[] := case when order_moves.at_once then '{}' else mooring_internal.begin_handovers(order_moves.ids, order_moves.nodes, order_moves.reason) end;
+  handed_over bigint[] := case
+    when order_moves.at_once then '{}'
+    else mooring_internal.begin_handovers(
+      order_moves.ids, order_moves.nodes, order_moves.reason)
+  end;
 begin
   with ordered as (
     update mooring.assignment a
-       set wanted = 'stop', stop_reason = case when a.wanted = 'run' then order_moves.reason else a.stop_reason end, move_to = o.node_id, move_reason = order_moves.reason
+       set wanted = 'stop',
+           stop_reason = case
+             when a.wanted = 'run' then order_moves.reason
+             else a.stop_reason
+           end,
+           move_to = o.node_id,
+           move_reason = order_moves.reason
       from unnest(order_moves.ids, order_moves.nodes) o (id, node_id)
      where a.id = o.id and a.node_id is not null and a.id <> all (handed_over)
     returning a.*
   )
-  insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason, jsonb_build_object('to', t.name)
-    from ordered o left join mooring.node n on n.id = o.node_id left join mooring.node t on t.id = o.move_to
+  insert into mooring.event
+    (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+  select 'move_wanted', o.id, o.deployment_id, o.node_id, n.name, o.epoch, order_moves.reason,
+      jsonb_build_object('to', t.name)
+    from ordered o
+    left join mooring.node n on n.id = o.node_id
+    left join mooring.node t on t.id = o.move_to
    order by o.id;
 end;
 $$;
-comment on function mooring_internal.order_moves(bigint[], int[], text, boolean) is 'Orders the owners of these assignments to stop them, each to go to the node beside it (null: wherever). Of running start-first work it starts successors there instead.';
+comment on function mooring_internal.order_moves(bigint[], int[], text, boolean) is
+  'Orders the owners of these assignments to stop them, each to go to the node beside it (null: '
+  'any node that may run it). Running start-first work gets a successor there instead, unless '
+  'at_once.';
 --! EndIncluded functions/moves/order_moves.sql
 --! Included functions/moves/plan_rebalance.sql
--- plan_rebalance: which running assignments are worth moving. One step after the other: what costs most where it is, to the cheapest node that may run it, as long as it
--- is cheaper there, both under its own policy, the place left and the place taken counted. A step therefore lowers the cost of the whole, and none is undone by a later
--- one: repeated calls end with an empty plan, and what claim() has just spread has none. Never moved: pinned work, daemons, what is on its way, what came to its node within
--- setting.rebalance_cooldown, a replica to its twin, what is being handed over or rests because its successor failed. Only policies of kind load compare loads; work under the others stays. Reads only.
-create or replace function mooring_internal.plan_rebalance(max_moves int) returns table (assignment_id bigint, deployment_id bigint, from_node int, to_node int, gain float8)
+-- plan_rebalance: which running assignments are worth moving, one step after the other. The README
+-- tells why repeated calls end with an empty plan.
+-- A step moves the assignment that costs most where it is to the cheapest node that may run it, if
+-- it is cheaper there. Both costs are under its own policy, and count the places left and filled so
+-- far. Never moved: pinned work, daemons, what is being moved or handed over, what rests because
+-- its successor failed, what came to its node within setting.rebalance_cooldown, a replica to a
+-- node that has another of its deployment. Work under a policy that is not of kind load stays,
+-- because only these compare loads. Reads only.
+create or replace function mooring_internal.plan_rebalance(max_moves int) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  from_node int,
+  to_node int,
+  gain float8
+)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 #variable_conflict use_column
 declare
-  came_before timestamptz := clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
+  came_before timestamptz :=
+    clock_timestamp() - (select s.rebalance_cooldown from mooring.setting s);
   nodes mooring.node_state[] := array(select s from mooring_internal.node_states() s);
-  -- nodes whose work may leave; a draining one empties itself, a silent one is left to reap()
-  sources int[] := array(select n.id from mooring.node n join mooring.heartbeat h on h.node_id = n.id where n.draining_since is null and mooring_internal.node_is_live(h));
-  tried_before timestamptz := clock_timestamp() - (select s.handover_timeout from mooring.setting s);
-  handed_over bigint[] := array(select c.replica from mooring_internal.handover_rows() c where c.replica is not null);
-  succeeded bigint[] := array(select c.replica from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
+  -- nodes whose work may leave; a draining node empties itself, a silent node is left to reap()
+  sources int[] := array(
+    select n.id
+      from mooring.node n
+      join mooring.heartbeat h on h.node_id = n.id
+     where n.draining_since is null and mooring_internal.node_is_live(h));
+  tried_before timestamptz :=
+    clock_timestamp() - (select s.handover_timeout from mooring.setting s);
+  handed_over bigint[] := array(
+    select c.replica
+      from mooring_internal.handover_rows() c
+     where c.replica is not null);
+  succeeded bigint[] := array(
+    select c.replica
+      from mooring_internal.handover_rows() c
+     where c.handover = 'arriving' and c.wanted = 'run' and c.replica is not null);
   -- by node: what is about to leave or to come, and what comes by this plan
-  shift jsonb := coalesce((select jsonb_object_agg(l.node_id, -l.n) from (select a.node_id, count(*) as n from mooring.assignment a where a.node_id is not null and a.ordinal is not null and (a.wanted = 'stop' and a.move_to is distinct from a.node_id or a.id = any (succeeded)) group by a.node_id) l), '{}');
+  shift jsonb := coalesce(
+    (
+      select jsonb_object_agg(l.node_id, -l.n)
+        from (
+          select a.node_id, count(*) as n
+            from mooring.assignment a
+           where a.node_id is not null
+             and a.ordinal is not null
+             and (
+               a.wanted = 'stop' and a.move_to is distinct from a.node_id
+               or a.id = any (succeeded))
+           group by a.node_id) l),
+    '{}');
   comes jsonb := '{}';
   kind record;
   in_force mooring.policy;
@@ -4174,26 +6373,47 @@ declare
 begin
   for kind in
     with owned as materialized (
-      select a.signature, min(a.deployment_id) as deployment_id, min(a.refused_by) as refused_by, count(*) as n
+      select a.signature, min(a.deployment_id) as deployment_id,
+          min(a.refused_by) as refused_by, count(*) as n
         from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.handover is null
+       where a.node_id is not null
+         and a.wanted = 'run'
+         and a.ordinal is not null
+         and a.move_reason is null
+         and a.assigned_at <= came_before
+         and a.handover is null
        group by a.signature
     ),
     movable as materialized (
       select o.*, p.name as policy
-        from owned o join mooring.deployment d on d.id = o.deployment_id and d.pinned_node is null cross join mooring.setting s
-        join mooring.policy p on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
+        from owned o
+        join mooring.deployment d on d.id = o.deployment_id and d.pinned_node is null
+       cross join mooring.setting s
+        join mooring.policy p
+          on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
     ),
     alike as materialized (
-      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct m.deployment_id) from movable m)) l
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct m.deployment_id) from movable m)) l
     ),
     fit as materialized (
       select e.deployment_id, array_agg(e.node_id order by e.node_id) as node_ids
-        from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e where e.eligible group by e.deployment_id
+        from mooring_internal.eligibility(
+          (select array_agg(distinct l.representative) from alike l)) e
+       where e.eligible
+       group by e.deployment_id
     )
     select m.policy, t.node_ids, array_agg(m.signature) as signatures
-      from movable m join alike l on l.deployment_id = m.deployment_id join fit f on f.deployment_id = l.representative
-     cross join lateral (select array(select u.id from unnest(f.node_ids) u (id) where u.id <> all (m.refused_by) order by u.id) as node_ids) t
+      from movable m
+      join alike l on l.deployment_id = m.deployment_id
+      join fit f on f.deployment_id = l.representative
+     cross join lateral (
+       select array(
+         select u.id
+           from unnest(f.node_ids) u (id)
+          where u.id <> all (m.refused_by)
+          order by u.id) as node_ids) t
      where t.node_ids <> '{}'
      group by m.policy, t.node_ids
      order by sum(m.n) desc, m.policy, t.node_ids
@@ -4203,50 +6423,99 @@ begin
     while budget > 0 and open <> '{}' and in_force.kind = 'load' loop
       execute format($query$
         select c.id, c.cost
-          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0) + 1) * 100 / s.weight as cost
-                  from unnest($1) s
-                 where s.id = any ($2) and s.assigned + coalesce(($4 ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)) c
-         where c.cost is not null order by c.cost, c.id limit 1
-        $query$, in_force.cost_function) into target using nodes, open, shift, comes;
+          from (
+            select s.id,
+                %s(s, coalesce(($3 ->> s.id::text)::int, 0) + 1) * 100 / s.weight as cost
+              from unnest($1) s
+             where s.id = any ($2)
+               and s.assigned + coalesce(($4 ->> s.id::text)::int, 0)
+                 < coalesce(s.max_assignments, 2147483647)) c
+         where c.cost is not null
+         order by c.cost, c.id
+         limit 1
+        $query$, in_force.cost_function)
+        into target
+        using nodes, open, shift, comes;
       exit when target.id is null;
       mover := null;
       for source in execute format($query$
         select c.id, c.cost
-          from (select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0)) * 100 / s.weight as cost from unnest($1) s where s.id = any ($2)) c
-         where c.cost > $4 + 1e-9 order by c.cost desc, c.id
-        $query$, in_force.cost_function) using nodes, sources, shift, target.cost
+          from (
+            select s.id, %s(s, coalesce(($3 ->> s.id::text)::int, 0)) * 100 / s.weight as cost
+              from unnest($1) s
+             where s.id = any ($2)) c
+         where c.cost > $4 + 1e-9
+         order by c.cost desc, c.id
+        $query$, in_force.cost_function)
+        using nodes, sources, shift, target.cost
       loop
         select a.* into mover
           from mooring.assignment a
-         where a.node_id = source.id and a.wanted = 'run' and a.ordinal is not null and a.move_reason is null and a.assigned_at <= came_before and a.signature = any (kind.signatures) and a.id <> all (planned)
-           and a.handover is null and a.id <> all (handed_over) and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
-           and not exists (select from mooring.assignment b where b.deployment_id = a.deployment_id and (b.node_id = target.id or b.move_to = target.id))
-           and not exists (select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id) where p.deployment_id = a.deployment_id and p.node_id = target.id)
-         order by a.assigned_at desc, a.id desc limit 1;
+         where a.node_id = source.id
+           and a.wanted = 'run'
+           and a.ordinal is not null
+           and a.move_reason is null
+           and a.assigned_at <= came_before
+           and a.signature = any (kind.signatures)
+           and a.id <> all (planned)
+           and a.handover is null
+           and a.id <> all (handed_over)
+           and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
+           and not exists (
+             select from mooring.assignment b
+              where b.deployment_id = a.deployment_id
+                and (b.node_id = target.id or b.move_to = target.id))
+           and not exists (
+             select from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id)
+              where p.deployment_id = a.deployment_id and p.node_id = target.id)
+         order by a.assigned_at desc, a.id desc
+         limit 1;
         exit when mover.id is not null;
       end loop;
       if mover.id is null then
-        -- what could come here has a twin here, or nothing is dearer anywhere
+        -- what could come here has another replica here, or costs no more where it is
         open := array_remove(open, target.id);
       else
-        planned := planned || mover.id; planned_deployments := planned_deployments || mover.deployment_id; planned_nodes := planned_nodes || target.id;
-        shift := shift || jsonb_build_object(source.id, coalesce((shift ->> source.id::text)::int, 0) - 1, target.id, coalesce((shift ->> target.id::text)::int, 0) + 1);
-        comes := comes || jsonb_build_object(target.id, coalesce((comes ->> target.id::text)::int, 0) + 1);
+        planned := planned || mover.id;
+        planned_deployments := planned_deployments || mover.deployment_id;
+        planned_nodes := planned_nodes || target.id;
+        shift := shift || jsonb_build_object(
+          source.id, coalesce((shift ->> source.id::text)::int, 0) - 1,
+          target.id, coalesce((shift ->> target.id::text)::int, 0) + 1);
+        comes := comes || jsonb_build_object(
+          target.id, coalesce((comes ->> target.id::text)::int, 0) + 1);
         budget := budget - 1;
-        assignment_id := mover.id; deployment_id := mover.deployment_id; from_node := source.id; to_node := target.id; gain := source.cost - target.cost;
+        assignment_id := mover.id;
+        deployment_id := mover.deployment_id;
+        from_node := source.id;
+        to_node := target.id;
+        gain := source.cost - target.cost;
         return next;
       end if;
     end loop;
   end loop;
 end;
 $$;
-comment on function mooring_internal.plan_rebalance(int) is 'Moves that would make the load more even, at most so many, with what each gains under its policy. Locks and writes nothing.';
+comment on function mooring_internal.plan_rebalance(int) is
+  'At most max_moves moves that would make the load more even, with what each gains under its '
+  'policy. Locks and writes nothing.';
 --! EndIncluded functions/moves/plan_rebalance.sql
 --! Included functions/moves/rebalance.sql
--- rebalance: nothing moves running work by itself; this does, when it is asked to. At most max_moves are on their way by it at any time, so it may be called again and
--- again. Executed like reassign(), by each deployment's handover: the owner stops it, and then it is placed, or the other way round; what becomes ineligible meanwhile goes wherever it may.
+-- rebalance: evens out the load when an operator calls it, because nothing moves running work by
+-- itself. At most max_moves of its moves are under way at any time, so it may be called again and
+-- again. Each move is executed like reassign(), by the handover of its deployment. What becomes
+-- ineligible meanwhile goes wherever it may.
 -- locks: none with dry_run; placement, then assignment rows (skip locked)
-create or replace function mooring.rebalance(max_moves int default 10, dry_run boolean default true) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, gain float8)
+create or replace function mooring.rebalance(
+  max_moves int default 10,
+  dry_run boolean default true
+) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  from_node text,
+  to_node text,
+  gain float8
+)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
@@ -4261,45 +6530,82 @@ declare
   targets int[];
   gains float8[];
   locked bigint[];
-  held boolean;
+  on_hold boolean;
 begin
   if rebalance.max_moves < 1 or rebalance.max_moves is null or rebalance.dry_run is null then
-    raise exception using errcode = 'MR007', message = case when rebalance.dry_run is null then 'dry_run is null' else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null')) end,
+    raise exception using
+      errcode = 'MR007',
+      message = case
+        when rebalance.dry_run is null then 'dry_run is null'
+        else format('max_moves is %s', coalesce(rebalance.max_moves::text, 'null'))
+      end,
       hint = 'Give max_moves of 1 or more, and dry_run => false to move.';
   end if;
   if not rebalance.dry_run then
     perform mooring_internal.lock_placement(must_wait => true);
-    held := mooring_internal.notice_outage();
-    if held then
-      raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
+    on_hold := mooring_internal.notice_outage();
+    if on_hold then
+      perform mooring_internal.raise_hold('moved');
     end if;
   end if;
-  select count(*) into under_way from mooring_internal.moves_under_way() m join mooring.assignment a on a.id = m.assignment_id where a.move_reason = reason and m.handover is distinct from 'leaving';
-  select array_agg(p.assignment_id), array_agg(p.deployment_id), array_agg(p.from_node), array_agg(p.to_node), array_agg(p.gain)
+  select count(*) into under_way
+    from mooring_internal.moves_under_way() m
+    join mooring.assignment a on a.id = m.assignment_id
+   where a.move_reason = reason
+     and m.handover is distinct from 'leaving';
+  select
+      array_agg(p.assignment_id),
+      array_agg(p.deployment_id),
+      array_agg(p.from_node),
+      array_agg(p.to_node),
+      array_agg(p.gain)
     into ids, deployments, sources, targets, gains
     from mooring_internal.plan_rebalance(rebalance.max_moves - under_way) p;
   if not rebalance.dry_run and ids is not null then
     select array_agg(l.id) into locked
-      from (select a.id from unnest(ids, sources) o (id, node_id) join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
-             where a.wanted = 'run' and a.move_reason is null order by a.id for no key update of a skip locked) l;
-    perform mooring_internal.order_moves(locked, array(select targets[array_position(ids, u.id)] from unnest(locked) with ordinality u (id, nr) order by u.nr), reason);
-    perform mooring_internal.add_event('rebalance_started', 'by an operator', detail => jsonb_build_object('moves', coalesce(cardinality(locked), 0), 'max_moves', rebalance.max_moves));
+      from (
+        select a.id
+          from unnest(ids, sources) o (id, node_id)
+          join mooring.assignment a on a.id = o.id and a.node_id = o.node_id
+         where a.wanted = 'run' and a.move_reason is null
+         order by a.id
+           for no key update of a skip locked) l;
+    perform mooring_internal.order_moves(
+      locked,
+      array(
+        select targets[array_position(ids, u.id)]
+          from unnest(locked) with ordinality u (id, nr)
+         order by u.nr),
+      reason);
+    perform mooring_internal.add_event(
+      'rebalance_started',
+      'by an operator',
+      detail => jsonb_build_object(
+        'moves', coalesce(cardinality(locked), 0),
+        'max_moves', rebalance.max_moves));
   end if;
   return query
     select p.id, p.deployment_id, f.name, t.name, p.gain
-      from unnest(ids, deployments, sources, targets, gains) with ordinality p (id, deployment_id, from_node, to_node, gain, nr)
-      left join mooring.node f on f.id = p.from_node left join mooring.node t on t.id = p.to_node
+      from unnest(ids, deployments, sources, targets, gains)
+        with ordinality p (id, deployment_id, from_node, to_node, gain, nr)
+      left join mooring.node f on f.id = p.from_node
+      left join mooring.node t on t.id = p.to_node
      where rebalance.dry_run or p.id = any (locked)
      order by p.nr;
 end;
 $$;
-comment on function mooring.rebalance(int, boolean) is 'Evens out the load by at most max_moves moves at a time; returns them with what each gains. Only shows them unless dry_run is false.';
+comment on function mooring.rebalance(int, boolean) is
+  'Evens out the load by at most max_moves moves at a time; returns them with what each gains. '
+  'It only shows them unless dry_run is false.';
 --! EndIncluded functions/moves/rebalance.sql
 --! Included functions/moves/lock_to_move.sql
--- lock_to_move: the right to place and the row that is to be moved, both or none. Placement comes first in the order of locks, and nobody places while it is held: so who
--- finds the row locked (an edit of its deployment that is not committed) lets go of placement, waits for the row, and begins again, for 5 s at most.
+-- lock_to_move: the placement lock and the row that is to be moved, both or none.
+-- Placement comes first in the order of locks, and nothing is placed while it is held. So when the
+-- row is locked (by an uncommitted edit of its deployment, for example), the function releases
+-- placement, waits for the row alone, and begins again. It tries for 5 s.
 -- locks: placement, then assignment (its row)
-create or replace function mooring_internal.lock_to_move(assignment bigint) returns mooring.assignment
+create or replace function mooring_internal.lock_to_move(assignment bigint)
+  returns mooring.assignment
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -4311,10 +6617,13 @@ declare
   holder int;
 begin
   loop
-    -- what is locked in a block that fails is free again
+    -- a block that fails releases the locks it took
     begin
       perform mooring_internal.lock_placement(must_wait => true);
-      select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;
+      select a.* into row
+        from mooring.assignment a
+       where a.id = lock_to_move.assignment
+         for no key update nowait;
       if row.id is null then
         perform mooring_internal.raise_no_such_assignment(lock_to_move.assignment);
       end if;
@@ -4324,31 +6633,57 @@ begin
     end;
     waited := false;
     begin
-      perform set_config('lock_timeout', greatest(1, mooring_internal.milliseconds(until - clock_timestamp()))::text, true);
-      perform from mooring.assignment a where a.id = lock_to_move.assignment for no key update;
+      perform set_config(
+        'lock_timeout',
+        greatest(1, mooring_internal.milliseconds(until - clock_timestamp()))::text,
+        true);
+      perform from mooring.assignment a
+        where a.id = lock_to_move.assignment
+          for no key update;
       waited := true;
       raise lock_not_available;
     exception when lock_not_available then
       null;
     end;
     if not waited or clock_timestamp() > until then
-      select min(l.pid) into holder from mooring.assignment a join pg_locks l on l.transactionid = a.xmax and l.granted where a.id = lock_to_move.assignment;
-      raise exception using errcode = 'MR004', message = format('assignment %s has been locked by another transaction for more than %s', lock_to_move.assignment, patience),
-        detail = coalesce(format('pid %s holds it', holder), 'several hold it, or a prepared transaction'), hint = 'It changes the deployment, or gives the assignment to somebody: ' || coalesce(format('look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).', holder), 'see pg_locks and pg_prepared_xacts.');
+      select min(l.pid) into holder
+        from mooring.assignment a
+        join pg_locks l on l.transactionid = a.xmax and l.granted
+       where a.id = lock_to_move.assignment;
+      raise exception using
+        errcode = 'MR004',
+        message = format(
+          'assignment %s has been locked by another transaction for more than %s',
+          lock_to_move.assignment, patience),
+        detail = coalesce(
+          format('pid %s holds it', holder),
+          'several transactions hold it, or a prepared one'),
+        hint = 'That transaction changes the deployment, or assigns a node by hand: '
+          || coalesce(
+            format(
+              'look at it in pg_stat_activity; end it with select pg_terminate_backend(%s).',
+              holder),
+            'see pg_locks and pg_prepared_xacts.');
     end if;
   end loop;
 end;
 $$;
-comment on function mooring_internal.lock_to_move(bigint) is 'Takes the right to place and the row of an assignment; MR004 names who holds the row for too long. Nobody is kept from placing meanwhile.';
+comment on function mooring_internal.lock_to_move(bigint) is
+  'Takes the placement lock and the row of an assignment. After 5 s it raises MR004, which names '
+  'the pid that holds the row. Placement goes on while it waits.';
 --! EndIncluded functions/moves/lock_to_move.sql
 --! Included functions/moves/reassign.sql
--- reassign: moves one assignment to a node by name. What runs is stopped by its owner first, and placed when the owner reports that its processes are gone
--- (or his lease and the margin are over): there is no moment with two owners. Start-first work that runs gets a successor on the target instead, which is returned; the
--- owner stops when that runs. A place is kept for it meanwhile; what became of the target is looked at
--- again then, and where it cannot go there any more it goes wherever it may, with an event. What waits is placed at once.
--- A second call changes the target while the first is under way; of a handover it is told to wait.
+-- reassign: moves one assignment to a node by name.
+-- What runs is stopped by its owner first. It is placed when the owner reports that its processes
+-- are gone, or when lease and margin have passed, so there is no moment with two owners.
+-- Start-first work that runs gets a successor on the target instead, which is returned; the owner
+-- stops when the successor runs. Pending work is placed at once. A place is kept on the target
+-- meanwhile. When the move gets there the target is judged again; if it cannot take the work any
+-- more, the work goes wherever it may, with an event. A second call changes the target of a move
+-- under way. During a handover it raises MR006.
 -- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
-create or replace function mooring.reassign(assignment bigint, target text) returns mooring.assignment
+create or replace function mooring.reassign(assignment bigint, target text)
+  returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
@@ -4360,127 +6695,240 @@ declare
   spec mooring.deployment;
   fit record;
   obstacle text;
-  held boolean;
+  on_hold boolean;
 begin
   row := mooring_internal.lock_to_move(reassign.assignment);
   node := mooring_internal.node_named(reassign.target);
-  select n.name into owner from mooring.node n where n.id = row.node_id;
-  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  select n.name into owner
+    from mooring.node n
+   where n.id = row.node_id;
+  select d.* into spec
+    from mooring.deployment d
+   where d.id = row.deployment_id;
   if row.ordinal is null then
-    raise exception using errcode = 'MR006', message = format('assignment %s is a daemon''s and stays on %s', row.id, owner), hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s is a daemon''s and stays on %s', row.id, owner),
+      hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
   elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
-    raise exception using errcode = 'MR006', message = format('assignment %s is not to run: its deployment %s', row.id, case when spec.id is null then 'was deleted' when not spec.enabled then 'is disabled' else 'was scaled down' end),
-      hint = case when spec.id is not null and not spec.enabled then format('Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id) else 'There is nothing to move.' end;
+    raise exception using
+      errcode = 'MR006',
+      message = format(
+        'assignment %s is not to run: its deployment %s',
+        row.id,
+        case
+          when spec.id is null then 'was deleted'
+          when not spec.enabled then 'is disabled'
+          else 'was scaled down'
+        end),
+      hint = case
+        when spec.id is not null and not spec.enabled then format(
+          'Enable it first: update mooring.deployment set enabled = true where id = %s;', spec.id)
+        else 'There is nothing to move.'
+      end;
   end if;
   perform mooring_internal.raise_if_in_handover(row);
   if row.node_id = node.id and row.wanted = 'run' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is on %s already', row.id, node.name), hint = format('To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.', row.id, row.id);
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s is on %s already', row.id, node.name),
+      hint = format(
+        'To restart it there: select * from mooring.restart(%s), or mooring restart assignment %s.',
+        row.id, row.id);
   end if;
-  select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = node.id;
+  select e.* into strict fit
+    from mooring_internal.eligibility(array[row.deployment_id]) e
+   where e.node_id = node.id;
   -- the place that is kept for it already is no obstacle
   fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
-  obstacle := coalesce(mooring_internal.reason_not_eligible(fit), case when node.id = any (row.refused_by) then 'its agent refused it' end);
+  obstacle := coalesce(
+    mooring_internal.reason_not_eligible(fit),
+    case when node.id = any (row.refused_by) then 'its agent refused it' end);
   if obstacle is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s cannot go to %s: %s', row.id, node.name, obstacle),
       hint = case
-        when not fit.pin_ok then format('It is pinned to %s: change pinned_node of deployment %s, and it moves by itself.', spec.pinned_node, spec.id)
-        when not fit.selector_ok then format('The node needs the labels %s: label it with upsert_node(), or change the selector.', spec.selector)
+        when not fit.pin_ok then format(
+          'It is pinned to %s: change pinned_node of deployment %s, and it moves by itself.',
+          spec.pinned_node, spec.id)
+        when not fit.selector_ok then format(
+          'The node needs the labels %s: label it with upsert_node(), or change the selector.',
+          spec.selector)
         when not fit.driver_ok then 'Start its agent with --allow-exec.'
         when not fit.trust_ok then 'Start its agent with a wider --trust.'
         when not fit.urls_ok then 'Give the node both base URLs with upsert_node().'
         when not fit.live then 'Start its agent.'
-        when not fit.enabled then format('Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.', node.name, node.name)
-        when not fit.not_draining then format('End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.', node.name, node.name)
+        when not fit.enabled then format(
+          'Enable it: select from mooring.set_node_enabled(%L, true), or mooring enable node %s.',
+          node.name, node.name)
+        when not fit.not_draining then format(
+          'End the drain: select from mooring.undrain_node(%L), or mooring undrain %s.',
+          node.name, node.name)
         when not fit.has_room then 'Raise its max_assignments with upsert_node().'
         when not fit.disk_ok then 'Free disk space there, or lower setting.disk_free_min_pct.'
-        else 'See last_error in mooring.placement; an edit of its spec lets the agent be asked again.'
+        else 'See last_error in mooring.placement; after an edit of its spec the agent tries again.'
       end || format(' See mooring.explain(%s).', spec.id);
   end if;
-  held := mooring_internal.notice_outage();
-  if held then
-    raise exception using errcode = 'MR006', message = format('nothing is moved during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
+  on_hold := mooring_internal.notice_outage();
+  if on_hold then
+    perform mooring_internal.raise_hold('moved');
   end if;
   if row.node_id is not null then
-    perform mooring_internal.order_moves(array[row.id], array[node.id], format('reassigned to %s', node.name));
+    perform mooring_internal.order_moves(
+      array[row.id], array[node.id], format('reassigned to %s', node.name));
   else
-    update mooring.assignment a set move_to = node.id, move_reason = format('reassigned to %s', node.name) where a.id = row.id;
+    update mooring.assignment a
+       set move_to = node.id,
+           move_reason = format('reassigned to %s', node.name)
+     where a.id = row.id;
     perform mooring_internal.place_moves(ids => array[row.id]);
   end if;
-  select a.* into row from mooring.assignment a where a.id = coalesce((select c.id from mooring_internal.handover_rows() c where c.replica = row.id), row.id);
+  select a.* into row
+    from mooring.assignment a
+   where a.id = coalesce(
+     (select c.id from mooring_internal.handover_rows() c where c.replica = row.id),
+     row.id);
   return row;
 end;
 $$;
-comment on function mooring.reassign(bigint, text) is 'Moves an assignment to a node: its owner stops it, and then it is placed there. Start-first: returns its successor there. Says why not where that cannot be.';
+comment on function mooring.reassign(bigint, text) is
+  'Moves an assignment to a node: its owner stops it, and then it is placed there. Of start-first '
+  'work it returns the successor there. MR006 says why an assignment cannot go there, with the way '
+  'out.';
 --! EndIncluded functions/moves/reassign.sql
 --! Included functions/moves/restart.sql
--- restart: stops one assignment and starts it again where it is, under a new epoch: a move to its own node, so a place is kept for it, and what becomes of the node
--- meanwhile (it dies, is disabled, is drained) is what becomes of any move: lease and margin, then wherever it may go, with an event. A daemon's row ends and is made anew.
--- Refused where it would be lost: its node would not take it back, and no other node can. A whole deployment at once needs no verb: add 1 to its generation.
+-- restart: stops one assignment and starts it again on its node, under a new epoch.
+-- It is a move to its own node, so a place is kept for it. When the node dies, is disabled or is
+-- drained meanwhile, it goes on like any move: after lease and margin, wherever it may go, with an
+-- event. The row of a daemon ends, and a new one is made.
+-- It raises MR006 where the assignment would be lost: its node would not take it back, and no other
+-- node can. A whole deployment needs no verb: add 1 to its generation.
 -- locks: placement, then assignment (its row, waiting 5 s at most, see lock_to_move)
-create or replace function mooring.restart(assignment bigint, reason text default null) returns mooring.assignment
+create or replace function mooring.restart(assignment bigint, reason text default null)
+  returns mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
 as $$
 declare
-  why constant text := 'restarted' || coalesce(': ' || left(nullif(restart.reason, ''), 200), '');
+  why constant text :=
+    'restarted' || coalesce(': ' || left(nullif(restart.reason, ''), 200), '');
   row mooring.assignment;
   owner text;
   spec mooring.deployment;
   fit record;
   obstacle text;
-  held boolean;
+  on_hold boolean;
 begin
   row := mooring_internal.lock_to_move(restart.assignment);
-  select n.name into owner from mooring.node n where n.id = row.node_id;
-  select d.* into spec from mooring.deployment d where d.id = row.deployment_id;
+  select n.name into owner
+    from mooring.node n
+   where n.id = row.node_id;
+  select d.* into spec
+    from mooring.deployment d
+   where d.id = row.deployment_id;
   perform mooring_internal.raise_if_in_handover(row);
-  held := mooring_internal.notice_outage();
+  on_hold := mooring_internal.notice_outage();
   if row.wanted = 'stop' then
-    raise exception using errcode = 'MR006', message = format('assignment %s is to stop already: %s', row.id, coalesce(row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
-      hint = case when row.move_reason is not null then 'It starts again by itself: see mooring.placement.' else 'There is nothing to restart.' end;
+    raise exception using
+      errcode = 'MR006',
+      message = format(
+        'assignment %s is to stop already: %s',
+        row.id,
+        coalesce(
+          row.stop_reason, format('its deployment %s is disabled', row.deployment_id))),
+      hint = case
+        when row.move_reason is not null then
+          'It starts again by itself: see mooring.placement.'
+        else 'There is nothing to restart.'
+      end;
   elsif spec.id is null then
-    -- a daemon's: its row is told to stop by the next round
-    raise exception using errcode = 'MR006', message = format('assignment %s is to stop: its deployment was deleted', row.id), hint = 'There is nothing to restart.';
+    -- a daemon's row; the next round orders it to stop
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s is to stop: its deployment was deleted', row.id),
+      hint = 'There is nothing to restart.';
   elsif row.node_id is null then
-    raise exception using errcode = 'MR006', message = format('assignment %s waits for a node and does not run', row.id), hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
-  elsif held then
-    raise exception using errcode = 'MR006', message = format('nothing is restarted during a hold: %s', mooring_internal.hold_reason()), hint = format('It ends at %s; see mooring.fleet.', (select p.hold_until from mooring_internal.pulse p));
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s waits for a node and does not run', row.id),
+      hint = format('See mooring.unplaced and mooring.explain(%s).', row.deployment_id);
+  elsif on_hold then
+    perform mooring_internal.raise_hold('restarted');
   end if;
-  select e.* into strict fit from mooring_internal.eligibility(array[row.deployment_id]) e where e.node_id = row.node_id;
+  select e.* into strict fit
+    from mooring_internal.eligibility(array[row.deployment_id]) e
+   where e.node_id = row.node_id;
   if not fit.live then
-    raise exception using errcode = 'MR006', message = format('the agent of %s is silent: nobody there would restart assignment %s', owner, row.id), hint = 'Wait: it is heard again, or what it owns goes elsewhere when the lease and the margin are over.';
+    raise exception using
+      errcode = 'MR006',
+      message = format(
+        'the agent of %s is silent and would not restart assignment %s', owner, row.id),
+      hint = 'Wait until the agent beats again. If it stays silent, its work goes elsewhere when '
+        'the lease and the margin have passed.';
   elsif row.ordinal is null then
-    update mooring.assignment a set wanted = 'stop', stop_reason = why where a.id = row.id returning a.* into row;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason) values ('stop_wanted', row.id, row.deployment_id, row.node_id, owner, row.epoch, why);
+    update mooring.assignment a
+       set wanted = 'stop',
+           stop_reason = why
+     where a.id = row.id
+    returning a.* into row;
+    insert into mooring.event
+      (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
+    values ('stop_wanted', row.id, row.deployment_id, row.node_id, owner, row.epoch, why);
     return row;
   end if;
-  -- it leaves its own place to itself
+  -- the place it leaves is its own
   fit.has_room := true;
   obstacle := mooring_internal.reason_not_eligible(fit);
-  if obstacle is not null and (
-    (select p.kind from mooring.setting s join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
-    or not exists (select from mooring_internal.eligibility(array[row.deployment_id]) e where e.eligible and e.node_id <> all (row.refused_by))) then
-    raise exception using errcode = 'MR006', message = format('assignment %s would not start again: %s would not take it back (%s), and no other node can', row.id, owner, obstacle), hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
+  if obstacle is not null
+    and (
+      (
+        select p.kind
+          from mooring.setting s
+          join mooring.policy p on p.name = coalesce(spec.policy, s.default_policy)) = 'none'
+      or not exists (
+        select from mooring_internal.eligibility(array[row.deployment_id]) e
+         where e.eligible and e.node_id <> all (row.refused_by)))
+  then
+    raise exception using
+      errcode = 'MR006',
+      message = format(
+        'assignment %s would not start again: %s would not take it back (%s), '
+        'and no other node can',
+        row.id, owner, obstacle),
+      hint = format('It runs on. See mooring.explain(%s).', row.deployment_id);
   end if;
-  -- stopped first, whatever its deployment says of moves: beside itself on one node it would look for the same port and folder
-  perform mooring_internal.order_moves(array[row.id], array[row.node_id], why, at_once => true);
-  select a.* into row from mooring.assignment a where a.id = row.id;
+  -- stop-first whatever its deployment says: beside itself on one node it would use the same port
+  -- and folder
+  perform mooring_internal.order_moves(
+    array[row.id], array[row.node_id], why, at_once => true);
+  select a.* into row
+    from mooring.assignment a
+   where a.id = row.id;
   return row;
 end;
 $$;
-comment on function mooring.restart(bigint, text) is 'Stops an assignment and starts it again on its node. For all of a deployment at once add 1 to its generation.';
+comment on function mooring.restart(bigint, text) is
+  'Stops an assignment and starts it again on its node. '
+  'To restart all of a deployment, add 1 to its generation.';
 --! EndIncluded functions/moves/restart.sql
 --! Included functions/moves/drain_node.sql
--- drain_node: closes a node at once and moves away what it runs, a bounded number at a time; advance_drains() does the moving, view drain_progress shows it. A second
--- call changes target, max_moves and deadline of the same drain.
+-- drain_node: closes a node at once and moves away what it runs, a bounded number at a time.
+-- advance_drains() does the moving, and view drain_progress shows it. A second call changes target,
+-- max_moves and deadline of the same drain.
 --   target     everything goes there; what cannot is blocked. null: wherever each may run
---   max_moves  so many on their way at once; null: setting.drain_max_moves
---   deadline   after this long everything left is stopped at once, whether it has somewhere to go or not; null: never
--- Daemons stay: they end with the node's agent.
+--   max_moves  how many are moved at the same time; null: setting.drain_max_moves
+--   deadline   after this time everything left is stopped at once, whether or not another node can
+--              take it; null: never
+-- Daemons stay, because they end with the node's agent.
 -- locks: node
-create or replace function mooring.drain_node(name text, target text default null, max_moves int default null, deadline interval default null)
-  returns table (node text, total int, "left" int, moving int, blocked int, why text)
+create or replace function mooring.drain_node(
+  name text,
+  target text default null,
+  max_moves int default null,
+  deadline interval default null
+) returns table (node text, total int, "left" int, moving int, blocked int, why text)
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
@@ -4493,42 +6941,88 @@ declare
   begun boolean;
 begin
   if drain_node.max_moves < 1 then
-    raise exception using errcode = 'MR007', message = format('max_moves is %s', drain_node.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('max_moves is %s', drain_node.max_moves),
+      hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
   elsif drain_node.deadline < interval '0' or drain_node.deadline > interval '100 years' then
-    raise exception using errcode = 'MR007', message = format('the deadline is %s', drain_node.deadline), hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('the deadline is %s', drain_node.deadline),
+      hint = 'It is counted from now: ''10 min'', or ''0'' to stop everything at once.';
   end if;
   if drain_node.target is not null then
     destination := mooring_internal.node_named(drain_node.target);
-    select h.* into beat from mooring.heartbeat h where h.node_id = destination.id;
+    select h.* into beat
+      from mooring.heartbeat h
+     where h.node_id = destination.id;
     if destination.id = source.id then
-      raise exception using errcode = 'MR007', message = format('%s cannot be drained to itself', source.name), hint = 'Name another node, or none: then each goes wherever it may run.';
-    elsif not mooring_internal.node_is_live(beat) or not destination.enabled or destination.draining_since is not null or beat.leaving then
-      raise exception using errcode = 'MR006', message = format('%s takes no new work: it is %s', destination.name,
-          case when not mooring_internal.node_is_live(beat) then 'not live' when not destination.enabled then 'disabled' when destination.draining_since is not null then 'draining' else 'leaving' end),
+      raise exception using
+        errcode = 'MR007',
+        message = format('%s cannot be drained to itself', source.name),
+        hint = 'Name another node, or none: then each goes wherever it may run.';
+    elsif not mooring_internal.node_is_live(beat)
+      or not destination.enabled
+      or destination.draining_since is not null
+      or beat.leaving
+    then
+      raise exception using
+        errcode = 'MR006',
+        message = format(
+          '%s takes no new work: it is %s',
+          destination.name,
+          case
+            when not mooring_internal.node_is_live(beat) then 'not live'
+            when not destination.enabled then 'disabled'
+            when destination.draining_since is not null then 'draining'
+            else 'leaving'
+          end),
         hint = 'Name another node, or none: then each goes wherever it may run.';
     end if;
   end if;
   perform mooring_internal.limit_idle();
   begun := source.draining_since is null;
   update mooring.node n
-     set draining_since = coalesce(n.draining_since, clock_timestamp()), drain_to = destination.id, drain_max_moves = drain_node.max_moves, drain_deadline_at = clock_timestamp() + drain_node.deadline,
-         drain_total = coalesce(n.drain_total, (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null))
+     set draining_since = coalesce(n.draining_since, clock_timestamp()),
+         drain_to = destination.id,
+         drain_max_moves = drain_node.max_moves,
+         drain_deadline_at = clock_timestamp() + drain_node.deadline,
+         drain_total = coalesce(
+           n.drain_total,
+           (
+             select count(*)
+               from mooring.assignment a
+              where a.node_id = n.id and a.ordinal is not null))
    where n.id = source.id
   returning n.* into source;
   if not found then
     perform mooring_internal.raise_no_such_node(drain_node.name);
   end if;
-  perform mooring_internal.add_event(case when begun then 'drain_started' else 'drain_changed' end, 'by an operator', source.id,
-    jsonb_strip_nulls(jsonb_build_object('total', source.drain_total, 'to', destination.name, 'max_moves', source.drain_max_moves, 'deadline_at', source.drain_deadline_at)));
-  -- the claim that this asks for takes the first step, once this is committed
+  perform mooring_internal.add_event(
+    case when begun then 'drain_started' else 'drain_changed' end,
+    'by an operator',
+    source.id,
+    jsonb_strip_nulls(jsonb_build_object(
+      'total', source.drain_total,
+      'to', destination.name,
+      'max_moves', source.drain_max_moves,
+      'deadline_at', source.drain_deadline_at)));
+  -- the claim that this requests takes the first step, once this is committed
   perform mooring_internal.enqueue('place');
-  return query select p.node, p.total, p."left", p.moving, p.blocked, p.why from mooring.drain_progress p where p.node = source.name;
+  return query
+    select p.node, p.total, p."left", p.moving, p.blocked, p.why
+      from mooring.drain_progress p
+     where p.node = source.name;
 end;
 $$;
-comment on function mooring.drain_node(text, text, int, interval) is 'Closes a node and moves away what it runs, a few at a time; returns what is to be done. See view drain_progress.';
+comment on function mooring.drain_node(text, text, int, interval) is
+  'Closes a node and moves away what it runs, max_moves at a time, all to target if one is given. '
+  'After deadline, counted from now, everything left is stopped at once. '
+  'Returns what is to be done; view drain_progress shows how far it is.';
 --! EndIncluded functions/moves/drain_node.sql
 --! Included functions/moves/undrain_node.sql
--- undrain_node: ends a drain, done or not, and opens the node again. What was ordered to stop goes on to where it was to go; nothing else moves.
+-- undrain_node: ends a drain, complete or not, and opens the node again. What was ordered to stop
+-- goes on to its target; nothing else moves.
 -- locks: node
 create or replace function mooring.undrain_node(name text) returns mooring.node
   language plpgsql volatile security definer
@@ -4539,7 +7033,10 @@ declare
   node mooring.node := mooring_internal.node_named(undrain_node.name);
 begin
   perform mooring_internal.limit_idle();
-  update mooring.node n set draining_since = null where n.id = node.id and n.draining_since is not null returning n.* into node;
+  update mooring.node n
+     set draining_since = null
+   where n.id = node.id and n.draining_since is not null
+  returning n.* into node;
   if found then
     perform mooring_internal.add_event('drain_ended', 'by an operator', node.id);
     return node;
@@ -4547,7 +7044,8 @@ begin
   return mooring_internal.node_named(undrain_node.name);
 end;
 $$;
-comment on function mooring.undrain_node(text) is 'Ends the drain of a node and opens it for new work.';
+comment on function mooring.undrain_node(text) is
+  'Ends the drain of a node and opens it for new work.';
 --! EndIncluded functions/moves/undrain_node.sql
 
 -- explain: why something runs where it runs, and what would happen if
@@ -4561,13 +7059,16 @@ begin
   return case
     when not predicates.pin_ok then 'it is pinned to another node'
     when not predicates.selector_ok then 'the node lacks labels of the selector'
-    when not predicates.driver_ok then 'the node does not run this kind of work (see node.drivers; custom commands need --allow-exec)'
+    when not predicates.driver_ok then
+      'the node does not run this kind of work '
+      '(see node.drivers; custom commands need --allow-exec)'
     when not predicates.trust_ok then 'the node does not trust the package'
-    when not predicates.urls_ok then 'the node has not both base URLs'
+    when not predicates.urls_ok then 'the node does not have both base URLs'
   end;
 end;
 $$;
-comment on function mooring_internal.reason_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
+comment on function mooring_internal.reason_not_permitted(record) is
+  'Why a row of eligibility() is not permitted; null when it is.';
 --! EndIncluded functions/explain/reason_not_permitted.sql
 --! Included functions/explain/reason_not_eligible.sql
 create or replace function mooring_internal.reason_not_eligible(predicates record) returns text
@@ -4584,39 +7085,90 @@ begin
   end);
 end;
 $$;
-comment on function mooring_internal.reason_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+comment on function mooring_internal.reason_not_eligible(record) is
+  'Why a row of eligibility() is not eligible for new work; null when it is.';
 --! EndIncluded functions/explain/reason_not_eligible.sql
 --! Included functions/explain/remedy_if_not_eligible.sql
--- The way out beside the reason: apart, because where reasons are counted over many nodes they have to be equal.
-create or replace function mooring_internal.remedy_if_not_eligible(predicates record, node mooring.node, beat mooring.heartbeat, spec mooring.deployment, disk_free_min_pct float8) returns text
+-- The way out for one node. It is apart from the reason, because reasons that are counted over many
+-- nodes have to be equal.
+create or replace function mooring_internal.remedy_if_not_eligible(
+  predicates record,
+  node mooring.node,
+  beat mooring.heartbeat,
+  spec mooring.deployment,
+  disk_free_min_pct float8
+) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return case
-    when not predicates.pin_ok then format('%s; change pinned_node to have it here', spec.pinned_node)
-    when not predicates.selector_ok then format('%s; label it with upsert_node(%L, labels => %L), or change the selector',
-      (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not node.labels @> jsonb_build_object(e.key, e.value)), node.name, node.labels || spec.selector)
-    when not predicates.driver_ok then case when spec.command is not null and not node.drivers @> '{exec}' then 'start its agent with --allow-exec' else 'start an agent there that has the driver npm' end
-    when not predicates.trust_ok then format('%s@%s, it trusts %s; start its agent with a wider --trust', spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
-    when not predicates.urls_ok then format('%s; give them with upsert_node(%L, ...)', concat_ws(' and ', case when node.agent_base_url is null then 'agent_base_url' end, case when node.gateway_base_url is null then 'gateway_base_url' end), node.name)
-    when not predicates.live then format('%s; start its agent', case when beat.beat_at is null then 'it never came' when beat.session is null then 'its agent has left' else format('no beat for %s', mooring_internal.format_duration(clock_timestamp() - beat.beat_at)) end)
+    when not predicates.pin_ok then format(
+      '%s; change pinned_node to have it here', spec.pinned_node)
+    when not predicates.selector_ok then format(
+      '%s; label it with upsert_node(%L, labels => %L), or change the selector',
+      (
+        select jsonb_object_agg(e.key, e.value)
+          from jsonb_each(spec.selector) e
+         where not node.labels @> jsonb_build_object(e.key, e.value)),
+      node.name,
+      node.labels || spec.selector)
+    when not predicates.driver_ok then case
+      when spec.command is not null and not node.drivers @> '{exec}'
+        then 'start its agent with --allow-exec'
+      else 'start an agent there that has the driver npm'
+    end
+    when not predicates.trust_ok then format(
+      '%s@%s, it trusts %s; start its agent with a wider --trust',
+      spec.package_name, spec.package_version, coalesce(node.trusts, 'nothing'))
+    when not predicates.urls_ok then format(
+      '%s; give them with upsert_node(%L, ...)',
+      concat_ws(
+        ' and ',
+        case when node.agent_base_url is null then 'agent_base_url' end,
+        case when node.gateway_base_url is null then 'gateway_base_url' end),
+      node.name)
+    when not predicates.live then format(
+      '%s; start its agent',
+      case
+        when beat.beat_at is null then 'it never came'
+        when beat.session is null then 'its agent has left'
+        else format(
+          'no beat for %s',
+          mooring_internal.format_duration(clock_timestamp() - beat.beat_at))
+      end)
     when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
-    when not predicates.not_draining then case when node.draining_since is null then 'start it again' else format('undrain_node(%L)', node.name) end
-    when not predicates.has_room then format('%s; raise it with upsert_node(%L, max_assignments => %s)', node.max_assignments, node.name, node.max_assignments + 1)
-    when not predicates.disk_ok then format('%s %%, and %s %% are needed; free some, or lower setting.disk_free_min_pct', round(beat.disk_free_pct::numeric, 1), disk_free_min_pct)
+    when not predicates.not_draining then case
+      when node.draining_since is null then 'start it again'
+      else format('undrain_node(%L)', node.name)
+    end
+    when not predicates.has_room then format(
+      '%s; raise it with upsert_node(%L, max_assignments => %s)',
+      node.max_assignments, node.name, node.max_assignments + 1)
+    when not predicates.disk_ok then format(
+      '%s %%, and %s %% are needed; free some, or lower setting.disk_free_min_pct',
+      round(beat.disk_free_pct::numeric, 1), disk_free_min_pct)
   end;
 end;
 $$;
-comment on function mooring_internal.remedy_if_not_eligible(record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is 'What to do for a row of eligibility() to become eligible: the first thing that is in the way; null when it is.';
+comment on function mooring_internal.remedy_if_not_eligible(
+  record, mooring.node, mooring.heartbeat, mooring.deployment, float8) is
+  'What makes a row of eligibility() eligible: the way out of the first predicate that fails. '
+  'null when it is eligible.';
 --! EndIncluded functions/explain/remedy_if_not_eligible.sql
 --! Included functions/explain/pending_reason.sql
--- The words of pending_reasons(): each names the thing and the next step. rule is the one at which the last nodes fall, node_ids are these; 0: there are none, 12: nothing stands in the way.
-create or replace function mooring_internal.pending_reason(spec mooring.deployment, rule int, node_ids int[]) returns text
+-- The words of pending_reasons(): each names what is in the way and the next step.
+-- rule is the one that leaves no node; node_ids are the nodes that got as far as that rule.
+-- rule 0: there is no node at all. rule 12: no rule is in the way.
+create or replace function mooring_internal.pending_reason(
+  spec mooring.deployment,
+  rule int,
+  node_ids int[]
+) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
-  -- planning for the very array would take longer than answering
+  -- planning for each array of nodes would take longer than the query
   set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -4628,89 +7180,228 @@ declare
   these text;
   more text;
 begin
-  select s.* into setting from mooring.setting s;
+  select s.* into setting
+    from mooring.setting s;
   if coalesce(spec.policy, setting.default_policy) = 'none' then
-    return 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy';
+    return 'policy none: nothing is placed automatically; '
+      'reassign() it to a node, or choose another policy';
   elsif rule = 0 then
     return 'there is no node: start an agent';
   elsif rule = 12 then
     return case
-      when mooring_internal.hold_reason() is not null then format('hold after an outage: %s; it ends by itself, see fleet.hold_until', mooring_internal.hold_reason())
-      else coalesce((select f.reason || '; mend the policy, or choose another' from (select e.* from mooring.event e order by e.id desc limit 1000) f
-        where f.kind = 'claim_failed' and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy) and f.at > clock_timestamp() - interval '1 min' order by f.id desc limit 1),
-        (select 'it is placed by the next round, and none has run in time: start a worker' from mooring_internal.round r where r.name = 'place' and r.done_at < clock_timestamp() - interval '1 min' and isfinite(r.done_at)),
+      when mooring_internal.hold_reason() is not null then format(
+        'hold after an outage: %s; it ends by itself, see fleet.hold_until',
+        mooring_internal.hold_reason())
+      else coalesce(
+        (
+          select f.reason || '; mend the policy, or choose another'
+            from (select e.* from mooring.event e order by e.id desc limit 1000) f
+           where f.kind = 'claim_failed'
+             and f.detail ->> 'policy' = coalesce(spec.policy, setting.default_policy)
+             and f.at > clock_timestamp() - interval '1 min'
+           order by f.id desc
+           limit 1),
+        (
+          select 'it is placed by the next round, and none has run in time: start a worker'
+            from mooring_internal.round r
+           where r.name = 'place'
+             and r.done_at < clock_timestamp() - interval '1 min'
+             and isfinite(r.done_at)),
         'it is placed by the next round')
     end;
   end if;
-  -- a few of them: there may be thousands, for each of many signatures
+  -- a hundred at most: there may be thousands of nodes, for each of many signatures
   candidates := array(select u.id from unnest(node_ids) u (id) order by u.id limit 100);
   few := candidates[1:3];
   names := array(select n.name from mooring.node n where n.id = any (few) order by n.name);
-  more := case when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3) else '' end;
+  more := case
+    when cardinality(node_ids) > 3 then format(' and %s more', cardinality(node_ids) - 3)
+    else ''
+  end;
   these := array_to_string(names, ', ') || more;
   one := cardinality(node_ids) = 1;
   return case rule
-    when 1 then format('there is no node %s, to which it is pinned: start its agent, or change pinned_node (there are %s)', spec.pinned_node, these)
-    when 2 then format('no node has the labels %s: %s looked at; label one (%s) or change the selector', spec.selector, case cardinality(node_ids) when 1 then '1 node' else cardinality(node_ids) || ' nodes' end,
-      (select format('%s lacks %s', k.name, k.lacks) from
-        (select n.name, (select jsonb_object_agg(e.key, e.value) from jsonb_each(spec.selector) e where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
-           from unnest(candidates) u (id) join mooring.node n on n.id = u.id) k order by (select count(*) from jsonb_object_keys(k.lacks)), k.name limit 1))
-    when 3 then format(case when one then 'the one node that fits so far (%2$s) does not run %3$s' else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s' end, cardinality(node_ids), these,
-      case when spec.command is not null then 'custom commands: start an agent there with --allow-exec' else 'npm packages: start an agent there that has the driver npm' end)
-    when 4 then format('no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust', spec.package_name, spec.package_version,
-      (select string_agg(case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end || coalesce(p.trusts, 'nothing'), ', ') from
-        (select n.trusts, count(*) as nodes from unnest(node_ids) u (id) join mooring.node n on n.id = u.id group by n.trusts order by 2 desc, 1 limit 3) p), these)
-    when 5 then format('it needs a node with both agent_base_url and gateway_base_url, and ' || case when one then 'the one node that fits so far has not' else 'none of the %1$s nodes that fit so far has' end || ' them: give them to %2$s with upsert_node()', cardinality(node_ids), these)
-    when 6 then format('every node that may run it refused it (%s; see last_error): edit its spec, or add 1 to its generation, and they are asked again', these)
-    when 7 then format(case when one then 'the one node that may run it is not live (%2$s): start its agent' else 'none of the %1$s nodes that may run it is live (%2$s): start their agents' end || ', or let other nodes run it', cardinality(node_ids), these)
-    when 8 then format('every live node that may run it is disabled (%s): set_node_enabled(%L, true)', these, names[1])
-    when 9 then format('every live node that may run it is draining or its agent is stopping (%s): undrain_node(%L), or add a node', these, names[1])
-    when 10 then format('every node that may run it has max_assignments already (%s): add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
-      (select string_agg(n.name || ': ' || n.max_assignments, ', ' order by n.name) || more from mooring.node n where n.id = any (few)), names[1])
-    when 11 then format('every node that may run it has less than %s %% of its disk free (%s): free some there, or lower setting.disk_free_min_pct', setting.disk_free_min_pct,
-      (select string_agg(format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)), ', ' order by h.node) || more from mooring.heartbeat h where h.node_id = any (few)))
+    when 1 then format(
+      'there is no node %s, to which it is pinned: start its agent, or change pinned_node '
+      '(there are %s)',
+      spec.pinned_node, these)
+    when 2 then format(
+      'no node has the labels %s: %s looked at; label one (%s) or change the selector',
+      spec.selector,
+      case cardinality(node_ids)
+        when 1 then '1 node'
+        else cardinality(node_ids) || ' nodes'
+      end,
+      (
+        select format('%s lacks %s', k.name, k.lacks)
+          from (
+            select
+                n.name,
+                (
+                  select jsonb_object_agg(e.key, e.value)
+                    from jsonb_each(spec.selector) e
+                   where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
+              from unnest(candidates) u (id)
+              join mooring.node n on n.id = u.id) k
+         order by (select count(*) from jsonb_object_keys(k.lacks)), k.name
+         limit 1))
+    when 3 then format(
+      case
+        when one then 'the one node that fits so far (%2$s) does not run %3$s'
+        else 'none of the %1$s nodes that fit so far (%2$s) runs %3$s'
+      end,
+      cardinality(node_ids),
+      these,
+      case
+        when spec.command is not null
+          then 'custom commands: start an agent there with --allow-exec'
+        else 'npm packages: start an agent there that has the driver npm'
+      end)
+    when 4 then format(
+      'no node trusts %s@%s: %s; start the agent of one (%s) with a wider --trust',
+      spec.package_name,
+      spec.package_version,
+      (
+        select string_agg(
+            case when p.nodes = 1 then '1 node trusts ' else p.nodes || ' nodes trust ' end
+              || coalesce(p.trusts, 'nothing'),
+            ', ')
+          from (
+            select n.trusts, count(*) as nodes
+              from unnest(node_ids) u (id)
+              join mooring.node n on n.id = u.id
+             group by n.trusts
+             order by 2 desc, 1
+             limit 3) p),
+      these)
+    when 5 then format(
+      'it needs a node with both agent_base_url and gateway_base_url, and '
+        || case
+          when one then 'the one node that fits so far does not have them'
+          else 'none of the %1$s nodes that fit so far has them'
+        end || ': give them to %2$s with upsert_node()',
+      cardinality(node_ids), these)
+    when 6 then format(
+      'every node that may run it refused it (%s; see last_error): '
+      'edit its spec, or add 1 to its generation, and they try again',
+      these)
+    when 7 then format(
+      case
+        when one then 'the one node that may run it is not live (%2$s): start its agent'
+        else 'none of the %1$s nodes that may run it is live (%2$s): start their agents'
+      end || ', or let other nodes run it',
+      cardinality(node_ids), these)
+    when 8 then format(
+      'every live node that may run it is disabled (%s): set_node_enabled(%L, true)',
+      these, names[1])
+    when 9 then format(
+      'every live node that may run it is draining or its agent is stopping (%s): '
+      'undrain_node(%L), or add a node',
+      these, names[1])
+    when 10 then format(
+      'every node that may run it has max_assignments already (%s): '
+      'add a node, or raise the limit with upsert_node(%L, max_assignments => ...)',
+      (
+        select string_agg(n.name || ': ' || n.max_assignments, ', ' order by n.name) || more
+          from mooring.node n
+         where n.id = any (few)),
+      names[1])
+    when 11 then format(
+      'every node that may run it has less than %s %% of its disk free (%s): '
+      'free some there, or lower setting.disk_free_min_pct',
+      setting.disk_free_min_pct,
+      (
+        select string_agg(
+            format('%s: %s %%', h.node, round(h.disk_free_pct::numeric, 1)),
+            ', ' order by h.node) || more
+          from mooring.heartbeat h
+         where h.node_id = any (few)))
   end;
 end;
 $$;
-comment on function mooring_internal.pending_reason(mooring.deployment, int, int[]) is 'Why work of a deployment waits, and the way out, in words.';
+comment on function mooring_internal.pending_reason(mooring.deployment, int, int[]) is
+  'Why pending work of a deployment is not placed, and the way out, in words.';
 --! EndIncluded functions/explain/pending_reason.sql
 --! Included functions/explain/pending_reasons.sql
--- why_unplaced: one sentence per waiting signature: the first predicate, in the order they are asked, that leaves no node, with the way out.
--- without_node: as if that node were lost, for what it would leave behind too.
-create or replace function mooring_internal.pending_reasons(without_node int default null) returns table (signature uuid, reason text)
+-- One sentence per pending signature. The reason is the first predicate, in the order in which they
+-- are asked, that leaves no node; the sentence adds the way out. without_node: the answer as if
+-- that node were lost, for the work it would leave behind too.
+create or replace function mooring_internal.pending_reasons(
+  without_node int default null
+) returns table (signature uuid, reason text)
   language sql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 begin atomic
   with waiting as materialized (
-    select w.signature, w.deployment_id, w.refused_by from mooring_internal.pending_signatures(pending_reasons.without_node) w
+    select w.signature, w.deployment_id, w.refused_by
+      from mooring_internal.pending_signatures(pending_reasons.without_node) w
   ),
   alike as materialized (
-    select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct w.deployment_id) from waiting w)) l
+    select l.deployment_id, l.representative
+      from mooring_internal.eligibility_groups(
+        (select array_agg(distinct w.deployment_id) from waiting w)) l
   ),
   fit as materialized (
     select e.deployment_id, e.node_id,
-        case when not e.pin_ok then 1 when not e.selector_ok then 2 when not e.driver_ok then 3 when not e.trust_ok then 4 when not e.urls_ok then 5 else 6 end as permitted_to,
-        case when not e.live or e.node_id is not distinct from pending_reasons.without_node then 7 when not e.enabled then 8 when not e.not_draining then 9 when not e.has_room then 10 when not e.disk_ok then 11 else 12 end as fit_to
-      from mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e
+        case
+          when not e.pin_ok then 1
+          when not e.selector_ok then 2
+          when not e.driver_ok then 3
+          when not e.trust_ok then 4
+          when not e.urls_ok then 5
+          else 6
+        end as permitted_to,
+        case
+          when not e.live or e.node_id is not distinct from pending_reasons.without_node then 7
+          when not e.enabled then 8
+          when not e.not_draining then 9
+          when not e.has_room then 10
+          when not e.disk_ok then 11
+          else 12
+        end as fit_to
+      from mooring_internal.eligibility(
+        (select array_agg(distinct l.representative) from alike l)) e
   ),
   -- how far each node gets; the rule at which the last of them falls is the reason
   fallen as (
-    select w.signature, w.deployment_id, case when f.node_id is null then 0 when f.permitted_to < 6 then f.permitted_to when f.node_id = any (w.refused_by) then 6 else f.fit_to end as rule, array_agg(f.node_id) as node_ids
-      from waiting w join alike l on l.deployment_id = w.deployment_id left join fit f on f.deployment_id = l.representative
+    select w.signature, w.deployment_id,
+        case
+          when f.node_id is null then 0
+          when f.permitted_to < 6 then f.permitted_to
+          when f.node_id = any (w.refused_by) then 6
+          else f.fit_to
+        end as rule,
+        array_agg(f.node_id) as node_ids
+      from waiting w
+      join alike l on l.deployment_id = w.deployment_id
+      left join fit f on f.deployment_id = l.representative
      group by 1, 2, 3
   )
-  select distinct on (f.signature) f.signature, mooring_internal.pending_reason(d, f.rule, f.node_ids)
-    from fallen f join mooring.deployment d on d.id = f.deployment_id
+  select distinct on (f.signature)
+      f.signature,
+      mooring_internal.pending_reason(d, f.rule, f.node_ids)
+    from fallen f
+    join mooring.deployment d on d.id = f.deployment_id
    order by f.signature, f.rule desc;
 end;
-comment on function mooring_internal.pending_reasons(int) is 'For each signature that waits: why, and the way out.';
+comment on function mooring_internal.pending_reasons(int) is
+  'For each pending signature: why it is not placed, and the way out. '
+  'without_node: as if that node were lost.';
 --! EndIncluded functions/explain/pending_reasons.sql
 --! Included functions/explain/plan_placement.sql
--- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable_classes, place_class),
--- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
--- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
-create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
+-- plan_placement: what claim() would do if a node were gone and its work released. It uses the same
+-- classes, queue, windows and choice (placeable_classes, place_class) on the present loads.
+-- It locks and writes nothing, so it works in a read-only transaction and on a standby.
+-- Other pending work takes part, as it would in a claim; only what the node leaves behind is
+-- returned. Known difference: replicas of one deployment that fall into different windows ignore
+-- each other here.
+create or replace function mooring.plan_placement(without_node int) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  to_node int,
+  reason text
+)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -4738,44 +7429,83 @@ declare
   rules text[] := '{}';
   failures jsonb := '{}';
 begin
-  select s.* into setting from mooring.setting s;
-  -- what is being moved away already goes where it was promised, see place_moves()
-  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
+  select s.* into setting
+    from mooring.setting s;
+  -- what is being moved away goes to the node it was promised, see place_moves()
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason)
+    into promised, owners, rules
     from mooring_internal.work_of_lost_node(plan_placement.without_node) l
-    join mooring_internal.eligibility(array(select b.deployment_id from mooring_internal.work_of_lost_node(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
-   where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
+    join mooring_internal.eligibility(array(
+      select b.deployment_id
+        from mooring_internal.work_of_lost_node(plan_placement.without_node) b
+       where b.move_to is not null)) e
+      on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+   where l.move_to <> all (l.refused_by)
+     and e.permitted
+     and e.live
+     and e.enabled
+     and e.not_draining
+     and e.disk_ok;
   promised := coalesce(promised, '{}');
-  ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
-  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring_internal.work_of_lost_node(plan_placement.without_node) l where l.id <> all (promised);
-  select array_agg(p) into classes from mooring_internal.placeable_classes(plan_placement.without_node) p;
+  ids := promised;
+  owners := coalesce(owners, '{}');
+  rules := coalesce(rules, '{}');
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures
+    from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+   where l.id <> all (promised);
+  select array_agg(p) into classes
+    from mooring_internal.placeable_classes(plan_placement.without_node) p;
   if classes is not null then
-    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
-    select array_agg(s) into nodes from mooring_internal.node_states() s where s.id <> plan_placement.without_node;
-    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+    select jsonb_object_agg(s.signature, c.nr) into class_of
+      from unnest(classes) with ordinality c (policy, signatures, node_ids, nr)
+     cross join lateral unnest(c.signatures) s (signature);
+    select array_agg(s) into nodes
+      from mooring_internal.node_states() s
+     where s.id <> plan_placement.without_node;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at,
+        0::bigint as id
+      into tail;
   end if;
   while classes is not null loop
-    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.signature order by q.updated_at, q.created_at, q.id) into queue, queue_signatures
-      from (select w.id, w.signature, w.updated_at, w.created_at
-              from unnest(classes) c
-             cross join lateral unnest(c.signatures) s (signature)
-             cross join lateral (
-               (select a.id, a.signature, a.updated_at, a.created_at
-                  from mooring.assignment a
-                 where a.node_id is null and a.wanted = 'run' and a.signature = s.signature and (a.move_to is null or a.move_to = plan_placement.without_node)
-                   and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
-                 order by a.updated_at, a.created_at, a.id
-                 limit setting.claim_window)
-               union all
-               select a.id, l.signature, a.updated_at, a.created_at
-                 from unnest(lost_ids, lost_signatures) l (id, signature) join mooring.assignment a on a.id = l.id
-                where l.signature = s.signature and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)) w
-             order by w.updated_at, w.created_at, w.id
-             limit setting.claim_window) q;
+    select
+        array_agg(q.id order by q.updated_at, q.created_at, q.id),
+        array_agg(q.signature order by q.updated_at, q.created_at, q.id)
+      into queue, queue_signatures
+      from (
+        select w.id, w.signature, w.updated_at, w.created_at
+          from unnest(classes) c
+         cross join lateral unnest(c.signatures) s (signature)
+         cross join lateral (
+           (
+             select a.id, a.signature, a.updated_at, a.created_at
+               from mooring.assignment a
+              where a.node_id is null
+                and a.wanted = 'run'
+                and a.signature = s.signature
+                and (a.move_to is null or a.move_to = plan_placement.without_node)
+                and (a.updated_at, a.created_at, a.id)
+                  > (tail.updated_at, tail.created_at, tail.id)
+              order by a.updated_at, a.created_at, a.id
+              limit setting.claim_window)
+           union all
+           select a.id, l.signature, a.updated_at, a.created_at
+             from unnest(lost_ids, lost_signatures) l (id, signature)
+             join mooring.assignment a on a.id = l.id
+            where l.signature = s.signature
+              and (a.updated_at, a.created_at, a.id)
+                > (tail.updated_at, tail.created_at, tail.id)) w
+         order by w.updated_at, w.created_at, w.id
+         limit setting.claim_window) q;
     exit when queue is null;
-    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    select a.updated_at, a.created_at, a.id into tail
+      from mooring.assignment a
+     where a.id = queue[cardinality(queue)];
     for class_of_work in
-      select (class_of ->> q.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
-          array_agg(a.id order by q.nr) as ids, array_agg(a.deployment_id order by q.nr) as deployments,
+      select
+          (class_of ->> q.signature::text)::int as nr,
+          bool_or(d.replicas > 1) as replicated,
+          array_agg(a.id order by q.nr) as ids,
+          array_agg(a.deployment_id order by q.nr) as deployments,
           array_agg(coalesce(a.node_id, a.last_node_id) order by q.nr) as last_nodes
         from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
         join mooring.assignment a on a.id = q.id
@@ -4785,7 +7515,14 @@ begin
     loop
       class := classes[class_of_work.nr];
       begin
-        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(
+          nodes,
+          given,
+          class,
+          class_of_work.ids,
+          class_of_work.deployments,
+          class_of_work.last_nodes,
+          class_of_work.replicated);
         nodes := step.nodes_now;
         chosen := step.chosen;
         why := step.rule;
@@ -4805,29 +7542,46 @@ begin
   end loop;
   return query
     select l.id, l.deployment_id, p.node_id, p.rule
-      from mooring_internal.work_of_lost_node(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+      from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+      join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
   return query
     select a.id, a.deployment_id, c.node_id, 'its successor is there already'
-      from mooring_internal.handover_rows() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
+      from mooring_internal.handover_rows() c
+      join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
      where c.handover = 'arriving' and c.wanted = 'run';
   if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
     return query
       select l.id, l.deployment_id, null::int,
-          case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
-               when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
-               else w.reason end
+          case
+            when failures ? c.policy then
+              format('policy %s failed: %s', c.policy, failures ->> c.policy)
+            when class_of ? l.signature::text then
+              'the nodes that may run it would be full: add a node or raise max_assignments'
+            else w.reason
+          end
         from mooring_internal.work_of_lost_node(plan_placement.without_node) l
-        left join mooring_internal.pending_reasons(plan_placement.without_node) w on w.signature = l.signature
-       cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
+        left join mooring_internal.pending_reasons(plan_placement.without_node) w
+          on w.signature = l.signature
+       cross join lateral (
+         select classes[(class_of ->> l.signature::text)::int].policy as policy) c
        where l.id <> all (ids);
   end if;
 end;
 $$;
-comment on function mooring.plan_placement(int) is 'Where the work of a node would go if the node were gone (to_node null: nowhere, and why). Locks and writes nothing.';
+comment on function mooring.plan_placement(int) is
+  'Where the work of a node would go if the node were gone. to_node is null where it would go '
+  'nowhere, and reason says why. Locks and writes nothing.';
 --! EndIncluded functions/explain/plan_placement.sql
 --! Included functions/explain/simulate_node_loss.sql
--- simulate_node_loss: where its work would go if a node were lost now and its lease over. Daemons are not in it: they end with their node.
-create or replace function mooring.simulate_node_loss(name text) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+-- simulate_node_loss: where the work of a node would go if the node were lost now and its lease had
+-- ended. Daemons are left out, because they end with their node.
+create or replace function mooring.simulate_node_loss(name text) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  from_node text,
+  to_node text,
+  reason text
+)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -4837,16 +7591,28 @@ declare
 begin
   return query
     select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason
-      from mooring.plan_placement(lost.id) p left join mooring.node n on n.id = p.to_node
+      from mooring.plan_placement(lost.id) p
+      left join mooring.node n on n.id = p.to_node
      order by p.assignment_id;
 end;
 $$;
-comment on function mooring.simulate_node_loss(text) is 'Where each assignment of a node would go if the node were lost (to_node null: nowhere, and why). Locks and writes nothing.';
+comment on function mooring.simulate_node_loss(text) is
+  'Where each assignment of a node would go if the node were lost. to_node is null where it would '
+  'go nowhere, and reason says why. Locks and writes nothing.';
 --! EndIncluded functions/explain/simulate_node_loss.sql
 --! Included functions/explain/simulate_drain.sql
--- simulate_drain: where drain_node() would send what a node runs: the very targets and choice of advance_drains(), in its steps of max_moves, each step taken to have arrived
--- before the next. What nobody else can take stays (to_node null, and why). Daemons are not in it, nor what is on its way already.
-create or replace function mooring.simulate_drain(name text, max_moves int default null) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+-- simulate_drain: where drain_node() would send what a node runs. It uses the targets and the
+-- choice of advance_drains(), in steps of max_moves; each step counts as arrived before the next.
+-- What no other node can take stays: to_node is null, and reason says why. Daemons and what is
+-- being moved already are left out.
+create or replace function mooring.simulate_drain(name text, max_moves int default null)
+  returns table (
+    assignment_id bigint,
+    deployment_id bigint,
+    from_node text,
+    to_node text,
+    reason text
+  )
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -4865,42 +7631,79 @@ declare
   at int;
 begin
   if simulate_drain.max_moves < 1 then
-    raise exception using errcode = 'MR007', message = format('max_moves is %s', simulate_drain.max_moves), hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('max_moves is %s', simulate_drain.max_moves),
+      hint = 'Leave it out for setting.drain_max_moves, or give 1 or more.';
   end if;
-  step := coalesce(simulate_drain.max_moves, source.drain_max_moves, (select s.drain_max_moves from mooring.setting s));
+  step := coalesce(
+    simulate_drain.max_moves,
+    source.drain_max_moves,
+    (select s.drain_max_moves from mooring.setting s));
   budget := step;
-  for class in select t.* from mooring_internal.drain_targets(source.id) t where t.node_ids <> '{}' loop
+  for class in
+    select t.*
+      from mooring_internal.drain_targets(source.id) t
+     where t.node_ids <> '{}'
+  loop
     at := 0;
     while at < cardinality(class.ids) loop
       batch := class.ids[at + 1 : at + budget];
-      deployments := array(select a.deployment_id from unnest(batch) with ordinality u (id, nr) join mooring.assignment a on a.id = u.id order by u.nr);
-      placed := mooring_internal.place_class(nodes, chosen, (class.policy, null, class.node_ids)::mooring_internal.placement_class, batch, deployments, '{}', true);
+      deployments := array(
+        select a.deployment_id
+          from unnest(batch) with ordinality u (id, nr)
+          join mooring.assignment a on a.id = u.id
+         order by u.nr);
+      placed := mooring_internal.place_class(
+        nodes,
+        chosen,
+        (class.policy, null, class.node_ids)::mooring_internal.placement_class,
+        batch,
+        deployments,
+        '{}',
+        true);
       nodes := placed.nodes_now;
       chosen := placed.chosen;
       return query
         select u.id, u.deployment_id, source.name, n.name, placed.rule
-          from unnest(batch[1:cardinality(chosen)], deployments[1:cardinality(chosen)], chosen) u (id, deployment_id, node_id) join mooring.node n on n.id = u.node_id;
+          from unnest(
+            batch[1:cardinality(chosen)],
+            deployments[1:cardinality(chosen)],
+            chosen) u (id, deployment_id, node_id)
+          join mooring.node n on n.id = u.node_id;
       at := at + cardinality(chosen);
       if placed.exhausted then
         return query
-          select a.id, a.deployment_id, source.name, null::text, 'the nodes that may run it would be full: add a node or raise max_assignments'
-            from unnest(class.ids[at + 1 :]) u (id) join mooring.assignment a on a.id = u.id;
+          select a.id, a.deployment_id, source.name, null::text,
+              'the nodes that may run it would be full: add a node or raise max_assignments'
+            from unnest(class.ids[at + 1 :]) u (id)
+            join mooring.assignment a on a.id = u.id;
         exit;
       end if;
-      budget := case when cardinality(chosen) = budget then step else budget - cardinality(chosen) end;
+      budget := case
+        when cardinality(chosen) = budget then step
+        else budget - cardinality(chosen)
+      end;
     end loop;
   end loop;
   return query
     select a.id, a.deployment_id, source.name, null::text, b.why
-      from mooring_internal.drain_obstacles(source.id) b cross join lateral unnest(b.ids) u (id) join mooring.assignment a on a.id = u.id;
+      from mooring_internal.drain_obstacles(source.id) b
+     cross join lateral unnest(b.ids) u (id)
+      join mooring.assignment a on a.id = u.id;
 end;
 $$;
-comment on function mooring.simulate_drain(text, int) is 'Where drain_node() would send each assignment of a node (to_node null: it stays, and why). Locks and writes nothing.';
+comment on function mooring.simulate_drain(text, int) is
+  'Where drain_node() would send each assignment of a node. to_node is null where it would stay, '
+  'and reason says why. Locks and writes nothing.';
 --! EndIncluded functions/explain/simulate_drain.sql
 --! Included functions/explain/simulate_insert.sql
--- simulate_insert: where a deployment would go if it were inserted now, given as an object of its columns ({"package_name": "web", "replicas": 3}): one row for each
--- replica, for a daemon one for each node. From the relation and the choice of claim(), on the loads as they are; what waits already is not counted.
-create or replace function mooring.simulate_insert(deployment jsonb) returns table (ordinal int, to_node text, reason text)
+-- simulate_insert: where a deployment would go if it were inserted now. It is given as an object of
+-- its columns, for example {"package_name": "web", "replicas": 3}. The result has one row for each
+-- replica, and for a daemon one for each node. The relation and the choice are those of claim(), on
+-- the present loads. Other pending work is not counted.
+create or replace function mooring.simulate_insert(deployment jsonb)
+  returns table (ordinal int, to_node text, reason text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -4916,59 +7719,134 @@ declare
   obstacle text;
 begin
   if jsonb_typeof(simulate_insert.deployment) is distinct from 'object' then
-    raise exception using errcode = 'MR007', message = 'a deployment is said as one object of its columns', hint = 'For example {"package_name": "http-server", "replicas": 3}.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a deployment is given as one object of its columns',
+      hint = 'For example {"package_name": "http-server", "replicas": 3}.';
   end if;
-  select string_agg(k.key, ', ' order by k.key) into unknown from jsonb_object_keys(simulate_insert.deployment) k (key)
-   where k.key not in (select a.attname from pg_attribute a where a.attrelid = 'mooring.deployment'::regclass and a.attnum > 0 and a.attgenerated = '' and not a.attisdropped);
+  select string_agg(k.key, ', ' order by k.key) into unknown
+    from jsonb_object_keys(simulate_insert.deployment) k (key)
+   where k.key not in (
+     select a.attname
+       from pg_attribute a
+      where a.attrelid = 'mooring.deployment'::regclass
+        and a.attnum > 0
+        and a.attgenerated = ''
+        and not a.attisdropped);
   if unknown is not null then
-    raise exception using errcode = 'MR007', message = format('a deployment has no %s', unknown), hint = 'See \d mooring.deployment for its columns.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('a deployment has no %s', unknown),
+      hint = 'See \d mooring.deployment for its columns.';
   end if;
-  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, "replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
-  select d.* into spec from jsonb_populate_record(null::mooring.deployment, filled) d;
-  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, '
+    '"replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
+  select d.* into spec
+    from jsonb_populate_record(null::mooring.deployment, filled) d;
+  select p.* into policy
+    from mooring.policy p
+   where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
   if policy.name is null then
-    raise exception using errcode = 'MR007', message = format('there is no policy %s', spec.policy), hint = format('There are %s.', (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
-  elsif spec.replicas not between 0 and 10000 or spec.type not in ('deployment', 'daemon') or spec.package_name is null and spec.command is null then
-    raise exception using errcode = 'MR007', message = case
+    raise exception using
+      errcode = 'MR007',
+      message = format('there is no policy %s', spec.policy),
+      hint = format(
+        'There are %s.',
+        (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
+  elsif spec.replicas not between 0 and 10000
+    or spec.type not in ('deployment', 'daemon')
+    or spec.package_name is null and spec.command is null
+  then
+    raise exception using
+      errcode = 'MR007',
+      message = case
         when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
         when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
         else 'it runs neither a package nor a command' end,
-      hint = 'replicas is between 0 and 10000, type is deployment or daemon, and package_name or command is given.';
+      hint = 'replicas is between 0 and 10000, type is deployment or daemon, '
+        'and package_name or command is given.';
   end if;
   if not spec.enabled then
-    return query select g.ordinal, null::text, 'the deployment is disabled' from generate_series(0, spec.replicas - 1) g (ordinal);
+    return query
+      select g.ordinal, null::text, 'the deployment is disabled'
+        from generate_series(0, spec.replicas - 1) g (ordinal);
     return;
   elsif spec.type = 'daemon' then
     return query
       select null::int, n.name, 'a daemon runs on every permitted node'
-        from mooring_internal.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+        from mooring_internal.eligibility('{}', filled) e
+        join mooring.node n on n.id = e.node_id
+       where e.permitted
+       order by n.name;
     return;
   end if;
-  eligible := array(select e.node_id from mooring_internal.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  eligible := array(
+    select e.node_id
+      from mooring_internal.eligibility('{}', filled) e
+     where e.eligible
+     order by e.node_id);
   if policy.kind = 'load' and eligible <> '{}' then
-    chosen := mooring_internal.choose_places(array(select s from mooring_internal.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
-      array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
+    chosen := mooring_internal.choose_places(
+      array(select s from mooring_internal.node_states() s),
+      eligible,
+      policy.name,
+      array_fill(null::bigint, array[spec.replicas]),
+      array_fill(null::bigint, array[spec.replicas]),
+      '{}',
+      spec.replicas > 1);
   end if;
   obstacle := case
-    when policy.kind = 'none' then 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy'
-    when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
-    when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
-    else coalesce('no node can take it: ' || (
-      select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
-        from (select mooring_internal.reason_not_eligible(e) as reason, count(*) as nodes from mooring_internal.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+    when policy.kind = 'none' then
+      'policy none: nothing is placed automatically; '
+      'reassign() it to a node, or choose another policy'
+    when policy.kind = 'affinity' and eligible <> '{}' then format(
+      'policy %s decides by ids that are given at the insert: one of %s nodes',
+      policy.name, cardinality(eligible))
+    when eligible <> '{}' then
+      'the nodes that may run it would be full: add a node or raise max_assignments'
+    else coalesce(
+      'no node can take it: ' || (
+        select string_agg(
+            format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
+          from (
+            select mooring_internal.reason_not_eligible(e) as reason, count(*) as nodes
+              from mooring_internal.eligibility('{}', filled) e
+             group by 1) w),
+      'there is no node: start an agent') end;
   return query
-    select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
-      from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]
+    select g.ordinal, n.name,
+        case when n.id is null then obstacle else 'cheapest by ' || policy.name end
+      from generate_series(0, spec.replicas - 1) g (ordinal)
+      left join mooring.node n on n.id = chosen[g.ordinal + 1]
      order by g.ordinal;
 end;
 $$;
-comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would run if it were inserted now (to_node null: nowhere, and why). Locks and writes nothing.';
+comment on function mooring.simulate_insert(jsonb) is
+  'Where a deployment would run if it were inserted now, given as an object of its columns. '
+  'to_node is null where it would run nowhere, and reason says why. Locks and writes nothing.';
 --! EndIncluded functions/explain/simulate_insert.sql
 --! Included functions/explain/explain.sql
--- explain: every node, every predicate, the cost, and a verdict, from the same relation and the same policy the claim uses.
-create or replace function mooring.explain(deployment bigint)
-  returns table (node text, verdict text, permitted boolean, eligible boolean, cost float8, assigned int, here int, pin_ok boolean, selector_ok boolean, driver_ok boolean, trust_ok boolean, urls_ok boolean,
-    live boolean, enabled boolean, not_draining boolean, has_room boolean, disk_ok boolean)
+-- explain: one row per node with every predicate, the cost and a verdict. It asks the same relation
+-- (eligibility) and the same policy as claim(), so what it says is what claim() does.
+create or replace function mooring.explain(deployment bigint) returns table (
+  node text,
+  verdict text,
+  permitted boolean,
+  eligible boolean,
+  cost float8,
+  assigned int,
+  here int,
+  pin_ok boolean,
+  selector_ok boolean,
+  driver_ok boolean,
+  trust_ok boolean,
+  urls_ok boolean,
+  live boolean,
+  enabled boolean,
+  not_draining boolean,
+  has_room boolean,
+  disk_ok boolean
+)
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -4977,61 +7855,145 @@ as $$
 declare
   spec mooring.deployment;
   policy mooring.policy;
+  -- the assignment that claim() would place next; an owned one when none is pending
   waiting mooring.assignment;
   nodes mooring.node_state[];
   known text;
 begin
-  select d.* into spec from mooring.deployment d where d.id = explain.deployment;
+  select d.* into spec
+    from mooring.deployment d
+   where d.id = explain.deployment;
   if spec.id is null then
-    select string_agg(k.id::text, ', ') into known from (select d.id from mooring.deployment d order by abs(d.id - explain.deployment) limit 3) k;
-    raise exception using errcode = 'MR003', message = format('there is no deployment %s', coalesce(explain.deployment::text, 'null')), hint = coalesce('The nearest ids are ' || known || '.', 'There is no deployment at all: insert one.');
+    select string_agg(k.id::text, ', ') into known
+      from (
+        select d.id
+          from mooring.deployment d
+         order by abs(d.id - explain.deployment)
+         limit 3) k;
+    raise exception using
+      errcode = 'MR003',
+      message = format(
+        'there is no deployment %s', coalesce(explain.deployment::text, 'null')),
+      hint = coalesce(
+        'The nearest ids are ' || known || '.',
+        'There is no deployment at all: insert one.');
   end if;
-  select a.* into waiting from mooring.assignment a where a.deployment_id = spec.id and a.ordinal is not null order by a.node_id is not null, a.updated_at, a.created_at, a.id limit 1;
+  select a.* into waiting
+    from mooring.assignment a
+   where a.deployment_id = spec.id and a.ordinal is not null
+   order by a.node_id is not null, a.updated_at, a.created_at, a.id
+   limit 1;
   nodes := array(select s from mooring_internal.node_states() s);
-  policy := mooring_internal.policy_in_force(nodes, array(select e.node_id from mooring_internal.eligibility(array[spec.id]) e where e.eligible), coalesce(spec.policy, (select s.default_policy from mooring.setting s)), waiting.id);
+  policy := mooring_internal.policy_in_force(
+    nodes,
+    array(
+      select e.node_id
+        from mooring_internal.eligibility(array[spec.id]) e
+       where e.eligible),
+    coalesce(spec.policy, (select s.default_policy from mooring.setting s)),
+    waiting.id);
   return query execute format($query$
     with compared as (
       select s as state, e as fit, c.cost, o.here, o.arrives, o.refused,
-          coalesce(%1$L = 'load' and s.id = $4.last_node_id and $4.node_id is null
-            and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over () + (select g.sticky_slack from mooring.setting g), false) as home
+          coalesce(
+            %1$L = 'load'
+              and s.id = $4.last_node_id
+              and $4.node_id is null
+              and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over ()
+                + (select g.sticky_slack from mooring.setting g),
+            false) as home
         from mooring_internal.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
-       cross join lateral (select (count(*) filter (where a.node_id = s.id and a.handover is distinct from 'leaving'))::int as here,
-           coalesce(bool_and(a.handover = 'arriving') filter (where a.node_id = s.id and a.handover is distinct from 'leaving'), false) as arrives, coalesce(bool_or(s.id = any (a.refused_by)), false) as refused from mooring.assignment a where a.deployment_id = $1) o
+       cross join lateral (
+         select
+             (count(*) filter (
+               where a.node_id = s.id
+                 and a.handover is distinct from 'leaving'))::int as here,
+             coalesce(
+               bool_and(a.handover = 'arriving') filter (
+                 where a.node_id = s.id
+                   and a.handover is distinct from 'leaving'),
+               false) as arrives,
+             coalesce(bool_or(s.id = any (a.refused_by)), false) as refused
+           from mooring.assignment a
+          where a.deployment_id = $1) o
     )
     select (c.state).name,
         case
-          when c.here > 0 and (c.fit).permitted then case when c.arrives then 'starts here, as a successor' else 'runs here' end || coalesce('; nothing new: ' || mooring_internal.reason_not_eligible(c.fit) || ': ' || mooring_internal.remedy_if_not_eligible(c.fit, n, h, $2, g.disk_free_min_pct), '')
-          when not (c.fit).eligible then 'no: ' || mooring_internal.reason_not_eligible(c.fit) || ': ' || mooring_internal.remedy_if_not_eligible(c.fit, n, h, $2, g.disk_free_min_pct)
-          when c.refused then 'no: its agent refused it: see last_error in placement; edit the spec, or add 1 to generation, and it is asked again'
-          when not $2.enabled then format('no: the deployment is disabled: update mooring.deployment set enabled = true where id = %%s', $1)
-          when %1$L = 'none' then 'no: policy none places nothing by itself: reassign() it here, or choose another policy'
-          when first_value((c.state).id) over w = (c.state).id then 'next: ' || case when c.home then 'back on its last node, ' else '' end || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
+          when c.here > 0 and (c.fit).permitted then
+            case when c.arrives then 'starts here, as a successor' else 'runs here' end
+              || coalesce(
+                '; nothing new: ' || mooring_internal.reason_not_eligible(c.fit)
+                  || ': ' || mooring_internal.remedy_if_not_eligible(
+                    c.fit, n, h, $2, g.disk_free_min_pct),
+                '')
+          when not (c.fit).eligible then
+            'no: ' || mooring_internal.reason_not_eligible(c.fit)
+              || ': ' || mooring_internal.remedy_if_not_eligible(
+                c.fit, n, h, $2, g.disk_free_min_pct)
+          when c.refused then
+            'no: its agent refused it: see last_error in placement; '
+            'edit the spec, or add 1 to generation, and the agent tries again'
+          when not $2.enabled then
+            format(
+              'no: the deployment is disabled: '
+              'update mooring.deployment set enabled = true where id = %%s',
+              $1)
+          when %1$L = 'none' then
+            'no: policy none places nothing by itself: '
+            'reassign() it here, or choose another policy'
+          when first_value((c.state).id) over w = (c.state).id then
+            'next: ' || case when c.home then 'back on its last node, ' else '' end
+              || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
           else 'could run here'
         end,
-        (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here, (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
+        (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here,
+        (c.fit).pin_ok, (c.fit).selector_ok, (c.fit).driver_ok, (c.fit).trust_ok, (c.fit).urls_ok,
         (c.fit).live, (c.fit).enabled, (c.fit).not_draining, (c.fit).has_room, (c.fit).disk_ok
       from compared c
       join mooring.node n on n.id = (c.state).id
       left join mooring.heartbeat h on h.node_id = n.id
      cross join mooring.setting g
-    window w as (order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
-     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last, ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
-    $query$, policy.kind, policy.name, case policy.kind when 'load' then policy.cost_function || '(s, 1)' when 'affinity' then policy.cost_function || '(s, $4)' else 'null::float8' end)
+    window w as (
+      order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last,
+        ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
+     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last,
+       ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
+    $query$,
+    policy.kind,
+    policy.name,
+    case policy.kind
+      when 'load' then policy.cost_function || '(s, 1)'
+      when 'affinity' then policy.cost_function || '(s, $4)'
+      else 'null::float8'
+    end)
     using spec.id, spec, nodes, waiting;
 end;
 $$;
-comment on function mooring.explain(bigint) is 'Why a deployment runs where it runs, or nowhere: one row per node with each predicate, the cost of one more under its policy, and a verdict. Cheapest eligible node first.';
+comment on function mooring.explain(bigint) is
+  'Why a deployment runs where it runs, or nowhere: one row per node, cheapest eligible node '
+  'first. Each row has the predicates, the cost of one more instance under the policy, and a '
+  'verdict.';
 --! EndIncluded functions/explain/explain.sql
 
 -- logs: slices of logs on their way
 --! Included functions/logs/log_requests_of.sql
--- log_requests_of: what an agent is asked for, the oldest first. Read when it hears the word 'log' on its channel, and not with the beat: a fleet in which nobody asks
--- for a log pays nothing. What it was given it knows of: while it waits for something new, the hint is not repeated.
--- locks: log_request (skip locked: that it knows of a request need not be noted, and one that somebody is reading holds up no other)
-create or replace function mooring.log_requests_of(node text, session uuid)
-  returns table (request uuid, assignment_id bigint, from_byte bigint, tail_lines int, after text, max_bytes int, wait_ms int)
+-- log_requests_of: the open requests for logs of a node, oldest first. The agent reads them when it
+-- receives the word 'log' on its channel, not with the beat: a fleet without log requests pays
+-- nothing. A request that was returned counts as known: its hint is not repeated while the agent
+-- waits for new lines.
+-- locks: log_request (skip locked: noting that the agent knows a request is optional, and a request
+--        that is being read delays no other)
+create or replace function mooring.log_requests_of(node text, session uuid) returns table (
+  request uuid,
+  assignment_id bigint,
+  from_byte bigint,
+  tail_lines int,
+  after text,
+  max_bytes int,
+  wait_ms int
+)
   language plpgsql volatile security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5040,31 +8002,58 @@ declare
   mine int := mooring_internal.node_of_session(log_requests_of.node, log_requests_of.session);
 begin
   perform mooring_internal.limit_idle();
-  update mooring_internal.log_request r set hinted_at = r.requested_at + r.wait
-   where r.id = any (array(select l.id from mooring_internal.log_request l where l.node_id = mine and l.answered_at is null and l.hinted_at < l.requested_at + l.wait for update skip locked));
+  update mooring_internal.log_request r
+     set hinted_at = r.requested_at + r.wait
+   where r.id = any (array(
+     select l.id
+       from mooring_internal.log_request l
+      where l.node_id = mine
+        and l.answered_at is null
+        and l.hinted_at < l.requested_at + l.wait
+        for update skip locked));
   return query
-    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes, mooring_internal.milliseconds(greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
+    select r.id, r.assignment_id, r.from_byte, r.tail_lines, r.after, r.max_bytes,
+        mooring_internal.milliseconds(
+          greatest(r.requested_at + r.wait - clock_timestamp(), interval '0'))
       from mooring_internal.log_request r
-     where r.node_id = mine and r.answered_at is null and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
-     order by r.requested_at limit 200;
+     where r.node_id = mine
+       and r.answered_at is null
+       and r.requested_at + r.wait > clock_timestamp() - interval '1 min'
+     order by r.requested_at
+     limit 200;
 end;
 $$;
-comment on function mooring.log_requests_of(text, uuid) is 'The slices of logs that are asked of a node and not answered; wait_ms is what is left of the time to wait for something new.';
+comment on function mooring.log_requests_of(text, uuid) is
+  'The slices of logs that are requested from a node and not answered, 200 at most. '
+  'wait_ms: milliseconds that are left to wait for new lines.';
 --! EndIncluded functions/logs/log_requests_of.sql
 --! Included functions/logs/hint_log_request.sql
--- A word of its own on the node's channel: whoever hears it need not read its assignments again.
+-- Sends the word 'log' on the node's channel. The word differs from other hints, so an agent that
+-- receives it does not read its assignments again.
 create or replace function mooring_internal.hint_log_request(node_id int) returns void
   language sql volatile
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   select pg_notify(mooring_internal.node_channel(hint_log_request.node_id), 'log');
 end;
-comment on function mooring_internal.hint_log_request(int) is 'Tells the agent of a node to read log_requests_of().';
+comment on function mooring_internal.hint_log_request(int) is
+  'Notifies the agent of a node to read log_requests_of().';
 --! EndIncluded functions/logs/hint_log_request.sql
 --! Included functions/logs/answer_log.sql
--- answer_log: the slice an agent was asked for, or why there is none. False: nobody waits for it any more, or it was asked of somebody else.
+-- answer_log: stores the slice of a log that was requested from an agent, or why there is none.
+-- Returns false when the request is gone, is answered already, or belongs to another node.
 -- locks: log_request
-create or replace function mooring.answer_log(node text, session uuid, request uuid, start_byte bigint, data bytea, next text, more boolean, size bigint, error text) returns boolean
+create or replace function mooring.answer_log(
+  node text,
+  session uuid,
+  request uuid,
+  start_byte bigint,
+  data bytea,
+  next text,
+  more boolean,
+  size bigint,
+  error text
+) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5072,59 +8061,106 @@ declare
   mine int := mooring_internal.node_of_session(answer_log.node, answer_log.session);
 begin
   if octet_length(answer_log.data) > 131072 then
-    raise exception using errcode = 'MR007', message = format('a slice of %s bytes', octet_length(answer_log.data)), hint = 'It has 128 KiB at most, and no more than was asked for.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('a slice of %s bytes', octet_length(answer_log.data)),
+      hint = 'A slice has at most 128 KiB, and at most max_bytes of its request.';
   elsif (answer_log.data is null) = (answer_log.error is null) then
-    raise exception using errcode = 'MR007', message = 'an answer is a slice or an error', hint = 'Give one of data and error, and null for the other.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'an answer is a slice or an error',
+      hint = 'Give one of data and error, and null for the other.';
   end if;
   perform mooring_internal.limit_idle();
   perform mooring_internal.forget_log_requests();
   update mooring_internal.log_request r
-     set answered_at = clock_timestamp(), start_byte = answer_log.start_byte, data = answer_log.data, next = answer_log.next, more = answer_log.more, size = answer_log.size, error = left(answer_log.error, 2000)
+     set answered_at = clock_timestamp(),
+         start_byte = answer_log.start_byte,
+         data = answer_log.data,
+         next = answer_log.next,
+         more = answer_log.more,
+         size = answer_log.size,
+         error = left(answer_log.error, 2000)
    where r.id = answer_log.request and r.node_id = mine and r.answered_at is null;
   return found;
 end;
 $$;
-comment on function mooring.answer_log(text, uuid, uuid, bigint, bytea, text, boolean, bigint, text) is 'Answers a request for a log; false where nobody waits for it.';
+comment on function mooring.answer_log(
+  text, uuid, uuid, bigint, bytea, text, boolean, bigint, text) is
+  'Answers a request for a log with a slice or an error. false: the request is not open any more.';
 --! EndIncluded functions/logs/answer_log.sql
 --! Included functions/logs/raise_no_answer.sql
-create or replace function mooring_internal.raise_no_answer(node_id int, assignment bigint) returns void
+create or replace function mooring_internal.raise_no_answer(
+  node_id int,
+  assignment bigint
+) returns void
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
-  -- the view comes later than this
+  -- a record, because the view is created after this function
   node record;
 begin
-  select s.* into node from mooring.node_status s where s.node_id = raise_no_answer.node_id;
-  raise exception using errcode = 'MR006',
-    message = format('node %s does not answer, and the log is there: it is %s, %s', node.node, node.health, coalesce('its last beat was ' || round(extract(epoch from node.beat_age), 1) || ' s ago', 'it has never beaten')),
-    hint = format('Look at its agent, and at mooring status. Where else it ran says mooring history %1$s: then mooring logs %1$s --node NAME, or request_log(%1$s, node => ...).', assignment);
+  select s.* into node
+    from mooring.node_status s
+   where s.node_id = raise_no_answer.node_id;
+  raise exception using
+    errcode = 'MR006',
+    message = format(
+      'node %s does not answer, and the log is there: it is %s, %s',
+      node.node,
+      node.health,
+      coalesce(
+        'its last beat was ' || round(extract(epoch from node.beat_age), 1) || ' s ago',
+        'it has never beaten')),
+    hint = format(
+      'Look at its agent, and at mooring status. mooring history %1$s lists where else it ran: '
+      'then mooring logs %1$s --node NAME, or request_log(%1$s, node => ...).',
+      assignment);
 end;
 $$;
-comment on function mooring_internal.raise_no_answer(int, bigint) is 'Raises MR006: the agent of the node does not answer a request for a log.';
+comment on function mooring_internal.raise_no_answer(int, bigint) is
+  'Raises MR006: the agent of the node does not answer a request for a log.';
 --! EndIncluded functions/logs/raise_no_answer.sql
 --! Included functions/logs/forget_log_requests.sql
--- Deletes what nobody reads any more: an answer after a minute, a request a minute after its time. Called by every request, every answer and the prune round.
+-- Deletes expired requests: an answered one a minute after its answer, an open one a minute after
+-- its time to wait. Every request, every answer and the prune round call it.
 -- locks: log_request (skip locked)
 create or replace function mooring_internal.forget_log_requests() returns void
   language sql volatile
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   delete from mooring_internal.log_request r
-   where r.id in (select o.id from mooring_internal.log_request o where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min' for update skip locked);
+   where r.id in (
+     select o.id
+       from mooring_internal.log_request o
+      where coalesce(o.answered_at, o.requested_at + o.wait) < clock_timestamp() - interval '1 min'
+        for update skip locked);
 end;
-comment on function mooring_internal.forget_log_requests() is 'Deletes log requests and answers that are more than a minute old.';
+comment on function mooring_internal.forget_log_requests() is
+  'Deletes log requests and answers that expired more than a minute ago.';
 --! EndIncluded functions/logs/forget_log_requests.sql
 --! Included functions/logs/request_log.sql
--- request_log: asks the agent that has the log of an assignment for a slice of it, and returns under which id read_log() finds the answer once this transaction
--- is committed. The log is where the assignment runs, else where it ran last, else where node says. All that is kept counts, rotated parts included:
--- from_byte 0 is its oldest byte, a negative one counts from the end; or the last tail_lines; or on from where an earlier answer ended (its next), which holds also when
--- the log was rotated meanwhile. What is waited for with wait is something new.
--- Bounded: 128 KiB each, 150 open for a login and 200 for a node, so that nobody fills a node alone. Counted without a lock: sessions that ask in the same moment may
--- pass by as many.
--- locks: none (what is expired, skip locked)
-create or replace function mooring.request_log(assignment bigint, from_byte bigint default null, tail_lines int default null, after text default null, max_bytes int default 131072, node text default null, wait interval default '0')
-  returns uuid
+-- request_log: requests a slice of an assignment's log from the agent that has it. Returns the id
+-- under which read_log() finds the answer, once this transaction is committed. The agent is that of
+-- the node given; else of the owner; else of the last owner. Offsets count all that is kept,
+-- rotated parts included. A slice begins at one of three places:
+--   from_byte   0 is the oldest byte that is kept; a negative number counts from the end
+--   tail_lines  so many lines before the end; 200 when none of the three is given
+--   after       the `next` of an earlier answer; it holds although the log was rotated since
+-- wait: how long the agent waits for new lines when there are none.
+-- Limits: 128 KiB a slice, 150 open requests a login and 200 a node, so that no login fills a node
+-- alone. They are counted without a lock, so concurrent sessions may exceed them by their number.
+-- locks: none (deletes expired requests, skip locked)
+create or replace function mooring.request_log(
+  assignment bigint,
+  from_byte bigint default null,
+  tail_lines int default null,
+  after text default null,
+  max_bytes int default 131072,
+  node text default null,
+  wait interval default '0'
+) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5135,54 +8171,122 @@ declare
   request uuid;
 begin
   if num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) > 1 then
-    raise exception using errcode = 'MR007', message = 'a slice begins at from_byte, or tail_lines before the end, or after an earlier one: at one of them', hint = 'Say one, or none for the last 200 lines.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a slice begins at from_byte, at tail_lines before the end, or at after: give one',
+      hint = 'Leave all out for the last 200 lines.';
   elsif request_log.max_bytes is null or request_log.max_bytes not between 1 and 131072 then
-    raise exception using errcode = 'MR007', message = format('max_bytes is %s', coalesce(request_log.max_bytes::text, 'null')), hint = 'A slice has 1 to 131072 bytes (128 KiB); its next says where to go on.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('max_bytes is %s', coalesce(request_log.max_bytes::text, 'null')),
+      hint = 'A slice has 1 to 131072 bytes (128 KiB); pass its next as after to continue.';
   elsif request_log.tail_lines not between 0 and 1000000 then
-    raise exception using errcode = 'MR007', message = format('tail_lines is %s', request_log.tail_lines), hint = 'Say 0 to 1000000; from_byte => 0 is the oldest that is kept.';
-  elsif request_log.wait is null or not request_log.wait between interval '0' and interval '30 s' then
-    raise exception using errcode = 'MR007', message = format('wait is %s', coalesce(request_log.wait::text, 'null')), hint = 'An agent waits 30 s at most; ask again then.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('tail_lines is %s', request_log.tail_lines),
+      hint = 'Give 0 to 1000000; from_byte => 0 is the oldest byte that is kept.';
+  elsif request_log.wait is null
+    or not request_log.wait between interval '0' and interval '30 s'
+  then
+    raise exception using
+      errcode = 'MR007',
+      message = format('wait is %s', coalesce(request_log.wait::text, 'null')),
+      hint = 'An agent waits at most 30 s; then request the log again.';
   elsif request_log.after !~ '^\d{1,2}:\d{1,15}:\d{1,4}:[0-9a-f]{16}$' then
-    raise exception using errcode = 'MR007', message = format('%L is no place in a log', left(request_log.after, 100)), hint = 'after takes the next of an earlier answer, as it is.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('%L is no place in a log', left(request_log.after, 100)),
+      hint = 'after takes the next of an earlier answer, unchanged.';
   end if;
   if request_log.node is not null then
     holder := mooring_internal.node_named(request_log.node);
   else
-    select n.* into holder from mooring.assignment a join mooring.node n on n.id = a.node_id where a.id = request_log.assignment;
+    select n.* into holder
+      from mooring.assignment a
+      join mooring.node n on n.id = a.node_id
+     where a.id = request_log.assignment;
     if holder.id is null then
-      select n.* into holder from mooring.ownership o join mooring.node n on n.id = o.node_id where o.assignment_id = request_log.assignment order by o.epoch desc limit 1;
+      select n.* into holder
+        from mooring.ownership o
+        join mooring.node n on n.id = o.node_id
+       where o.assignment_id = request_log.assignment
+       order by o.epoch desc
+       limit 1;
     end if;
   end if;
-  if holder.id is null and exists (select from mooring.assignment a where a.id = request_log.assignment) then
-    raise exception using errcode = 'MR006', message = format('assignment %s has not run anywhere yet', request_log.assignment),
-      hint = format('Why says mooring.explain(%s).', (select a.deployment_id from mooring.assignment a where a.id = request_log.assignment));
+  if holder.id is null
+    and exists (select from mooring.assignment a where a.id = request_log.assignment)
+  then
+    raise exception using
+      errcode = 'MR006',
+      message = format('assignment %s has not run anywhere yet', request_log.assignment),
+      hint = format(
+        'mooring.explain(%s) says why.',
+        (select a.deployment_id from mooring.assignment a where a.id = request_log.assignment));
   elsif holder.id is null or request_log.assignment is null then
     perform mooring_internal.raise_no_such_assignment(request_log.assignment);
   end if;
-  if not exists (select from mooring.heartbeat h where h.node_id = holder.id and mooring_internal.node_is_live(h)) then
+  if not exists (
+    select from mooring.heartbeat h
+     where h.node_id = holder.id and mooring_internal.node_is_live(h))
+  then
     perform mooring_internal.raise_no_answer(holder.id, request_log.assignment);
   end if;
   perform mooring_internal.forget_log_requests();
-  select count(*) filter (where r.node_id = holder.id), count(*) filter (where r.requested_by = session_user) into of_node, of_login from mooring_internal.log_request r;
+  select
+      count(*) filter (where r.node_id = holder.id),
+      count(*) filter (where r.requested_by = session_user)
+    into of_node, of_login
+    from mooring_internal.log_request r;
   if of_node >= 200 or of_login >= 150 then
-    raise exception using errcode = 'MR007', message = case when of_node >= 200 then format('%s logs are being asked of node %s', of_node, holder.name) else format('%s logs are being asked by %s', of_login, session_user) end,
-      hint = 'Read what you asked for: read_log() frees its place, and so does a minute. Each mooring logs -f takes one for every log it follows.';
+    raise exception using
+      errcode = 'MR007',
+      message = case
+        when of_node >= 200
+          then format('%s log requests are open at node %s', of_node, holder.name)
+        else format('%s log requests of %s are open', of_login, session_user) end,
+      hint = 'Read the answers: read_log() closes a request, and so does a minute without it. '
+        'Each mooring logs -f holds one request for every log it follows.';
   end if;
-  insert into mooring_internal.log_request (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
-  values (request_log.assignment, holder.id, request_log.from_byte, case when num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) = 0 then 200 else request_log.tail_lines end, request_log.after, request_log.max_bytes, request_log.wait)
+  insert into mooring_internal.log_request
+    (assignment_id, node_id, from_byte, tail_lines, after, max_bytes, wait)
+  values (
+    request_log.assignment,
+    holder.id,
+    request_log.from_byte,
+    case
+      when num_nonnulls(request_log.from_byte, request_log.tail_lines, request_log.after) = 0
+        then 200
+      else request_log.tail_lines
+    end,
+    request_log.after,
+    request_log.max_bytes,
+    request_log.wait)
   returning id into request;
   perform mooring_internal.hint_log_request(holder.id);
   return request;
 end;
 $$;
-comment on function mooring.request_log(bigint, bigint, int, text, int, text, interval) is 'Asks the agent for a slice of a log, 128 KiB at most; commit, then read_log() has it a moment later. In psql: call mooring.show_log(7).';
+comment on function mooring.request_log(bigint, bigint, int, text, int, text, interval) is
+  'Requests a slice of a log, 128 KiB at most, from the agent that has it. '
+  'Commit, then read_log() returns it a moment later. In psql: call mooring.show_log(7).';
 --! EndIncluded functions/logs/request_log.sql
 --! Included functions/logs/read_log.sql
--- read_log: the answer to request_log(), once: reading deletes it. No row: not answered yet, ask again. Whoever asks repeats the hint to the agent once a second,
--- so a lost notification costs that second. After ten seconds of silence the node is said not to answer.
+-- read_log: returns the answer to request_log() once, because reading deletes it. No row means that
+-- the answer has not come yet: call again. Each call repeats the hint to the agent when the last
+-- one is a second old, so a lost notification costs one second. Ten seconds after the time to wait
+-- has passed without an answer, it raises MR006.
 -- locks: log_request
-create or replace function mooring.read_log(request uuid)
-  returns table (assignment_id bigint, node text, start_byte bigint, data bytea, next text, more boolean, size bigint, error text)
+create or replace function mooring.read_log(request uuid) returns table (
+  assignment_id bigint,
+  node text,
+  start_byte bigint,
+  data bytea,
+  next text,
+  more boolean,
+  size bigint,
+  error text
+)
   language plpgsql volatile security definer rows 1
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5190,29 +8294,48 @@ as $$
 declare
   asked mooring_internal.log_request;
 begin
-  -- the row is the agent's, too: it notes there that it knows of the request, and answers
+  -- the agent writes the same row: it notes that it knows the request, and answers
   perform mooring_internal.limit_idle();
-  delete from mooring_internal.log_request r where r.id = read_log.request and r.answered_at is not null and mooring_internal.acts_for(r.requested_by) returning r.* into asked;
+  delete from mooring_internal.log_request r
+   where r.id = read_log.request
+     and r.answered_at is not null
+     and mooring_internal.acts_for(r.requested_by)
+  returning r.* into asked;
   if asked.id is not null then
-    return query select asked.assignment_id, (select n.name from mooring.node n where n.id = asked.node_id), asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;
+    return query
+      select asked.assignment_id,
+          (select n.name from mooring.node n where n.id = asked.node_id),
+          asked.start_byte, asked.data, asked.next, asked.more, asked.size, asked.error;
     return;
   end if;
-  select r.* into asked from mooring_internal.log_request r where r.id = read_log.request and mooring_internal.acts_for(r.requested_by);
+  select r.* into asked
+    from mooring_internal.log_request r
+   where r.id = read_log.request and mooring_internal.acts_for(r.requested_by);
   if asked.id is null then
-    raise exception using errcode = 'MR003', message = format('there is no request %s for a log', coalesce(read_log.request::text, 'null')),
-      hint = 'An answer is read once, within a minute, and by the login that asked. Ask again: select mooring.request_log(...).';
-  elsif asked.answered_at is null and clock_timestamp() > asked.requested_at + asked.wait + interval '10 s' then
+    raise exception using
+      errcode = 'MR003',
+      message = format(
+        'there is no request %s for a log', coalesce(read_log.request::text, 'null')),
+      hint = 'An answer can be read once, within a minute, by the login that requested it. '
+        'Request it again: select mooring.request_log(...).';
+  elsif asked.answered_at is null
+    and clock_timestamp() > asked.requested_at + asked.wait + interval '10 s'
+  then
     perform mooring_internal.raise_no_answer(asked.node_id, asked.assignment_id);
   elsif clock_timestamp() > asked.hinted_at + interval '1 s' then
-    update mooring_internal.log_request r set hinted_at = clock_timestamp() where r.id = asked.id and r.answered_at is null;
+    update mooring_internal.log_request r
+       set hinted_at = clock_timestamp()
+     where r.id = asked.id and r.answered_at is null;
     perform mooring_internal.hint_log_request(asked.node_id);
   end if;
 end;
 $$;
-comment on function mooring.read_log(uuid) is 'The slice that was asked for, once; no row while it is not there. data is as it was written: log_text(data) shows it.';
+comment on function mooring.read_log(uuid) is
+  'The requested slice of a log, once. No row: it is not there yet, call again. '
+  'data holds the bytes as written: log_text(data) shows them.';
 --! EndIncluded functions/logs/read_log.sql
 --! Included functions/logs/log_text.sql
--- A log holds bytes. What is no text in this database is shown with escapes, not refused.
+-- A log holds bytes. Bytes that are no text in this database are shown with escapes, not rejected.
 create or replace function mooring.log_text(data bytea) returns text
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -5223,12 +8346,20 @@ exception when data_exception or program_limit_exceeded then
   return encode(log_text.data, 'escape');
 end;
 $$;
-comment on function mooring.log_text(bytea) is 'A slice of a log as text; what is not UTF-8 is shown with escapes.';
+comment on function mooring.log_text(bytea) is
+  'A slice of a log as text; what is not UTF-8 is shown with escapes.';
 --! EndIncluded functions/logs/log_text.sql
 --! Included functions/logs/show_log.sql
--- show_log: the last lines of a log, from whatever host, in one statement: call mooring.show_log(7). A procedure, because the agent sees a request only when it
--- is committed; and one that commits can be neither SECURITY DEFINER nor pin its search_path: it does what its caller may do with request_log() and read_log().
-create or replace procedure mooring.show_log(assignment bigint, lines int default 50, node text default null, inout log text default null)
+-- show_log: the last lines of a log, from any host, in one statement: call mooring.show_log(7).
+-- It is a procedure because the agent sees a request only after a commit. A procedure that commits
+-- can be neither SECURITY DEFINER nor pin its search_path, so it does what its caller may do with
+-- request_log() and read_log().
+create or replace procedure mooring.show_log(
+  assignment bigint,
+  lines int default 50,
+  node text default null,
+  inout log text default null
+)
   language plpgsql
 as $$
 declare
@@ -5237,27 +8368,48 @@ declare
   bytes bytea := '';
 begin
   if statement_timestamp() <> transaction_timestamp() then
-    raise exception using errcode = 'MR008', message = 'show_log() has to commit its request, and cannot in the middle of a transaction',
-      hint = 'End the transaction first. Or ask with mooring.request_log(), commit, and then select mooring.log_text(data) from mooring.read_log(...).';
+    raise exception using
+      errcode = 'MR008',
+      message = 'show_log() has to commit its request, and cannot in the middle of a transaction',
+      hint = 'End the transaction first. Or call mooring.request_log(), commit, and then '
+        'select mooring.log_text(data) from mooring.read_log(...).';
   end if;
-  request := mooring.request_log(show_log.assignment, tail_lines => show_log.lines, node => show_log.node);
+  request := mooring.request_log(
+    show_log.assignment, tail_lines => show_log.lines, node => show_log.node);
   loop
     commit;
-    select r.* into answer from mooring.read_log(request) r;
+    select r.* into answer
+      from mooring.read_log(request) r;
     if not found then
       perform pg_catalog.pg_sleep(0.05);
       continue;
     elsif answer.error is not null then
-      raise exception using errcode = 'MR006', message = answer.error, hint = pg_catalog.format('Where it ran besides says mooring.history(%1$s): call mooring.show_log(%1$s, node => ...).', show_log.assignment);
+      raise exception using
+        errcode = 'MR006',
+        message = answer.error,
+        hint = pg_catalog.format(
+          'mooring.history(%1$s) lists where else it ran: '
+          'call mooring.show_log(%1$s, node => ...).',
+          show_log.assignment);
     end if;
     bytes := bytes || answer.data;
     exit when not answer.more or pg_catalog.octet_length(bytes) > 1048576;
-    request := mooring.request_log(show_log.assignment, after => answer.next, node => answer.node);
+    request := mooring.request_log(
+      show_log.assignment, after => answer.next, node => answer.node);
   end loop;
-  log := mooring.log_text(bytes) || case when answer.more then pg_catalog.format(E'\n[1 MiB: for more type mooring logs %s]', show_log.assignment) else '' end;
+  log := mooring.log_text(bytes)
+    || case
+      when answer.more then pg_catalog.format(
+        E'\n[1 MiB: for more type mooring logs %s]', show_log.assignment)
+      else ''
+    end;
 end;
 $$;
-comment on procedure mooring.show_log(bigint, int, text, text) is 'The last lines of a log, from the host it is on: call mooring.show_log(7), call mooring.show_log(7, 500). Plain: end it with \g (format=unaligned tuples_only=on) in place of the semicolon.';
+comment on procedure mooring.show_log(bigint, int, text, text) is
+  'The last lines of a log, from the host it is on: call mooring.show_log(7), or with the number '
+  'of'
+  'lines: call mooring.show_log(7, 500). Without the frame of psql: end the statement with '
+  '\g (format=unaligned tuples_only=on) in place of the semicolon.';
 --! EndIncluded functions/logs/show_log.sql
 
 -- history: events and past owners
@@ -5266,39 +8418,67 @@ create or replace function mooring.last_events(n int default 50) returns setof m
   language sql stable security definer rows 50
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  select l.* from (select e.* from mooring.event e order by e.id desc limit greatest(last_events.n, 0)) l order by l.id;
+  select l.*
+    from (select e.* from mooring.event e order by e.id desc limit greatest(last_events.n, 0)) l
+   order by l.id;
 end;
 comment on function mooring.last_events(int) is 'The last n events, oldest first.';
 --! EndIncluded functions/history/last_events.sql
 --! Included functions/history/history.sql
--- history: who owned an assignment, one row for each time, oldest first. An epoch ends where a later one begins; where the clock was set back in between, the
--- earliest of them counts, so that no instant has two owners here either. Goes back as far as setting.event_retention lets it; the present owner is always there.
-create or replace function mooring.history(assignment bigint)
-  returns table (epoch bigint, node text, since timestamptz, until timestamptz, why text, actor text, ended_why text, ended_by text)
+-- The owners of an assignment: one row for each epoch that had an owner, oldest first.
+-- An epoch ends where a later epoch begins. When the clock was set back in between, the earliest
+-- later beginning counts, so that no instant has two owners here either.
+-- The history reaches back as far as setting.event_retention. The present owner is always in it.
+create or replace function mooring.history(assignment bigint) returns table (
+  epoch bigint,
+  node text,
+  since timestamptz,
+  until timestamptz,
+  why text,
+  actor text,
+  ended_why text,
+  ended_by text
+)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment) and not exists (select from mooring.assignment a where a.id = history.assignment) then
+  if not exists (select from mooring.ownership o where o.assignment_id = history.assignment)
+     and not exists (select from mooring.assignment a where a.id = history.assignment) then
     perform mooring_internal.raise_no_such_assignment(history.assignment);
   end if;
   return query
     select o.epoch, o.node, o.since, o.until, o.why, o.actor, o.ended_why, o.ended_by
-      from (select w.epoch, w.node_id, w.node, w.began_at as since, min(w.began_at) over later as until, w.reason as why, w.actor, first_value(w.reason) over later as ended_why, first_value(w.actor) over later as ended_by
+      from (select w.epoch, w.node_id, w.node, w.began_at as since,
+                min(w.began_at) over later as until, w.reason as why, w.actor,
+                first_value(w.reason) over later as ended_why,
+                first_value(w.actor) over later as ended_by
               from mooring.ownership w
              where w.assignment_id = history.assignment
-            window later as (order by w.epoch rows between 1 following and unbounded following)) o
+            window later as
+              (order by w.epoch rows between 1 following and unbounded following)) o
      where o.node_id is not null
      order by o.epoch;
 end;
 $$;
-comment on function mooring.history(bigint) is 'Who owned an assignment from when until when (null: still), why it came there and why it left. Oldest first.';
+comment on function mooring.history(bigint) is
+  'The owners of an assignment: from when until when (null: still), why it came and why it left. '
+  'Oldest first.';
 --! EndIncluded functions/history/history.sql
 --! Included functions/history/placement_at.sql
--- placement_at: who owned what at an instant. The latest epoch that had begun by then, so there is one owner at most, whatever the clock did.
--- Daemons are among them. What it ran: an owner may have been starting or stopping it still, see the events of that time.
-create or replace function mooring.placement_at(at timestamptz) returns table (assignment_id bigint, deployment_id bigint, node text, epoch bigint, since timestamptz, why text)
+-- The owner of each assignment at an instant, daemons included.
+-- Per assignment the latest epoch that had begun by then counts, so there is at most one owner,
+-- whatever the clock did. Ownership does not say that the instance ran: its owner may still have
+-- been starting or already stopping it. The events of that time tell.
+create or replace function mooring.placement_at(at timestamptz) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  node text,
+  epoch bigint,
+  since timestamptz,
+  why text
+)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -5307,24 +8487,36 @@ declare
   retention interval := (select s.event_retention from mooring.setting s);
 begin
   if placement_at.at is null or placement_at.at < clock_timestamp() - retention then
-    raise exception using errcode = 'MR007', message = case when placement_at.at is null then 'the instant is missing' else format('history is kept for %s, and %s is before that', retention, placement_at.at) end,
-      hint = 'Name a later instant, such as now() - interval ''1 hour''; setting.event_retention says how long history is kept.';
+    raise exception using errcode = 'MR007',
+      message = case when placement_at.at is null then 'the instant is missing'
+        else format('history is kept for %s, and %s is before that', retention, placement_at.at)
+        end,
+      hint = 'Name a later instant, such as now() - interval ''1 hour''; '
+        'setting.event_retention says how long history is kept.';
   end if;
   return query
     select l.assignment_id, l.deployment_id, l.node, l.epoch, l.began_at, l.reason
-      from (select distinct on (o.assignment_id) o.* from mooring.ownership o where o.began_at <= placement_at.at order by o.assignment_id desc, o.epoch desc) l
+      from (select distinct on (o.assignment_id) o.*
+              from mooring.ownership o
+             where o.began_at <= placement_at.at
+             order by o.assignment_id desc, o.epoch desc) l
      where l.node_id is not null
      order by l.assignment_id;
 end;
 $$;
-comment on function mooring.placement_at(timestamptz) is 'Who owned what at that instant, within setting.event_retention.';
+comment on function mooring.placement_at(timestamptz) is
+  'The owner of each assignment at that instant, within setting.event_retention.';
 --! EndIncluded functions/history/placement_at.sql
 --! Included functions/history/prune_events.sql
--- prune_events: deletes events older than setting.event_retention and ownerships that ended before, a bounded batch of each at a time, the log requests nobody reads, and
--- the spent jobs of rounds that failed. What an assignment's newest row says is never deleted while somebody owns it; that nobody does, is when nothing stands before it.
--- Neither needs an index of times, which every claim would pay for (and a BRIN index finds nothing once freed pages are used again): ids of events grow with their times, so
--- the oldest are at the beginning of the primary key; of ownership, which has no such order, each call looks at 64 MiB, somewhere, and all of it in its turn.
--- locks: none but what it deletes
+-- Deletes, a bounded batch of each at a time:
+--   events older than setting.event_retention
+--   ownerships that ended before that
+--   observations (run) of assignments that no longer exist
+--   log requests that no client reads, and spent jobs of rounds that failed
+-- The newest ownership of an assignment stays while the assignment has an owner. When it has none,
+-- the newest row goes once no older row is left.
+-- Why there is no index on times: see README.md.
+-- locks: only the rows it deletes
 create or replace function mooring.prune_events() returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -5338,29 +8530,44 @@ declare
 begin
   with old as (
     delete from mooring.event e
-     where e.id = any (array(select o.id from (select n.id, n.at from mooring.event n order by n.id limit 50000) o where o.at < cutoff))
+     where e.id = any (array(
+       select o.id
+         from (select n.id, n.at from mooring.event n order by n.id limit 50000) o
+        where o.at < cutoff))
     returning 1
   )
   select count(*) into pruned from old;
   with past as materialized (
     select p.assignment_id, p.epoch
       from mooring.ownership p
-     where p.ctid >= format('(%s,0)', first_page)::tid and p.ctid < format('(%s,0)', first_page + slice)::tid
+     where p.ctid >= format('(%s,0)', first_page)::tid
+       and p.ctid < format('(%s,0)', first_page + slice)::tid
        and p.began_at < cutoff
        -- by the primary key, for each row
-       and ((select min(n.began_at) from mooring.ownership n where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < cutoff
-         or p.node_id is null and p.epoch = (select min(b.epoch) from mooring.ownership b where b.assignment_id = p.assignment_id))
+       and ((select min(n.began_at)
+               from mooring.ownership n
+              where n.assignment_id = p.assignment_id and n.epoch > p.epoch) < cutoff
+         or p.node_id is null
+         and p.epoch = (select min(b.epoch)
+                          from mooring.ownership b
+                         where b.assignment_id = p.assignment_id))
      limit 50000
   )
-  delete from mooring.ownership o using past p where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
+  delete from mooring.ownership o
+   using past p
+   where o.assignment_id = p.assignment_id and o.epoch = p.epoch;
   delete from mooring.run r
    where r.last_active_at < cutoff
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
   perform mooring_internal.forget_log_requests();
   begin
     perform graphile_worker.complete_jobs(array(
-      select j.id from graphile_worker.jobs j
-       where j.task_identifier in ('place', 'reap', 'evict', 'prune') and j.attempts >= j.max_attempts and j.locked_at is null limit 10000));
+      select j.id
+        from graphile_worker.jobs j
+       where j.task_identifier in ('place', 'reap', 'evict', 'prune')
+         and j.attempts >= j.max_attempts
+         and j.locked_at is null
+       limit 10000));
   exception when others then
     raise warning 'mooring: spent jobs were not cleaned: %', sqlerrm;
   end;
@@ -5368,28 +8575,39 @@ begin
   return pruned;
 end;
 $$;
-comment on function mooring.prune_events() is 'Deletes events, observations and past ownerships older than setting.event_retention; returns how many events.';
+comment on function mooring.prune_events() is
+  'Deletes events, observations and past ownerships older than setting.event_retention; '
+  'returns the number of events deleted.';
 --! EndIncluded functions/history/prune_events.sql
 
 -- triggers
 --! Included triggers/setting.sql
--- setting is one row that everything reads: without it nobody beats, and all nodes end what they run.
+-- Everything reads the one row of setting. Without it no agent could beat, and every node would end
+-- what it runs.
 create or replace function mooring_internal.tg_setting__keep() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR006', message = 'the row of mooring.setting cannot be deleted',
-    hint = 'The whole fleet lives by it. Update it instead; a knob goes back with: update mooring.setting set lease_ttl = default;';
+  raise exception using errcode = 'MR006',
+    message = 'the row of mooring.setting cannot be deleted',
+    hint = 'Every agent and worker reads it. Update it instead; '
+      'to reset a setting: update mooring.setting set lease_ttl = default;';
 end;
 $$;
 comment on function mooring_internal.tg_setting__keep() is 'Keeps the one row of settings.';
-create or replace trigger tg_setting__keep before delete or truncate on mooring.setting for each statement execute function mooring_internal.tg_setting__keep();
+create or replace trigger tg_setting__keep
+  before delete or truncate on mooring.setting
+  for each statement
+  execute function mooring_internal.tg_setting__keep();
 --! EndIncluded triggers/setting.sql
 --! Included triggers/node.sql
--- Triggers of mooring.node. A DELETE of node by hand holds its row before it waits for placement, against the order of forget_node(): of the two at once on one node the
--- server ends one as a deadlock, after a second and with nothing lost. It waits all the same, because a claim in progress is no reason to fail.
+-- Triggers of mooring.node.
 
+-- A DELETE of a node by hand holds the node's row before it waits for the placement lock, against
+-- the order of forget_node(). When both run at once on one node, the server ends one of them as a
+-- deadlock after a second, with nothing lost. The DELETE waits for the lock all the same, because a
+-- claim in progress is no reason to fail.
 create or replace function mooring_internal.tg_node__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -5400,33 +8618,56 @@ declare
   beat mooring.heartbeat;
 begin
   if tg_op = 'DELETE' then
-    -- under the placement lock no claim can give the node something between the count and the delete
+    -- under the placement lock no claim can give the node work between the count and the delete
     perform mooring_internal.lock_placement(must_wait => true);
-    select count(*) into owned from mooring.assignment a where a.node_id = old.id and a.ordinal is not null;
+    select count(*) into owned
+      from mooring.assignment a
+     where a.node_id = old.id and a.ordinal is not null;
     if owned > 0 then
-      raise exception using errcode = 'MR006', message = format('node %s owns %s assignments', old.name, owned), hint = 'Stop its agent or wait until its lease is over; then delete it.';
+      raise exception using errcode = 'MR006',
+        message = format('node %s owns %s assignments', old.name, owned),
+        hint = 'Stop its agent or wait until its lease is over; then delete it.';
     end if;
-    select count(*) into daemons from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    select count(*) into daemons
+      from mooring.assignment a
+     where a.node_id = old.id and a.ordinal is null;
     if daemons > 0 then
-      -- under its row, so that no beat comes between the look and the delete; held by somebody it is beating now
-      select h.* into beat from mooring.heartbeat h where h.node_id = old.id for update skip locked;
+      -- the row is locked, so that no beat comes between this read and the delete; a row that is
+      -- locked elsewhere is beating now
+      select h.* into beat
+        from mooring.heartbeat h
+       where h.node_id = old.id
+         for update skip locked;
       if not found or beat.session is not null
-         and beat.beat_at + greatest(beat.lease_ttl, (select max(a.lease_ttl) from mooring.assignment a where a.node_id = old.id)) + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
-        raise exception using errcode = 'MR006', message = format('node %s is live and runs %s daemons', old.name, daemons), hint = 'Stop its agent first; then delete it.';
+         and beat.beat_at
+           + greatest(
+             beat.lease_ttl,
+             (select max(a.lease_ttl) from mooring.assignment a where a.node_id = old.id))
+           + (select s.reap_margin from mooring.setting s) >= clock_timestamp() then
+        raise exception using errcode = 'MR006',
+          message = format('node %s is live and runs %s daemons', old.name, daemons),
+          hint = 'Stop its agent first; then delete it.';
       end if;
     end if;
     perform set_config('mooring.owner_is_done', 'yes', true);
-    delete from mooring.assignment a where a.node_id = old.id and a.ordinal is null;
+    delete from mooring.assignment a
+     where a.node_id = old.id and a.ordinal is null;
     perform set_config('mooring.owner_is_done', '', true);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
-    raise exception using errcode = 'MR006', message = format('node %s cannot be renamed', old.name), hint = 'Start an agent under the new name and delete this node when it owns nothing.';
+    raise exception using errcode = 'MR006',
+      message = format('node %s cannot be renamed', old.name),
+      hint = 'Start an agent under the new name and delete this node when it owns nothing.';
   end if;
   perform mooring_internal.check_trust_pattern(new.trusts);
   if new.draining_since is null then
-    -- a drain that is ended by hand ends as undrain_node() ends it
-    new.drain_to := null; new.drain_max_moves := null; new.drain_deadline_at := null; new.drain_total := null; new.drained_at := null;
+    -- a drain that ends by hand ends as undrain_node() ends it
+    new.drain_to := null;
+    new.drain_max_moves := null;
+    new.drain_deadline_at := null;
+    new.drain_total := null;
+    new.drained_at := null;
   end if;
   if tg_op = 'UPDATE' then
     new.updated_at := clock_timestamp();
@@ -5434,10 +8675,21 @@ begin
   return new;
 end;
 $$;
-comment on function mooring_internal.tg_node__guard() is 'A node keeps its name, its pattern can be read, and it is not deleted while it owns work or is live and runs daemons.';
-create or replace trigger tg_node__guard_insert before insert on mooring.node for each row execute function mooring_internal.tg_node__guard();
-create or replace trigger tg_node__guard_update before update on mooring.node for each row execute function mooring_internal.tg_node__guard();
-create or replace trigger tg_node__guard_delete before delete on mooring.node for each row execute function mooring_internal.tg_node__guard();
+comment on function mooring_internal.tg_node__guard() is
+  'A node keeps its name and has a valid trust pattern. It is not deleted while it owns replicas, '
+  'or is live and runs daemons.';
+create or replace trigger tg_node__guard_insert
+  before insert on mooring.node
+  for each row
+  execute function mooring_internal.tg_node__guard();
+create or replace trigger tg_node__guard_update
+  before update on mooring.node
+  for each row
+  execute function mooring_internal.tg_node__guard();
+create or replace trigger tg_node__guard_delete
+  before delete on mooring.node
+  for each row
+  execute function mooring_internal.tg_node__guard();
 
 create or replace function mooring_internal.tg_node__arrive() returns trigger
   language plpgsql security definer
@@ -5450,13 +8702,19 @@ begin
   if nodes is null then
     return null;
   end if;
-  insert into mooring.heartbeat (node_id, node, role_name) select n.id, n.name, n.role_name from new_node n;
+  insert into mooring.heartbeat (node_id, node, role_name)
+  select n.id, n.name, n.role_name from new_node n;
   perform mooring_internal.make_daemons(nodes => nodes);
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_node__arrive() is 'A new node gets its heartbeat row and its daemons.';
-create or replace trigger tg_node__arrive after insert on mooring.node referencing new table as new_node for each statement execute function mooring_internal.tg_node__arrive();
+comment on function mooring_internal.tg_node__arrive() is
+  'A new node gets its heartbeat row and its daemons.';
+create or replace trigger tg_node__arrive
+  after insert on mooring.node
+  referencing new table as new_node
+  for each statement
+  execute function mooring_internal.tg_node__arrive();
 
 create or replace function mooring_internal.tg_node__change() returns trigger
   language plpgsql security definer
@@ -5466,17 +8724,38 @@ declare
   permits int[];
   grows boolean;
 begin
-  select array_agg(n.id) filter (where (n.labels, n.trusts, n.drivers, n.agent_base_url, n.gateway_base_url) is distinct from (o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
-      bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments) is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
+  select array_agg(n.id) filter (
+        where (n.labels, n.trusts, n.drivers, n.agent_base_url, n.gateway_base_url)
+          is distinct from (
+            o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
+      bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments)
+        is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
     into permits, grows
-    from new_node n join old_node o on o.id = n.id;
-  if exists (select from new_node n join old_node o on o.id = n.id where n.role_name is distinct from o.role_name) then
-    -- until this is committed the beats of these nodes wait for it
+    from new_node n
+    join old_node o on o.id = n.id;
+  if exists (
+    select from new_node n
+      join old_node o on o.id = n.id
+     where n.role_name
+       is distinct from o.role_name) then
+    -- the beats of these nodes wait until this transaction commits
     perform mooring_internal.limit_idle();
-    update mooring.heartbeat h set role_name = n.role_name from new_node n join old_node o on o.id = n.id where h.node_id = n.id and n.role_name is distinct from o.role_name;
+    update mooring.heartbeat h
+       set role_name = n.role_name
+      from new_node n
+      join old_node o on o.id = n.id
+     where h.node_id = n.id
+       and n.role_name is distinct from o.role_name;
     insert into mooring.event (kind, node_id, node, reason, detail)
-    select 'node_rebound', n.id, n.name, format('it belongs to role %s now', coalesce(n.role_name, 'whichever registers it next')), jsonb_build_object('from', o.role_name, 'to', n.role_name)
-      from new_node n join old_node o on o.id = n.id where o.role_name is not null and n.role_name is distinct from o.role_name order by n.id;
+    select 'node_rebound', n.id, n.name,
+        format('it now belongs to %s',
+          coalesce('role ' || n.role_name, 'the role that registers it next')),
+        jsonb_build_object('from', o.role_name, 'to', n.role_name)
+      from new_node n
+      join old_node o on o.id = n.id
+     where o.role_name is not null
+       and n.role_name is distinct from o.role_name
+     order by n.id;
   end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
@@ -5488,26 +8767,40 @@ begin
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_node__change() is 'What a node is no longer permitted to run is stopped, and what waits is tried again. The heartbeat follows the role a node is bound to.';
-create or replace trigger tg_node__change after update on mooring.node referencing old table as old_node new table as new_node for each statement execute function mooring_internal.tg_node__change();
+comment on function mooring_internal.tg_node__change() is
+  'Stops what a node is no longer permitted to run and tries pending work again. '
+  'The heartbeat row follows the role of its node.';
+create or replace trigger tg_node__change
+  after update on mooring.node
+  referencing old table as old_node new table as new_node
+  for each statement
+  execute function mooring_internal.tg_node__change();
 
--- A node without its heartbeat row has no lease that could end: what it owns would never be reaped.
+-- A node without its heartbeat row would have no lease that could end, so what it owns would never
+-- be reaped.
 create or replace function mooring_internal.tg_heartbeat__guard() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   if exists (select from mooring.node n where n.id = old.node_id) then
-    raise exception using errcode = 'MR006', message = format('the heartbeat of node %s cannot be deleted', old.node), hint = format('It goes with the node: select mooring.forget_node(%L).', old.node);
+    raise exception using errcode = 'MR006',
+      message = format('the heartbeat of node %s cannot be deleted', old.node),
+      hint = format('It goes with the node: select mooring.forget_node(%L).', old.node);
   end if;
   return old;
 end;
 $$;
-comment on function mooring_internal.tg_heartbeat__guard() is 'A heartbeat row ends with its node only.';
-create or replace trigger tg_heartbeat__guard before delete on mooring.heartbeat for each row execute function mooring_internal.tg_heartbeat__guard();
+comment on function mooring_internal.tg_heartbeat__guard() is
+  'A heartbeat row ends only with its node.';
+create or replace trigger tg_heartbeat__guard
+  before delete on mooring.heartbeat
+  for each row
+  execute function mooring_internal.tg_heartbeat__guard();
 --! EndIncluded triggers/node.sql
 --! Included triggers/deployment.sql
--- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
+-- Triggers of mooring.deployment. There is one per event, for a whole statement, so that COPY and
+-- INSERT..SELECT of 100,000 rows are one piece of work.
 
 create or replace function mooring_internal.tg_deployment__arrive() returns trigger
   language plpgsql security definer
@@ -5523,19 +8816,27 @@ begin
   select array_agg(d.id) into arrived from new_deployment d;
   made := mooring_internal.insert_missing_assignments(arrived);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
-    -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
+    -- the same id existed before and its processes still have to stop; its rows stay until then,
+    -- see release()
     perform mooring_internal.make_assignments(arrived);
   end if;
   if exists (select from new_deployment d where d.type = 'daemon') then
-    select array_agg(d.id) into arrived from new_deployment d where d.type = 'daemon';
+    select array_agg(d.id) into arrived
+      from new_deployment d
+     where d.type = 'daemon';
     perform mooring_internal.make_daemons(deployments => arrived);
   end if;
   perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
-create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring_internal.tg_deployment__arrive();
+comment on function mooring_internal.tg_deployment__arrive() is
+  'New deployments get their assignments and one place job for the whole transaction.';
+create or replace trigger tg_deployment__arrive
+  after insert on mooring.deployment
+  referencing new table as new_deployment
+  for each statement
+  execute function mooring_internal.tg_deployment__arrive();
 
 create or replace function mooring_internal.tg_deployment__stamp() returns trigger
   language plpgsql security definer
@@ -5543,23 +8844,37 @@ create or replace function mooring_internal.tg_deployment__stamp() returns trigg
 as $$
 begin
   if (new.id, new.type) is distinct from (old.id, old.type) then
-    raise exception using errcode = 'MR006', message = format('deployment %s cannot change its %s', old.id, case when new.id is distinct from old.id then 'id' else 'type' end), hint = 'Insert a new deployment and delete this one.';
+    raise exception using errcode = 'MR006',
+      message = format('deployment %s cannot change its %s', old.id,
+        case when new.id is distinct from old.id then 'id' else 'type' end),
+      hint = 'Insert a new deployment and delete this one.';
   end if;
-  if (new.package_name, new.package_version, new.command, new.args, new.env) is distinct from (old.package_name, old.package_version, old.command, old.args, old.env) then
+  if (new.package_name, new.package_version, new.command, new.args, new.env)
+     is distinct from
+     (old.package_name, old.package_version, old.command, old.args, old.env) then
     new.generation := greatest(new.generation, old.generation + 1);
   else
     new.generation := greatest(new.generation, old.generation);
   end if;
   if new.updated_at = old.updated_at
-     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.handover, new.lease_ttl, new.stop_grace) is distinct from
-         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.handover, old.lease_ttl, old.stop_grace) then
+     and (
+       new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled,
+       new.replicas, new.name, new.labels, new.on_lost, new.handover, new.lease_ttl, new.stop_grace)
+     is distinct from (
+       old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled,
+       old.replicas, old.name, old.labels, old.on_lost, old.handover, old.lease_ttl, old.stop_grace)
+  then
     new.updated_at := clock_timestamp();
   end if;
   return new;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
-create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring_internal.tg_deployment__stamp();
+comment on function mooring_internal.tg_deployment__stamp() is
+  'Raises generation when what must run changes, and keeps id and type.';
+create or replace trigger tg_deployment__stamp
+  before update on mooring.deployment
+  for each row
+  execute function mooring_internal.tg_deployment__stamp();
 
 create or replace function mooring_internal.tg_deployment__change() returns trigger
   language plpgsql security definer
@@ -5573,11 +8888,19 @@ declare
   daemons bigint[];
 begin
   select array_agg(n.id) filter (where n.type = 'deployment'),
-      array_agg(n.id) filter (where n.type = 'deployment' and (n.enabled, n.replicas, n.signature) is distinct from (o.enabled, o.replicas, o.signature)),
-      array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
+      array_agg(n.id) filter (
+        where n.type = 'deployment'
+          and (n.enabled, n.replicas, n.signature)
+            is distinct from (o.enabled, o.replicas, o.signature)),
+      array_agg(n.id) filter (where n.signature <> o.signature),
+      array_agg(n.id) filter (where n.type = 'daemon')
     into changed, reshaped, moved, daemons
-    from new_deployment n join old_deployment o on o.id = n.id
-   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.handover, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.handover, o.stop_grace);
+    from new_deployment n
+    join old_deployment o on o.id = n.id
+   where (
+         n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.handover, n.stop_grace)
+     is distinct from (
+         o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.handover, o.stop_grace);
   if changed is null and daemons is null then
     return null;
   end if;
@@ -5589,13 +8912,22 @@ begin
   if moved is not null then
     perform mooring.evict(deployments => moved);
   end if;
-  perform mooring_internal.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
+  perform mooring_internal.notify_nodes((
+    select array_agg(distinct a.node_id)
+      from mooring.assignment a
+     where a.deployment_id = any (changed || daemons) and a.node_id is not null));
   perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
-create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring_internal.tg_deployment__change();
+comment on function mooring_internal.tg_deployment__change() is
+  'Assignments follow the changed specs; owners are notified, and work that is no longer permitted '
+  'stops.';
+create or replace trigger tg_deployment__change
+  after update on mooring.deployment
+  referencing old table as old_deployment new table as new_deployment
+  for each statement
+  execute function mooring_internal.tg_deployment__change();
 
 create or replace function mooring_internal.tg_deployment__end() returns trigger
   language plpgsql security definer
@@ -5616,66 +8948,117 @@ begin
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
-create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring_internal.tg_deployment__end();
+comment on function mooring_internal.tg_deployment__end() is
+  'Pending rows are deleted; owned rows are ordered to stop and stay until their processes are '
+  'gone.';
+create or replace trigger tg_deployment__end
+  after delete on mooring.deployment
+  referencing old table as old_deployment
+  for each statement
+  execute function mooring_internal.tg_deployment__end();
 
 create or replace function mooring_internal.tg_refuse_truncate() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = case tg_table_name
-    when 'heartbeat' then 'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
-    when 'node_load' then 'Loads are kept in it; the evict round recounts them where they are wrong: select from mooring.evict();'
-    else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
+  raise exception using errcode = 'MR006',
+    message = format('%I cannot be truncated', tg_table_name),
+    hint = case tg_table_name
+      when 'heartbeat' then
+        'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
+      when 'node_load' then
+        'Loads are kept in it; the evict round recounts them where they are wrong: '
+        'select from mooring.evict();'
+      else
+        'Processes would run on without an owner. '
+        'Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
-comment on function mooring_internal.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
-create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_node_load__refuse_truncate before truncate on mooring_internal.node_load for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring_internal.tg_refuse_truncate();
+comment on function mooring_internal.tg_refuse_truncate() is
+  'Refuses TRUNCATE, because it would leave running processes without an owner.';
+create or replace trigger tg_deployment__refuse_truncate
+  before truncate on mooring.deployment
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_assignment__refuse_truncate
+  before truncate on mooring.assignment
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate
+  before truncate on mooring.heartbeat
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate
+  before truncate on mooring_internal.node_load
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node__refuse_truncate
+  before truncate on mooring.node
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
 --! EndIncluded triggers/deployment.sql
 --! Included triggers/assignment.sql
 -- Triggers of mooring.assignment.
 
--- Loads, history and hints follow the rows, whoever wrote them. Each epoch of a row is written down once; times are those the rows were given under their lock.
--- The name is read from heartbeat, not from node: this runs in every report, and no DDL on node may keep one waiting.
+-- Loads, history and hints follow the rows, whatever statement wrote them. Each epoch of a row is
+-- recorded once, with the times that the row was given under its lock.
+-- The name is read from heartbeat, not from node: this runs in every report, and DDL on node must
+-- not block a report.
 create or replace function mooring_internal.tg_assignment__follow() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
-  -- the plan is made once, for one row or for ten thousand: two sets of which nothing is known are never joined by a loop
+  -- the plan is made once, for one row or for ten thousand; a loop never joins two sets of unknown
+  -- size
   set enable_nestloop = off
 as $$
 declare
   owners int[];
 begin
-  -- a row's old and new version are brought together once: they are wide, and all three are about the same few columns
+  -- the old and the new version of a row are joined once, because they are wide and all three
+  -- statements below use the same few columns
   with pair as materialized (
-    select n.id, n.epoch, n.deployment_id, n.ordinal, n.node_id, o.node_id as node_id_before, o.epoch as epoch_before, coalesce(n.assigned_at, n.waiting_since) as began_at, n.owner_reason
-      from new_assignment n join old_assignment o on o.id = n.id
+    select n.id, n.epoch, n.deployment_id, n.ordinal, n.node_id, o.node_id as node_id_before,
+        o.epoch as epoch_before, coalesce(n.assigned_at, n.waiting_since) as began_at,
+        n.owner_reason
+      from new_assignment n
+      join old_assignment o on o.id = n.id
   ),
   -- owners before and after; a row that only changed its place in the queue has none
   owner as materialized (
-    select p.node_id from pair p where p.node_id is not null union select p.node_id_before from pair p where p.node_id_before is not null
+    select p.node_id
+      from pair p
+     where p.node_id is not null
+    union
+    select p.node_id_before
+      from pair p
+     where p.node_id_before is not null
   ),
   name as materialized (
-    select h.node_id, h.node from mooring.heartbeat h where h.node_id = any (array(select w.node_id from owner w))
+    select h.node_id, h.node
+      from mooring.heartbeat h
+     where h.node_id = any (array(select w.node_id from owner w))
   ),
   counted as (
     insert into mooring_internal.node_load (node_id, change)
     select c.node_id, sum(c.change)
-      from (select p.node_id_before as node_id, -1 as change from pair p where p.node_id_before is not null and p.ordinal is not null
+      from (select p.node_id_before as node_id, -1 as change
+              from pair p
+             where p.node_id_before is not null and p.ordinal is not null
             union all
-            select p.node_id, 1 from pair p where p.node_id is not null and p.ordinal is not null) c
+            select p.node_id, 1
+              from pair p
+             where p.node_id is not null and p.ordinal is not null) c
      group by c.node_id
     having sum(c.change) <> 0
   ),
   recorded as (
-    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
-    select p.id, p.epoch, p.deployment_id, p.node_id, m.node, p.began_at, p.owner_reason, (select mooring_internal.actor())
-      from pair p left join name m on m.node_id = p.node_id
+    insert into mooring.ownership (
+      assignment_id, epoch, deployment_id, node_id, node, began_at, reason, actor)
+    select p.id, p.epoch, p.deployment_id, p.node_id, m.node, p.began_at, p.owner_reason,
+        (select mooring_internal.actor())
+      from pair p
+      left join name m on m.node_id = p.node_id
      where p.epoch <> p.epoch_before
   )
   select array_agg(w.node_id) into owners from owner w;
@@ -5683,8 +9066,14 @@ begin
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_assignment__follow() is 'Keeps node_load, writes down who owns what from now on, and hints every node whose set changed, once per transaction.';
-create or replace trigger tg_assignment__follow after update on mooring.assignment referencing old table as old_assignment new table as new_assignment for each statement execute function mooring_internal.tg_assignment__follow();
+comment on function mooring_internal.tg_assignment__follow() is
+  'Keeps node_load, records each new epoch with its owner, and hints every node whose set changed, '
+  'once per transaction.';
+create or replace trigger tg_assignment__follow
+  after update on mooring.assignment
+  referencing old table as old_assignment new table as new_assignment
+  for each statement
+  execute function mooring_internal.tg_assignment__follow();
 
 create or replace function mooring_internal.tg_assignment__follow_delete() returns trigger
   language plpgsql security definer
@@ -5694,17 +9083,27 @@ declare
   owners int[];
 begin
   insert into mooring_internal.node_load (node_id, change)
-  select o.node_id, -count(*) from old_assignment o where o.node_id is not null and o.ordinal is not null group by o.node_id;
+  select o.node_id, -count(*)
+    from old_assignment o
+   where o.node_id is not null and o.ordinal is not null
+   group by o.node_id;
   select array_agg(o.node_id) into owners from old_assignment o;
   perform mooring_internal.notify_nodes(owners);
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_assignment__follow_delete() is 'Keeps node_load and hints the owner when an owned row ends.';
-create or replace trigger tg_assignment__follow_delete after delete on mooring.assignment referencing old table as old_assignment for each statement execute function mooring_internal.tg_assignment__follow_delete();
+comment on function mooring_internal.tg_assignment__follow_delete() is
+  'Keeps node_load and hints the owner when an owned row ends.';
+create or replace trigger tg_assignment__follow_delete
+  after delete on mooring.assignment
+  referencing old table as old_assignment
+  for each statement
+  execute function mooring_internal.tg_assignment__follow_delete();
 
--- A row that ends with an owner ends his ownership; one that is born with an owner (a daemon's, a successor's) begins it, and a successor counts and is hinted. Each row by itself: they are few, and whoever inserts
--- 100,000 that wait pays for a comparison only.
+-- A row that ends with an owner ends that ownership. A row that is born with an owner (a daemon's,
+-- a successor's) begins one; a successor also counts as load and is hinted.
+-- The trigger fires row by row, because such rows are few. An insert of 100,000 pending rows pays
+-- only for one comparison a row.
 create or replace function mooring_internal.tg_assignment__record_owned() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -5712,28 +9111,47 @@ as $$
 begin
   if tg_op = 'DELETE' then
     insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at, reason)
-    values (old.id, mooring_internal.next_epoch(old.epoch), old.deployment_id, clock_timestamp(), coalesce(old.stop_reason, 'its row was deleted'));
+    values (
+      old.id, mooring_internal.next_epoch(old.epoch), old.deployment_id, clock_timestamp(),
+      coalesce(old.stop_reason, 'its row was deleted'));
   else
-    insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
-    values (new.id, new.epoch, new.deployment_id, new.node_id, (select n.name from mooring.node n where n.id = new.node_id), new.assigned_at, new.owner_reason);
+    insert into mooring.ownership (
+      assignment_id, epoch, deployment_id, node_id, node, began_at, reason)
+    values (
+      new.id, new.epoch, new.deployment_id, new.node_id,
+      (select n.name from mooring.node n where n.id = new.node_id),
+      new.assigned_at, new.owner_reason);
     if new.ordinal is not null then
-      insert into mooring_internal.node_load (node_id, change) values (new.node_id, 1);
+      insert into mooring_internal.node_load (node_id, change)
+      values (new.node_id, 1);
       perform mooring_internal.notify_nodes(array[new.node_id]);
     end if;
   end if;
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_assignment__record_owned() is 'Writes down, and counts, the owner of a row that is born with one, and the end of one that ends with an owner.';
-create or replace trigger tg_assignment__record_birth after insert on mooring.assignment for each row when (new.node_id is not null) execute function mooring_internal.tg_assignment__record_owned();
-create or replace trigger tg_assignment__record_end after delete on mooring.assignment for each row when (old.node_id is not null) execute function mooring_internal.tg_assignment__record_owned();
+comment on function mooring_internal.tg_assignment__record_owned() is
+  'Records, and counts, the owner of a row that is born with one, '
+  'and the end of a row that ends with an owner.';
+create or replace trigger tg_assignment__record_birth
+  after insert on mooring.assignment
+  for each row
+  when (new.node_id is not null)
+  execute function mooring_internal.tg_assignment__record_owned();
+create or replace trigger tg_assignment__record_end
+  after delete on mooring.assignment
+  for each row
+  when (old.node_id is not null)
+  execute function mooring_internal.tg_assignment__record_owned();
 
--- A DBA may place or free a row by hand: the epoch goes up as for any other change of owner. From one live owner to another
--- it cannot go in one step, because the first would still be running it; and from an owner that may still run it, it is not freed at all: the next claim would start it
--- a second time. An epoch never goes back.
--- By hand is every change of owner that does not raise the epoch, or does not say why: each verb writes another owner_reason than the one before.
--- locks: the row itself, then heartbeat (skip locked), and the placement lock to place (tried, not waited for: who waited with the row in his hand would stand in the way of
--- reassign() and restart(), which come from the other side)
+-- A DBA may place or free a row by hand. Its epoch goes up, as for any other change of owner, and
+-- never goes back. Two changes are refused, because the first owner may still run the row:
+--   from one owner to another in one step
+--   freeing it from an owner that may still run it: the next claim would start it a second time
+-- A change is by hand when it does not raise the epoch or does not change owner_reason, because
+-- each verb writes another owner_reason than the one before.
+-- locks: the row itself, heartbeat (skip locked), and to place the placement lock (tried).
+--   Waiting for it would deadlock with reassign() and restart(), which take it before the row.
 create or replace function mooring_internal.tg_assignment__by_hand() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -5742,37 +9160,64 @@ declare
   wanted boolean;
 begin
   if new.epoch < old.epoch then
-    raise exception using errcode = 'MR006', message = format('the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch), hint = 'Leave epoch out: it goes up by itself.';
+    raise exception using errcode = 'MR006',
+      message = format(
+        'the epoch of assignment %s cannot go back from %s to %s', old.id, old.epoch, new.epoch),
+      hint = 'Leave epoch out: it goes up by itself.';
   end if;
   if old.node_id is not null and new.node_id is not null then
-    raise exception using errcode = 'MR006', message = format('assignment %s cannot go from one owner to another in one step', old.id), hint = 'The first may still run it. Disable the first node or its deployment, or change the pin, and let it stop.';
+    raise exception using errcode = 'MR006',
+      message = format('assignment %s cannot go from one owner to another in one step', old.id),
+      hint = 'The first may still run it. '
+        'Disable the first node or its deployment, or change the pin, and let it stop.';
   end if;
   if new.node_id is not null then
     if not mooring_internal.try_lock_placement() then
-      raise exception using errcode = 'MR004', message = format('assignment %s cannot be placed by hand: another transaction is placing', old.id), detail = format('pid %s holds placement', mooring_internal.placement_lock_holder()),
-        hint = format('Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: begin; select mooring_internal.lock_placement(must_wait => true); and then the update.', old.id);
+      raise exception using errcode = 'MR004',
+        message = format(
+          'assignment %s cannot be placed by hand: another transaction is placing', old.id),
+        detail = format('pid %s holds placement', mooring_internal.placement_lock_holder()),
+        hint = format(
+          'Try again, or use mooring.reassign(%s, ...), which waits. By hand you wait with: '
+          'begin; select mooring_internal.lock_placement(must_wait => true); and then the update.',
+          old.id);
     end if;
     perform mooring_internal.lock_placement(must_wait => true);
     if not exists (select from mooring.node n where n.id = new.node_id) then
-      raise exception using errcode = 'MR003', message = format('there is no node with id %s', new.node_id), hint = 'See node_id in mooring.node_status.';
+      raise exception using errcode = 'MR003',
+        message = format('there is no node with id %s', new.node_id),
+        hint = 'See node_id in mooring.node_status.';
     end if;
-    new.lease_ttl := coalesce(new.lease_ttl, (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id), (select s.lease_ttl from mooring.setting s));
+    new.lease_ttl := coalesce(
+      new.lease_ttl,
+      (select d.lease_ttl from mooring.deployment d where d.id = new.deployment_id),
+      (select s.lease_ttl from mooring.setting s));
     new.assigned_at := clock_timestamp();
     new.waiting_since := null;
-    -- a promise of another place is over: the place would be kept, and counted among the moves of its old host, for ever
+    -- the promise of another place ends; otherwise that place would be kept, and counted among the
+    -- moves of the node the move came from, for ever
     new.move_to := null;
     new.move_reason := null;
   else
     if mooring_internal.owner_may_run(old) then
-      raise exception using errcode = 'MR006', message = format('assignment %s cannot be freed: its owner may still run it', old.id),
-        hint = format('Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. To choose where it goes next: mooring.reassign(). A dead owner loses it by itself when lease and margin are over.', old.id);
+      raise exception using errcode = 'MR006',
+        message = format('assignment %s cannot be freed: its owner may still run it', old.id),
+        hint = format(
+          'Let the owner stop it: update mooring.assignment set wanted = ''stop'' where id = %s. '
+          'To choose where it goes next: mooring.reassign(). '
+          'A dead owner loses it by itself when lease and margin have ended.',
+          old.id);
     end if;
-    if exists (select from mooring_internal.handover_rows() c where c.replica = old.id or c.id = old.id) then
-      raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
-    end if;
+    perform mooring_internal.raise_if_freed_in_handover(old);
     perform mooring_internal.limit_idle();
-    -- what becomes of it is read from its deployment, as release() does; where there is none any more, the evict round deletes the row
-    wanted := exists (select from mooring.deployment d where d.id = old.deployment_id and d.type = 'deployment' and d.enabled and old.ordinal < d.replicas);
+    -- the deployment decides what becomes of the row, as in release(); if there is no deployment
+    -- any more, the evict round deletes the row
+    wanted := exists (
+      select from mooring.deployment d
+       where d.id = old.deployment_id
+         and d.type = 'deployment'
+         and d.enabled
+         and old.ordinal < d.replicas);
     new.wanted := case when wanted then 'run' else 'stop' end;
     new.stop_reason := null;
     if not wanted or old.wanted = 'run' then
@@ -5789,18 +9234,30 @@ begin
   new.epoch := mooring_internal.next_epoch(old.epoch);
   new.owner_reason := 'by hand';
   insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason)
-  select case when new.node_id is null then 'released' else 'claimed' end, new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
-    from (select coalesce(new.node_id, old.node_id) as id) o left join mooring.node n on n.id = o.id;
+  select case when new.node_id is null then 'released' else 'claimed' end,
+      new.id, new.deployment_id, n.id, n.name, new.epoch, new.owner_reason
+    from (select coalesce(new.node_id, old.node_id) as id) o
+    left join mooring.node n on n.id = o.id;
   return new;
 end;
 $$;
-comment on function mooring_internal.tg_assignment__by_hand() is 'A change of owner by plain UPDATE, which says no new owner_reason, raises the epoch; it is refused from owner to owner, and while the owner may still run it.';
-create or replace trigger tg_assignment__by_hand before update on mooring.assignment for each row
-  when (new.epoch < old.epoch or new.node_id is distinct from old.node_id and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason)) execute function mooring_internal.tg_assignment__by_hand();
+comment on function mooring_internal.tg_assignment__by_hand() is
+  'A plain UPDATE of the owner that writes no new owner_reason raises the epoch. It is refused '
+  'from owner to owner, and while the owner may still run the assignment.';
+create or replace trigger tg_assignment__by_hand
+  before update on mooring.assignment
+  for each row
+  when (
+    new.epoch < old.epoch
+    or new.node_id is distinct from old.node_id
+    and (new.epoch = old.epoch or new.owner_reason is not distinct from old.owner_reason))
+  execute function mooring_internal.tg_assignment__by_hand();
 
--- An owned row that is deleted by hand is freed by hand: with a live owner the row that is made in its place would be given away while the old one still runs, with
--- nothing left to fence it. Who deletes when the processes are gone says so, by mooring.owner_is_done around the statement: release(), and the delete of a node. (In the head of a function
--- only a superuser may name such a setting, and the owner of the schema need not be one.)
+-- A delete of an owned row by hand frees it by hand. With a live owner, the row that replaces it
+-- would be given away while the old process still runs, and nothing would be left to fence that.
+-- release() and the delete of a node delete rows whose processes are gone. They say so by setting
+-- mooring.owner_is_done around the statement. (In the head of a function only a superuser may name
+-- such a setting, and the owner of the schema need not be one.)
 -- locks: heartbeat (skip locked)
 create or replace function mooring_internal.tg_assignment__end_by_hand() returns trigger
   language plpgsql security definer
@@ -5808,31 +9265,66 @@ create or replace function mooring_internal.tg_assignment__end_by_hand() returns
 as $$
 begin
   if mooring_internal.owner_may_run(old) then
-    raise exception using errcode = 'MR006', message = format('assignment %s cannot be deleted: its owner may still run it', old.id),
-      hint = format('Disable or delete deployment %s, or scale it down: the owner stops it, and the row goes when its processes are gone. A dead owner loses it by itself when lease and margin are over.', old.deployment_id);
+    raise exception using errcode = 'MR006',
+      message = format('assignment %s cannot be deleted: its owner may still run it', old.id),
+      hint = format(
+        'Disable or delete deployment %s, or scale it down: the owner stops it, '
+        'and the row goes when its processes are gone. '
+        'A dead owner loses it by itself when lease and margin have ended.',
+        old.deployment_id);
   end if;
-  if exists (select from mooring_internal.handover_rows() c where c.replica = old.id or c.id = old.id) then
-    raise exception using errcode = 'MR006', message = format('assignment %s is being handed over', old.id), hint = 'Its other row is in mooring.placement, see handover. Leave both to reap(): they are taken when lease and margin are over.';
-  end if;
+  perform mooring_internal.raise_if_freed_in_handover(old);
   perform mooring_internal.limit_idle();
   return old;
 end;
 $$;
-comment on function mooring_internal.tg_assignment__end_by_hand() is 'An owned row is not deleted by hand while its owner may still run it.';
-create or replace trigger tg_assignment__end_by_hand before delete on mooring.assignment for each row
-  when (old.node_id is not null and coalesce(current_setting('mooring.owner_is_done', true), '') = '') execute function mooring_internal.tg_assignment__end_by_hand();
+comment on function mooring_internal.tg_assignment__end_by_hand() is
+  'An owned row is not deleted by hand while its owner may still run it.';
+create or replace trigger tg_assignment__end_by_hand
+  before delete on mooring.assignment
+  for each row
+  when (
+    old.node_id is not null
+    and coalesce(current_setting('mooring.owner_is_done', true), '') = '')
+  execute function mooring_internal.tg_assignment__end_by_hand();
 --! EndIncluded triggers/assignment.sql
 
 -- views, and what returns their rows
 --! Included views/placement.sql
 create or replace view mooring.placement as
-  select a.id as assignment_id, a.deployment_id, d.name, case when a.ordinal is null then 'daemon' else 'deployment' end as type, a.ordinal, d.package_name, d.package_version,
-      coalesce(d.policy, s.default_policy) as policy, n.name as node, a.epoch, a.wanted,
-      case when a.node_id is not null and r.epoch = a.epoch then case when mooring_internal.node_is_live(h) or r.state in ('stopped', 'refused') then r.state else 'unknown' end end as run_state,
+  select a.id as assignment_id,
+      a.deployment_id,
+      d.name,
+      case when a.ordinal is null then 'daemon' else 'deployment' end as type,
+      a.ordinal,
+      d.package_name,
+      d.package_version,
+      coalesce(d.policy, s.default_policy) as policy,
+      n.name as node,
+      a.epoch,
+      a.wanted,
+      case
+        when a.node_id is not null and r.epoch = a.epoch then case
+          when mooring_internal.node_is_live(h) or r.state in ('stopped', 'refused') then r.state
+          else 'unknown'
+        end
+      end as run_state,
       case when a.node_id is not null and r.epoch = a.epoch then r.pid end as pid,
       case when r.epoch = a.epoch then r.restarts else 0 end as restarts,
-      r.last_error, a.assigned_at, r.last_deployed_at, r.last_active_at,
-      r.last_error_at, r.exit_code, r.exit_signal, r.next_start_at, a.stop_reason, a.waiting_since, l.name as last_node, t.name as move_to, a.move_reason, a.handover
+      r.last_error,
+      a.assigned_at,
+      r.last_deployed_at,
+      r.last_active_at,
+      r.last_error_at,
+      r.exit_code,
+      r.exit_signal,
+      r.next_start_at,
+      a.stop_reason,
+      a.waiting_since,
+      l.name as last_node,
+      t.name as move_to,
+      a.move_reason,
+      a.handover
     from mooring.assignment a
    cross join mooring.setting s
     left join mooring.deployment d on d.id = a.deployment_id
@@ -5841,38 +9333,49 @@ create or replace view mooring.placement as
     left join mooring.node l on l.id = a.last_node_id
     left join mooring.node t on t.id = a.move_to
     left join mooring.run r on r.assignment_id = a.id;
-comment on view mooring.placement is 'What runs where: one row per assignment with its owner and the last observation. While start-first work is moved there are two for one replica.';
-comment on column mooring.placement.assignment_id is 'The assignment; MOORING_ASSIGNMENT_ID of its process.';
-comment on column mooring.placement.deployment_id is 'The deployment; the other columns of it are null where it was deleted and the process still stops.';
+comment on view mooring.placement is
+  'What runs where: one row per assignment with its owner and the last observation. '
+  'While a start-first replica is handed over it has two rows.';
+comment on column mooring.placement.assignment_id is
+  'The assignment; MOORING_ASSIGNMENT_ID of its process.';
+comment on column mooring.placement.deployment_id is
+  'The deployment. Its other columns are null where it was deleted and the process still stops.';
 comment on column mooring.placement.name is 'Name of the deployment.';
 comment on column mooring.placement.type is 'deployment or daemon.';
 comment on column mooring.placement.ordinal is 'Which replica; null for a daemon.';
 comment on column mooring.placement.package_name is 'npm package.';
 comment on column mooring.placement.package_version is 'Version or tag.';
 comment on column mooring.placement.policy is 'Policy in force.';
-comment on column mooring.placement.node is 'Owner; null is pending.';
+comment on column mooring.placement.node is 'Owner; null: pending.';
 comment on column mooring.placement.epoch is 'Fencing token; MOORING_EPOCH of its process.';
 comment on column mooring.placement.wanted is 'run or stop.';
-comment on column mooring.placement.run_state is 'Last observed state under this epoch; unknown: its node has been silent for longer than its lease, so nobody can say; null: not yet observed.';
+comment on column mooring.placement.run_state is
+  'Last observed state under this epoch. null: not yet observed. '
+  'unknown: its node has been silent for longer than its lease.';
 comment on column mooring.placement.pid is 'Process id on the node.';
 comment on column mooring.placement.restarts is 'Restarts under this epoch.';
-comment on column mooring.placement.last_error is 'The last thing that went wrong, whenever that was.';
-comment on column mooring.placement.assigned_at is 'Owned since.';
-comment on column mooring.placement.last_deployed_at is 'Last successful start of an epoch or generation.';
+comment on column mooring.placement.last_error is
+  'The last error of the assignment, under whatever epoch.';
+comment on column mooring.placement.assigned_at is 'Since when its owner has it.';
+comment on column mooring.placement.last_deployed_at is
+  'Last successful start of an epoch or generation.';
 comment on column mooring.placement.last_active_at is 'Last report.';
 comment on column mooring.placement.last_error_at is 'When last_error happened.';
-comment on column mooring.placement.exit_code is 'Of the last exit.';
-comment on column mooring.placement.exit_signal is 'Of the last exit.';
-comment on column mooring.placement.next_start_at is 'When the agent tries again.';
+comment on column mooring.placement.exit_code is 'Exit code of the last exit.';
+comment on column mooring.placement.exit_signal is 'Signal of the last exit.';
+comment on column mooring.placement.next_start_at is 'When the agent starts it again.';
 comment on column mooring.placement.stop_reason is 'Why wanted is stop.';
 comment on column mooring.placement.waiting_since is 'Pending since.';
 comment on column mooring.placement.last_node is 'The owner before.';
-comment on column mooring.placement.move_to is 'Where it is to go next.';
-comment on column mooring.placement.move_reason is 'Why it is moved; set until it was seen running where it went.';
-comment on column mooring.placement.handover is 'null: the replica. arriving: its successor, which takes over when it runs. leaving: the old copy, which stops.';
+comment on column mooring.placement.move_to is 'The node to which it goes next.';
+comment on column mooring.placement.move_reason is
+  'Why it is moved; set until it is observed running at its target.';
+comment on column mooring.placement.handover is
+  'null: the replica. arriving: its successor, which takes over when it runs. '
+  'leaving: its predecessor, which stops.';
 --! EndIncluded views/placement.sql
 --! Included views/node_status.sql
--- health asks what eligibility() asks of a node: the same liveness, the same floor.
+-- health asks what eligibility() asks of a node: the same liveness and the same disk floor.
 create or replace view mooring.node_status as
   select n.name as node,
       case
@@ -5880,133 +9383,268 @@ create or replace view mooring.node_status as
         when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
-        when n.draining_since is not null or h.leaving or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
+        when n.draining_since is not null
+          or h.leaving
+          or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
         else 'HEALTHY'
       end as health,
-      n.enabled, n.draining_since is not null or h.leaving as draining, clock_timestamp() - h.beat_at as beat_age,
-      coalesce(c.assignments, 0) as assignments, case when mooring_internal.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
-      h.cpu_pct, h.memory_mb, h.disk_free_pct, n.weight, n.labels, h.session, n.max_assignments, n.trusts, n.drivers, n.version, h.disk_free_bytes, h.sampled_at,
-      n.agent_base_url, n.gateway_base_url, n.id as node_id, n.containment
+      n.enabled,
+      n.draining_since is not null or h.leaving as draining,
+      clock_timestamp() - h.beat_at as beat_age,
+      coalesce(c.assignments, 0) as assignments,
+      case when mooring_internal.node_is_live(h) then coalesce(c.running, 0) else 0 end as running,
+      h.cpu_pct,
+      h.memory_mb,
+      h.disk_free_pct,
+      n.weight,
+      n.labels,
+      h.session,
+      n.max_assignments,
+      n.trusts,
+      n.drivers,
+      n.version,
+      h.disk_free_bytes,
+      h.sampled_at,
+      n.agent_base_url,
+      n.gateway_base_url,
+      n.id as node_id,
+      n.containment
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
-    left join (select a.node_id, count(*)::int as assignments, (count(*) filter (where r.state = 'running'))::int as running
-                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
-                where a.node_id is not null group by a.node_id) c on c.node_id = n.id;
+    left join (
+      select a.node_id,
+          count(*)::int as assignments,
+          (count(*) filter (where r.state = 'running'))::int as running
+        from mooring.assignment a
+        left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+       where a.node_id is not null
+       group by a.node_id) c on c.node_id = n.id;
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
-comment on column mooring.node_status.health is 'UNKNOWN never beat; STALE lease over or left; UNHEALTHY disk below the floor; DISABLED; DRAINING draining, its agent stopping, or disk within 10 points of the floor; HEALTHY.';
+comment on column mooring.node_status.health is
+  'UNKNOWN: it has never beaten. STALE: its lease has ended or its agent has left. UNHEALTHY: disk '
+  'below setting.disk_free_min_pct. DISABLED. DRAINING: draining, its agent is stopping, or its '
+  'disk is within 10 points of the floor. HEALTHY.';
 comment on column mooring.node_status.enabled is 'false: no new work.';
-comment on column mooring.node_status.draining is 'true: work is moved away.';
-comment on column mooring.node_status.beat_age is 'Since the last beat, by the database clock.';
-comment on column mooring.node_status.assignments is 'Owned, daemons included.';
-comment on column mooring.node_status.running is 'Of these, observed running; 0 where it is not live, since nobody can say.';
-comment on column mooring.node_status.cpu_pct is 'Percent of the whole machine used by the agent and its processes.';
-comment on column mooring.node_status.memory_mb is 'MiB resident, agent and processes.';
-comment on column mooring.node_status.disk_free_pct is 'Free share of its disk.';
+comment on column mooring.node_status.draining is 'true: its work is moved away.';
+comment on column mooring.node_status.beat_age is
+  'Time since the last beat, by the database clock.';
+comment on column mooring.node_status.assignments is 'Assignments it owns, daemons included.';
+comment on column mooring.node_status.running is
+  'Of these, observed running. 0 where the node is not live, because nothing is known of it.';
+comment on column mooring.node_status.cpu_pct is
+  'Percent of the whole machine used by the agent and its processes.';
+comment on column mooring.node_status.memory_mb is
+  'Resident memory of the agent and its processes, in MiB.';
+comment on column mooring.node_status.disk_free_pct is 'Free share of its disk, in percent.';
 comment on column mooring.node_status.weight is 'Capacity relative to 100.';
 comment on column mooring.node_status.labels is 'Labels.';
-comment on column mooring.node_status.session is 'Life of the agent that holds the name; null: none.';
-comment on column mooring.node_status.max_assignments is 'Limit, daemons not counted.';
+comment on column mooring.node_status.session is
+  'Session of the agent that holds the name; null: none.';
+comment on column mooring.node_status.max_assignments is
+  'Limit of assignments; daemons are not counted.';
 comment on column mooring.node_status.trusts is 'Pattern of trusted packages.';
-comment on column mooring.node_status.drivers is 'Kinds of work.';
-comment on column mooring.node_status.version is 'Of the agent.';
+comment on column mooring.node_status.drivers is 'Kinds of work it runs.';
+comment on column mooring.node_status.version is 'Version of the agent.';
 comment on column mooring.node_status.disk_free_bytes is 'Free bytes of its disk.';
-comment on column mooring.node_status.sampled_at is 'When the figures were taken.';
+comment on column mooring.node_status.sampled_at is
+  'When cpu, memory and disk were measured.';
 comment on column mooring.node_status.agent_base_url is 'Where the agent is reached.';
 comment on column mooring.node_status.gateway_base_url is 'Where its workloads are reached.';
-comment on column mooring.node_status.node_id is 'Identity.';
-comment on column mooring.node_status.containment is 'How surely its workloads die when agent and warden do: pid-namespace with all they started, pdeathsig but for what left its process group, process-group the same by a timer alone.';
+comment on column mooring.node_status.node_id is 'Id of the node.';
+comment on column mooring.node_status.containment is
+  'How surely its workloads die when agent and warden die. pid-namespace: with all they started. '
+  'pdeathsig: except what left its process group. process-group: the same, by a timer alone.';
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
-  select a.id as assignment_id, a.deployment_id, d.package_name, a.waiting_since,
-      coalesce(nullif(w.reason, soon.reason), case when a.last_node_id is not null then (
-          select format('all nodes were away; until %s is back it waits for setting.return_wait (%s) from the first that came', string_agg(n.name, ', ' order by n.name), s.return_wait)
-            from mooring.node n cross join mooring.setting s where n.id = any ((select mooring_internal.awaited_nodes())::int[]) group by s.return_wait) end, soon.reason) as reason,
-      d.name, a.ordinal, r.last_error
+  select a.id as assignment_id,
+      a.deployment_id,
+      d.package_name,
+      a.waiting_since,
+      coalesce(
+        nullif(w.reason, soon.reason),
+        case
+          when a.last_node_id is not null then (
+            select format(
+                'all nodes were away; '
+                'until %s is back it waits for setting.return_wait (%s) from the first that came',
+                string_agg(n.name, ', ' order by n.name),
+                s.return_wait)
+              from mooring.node n
+             cross join mooring.setting s
+             where n.id = any ((select mooring_internal.awaited_nodes())::int[])
+             group by s.return_wait)
+        end,
+        soon.reason) as reason,
+      d.name,
+      a.ordinal,
+      r.last_error
     from mooring.assignment a
    cross join (values ('it is placed by the next round')) soon (reason)
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring_internal.pending_reasons() w on w.signature = a.signature
     left join mooring.run r on r.assignment_id = a.id
    where a.node_id is null and a.wanted = 'run';
-comment on view mooring.unplaced is 'What waits for a node, and why.';
+comment on view mooring.unplaced is 'What is pending, and why.';
 comment on column mooring.unplaced.assignment_id is 'The assignment.';
 comment on column mooring.unplaced.deployment_id is 'Its deployment.';
 comment on column mooring.unplaced.package_name is 'npm package.';
 comment on column mooring.unplaced.waiting_since is 'Pending since.';
-comment on column mooring.unplaced.reason is 'The first rule that leaves no node, with the way out.';
+comment on column mooring.unplaced.reason is
+  'The first rule that leaves no node, with the way out.';
 comment on column mooring.unplaced.name is 'Name of the deployment.';
 comment on column mooring.unplaced.ordinal is 'Which replica.';
-comment on column mooring.unplaced.last_error is 'What went wrong when it last ran or was refused.';
+comment on column mooring.unplaced.last_error is
+  'What went wrong when it last ran or was refused.';
 --! EndIncluded views/unplaced.sql
 --! Included views/fleet.sql
 create or replace view mooring.fleet as
-  select n.nodes, n.healthy, d.deployments, a.assignments, a.assigned, a.running, a.waiting, mooring.schema_version() as version, mooring_internal.hold_reason() as hold,
-      case when mooring_internal.hold_reason() is not null then p.hold_until end as hold_until, mooring_internal.placement_lock_holder() as placement_lock_holder,
-      (select count(*)::int from mooring_internal.worker w where mooring_internal.worker_is_alive(w)) as workers,
-      clock_timestamp() - p.pulse_at as pulse_age, (select r.reason from mooring_internal.reap_pause r where r.resumed_at is null) as reap_paused
-    from (select count(*)::int as nodes, (count(*) filter (where s.health = 'HEALTHY'))::int as healthy from mooring.node_status s) n
-   cross join (select count(*)::int as deployments from mooring.deployment) d
-   cross join (select count(*)::int as assignments, (count(*) filter (where a.node_id is not null))::int as assigned,
-                 (count(*) filter (where r.state = 'running' and mooring_internal.node_is_live(h)))::int as running, (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
-                 from mooring.assignment a left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch left join mooring.heartbeat h on h.node_id = a.node_id) a
+  select n.nodes,
+      n.healthy,
+      d.deployments,
+      a.assignments,
+      a.assigned,
+      a.running,
+      a.waiting,
+      mooring.schema_version() as version,
+      mooring_internal.hold_reason() as hold,
+      case when mooring_internal.hold_reason() is not null then p.hold_until end as hold_until,
+      mooring_internal.placement_lock_holder() as placement_lock_holder,
+      (
+        select count(*)::int
+          from mooring_internal.worker w
+         where mooring_internal.worker_is_alive(w)) as workers,
+      clock_timestamp() - p.pulse_at as pulse_age,
+      (
+        select r.reason
+          from mooring_internal.reap_pause r
+         where r.resumed_at is null) as reap_paused
+    from (
+      select
+          count(*)::int as nodes,
+          (count(*) filter (where s.health = 'HEALTHY'))::int as healthy
+        from mooring.node_status s) n
+   cross join (
+     select count(*)::int as deployments
+       from mooring.deployment) d
+   cross join (
+     select
+         count(*)::int as assignments,
+         (count(*) filter (where a.node_id is not null))::int as assigned,
+         (count(*) filter (
+           where r.state = 'running' and mooring_internal.node_is_live(h)))::int as running,
+         (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+       from mooring.assignment a
+       left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+       left join mooring.heartbeat h on h.node_id = a.node_id) a
    cross join mooring_internal.pulse p;
 comment on view mooring.fleet is 'The whole fleet in one row.';
 comment on column mooring.fleet.nodes is 'Registered nodes.';
-comment on column mooring.fleet.healthy is 'Of these, HEALTHY.';
+comment on column mooring.fleet.healthy is 'Nodes whose health is HEALTHY; see node_status.';
 comment on column mooring.fleet.deployments is 'Rows of deployment.';
-comment on column mooring.fleet.assignments is 'Instances, pending ones, daemons and both copies of what is being handed over included.';
-comment on column mooring.fleet.assigned is 'Owned by a node.';
-comment on column mooring.fleet.running is 'Observed running, on nodes that are live.';
-comment on column mooring.fleet.waiting is 'Pending and wanted; see unplaced.';
+comment on column mooring.fleet.assignments is
+  'Instances: pending ones and daemons included, and both instances of what is being handed over.';
+comment on column mooring.fleet.assigned is 'Assignments that a node owns.';
+comment on column mooring.fleet.running is
+  'Assignments that are observed running, on nodes that are live.';
+comment on column mooring.fleet.waiting is 'Assignments that are pending and wanted; see unplaced.';
 comment on column mooring.fleet.version is 'Schema version.';
-comment on column mooring.fleet.hold is 'Why nothing is reaped, claimed or started at the moment; null: no hold.';
+comment on column mooring.fleet.hold is
+  'Why nothing is reaped, claimed or started at the moment; null: no hold.';
 comment on column mooring.fleet.hold_until is 'When the hold ends.';
-comment on column mooring.fleet.placement_lock_holder is 'Pid that is placing right now; the same one for long is a forgotten transaction.';
-comment on column mooring.fleet.workers is 'Worker processes that ticked lately; with none the agents run the rounds.';
-comment on column mooring.fleet.pulse_age is 'Since the last tick of anybody.';
-comment on column mooring.fleet.reap_paused is 'Why nothing is taken from silent nodes: there are too many of them (setting.reap_pause_share). null: not paused. select mooring.resume_reaping() goes on in spite of it.';
+comment on column mooring.fleet.placement_lock_holder is
+  'Pid that holds the placement lock. The same pid for long is a forgotten transaction.';
+comment on column mooring.fleet.workers is
+  'Worker processes that ticked lately. With none the agents run the rounds.';
+comment on column mooring.fleet.pulse_age is 'Time since the last tick of any worker or agent.';
+comment on column mooring.fleet.reap_paused is
+  'Why nothing is taken from silent nodes: too many are silent (setting.reap_pause_share). '
+  'null: not paused. select mooring.resume_reaping() reaps in spite of it.';
 --! EndIncluded views/fleet.sql
 --! Included views/drain_progress.sql
--- What is blocked comes from drain_targets(), which the drain itself goes by.
+-- What is blocked comes from drain_targets(), on which the drain itself acts.
 create or replace view mooring.drain_progress as
-  select n.name as node, greatest(n.drain_total, o.owned) as total, o.owned as left, m.moving, coalesce(b.blocked, 0) as blocked,
+  select n.name as node,
+      greatest(n.drain_total, o.owned) as total,
+      o.owned as left,
+      m.moving,
+      coalesce(b.blocked, 0) as blocked,
       case
         when o.owned = 0 then null
-        when not w.live then 'its agent is silent: what it owns is placed elsewhere when the lease and the margin are over'
+        when not w.live then
+          'its agent is silent: '
+          'what it owns is placed elsewhere when the lease and the margin have passed'
         when w.hold is not null then 'hold after an outage: ' || w.hold
         else b.why
       end as why,
       n.draining_since as since,
-      case when o.owned < n.drain_total and n.drained_at is null then (clock_timestamp() - n.draining_since) * o.owned / (n.drain_total - o.owned) end as eta,
-      o.owned = 0 as done, t.name as target, coalesce(n.drain_max_moves, s.drain_max_moves) as max_moves, n.drain_deadline_at as deadline_at, n.drained_at
+      case
+        when o.owned < n.drain_total and n.drained_at is null
+          then (clock_timestamp() - n.draining_since) * o.owned / (n.drain_total - o.owned)
+      end as eta,
+      o.owned = 0 as done,
+      t.name as target,
+      coalesce(n.drain_max_moves, s.drain_max_moves) as max_moves,
+      n.drain_deadline_at as deadline_at,
+      n.drained_at
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
     left join mooring.node t on t.id = n.drain_to
-   cross join lateral (select coalesce(mooring_internal.node_is_live(h), false) as live, mooring_internal.hold_reason() as hold) w
-   cross join lateral (select count(*)::int as owned from mooring.assignment a where a.node_id = n.id and a.ordinal is not null) o
-   cross join lateral (select count(*)::int as moving from mooring_internal.moves_under_way() m where m.from_node = n.id) m
    cross join lateral (
-     select sum(cardinality(k.ids))::int as blocked, string_agg(format('assignment %s%s: %s', k.ids[1], case when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1) end, k.why), '; ' order by k.ids[1]) as why
-       from mooring_internal.drain_obstacles(n.id) k where w.live and w.hold is null) b
+     select
+         coalesce(mooring_internal.node_is_live(h), false) as live,
+         mooring_internal.hold_reason() as hold) w
+   cross join lateral (
+     select count(*)::int as owned
+       from mooring.assignment a
+      where a.node_id = n.id and a.ordinal is not null) o
+   cross join lateral (
+     select count(*)::int as moving
+       from mooring_internal.moves_under_way() m
+      where m.from_node = n.id) m
+   cross join lateral (
+     select
+         sum(cardinality(k.ids))::int as blocked,
+         string_agg(
+           format(
+             'assignment %s%s: %s',
+             k.ids[1],
+             case
+               when cardinality(k.ids) > 1 then format(' and %s more', cardinality(k.ids) - 1)
+             end,
+             k.why),
+           '; ' order by k.ids[1]) as why
+       from mooring_internal.drain_obstacles(n.id) k
+      where w.live and w.hold is null) b
    where n.draining_since is not null;
-comment on view mooring.drain_progress is 'Each draining node: what is left on it, what is on its way, what has nowhere to go and why.';
+comment on view mooring.drain_progress is
+  'Each draining node: what is left on it, what is being moved, what has nowhere to go and why.';
 comment on column mooring.drain_progress.node is 'The node.';
-comment on column mooring.drain_progress.total is 'What it owned when the drain began; daemons are not counted.';
-comment on column mooring.drain_progress.left is 'What it owns now. Write it "left": it is a keyword.';
-comment on column mooring.drain_progress.moving is 'On their way: stopping here, waiting for their place, or not yet seen running elsewhere.';
-comment on column mooring.drain_progress.blocked is 'Of those left: running on, because no other node can take them. Not judged in a hold, or of a silent node.';
-comment on column mooring.drain_progress.why is 'What stands in the way.';
+comment on column mooring.drain_progress.total is
+  'Assignments it owned when the drain began; daemons are not counted.';
+comment on column mooring.drain_progress.left is
+  'Assignments it owns now. Write it "left": it is a keyword.';
+comment on column mooring.drain_progress.moving is
+  'Assignments that are stopping here, pending, or not yet observed running elsewhere.';
+comment on column mooring.drain_progress.blocked is
+  'Of those left: running on, because no other node can take them. 0 in a hold and of a silent '
+  'node, because neither is judged.';
+comment on column mooring.drain_progress.why is 'What is in the way, with the way out.';
 comment on column mooring.drain_progress.since is 'When the drain began.';
 comment on column mooring.drain_progress.eta is 'How long the rest takes at the speed so far.';
-comment on column mooring.drain_progress.done is 'Nothing is left: each of its processes is gone, or was never there.';
-comment on column mooring.drain_progress.target is 'Where everything goes; null: wherever it may run.';
-comment on column mooring.drain_progress.max_moves is 'So many on their way at once.';
-comment on column mooring.drain_progress.deadline_at is 'From then on everything left is stopped at once.';
-comment on column mooring.drain_progress.drained_at is 'When it was seen to be done.';
+comment on column mooring.drain_progress.done is
+  'true: nothing is left; each of its processes is gone, or never existed.';
+comment on column mooring.drain_progress.target is
+  'The node to which everything goes; null: wherever each may run.';
+comment on column mooring.drain_progress.max_moves is
+  'How many assignments are moved at the same time.';
+comment on column mooring.drain_progress.deadline_at is
+  'When everything left is stopped at once; null: never.';
+comment on column mooring.drain_progress.drained_at is
+  'When a step of the drain first found nothing left.';
 --! EndIncluded views/drain_progress.sql
 --! Included views/help.sql
 -- help: what there is to type, by topic. test/sql/help.test.ts compares it with the catalog.
@@ -6015,7 +9653,8 @@ create or replace view mooring.help as
     from (values
     (1, 'deploy', 'deployment',
       'What shall run: INSERT starts it on some node, UPDATE changes it, DELETE ends it.',
-      'insert into mooring.deployment (name, package_name, replicas) values (''web'', ''http-server'', 3);'),
+      'insert into mooring.deployment (name, package_name, replicas) '
+      'values (''web'', ''http-server'', 3);'),
     (2, 'deploy', 'simulate_insert',
       'Where a deployment would run if it were inserted now, or why nowhere.',
       'select * from mooring.simulate_insert(''{"package_name": "http-server", "replicas": 3}'');'),
@@ -6029,7 +9668,7 @@ create or replace view mooring.help as
       'What runs where: one row for each assignment with its owner and the last observation.',
       'select * from mooring.placement;'),
     (6, 'look', 'unplaced',
-      'What waits for a node, and why.',
+      'What is pending, and why.',
       'select * from mooring.unplaced;'),
     (7, 'look', 'node_status',
       'One row for each node, with a health label.',
@@ -6053,11 +9692,12 @@ create or replace view mooring.help as
       'The last lines of a log, from the host it is on.',
       'call mooring.show_log(1);'),
     (14, 'logs', 'request_log',
-      'Asks the agent for a slice of a log; commit, then read_log() has it a moment later.',
+      'Requests a slice of a log; commit, then read_log() returns it a moment later.',
       'select mooring.request_log(1, tail_lines => 50);'),
     (15, 'logs', 'read_log',
-      'The slice that was asked for, once; no row while it is not there.',
-      'select mooring.log_text(r.data) from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
+      'The requested slice, once; no row while it is not there.',
+      'select mooring.log_text(r.data) '
+      'from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
     (16, 'logs', 'log_text',
       'A slice of a log as text; what is not UTF-8 is shown with escapes.',
       'select mooring.log_text(''\x6869'');'),
@@ -6065,13 +9705,13 @@ create or replace view mooring.help as
       'The last events, oldest first.',
       'select at, kind, node, reason from mooring.last_events(20);'),
     (18, 'history', 'event',
-      'Append-only history: who did what, when and why.',
+      'Append-only history: what happened, by which login, when and why.',
       'select at, reason from mooring.event where kind = ''reaped'' order by id desc limit 10;'),
     (19, 'history', 'history',
-      'Who owned an assignment from when until when, and why.',
+      'Which node owned an assignment from when until when, and why.',
       'select * from mooring.history(1);'),
     (20, 'history', 'placement_at',
-      'Who owned what at an instant.',
+      'Which node owned what at an instant.',
       'select * from mooring.placement_at(now() - interval ''1 second'');'),
     (21, 'history', 'ownership',
       'Every epoch of every assignment: its owner, from when on and why.',
@@ -6089,7 +9729,7 @@ create or replace view mooring.help as
       'Deletes a node that is not live and owns nothing.',
       'select mooring.forget_node(''host-a'');'),
     (26, 'nodes', 'heartbeat',
-      'The last sign of life of each node: table heartbeat. Agents write it by the verb of the same name.',
+      'The last beat of each node, a table. Agents write it by the verb of the same name.',
       'select node, beat_at, lease_ttl from mooring.heartbeat;'),
     (27, 'nodes', 'simulate_node_loss',
       'Where each assignment of a node would go if the node were lost.',
@@ -6146,16 +9786,17 @@ create or replace view mooring.help as
       'What an agent last observed of an assignment.',
       'select state, restarts, last_error from mooring.run where assignment_id = 1;'),
     (45, 'workload', 'assert_owner',
-      'Raises MR005 unless the caller still owns its assignment; keeps it so until the transaction ends.',
+      'Raises MR005 unless the caller still owns its assignment; '
+      'it keeps ownership until the transaction ends.',
       'select mooring.assert_owner(1, 1);'),
     (46, 'worker', 'tick',
-      'Sign of life of a worker, and the start of the rounds that are due.',
+      'Beat of a worker; it starts the rounds that are due.',
       'select * from mooring.tick(''by hand'');'),
     (47, 'worker', 'claim',
-      'Gives pending assignments to nodes.',
+      'Assigns pending work to nodes.',
       'select * from mooring.claim();'),
     (48, 'worker', 'reap',
-      'Takes assignments from nodes whose lease is over.',
+      'Takes assignments from nodes whose lease has ended.',
       'select * from mooring.reap();'),
     (49, 'worker', 'evict',
       'Stops what is no longer permitted where it runs, and mends what deployments lack.',
@@ -6164,8 +9805,9 @@ create or replace view mooring.help as
       'Deletes events and past ownerships older than setting.event_retention.',
       'select mooring.prune_events();'),
     (51, 'agent', 'register_node',
-      'Takes the name of a node for a new session of its agent.',
-      'select * from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
+      'Binds the name of a node to a new session of its agent.',
+      'select * '
+      'from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
     (52, 'agent', 'heartbeat',
       'Renews the lease of a node, and answers with the digest of what it owns.',
       'select * from mooring.heartbeat(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
@@ -6174,29 +9816,40 @@ create or replace view mooring.help as
       'select * from mooring.assignments_of(''host-a'');'),
     (54, 'agent', 'report',
       'Stores what an agent observed of its assignments.',
-      'select * from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
+      'select * '
+      'from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
     (55, 'agent', 'begin_leave',
-      'The agent is stopping: no new work for its node.',
+      'Announces that the agent is stopping: no new work for its node.',
       'select mooring.begin_leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
     (56, 'agent', 'leave',
-      'The end of a session, after its processes are gone: frees all it owns.',
+      'Ends a session after its processes are gone, and releases all it owns.',
       'select mooring.leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
     (57, 'agent', 'log_requests_of',
-      'The slices of logs that are asked of a node.',
-      'select * from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
+      'The slices of logs that are requested from a node.',
+      'select * '
+      'from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
     (58, 'agent', 'answer_log',
       'Answers a request for a slice of a log.',
-      'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', gen_random_uuid(), 0, ''x'', null, false, 1, null);')
+      'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', '
+      'gen_random_uuid(), 0, ''x'', null, false, 1, null);')
     ) h (nr, topic, verb, what_for, example)
    order by h.nr;
-comment on view mooring.help is 'What there is to type: every verb, view and table of schema mooring, what it is for, and an example.';
-comment on column mooring.help.topic is 'deploy, look, logs, history, nodes, moves, policies, operate; and what programs call: workload, worker, agent.';
+comment on view mooring.help is
+  'What there is to type: every verb, view and table of schema mooring, what it is for, '
+  'and an example.';
+comment on column mooring.help.topic is
+  'deploy, look, logs, history, nodes, moves, policies, operate; '
+  'and what programs call: workload, worker, agent.';
 comment on column mooring.help.verb is 'Name of the function, view or table in schema mooring.';
 comment on column mooring.help.what_for is 'What it is for, in a sentence.';
 comment on column mooring.help.example is 'A statement to begin with.';
 --! EndIncluded views/help.sql
 --! Included functions/explain/placements_of.sql
-create or replace function mooring.placements_of(node text, max_rows int default 200, skip int default 0) returns setof mooring.placement
+create or replace function mooring.placements_of(
+  node text,
+  max_rows int default 200,
+  skip int default 0
+) returns setof mooring.placement
   language plpgsql stable security definer rows 200
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -6204,17 +9857,23 @@ declare
   owner mooring.node := mooring_internal.node_named(placements_of.node);
 begin
   return query
-    select p.* from mooring.placement p where p.node = owner.name order by p.assignment_id
-     offset greatest(coalesce(placements_of.skip, 0), 0) limit least(greatest(coalesce(placements_of.max_rows, 200), 0), 2000);
+    select p.*
+      from mooring.placement p
+     where p.node = owner.name
+     order by p.assignment_id
+    offset greatest(coalesce(placements_of.skip, 0), 0)
+     limit least(greatest(coalesce(placements_of.max_rows, 200), 0), 2000);
 end;
 $$;
-comment on function mooring.placements_of(text, int, int) is 'What a node owns, a page at a time: at most max_rows (up to 2000), after the first skip.';
+comment on function mooring.placements_of(text, int, int) is
+  'What a node owns, a page at a time: at most max_rows (up to 2000) rows, after the first skip.';
 --! EndIncluded functions/explain/placements_of.sql
 
 -- doctor: what is wrong, or soon will be; a theme is a file
 --! Included functions/doctor/doctor_rounds.sql
--- Is somebody placing and taking, and is anything in the way?
-create or replace function mooring_internal.doctor_rounds() returns table (check_name text, level text, found text, way_out text)
+-- Checks that rounds run, and that nothing keeps work from being placed and reaped.
+create or replace function mooring_internal.doctor_rounds()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -6222,7 +9881,9 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   hold text := mooring_internal.hold_reason();
-  agents boolean := exists (select from mooring.heartbeat h where h.session is not null);
+  has_agents boolean := exists (
+    select from mooring.heartbeat h
+     where h.session is not null);
   pulse mooring_internal.pulse;
   pause mooring_internal.reap_pause;
   alive text[];
@@ -6232,46 +9893,157 @@ declare
   failed record;
 begin
   select p.* into pulse from mooring_internal.pulse p;
-  return query select 'schema', 'ok', format('version %s on PostgreSQL %s, database %s%s', mooring.schema_version(), split_part(current_setting('server_version'), ' ', 1), current_database(),
-      case when pg_is_in_recovery() then ': a standby, to be looked at; verbs run on the primary' else '' end), null::text;
-  return query select 'hold', case when hold is null then 'ok' else 'warning' end, case when hold is null then 'none' else format('nothing is reaped, placed or newly started until %s: %s', coalesce(to_char(pulse.hold_until, 'HH24:MI:SS'), 'somebody ticks, and one lease more'), hold) end,
-      case when hold is not null then 'wait for it: it ends by itself; select hold, hold_until from mooring.fleet;' end;
+  return query
+    select 'schema',
+        'ok',
+        format(
+          'version %s on PostgreSQL %s, database %s%s',
+          mooring.schema_version(),
+          split_part(current_setting('server_version'), ' ', 1),
+          current_database(),
+          case
+            when pg_is_in_recovery()
+              then ': a standby, for reading only; verbs run on the primary'
+            else ''
+          end),
+        null::text;
+  return query
+    select 'hold',
+        case when hold is null then 'ok' else 'warning' end,
+        case
+          when hold is null then 'none'
+          else format(
+            'nothing is reaped, placed or newly started until %s: %s',
+            coalesce(
+              to_char(pulse.hold_until, 'HH24:MI:SS'),
+              'a worker or agent ticks, and one lease more'),
+            hold)
+        end,
+        case
+          when hold is not null
+            then 'wait for it: it ends by itself; select hold, hold_until from mooring.fleet;'
+        end;
   select p.* into pause from mooring_internal.reap_pause p;
-  return query select 'reaping', case when pause.paused_at is null then 'ok' when pause.resumed_at is null then 'problem' else 'warning' end,
-      case when pause.paused_at is null then 'not paused'
-           when pause.resumed_at is null then format('paused since %s: %s; nothing is taken from them', to_char(pause.paused_at, 'HH24:MI:SS'), pause.reason)
-           else format('goes on by order of %s although %s', pause.resumed_by, pause.reason) end,
-      case when pause.paused_at is null then null
-           when pause.resumed_at is null then 'bring the nodes or their network back; are they dead indeed: select mooring.resume_reaping();'
-           else 'it ends by itself when enough nodes are back' end;
-  select array_agg(w.id order by w.id) into alive from mooring_internal.worker w where mooring_internal.worker_is_alive(w);
-  return query select 'workers', case when alive is null then 'warning' else 'ok' end, coalesce(cardinality(alive) || ' alive: ' || mooring_internal.abbreviate_list(alive), 'none is alive' || case when agents then ': the agents run the rounds' else '' end),
-      case when alive is null then 'mooring worker' end;
-  select array_agg(r.name order by r.name), max(case when isfinite(r.done_at) then asked_at - r.done_at end) into late, oldest
-    from mooring_internal.round r where r.done_at < asked_at - greatest(5 * mooring_internal.round_interval(r.name), interval '15 s');
-  return query select 'rounds',
-      case when late is null or hold is not null or pg_is_in_recovery() then 'ok' when agents and late && '{reap,place}' then 'problem' else 'warning' end,
-      case when late is null then 'all in time' when hold is not null then 'late by the outage before the hold' else format('overdue: %s%s', mooring_internal.abbreviate_list(late, 4), coalesce(', last done ' || mooring_internal.format_duration(oldest) || ' ago', ', never done')) end,
-      case when late is not null and hold is null then 'mooring worker; what made a round fail: select at, reason from mooring.last_events(1000) where kind = ''round_failed'';' end;
+  return query
+    select 'reaping',
+        case
+          when pause.paused_at is null then 'ok'
+          when pause.resumed_at is null then 'problem'
+          else 'warning'
+        end,
+        case
+          when pause.paused_at is null then 'not paused'
+          when pause.resumed_at is null then format(
+            'paused since %s: %s; their work is not reaped',
+            to_char(pause.paused_at, 'HH24:MI:SS'),
+            pause.reason)
+          else format('goes on by order of %s although %s', pause.resumed_by, pause.reason)
+        end,
+        case
+          when pause.paused_at is null then null
+          when pause.resumed_at is null
+            then 'bring the nodes or their network back; '
+              'if the nodes are dead: select mooring.resume_reaping();'
+          else 'it ends by itself when enough nodes are back'
+        end;
+  select array_agg(w.id order by w.id) into alive
+    from mooring_internal.worker w
+   where mooring_internal.worker_is_alive(w);
+  return query
+    select 'workers',
+        case when alive is null then 'warning' else 'ok' end,
+        coalesce(
+          cardinality(alive) || ' alive: ' || mooring_internal.abbreviate_list(alive),
+          'none is alive' || case when has_agents then ': the agents run the rounds' else '' end),
+        case when alive is null then 'mooring worker' end;
+  select array_agg(r.name order by r.name),
+      max(case when isfinite(r.done_at) then asked_at - r.done_at end)
+    into late, oldest
+    from mooring_internal.round r
+   where r.done_at < asked_at
+     - greatest(5 * mooring_internal.round_interval(r.name), interval '15 s');
+  return query
+    select 'rounds',
+        case
+          when late is null or hold is not null or pg_is_in_recovery() then 'ok'
+          when has_agents and late && '{reap,place}' then 'problem'
+          else 'warning'
+        end,
+        case
+          when late is null then 'all in time'
+          when hold is not null then 'late because of the outage before the hold'
+          else format(
+            'overdue: %s%s',
+            mooring_internal.abbreviate_list(late, 4),
+            coalesce(
+              ', last done ' || mooring_internal.format_duration(oldest) || ' ago',
+              ', never done'))
+        end,
+        case
+          when late is not null and hold is null
+            then 'mooring worker; what made a round fail: '
+              'select at, reason from mooring.last_events(1000) where kind = ''round_failed'';'
+        end;
   return query select * from mooring_internal.doctor_jobs(alive is not null);
   select l.pid, s.xact_start, s.state, s.application_name into holder
-    from (select mooring_internal.placement_lock_holder() as pid) l left join pg_stat_activity s on s.pid = l.pid;
-  return query select 'placement lock', case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then 'problem' else 'ok' end,
-      case when holder.pid is null then 'free' else format('held by pid %s (%s)%s', holder.pid, holder.application_name, coalesce(' for ' || mooring_internal.format_duration(asked_at - holder.xact_start), ', since when is not visible for the owner of the schema')) end,
-      case when holder.xact_start < asked_at - greatest(2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s') then format('select pg_terminate_backend(%s);', holder.pid) end;
-  select count(*) as times, (array_agg(e.kind || ': ' || e.reason order by e.id desc))[1] as latest into failed
-    from (select e.* from mooring.event e order by e.id desc limit 2000) e
-   where e.kind in ('round_failed', 'claim_failed', 'reap_blocked') and e.at > asked_at - interval '10 min';
-  return query select 'failures', case when failed.times = 0 then 'ok' else 'warning' end,
-      case when failed.times = 0 then 'no round, policy or reap failed in the last 10 min' else format('%s in the last 10 min; the last: %s', failed.times, left(failed.latest, 300)) end,
-      case when failed.times > 0 then 'select at, kind, assignment_id, reason from mooring.last_events(2000) where kind in (''round_failed'', ''claim_failed'', ''reap_blocked'');' end;
+    from (select mooring_internal.placement_lock_holder() as pid) l
+    left join pg_stat_activity s on s.pid = l.pid;
+  return query
+    select 'placement lock',
+        case
+          when holder.xact_start < asked_at - greatest(
+            2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s')
+            then 'problem'
+          else 'ok'
+        end,
+        case
+          when holder.pid is null then 'free'
+          else format(
+            'held by pid %s (%s)%s',
+            holder.pid,
+            holder.application_name,
+            coalesce(
+              ' for ' || mooring_internal.format_duration(asked_at - holder.xact_start),
+              '; since when is not visible to the owner of the schema'))
+        end,
+        case
+          when holder.xact_start < asked_at - greatest(
+            2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s')
+            then format('select pg_terminate_backend(%s);', holder.pid)
+        end;
+  select count(*) as times,
+      (array_agg(e.kind || ': ' || e.reason order by e.id desc))[1] as latest
+    into failed
+    from (
+      select e.*
+        from mooring.event e
+       order by e.id desc
+       limit 2000) e
+   where e.kind in ('round_failed', 'claim_failed', 'reap_blocked')
+     and e.at > asked_at - interval '10 min';
+  return query
+    select 'failures',
+        case when failed.times = 0 then 'ok' else 'warning' end,
+        case
+          when failed.times = 0 then 'no round, policy or reap failed in the last 10 min'
+          else format(
+            '%s in the last 10 min; the last: %s', failed.times, left(failed.latest, 300))
+        end,
+        case
+          when failed.times > 0
+            then 'select at, kind, assignment_id, reason from mooring.last_events(2000) '
+              'where kind in (''round_failed'', ''claim_failed'', ''reap_blocked'');'
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_rounds() is 'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
+comment on function mooring_internal.doctor_rounds() is
+  'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
 --! EndIncluded functions/doctor/doctor_rounds.sql
 --! Included functions/doctor/doctor_jobs.sql
--- graphile_worker's jobs: a dead worker's stay locked for four hours, and tick() frees only those of workers it knew.
-create or replace function mooring_internal.doctor_jobs(somebody_works boolean) returns table (check_name text, level text, found text, way_out text)
+-- Jobs of graphile_worker that stand still. Those of a dead worker stay locked for four hours, and
+-- tick() frees only those of workers that have ticked.
+create or replace function mooring_internal.doctor_jobs(has_worker boolean)
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 2
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -6282,26 +10054,66 @@ declare
   locked record;
   waiting record;
 begin
-  select count(*) as jobs, array_agg(distinct j.locked_by) as lockers, max(asked_at - j.locked_at) as oldest into locked
+  select count(*) as jobs,
+      array_agg(distinct j.locked_by) as lockers,
+      max(asked_at - j.locked_at) as oldest
+    into locked
     from graphile_worker.jobs j
-   where j.locked_at < asked_at - grace and j.task_identifier in ('place', 'reap', 'evict', 'prune')
-     and not exists (select from mooring_internal.worker w where mooring_internal.worker_is_alive(w) and j.locked_by = any (w.pool_ids));
-  return query select 'job locks', case when locked.jobs = 0 then 'ok' else 'problem' end,
-      case when locked.jobs = 0 then 'none of a dead worker' else format('%s jobs are locked by workers that do not tick (%s), the oldest for %s', locked.jobs, mooring_internal.abbreviate_list(locked.lockers), mooring_internal.format_duration(locked.oldest)) end,
-      case when locked.jobs > 0 then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers) end;
+   where j.locked_at < asked_at - grace
+     and j.task_identifier in ('place', 'reap', 'evict', 'prune')
+     and not exists (
+       select from mooring_internal.worker w
+        where mooring_internal.worker_is_alive(w) and j.locked_by = any (w.pool_ids));
+  return query
+    select 'job locks',
+        case when locked.jobs = 0 then 'ok' else 'problem' end,
+        case
+          when locked.jobs = 0 then 'none of a dead worker'
+          else format(
+            '%s jobs are locked by workers that do not tick (%s), the oldest for %s',
+            locked.jobs,
+            mooring_internal.abbreviate_list(locked.lockers),
+            mooring_internal.format_duration(locked.oldest))
+        end,
+        case
+          when locked.jobs > 0
+            then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers)
+        end;
   select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
     from graphile_worker.jobs j
-   where j.run_at < asked_at - interval '30 s' and j.locked_at is null and j.attempts < j.max_attempts and j.task_identifier in ('place', 'reap', 'evict', 'prune');
-  return query select 'job queue', case when waiting.jobs = 0 or not somebody_works then 'ok' else 'warning' end,
-      case when waiting.jobs = 0 then 'no job waits' else format('%s jobs are due for up to %s%s', waiting.jobs, mooring_internal.format_duration(waiting.oldest), case when somebody_works then '' else ', and wait for a worker; the rounds do without them' end) end,
-      case when waiting.jobs > 0 and somebody_works then 'restart the workers; their log says why they take no job' end;
+   where j.run_at < asked_at - interval '30 s'
+     and j.locked_at is null
+     and j.attempts < j.max_attempts
+     and j.task_identifier in ('place', 'reap', 'evict', 'prune');
+  return query
+    select 'job queue',
+        case when waiting.jobs = 0 or not has_worker then 'ok' else 'warning' end,
+        case
+          when waiting.jobs = 0 then 'no job waits'
+          else format(
+            '%s jobs are due for up to %s%s',
+            waiting.jobs,
+            mooring_internal.format_duration(waiting.oldest),
+            case
+              when has_worker then ''
+              else ', and wait for a worker; the rounds run without them'
+            end)
+        end,
+        case
+          when waiting.jobs > 0 and has_worker
+            then 'restart the workers; their log says why they run no job'
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_jobs(boolean) is 'Theme of doctor(): jobs of graphile_worker that nobody will take.';
+comment on function mooring_internal.doctor_jobs(boolean) is
+  'Theme of doctor(): jobs of graphile_worker that no worker will run. has_worker: whether a '
+  'worker is alive.';
 --! EndIncluded functions/doctor/doctor_jobs.sql
 --! Included functions/doctor/doctor_nodes.sql
--- Are the hosts there, of one version, quick enough for their leases, and sure to stop what they run?
-create or replace function mooring_internal.doctor_nodes() returns table (check_name text, level text, found text, way_out text)
+-- Checks that the hosts are live, of one version, quick enough for their leases, and sure to stop
+-- what they run.
+create or replace function mooring_internal.doctor_nodes()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -6312,50 +10124,161 @@ declare
   n record;
 begin
   select s.* into setting from mooring.setting s;
-  select count(*) as nodes, count(*) filter (where l.live) as live,
-      array_agg(format('%s (%s)', l.name, case when l.beat_at is null then 'never came' when l.session is null then 'has left' else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at) end) order by l.name) filter (where not l.live) as silent,
+  select count(*) as nodes,
+      count(*) filter (where l.live) as live,
+      array_agg(
+        format(
+          '%s (%s)',
+          l.name,
+          case
+            when l.beat_at is null then 'never registered'
+            when l.session is null then 'has left'
+            else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at)
+          end)
+        order by l.name) filter (where not l.live) as silent,
       (array_agg(l.name order by l.name) filter (where not l.live))[1] as first_silent,
-      array_agg(format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1)) order by l.name) filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
+      array_agg(
+        format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
+        order by l.name)
+        filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
     into n
-    from (select d.name, h.beat_at, h.session, h.disk_free_pct, coalesce(mooring_internal.node_is_live(h), false) as live from mooring.node d left join mooring.heartbeat h on h.node_id = d.id) l;
-  return query select 'nodes', case when n.nodes = 0 then 'warning' when n.live = 0 then 'problem' when n.silent is not null then 'warning' else 'ok' end,
-      case when n.nodes = 0 then 'none has registered' else format('%s of %s live', n.live, n.nodes) || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '') end,
-      case when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@''' when n.silent is not null then format('start its agent: mooring agent --name %1$s; gone for good: select mooring.forget_node(%1$L);', n.first_silent) end;
-  return query select 'disks', case when n.full is null then 'ok' else 'warning' end,
-      case when n.full is not null then format('below %s %% free, so without new work: %s', setting.disk_free_min_pct, mooring_internal.abbreviate_list(n.full, 5)) else format('no live node is below %s %% free', setting.disk_free_min_pct) end,
-      case when n.full is not null then 'free space there, or lower the floor: update mooring.setting set disk_free_min_pct = ...;' end;
-  select count(distinct v.version) as versions, string_agg(format('%s: %s %s', v.version, v.kind, mooring_internal.abbreviate_list(v.names)), '; ' order by v.version desc, v.kind) as list into n
-    from (select coalesce(p.version, 'unknown') as version, p.kind, array_agg(p.name order by p.name) as names
-            from (select d.version, 'agent of' as kind, d.name from mooring.node d join mooring.heartbeat h on h.node_id = d.id where h.session is not null
-                  union all
-                  -- a worker says its version at the end of its name
-                  select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1) from mooring_internal.worker k where mooring_internal.worker_is_alive(k)) p
-           group by 1, 2) v;
-  return query select 'versions', case when n.versions > 1 then 'warning' else 'ok' end, coalesce(n.list, 'no agent and no worker is there'),
-      case when n.versions > 1 then 'bring all to one: restart the older workers, and start the new agent beside each older one: mooring agent --handover ...' end;
-  -- by the lease each of them holds; a beat that comes after half of it leaves room for one more try
-  select count(*) as nodes, max(asked_at - h.beat_at) as oldest, array_agg(h.node order by h.beat_at) filter (where asked_at - h.beat_at > h.lease_ttl / 2) as late into n
-    from mooring.heartbeat h where h.session is not null and mooring_internal.node_is_live(h);
-  return query select 'beats', case when n.late is null then 'ok' else 'warning' end,
-      format('lease %s, a beat every %s, margin %s', mooring_internal.format_duration(setting.lease_ttl), mooring_internal.format_duration(setting.beat_interval), mooring_internal.format_duration(setting.reap_margin))
-        || coalesce('; the oldest beat of a live node is ' || mooring_internal.format_duration(n.oldest) || ' old', '') || coalesce('; more than half a lease ago: ' || mooring_internal.abbreviate_list(n.late), ''),
-      case when n.late is not null then 'look at the network and the load of these hosts and of the database; or give more time: update mooring.setting set lease_ttl = ''30 s'';' end;
-  -- what may write after its lease is over where agent and warden are gone together
-  select array_agg(k.node order by k.node) filter (where k.owns > 0) as owning, array_agg(k.node order by k.node) as weak, sum(k.owns) as assignments into n
-    from (select d.name as node, (select count(*) from mooring.assignment a join mooring.deployment s on s.id = a.deployment_id and s.on_lost = 'stop' where a.node_id = d.id and a.ordinal is not null) as owns
-            from mooring.node d join mooring.heartbeat h on h.node_id = d.id
-           where h.session is not null and (d.containment is null or d.containment = 'process-group')) k;
-  return query select 'containment', case when n.weak is null then 'ok' else 'warning' end,
-      case when n.weak is null then 'every agent ends its workloads by the kernel''s help'
-           else format('process-group only, or unknown: %s; they run %s assignments with on_lost = ''stop''', mooring_internal.abbreviate_list(n.weak, 5), n.assignments) end,
-      case when n.weak is not null then 'install util-linux there, run the agent as root or allow user namespaces, and restart it; docs/security.md' end;
+    from (
+      select d.name, h.beat_at, h.session, h.disk_free_pct,
+          coalesce(mooring_internal.node_is_live(h), false) as live
+        from mooring.node d
+        left join mooring.heartbeat h on h.node_id = d.id) l;
+  return query
+    select 'nodes',
+        case
+          when n.nodes = 0 then 'warning'
+          when n.live = 0 then 'problem'
+          when n.silent is not null then 'warning'
+          else 'ok'
+        end,
+        case
+          when n.nodes = 0 then 'none has registered'
+          else format('%s of %s live', n.live, n.nodes)
+            || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '')
+        end,
+        case
+          when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@'''
+          when n.silent is not null then format(
+            'start its agent: mooring agent --name %1$s; '
+            'gone for good: select mooring.forget_node(%1$L);',
+            n.first_silent)
+        end;
+  return query
+    select 'disks',
+        case when n.full is null then 'ok' else 'warning' end,
+        case
+          when n.full is not null then format(
+            'below %s %% free, so without new work: %s',
+            setting.disk_free_min_pct,
+            mooring_internal.abbreviate_list(n.full, 5))
+          else format('no live node is below %s %% free', setting.disk_free_min_pct)
+        end,
+        case
+          when n.full is not null
+            then 'free space there, or lower the floor: '
+              'update mooring.setting set disk_free_min_pct = ...;'
+        end;
+  select count(distinct v.version) as versions,
+      string_agg(
+        format('%s: %s %s', v.version, v.kind, mooring_internal.abbreviate_list(v.names)),
+        '; ' order by v.version desc, v.kind) as list
+    into n
+    from (
+      select coalesce(p.version, 'unknown') as version,
+          p.kind,
+          array_agg(p.name order by p.name) as names
+        from (
+          select d.version, 'agent of' as kind, d.name
+            from mooring.node d
+            join mooring.heartbeat h on h.node_id = d.id
+           where h.session is not null
+          union all
+          -- the name of a worker ends with its version
+          select nullif(split_part(k.id, '@', 2), ''), 'worker', split_part(k.id, '@', 1)
+            from mooring_internal.worker k
+           where mooring_internal.worker_is_alive(k)) p
+       group by 1, 2) v;
+  return query
+    select 'versions',
+        case when n.versions > 1 then 'warning' else 'ok' end,
+        coalesce(n.list, 'no agent and no worker is alive'),
+        case
+          when n.versions > 1
+            then 'bring all to one: restart the older workers, '
+              'and start the new agent beside each older one: mooring agent --handover ...'
+        end;
+  -- by each node's own lease; a beat that comes after half of it leaves room for one more try
+  select count(*) as nodes,
+      max(asked_at - h.beat_at) as oldest,
+      array_agg(h.node order by h.beat_at)
+        filter (where asked_at - h.beat_at > h.lease_ttl / 2) as late
+    into n
+    from mooring.heartbeat h
+   where h.session is not null and mooring_internal.node_is_live(h);
+  return query
+    select 'beats',
+        case when n.late is null then 'ok' else 'warning' end,
+        format(
+            'lease %s, a beat every %s, margin %s',
+            mooring_internal.format_duration(setting.lease_ttl),
+            mooring_internal.format_duration(setting.beat_interval),
+            mooring_internal.format_duration(setting.reap_margin))
+          || coalesce(
+            '; the oldest beat of a live node is '
+              || mooring_internal.format_duration(n.oldest) || ' old',
+            '')
+          || coalesce(
+            '; more than half a lease ago: ' || mooring_internal.abbreviate_list(n.late), ''),
+        case
+          when n.late is not null
+            then 'look at the network and the load of these hosts and of the database; '
+              'or give more time: update mooring.setting set lease_ttl = ''30 s'';'
+        end;
+  -- workloads that may write after their lease is over, where agent and warden die together
+  select array_agg(k.node order by k.node) filter (where k.owns > 0) as owning,
+      array_agg(k.node order by k.node) as weak,
+      sum(k.owns) as assignments
+    into n
+    from (
+      select d.name as node,
+          (
+            select count(*)
+              from mooring.assignment a
+              join mooring.deployment s on s.id = a.deployment_id and s.on_lost = 'stop'
+             where a.node_id = d.id and a.ordinal is not null) as owns
+        from mooring.node d
+        join mooring.heartbeat h on h.node_id = d.id
+       where h.session is not null
+         and (d.containment is null or d.containment = 'process-group')) k;
+  return query
+    select 'containment',
+        case when n.weak is null then 'ok' else 'warning' end,
+        case
+          when n.weak is null then 'the kernel ends the workloads of every agent that dies'
+          else format(
+            'process-group only, or unknown: %s; '
+            'they run %s assignments with on_lost = ''stop''',
+            mooring_internal.abbreviate_list(n.weak, 5),
+            n.assignments)
+        end,
+        case
+          when n.weak is not null
+            then 'install util-linux there, run the agent as root or allow user namespaces, '
+              'and restart it; docs/security.md'
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_nodes() is 'Theme of doctor(): silent nodes, disks, versions, age of beats against leases, containment.';
+comment on function mooring_internal.doctor_nodes() is
+  'Theme of doctor(): silent nodes, disks, versions, age of beats against leases, containment.';
 --! EndIncluded functions/doctor/doctor_nodes.sql
 --! Included functions/doctor/doctor_work.sql
--- Does what shall run, run?
-create or replace function mooring_internal.doctor_work() returns table (check_name text, level text, found text, way_out text)
+-- Checks that what shall run does run.
+create or replace function mooring_internal.doctor_work()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -6363,122 +10286,324 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   w record;
-  astray text[];
+  inconsistent text[];
 begin
-  -- a policy that places nothing is somebody's choice
-  select sum(q.waiting) as waiting, max(asked_at - q.since) as oldest, string_agg(format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')), '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons, max(q.nr) as kinds into w
-    from (select r.reason, count(*) as waiting, min(a.waiting_since) as since, row_number() over (order by count(*) desc) as nr
-            from mooring.assignment a
-            join mooring.deployment d on d.id = a.deployment_id and coalesce(d.policy, (select s.default_policy from mooring.setting s)) <> 'none'
-            left join mooring_internal.pending_reasons() r on r.signature = a.signature
-           where a.node_id is null and a.wanted = 'run' and a.waiting_since < asked_at - interval '1 min'
-           group by r.reason) q;
-  return query select 'waiting work', case when w.waiting is null then 'ok' when w.oldest > interval '10 min' then 'problem' else 'warning' end,
-      case when w.waiting is null then 'nothing waits for a node for more than a minute'
-           else format('%s assignments wait for up to %s: %s%s', w.waiting, mooring_internal.format_duration(w.oldest), w.reasons, case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end) end,
-      case when w.waiting is not null then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;' end;
-  astray := array(select format('deployment %s', u.id) from unnest(mooring_internal.inconsistent_deployments()) u (id) order by u.id);
-  return query select 'assignments', case when astray = '{}' then 'ok' else 'warning' end,
-      case when astray = '{}' then 'are what the deployments want' else 'are not what the deployments want: ' || mooring_internal.abbreviate_list(astray) end,
-      case when astray <> '{}' then 'select from mooring.evict(); as the evict round does by itself. Where that does not help, somebody holds their rows, or triggers are switched off.' end;
-  select count(*) as runs, array_agg(format('assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120)) order by r.restarts desc, r.assignment_id) as examples, min(r.assignment_id) as first into w
-    from mooring.run r join mooring.assignment a on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
+  -- a policy that places nothing is the user's choice
+  select sum(q.waiting) as waiting,
+      max(asked_at - q.since) as oldest,
+      string_agg(
+        format('%s x %s', q.waiting, coalesce(q.reason, 'it is placed by the next round')),
+        '; ' order by q.waiting desc, q.reason) filter (where q.nr <= 3) as reasons,
+      max(q.nr) as kinds
+    into w
+    from (
+      select r.reason,
+          count(*) as waiting,
+          min(a.waiting_since) as since,
+          row_number() over (order by count(*) desc) as nr
+        from mooring.assignment a
+        join mooring.deployment d
+          on d.id = a.deployment_id
+         and coalesce(d.policy, (select s.default_policy from mooring.setting s)) <> 'none'
+        left join mooring_internal.pending_reasons() r on r.signature = a.signature
+       where a.node_id is null
+         and a.wanted = 'run'
+         and a.waiting_since < asked_at - interval '1 min'
+       group by r.reason) q;
+  return query
+    select 'waiting work',
+        case
+          when w.waiting is null then 'ok'
+          when w.oldest > interval '10 min' then 'problem'
+          else 'warning'
+        end,
+        case
+          when w.waiting is null then 'nothing waits for a node for more than a minute'
+          else format(
+            '%s assignments wait for up to %s: %s%s',
+            w.waiting,
+            mooring_internal.format_duration(w.oldest),
+            w.reasons,
+            case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end)
+        end,
+        case
+          when w.waiting is not null
+            then 'select assignment_id, package_name, waiting_since, reason from mooring.unplaced;'
+        end;
+  inconsistent := array(
+    select format('deployment %s', u.id)
+      from unnest(mooring_internal.inconsistent_deployments()) u (id)
+     order by u.id);
+  return query
+    select 'assignments',
+        case when inconsistent = '{}' then 'ok' else 'warning' end,
+        case
+          when inconsistent = '{}' then 'are what the deployments want'
+          else 'are not what the deployments want: '
+            || mooring_internal.abbreviate_list(inconsistent)
+        end,
+        case
+          when inconsistent <> '{}'
+            then 'select from mooring.evict(); as the evict round does by itself. Where that does '
+              'not help, another transaction locks their rows, or triggers are switched off.'
+        end;
+  select count(*) as runs,
+      array_agg(
+        format(
+          'assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120))
+        order by r.restarts desc, r.assignment_id) as examples,
+      min(r.assignment_id) as first
+    into w
+    from mooring.run r
+    join mooring.assignment a
+      on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
    where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
-  return query select 'failing work', case when w.runs = 0 then 'ok' else 'warning' end,
-      case when w.runs = 0 then 'nothing fails again and again' else format('%s fail again and again: %s', w.runs, mooring_internal.abbreviate_list(w.examples, 2)) end,
-      case when w.runs > 0 then format('mooring logs %s; select assignment_id, node, restarts, last_error from mooring.placement where run_state in (''failed'', ''backoff'');', w.first) end;
-  select array_agg(format('%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200)) order by p.since) as stuck, count(*) as draining,
-      min(p.node) filter (where p.blocked > 0) as first into w
-    from (select d.*, d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as stands from mooring.drain_progress d where not d.done) p where p.stands;
-  return query select 'drains', case when w.stuck is null then 'ok' else 'warning' end, coalesce(mooring_internal.abbreviate_list(w.stuck, 2), 'none is stuck'),
-      case when w.stuck is not null then case when w.first is null then 'select * from mooring.drain_progress;' else format('give that work another node, set a deadline with drain_node(), or select mooring.undrain_node(%L);', w.first) end end;
+  return query
+    select 'failing work',
+        case when w.runs = 0 then 'ok' else 'warning' end,
+        case
+          when w.runs = 0 then 'nothing fails again and again'
+          else format(
+            '%s fail again and again: %s',
+            w.runs,
+            mooring_internal.abbreviate_list(w.examples, 2))
+        end,
+        case
+          when w.runs > 0 then format(
+            'mooring logs %s; select assignment_id, node, restarts, last_error '
+            'from mooring.placement where run_state in (''failed'', ''backoff'');',
+            w.first)
+        end;
+  select array_agg(
+        format(
+          '%s: %s left, %s', p.node, p."left", left(coalesce(p.why, 'its deadline is over'), 200))
+        order by p.since) as stuck,
+      count(*) as draining,
+      min(p.node) filter (where p.blocked > 0) as first
+    into w
+    from (
+      select d.*,
+          d.blocked > 0 or d.deadline_at < asked_at or d.why is not null as is_stuck
+        from mooring.drain_progress d
+       where not d.done) p
+   where p.is_stuck;
+  return query
+    select 'drains',
+        case when w.stuck is null then 'ok' else 'warning' end,
+        coalesce(mooring_internal.abbreviate_list(w.stuck, 2), 'none is stuck'),
+        case
+          when w.stuck is not null then case
+            when w.first is null then 'select * from mooring.drain_progress;'
+            else format(
+              'give that work another node, set a deadline with drain_node(), '
+              'or select mooring.undrain_node(%L);',
+              w.first)
+          end
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_work() is 'Theme of doctor(): what waits, what went astray, what fails, drains that are stuck.';
+comment on function mooring_internal.doctor_work() is
+  'Theme of doctor(): what waits, inconsistent deployments, what fails, drains that are stuck.';
 --! EndIncluded functions/doctor/doctor_work.sql
 --! Included functions/doctor/intended_grants.sql
-create or replace function mooring_internal.intended_grants() returns table (role text, privilege text, object text, col text)
+create or replace function mooring_internal.intended_grants()
+  returns table (role text, privilege text, object text, col text)
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   select v.key, 'EXECUTE', p.oid::regprocedure::text, null
-    from jsonb_each(mooring_internal.rights_of_roles() -> 'verbs') v cross join lateral jsonb_array_elements_text(v.value) n (name) join pg_proc p on p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = n.name
+    from jsonb_each(mooring_internal.rights_of_roles() -> 'verbs') v
+   cross join lateral jsonb_array_elements_text(v.value) n (name)
+    join pg_proc p
+      on p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+     and p.proname = n.name
   union all
   -- 'select (a, b), update on mooring.x, mooring.y'
-  select t.key, upper(m.said[1]), btrim(o.object)::regclass::text, btrim(c.col)
-    from jsonb_each(mooring_internal.rights_of_roles() -> 'tables') t cross join lateral jsonb_array_elements_text(t.value) g (grant_of)
+  select t.key, upper(m.parts[1]), btrim(o.object)::regclass::text, btrim(c.col)
+    from jsonb_each(mooring_internal.rights_of_roles() -> 'tables') t
+   cross join lateral jsonb_array_elements_text(t.value) g (grant_of)
    cross join lateral regexp_split_to_table(split_part(g.grant_of, ' on ', 2), ',') o (object)
-   cross join lateral regexp_matches(split_part(g.grant_of, ' on ', 1), '(\w+)(?: *\(([^)]*)\))?', 'g') m (said)
-    left join lateral regexp_split_to_table(m.said[2], ',') c (col) on true
+   cross join lateral regexp_matches(
+     split_part(g.grant_of, ' on ', 1), '(\w+)(?: *\(([^)]*)\))?', 'g') m (parts)
+    left join lateral regexp_split_to_table(m.parts[2], ',') c (col) on true
   union all
-  select 'mooring_viewer', 'SELECT', c.oid::regclass::text, null from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v';
+  select 'mooring_viewer', 'SELECT', c.oid::regclass::text, null
+    from pg_class c
+   where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v';
 end;
-comment on function mooring_internal.intended_grants() is 'What set_up_roles() gives to whom, one row for each right.';
+comment on function mooring_internal.intended_grants() is
+  'What set_up_roles() gives to which role, one row for each right.';
 --! EndIncluded functions/doctor/intended_grants.sql
 --! Included functions/doctor/actual_grants.sql
-create or replace function mooring_internal.actual_grants() returns table (role text, privilege text, object text, col text)
+create or replace function mooring_internal.actual_grants()
+  returns table (role text, privilege text, object text, col text)
   language sql stable
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   select coalesce(r.rolname, 'PUBLIC'), g.privilege, g.object, g.col
-    from (select x.grantee, x.privilege_type as privilege, p.oid::regprocedure::text as object, null::text as col, p.proowner as owner
-            from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-          union all
-          select x.grantee, x.privilege_type, c.oid::regclass::text, null, c.relowner
-            from pg_class c cross join lateral aclexplode(c.relacl) x where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-          union all
-          select x.grantee, x.privilege_type, c.oid::regclass::text, a.attname, c.relowner
-            from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attacl is not null cross join lateral aclexplode(a.attacl) x where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)) g
+    from (
+      select x.grantee,
+          x.privilege_type as privilege,
+          p.oid::regprocedure::text as object,
+          null::text as col,
+          p.proowner as owner
+        from pg_proc p
+       cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x
+       where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+      union all
+      select x.grantee, x.privilege_type, c.oid::regclass::text, null, c.relowner
+        from pg_class c
+       cross join lateral aclexplode(c.relacl) x
+       where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+      union all
+      select x.grantee, x.privilege_type, c.oid::regclass::text, a.attname, c.relowner
+        from pg_class c
+        join pg_attribute a on a.attrelid = c.oid and a.attacl is not null
+       cross join lateral aclexplode(a.attacl) x
+       where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)) g
     left join pg_roles r on r.oid = g.grantee
    where g.grantee <> g.owner;
 end;
-comment on function mooring_internal.actual_grants() is 'Rights on what is in the two schemas, as granted to anybody but its owner.';
+comment on function mooring_internal.actual_grants() is
+  'Rights on the objects of the two schemas that roles other than the object''s owner have, one '
+  'row for each.';
 --! EndIncluded functions/doctor/actual_grants.sql
 --! Included functions/doctor/doctor_rights.sql
--- Who may do what, against what set_up_roles() gives: grants that are missing, grants that somebody added, and what the caller himself is.
-create or replace function mooring_internal.doctor_rights() returns table (check_name text, level text, found text, way_out text)
+-- Compares the grants with what set_up_roles() gives: grants that are missing, grants that were
+-- added by hand, and the caller's own role.
+create or replace function mooring_internal.doctor_rights()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 declare
-  groups text[] := array(select k from jsonb_object_keys(mooring_internal.rights_of_roles() -> 'verbs') k order by 1);
+  groups text[] := array(
+    select k
+      from jsonb_object_keys(mooring_internal.rights_of_roles() -> 'verbs') k
+     order by 1);
   absent text[];
-  mine text[];
+  member_of text[];
   g record;
 begin
-  absent := array(select r from unnest(groups) r where to_regrole(r) is null order by 1);
-  mine := array(select r from unnest(groups) r where to_regrole(r) is not null and pg_has_role(session_user, to_regrole(r), 'member') order by 1);
-  return query select 'your role', case when mooring_internal.is_schema_owner() or mine && '{mooring_viewer}' then 'ok' else 'warning' end,
-      case when mooring_internal.is_schema_owner() then format('%s acts as the owner of the schema: everything is allowed', session_user)
-           when mine = '{}' then format('%s is a member of none of %s', session_user, array_to_string(groups, ', '))
-           else format('%s is a member of %s', session_user, array_to_string(mine, ', ')) end,
-      case when not mooring_internal.is_schema_owner() and not mine && '{mooring_viewer}' then format('grant mooring_viewer to %I; (mooring_operator: also to change things)', session_user) end;
-  return query select 'roles', case when absent = '{}' then 'ok' else 'warning' end, case when absent = '{}' then array_to_string(groups, ', ') else format('there is no %s: all depends on the owner''s login', array_to_string(absent, ', ')) end,
-      case when absent <> '{}' then 'as a role that may create roles: mooring migrate, or select * from mooring.set_up_roles();' end;
-  select array_agg(format('%s lacks %s on %s', d.role, lower(d.privilege), d.object) order by 1) filter (where d.intended) as missing,
-      array_agg(format('%s on %s for %s', lower(d.privilege), d.object, d.role) order by 1) filter (where d.role = 'PUBLIC' and not d.intended) as public,
-      array_agg(format('%s on %s for %s', lower(d.privilege), d.object, d.role) order by 1) filter (where d.role <> 'PUBLIC' and not d.intended) as extra into g
-    from ((select i.role, i.privilege, i.object || coalesce('.' || i.col, '') as object, true as intended from mooring_internal.intended_grants() i where to_regrole(i.role) is not null
-           except all select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), true from mooring_internal.actual_grants() a)
-          union all
-          (select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), false from mooring_internal.actual_grants() a
-           except all select i.role, i.privilege, i.object || coalesce('.' || i.col, ''), false from mooring_internal.intended_grants() i)) d;
-  return query select 'grants', case when g.missing is null then 'ok' else 'problem' end, coalesce(cardinality(g.missing) || ' are missing: ' || mooring_internal.abbreviate_list(g.missing), 'each role has what set_up_roles() gives it'),
-      case when g.missing is not null then 'mooring migrate, or as the owner: select * from mooring.set_up_roles();' end;
-  return query select 'grants to all', case when g.public is null then 'ok' else 'problem' end, coalesce('PUBLIC may ' || mooring_internal.abbreviate_list(g.public), 'PUBLIC may do nothing in the schemas'),
-      case when g.public is not null then 'revoke all on all functions in schema mooring, mooring_internal from public; revoke all on all tables in schema mooring, mooring_internal from public;' end;
-  return query select 'added grants', case when g.extra is null then 'ok' else 'warning' end, coalesce('somebody granted ' || mooring_internal.abbreviate_list(g.extra), 'none beside those of set_up_roles()'),
-      case when g.extra is not null then 'give a login its group instead (docs/security.md), and revoke this; to the four groups set_up_roles() sets it right' end;
+  absent := array(
+    select r
+      from unnest(groups) r
+     where to_regrole(r) is null
+     order by 1);
+  member_of := array(
+    select r
+      from unnest(groups) r
+     where to_regrole(r) is not null
+       and pg_has_role(session_user, to_regrole(r), 'member')
+     order by 1);
+  return query
+    select 'your role',
+        case
+          when mooring_internal.is_schema_owner() or member_of && '{mooring_viewer}' then 'ok'
+          else 'warning'
+        end,
+        case
+          when mooring_internal.is_schema_owner() then format(
+            '%s acts as the owner of the schema: everything is allowed', session_user)
+          when member_of = '{}' then format(
+            '%s is a member of none of %s', session_user, array_to_string(groups, ', '))
+          else format('%s is a member of %s', session_user, array_to_string(member_of, ', '))
+        end,
+        case
+          when not mooring_internal.is_schema_owner() and not member_of && '{mooring_viewer}'
+            then format(
+              'grant mooring_viewer to %I; (mooring_operator: also to change things)',
+              session_user)
+        end;
+  return query
+    select 'roles',
+        case when absent = '{}' then 'ok' else 'warning' end,
+        case
+          when absent = '{}' then array_to_string(groups, ', ')
+          else format(
+            'there is no %s: only the owner''s login has these rights',
+            array_to_string(absent, ', '))
+        end,
+        case
+          when absent <> '{}'
+            then 'as a role that may create roles: '
+              'mooring migrate, or select * from mooring.set_up_roles();'
+        end;
+  select array_agg(
+        format('%s lacks %s on %s', d.role, lower(d.privilege), d.object)
+        order by 1) filter (where d.intended) as missing,
+      array_agg(
+        format('%s on %s for %s', lower(d.privilege), d.object, d.role)
+        order by 1) filter (where d.role = 'PUBLIC' and not d.intended) as public,
+      array_agg(
+        format('%s on %s for %s', lower(d.privilege), d.object, d.role)
+        order by 1) filter (where d.role <> 'PUBLIC' and not d.intended) as extra
+    into g
+    from (
+      (
+        select i.role, i.privilege, i.object || coalesce('.' || i.col, '') as object,
+            true as intended
+          from mooring_internal.intended_grants() i
+         where to_regrole(i.role) is not null
+        except all
+        select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), true
+          from mooring_internal.actual_grants() a)
+      union all
+      (
+        select a.role, a.privilege, a.object || coalesce('.' || a.col, ''), false
+          from mooring_internal.actual_grants() a
+        except all
+        select i.role, i.privilege, i.object || coalesce('.' || i.col, ''), false
+          from mooring_internal.intended_grants() i)) d;
+  return query
+    select 'grants',
+        case when g.missing is null then 'ok' else 'problem' end,
+        coalesce(
+          cardinality(g.missing) || ' are missing: '
+            || mooring_internal.abbreviate_list(g.missing),
+          'each role has what set_up_roles() gives it'),
+        case
+          when g.missing is not null
+            then 'mooring migrate, or as the owner: select * from mooring.set_up_roles();'
+        end;
+  return query
+    select 'grants to all',
+        case when g.public is null then 'ok' else 'problem' end,
+        coalesce(
+          'PUBLIC may ' || mooring_internal.abbreviate_list(g.public),
+          'PUBLIC may do nothing in the schemas'),
+        case
+          when g.public is not null
+            then 'revoke all on all functions in schema mooring, mooring_internal from public; '
+              'revoke all on all tables in schema mooring, mooring_internal from public;'
+        end;
+  return query
+    select 'added grants',
+        case when g.extra is null then 'ok' else 'warning' end,
+        coalesce(
+          'granted by hand: ' || mooring_internal.abbreviate_list(g.extra),
+          'none besides those of set_up_roles()'),
+        case
+          when g.extra is not null
+            then 'revoke this, and give a login its group instead (docs/security.md); '
+              'set_up_roles() restores the rights of the four groups'
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_rights() is 'Theme of doctor(): the caller''s role, and grants against what set_up_roles() gives.';
+comment on function mooring_internal.doctor_rights() is
+  'Theme of doctor(): the caller''s role, and grants against what set_up_roles() gives.';
 --! EndIncluded functions/doctor/doctor_rights.sql
 --! Included functions/doctor/doctor_sessions.sql
--- Who holds back vacuum, and who waits for whom. A snapshot that stays open keeps every dead version of every heartbeat: bounded by how long it stays, and seen here.
--- Of a session its pid, login, application_name and age are shown, never its text. xmin and lock waits are visible to everybody; since when a transaction is open
--- only where the owner of the schema is a member of pg_read_all_stats (or of the session's role).
-create or replace function mooring_internal.doctor_sessions(open_for interval default '1 min', waiting_for interval default '2 s') returns table (check_name text, level text, found text, way_out text)
+-- Names the sessions that hold back vacuum, and those that wait for a lock. A snapshot that stays
+-- open keeps every dead version of every heartbeat for as long as it stays.
+-- Of a session its pid, login, application_name and age are shown, never its text.
+-- xmin and lock waits are visible to every role. The age of a transaction is visible only where the
+-- owner of the schema is a member of pg_read_all_stats, or of the session's role.
+create or replace function mooring_internal.doctor_sessions(
+  open_for interval default '1 min',
+  waiting_for interval default '2 s'
+) returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -6488,37 +10613,153 @@ declare
   here oid := (select d.oid from pg_database d where d.datname = current_database());
   s record;
 begin
-  select array_agg(format('pid %s (%s, %s%s)', o.pid, o.usename, coalesce(nullif(o.application_name, ''), 'unnamed'), coalesce(', ' || o.state || ', open for ' || mooring_internal.format_duration(asked_at - o.xact_start), format(', %s transactions behind; for how long is not visible for the owner of the schema', o.behind))) order by o.xact_start, o.behind desc) as old,
-      (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first, max(asked_at - o.xact_start) as oldest into s
-    from (select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind from pg_stat_activity a
-           where (a.datid = here or a.backend_type = 'walsender') and a.pid <> pg_backend_pid() and a.backend_type <> 'autovacuum worker' and (a.backend_xmin is not null or a.backend_xid is not null or a.state like 'idle in transaction%')) o
-   where o.xact_start < asked_at - open_for or o.xact_start is null and o.behind > 100000 or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
-  return query select 'long transactions', case when s.first is null then 'ok' when s.oldest > interval '1 hour' then 'problem' else 'warning' end,
-      coalesce(mooring_internal.abbreviate_list(s.old) || ': vacuum cannot clean behind that', 'no snapshot or transaction is open for more than ' || mooring_internal.format_duration(open_for)),
-      case when s.first is not null then format('end it: select pg_terminate_backend(%s); for good: alter database %I set idle_in_transaction_session_timeout = ''1 min'';', s.first, current_database()) end;
-  select array_agg(format('%L (%s, %s old)', p.gid, p.owner, mooring_internal.format_duration(asked_at - p.prepared)) order by p.prepared) as old, (array_agg(p.gid order by p.prepared))[1] as first into s
-    from pg_prepared_xacts p where p.database = current_database() and p.prepared < asked_at - open_for;
-  return query select 'prepared transactions', case when s.first is null then 'ok' else 'problem' end, coalesce(mooring_internal.abbreviate_list(s.old) || ': they keep their locks and dead rows, also over a restart', 'none is left behind'),
-      case when s.first is not null then format('rollback prepared %L; (or commit prepared)', s.first) end;
-  select array_agg(format('%s (%s%s)', r.slot_name, case when r.active then 'active' else 'nobody reads it' end, coalesce(', ' || greatest(age(r.xmin), age(r.catalog_xmin)) || ' transactions behind', '')) order by r.slot_name) as holding,
-      (array_agg(r.slot_name order by r.active, r.slot_name))[1] as first, bool_or(not r.active) as idle into s
-    from pg_replication_slots r where not r.active or greatest(age(r.xmin), age(r.catalog_xmin)) > 100000;
-  return query select 'replication slots', case when s.first is null then 'ok' else 'warning' end, coalesce(mooring_internal.abbreviate_list(s.holding) || ': dead rows and WAL are kept for them', 'none holds anything back'),
-      case when s.first is not null then format('bring its standby back, or select pg_drop_replication_slot(%L);', s.first) end;
-  select array_agg(format('pid %s (%s) waits%s for %s on %s.%s, held by pid %s', w.pid, w.application_name, coalesce(' ' || mooring_internal.format_duration(asked_at - w.waitstart), ''), w.mode, w.relnamespace, w.relname, coalesce(array_to_string(w.blockers, ', '), '?')) order by w.waitstart) as waits,
-      (array_agg(w.blockers[1] order by w.waitstart))[1] as first, bool_or(w.mode = 'AccessExclusiveLock') as ddl into s
-    from (select l.pid, a.application_name, l.waitstart, l.mode, c.relnamespace::regnamespace, c.relname, pg_blocking_pids(l.pid) as blockers
-            from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) left join pg_stat_activity a on a.pid = l.pid
-           where not l.granted and l.database = here and l.waitstart < asked_at - waiting_for) w;
-  return query select 'lock waits', case when s.waits is null then 'ok' when s.ddl then 'problem' else 'warning' end, coalesce(mooring_internal.abbreviate_list(s.waits, 2), 'nobody waits for a lock on a table of Mooring'),
-      case when s.waits is not null then format('end who holds it: select pg_terminate_backend(%s);', coalesce(s.first::text, '...')) end;
+  select array_agg(
+        format(
+          'pid %s (%s, %s%s)',
+          o.pid,
+          o.usename,
+          coalesce(nullif(o.application_name, ''), 'unnamed'),
+          coalesce(
+            ', ' || o.state || ', open for '
+              || mooring_internal.format_duration(asked_at - o.xact_start),
+            format(
+              ', %s transactions behind; for how long is not visible to the owner of the schema',
+              o.behind)))
+        order by o.xact_start, o.behind desc) as old,
+      (array_agg(o.pid order by o.xact_start, o.behind desc))[1] as first,
+      max(asked_at - o.xact_start) as oldest
+    into s
+    from (
+      select a.*, greatest(age(a.backend_xmin), age(a.backend_xid)) as behind
+        from pg_stat_activity a
+       where (a.datid = here or a.backend_type = 'walsender')
+         and a.pid <> pg_backend_pid()
+         and a.backend_type <> 'autovacuum worker'
+         and (
+           a.backend_xmin is not null
+           or a.backend_xid is not null
+           or a.state like 'idle in transaction%')) o
+   where o.xact_start < asked_at - open_for
+      or o.xact_start is null and o.behind > 100000
+      or o.state like 'idle in transaction%' and o.xact_start < asked_at - open_for / 4;
+  return query
+    select 'long transactions',
+        case
+          when s.first is null then 'ok'
+          when s.oldest > interval '1 hour' then 'problem'
+          else 'warning'
+        end,
+        coalesce(
+          mooring_internal.abbreviate_list(s.old)
+            || ': vacuum cannot clean up the rows that died since',
+          'no snapshot or transaction is open for more than '
+            || mooring_internal.format_duration(open_for)),
+        case
+          when s.first is not null then format(
+            'end it: select pg_terminate_backend(%s); for good: '
+            'alter database %I set idle_in_transaction_session_timeout = ''1 min'';',
+            s.first,
+            current_database())
+        end;
+  select array_agg(
+        format(
+          '%L (%s, %s old)',
+          p.gid,
+          p.owner,
+          mooring_internal.format_duration(asked_at - p.prepared))
+        order by p.prepared) as old,
+      (array_agg(p.gid order by p.prepared))[1] as first
+    into s
+    from pg_prepared_xacts p
+   where p.database = current_database() and p.prepared < asked_at - open_for;
+  return query
+    select 'prepared transactions',
+        case when s.first is null then 'ok' else 'problem' end,
+        coalesce(
+          mooring_internal.abbreviate_list(s.old)
+            || ': they keep their locks and dead rows, also over a restart',
+          'none is left behind'),
+        case
+          when s.first is not null
+            then format('rollback prepared %L; (or commit prepared)', s.first)
+        end;
+  select array_agg(
+        format(
+          '%s (%s%s)',
+          r.slot_name,
+          case when r.active then 'active' else 'without a reader' end,
+          coalesce(
+            ', ' || greatest(age(r.xmin), age(r.catalog_xmin)) || ' transactions behind', ''))
+        order by r.slot_name) as holding,
+      (array_agg(r.slot_name order by r.active, r.slot_name))[1] as first,
+      bool_or(not r.active) as idle
+    into s
+    from pg_replication_slots r
+   where not r.active or greatest(age(r.xmin), age(r.catalog_xmin)) > 100000;
+  return query
+    select 'replication slots',
+        case when s.first is null then 'ok' else 'warning' end,
+        coalesce(
+          mooring_internal.abbreviate_list(s.holding)
+            || ': dead rows and WAL are kept for them',
+          'none holds anything back'),
+        case
+          when s.first is not null then format(
+            'bring its standby back, or select pg_drop_replication_slot(%L);', s.first)
+        end;
+  select array_agg(
+        format(
+          'pid %s (%s) waits%s for %s on %s.%s, held by pid %s',
+          w.pid,
+          w.application_name,
+          coalesce(' ' || mooring_internal.format_duration(asked_at - w.waitstart), ''),
+          w.mode,
+          w.relnamespace,
+          w.relname,
+          coalesce(array_to_string(w.blockers, ', '), '?'))
+        order by w.waitstart) as waits,
+      (array_agg(w.blockers[1] order by w.waitstart))[1] as first,
+      bool_or(w.mode = 'AccessExclusiveLock') as ddl
+    into s
+    from (
+      select l.pid,
+          a.application_name,
+          l.waitstart,
+          l.mode,
+          c.relnamespace::regnamespace,
+          c.relname,
+          pg_blocking_pids(l.pid) as blockers
+        from pg_locks l
+        join pg_class c
+          on c.oid = l.relation
+         and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+        left join pg_stat_activity a on a.pid = l.pid
+       where not l.granted and l.database = here and l.waitstart < asked_at - waiting_for) w;
+  return query
+    select 'lock waits',
+        case
+          when s.waits is null then 'ok'
+          when s.ddl then 'problem'
+          else 'warning'
+        end,
+        coalesce(
+          mooring_internal.abbreviate_list(s.waits, 2),
+          'no session waits for a lock on a table of Mooring'),
+        case
+          when s.waits is not null then format(
+            'end the session that holds it: select pg_terminate_backend(%s);',
+            coalesce(s.first::text, '...'))
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_sessions(interval, interval) is 'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits.';
+comment on function mooring_internal.doctor_sessions(interval, interval) is
+  'Theme of doctor(): open snapshots, prepared transactions, replication slots, lock waits. '
+  'open_for: how old a transaction, waiting_for: how old a lock wait has to be to show.';
 --! EndIncluded functions/doctor/doctor_sessions.sql
 --! Included functions/doctor/doctor_storage.sql
--- Are the tables in shape?
-create or replace function mooring_internal.doctor_storage() returns table (check_name text, level text, found text, way_out text)
+-- Checks that the tables are in shape.
+create or replace function mooring_internal.doctor_storage()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -6530,35 +10771,132 @@ declare
   t record;
   bloated boolean;
 begin
-  -- a page is born with a dozen rows, or holds five and four dead versions of each; several times as much is what somebody's snapshot kept
-  select pg_relation_size(c.oid) / current_setting('block_size')::int as pages, pg_stat_get_dead_tuples(c.oid) as dead, greatest(pg_stat_get_last_autovacuum_time(c.oid), pg_stat_get_last_vacuum_time(c.oid)) as vacuumed into t
-    from pg_class c where c.oid = 'mooring.heartbeat'::regclass;
+  -- A page is born with a dozen rows, or holds five and four dead versions of each. Several times
+  -- as many pages were kept by an open snapshot.
+  select pg_relation_size(c.oid) / current_setting('block_size')::int as pages,
+      pg_stat_get_dead_tuples(c.oid) as dead,
+      greatest(
+        pg_stat_get_last_autovacuum_time(c.oid), pg_stat_get_last_vacuum_time(c.oid)) as vacuumed
+    into t
+    from pg_class c
+   where c.oid = 'mooring.heartbeat'::regclass;
   bloated := t.pages > nodes / 2 + 100 or t.dead > 10 * nodes + 5000;
-  return query select 'heartbeat table', case when not bloated then 'ok' when t.pages > 20 * nodes + 5000 then 'problem' else 'warning' end,
-      format('%s nodes on %s pages, %s dead versions, last vacuum %s', nodes, t.pages, t.dead, coalesce(mooring_internal.format_duration(asked_at - t.vacuumed) || ' ago', 'never')),
-      case when bloated then 'end what keeps the dead ones (long transactions, replication slots), then: vacuum mooring.heartbeat; where it stays large and nobody minds a pause of beats: vacuum full mooring.heartbeat;' end;
-  select array_agg(format('%s on %s', g.tgname, g.tgrelid::regclass) order by 1) as off, (array_agg(format('alter table %s enable trigger %I;', g.tgrelid::regclass, g.tgname) order by g.tgrelid::regclass::text, g.tgname))[1] as first into t
-    from pg_trigger g join pg_class c on c.oid = g.tgrelid and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) where g.tgenabled not in ('O', 'A');
-  return query select 'triggers', case when t.off is not null or current_setting('session_replication_role') = 'replica' then 'problem' else 'ok' end,
-      case when t.off is not null then 'switched off: ' || mooring_internal.abbreviate_list(t.off) when current_setting('session_replication_role') = 'replica' then 'this session runs none: session_replication_role is replica' else 'all are on' end,
-      coalesce(t.first, case when current_setting('session_replication_role') = 'replica' then 'reset session_replication_role; where it is set for the database or the role, there' end);
-  select array_agg(format('%s counted as %s, owns %s', coalesce(n.name, 'node ' || l.node_id), l.kept, l.counted) order by l.node_id) as wrong into t
-    from mooring_internal.inconsistent_loads() l left join mooring.node n on n.id = l.node_id;
-  return query select 'loads', case when t.wrong is null then 'ok' else 'warning' end, coalesce('node_load is wrong: ' || mooring_internal.abbreviate_list(t.wrong), 'are what the nodes own'),
-      case when t.wrong is not null then 'select from mooring.evict(); as the evict round does by itself. Where it comes back, look at the triggers of assignment.' end;
+  return query
+    select 'heartbeat table',
+        case
+          when not bloated then 'ok'
+          when t.pages > 20 * nodes + 5000 then 'problem'
+          else 'warning'
+        end,
+        format(
+          '%s nodes on %s pages, %s dead versions, last vacuum %s',
+          nodes,
+          t.pages,
+          t.dead,
+          coalesce(mooring_internal.format_duration(asked_at - t.vacuumed) || ' ago', 'never')),
+        case
+          when bloated
+            then 'end what keeps the dead versions (long transactions, replication slots), then: '
+              'vacuum mooring.heartbeat; where it stays large and a pause of beats is acceptable: '
+              'vacuum full mooring.heartbeat;'
+        end;
+  select array_agg(format('%s on %s', g.tgname, g.tgrelid::regclass) order by 1) as off,
+      (array_agg(
+        format('alter table %s enable trigger %I;', g.tgrelid::regclass, g.tgname)
+        order by g.tgrelid::regclass::text, g.tgname))[1] as first
+    into t
+    from pg_trigger g
+    join pg_class c
+      on c.oid = g.tgrelid
+     and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+   where g.tgenabled not in ('O', 'A');
+  return query
+    select 'triggers',
+        case
+          when t.off is not null or current_setting('session_replication_role') = 'replica'
+            then 'problem'
+          else 'ok'
+        end,
+        case
+          when t.off is not null
+            then 'switched off: ' || mooring_internal.abbreviate_list(t.off)
+          when current_setting('session_replication_role') = 'replica'
+            then 'this session runs none: session_replication_role is replica'
+          else 'all are on'
+        end,
+        coalesce(
+          t.first,
+          case
+            when current_setting('session_replication_role') = 'replica'
+              then 'reset session_replication_role; '
+                'where it is set for the database or the role, reset it there'
+          end);
+  select array_agg(
+        format(
+          '%s counted as %s, owns %s',
+          coalesce(n.name, 'node ' || l.node_id),
+          l.kept,
+          l.counted)
+        order by l.node_id) as wrong
+    into t
+    from mooring_internal.inconsistent_loads() l
+    left join mooring.node n on n.id = l.node_id;
+  return query
+    select 'loads',
+        case when t.wrong is null then 'ok' else 'warning' end,
+        coalesce(
+          'node_load is wrong: ' || mooring_internal.abbreviate_list(t.wrong),
+          'are what the nodes own'),
+        case
+          when t.wrong is not null
+            then 'select from mooring.evict(); as the evict round does by itself. '
+              'Where it comes back, look at the triggers of assignment.'
+        end;
   -- the oldest by id: the table is written in order of time
-  select pg_total_relation_size('mooring.event') as events, pg_total_relation_size('mooring.ownership') as history, (select e.at from mooring.event e order by e.id limit 1) as oldest into t;
-  return query select 'history', case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') or t.events + t.history > 20 * 1024 ^ 3 then 'warning' else 'ok' end,
-      format('events %s, owners %s, kept for %s%s', pg_size_pretty(t.events), pg_size_pretty(t.history), retention, coalesce('; the oldest event is ' || mooring_internal.format_duration(asked_at - t.oldest) || ' old', '')),
-      case when t.oldest < asked_at - retention - greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour') then 'select mooring.prune_events(); it deletes 50,000 at a time: repeat it while it returns as many'
-           when t.events + t.history > 20 * 1024 ^ 3 then 'keep less: update mooring.setting set event_retention = ''7 days'';' end;
+  select pg_total_relation_size('mooring.event') as events,
+      pg_total_relation_size('mooring.ownership') as history,
+      (
+        select e.at
+          from mooring.event e
+         order by e.id
+         limit 1) as oldest
+    into t;
+  return query
+    select 'history',
+        case
+          when t.oldest < asked_at - retention - greatest(
+              4 * (select s.prune_interval from mooring.setting s), interval '1 hour')
+            or t.events + t.history > 20 * 1024 ^ 3
+            then 'warning'
+          else 'ok'
+        end,
+        format(
+          'events %s, owners %s, kept for %s%s',
+          pg_size_pretty(t.events),
+          pg_size_pretty(t.history),
+          retention,
+          coalesce(
+            '; the oldest event is '
+              || mooring_internal.format_duration(asked_at - t.oldest) || ' old',
+            '')),
+        case
+          when t.oldest < asked_at - retention - greatest(
+            4 * (select s.prune_interval from mooring.setting s), interval '1 hour')
+            then 'select mooring.prune_events(); '
+              'it deletes 50,000 at a time: repeat it while it returns as many'
+          when t.events + t.history > 20 * 1024 ^ 3
+            then 'keep less: update mooring.setting set event_retention = ''7 days'';'
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_storage() is 'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
+comment on function mooring_internal.doctor_storage() is
+  'Theme of doctor(): bloat of the heartbeats, disabled triggers, loads, size of the history.';
 --! EndIncluded functions/doctor/doctor_storage.sql
 --! Included functions/doctor/doctor_server.sql
--- How the server and the database are set. What a new session of the caller gets is read from reset_val: in here search_path is pinned.
-create or replace function mooring_internal.doctor_server() returns table (check_name text, level text, found text, way_out text)
+-- How the server and the database are set. reset_val is what a new session of the caller gets; the
+-- values in force here are not, because this function pins search_path.
+create or replace function mooring_internal.doctor_server()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -6570,61 +10908,232 @@ declare
   free int;
   needed int;
 begin
-  off := array(select s.name from pg_settings s where s.name in ('fsync', 'full_page_writes') and s.setting = 'off' order by 1);
-  return query select 'durability', case when off <> '{}' then 'problem' when s.reset_val in ('off', 'local') then 'warning' else 'ok' end,
-      case when off <> '{}' then format('%s is off: a crash of the machine can destroy the database', array_to_string(off, ' and '))
-           else format('fsync and full_page_writes are on; synchronous_commit is %s%s', s.reset_val, case when s.reset_val = 'off' then ': placement waits for disk all the same, your own INSERT does not' else '' end) end,
-      case when off <> '{}' then format('alter system set %s = on; select pg_reload_conf();', off[1]) when s.reset_val in ('off', 'local') then format('alter database %I set synchronous_commit = on;', current_database()) end
-    from pg_settings s where s.name = 'synchronous_commit';
-  off := array(select s.name from pg_settings s where s.name in ('autovacuum', 'track_counts') and s.setting = 'off' order by 1);
-  return query select 'autovacuum', case when off = '{}' then 'ok' else 'problem' end, case when off = '{}' then 'on' else format('%s is off: heartbeats and queue grow without end', array_to_string(off, ' and ')) end,
-      case when off <> '{}' then format('alter system set %s = on; select pg_reload_conf();', off[1]) end;
-  select count(*) as standbys, count(*) filter (where r.sync_state in ('sync', 'quorum')) as sync, count(*) filter (where r.sync_state is null) as unseen into c from pg_stat_replication r;
-  return query select 'standbys', case when c.standbys > 0 and c.sync = 0 and c.unseen = 0 then 'warning' else 'ok' end,
-      case when c.standbys = 0 then 'none is connected' when c.unseen > 0 then format('%s; whether one is synchronous is not visible for the owner of the schema', c.standbys)
-           when c.sync = 0 then format('%s, all asynchronous: a promotion may lose the last claims, and a hold of one lease has to cover it', c.standbys) else format('%s, %s of them synchronous', c.standbys, c.sync) end,
-      case when c.standbys > 0 and c.sync = 0 and c.unseen = 0 then 'alter system set synchronous_standby_names = ''ANY 1 (*)''; select pg_reload_conf();'
-           when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
-  -- pg_upgrade and a restored dump begin at timeline 1 again, and epochs stay as high as they were; a standby writes no log to ask
+  off := array(
+    select s.name
+      from pg_settings s
+     where s.name in ('fsync', 'full_page_writes') and s.setting = 'off'
+     order by 1);
+  return query
+    select 'durability',
+        case
+          when off <> '{}' then 'problem'
+          when s.reset_val in ('off', 'local') then 'warning'
+          else 'ok'
+        end,
+        case
+          when off <> '{}' then format(
+            '%s is off: a crash of the machine can destroy the database',
+            array_to_string(off, ' and '))
+          else format(
+            'fsync and full_page_writes are on; synchronous_commit is %s%s',
+            s.reset_val,
+            case
+              when s.reset_val = 'off'
+                then ': placement waits for disk all the same, your own INSERT does not'
+              else ''
+            end)
+        end,
+        case
+          when off <> '{}'
+            then format('alter system set %s = on; select pg_reload_conf();', off[1])
+          when s.reset_val in ('off', 'local')
+            then format('alter database %I set synchronous_commit = on;', current_database())
+        end
+      from pg_settings s
+     where s.name = 'synchronous_commit';
+  off := array(
+    select s.name
+      from pg_settings s
+     where s.name in ('autovacuum', 'track_counts') and s.setting = 'off'
+     order by 1);
+  return query
+    select 'autovacuum',
+        case when off = '{}' then 'ok' else 'problem' end,
+        case
+          when off = '{}' then 'on'
+          else format(
+            '%s is off: heartbeats and queue grow without end', array_to_string(off, ' and '))
+        end,
+        case
+          when off <> '{}'
+            then format('alter system set %s = on; select pg_reload_conf();', off[1])
+        end;
+  select count(*) as standbys,
+      count(*) filter (where r.sync_state in ('sync', 'quorum')) as sync,
+      count(*) filter (where r.sync_state is null) as hidden
+    into c
+    from pg_stat_replication r;
+  return query
+    select 'standbys',
+        case
+          when c.standbys > 0 and c.sync = 0 and c.hidden = 0 then 'warning'
+          else 'ok'
+        end,
+        case
+          when c.standbys = 0 then 'none is connected'
+          when c.hidden > 0 then format(
+            '%s; whether one is synchronous is not visible to the owner of the schema',
+            c.standbys)
+          when c.sync = 0 then format(
+            '%s, all asynchronous: a promotion may lose the last claims, '
+            'and a hold of one lease has to cover it',
+            c.standbys)
+          else format('%s, %s of them synchronous', c.standbys, c.sync)
+        end,
+        case
+          when c.standbys > 0 and c.sync = 0 and c.hidden = 0
+            then 'alter system set synchronous_standby_names = ''ANY 1 (*)''; '
+              'select pg_reload_conf();'
+          when c.hidden > 0 then format('grant pg_read_all_stats to %I;', current_user)
+        end;
+  -- pg_upgrade and a restored dump begin at timeline 1 again, and epochs stay as high as they were;
+  -- a standby writes no log, so it has no timeline to read
   if not pg_is_in_recovery() then
-    select (max(a.epoch) >> 40) + 1 as had, (mooring_internal.next_epoch(0) >> 40) + 1 as has into c from mooring.assignment a;
-    return query select 'epochs', case when c.had > c.has then 'warning' else 'ok' end,
-        case when c.had > c.has then format('they were given on timeline %s, and the server is on %s: until it has been promoted past that, a promotion without the last claims gives their epochs out again', c.had, c.has)
-             else format('of timeline %s', c.has) end,
-        case when c.had > c.has then 'keep a synchronous standby; without one, stop the agents before a standby is promoted, and start them again afterwards' end;
+    select (max(a.epoch) >> 40) + 1 as had, (mooring_internal.next_epoch(0) >> 40) + 1 as has
+      into c
+      from mooring.assignment a;
+    return query
+      select 'epochs',
+          case when c.had > c.has then 'warning' else 'ok' end,
+          case
+            when c.had > c.has then format(
+              'they were given on timeline %s, and the server is on %s: until it has been '
+              'promoted past that, a promotion without the last claims gives their epochs again',
+              c.had,
+              c.has)
+            else format('of timeline %s', c.has)
+          end,
+          case
+            when c.had > c.has
+              then 'keep a synchronous standby; without one, stop the agents before a standby is '
+                'promoted, and start them again afterwards'
+          end;
   end if;
-  select count(*) as used, count(*) filter (where a.application_name like 'mooring agent%') as agents into c from pg_stat_activity a where a.backend_type = 'client backend';
-  free := current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0) - c.used;
-  -- an agent holds two connections and a third while it reports; all of them may come back at once
-  needed := greatest(3 * (select count(*) from mooring.heartbeat h where h.session is not null)::int - c.agents, 0);
-  return query select 'connections', case when free < 3 then 'problem' when free < needed + 5 then 'warning' else 'ok' end,
-      format('%s of %s in use, %s of them by agents; %s free', c.used, current_setting('max_connections'), c.agents, free) || case when free < needed + 5 then format(', and the agents may want %s more', needed) else '' end,
-      case when free < needed + 5 then format('alter system set max_connections = %s; and restart the server', current_setting('max_connections')::int + greatest(needed, 50)) end;
-  -- pg_jit_available() looks at what is in force here as well, so nothing on the way to this function switches it off
-  return query select 'jit', case when j.compiles and j.nodes >= 100 then 'warning' else 'ok' end,
-      case when s.reset_val = 'off' then 'off' when not j.compiles then 'on, but this server has no compiler'
-           else format('on: with %s nodes %s', j.nodes, case when j.nodes >= 100 then 'a look at a view may compile for longer than it runs (functions of Mooring switch it off)' else 'of no importance' end) end,
-      case when j.compiles and j.nodes >= 100 then format('alter database %I set jit = off;', current_database()) end
-    from pg_settings s cross join lateral (select s.reset_val = 'on' and pg_jit_available() as compiles, (select count(*) from mooring.node) as nodes) j where s.name = 'jit';
-  return query select 'search_path', 'ok', case when s.reset_val ~ '(^|[ ,"])mooring($|[ ,"])' then 'has mooring in it' else 'does not have mooring in it: write mooring.deployment, mooring.placement ...' end,
-      case when s.reset_val !~ '(^|[ ,"])mooring($|[ ,"])' then format('alter database %I set search_path = %s, mooring;', current_database(), s.reset_val) end
-    from pg_settings s where s.name = 'search_path';
-  select count(*) as plain, count(*) filter (where l.ssl is null) as unseen, array_agg(distinct coalesce(nullif(a.application_name, ''), 'unnamed')) filter (where l.ssl is false) as names, count(*) filter (where l.ssl is false) as bare into c
-    from pg_stat_activity a left join pg_stat_ssl l on l.pid = a.pid
-   where a.datid = here and a.backend_type = 'client backend' and (a.client_addr is null and a.client_port is null or not (a.client_addr <<= '127.0.0.0/8' or a.client_addr = '::1')) and coalesce(a.client_port, 0) <> -1;
-  return query select 'encryption', case when c.bare > 0 then 'warning' else 'ok' end,
-      case when c.bare > 0 then format('%s sessions come over the network without TLS: %s', c.bare, mooring_internal.abbreviate_list(c.names)) when c.unseen > 0 then format('of %s sessions it is not visible for the owner of the schema', c.unseen) else 'no session comes over the network without TLS' end,
-      case when c.bare > 0 then 'sslmode=verify-full in their DATABASE_URL, hostssl in pg_hba.conf; docs/security.md' when c.unseen > 0 then format('grant pg_read_all_stats to %I;', current_user) end;
+  select count(*) as used,
+      count(*) filter (where a.application_name like 'mooring agent%') as agents
+    into c
+    from pg_stat_activity a
+   where a.backend_type = 'client backend';
+  free := current_setting('max_connections')::int
+    - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0)
+    - c.used;
+  -- an agent holds two connections and a third while it reports; all may come back at once
+  needed := greatest(
+    3 * (select count(*) from mooring.heartbeat h where h.session is not null)::int - c.agents,
+    0);
+  return query
+    select 'connections',
+        case
+          when free < 3 then 'problem'
+          when free < needed + 5 then 'warning'
+          else 'ok'
+        end,
+        format(
+            '%s of %s in use, %s of them by agents; %s free',
+            c.used,
+            current_setting('max_connections'),
+            c.agents,
+            free)
+          || case
+            when free < needed + 5 then format(', and the agents may need %s more', needed)
+            else ''
+          end,
+        case
+          when free < needed + 5 then format(
+            'alter system set max_connections = %s; and restart the server',
+            current_setting('max_connections')::int + greatest(needed, 50))
+        end;
+  -- pg_jit_available() reads what is in force here as well, so nothing on the way to this function
+  -- switches jit off
+  return query
+    select 'jit',
+        case when j.compiles and j.nodes >= 100 then 'warning' else 'ok' end,
+        case
+          when s.reset_val = 'off' then 'off'
+          when not j.compiles then 'on, but this server has no compiler'
+          else format(
+            'on: with %s nodes %s',
+            j.nodes,
+            case
+              when j.nodes >= 100
+                then 'a query of a view may compile for longer than it runs '
+                  '(functions of Mooring switch it off)'
+              else 'it does not matter'
+            end)
+        end,
+        case
+          when j.compiles and j.nodes >= 100
+            then format('alter database %I set jit = off;', current_database())
+        end
+      from pg_settings s
+     cross join lateral (
+       select s.reset_val = 'on' and pg_jit_available() as compiles,
+           (select count(*) from mooring.node) as nodes) j
+     where s.name = 'jit';
+  return query
+    select 'search_path',
+        'ok',
+        case
+          when s.reset_val ~ '(^|[ ,"])mooring($|[ ,"])' then 'has mooring in it'
+          else 'does not have mooring in it: write mooring.deployment, mooring.placement ...'
+        end,
+        case
+          when s.reset_val !~ '(^|[ ,"])mooring($|[ ,"])' then format(
+            'alter database %I set search_path = %s, mooring;', current_database(), s.reset_val)
+        end
+      from pg_settings s
+     where s.name = 'search_path';
+  select count(*) as plain,
+      count(*) filter (where l.ssl is null) as hidden,
+      array_agg(distinct coalesce(nullif(a.application_name, ''), 'unnamed'))
+        filter (where l.ssl is false) as names,
+      count(*) filter (where l.ssl is false) as bare
+    into c
+    from pg_stat_activity a
+    left join pg_stat_ssl l on l.pid = a.pid
+   where a.datid = here
+     and a.backend_type = 'client backend'
+     and (
+       a.client_addr is null and a.client_port is null
+       or not (a.client_addr <<= '127.0.0.0/8' or a.client_addr = '::1'))
+     and coalesce(a.client_port, 0) <> -1;
+  return query
+    select 'encryption',
+        case when c.bare > 0 then 'warning' else 'ok' end,
+        case
+          when c.bare > 0 then format(
+            '%s sessions come over the network without TLS: %s',
+            c.bare,
+            mooring_internal.abbreviate_list(c.names))
+          when c.hidden > 0 then format(
+            'of %s sessions it is not visible to the owner of the schema', c.hidden)
+          else 'no session comes over the network without TLS'
+        end,
+        case
+          when c.bare > 0
+            then 'sslmode=verify-full in their DATABASE_URL, hostssl in pg_hba.conf; '
+              'docs/security.md'
+          when c.hidden > 0 then format('grant pg_read_all_stats to %I;', current_user)
+        end;
 end;
 $$;
-comment on function mooring_internal.doctor_server() is 'Theme of doctor(): durability, autovacuum, standbys, connections, jit, search_path, encryption.';
+comment on function mooring_internal.doctor_server() is
+  'Theme of doctor(): durability, autovacuum, standbys, epochs, connections, jit, search_path, '
+  'encryption.';
 --! EndIncluded functions/doctor/doctor_server.sql
 --! Included functions/doctor/doctor.sql
--- doctor: one row per check, by theme: ok, warning (look at it) or problem (something does not work, or is about to), what was found, and the next thing to type.
--- Reads only, works on a standby. `mooring doctor` shows the same and adds what needs a client: LISTEN through a pooler, clocks, versions, TLS.
--- It sees what the owner of the schema sees, whoever asks: of other sessions pid, login, application_name and age, never their text. Where the owner may
--- not see it either, the check says so. A theme that fails is a finding, and the others are looked at all the same: also one whose table somebody has locked.
-create or replace function mooring.doctor() returns table (check_name text, level text, found text, way_out text)
+-- doctor: one row per check, by theme: ok, warning (look at it) or problem (something does not
+-- work, or is about to), what was found, and the next command.
+-- It reads only, so it works on a standby. `mooring doctor` shows the same and adds what needs a
+-- client: LISTEN through a pooler, clocks, versions, TLS.
+-- Every caller gets what the owner of the schema may see. Of other sessions that is pid, login,
+-- application_name and age, never their text. Where the owner may not see it either, the check says
+-- so.
+-- A theme that fails, or whose table is locked, is a finding of its own. The other themes are
+-- checked all the same.
+create or replace function mooring.doctor()
+  returns table (check_name text, level text, found text, way_out text)
   language plpgsql stable security definer rows 40
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '1s'
@@ -6638,23 +11147,44 @@ begin
       return query execute format('select f.* from mooring_internal.doctor_%s() f', theme);
     exception
       when lock_not_available then
-        -- the database: one that is a copy of another has the same numbers for its tables
+        -- by database too: one that was created from another has the same oids for its tables
         select l.pid into holder
-          from pg_locks l join pg_class c on c.oid = l.relation and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-         where l.granted and l.mode = 'AccessExclusiveLock' and l.database = (select d.oid from pg_database d where d.datname = current_database()) limit 1;
-        return query select theme, 'problem', format('could not be looked at: a table of Mooring is locked by pid %s', coalesce(holder::text, '?')), format('if that is no migration that ends soon: select pg_terminate_backend(%s);', coalesce(holder::text, '...'));
+          from pg_locks l
+          join pg_class c
+            on c.oid = l.relation
+           and c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+         where l.granted
+           and l.mode = 'AccessExclusiveLock'
+           and l.database = (select d.oid from pg_database d where d.datname = current_database())
+         limit 1;
+        return query
+          select theme,
+              'problem',
+              format(
+                'could not be looked at: a table of Mooring is locked by pid %s',
+                coalesce(holder::text, '?')),
+              format(
+                'if that is no migration that ends soon: select pg_terminate_backend(%s);',
+                coalesce(holder::text, '...'));
       when others then
-        return query select theme, 'warning', format('could not be looked at: %s (%s)', sqlerrm, sqlstate), format('select * from mooring_internal.doctor_%s();', theme);
+        return query
+          select theme,
+              'warning',
+              format('could not be looked at: %s (%s)', sqlerrm, sqlstate),
+              format('select * from mooring_internal.doctor_%s();', theme);
     end;
   end loop;
 end;
 $$;
-comment on function mooring.doctor() is 'What is wrong with this installation, or soon will be: one row per check with level (ok, warning, problem), what was found, and the next thing to type.';
+comment on function mooring.doctor() is
+  'What is wrong with this installation, or soon will be: one row per check with level (ok, '
+  'warning, problem), what was found, and the next command.';
 --! EndIncluded functions/doctor/doctor.sql
 
 -- grants
 --! Included grants.sql
--- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/roles/set_up_roles.sql.
+-- Default deny: PUBLIC gets nothing here. The owner of the schema uses it all. Rights of other
+-- roles are in functions/roles/rights_of_roles.sql; set_up_roles() grants them.
 revoke all on all routines in schema mooring, mooring_internal from public;
 revoke all on all tables in schema mooring, mooring_internal from public;
 revoke all on schema mooring, mooring_internal from public;
