@@ -5,7 +5,7 @@ import { join, relative, resolve } from 'node:path'
 export const ROOT = resolve(import.meta.dirname, '..')
 /** Written by `npm run test:all -- --remember`: the files that take longest, so that none of them is left for the end. */
 export const TIMES = join(import.meta.dirname, 'test-times.json')
-const UNKNOWN_S = 5
+const UNKNOWN_S = 2
 
 /** These measure what a host does under faults: nothing else may run. */
 const ALONE = /^test\/faults\//

@@ -22,7 +22,7 @@ import { ROOT, TIMES, allTests, inOrder, isAlone, isLong, isSql, testsNamed } fr
 
 const DEBIAN_15 = '/usr/lib/postgresql/15/bin'
 const SETTINGS = JSON.parse(readFileSync(join(ROOT, 'test/helpers/server-settings.json'), 'utf8'))
-const REMEMBERED_S = 8
+const REMEMBERED_S = 4
 
 const args = process.argv.slice(2)
 const all = args.includes('--all')
