@@ -1,7 +1,7 @@
-/** What failed, out of a report in TAP: the reader of a long run sees its end first. */
+/** What failed, out of the TAP of one file: the reader of a long run sees its end first. */
 const DIAGNOSTIC_LINES = 40
 
-/** One text for each point that is not ok, with its file and its diagnostics, in the order of the report; those that only sum up others are left out. */
+/** One text for each point that is not ok, with its diagnostics; those that only sum up others are left out. */
 export function failuresIn(report) {
   const lines = report.split('\n')
   return lines
@@ -12,14 +12,11 @@ export function failuresIn(report) {
       const text = [line, ...diagnostics(lines, at + 1, indent.length)]
         .map((text) => text.slice(indent.length))
         .join('\n')
-      // the point of a subtest or of a file has a time, and says nothing where one within it failed
-      return [{ file: fileOf(lines, at), text, sums: line.includes('# time=') }]
+      // the point of a subtest has a time, and says nothing where one within it failed
+      return [{ text, sums: line.includes('# time=') }]
     })
-    .filter(
-      (failure, _, all) =>
-        !failure.sums || all.every((other) => other.sums || other.file !== failure.file),
-    )
-    .map(({ file, text }) => `${file}\n${text}`)
+    .filter((failure, _, all) => !failure.sums || all.every((other) => other.sums))
+    .map(({ text }) => text)
 }
 
 function diagnostics(lines, from, indent) {
@@ -27,12 +24,4 @@ function diagnostics(lines, from, indent) {
   if (open?.trim() !== '---' || open.search(/\S/) <= indent) return []
   const end = lines.findIndex((text, at) => at > from && text.trim() === '...')
   return lines.slice(from + 1, end === -1 ? lines.length : end).slice(0, DIAGNOSTIC_LINES)
-}
-
-function fileOf(lines, at) {
-  for (let line = at; line >= 0; line--) {
-    const file = /^# Subtest: (.*)$/.exec(lines[line])?.[1]
-    if (file !== undefined) return file
-  }
-  return 'no file'
 }

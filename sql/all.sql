@@ -105,6 +105,7 @@
 --!include functions/ownership/mend_assignments.sql
 --!include functions/ownership/assert_owner.sql
 --!include functions/ownership/raise_no_such_assignment.sql
+--!include functions/ownership/raise_if_freed_in_handover.sql
 --!include functions/ownership/owner_may_run.sql
 
 -- moves: drains, handovers, rebalancing, moves by name
@@ -115,6 +116,7 @@
 --!include functions/moves/begin_handovers.sql
 --!include functions/moves/advance_handovers.sql
 --!include functions/moves/raise_if_in_handover.sql
+--!include functions/moves/raise_hold.sql
 --!include functions/moves/place_moves.sql
 --!include functions/moves/drain_targets.sql
 --!include functions/moves/drain_obstacles.sql

@@ -1,4 +1,5 @@
--- Default deny: nothing here is for PUBLIC. Whoever owns the schema uses it; what others may do is said by role in functions/roles/set_up_roles.sql.
+-- Default deny: PUBLIC gets nothing here. The owner of the schema uses it all. Rights of other
+-- roles are in functions/roles/rights_of_roles.sql; set_up_roles() grants them.
 revoke all on all routines in schema mooring, mooring_internal from public;
 revoke all on all tables in schema mooring, mooring_internal from public;
 revoke all on schema mooring, mooring_internal from public;

@@ -1,4 +1,5 @@
--- Triggers of mooring.deployment: one per event, each for a whole statement, so that COPY and INSERT..SELECT of 100,000 rows are one piece of work.
+-- Triggers of mooring.deployment. There is one per event, for a whole statement, so that COPY and
+-- INSERT..SELECT of 100,000 rows are one piece of work.
 
 create or replace function mooring_internal.tg_deployment__arrive() returns trigger
   language plpgsql security definer
@@ -14,19 +15,27 @@ begin
   select array_agg(d.id) into arrived from new_deployment d;
   made := mooring_internal.insert_missing_assignments(arrived);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
-    -- the same id was here before and its processes still have to stop: its rows wait for that, see release()
+    -- the same id existed before and its processes still have to stop; its rows stay until then,
+    -- see release()
     perform mooring_internal.make_assignments(arrived);
   end if;
   if exists (select from new_deployment d where d.type = 'daemon') then
-    select array_agg(d.id) into arrived from new_deployment d where d.type = 'daemon';
+    select array_agg(d.id) into arrived
+      from new_deployment d
+     where d.type = 'daemon';
     perform mooring_internal.make_daemons(deployments => arrived);
   end if;
   perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__arrive() is 'New deployments get their assignments and one place job for the whole transaction.';
-create or replace trigger tg_deployment__arrive after insert on mooring.deployment referencing new table as new_deployment for each statement execute function mooring_internal.tg_deployment__arrive();
+comment on function mooring_internal.tg_deployment__arrive() is
+  'New deployments get their assignments and one place job for the whole transaction.';
+create or replace trigger tg_deployment__arrive
+  after insert on mooring.deployment
+  referencing new table as new_deployment
+  for each statement
+  execute function mooring_internal.tg_deployment__arrive();
 
 create or replace function mooring_internal.tg_deployment__stamp() returns trigger
   language plpgsql security definer
@@ -34,23 +43,37 @@ create or replace function mooring_internal.tg_deployment__stamp() returns trigg
 as $$
 begin
   if (new.id, new.type) is distinct from (old.id, old.type) then
-    raise exception using errcode = 'MR006', message = format('deployment %s cannot change its %s', old.id, case when new.id is distinct from old.id then 'id' else 'type' end), hint = 'Insert a new deployment and delete this one.';
+    raise exception using errcode = 'MR006',
+      message = format('deployment %s cannot change its %s', old.id,
+        case when new.id is distinct from old.id then 'id' else 'type' end),
+      hint = 'Insert a new deployment and delete this one.';
   end if;
-  if (new.package_name, new.package_version, new.command, new.args, new.env) is distinct from (old.package_name, old.package_version, old.command, old.args, old.env) then
+  if (new.package_name, new.package_version, new.command, new.args, new.env)
+     is distinct from
+     (old.package_name, old.package_version, old.command, old.args, old.env) then
     new.generation := greatest(new.generation, old.generation + 1);
   else
     new.generation := greatest(new.generation, old.generation);
   end if;
   if new.updated_at = old.updated_at
-     and (new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled, new.replicas, new.name, new.labels, new.on_lost, new.handover, new.lease_ttl, new.stop_grace) is distinct from
-         (old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled, old.replicas, old.name, old.labels, old.on_lost, old.handover, old.lease_ttl, old.stop_grace) then
+     and (
+       new.generation, new.policy, new.selector, new.pinned_node, new.needs_urls, new.enabled,
+       new.replicas, new.name, new.labels, new.on_lost, new.handover, new.lease_ttl, new.stop_grace)
+     is distinct from (
+       old.generation, old.policy, old.selector, old.pinned_node, old.needs_urls, old.enabled,
+       old.replicas, old.name, old.labels, old.on_lost, old.handover, old.lease_ttl, old.stop_grace)
+  then
     new.updated_at := clock_timestamp();
   end if;
   return new;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__stamp() is 'Raises generation when what must run changes, and keeps id and type.';
-create or replace trigger tg_deployment__stamp before update on mooring.deployment for each row execute function mooring_internal.tg_deployment__stamp();
+comment on function mooring_internal.tg_deployment__stamp() is
+  'Raises generation when what must run changes, and keeps id and type.';
+create or replace trigger tg_deployment__stamp
+  before update on mooring.deployment
+  for each row
+  execute function mooring_internal.tg_deployment__stamp();
 
 create or replace function mooring_internal.tg_deployment__change() returns trigger
   language plpgsql security definer
@@ -64,11 +87,19 @@ declare
   daemons bigint[];
 begin
   select array_agg(n.id) filter (where n.type = 'deployment'),
-      array_agg(n.id) filter (where n.type = 'deployment' and (n.enabled, n.replicas, n.signature) is distinct from (o.enabled, o.replicas, o.signature)),
-      array_agg(n.id) filter (where n.signature <> o.signature), array_agg(n.id) filter (where n.type = 'daemon')
+      array_agg(n.id) filter (
+        where n.type = 'deployment'
+          and (n.enabled, n.replicas, n.signature)
+            is distinct from (o.enabled, o.replicas, o.signature)),
+      array_agg(n.id) filter (where n.signature <> o.signature),
+      array_agg(n.id) filter (where n.type = 'daemon')
     into changed, reshaped, moved, daemons
-    from new_deployment n join old_deployment o on o.id = n.id
-   where (n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.handover, n.stop_grace) is distinct from (o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.handover, o.stop_grace);
+    from new_deployment n
+    join old_deployment o on o.id = n.id
+   where (
+         n.enabled, n.replicas, n.signature, n.generation, n.on_lost, n.handover, n.stop_grace)
+     is distinct from (
+         o.enabled, o.replicas, o.signature, o.generation, o.on_lost, o.handover, o.stop_grace);
   if changed is null and daemons is null then
     return null;
   end if;
@@ -80,13 +111,22 @@ begin
   if moved is not null then
     perform mooring.evict(deployments => moved);
   end if;
-  perform mooring_internal.notify_nodes((select array_agg(distinct a.node_id) from mooring.assignment a where a.deployment_id = any (changed || daemons) and a.node_id is not null));
+  perform mooring_internal.notify_nodes((
+    select array_agg(distinct a.node_id)
+      from mooring.assignment a
+     where a.deployment_id = any (changed || daemons) and a.node_id is not null));
   perform mooring_internal.enqueue('place');
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__change() is 'Assignments follow the changed specs; owners are told, and what is no longer permitted is stopped.';
-create or replace trigger tg_deployment__change after update on mooring.deployment referencing old table as old_deployment new table as new_deployment for each statement execute function mooring_internal.tg_deployment__change();
+comment on function mooring_internal.tg_deployment__change() is
+  'Assignments follow the changed specs; owners are notified, and work that is no longer permitted '
+  'stops.';
+create or replace trigger tg_deployment__change
+  after update on mooring.deployment
+  referencing old table as old_deployment new table as new_deployment
+  for each statement
+  execute function mooring_internal.tg_deployment__change();
 
 create or replace function mooring_internal.tg_deployment__end() returns trigger
   language plpgsql security definer
@@ -107,23 +147,52 @@ begin
   return null;
 end;
 $$;
-comment on function mooring_internal.tg_deployment__end() is 'What waited is deleted; what runs is told to stop and keeps its row until it is gone.';
-create or replace trigger tg_deployment__end after delete on mooring.deployment referencing old table as old_deployment for each statement execute function mooring_internal.tg_deployment__end();
+comment on function mooring_internal.tg_deployment__end() is
+  'Pending rows are deleted; owned rows are ordered to stop and stay until their processes are '
+  'gone.';
+create or replace trigger tg_deployment__end
+  after delete on mooring.deployment
+  referencing old table as old_deployment
+  for each statement
+  execute function mooring_internal.tg_deployment__end();
 
 create or replace function mooring_internal.tg_refuse_truncate() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'MR006', message = format('%I cannot be truncated', tg_table_name), hint = case tg_table_name
-    when 'heartbeat' then 'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
-    when 'node_load' then 'Loads are kept in it; the evict round recounts them where they are wrong: select from mooring.evict();'
-    else 'Processes would run on without an owner. Use delete: the processes are stopped and their rows go when they are gone.' end;
+  raise exception using errcode = 'MR006',
+    message = format('%I cannot be truncated', tg_table_name),
+    hint = case tg_table_name
+      when 'heartbeat' then
+        'Its rows go with their nodes: delete those, or select mooring.forget_node(...).'
+      when 'node_load' then
+        'Loads are kept in it; the evict round recounts them where they are wrong: '
+        'select from mooring.evict();'
+      else
+        'Processes would run on without an owner. '
+        'Use delete: the processes are stopped and their rows go when they are gone.' end;
 end;
 $$;
-comment on function mooring_internal.tg_refuse_truncate() is 'TRUNCATE would orphan running processes.';
-create or replace trigger tg_deployment__refuse_truncate before truncate on mooring.deployment for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_assignment__refuse_truncate before truncate on mooring.assignment for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_heartbeat__refuse_truncate before truncate on mooring.heartbeat for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_node_load__refuse_truncate before truncate on mooring_internal.node_load for each statement execute function mooring_internal.tg_refuse_truncate();
-create or replace trigger tg_node__refuse_truncate before truncate on mooring.node for each statement execute function mooring_internal.tg_refuse_truncate();
+comment on function mooring_internal.tg_refuse_truncate() is
+  'Refuses TRUNCATE, because it would leave running processes without an owner.';
+create or replace trigger tg_deployment__refuse_truncate
+  before truncate on mooring.deployment
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_assignment__refuse_truncate
+  before truncate on mooring.assignment
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_heartbeat__refuse_truncate
+  before truncate on mooring.heartbeat
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node_load__refuse_truncate
+  before truncate on mooring_internal.node_load
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();
+create or replace trigger tg_node__refuse_truncate
+  before truncate on mooring.node
+  for each statement
+  execute function mooring_internal.tg_refuse_truncate();

@@ -4,7 +4,8 @@ create or replace view mooring.help as
     from (values
     (1, 'deploy', 'deployment',
       'What shall run: INSERT starts it on some node, UPDATE changes it, DELETE ends it.',
-      'insert into mooring.deployment (name, package_name, replicas) values (''web'', ''http-server'', 3);'),
+      'insert into mooring.deployment (name, package_name, replicas) '
+      'values (''web'', ''http-server'', 3);'),
     (2, 'deploy', 'simulate_insert',
       'Where a deployment would run if it were inserted now, or why nowhere.',
       'select * from mooring.simulate_insert(''{"package_name": "http-server", "replicas": 3}'');'),
@@ -18,7 +19,7 @@ create or replace view mooring.help as
       'What runs where: one row for each assignment with its owner and the last observation.',
       'select * from mooring.placement;'),
     (6, 'look', 'unplaced',
-      'What waits for a node, and why.',
+      'What is pending, and why.',
       'select * from mooring.unplaced;'),
     (7, 'look', 'node_status',
       'One row for each node, with a health label.',
@@ -42,11 +43,12 @@ create or replace view mooring.help as
       'The last lines of a log, from the host it is on.',
       'call mooring.show_log(1);'),
     (14, 'logs', 'request_log',
-      'Asks the agent for a slice of a log; commit, then read_log() has it a moment later.',
+      'Requests a slice of a log; commit, then read_log() returns it a moment later.',
       'select mooring.request_log(1, tail_lines => 50);'),
     (15, 'logs', 'read_log',
-      'The slice that was asked for, once; no row while it is not there.',
-      'select mooring.log_text(r.data) from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
+      'The requested slice, once; no row while it is not there.',
+      'select mooring.log_text(r.data) '
+      'from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
     (16, 'logs', 'log_text',
       'A slice of a log as text; what is not UTF-8 is shown with escapes.',
       'select mooring.log_text(''\x6869'');'),
@@ -54,13 +56,13 @@ create or replace view mooring.help as
       'The last events, oldest first.',
       'select at, kind, node, reason from mooring.last_events(20);'),
     (18, 'history', 'event',
-      'Append-only history: who did what, when and why.',
+      'Append-only history: what happened, by which login, when and why.',
       'select at, reason from mooring.event where kind = ''reaped'' order by id desc limit 10;'),
     (19, 'history', 'history',
-      'Who owned an assignment from when until when, and why.',
+      'Which node owned an assignment from when until when, and why.',
       'select * from mooring.history(1);'),
     (20, 'history', 'placement_at',
-      'Who owned what at an instant.',
+      'Which node owned what at an instant.',
       'select * from mooring.placement_at(now() - interval ''1 second'');'),
     (21, 'history', 'ownership',
       'Every epoch of every assignment: its owner, from when on and why.',
@@ -78,7 +80,7 @@ create or replace view mooring.help as
       'Deletes a node that is not live and owns nothing.',
       'select mooring.forget_node(''host-a'');'),
     (26, 'nodes', 'heartbeat',
-      'The last sign of life of each node: table heartbeat. Agents write it by the verb of the same name.',
+      'The last beat of each node, a table. Agents write it by the verb of the same name.',
       'select node, beat_at, lease_ttl from mooring.heartbeat;'),
     (27, 'nodes', 'simulate_node_loss',
       'Where each assignment of a node would go if the node were lost.',
@@ -135,16 +137,17 @@ create or replace view mooring.help as
       'What an agent last observed of an assignment.',
       'select state, restarts, last_error from mooring.run where assignment_id = 1;'),
     (45, 'workload', 'assert_owner',
-      'Raises MR005 unless the caller still owns its assignment; keeps it so until the transaction ends.',
+      'Raises MR005 unless the caller still owns its assignment; '
+      'it keeps ownership until the transaction ends.',
       'select mooring.assert_owner(1, 1);'),
     (46, 'worker', 'tick',
-      'Sign of life of a worker, and the start of the rounds that are due.',
+      'Beat of a worker; it starts the rounds that are due.',
       'select * from mooring.tick(''by hand'');'),
     (47, 'worker', 'claim',
-      'Gives pending assignments to nodes.',
+      'Assigns pending work to nodes.',
       'select * from mooring.claim();'),
     (48, 'worker', 'reap',
-      'Takes assignments from nodes whose lease is over.',
+      'Takes assignments from nodes whose lease has ended.',
       'select * from mooring.reap();'),
     (49, 'worker', 'evict',
       'Stops what is no longer permitted where it runs, and mends what deployments lack.',
@@ -153,8 +156,9 @@ create or replace view mooring.help as
       'Deletes events and past ownerships older than setting.event_retention.',
       'select mooring.prune_events();'),
     (51, 'agent', 'register_node',
-      'Takes the name of a node for a new session of its agent.',
-      'select * from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
+      'Binds the name of a node to a new session of its agent.',
+      'select * '
+      'from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
     (52, 'agent', 'heartbeat',
       'Renews the lease of a node, and answers with the digest of what it owns.',
       'select * from mooring.heartbeat(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
@@ -163,23 +167,30 @@ create or replace view mooring.help as
       'select * from mooring.assignments_of(''host-a'');'),
     (54, 'agent', 'report',
       'Stores what an agent observed of its assignments.',
-      'select * from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
+      'select * '
+      'from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
     (55, 'agent', 'begin_leave',
-      'The agent is stopping: no new work for its node.',
+      'Announces that the agent is stopping: no new work for its node.',
       'select mooring.begin_leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
     (56, 'agent', 'leave',
-      'The end of a session, after its processes are gone: frees all it owns.',
+      'Ends a session after its processes are gone, and releases all it owns.',
       'select mooring.leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
     (57, 'agent', 'log_requests_of',
-      'The slices of logs that are asked of a node.',
-      'select * from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
+      'The slices of logs that are requested from a node.',
+      'select * '
+      'from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
     (58, 'agent', 'answer_log',
       'Answers a request for a slice of a log.',
-      'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', gen_random_uuid(), 0, ''x'', null, false, 1, null);')
+      'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', '
+      'gen_random_uuid(), 0, ''x'', null, false, 1, null);')
     ) h (nr, topic, verb, what_for, example)
    order by h.nr;
-comment on view mooring.help is 'What there is to type: every verb, view and table of schema mooring, what it is for, and an example.';
-comment on column mooring.help.topic is 'deploy, look, logs, history, nodes, moves, policies, operate; and what programs call: workload, worker, agent.';
+comment on view mooring.help is
+  'What there is to type: every verb, view and table of schema mooring, what it is for, '
+  'and an example.';
+comment on column mooring.help.topic is
+  'deploy, look, logs, history, nodes, moves, policies, operate; '
+  'and what programs call: workload, worker, agent.';
 comment on column mooring.help.verb is 'Name of the function, view or table in schema mooring.';
 comment on column mooring.help.what_for is 'What it is for, in a sentence.';
 comment on column mooring.help.example is 'A statement to begin with.';

@@ -1,12 +1,13 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
+import { ROOT } from '../helpers/root.js'
 
 interface Printed {
   figures: { benchmark: string; what: string; median: number; n: number }[]
 }
 
-const BENCH = join(import.meta.dirname, '..', '..', 'dist', 'bench', 'main.js')
+const BENCH = join(ROOT, 'dist', 'bench', 'main.js')
 
 t.test(
   'every benchmark still runs, and what it measures is checked (not how fast it is)',

@@ -1,10 +1,8 @@
-import { join } from 'node:path'
 import t from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
+import { MAIN } from '../helpers/root.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { waitFor } from '../helpers/wait-for.js'
-
-const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
 
 for (const command of ['agent --name host-a', 'worker']) {
   t.test(

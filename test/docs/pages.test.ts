@@ -46,6 +46,26 @@ function missingIn(page: string, text: string, exists: (path: string) => boolean
   ].map((name) => `${page}: ${name}`)
 }
 
+/** The names that links give the headings of a page. */
+const sectionsOf = (text: string): string[] =>
+  [...text.replace(/^```.*?^```/gms, '').matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, '')
+      .trim()
+      .replace(/\s/g, '-'),
+  )
+
+/** Sections that a link names, of this page or another, and that are not there. */
+function missingSections(page: string, text: string, read: (page: string) => string): string[] {
+  return [...text.matchAll(/\]\((?!https?:)([^)#]*)#([^)]*)\)/g)]
+    .filter(([, link, section]) => {
+      const target = link === '' ? page : normalize(join(dirname(page), link!))
+      return target.endsWith('.md') && !sectionsOf(read(target)).includes(section!)
+    })
+    .map(([, link, section]) => `${page}: ${link}#${section}`)
+}
+
 /** Sources beside a README with a table of files that the README does not name. */
 function unnamedIn(page: string, text: string, files: readonly string[]): string[] {
   if (!/^\| files? /m.test(text)) return []
@@ -67,6 +87,25 @@ t.test('every file that a page names is there', (t) => {
     [],
   )
   t.ok(PAGES.length > 20, `${PAGES.length} pages`)
+  t.end()
+})
+
+t.test('every section that a link names is there', (t) => {
+  t.same(
+    PAGES.flatMap((page) => missingSections(page, read(page), read)),
+    [],
+  )
+  const pages: Record<string, string> = {
+    'a.md': "# A page\n## What's `claim()`, then?\n```sh\n# no heading\n```\n",
+  }
+  const missing = (text: string): string[] =>
+    missingSections('b.md', text, (page) => pages[page] ?? text)
+  t.same(missing('# B\n[x](a.md#a-page) [y](a.md#whats-claim-then) [z](#b) [w](a.md)'), [])
+  t.same(missing('# B\n[x](a.md#gone) [y](#gone) [z](a.md#no-heading)'), [
+    'b.md: a.md#gone',
+    'b.md: #gone',
+    'b.md: a.md#no-heading',
+  ])
   t.end()
 })
 

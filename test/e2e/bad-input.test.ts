@@ -3,6 +3,7 @@ import t from 'tap'
 import { placements, running } from '../agent/fleet.js'
 import { deployment } from '../helpers/factories.js'
 import { testDatabase } from '../helpers/postgres.js'
+import { packageRegistry } from '../helpers/registry.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
@@ -40,6 +41,8 @@ const runs = (sql: Sql, deployment: string) =>
     },
     { label: 'it runs', timeoutMs: INSTALL_MS, show: () => placements(sql) },
   )
+
+await packageRegistry(t)
 
 t.test(
   'packages that cannot be run say why and run when the row is mended (defect 11: a failed install was kept as a success)',

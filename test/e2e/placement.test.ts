@@ -5,6 +5,7 @@ import { placements, running, sleeper } from '../agent/fleet.js'
 import { deployment } from '../helpers/factories.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { descendantsOf, tempDir } from '../helpers/processes.js'
+import { packageRegistry } from '../helpers/registry.js'
 import { waitFor } from '../helpers/wait-for.js'
 import {
   alive,
@@ -19,6 +20,8 @@ import {
   shortLeases,
   witness,
 } from './hosts.js'
+
+await packageRegistry(t)
 
 t.test(
   'Y1: 21 rows inserted by plain SQL become 21 web servers on two hosts, 11 and 10',

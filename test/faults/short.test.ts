@@ -5,8 +5,9 @@ import t from 'tap'
 import { sentenceOf } from '../../faults/report.js'
 import type { Report } from '../../faults/main.js'
 import { program, tempDir } from '../helpers/processes.js'
+import { ROOT } from '../helpers/root.js'
 
-const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'faults', 'main.js')
+const MAIN = join(ROOT, 'dist', 'faults', 'main.js')
 const SEED = '20261121'
 
 t.setTimeout(1_200_000)

@@ -3,6 +3,7 @@ import { chmodSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { MAIN, ROOT } from './root.js'
 import { PATIENCE_MS, waitFor } from './wait-for.js'
 
 export interface Program {
@@ -42,10 +43,8 @@ const TAPS_OWN = [
   ].map((name) => `_TAPJS_PROCESSINFO_${name}_`),
 ]
 
-const DIST = join(import.meta.dirname, '..', '..', 'dist')
-const MAIN = join(DIST, 'cli', 'main.js')
-/** For an agent that runs inside a test: node cannot run its warden from the sources. */
-export const WARDEN_PROGRAM = join(DIST, 'agent', 'warden', 'main.js')
+/** The warden, for a test that starts one by itself. */
+export const WARDEN_PROGRAM = join(ROOT, 'dist', 'agent', 'warden', 'main.js')
 
 /** `mooring <args>` as a real process (of dist/: run `npm run build` first). It and its descendants end with the test. */
 export function mooring(t: Test, args: readonly string[], options: ProgramOptions = {}): Program {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
 import { ensureCluster } from '../../postgres/embedded/cluster.js'
+import { ROOT } from './root.js'
 import settings from './server-settings.json' with { type: 'json' }
 
 /**
@@ -39,7 +40,7 @@ async function open(): Promise<Omit<TestServer, 'release'>> {
   if (given) return { admin: connect(given), urlOf: (database) => at(given, database) }
   for (let tries = 1; ; tries++) {
     const cluster = await ensureCluster({
-      stateDir: join(import.meta.dirname, '..', '..', '.mooring', 'test'),
+      stateDir: join(ROOT, '.mooring', 'test'),
       durable: false,
       settings,
     })
@@ -58,7 +59,7 @@ async function open(): Promise<Omit<TestServer, 'release'>> {
 
 function startKeeper(url: string, dataDir: string): void {
   const { NODE_OPTIONS: _, ...env } = process.env
-  spawn(process.execPath, [join(import.meta.dirname, 'server-keeper.mjs'), dataDir], {
+  spawn(process.execPath, [join(ROOT, 'test', 'helpers', 'server-keeper.mjs'), dataDir], {
     detached: true,
     stdio: 'ignore',
     env: { ...env, KEEPER_URL: url },

@@ -6,8 +6,9 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
+import { ROOT } from '../helpers/root.js'
 
-const MODEL = join(import.meta.dirname, '..', '..', 'model', 'run.mjs')
+const MODEL = join(ROOT, 'model', 'run.mjs')
 const missing = ['spin', 'cc'].filter(
   (name) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error,
 )

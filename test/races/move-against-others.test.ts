@@ -199,7 +199,7 @@ t.test(
     const gate = await gateBefore(
       pg,
       'lock_to_move',
-      'select a.* into row from mooring.assignment a where a.id = lock_to_move.assignment for no key update nowait;',
+      'select a.* into row\n        from mooring.assignment a\n       where a.id = lock_to_move.assignment\n         for no key update nowait;',
     )
     await gate.stopHere(operator)
     const moving = operator.start(

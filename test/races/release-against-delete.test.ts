@@ -140,7 +140,10 @@ t.test(
   async (t) => {
     const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
     await rewrite(pg.sql, 'make_assignments', [
-      'perform from mooring.assignment a where a.deployment_id = any (make_assignments.deployments) order by a.id for no key update;',
+      `perform from mooring.assignment a
+   where a.deployment_id = any (make_assignments.deployments)
+   order by a.id
+     for no key update;`,
       '',
     ])
     await agent.begin()

@@ -17,7 +17,10 @@ t.test(
     await operator.sql`update mooring.node set role_name = ${a.name} where name = 'host-b'`
     await t.rejects(
       Promise.resolve(b.sql`select * from mooring.heartbeat('host-b', ${sessions.b})`),
-      { code: 'MR009', hint: /An operator may bind it anew: update mooring.node set role_name/ },
+      {
+        code: 'MR009',
+        hint: /An operator may bind it to another role: update mooring.node set role_name/,
+      },
     )
     await t.rejects(
       Promise.resolve(

@@ -8,6 +8,7 @@ import { assignments, deployment } from '../helpers/factories.js'
 import { login } from '../helpers/logins.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
 import { emptyDatabase } from '../helpers/postgres.js'
+import { ROOT } from '../helpers/root.js'
 import { ACTING, DEPLOYING, READING, RESERVED } from './attacks.js'
 import { attacked, fleet, SECRET } from './fleet.js'
 
@@ -359,7 +360,7 @@ t.test(
     await stranger.sql`select pg_advisory_unlock_all()`
     const [, statement] =
       /```sql\n(do \$\$[\s\S]*?)```/.exec(
-        readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'security.md'), 'utf8'),
+        readFileSync(join(ROOT, 'docs', 'security.md'), 'utf8'),
       ) ?? []
     const [{ owner } = { owner: '' }] = await pg.sql<
       { owner: string }[]

@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import type { Sql } from 'postgres'
 import t from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
+import { ROOT } from '../helpers/root.js'
 
-const SQL_FOLDER = join(import.meta.dirname, '..', '..', 'sql')
+const SQL_FOLDER = join(ROOT, 'sql')
 
 t.test('running sql/all.sql again changes nothing in the catalog', async (t) => {
   const { sql, client } = await testDatabase(t)

@@ -1,5 +1,6 @@
--- The agent's side of every verb: which node is this, is it the caller's, and is it still this session's? Asked of heartbeat alone, because nothing done to node
--- may stop a beat: triggers keep the role there too.
+-- Every verb of an agent asks which node this is, whether it is the caller's, and whether the
+-- session still holds it. The function reads heartbeat alone, because no change of node may stop a
+-- beat. Triggers keep the role in heartbeat too.
 create or replace function mooring_internal.node_of_session(node text, session uuid) returns int
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -8,11 +9,14 @@ declare
   node_id int;
   allowed boolean;
 begin
-  select h.node_id, mooring_internal.acts_for(h.role_name) into node_id, allowed from mooring.heartbeat h where h.node = node_of_session.node and h.session = node_of_session.session;
+  select h.node_id, mooring_internal.acts_for(h.role_name) into node_id, allowed
+    from mooring.heartbeat h
+   where h.node = node_of_session.node and h.session = node_of_session.session;
   if allowed is not true then
     perform mooring_internal.raise_session_over(node);
   end if;
   return node_id;
 end;
 $$;
-comment on function mooring_internal.node_of_session(text, uuid) is 'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';
+comment on function mooring_internal.node_of_session(text, uuid) is
+  'Id of the node whose name this session holds; raises MR001, MR003 or MR009 otherwise.';

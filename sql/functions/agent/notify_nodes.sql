@@ -4,7 +4,12 @@ create or replace function mooring_internal.notify_nodes(node_ids int[]) returns
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform pg_notify(mooring_internal.node_channel(n.id), '') from (select distinct u.id from unnest(notify_nodes.node_ids) u (id) where u.id is not null) n;
+  perform pg_notify(mooring_internal.node_channel(n.id), '')
+    from (
+      select distinct u.id
+        from unnest(notify_nodes.node_ids) u (id)
+       where u.id is not null) n;
 end;
 $$;
-comment on function mooring_internal.notify_nodes(int[]) is 'Tells the agents of these nodes to read what they own.';
+comment on function mooring_internal.notify_nodes(int[]) is
+  'Sends the agents of these nodes a hint to read what they own.';

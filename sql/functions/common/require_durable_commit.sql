@@ -1,5 +1,7 @@
--- What an agent is told to run must survive a crash, whatever the session prefers: else its id and epoch come back as somebody else's. Until the end of the transaction
--- its commit waits as the database would have it, and where the database would have nothing either, for the disk of its own server at least.
+-- An order to an agent must survive a crash, whatever synchronous_commit the session prefers.
+-- If it did not, the server would give the same id and epoch to another owner after the crash.
+-- Until the transaction ends, its commit waits as the database's own setting says.
+-- Where that setting is off too, the commit waits for the disk of its own server.
 create or replace function mooring_internal.require_durable_commit() returns void
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
@@ -13,4 +15,5 @@ begin
   end if;
 end;
 $$;
-comment on function mooring_internal.require_durable_commit() is 'Lets the commit of the present transaction wait for the disk, whatever the session prefers.';
+comment on function mooring_internal.require_durable_commit() is
+  'Lets the commit of the current transaction wait for the disk, whatever the session prefers.';

@@ -1,7 +1,15 @@
--- plan_placement: what claim() would do if a node were gone and its work released: the same classes, queue, windows and choice (placeable_classes, place_class),
--- on the loads as they are, with nothing locked and nothing written; so also in a read-only transaction and on a standby. What waits anyway takes part, as it would
--- then, but only what the node leaves behind is returned. Known to differ: replicas of one deployment that come in different windows do not see each other here.
-create or replace function mooring.plan_placement(without_node int) returns table (assignment_id bigint, deployment_id bigint, to_node int, reason text)
+-- plan_placement: what claim() would do if a node were gone and its work released. It uses the same
+-- classes, queue, windows and choice (placeable_classes, place_class) on the present loads.
+-- It locks and writes nothing, so it works in a read-only transaction and on a standby.
+-- Other pending work takes part, as it would in a claim; only what the node leaves behind is
+-- returned. Known difference: replicas of one deployment that fall into different windows ignore
+-- each other here.
+create or replace function mooring.plan_placement(without_node int) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  to_node int,
+  reason text
+)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -29,44 +37,83 @@ declare
   rules text[] := '{}';
   failures jsonb := '{}';
 begin
-  select s.* into setting from mooring.setting s;
-  -- what is being moved away already goes where it was promised, see place_moves()
-  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason) into promised, owners, rules
+  select s.* into setting
+    from mooring.setting s;
+  -- what is being moved away goes to the node it was promised, see place_moves()
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason)
+    into promised, owners, rules
     from mooring_internal.work_of_lost_node(plan_placement.without_node) l
-    join mooring_internal.eligibility(array(select b.deployment_id from mooring_internal.work_of_lost_node(plan_placement.without_node) b where b.move_to is not null)) e on e.deployment_id = l.deployment_id and e.node_id = l.move_to
-   where l.move_to <> all (l.refused_by) and e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok;
+    join mooring_internal.eligibility(array(
+      select b.deployment_id
+        from mooring_internal.work_of_lost_node(plan_placement.without_node) b
+       where b.move_to is not null)) e
+      on e.deployment_id = l.deployment_id and e.node_id = l.move_to
+   where l.move_to <> all (l.refused_by)
+     and e.permitted
+     and e.live
+     and e.enabled
+     and e.not_draining
+     and e.disk_ok;
   promised := coalesce(promised, '{}');
-  ids := promised; owners := coalesce(owners, '{}'); rules := coalesce(rules, '{}');
-  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures from mooring_internal.work_of_lost_node(plan_placement.without_node) l where l.id <> all (promised);
-  select array_agg(p) into classes from mooring_internal.placeable_classes(plan_placement.without_node) p;
+  ids := promised;
+  owners := coalesce(owners, '{}');
+  rules := coalesce(rules, '{}');
+  select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures
+    from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+   where l.id <> all (promised);
+  select array_agg(p) into classes
+    from mooring_internal.placeable_classes(plan_placement.without_node) p;
   if classes is not null then
-    select jsonb_object_agg(s.signature, c.nr) into class_of from unnest(classes) with ordinality c (policy, signatures, node_ids, nr) cross join lateral unnest(c.signatures) s (signature);
-    select array_agg(s) into nodes from mooring_internal.node_states() s where s.id <> plan_placement.without_node;
-    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at, 0::bigint as id into tail;
+    select jsonb_object_agg(s.signature, c.nr) into class_of
+      from unnest(classes) with ordinality c (policy, signatures, node_ids, nr)
+     cross join lateral unnest(c.signatures) s (signature);
+    select array_agg(s) into nodes
+      from mooring_internal.node_states() s
+     where s.id <> plan_placement.without_node;
+    select '-infinity'::timestamptz as updated_at, '-infinity'::timestamptz as created_at,
+        0::bigint as id
+      into tail;
   end if;
   while classes is not null loop
-    select array_agg(q.id order by q.updated_at, q.created_at, q.id), array_agg(q.signature order by q.updated_at, q.created_at, q.id) into queue, queue_signatures
-      from (select w.id, w.signature, w.updated_at, w.created_at
-              from unnest(classes) c
-             cross join lateral unnest(c.signatures) s (signature)
-             cross join lateral (
-               (select a.id, a.signature, a.updated_at, a.created_at
-                  from mooring.assignment a
-                 where a.node_id is null and a.wanted = 'run' and a.signature = s.signature and (a.move_to is null or a.move_to = plan_placement.without_node)
-                   and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)
-                 order by a.updated_at, a.created_at, a.id
-                 limit setting.claim_window)
-               union all
-               select a.id, l.signature, a.updated_at, a.created_at
-                 from unnest(lost_ids, lost_signatures) l (id, signature) join mooring.assignment a on a.id = l.id
-                where l.signature = s.signature and (a.updated_at, a.created_at, a.id) > (tail.updated_at, tail.created_at, tail.id)) w
-             order by w.updated_at, w.created_at, w.id
-             limit setting.claim_window) q;
+    select
+        array_agg(q.id order by q.updated_at, q.created_at, q.id),
+        array_agg(q.signature order by q.updated_at, q.created_at, q.id)
+      into queue, queue_signatures
+      from (
+        select w.id, w.signature, w.updated_at, w.created_at
+          from unnest(classes) c
+         cross join lateral unnest(c.signatures) s (signature)
+         cross join lateral (
+           (
+             select a.id, a.signature, a.updated_at, a.created_at
+               from mooring.assignment a
+              where a.node_id is null
+                and a.wanted = 'run'
+                and a.signature = s.signature
+                and (a.move_to is null or a.move_to = plan_placement.without_node)
+                and (a.updated_at, a.created_at, a.id)
+                  > (tail.updated_at, tail.created_at, tail.id)
+              order by a.updated_at, a.created_at, a.id
+              limit setting.claim_window)
+           union all
+           select a.id, l.signature, a.updated_at, a.created_at
+             from unnest(lost_ids, lost_signatures) l (id, signature)
+             join mooring.assignment a on a.id = l.id
+            where l.signature = s.signature
+              and (a.updated_at, a.created_at, a.id)
+                > (tail.updated_at, tail.created_at, tail.id)) w
+         order by w.updated_at, w.created_at, w.id
+         limit setting.claim_window) q;
     exit when queue is null;
-    select a.updated_at, a.created_at, a.id into tail from mooring.assignment a where a.id = queue[cardinality(queue)];
+    select a.updated_at, a.created_at, a.id into tail
+      from mooring.assignment a
+     where a.id = queue[cardinality(queue)];
     for class_of_work in
-      select (class_of ->> q.signature::text)::int as nr, bool_or(d.replicas > 1) as replicated,
-          array_agg(a.id order by q.nr) as ids, array_agg(a.deployment_id order by q.nr) as deployments,
+      select
+          (class_of ->> q.signature::text)::int as nr,
+          bool_or(d.replicas > 1) as replicated,
+          array_agg(a.id order by q.nr) as ids,
+          array_agg(a.deployment_id order by q.nr) as deployments,
           array_agg(coalesce(a.node_id, a.last_node_id) order by q.nr) as last_nodes
         from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
         join mooring.assignment a on a.id = q.id
@@ -76,7 +123,14 @@ begin
     loop
       class := classes[class_of_work.nr];
       begin
-        step := mooring_internal.place_class(nodes, given, class, class_of_work.ids, class_of_work.deployments, class_of_work.last_nodes, class_of_work.replicated);
+        step := mooring_internal.place_class(
+          nodes,
+          given,
+          class,
+          class_of_work.ids,
+          class_of_work.deployments,
+          class_of_work.last_nodes,
+          class_of_work.replicated);
         nodes := step.nodes_now;
         chosen := step.chosen;
         why := step.rule;
@@ -96,22 +150,32 @@ begin
   end loop;
   return query
     select l.id, l.deployment_id, p.node_id, p.rule
-      from mooring_internal.work_of_lost_node(plan_placement.without_node) l join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
+      from mooring_internal.work_of_lost_node(plan_placement.without_node) l
+      join unnest(ids, owners, rules) p (id, node_id, rule) on p.id = l.id;
   return query
     select a.id, a.deployment_id, c.node_id, 'its successor is there already'
-      from mooring_internal.handover_rows() c join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
+      from mooring_internal.handover_rows() c
+      join mooring.assignment a on a.id = c.replica and a.node_id = plan_placement.without_node
      where c.handover = 'arriving' and c.wanted = 'run';
   if cardinality(lost_ids) > 0 and not lost_ids <@ ids then
     return query
       select l.id, l.deployment_id, null::int,
-          case when failures ? c.policy then format('policy %s failed: %s', c.policy, failures ->> c.policy)
-               when class_of ? l.signature::text then 'the nodes that may run it would be full: add a node or raise max_assignments'
-               else w.reason end
+          case
+            when failures ? c.policy then
+              format('policy %s failed: %s', c.policy, failures ->> c.policy)
+            when class_of ? l.signature::text then
+              'the nodes that may run it would be full: add a node or raise max_assignments'
+            else w.reason
+          end
         from mooring_internal.work_of_lost_node(plan_placement.without_node) l
-        left join mooring_internal.pending_reasons(plan_placement.without_node) w on w.signature = l.signature
-       cross join lateral (select classes[(class_of ->> l.signature::text)::int].policy as policy) c
+        left join mooring_internal.pending_reasons(plan_placement.without_node) w
+          on w.signature = l.signature
+       cross join lateral (
+         select classes[(class_of ->> l.signature::text)::int].policy as policy) c
        where l.id <> all (ids);
   end if;
 end;
 $$;
-comment on function mooring.plan_placement(int) is 'Where the work of a node would go if the node were gone (to_node null: nowhere, and why). Locks and writes nothing.';
+comment on function mooring.plan_placement(int) is
+  'Where the work of a node would go if the node were gone. to_node is null where it would go '
+  'nowhere, and reason says why. Locks and writes nothing.';

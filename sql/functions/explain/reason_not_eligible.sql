@@ -12,4 +12,5 @@ begin
   end);
 end;
 $$;
-comment on function mooring_internal.reason_not_eligible(record) is 'Why a row of eligibility() is not eligible for new work; null when it is.';
+comment on function mooring_internal.reason_not_eligible(record) is
+  'Why a row of eligibility() is not eligible for new work; null when it is.';

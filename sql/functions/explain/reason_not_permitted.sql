@@ -7,10 +7,13 @@ begin
   return case
     when not predicates.pin_ok then 'it is pinned to another node'
     when not predicates.selector_ok then 'the node lacks labels of the selector'
-    when not predicates.driver_ok then 'the node does not run this kind of work (see node.drivers; custom commands need --allow-exec)'
+    when not predicates.driver_ok then
+      'the node does not run this kind of work '
+      '(see node.drivers; custom commands need --allow-exec)'
     when not predicates.trust_ok then 'the node does not trust the package'
-    when not predicates.urls_ok then 'the node has not both base URLs'
+    when not predicates.urls_ok then 'the node does not have both base URLs'
   end;
 end;
 $$;
-comment on function mooring_internal.reason_not_permitted(record) is 'Why a row of eligibility() is not permitted; null when it is.';
+comment on function mooring_internal.reason_not_permitted(record) is
+  'Why a row of eligibility() is not permitted; null when it is.';

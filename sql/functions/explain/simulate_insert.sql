@@ -1,6 +1,9 @@
--- simulate_insert: where a deployment would go if it were inserted now, given as an object of its columns ({"package_name": "web", "replicas": 3}): one row for each
--- replica, for a daemon one for each node. From the relation and the choice of claim(), on the loads as they are; what waits already is not counted.
-create or replace function mooring.simulate_insert(deployment jsonb) returns table (ordinal int, to_node text, reason text)
+-- simulate_insert: where a deployment would go if it were inserted now. It is given as an object of
+-- its columns, for example {"package_name": "web", "replicas": 3}. The result has one row for each
+-- replica, and for a daemon one for each node. The relation and the choice are those of claim(), on
+-- the present loads. Other pending work is not counted.
+create or replace function mooring.simulate_insert(deployment jsonb)
+  returns table (ordinal int, to_node text, reason text)
   language plpgsql stable security definer rows 10
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -16,50 +19,108 @@ declare
   obstacle text;
 begin
   if jsonb_typeof(simulate_insert.deployment) is distinct from 'object' then
-    raise exception using errcode = 'MR007', message = 'a deployment is said as one object of its columns', hint = 'For example {"package_name": "http-server", "replicas": 3}.';
+    raise exception using
+      errcode = 'MR007',
+      message = 'a deployment is given as one object of its columns',
+      hint = 'For example {"package_name": "http-server", "replicas": 3}.';
   end if;
-  select string_agg(k.key, ', ' order by k.key) into unknown from jsonb_object_keys(simulate_insert.deployment) k (key)
-   where k.key not in (select a.attname from pg_attribute a where a.attrelid = 'mooring.deployment'::regclass and a.attnum > 0 and a.attgenerated = '' and not a.attisdropped);
+  select string_agg(k.key, ', ' order by k.key) into unknown
+    from jsonb_object_keys(simulate_insert.deployment) k (key)
+   where k.key not in (
+     select a.attname
+       from pg_attribute a
+      where a.attrelid = 'mooring.deployment'::regclass
+        and a.attnum > 0
+        and a.attgenerated = ''
+        and not a.attisdropped);
   if unknown is not null then
-    raise exception using errcode = 'MR007', message = format('a deployment has no %s', unknown), hint = 'See \d mooring.deployment for its columns.';
+    raise exception using
+      errcode = 'MR007',
+      message = format('a deployment has no %s', unknown),
+      hint = 'See \d mooring.deployment for its columns.';
   end if;
-  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, "replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
-  select d.* into spec from jsonb_populate_record(null::mooring.deployment, filled) d;
-  select p.* into policy from mooring.policy p where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
+  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, '
+    '"replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
+  select d.* into spec
+    from jsonb_populate_record(null::mooring.deployment, filled) d;
+  select p.* into policy
+    from mooring.policy p
+   where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
   if policy.name is null then
-    raise exception using errcode = 'MR007', message = format('there is no policy %s', spec.policy), hint = format('There are %s.', (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
-  elsif spec.replicas not between 0 and 10000 or spec.type not in ('deployment', 'daemon') or spec.package_name is null and spec.command is null then
-    raise exception using errcode = 'MR007', message = case
+    raise exception using
+      errcode = 'MR007',
+      message = format('there is no policy %s', spec.policy),
+      hint = format(
+        'There are %s.',
+        (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
+  elsif spec.replicas not between 0 and 10000
+    or spec.type not in ('deployment', 'daemon')
+    or spec.package_name is null and spec.command is null
+  then
+    raise exception using
+      errcode = 'MR007',
+      message = case
         when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
         when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
         else 'it runs neither a package nor a command' end,
-      hint = 'replicas is between 0 and 10000, type is deployment or daemon, and package_name or command is given.';
+      hint = 'replicas is between 0 and 10000, type is deployment or daemon, '
+        'and package_name or command is given.';
   end if;
   if not spec.enabled then
-    return query select g.ordinal, null::text, 'the deployment is disabled' from generate_series(0, spec.replicas - 1) g (ordinal);
+    return query
+      select g.ordinal, null::text, 'the deployment is disabled'
+        from generate_series(0, spec.replicas - 1) g (ordinal);
     return;
   elsif spec.type = 'daemon' then
     return query
       select null::int, n.name, 'a daemon runs on every permitted node'
-        from mooring_internal.eligibility('{}', filled) e join mooring.node n on n.id = e.node_id where e.permitted order by n.name;
+        from mooring_internal.eligibility('{}', filled) e
+        join mooring.node n on n.id = e.node_id
+       where e.permitted
+       order by n.name;
     return;
   end if;
-  eligible := array(select e.node_id from mooring_internal.eligibility('{}', filled) e where e.eligible order by e.node_id);
+  eligible := array(
+    select e.node_id
+      from mooring_internal.eligibility('{}', filled) e
+     where e.eligible
+     order by e.node_id);
   if policy.kind = 'load' and eligible <> '{}' then
-    chosen := mooring_internal.choose_places(array(select s from mooring_internal.node_states() s), eligible, policy.name, array_fill(null::bigint, array[spec.replicas]),
-      array_fill(null::bigint, array[spec.replicas]), '{}', spec.replicas > 1);
+    chosen := mooring_internal.choose_places(
+      array(select s from mooring_internal.node_states() s),
+      eligible,
+      policy.name,
+      array_fill(null::bigint, array[spec.replicas]),
+      array_fill(null::bigint, array[spec.replicas]),
+      '{}',
+      spec.replicas > 1);
   end if;
   obstacle := case
-    when policy.kind = 'none' then 'policy none: nothing is placed automatically; reassign() it to a node, or choose another policy'
-    when policy.kind = 'affinity' and eligible <> '{}' then format('policy %s decides by ids that are given at the insert: one of %s nodes', policy.name, cardinality(eligible))
-    when eligible <> '{}' then 'the nodes that may run it would be full: add a node or raise max_assignments'
-    else coalesce('no node can take it: ' || (
-      select string_agg(format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
-        from (select mooring_internal.reason_not_eligible(e) as reason, count(*) as nodes from mooring_internal.eligibility('{}', filled) e group by 1) w), 'there is no node: start an agent') end;
+    when policy.kind = 'none' then
+      'policy none: nothing is placed automatically; '
+      'reassign() it to a node, or choose another policy'
+    when policy.kind = 'affinity' and eligible <> '{}' then format(
+      'policy %s decides by ids that are given at the insert: one of %s nodes',
+      policy.name, cardinality(eligible))
+    when eligible <> '{}' then
+      'the nodes that may run it would be full: add a node or raise max_assignments'
+    else coalesce(
+      'no node can take it: ' || (
+        select string_agg(
+            format('%s (%s)', w.reason, w.nodes), ', ' order by w.nodes desc, w.reason)
+          from (
+            select mooring_internal.reason_not_eligible(e) as reason, count(*) as nodes
+              from mooring_internal.eligibility('{}', filled) e
+             group by 1) w),
+      'there is no node: start an agent') end;
   return query
-    select g.ordinal, n.name, case when n.id is null then obstacle else 'cheapest by ' || policy.name end
-      from generate_series(0, spec.replicas - 1) g (ordinal) left join mooring.node n on n.id = chosen[g.ordinal + 1]
+    select g.ordinal, n.name,
+        case when n.id is null then obstacle else 'cheapest by ' || policy.name end
+      from generate_series(0, spec.replicas - 1) g (ordinal)
+      left join mooring.node n on n.id = chosen[g.ordinal + 1]
      order by g.ordinal;
 end;
 $$;
-comment on function mooring.simulate_insert(jsonb) is 'Where a deployment would run if it were inserted now (to_node null: nowhere, and why). Locks and writes nothing.';
+comment on function mooring.simulate_insert(jsonb) is
+  'Where a deployment would run if it were inserted now, given as an object of its columns. '
+  'to_node is null where it would run nowhere, and reason says why. Locks and writes nothing.';

@@ -1,5 +1,12 @@
--- simulate_node_loss: where its work would go if a node were lost now and its lease over. Daemons are not in it: they end with their node.
-create or replace function mooring.simulate_node_loss(name text) returns table (assignment_id bigint, deployment_id bigint, from_node text, to_node text, reason text)
+-- simulate_node_loss: where the work of a node would go if the node were lost now and its lease had
+-- ended. Daemons are left out, because they end with their node.
+create or replace function mooring.simulate_node_loss(name text) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  from_node text,
+  to_node text,
+  reason text
+)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -9,8 +16,11 @@ declare
 begin
   return query
     select p.assignment_id, p.deployment_id, lost.name, n.name, p.reason
-      from mooring.plan_placement(lost.id) p left join mooring.node n on n.id = p.to_node
+      from mooring.plan_placement(lost.id) p
+      left join mooring.node n on n.id = p.to_node
      order by p.assignment_id;
 end;
 $$;
-comment on function mooring.simulate_node_loss(text) is 'Where each assignment of a node would go if the node were lost (to_node null: nowhere, and why). Locks and writes nothing.';
+comment on function mooring.simulate_node_loss(text) is
+  'Where each assignment of a node would go if the node were lost. to_node is null where it would '
+  'go nowhere, and reason says why. Locks and writes nothing.';

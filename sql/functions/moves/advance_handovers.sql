@@ -1,6 +1,9 @@
--- One look at every handover, at the end of each claim(): a successor that runs, and has run for setting.handover_settle, takes over; one that cannot come, or does not
--- come up, is given up, and what it was to follow runs on untouched. That it takes over is decided here and not in the report that says it runs: under the placement lock
--- one decides, an agent's call writes no other node's row, and a process that ends a moment after its start has not run. True when any got on.
+-- One step of every handover, at the end of each claim(). A successor that runs, and has run for
+-- setting.handover_settle, takes over. A successor that cannot come, or does not come up, is given
+-- up; its predecessor runs on untouched. Returns true when any handover got on. The takeover is
+-- decided here and not in the agent's report, for three reasons: only one decides under the
+-- placement lock; an agent's call writes no other node's row; a process that ends a moment after
+-- its start does not count as running.
 -- locks: assignment rows (skip locked); the caller holds placement
 create or replace function mooring_internal.advance_handovers() returns boolean
   language plpgsql volatile security definer
@@ -8,62 +11,118 @@ create or replace function mooring_internal.advance_handovers() returns boolean
   set jit = off
 as $$
 declare
-  at timestamptz := clock_timestamp();
+  judged_at timestamptz := clock_timestamp();
   setting mooring.setting;
   concerned bigint[];
   locked bigint[];
   pair record;
   got_on boolean := false;
 begin
-  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned from mooring_internal.handover_rows() c where c.handover = 'arriving' and c.wanted = 'run';
+  select array_agg(c.id) || array_remove(array_agg(c.replica), null) into concerned
+    from mooring_internal.handover_rows() c
+   where c.handover = 'arriving' and c.wanted = 'run';
   if concerned is null then
     return false;
   end if;
-  select s.* into setting from mooring.setting s;
-  select array_agg(l.id) into locked from (select a.id from mooring.assignment a where a.id = any (concerned) order by a.id for no key update skip locked) l;
-  -- judged by a later statement than the one that locked; what was disabled or deleted meanwhile is ordered to stop already
+  select s.* into setting
+    from mooring.setting s;
+  select array_agg(l.id) into locked
+    from (
+      select a.id
+        from mooring.assignment a
+       where a.id = any (concerned)
+       order by a.id
+         for no key update skip locked) l;
+  -- judged by a later statement than the one that locked;
+  -- what was disabled or deleted meanwhile has its order to stop already
   for pair in
-    select c as copy, a as replica, n.name as to_name,
+    select c as successor, a as replica, n.name as to_name,
         mooring_internal.handover_detail(a.id, a.node_id, c.id, c.node_id) as detail,
-        -- what nobody could have waited for is no failure: the next one is tried at once
-        j.verdict, d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
+        j.verdict,
+        -- false where waiting would not have helped: the next successor is tried at once
+        d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
       from mooring.assignment c
-      join mooring.deployment d on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
+      join mooring.deployment d
+        on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
       join mooring.node n on n.id = c.node_id
       join mooring.heartbeat h on h.node_id = c.node_id
-      left join mooring.assignment a on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
+      left join mooring.assignment a
+        on a.deployment_id = c.deployment_id and a.ordinal = c.ordinal and a.handover is null
       left join mooring.run r on r.assignment_id = c.id and r.epoch = c.epoch
      cross join lateral (
        select case
            when d.handover <> 'start-first' then 'its deployment is stop-first now'
-           when r.state = 'running' and r.last_active_at <= at - setting.handover_settle and mooring_internal.node_is_live(h) then 'it runs'
-           when n.draining_since is not null or h.leaving then 'its node is draining or its agent is stopping'
-           when r.state in ('backoff', 'failed') and r.restarts >= 3 then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
-           when c.assigned_at < at - setting.handover_timeout then format('it does not run there after %s', setting.handover_timeout) || coalesce(': ' || r.last_error, '')
+           when r.state = 'running'
+             and r.last_active_at <= judged_at - setting.handover_settle
+             and mooring_internal.node_is_live(h)
+             then 'it runs'
+           when n.draining_since is not null or h.leaving
+             then 'its node is draining or its agent is stopping'
+           when r.state in ('backoff', 'failed') and r.restarts >= 3
+             then 'it does not stay up there' || coalesce(': ' || r.last_error, '')
+           when c.assigned_at < judged_at - setting.handover_timeout
+             then format('it does not run there after %s', setting.handover_timeout)
+               || coalesce(': ' || r.last_error, '')
          end as verdict) j
-     where c.id = any (locked) and c.handover = 'arriving' and c.wanted = 'run' and (a.id is null or a.id = any (locked)) and j.verdict is not null
+     where c.id = any (locked)
+       and c.handover = 'arriving'
+       and c.wanted = 'run'
+       and (a.id is null or a.id = any (locked))
+       and j.verdict is not null
      order by c.id
   loop
     got_on := true;
     if pair.verdict = 'it runs' then
-      -- first the old one: there is one replica at any time
+      -- the predecessor first, so that there is one replica at any time
       update mooring.assignment a
-         set handover = 'leaving', wanted = 'stop', stop_reason = format('handed over to assignment %s on %s', (pair.copy).id, pair.to_name), move_to = null, move_reason = (pair.copy).move_reason
+         set handover = 'leaving',
+             wanted = 'stop',
+             stop_reason = format(
+               'handed over to assignment %s on %s', (pair.successor).id, pair.to_name),
+             move_to = null,
+             move_reason = (pair.successor).move_reason
        where a.id = (pair.replica).id;
-      update mooring.assignment a set handover = null, move_reason = null where a.id = (pair.copy).id;
+      update mooring.assignment a
+         set handover = null,
+             move_reason = null
+       where a.id = (pair.successor).id;
     else
-      update mooring.assignment a set wanted = 'stop', stop_reason = pair.verdict where a.id = (pair.copy).id;
+      update mooring.assignment a
+         set wanted = 'stop',
+             stop_reason = pair.verdict
+       where a.id = (pair.successor).id;
       if pair.rests then
-        update mooring.assignment a set handover_failed_at = at, handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict) where a.id = (pair.replica).id;
+        update mooring.assignment a
+           set handover_failed_at = judged_at,
+               handover_error = format('its successor on %s: %s', pair.to_name, pair.verdict)
+         where a.id = (pair.replica).id;
       end if;
     end if;
-    insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
-    select case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end, o.id, (pair.copy).deployment_id, o.node_id, n.name, o.epoch,
-        case when pair.verdict = 'it runs' then format('its successor runs: assignment %s on %s', (pair.copy).id, pair.to_name) else 'its successor is given up: ' || pair.verdict end, pair.detail
-      from (select coalesce((pair.replica).id, (pair.copy).id) as id, coalesce((pair.replica).node_id, (pair.copy).node_id) as node_id, coalesce((pair.replica).epoch, (pair.copy).epoch) as epoch) o
+    insert into mooring.event
+      (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+    select
+        case when pair.verdict = 'it runs' then 'handed_over' else 'handover_failed' end,
+        o.id,
+        (pair.successor).deployment_id,
+        o.node_id,
+        n.name,
+        o.epoch,
+        case
+          when pair.verdict = 'it runs' then format(
+            'its successor runs: assignment %s on %s', (pair.successor).id, pair.to_name)
+          else 'its successor is given up: ' || pair.verdict
+        end,
+        pair.detail
+      from (
+        select
+            coalesce((pair.replica).id, (pair.successor).id) as id,
+            coalesce((pair.replica).node_id, (pair.successor).node_id) as node_id,
+            coalesce((pair.replica).epoch, (pair.successor).epoch) as epoch) o
       left join mooring.node n on n.id = o.node_id;
   end loop;
   return got_on;
 end;
 $$;
-comment on function mooring_internal.advance_handovers() is 'Lets successors that run take over and gives up those that do not come up; part of every claim().';
+comment on function mooring_internal.advance_handovers() is
+  'Lets successors that run take over, and gives up those that do not come up. '
+  'Part of every claim(); true when any handover got on.';

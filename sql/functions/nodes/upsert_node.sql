@@ -1,9 +1,15 @@
--- upsert_node: what operators say of a node, whether its agent has come yet or not. null leaves a column as it is. What the agent says of itself (trusts, drivers)
--- comes with its registration.
+-- upsert_node: what operators set for a node, before or after its agent registered. null leaves a
+-- column as it is. What the agent states of itself (trusts, drivers) comes with its registration.
 -- locks: node
-create or replace function mooring.upsert_node(name text, weight float8 default null, labels jsonb default null, max_assignments int default null,
-    agent_base_url text default null, gateway_base_url text default null, enabled boolean default null)
-  returns mooring.node
+create or replace function mooring.upsert_node(
+  name text,
+  weight float8 default null,
+  labels jsonb default null,
+  max_assignments int default null,
+  agent_base_url text default null,
+  gateway_base_url text default null,
+  enabled boolean default null
+) returns mooring.node
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set lock_timeout = '5s'
@@ -15,9 +21,16 @@ declare
 begin
   perform mooring_internal.check_node_name(upsert_node.name);
   perform mooring_internal.limit_idle();
-  insert into mooring.node (name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
-  select upsert_node.name, coalesce(upsert_node.weight, 100), coalesce(upsert_node.labels, '{}'), upsert_node.max_assignments, upsert_node.agent_base_url, upsert_node.gateway_base_url, coalesce(upsert_node.enabled, true)
-   -- see register_node(): no number of the identity for what is known
+  insert into mooring.node (
+    name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
+  select upsert_node.name,
+      coalesce(upsert_node.weight, 100),
+      coalesce(upsert_node.labels, '{}'),
+      upsert_node.max_assignments,
+      upsert_node.agent_base_url,
+      upsert_node.gateway_base_url,
+      coalesce(upsert_node.enabled, true)
+   -- see register_node(): a node that exists must not use up a number of the identity
    where not exists (select from mooring.node o where o.name = upsert_node.name)
   on conflict (name) do nothing
   returning * into after;
@@ -25,21 +38,49 @@ begin
     perform mooring_internal.add_event('node_added', 'by an operator', after.id);
     return after;
   end if;
-  select n.* into before from mooring.node n where n.name = upsert_node.name for no key update;
+  select n.* into before
+    from mooring.node n
+   where n.name = upsert_node.name
+     for no key update;
   update mooring.node n
-     set weight = coalesce(upsert_node.weight, n.weight), labels = coalesce(upsert_node.labels, n.labels), max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
-         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url), gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url), enabled = coalesce(upsert_node.enabled, n.enabled)
+     set weight = coalesce(upsert_node.weight, n.weight),
+         labels = coalesce(upsert_node.labels, n.labels),
+         max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
+         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url),
+         gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
+         enabled = coalesce(upsert_node.enabled, n.enabled)
    where n.id = before.id
-     and (n.weight, n.labels, n.max_assignments, n.agent_base_url, n.gateway_base_url, n.enabled) is distinct from
-         (coalesce(upsert_node.weight, n.weight), coalesce(upsert_node.labels, n.labels), coalesce(upsert_node.max_assignments, n.max_assignments),
-          coalesce(upsert_node.agent_base_url, n.agent_base_url), coalesce(upsert_node.gateway_base_url, n.gateway_base_url), coalesce(upsert_node.enabled, n.enabled))
+     and (
+       n.weight,
+       n.labels,
+       n.max_assignments,
+       n.agent_base_url,
+       n.gateway_base_url,
+       n.enabled
+     ) is distinct from (
+       coalesce(upsert_node.weight, n.weight),
+       coalesce(upsert_node.labels, n.labels),
+       coalesce(upsert_node.max_assignments, n.max_assignments),
+       coalesce(upsert_node.agent_base_url, n.agent_base_url),
+       coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
+       coalesce(upsert_node.enabled, n.enabled)
+     )
   returning n.* into after;
   if after.id is null then
     return before;
   end if;
-  perform mooring_internal.add_event('node_changed', 'by an operator', after.id, (
-    select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value)) from jsonb_each(to_jsonb(after)) a join jsonb_each(to_jsonb(before)) b using (key) where a.value <> b.value and a.key <> 'updated_at'));
+  perform mooring_internal.add_event(
+    'node_changed',
+    'by an operator',
+    after.id,
+    (
+      select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value))
+        from jsonb_each(to_jsonb(after)) a
+        join jsonb_each(to_jsonb(before)) b using (key)
+       where a.value <> b.value and a.key <> 'updated_at'));
   return after;
 end;
 $$;
-comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is 'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. An event names what changed, as [before, after].';
+comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is
+  'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. Returns '
+  'the node. An event names what changed, as [before, after].';

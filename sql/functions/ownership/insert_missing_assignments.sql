@@ -1,14 +1,21 @@
--- The one insert of replicas: born pending, in the queue by the times of their deployment. A row that is there, still owned or stopping, stays as it is.
-create or replace function mooring_internal.insert_missing_assignments(deployments bigint[]) returns bigint
+-- The one insert of replicas. They are born pending and queue by the times of their deployment.
+-- An existing row stays as it is, even one that is still owned or stopping.
+create or replace function mooring_internal.insert_missing_assignments(
+  deployments bigint[]
+) returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 declare
   made bigint;
 begin
-  insert into mooring.assignment (deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
-  select d.id, o.ordinal, d.signature, case when d.enabled then 'run' else 'stop' end, clock_timestamp(), d.created_at, d.updated_at
-    from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+  insert into mooring.assignment (
+    deployment_id, ordinal, signature, wanted, waiting_since, created_at, updated_at)
+  select d.id, o.ordinal, d.signature,
+      case when d.enabled then 'run' else 'stop' end,
+      clock_timestamp(), d.created_at, d.updated_at
+    from mooring.deployment d
+   cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.id = any (insert_missing_assignments.deployments) and d.type = 'deployment'
    order by d.id, o.ordinal
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
@@ -16,4 +23,5 @@ begin
   return made;
 end;
 $$;
-comment on function mooring_internal.insert_missing_assignments(bigint[]) is 'Makes a row for each replica of these deployments that has none; returns how many it made.';
+comment on function mooring_internal.insert_missing_assignments(bigint[]) is
+  'Makes a row for each replica of these deployments that has none; returns how many it made.';

@@ -1,6 +1,8 @@
--- A change of an owner and of node_load are one transaction, so in one snapshot the two never differ by what is under way.
+-- One transaction changes an owner and node_load together. So within one snapshot no change that
+-- is under way makes the two differ.
 -- locks: none
-create or replace function mooring_internal.inconsistent_loads() returns table (node_id int, kept int, counted int)
+create or replace function mooring_internal.inconsistent_loads()
+  returns table (node_id int, kept int, counted int)
   language plpgsql stable security definer rows 5
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -11,8 +13,14 @@ begin
   return query
     select coalesce(l.node_id, c.node_id), coalesce(l.assigned, 0), coalesce(c.assigned, 0)
       from mooring_internal.assigned_per_node() l
-      full join (select a.node_id, count(*)::int as assigned from mooring.assignment a where a.node_id is not null and a.ordinal is not null group by a.node_id) c on c.node_id = l.node_id
+      full join (
+             select a.node_id, count(*)::int as assigned
+               from mooring.assignment a
+              where a.node_id is not null and a.ordinal is not null
+              group by a.node_id) c on c.node_id = l.node_id
      where coalesce(l.assigned, 0) <> coalesce(c.assigned, 0);
 end;
 $$;
-comment on function mooring_internal.inconsistent_loads() is 'Nodes whose load in node_load is not the number of assignments they own; the evict round mends them.';
+comment on function mooring_internal.inconsistent_loads() is
+  'Nodes whose load in node_load (kept) is not the number of assignments they own (counted); '
+  'the evict round mends them.';

@@ -1,10 +1,19 @@
--- Which of the chosen places each row takes, so that replicas of one deployment are kept apart. Rows come in queue order with their deployments.
--- All first replicas take places, then all second ones, over places sorted by node, so that two replicas of one deployment land far
--- apart; what still meets its twin (or one placed before) goes to the cheapest other node with room, where there is one.
--- A deployment is looked at as often as there are nodes for it, however many replicas it has: ten thousand on three nodes are no work.
--- fixed_*: replicas that have got their node in the same window. shuffle => false: places belong to their rows, and only what meets its twin is moved.
--- Reads where the deployments run already, locks nothing.
-create or replace function mooring_internal.spread_replicas(deployments bigint[], places int[], nodes mooring.node_state[], eligible int[], fixed_deployments bigint[] default '{}', fixed_nodes int[] default '{}', shuffle boolean default true) returns int[]
+-- Which of the chosen places each row gets, so that replicas of one deployment are kept apart.
+-- Rows come in queue order with their deployments. README.md explains the algorithm.
+--   fixed_*           replicas that already got their node in the same window
+--   shuffle => false  places belong to their rows; only a row that meets another replica moves
+-- It looks at a deployment as often as it has eligible nodes, however many replicas there are: ten
+-- thousand replicas on three nodes are no work.
+-- Reads where the deployments already run, locks nothing.
+create or replace function mooring_internal.spread_replicas(
+  deployments bigint[],
+  places int[],
+  nodes mooring.node_state[],
+  eligible int[],
+  fixed_deployments bigint[] default '{}',
+  fixed_nodes int[] default '{}',
+  shuffle boolean default true
+) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
   -- planned with the real lengths of the arrays, see with_load()
@@ -14,7 +23,7 @@ declare
   placed int[];
   load jsonb;
   deployment record;
-  here int[];
+  used_nodes int[];
   nr int;
   better int;
 begin
@@ -22,37 +31,62 @@ begin
   if shuffle then
     select array_agg(p.node_id order by r.nr) into placed
       from (select u.nr, row_number() over (order by u.replica, u.nr) as turn
-              from (select d.nr, row_number() over (partition by d.deployment_id order by d.nr) as replica from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
-      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn from unnest(places) with ordinality u (node_id, nr)) p using (turn);
+              from (select d.nr,
+                        row_number() over (partition by d.deployment_id order by d.nr) as replica
+                      from unnest(deployments) with ordinality d (deployment_id, nr)) u) r
+      join (select u.node_id, row_number() over (order by u.node_id, u.nr) as turn
+              from unnest(places) with ordinality u (node_id, nr)) p using (turn);
   end if;
-  select jsonb_object_agg(c.node_id, c.n) into load from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
+  select jsonb_object_agg(c.node_id, c.n) into load
+    from (select u.node_id, count(*) as n from unnest(placed) u (node_id) group by 1) c;
   for deployment in
-    select m.deployment_id, array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.copy > 1) as twins, array_agg(distinct m.node_id) as nodes
-      from (select u.nr, u.deployment_id, u.node_id, row_number() over (partition by u.deployment_id, u.node_id order by u.nr nulls first) as copy
-              from (select d.deployment_id, d.node_id, d.nr from unnest(deployments, placed) with ordinality d (deployment_id, node_id, nr)
+    select m.deployment_id,
+        array_agg(m.nr order by m.nr) filter (where m.nr is not null and m.nth > 1) as twins,
+        array_agg(distinct m.node_id) as nodes
+      from (select u.nr, u.deployment_id, u.node_id,
+                row_number() over (
+                  partition by u.deployment_id, u.node_id
+                  order by u.nr nulls first) as nth
+              from (select d.deployment_id, d.node_id, d.nr
+                      from unnest(deployments, placed)
+                        with ordinality d (deployment_id, node_id, nr)
                     union all
-                    select f.deployment_id, f.node_id, null::bigint from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
+                    select f.deployment_id, f.node_id, null::bigint
+                      from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
                     union all
-                    select distinct a.deployment_id, a.node_id, null::bigint from mooring.assignment a where a.deployment_id = any (deployments) and a.node_id is not null and a.handover is distinct from 'leaving') u) m
+                    select distinct a.deployment_id, a.node_id, null::bigint
+                      from mooring.assignment a
+                     where a.deployment_id = any (deployments)
+                       and a.node_id is not null
+                       and a.handover is distinct from 'leaving') u) m
      group by m.deployment_id
-    having count(*) filter (where m.nr is not null and m.copy > 1) > 0
+    having count(*) filter (where m.nr is not null and m.nth > 1) > 0
      order by min(m.nr)
   loop
-    here := deployment.nodes;
+    used_nodes := deployment.nodes;
     foreach nr in array deployment.twins loop
       select s.id into better
         from unnest(nodes) s
-       where s.id = any (eligible) and s.id <> all (here)
-         and s.assigned + coalesce((load ->> s.id::text)::int, 0) < coalesce(s.max_assignments, 2147483647)
+       where s.id = any (eligible)
+         and s.id <> all (used_nodes)
+         and s.assigned + coalesce((load ->> s.id::text)::int, 0)
+           < coalesce(s.max_assignments, 2147483647)
        order by (s.assigned + coalesce((load ->> s.id::text)::int, 0) + 1) * 100 / s.weight, s.id
        limit 1;
       exit when better is null;
-      load := load || jsonb_build_object(placed[nr], (load ->> placed[nr]::text)::int - 1, better, coalesce((load ->> better::text)::int, 0) + 1);
+      load := load || jsonb_build_object(
+        placed[nr],
+        (load ->> placed[nr]::text)::int - 1,
+        better,
+        coalesce((load ->> better::text)::int, 0) + 1);
       placed[nr] := better;
-      here := here || better;
+      used_nodes := used_nodes || better;
     end loop;
   end loop;
   return placed;
 end;
 $$;
-comment on function mooring_internal.spread_replicas(bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is 'Pairs rows with chosen places so that replicas of one deployment run on different nodes where there is room.';
+comment on function mooring_internal.spread_replicas(
+  bigint[], int[], mooring.node_state[], int[], bigint[], int[], boolean) is
+  'Pairs rows with chosen places so that replicas of one deployment run on different nodes '
+  'where there is room.';

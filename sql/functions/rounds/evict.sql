@@ -1,15 +1,20 @@
--- evict: stops what is no longer permitted where it runs (trust, selector, pin, drivers or URLs changed). The owner stops it and reports, and only then it is
--- placed elsewhere. Triggers call it for the edited deployments and nodes; the round calls it for all, because a claim that
--- began before an edit was committed could not know of it.
--- The round also makes assignments and daemons what the specs want, and loads what the nodes own, where no trigger did.
--- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount loads)
-create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment
+-- evict: stops work that is no longer permitted where it runs, because trust, selector, pin,
+-- drivers or URLs changed. The owner stops it and reports; only then is it placed elsewhere.
+-- Triggers call it for the edited deployments and nodes. The round calls it for all, because a
+-- claim that began before an edit was committed could not know of the edit.
+-- The round also repairs what no trigger saw: missing assignments and daemons, and node loads.
+-- locks: deployment, then assignment (both skip locked), then placement (tried, and only to recount
+--   loads)
+create or replace function mooring.evict(
+  deployments bigint[] default null,
+  nodes int[] default null
+) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
 as $$
 begin
-  -- as a round; as a part of somebody's edit it leaves his transaction as it is
+  -- only as a round: a trigger's call leaves the transaction of the edit as it is
   if evict.deployments is null and evict.nodes is null then
     perform mooring_internal.limit_idle();
   end if;
@@ -17,42 +22,64 @@ begin
     with owned as materialized (
       select a.signature, a.node_id, min(a.deployment_id) as deployment_id
         from mooring.assignment a
-       where a.node_id is not null and a.wanted = 'run'
-         and (evict.deployments is null or a.deployment_id = any (evict.deployments)) and (evict.nodes is null or a.node_id = any (evict.nodes))
+       where a.node_id is not null
+         and a.wanted = 'run'
+         and (evict.deployments is null or a.deployment_id = any (evict.deployments))
+         and (evict.nodes is null or a.node_id = any (evict.nodes))
        group by a.signature, a.node_id
     ),
-    alike as materialized (
-      select l.deployment_id, l.representative from mooring_internal.eligibility_groups((select array_agg(distinct o.deployment_id) from owned o)) l
+    groups as materialized (
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct o.deployment_id) from owned o)) l
     ),
-    odd as materialized (
+    not_permitted as materialized (
       select o.signature, o.node_id, mooring_internal.reason_not_permitted(e) as reason
         from owned o
-        join alike l on l.deployment_id = o.deployment_id
-        join mooring_internal.eligibility((select array_agg(distinct l.representative) from alike l)) e on e.deployment_id = l.representative and e.node_id = o.node_id
+        join groups l on l.deployment_id = o.deployment_id
+        join mooring_internal.eligibility(
+            (select array_agg(distinct l.representative) from groups l)) e
+          on e.deployment_id = l.representative and e.node_id = o.node_id
        where not e.permitted
     ),
     locked as materialized (
       select a.id, o.reason
-        from mooring.assignment a join odd o on o.signature = a.signature and o.node_id = a.node_id
-       where a.wanted = 'run' and (evict.deployments is null or a.deployment_id = any (evict.deployments))
+        from mooring.assignment a
+        join not_permitted o on o.signature = a.signature and o.node_id = a.node_id
+       where a.wanted = 'run'
+         and (evict.deployments is null or a.deployment_id = any (evict.deployments))
          for no key update of a skip locked
     ),
     evicted as (
-      update mooring.assignment a set wanted = 'stop', stop_reason = l.reason, move_reason = null from locked l where a.id = l.id and a.wanted = 'run' returning a.*
+      update mooring.assignment a
+         set wanted = 'stop', stop_reason = l.reason, move_reason = null
+        from locked l
+       where a.id = l.id and a.wanted = 'run'
+      returning a.*
     ),
     logged as (
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
-      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason, (select mooring_internal.actor()) from evicted e left join mooring.node n on n.id = e.node_id order by e.id
+      insert into mooring.event (
+        kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_wanted', e.id, e.deployment_id, e.node_id, n.name, e.epoch, e.stop_reason,
+          (select mooring_internal.actor())
+        from evicted e
+        left join mooring.node n on n.id = e.node_id
+       order by e.id
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
     perform mooring_internal.mend_assignments();
     perform mooring_internal.make_daemons();
-    -- a daemon that was made while its node was being deleted has nobody who could stop it
-    delete from mooring.assignment a where a.ordinal is null and not exists (select from mooring.node n where n.id = a.node_id);
+    -- a daemon that was made while its node was being deleted has no agent that could stop it
+    delete from mooring.assignment a
+     where a.ordinal is null
+       and not exists (select from mooring.node n where n.id = a.node_id);
     perform mooring_internal.recount_loads();
     perform mooring_internal.finish_round('evict');
   end if;
 end;
 $$;
-comment on function mooring.evict(bigint[], int[]) is 'Orders the stop of what is no longer permitted on its node, and as a round mends what deployments and daemons lack; returns what it stops.';
+comment on function mooring.evict(bigint[], int[]) is
+  'Orders the stop of work that is no longer permitted on its node, and returns those assignments. '
+  'deployments and nodes narrow it. Without both it is the evict round, and also makes missing '
+  'assignments and daemons and recounts loads.';

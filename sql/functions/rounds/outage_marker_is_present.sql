@@ -1,4 +1,5 @@
--- The marker's two sides: is it there and ours, and write it.
+-- The marker is an unlogged row, so a crash or a promotion empties it. It names its database and
+-- server, so a restored dump does not pass for the original.
 create or replace function mooring_internal.outage_marker_is_present() returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -6,8 +7,12 @@ as $$
 begin
   return exists (
     select from mooring_internal.outage_marker m
-     where m.database_oid = (select d.oid from pg_database d where d.datname = current_database())
+     where m.database_oid = (
+         select d.oid
+           from pg_database d
+          where d.datname = current_database())
        and m.system_identifier = (select c.system_identifier from pg_control_system() c));
 end;
 $$;
-comment on function mooring_internal.outage_marker_is_present() is 'False after a crash, a promotion or a restore that nobody has noticed yet.';
+comment on function mooring_internal.outage_marker_is_present() is
+  'False after a crash, a promotion or a restore that has not been noticed yet.';

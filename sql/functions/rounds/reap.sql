@@ -1,15 +1,16 @@
--- reap: takes work from nodes whose lease is over, margin included, by the database clock. The time is read first and used throughout.
--- judged_at is a time somebody has vouched for: tick() hands on the one it compared with its caller's clock, so that a step of ours between a tick and the reap it
--- started takes nothing from anybody. An older time only finds fewer leases over, so a job may wait with it as long as it likes. null: now.
--- A heartbeat row is locked before it is judged and stays locked until the commit, so a beat that comes now waits, and then reads by a new
--- statement that it owns nothing. A beat in flight on the row makes us skip it: the node is alive.
--- A row held by assert_owner() is skipped, with an event that names the pid, one for all that a transaction holds: its transaction ends with the lease by its own idle timeout.
--- What no beat has confirmed yet ends with the node's own lease: a shorter one of its deployment begins with the next beat.
--- A node without a session has left: a claim that began before gave it work that nobody will run, and gets it back at once.
--- Daemons stay with their node, unless they are to stop.
--- Where so many nodes are silent that it is hardly the nodes (reaping_paused), nothing is taken but from those that left: they said so themselves.
+-- reap: frees work of nodes whose lease and margin are over by the database clock. It reads the
+-- time first and uses it throughout.
+-- judged_at: tick() passes the time that it compared with its caller's clock. So a step of the
+-- database clock between a tick and the reap it started frees nothing. An older time only finds
+-- fewer leases over, so a job may wait with it for any time. null: now.
+-- What stays with its node: daemons, unless they shall stop. And all work while reaping is paused,
+-- except that of nodes without a session, because those left by themselves.
+-- README.md tells what each lock and each skipped row is for.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
-create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment
+create or replace function mooring.reap(
+  max_rows int default 10000,
+  judged_at timestamptz default null
+) returns setof mooring.assignment
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
   set jit = off
@@ -19,64 +20,116 @@ declare
   at timestamptz := least(reap.judged_at, read_at);
   margin interval;
   paused boolean;
-  held boolean;
+  in_hold boolean;
   silent int[];
   lost bigint[];
   lost_epochs bigint[];
 begin
-  -- whose transaction holds heartbeat rows keeps their nodes from coming back, whose holds the round keeps it from everybody
+  -- A transaction that holds heartbeat rows keeps their nodes from coming back. One that holds the
+  -- round keeps every caller from it.
   perform mooring_internal.limit_idle();
   select s.reap_margin into margin from mooring.setting s;
-  -- the clock went back: a beat in the future would keep a silent node alive for as long as the step was
-  update mooring.heartbeat h set beat_at = read_at
-   where h.node_id = any (array(select l.node_id from mooring.heartbeat l where l.beat_at > read_at + margin for update skip locked));
-  held := mooring_internal.notice_outage();
-  if held then
-    -- looked at, and nothing is to be done: else every heartbeat would ask for a tick
+  -- the clock went back: a beat in the future would keep a silent node alive as long as the step
+  update mooring.heartbeat h
+     set beat_at = read_at
+   where h.node_id = any (array(
+     select l.node_id
+       from mooring.heartbeat l
+      where l.beat_at > read_at + margin
+        for update skip locked));
+  in_hold := mooring_internal.notice_outage();
+  if in_hold then
+    -- the round is done, and nothing was to do: otherwise every heartbeat would ask for a tick
     perform mooring_internal.finish_round('reap');
     return;
   end if;
   paused := mooring_internal.update_reap_pause(at);
-  -- offset 0: one look at the index for each silent node, up to the first hit; as a join it would read all that each of them owns
+  -- offset 0: one index lookup for each silent node, up to the first hit; as a join it would read
+  -- all that each of them owns
   select array_agg(h.node_id) into silent
-    from (select h.node_id
-            from mooring.heartbeat h
-           where (h.session is null or h.beat_at < at - margin and not paused)
-             and exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at offset 0)
-           order by h.node_id
-             for update skip locked) h;
+    from (
+      select h.node_id
+        from mooring.heartbeat h
+       where (h.session is null or h.beat_at < at - margin and not paused)
+         and exists (
+           select from mooring.assignment a
+            where a.node_id = h.node_id
+              and (a.ordinal is not null or a.wanted = 'stop')
+              and mooring_internal.lease_end(h, a) + margin < at
+           offset 0)
+       order by h.node_id
+         for update skip locked) h;
   if silent is not null then
-    -- locked as they are chosen: else rows that somebody holds would be chosen again each time, and those behind them never.
-    -- + 0: else the planner, which knows neither number in a plan it keeps, reads the whole table along its primary key instead of what the silent nodes own
+    -- Rows are locked as they are chosen. Otherwise rows locked elsewhere would be chosen again
+    -- each time, and those behind them never.
+    -- + 0: the planner knows neither number in a plan that it keeps. Without it, it reads the whole
+    -- table along its primary key instead of what the silent nodes own.
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
-      from (select a.id, a.epoch
-              from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-             where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
-             order by a.id + 0 limit coalesce(max_rows, 10000)
-               for update of a skip locked) l;
-    return query select r.* from mooring_internal.release(lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+      from (
+        select a.id, a.epoch
+          from mooring.assignment a
+          join mooring.heartbeat h on h.node_id = a.node_id
+         where a.node_id = any (silent)
+           and (a.ordinal is not null or a.wanted = 'stop')
+           and mooring_internal.lease_end(h, a) + margin < at
+         order by a.id + 0
+         limit coalesce(max_rows, 10000)
+           for update of a skip locked) l;
+    return query
+      select r.*
+        from mooring_internal.release(
+          lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
-      -- all there was but what somebody holds. xmax is the transaction that locks the row, or a number for several of them: then all are named that lock rows of the table
+      -- What is left is locked elsewhere. xmax is the transaction that locks the row, or a number
+      -- for several of them; then all that lock rows of the table are named.
       with blocked as materialized (
         select a.xmax as locked_by, min(a.id) as id, count(*) as n
-          from mooring.assignment a join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent) and (a.ordinal is not null or a.wanted = 'stop') and mooring_internal.lease_end(h, a) + margin < at
+          from mooring.assignment a
+          join mooring.heartbeat h on h.node_id = a.node_id
+         where a.node_id = any (silent)
+           and (a.ordinal is not null or a.wanted = 'stop')
+           and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
-         order by min(a.id) limit 5
+         order by min(a.id)
+         limit 5
       ),
       lock as materialized (
-        select l.pid, l.transactionid, l.relation from pg_locks l
-         where l.granted and l.pid is distinct from pg_backend_pid() and exists (select from blocked)
-           and (l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
-                or l.locktype = 'relation' and l.relation = 'mooring.assignment'::regclass and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.mode = 'RowShareLock')
+        select l.pid, l.transactionid, l.relation
+          from pg_locks l
+         where l.granted
+           and l.pid is distinct from pg_backend_pid()
+           and exists (select from blocked)
+           and (
+             l.locktype = 'transactionid' and l.mode = 'ExclusiveLock'
+             or l.locktype = 'relation'
+               and l.relation = 'mooring.assignment'::regclass
+               and l.database = (
+                 select d.oid
+                   from pg_database d
+                  where d.datname = current_database())
+               and l.mode = 'RowShareLock')
       ),
-      said as materialized (
-        select l.assignment_id, l.epoch from (select e.kind, e.assignment_id, e.epoch, e.at from mooring.event e order by e.id desc limit 1000) l
-         where l.kind = 'reap_blocked' and l.at > clock_timestamp() - interval '1 min' and exists (select from blocked)
+      reported as materialized (
+        select l.assignment_id, l.epoch
+          from (
+            select e.kind, e.assignment_id, e.epoch, e.at
+              from mooring.event e
+             order by e.id desc
+             limit 1000) l
+         where l.kind = 'reap_blocked'
+           and l.at > clock_timestamp() - interval '1 min'
+           and exists (select from blocked)
       )
-      insert into mooring.event (kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
+      insert into mooring.event (
+        kind, assignment_id, deployment_id, node_id, node, epoch, reason, detail)
       select 'reap_blocked', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
-          case when w.prepared then 'the row is locked by a prepared transaction: see pg_prepared_xacts' else coalesce('the row is locked by pid ' || array_to_string(w.pids, ' or '), 'the row is locked') end
+          case
+            when w.prepared
+              then 'the row is locked by a prepared transaction: see pg_prepared_xacts'
+            else coalesce(
+              'the row is locked by pid ' || array_to_string(w.pids, ' or '),
+              'the row is locked')
+          end
             || case when b.n > 1 then format(', as are %s more', b.n - 1) else '' end,
           jsonb_build_object('pid', w.pids[1], 'pids', w.pids, 'rows', b.n)
         from blocked b
@@ -84,17 +137,30 @@ begin
         join mooring.node n on n.id = a.node_id
        cross join lateral (
          select bool_or(l.transactionid = b.locked_by and l.pid is null) as prepared,
-             coalesce(array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by), array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
+             coalesce(
+               array_agg(distinct l.pid) filter (where l.transactionid = b.locked_by),
+               array_agg(distinct l.pid) filter (where l.relation is not null)) as pids
            from lock l) w
        -- once a minute is enough, however long it lasts
-       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from said s);
+       where (a.id, a.epoch) not in (select s.assignment_id, s.epoch from reported s);
     end if;
   end if;
-  -- the round comes back when the next lease would end, if that is sooner than its period
-  update mooring_internal.round r set due_at = least(r.due_at, n.ends_at)
-    from (select min(h.beat_at + h.lease_ttl + margin) as ends_at from mooring.heartbeat h where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
-   where r.name = (select l.name from mooring_internal.round l where l.name = 'reap' and l.due_at > n.ends_at for update skip locked);
+  -- the round is due again when the next lease would end, if that is sooner than its period
+  update mooring_internal.round r
+     set due_at = least(r.due_at, n.ends_at)
+    from (
+      select min(h.beat_at + h.lease_ttl + margin) as ends_at
+        from mooring.heartbeat h
+       where h.session is not null and h.beat_at + h.lease_ttl + margin > at) n
+   where r.name = (
+     select l.name
+       from mooring_internal.round l
+      where l.name = 'reap' and l.due_at > n.ends_at
+        for update skip locked);
   perform mooring_internal.finish_round('reap');
 end;
 $$;
-comment on function mooring.reap(int, timestamptz) is 'Takes assignments from nodes whose lease was over at judged_at (null: now), at most max_rows; returns them. Does nothing in a hold, and while reaping is paused because too many nodes are silent takes only from nodes that left.';
+comment on function mooring.reap(int, timestamptz) is
+  'Frees assignments of nodes whose lease and margin were over at judged_at (null: now), at most '
+  'max_rows, and returns them. In a hold it does nothing. While reaping is paused, because too '
+  'many nodes are silent, it frees only the work of nodes that left.';

@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import t from 'tap'
 import { createSupervisor } from '../../../agent/supervisor/supervisor.js'
 import { createCleanup } from '../../../agent/cleanup/cleanup.js'
+import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { heardLog } from '../fleet.js'
 import { ownedPackage, rig, temporaryFolder } from '../rig.js'
+
+await packageRegistry(t)
 
 t.test(
   'Y42: what still runs or ends here needs its package; the version of a tag is not guessed',

@@ -1,6 +1,6 @@
 /**
- * Real installs of small packages from the real registry. A stand-in replaces npm only where a
- * request must not reach it; it prints its arguments.
+ * Real installs by the real npm, from a registry of the test's own. A stand-in replaces npm only
+ * where a request must not reach it; it prints its arguments.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -16,6 +16,7 @@ import type { NpmOptions } from '../../../agent/packages/npm-command.js'
 import { resolveEntry } from '../../../agent/packages/entry-point.js'
 import { withRunIdPrefix } from '../../../host/process-table.js'
 import type { PackageRef } from '../../../syntax/package-reference.js'
+import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { silent, temporaryFolder } from '../rig.js'
 
@@ -27,6 +28,8 @@ interface Setup {
 }
 
 let setups = 0
+
+await packageRegistry(t)
 
 async function setup(t: Test, npm: NpmOptions = {}): Promise<Setup> {
   const packagesDir = join(await temporaryFolder(t), 'packages')

@@ -7,8 +7,11 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { runIdPrefix } from '../../../state-folder/process-files.js'
 import { withRunIdPrefix } from '../../../host/process-table.js'
+import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { ownedPackage, printed, rig, temporaryFolder } from '../rig.js'
+
+await packageRegistry(t)
 
 const may = { mayStart: true }
 const mayNot = { mayStart: false }

@@ -5,9 +5,8 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { logFileOf } from '../../../state-folder/log-reader.js'
 import { program } from '../../helpers/processes.js'
+import { MAIN } from '../../helpers/root.js'
 import { fleet } from '../fleet.js'
-
-const MAIN = join(import.meta.dirname, '..', '..', '..', 'dist', 'cli', 'main.js')
 
 /** `mooring ...` in a line of shell: the pipes and files are those a user has. */
 function shell(t: Test, line: string, place: { url?: string; state?: string }) {

@@ -27,6 +27,7 @@ import { makeServerRoot, serverRoot } from '../../../postgres/embedded/data-fold
 import { reachable, serverIdentity } from '../../../postgres/embedded/identity.js'
 import { serverState } from '../../../postgres/embedded/postmaster.js'
 import { program, tempDir } from '../../helpers/processes.js'
+import { MAIN } from '../../helpers/root.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
 /** A state folder whose server ends with the test. */
@@ -250,29 +251,27 @@ t.test(
       MOORING_STATE_DIR: options.stateDir,
       ...(process.env.PGBINDIR ? { PGBINDIR: process.env.PGBINDIR } : {}),
     }
-    const main = join(import.meta.dirname, '..', '..', '..', 'dist', 'cli', 'main.js')
-    const up = program(t, process.execPath, [main, 'db', 'up'], { env })
+    const up = program(t, process.execPath, [MAIN, 'db', 'up'], { env })
     t.match(await up.exited, { code: 0 })
     const url = await clusterUrl(options)
     t.equal(await ask<number>(url ?? '', 'select 1 as answer'), 1)
     t.notMatch(`${up.stdout()}${up.stderr()}`, new URL(url ?? '').password)
-    const down = program(t, process.execPath, [main, 'db', 'down'], { env })
+    const down = program(t, process.execPath, [MAIN, 'db', 'down'], { env })
     t.match(await down.exited, { code: 0 })
     t.equal(await clusterUrl(options), undefined)
   },
 )
 
 t.test('an ordinary user needs no other user', async (t) => {
-  const main = join(import.meta.dirname, '..', '..', '..', 'dist', 'cli', 'main.js')
   const other = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
-  const user = reachable(process.execPath, other) && reachable(join(main, '..'), other) ? other : {}
+  const user = reachable(process.execPath, other) && reachable(join(MAIN, '..'), other) ? other : {}
   if (user !== other) t.comment('another user cannot reach this checkout: tried as ourselves')
   const folder = tempDir(t)
   chmodSync(folder, 0o777)
   const stateDir = join(folder, 'state')
   t.teardown(async () => void (await stopCluster({ stateDir })))
   const mooring = async (...args: string[]) => {
-    const run = program(t, process.execPath, [main, ...args, '--state-dir', stateDir], {
+    const run = program(t, process.execPath, [MAIN, ...args, '--state-dir', stateDir], {
       user,
       cwd: folder,
     })

@@ -97,7 +97,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     'reaping',
     `update mooring_internal.reap_pause set paused_at = now(), reason = '6 of 10 nodes are silent'`,
     'problem',
-    /6 of 10 nodes are silent; nothing is taken/,
+    /6 of 10 nodes are silent; their work is not reaped/,
     /select mooring.resume_reaping\(\);/,
   ],
   [

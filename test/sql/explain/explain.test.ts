@@ -78,7 +78,7 @@ story('Y logs: a no names its rule', async (t, sql) => {
     /^d1-selector: no: the node lacks labels of the selector: \{"ssd": true\}; label it with upsert_node\('d1-selector', labels => '\{"ssd": true\}'\), or change the selector$/,
     /^d2-driver: no: the node does not run this kind of work \(.*\): start an agent there that has the driver npm$/,
     /^d3-trust: no: the node does not trust the package: left-pad@latest, it trusts \^@acme\/; start its agent with a wider --trust$/,
-    /^d4-urls: no: the node has not both base URLs: agent_base_url and gateway_base_url; give them with upsert_node\('d4-urls', ...\)$/,
+    /^d4-urls: no: the node does not have both base URLs: agent_base_url and gateway_base_url; give them with upsert_node\('d4-urls', ...\)$/,
     /^d5-dead: no: the node is not live: no beat for 01:00:\d\d; start its agent$/,
     /^d6-off: no: the node is disabled: set_node_enabled\('d6-off', true\)$/,
     /^d7-draining: no: the node is draining or its agent is stopping: undrain_node\('d7-draining'\)$/,

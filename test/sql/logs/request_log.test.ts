@@ -86,7 +86,7 @@ story(
     t.equal(await open(sql), 0, 'reading deletes it')
     await refused(t, sql, (sql) => read(sql, request), {
       code: 'MR003',
-      hint: /read once, within a minute, and by the login that asked/,
+      hint: /read once, within a minute, and by the login that requested it/,
     })
   },
 )
@@ -242,7 +242,7 @@ story(
     >`select mooring.request_log(${id}::bigint) as r from generate_series(1, 150)`
     await refused(t, sql, (sql) => ask(sql, id), {
       code: 'MR007',
-      message: /150 logs are being asked by /,
+      message: /150 log requests of .+ are open/,
       hint: /read_log\(\) frees its place, and so does a minute/,
     })
     await answer(sql, host, requests[0]!.r, 'x')
@@ -269,7 +269,7 @@ story(
     await sql`select mooring.request_log(${id}::bigint) as r from generate_series(1, 50)`
     await refused(t, sql, (sql) => ask(sql, id), {
       code: 'MR007',
-      message: /200 logs are being asked of node host-a/,
+      message: /200 log requests are open at node host-a/,
     })
     t.equal(await open(sql), 200)
     await node(sql, { name: 'host-b' })

@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import t from 'tap'
 import { testDatabase } from '../../helpers/postgres.js'
 import { beat, deployment, node } from '../../helpers/factories.js'
+import { ROOT } from '../../helpers/root.js'
 import { claim, events, loads, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-const DOC = readFileSync(join(import.meta.dirname, '..', '..', '..', 'docs', 'policies.md'), 'utf8')
+const DOC = readFileSync(join(ROOT, 'docs', 'policies.md'), 'utf8')
 const [memory = '', distance = '', use = ''] = [...DOC.matchAll(/^```sql\n(.*?)^```/gms)].map(
   ([, block]) => block,
 )

@@ -51,7 +51,7 @@ story(
     )
     t.equal(
       await why(sql, { needs_urls: true }),
-      'it needs a node with both agent_base_url and gateway_base_url, and the one node that fits so far has not them: give them to host-a with upsert_node()',
+      'it needs a node with both agent_base_url and gateway_base_url, and the one node that fits so far does not have them: give them to host-a with upsert_node()',
     )
     t.equal(
       await why(sql, { policy: 'none' }),
@@ -137,7 +137,7 @@ story('a refusal and its error are shown', async (t, sql) => {
     name: 'site',
     ordinal: 0,
     reason:
-      /^every node that may run it refused it \(host-\d+; see last_error\): edit its spec, or add 1 to its generation, and they are asked again$/,
+      /^every node that may run it refused it \(host-\d+; see last_error\): edit its spec, or add 1 to its generation, and they try again$/,
     last_error: 'no such version',
   })
   await sql`update mooring.deployment set generation = generation + 1`

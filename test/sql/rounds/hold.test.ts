@@ -68,7 +68,10 @@ story('a silence of the scheduler longer than half a lease is an outage', async 
   t.equal(await hold(sql), false)
   await ticked(sql, '-6.1 s')
   t.equal(await hold(sql), true)
-  t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:0[6-9]/, seconds: 15 })
+  t.match(await pulse(sql), {
+    hold_reason: /^no worker or agent ticked for 00:00:0[6-9]/,
+    seconds: 15,
+  })
 })
 
 story(
@@ -109,7 +112,10 @@ story(
     // somebody ticked, until five seconds after its beginning, and it ended two seconds ago
     await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
     t.equal(await hold(sql), true)
-    t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:1[2-9]/, seconds: 15 })
+    t.match(await pulse(sql), {
+      hold_reason: /^no worker or agent ticked for 00:00:1[2-9]/,
+      seconds: 15,
+    })
   },
 )
 
@@ -133,7 +139,10 @@ story(
     t.equal(await hold(sql), false)
     await age(sql, 'host-a', '16 s ago')
     t.equal(await hold(sql), true)
-    t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:(1[7-9]|2\d)/, seconds: 15 })
+    t.match(await pulse(sql), {
+      hold_reason: /^no worker or agent ticked for 00:00:(1[7-9]|2\d)/,
+      seconds: 15,
+    })
     await justEnded()
     await age(sql, 'host-a', '1 min ago')
     t.equal(await hold(sql), false, 'its last beat was before')
@@ -150,7 +159,10 @@ story(
     t.equal(await until(sql), before, 'a gap shorter than half a lease is none')
     await inHold(sql, '14 s', '12 s')
     t.equal(await hold(sql), true)
-    t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:1[2-9]/, seconds: 15 })
+    t.match(await pulse(sql), {
+      hold_reason: /^no worker or agent ticked for 00:00:1[2-9]/,
+      seconds: 15,
+    })
     await hold(sql)
     t.equal((await events(sql, 'hold_started')).length, 3, 'and that is set once, too')
   },
@@ -166,7 +178,10 @@ story(
     t.equal(await until(sql), before, 'longer than half a lease, and not yet a whole one')
     await inHold(sql, '12.1 s', null)
     t.equal(await hold(sql), true)
-    t.match(await pulse(sql), { hold_reason: /^nobody ticked for 00:00:1[2-9]/, seconds: 15 })
+    t.match(await pulse(sql), {
+      hold_reason: /^no worker or agent ticked for 00:00:1[2-9]/,
+      seconds: 15,
+    })
   },
 )
 

@@ -68,19 +68,19 @@ const outages: Outage[] = [
   {
     name: 'a database that was paused',
     happen: (sql) => step(sql, 20),
-    reason: /^nobody ticked for 00:00:2/,
+    reason: /^no worker or agent ticked for 00:00:2/,
     robs: true,
   },
   {
     name: 'a reaper that was away, while everybody beat',
     happen: (sql) => sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '7 s'`,
-    reason: /^nobody ticked for 00:00:(0[7-9]|1)/,
+    reason: /^no worker or agent ticked for 00:00:(0[7-9]|1)/,
     robs: false,
   },
   {
     name: 'a clock that went forward by an hour',
     happen: (sql) => step(sql, 3600),
-    reason: /^nobody ticked for 01:00:0/,
+    reason: /^no worker or agent ticked for 01:00:0/,
     robs: true,
   },
   {
