@@ -163,8 +163,8 @@ t.test(
     const file = join(await temporaryFolder(t), '1.log')
     await writeFile(file, lines(1, 100))
     const { next } = (await readLog(file, { tailLines: 1 }))!
-    await writeFile(file, 'again\n')
-    t.equal(await textAt(file, { after: next }), 'again\n')
+    await writeFile(file, 'anew\n')
+    t.equal(await textAt(file, { after: next }), 'anew\n')
     await writeFile(`${file}.1.gz`, gzipSync('first part\n'))
     const inside = (await readLog(file, { fromByte: 0 }, 3))!
     await rename(`${file}.1.gz`, `${file}.gone`)
