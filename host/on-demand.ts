@@ -4,7 +4,7 @@
  */
 export interface OnDemand {
   readonly signal: AbortSignal
-  /** Does nothing after stop(). The run begins after the caller's turn of the event loop. */
+  /** Begins a run at once when none is in progress. Does nothing after stop(). */
   request(): void
   /** Resolves when no run is in progress and none is requested. */
   idle(): Promise<void>
@@ -16,18 +16,19 @@ export function createOnDemand(work: (signal: AbortSignal) => Promise<void>): On
   const stopping = new AbortController()
   const { signal } = stopping
   let requested = false
+  let active = false
   let running: Promise<void> | null = null
 
   function request(): void {
     requested = true
-    if (signal.aborted) return
-    running ??= Promise.resolve()
-      .then(runWhileRequested)
-      .finally(() => {
-        running = null
-        // a request may come between the last check and this moment
-        if (requested) request()
-      })
+    if (signal.aborted || active) return
+    active = true
+    running = runWhileRequested().finally(() => {
+      active = false
+      running = null
+      // a request may come between the last check and this moment
+      if (requested) request()
+    })
   }
 
   async function runWhileRequested(): Promise<void> {

@@ -65,11 +65,12 @@ export function createReports({ db, node, session, onSessionOver, log }: Reports
     const at = outbox.findLastIndex((queued) => isSameEpoch(queued, clean))
     if (at !== -1 && !isFinal(outbox[at]!)) outbox[at] = clean
     else outbox.push(clean)
-    // starts after the caller's turn, so what one reconcile reports is sent together
     sending.request()
   }
 
   async function sendAll(stop: AbortSignal): Promise<void> {
+    // after the caller's turn, so that what one reconcile reports is sent together
+    await Promise.resolve()
     while (outbox.length > 0 && !stop.aborted) {
       const batch = nextBatch(outbox)
       const waitMs = await send(batch)
