@@ -436,7 +436,7 @@ t.test(
       t.match(
         stderr,
         new RegExp(
-          `^error: the log of assignment ${gone} on host-a was removed on .*--keep-logs.*\\nhint: where else it ran says .mooring history ${gone}`,
+          `^error: the log of assignment ${gone} on host-a was removed on .*--keep-logs.*\\nhint: .mooring history ${gone}. shows its other nodes`,
         ),
         state === stateDir ? 'from the file' : 'asked',
       )
