@@ -52,6 +52,8 @@ const program = new Command('mooring')
   .option('--debug', 'show the stack trace of an error')
   // `mooring psql -c ...`: options after the name of a command belong to the command
   .enablePositionalOptions()
+  // the names of commands leave less than the default of 40 columns for their descriptions
+  .configureHelp({ minWidthToWrap: 25 })
   .exitOverride()
   // with --json exitCodeOf reports the error
   .configureOutput({
@@ -64,8 +66,8 @@ const program = new Command('mooring')
     'after',
     `
 Begin with:
-  mooring up --demo          everything on this machine, with something to run
-  mooring psql               then: insert into deployment (package_name) values ('http-server')
+  mooring up --demo    everything on this machine, with something to run
+  mooring psql         insert into deployment (package_name) values ('http-server')
 
 Database: DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`,

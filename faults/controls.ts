@@ -42,14 +42,14 @@ export interface ControlResult {
 
 const CUT_MS = 5_000
 const lease = (find: string, put: string): Mutation => ({
-  in: { file: 'agent/lease.js' },
+  in: { file: 'agent/session/lease.js' },
   find,
   put,
 })
 
 /** A beat may take half a lease: the network and locks of these stories are slower than a scaled-down fleet is prepared for. */
 const PATIENT_BEAT: Mutation = {
-  in: { file: 'agent/heartbeat.js' },
+  in: { file: 'agent/session/heartbeat.js' },
   find: 'leaseTtlMs / 6',
   put: 'leaseTtlMs / 2',
 }
@@ -151,7 +151,7 @@ export const CONTROLS: readonly Control[] = [
     always: [PATIENT_BEAT],
     guard: [
       {
-        in: { file: 'agent/heartbeat.js' },
+        in: { file: 'agent/session/heartbeat.js' },
         find: 'options.onBeat({ tMs, answer',
         put: 'options.onBeat({ tMs: clock(), answer',
       },

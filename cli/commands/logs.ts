@@ -58,7 +58,7 @@ export function addLogs(program: Command): void {
       'after',
       `
 A log stays on its host. The agent there sends the requested part through
-Postgres, 128 KiB at a time. Logs of this host are read from the state directory.
+Postgres, 128 KiB at a time. The state directory holds the logs of this host.
 
   mooring logs web -f
   mooring logs 7 --tail all --node host-a > 7.log`,

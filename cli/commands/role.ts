@@ -115,9 +115,10 @@ export function roleSql({
   const role = identifier(name)
   // an agent holds up to five connections, and for a moment those of its successor
   const limit = kind === 'agent' ? ' connection limit 10' : ''
+  const password = verifier === null ? '' : ` password ${literal(verifier)}`
   const lines = [
     'begin;',
-    `create role ${role} login${limit}${verifier === null ? '' : ` password ${literal(verifier)}`};`,
+    `create role ${role} login${limit}${password};`,
     ...(verifier === null
       ? [
           '-- no password: use certificate or peer authentication (pg_hba.conf),',
@@ -128,7 +129,7 @@ export function roleSql({
   ]
   if (node !== null) {
     lines.push(
-      '-- binds the name to this login: the next heartbeat of an agent with another role is rejected',
+      '-- binds the name to this login: the next beat of an agent with another role is rejected',
       'insert into mooring.node (name, role_name)',
       `values (${literal(node)}, ${literal(name)})`,
       'on conflict (name) do update set role_name = excluded.role_name;',

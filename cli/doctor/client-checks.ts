@@ -98,7 +98,7 @@ export function transport(
     return finding(
       'TLS',
       'warning',
-      `off, and ${remote.join(', ')} is another machine: traffic can be read and changed on the way`,
+      `off, and ${remote.join(', ')} is another machine: traffic can be read and changed`,
       wayOut,
     )
   if (sslmode === 'require')
@@ -173,9 +173,9 @@ async function notificationFinding(
       ? finding(
           'notifications',
           'problem',
-          `lost: LISTEN was accepted, and nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. ` +
+          `lost: LISTEN was accepted, nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. ` +
             'A pooler in transaction mode does that: hints and jobs wait for the next poll',
-          'set DATABASE_URL of agents and workers to the server itself, or to a pool in session mode',
+          'point DATABASE_URL of agents and workers at the server, or at a pool in session mode',
         )
       : finding(
           'notifications',

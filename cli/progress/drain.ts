@@ -65,8 +65,8 @@ export async function watchDrain(
       else if (performance.now() - (stuckSince ??= performance.now()) > STUCK_AFTER_MS) {
         throw new CommandError(
           `${row.left} of ${node} have nowhere to go: ${row.why ?? ''}`,
-          'make room for them, or stop them: ' +
-            `\`mooring drain ${node} --deadline 0 --wait\`; to give up: \`mooring undrain ${node}\``,
+          `make room for them, or stop them: \`mooring drain ${node} --deadline 0 --wait\`; ` +
+            `to give up: \`mooring undrain ${node}\``,
         )
       }
     }

@@ -2,7 +2,7 @@
  * The file of `mooring apply`: deployments by name, as JSON or YAML. Pure: a document becomes
  * specs, or all complaints about it.
  *
- *   {"deployments": [{"name": "web", "package_name": "http-server", "package_version": "14.1.1", "replicas": 3}]}
+ *   {"deployments": [{"name": "web", "package_name": "http-server", "replicas": 3}]}
  *   [{"name": "web", ...}, ...]
  *   {"name": "web", ...}            one per line
  *

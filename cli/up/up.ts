@@ -4,7 +4,7 @@
  *   Ctrl-C, SIGTERM or SIGHUP  the agents stop what they run and leave; then the worker stops; then
  *                              the server, if `up` owns it
  *   a second one               the agents kill at once; after 5 s `up` kills its children
- *   SIGKILL of this process    the stdin of each child ends, and it stops as after SIGTERM; then the
+ *   SIGKILL of this process    each child's stdin ends, and it stops as after SIGTERM; then the
  *                              guard stops the server
  *   a child dies               `up` restarts it with a back-off
  *   the embedded server dies   `up` restarts it

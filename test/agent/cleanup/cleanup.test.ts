@@ -433,7 +433,7 @@ t.test(
         stderr,
         new RegExp(
           `^error: the log of assignment ${gone} on host-a was removed on .*--keep-logs.*` +
-            `\\nhint: where else it ran says .mooring history ${gone}`,
+            `\nhint: .mooring history ${gone}. shows its other nodes`,
         ),
         state === stateDir ? 'from the file' : 'asked',
       )

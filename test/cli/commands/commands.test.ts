@@ -52,7 +52,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   await place.sql`select from mooring.reap()`
   t.match(
     (await run(t, place, ['status'])).stdout,
-    /reaping is paused: 1 of 1 nodes are silent \(are they dead\? `mooring resume-reaping`\)/,
+    /reaping is paused: 1 of 1 nodes are silent \(if the nodes are dead: `mooring resume-reaping`\)/,
   )
   t.same(JSON.parse((await run(t, place, ['resume-reaping', '--json'])).stdout), { resumed: true })
   t.equal((await place.sql`select from mooring.reap()`).length, 2)

@@ -147,7 +147,7 @@ t.test(
     t.match(await run('delete', 'deployment', id), {
       code: 1,
       stderr: new RegExp(
-        `'${id}' is the name of one deployment and the id of another\nhint: say which: id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`,
+        `'${id}' is the name of one deployment and the id of another\nhint: write id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`,
       ),
     })
     t.same(await named('deployment', `id:${id}`), ['web'])
@@ -173,7 +173,7 @@ t.test(
     t.notMatch(stdout, /hunter2/)
     t.match(
       (await run('describe', 'deployment', 'odd')).stdout,
-      /waiting: no node trusts[^]*every node and why: `mooring explain odd`/,
+      /waiting: no node trusts[^]*the reason for each node: `mooring explain odd`/,
     )
     const json = (await run('describe', 'deployment', 'web', '--json')).stdout
     t.match(JSON.parse(json), {
@@ -280,7 +280,7 @@ t.test(
         code: 0,
         stdout: /host-c +UNKNOWN/,
         stderr:
-          /^host-c is new: no agent of this name has come yet \(`mooring delete node host-c` takes it away\)\n$/,
+          /^host-c is new: no agent of this name has registered yet \(`mooring delete node host-c` removes it\)\n$/,
       },
     )
     t.match(

@@ -92,7 +92,7 @@ t.test('rebalance shows the plan, and makes it with --apply', async (t) => {
   t.match(await run('rebalance', '--apply', '--max-moves', '1'), {
     code: 0,
     stdout:
-      /^nothing to move: no move is worth it, or what could move came to its node within setting.rebalance_cooldown, or 1 is on its way already\n$/,
+      /^nothing to move: no move is worth it, or the candidates moved within setting.rebalance_cooldown, or 1 is under way already\n$/,
   })
   t.match(await run('rebalance', '--max-moves', '0'), { code: 2 })
 })

@@ -244,7 +244,7 @@ t.test(
     t.equal((await roll.exited).code, 1)
     t.match(
       roll.stderr(),
-      /stopped here: 0 restarted, 2 left; what was under way comes back by itself\nhint: to go on: `mooring restart deployment web`/,
+      /stopped here: 0 restarted, 2 left; those under way start by themselves\nhint: to continue: `mooring restart deployment web`/,
     )
     t.match(await sql`select count(*)::int as n from mooring_internal.moves_under_way()`, [
       { n: 1 },
@@ -259,7 +259,7 @@ t.test(
     await sql`insert into mooring.deployment (name, package_name, replicas) values ('none', 'x', 0)`
     t.match(await run('deployment', 'none'), {
       code: 0,
-      stdout: 'nothing to restart: nothing of it runs\n',
+      stdout: 'nothing to restart: no instance runs\n',
     })
   },
 )

@@ -58,7 +58,7 @@ t.test('the same name twice is a mistake', async (t) => {
       { name: 'web', package_name: 'x' },
       { name: 'web', package_name: 'y' },
     ]),
-    /deployments\[1\] \(web\): the name stands twice/,
+    /deployments\[1\] \(web\): the name occurs twice/,
   )
 })
 
