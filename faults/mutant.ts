@@ -55,7 +55,8 @@ export async function mutateDatabase(sql: Sql, mutations: readonly Mutation[]): 
   for (const definition of definitions.values()) await sql.unsafe(definition)
 }
 
-async function definitionOf(sql: Sql, name: string): Promise<string> {
+/** The function as it stands in the database, ready to be run again. */
+export async function definitionOf(sql: Sql, name: string): Promise<string> {
   const found = await sql<{ definition: string }[]>`
     select pg_get_functiondef(p.oid) as definition from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
