@@ -6,7 +6,7 @@ import { failuresIn } from './failures.mjs'
 import { ROOT, isAlone } from './test-plan.mjs'
 
 const TIMEOUT_S = 600
-/** The timeout of tap ends a file from within and names the test. This one is for a file that hangs. */
+/** The timeout of tap ends a file from within and names the test. This one ends a hanging file. */
 const KILL_AFTER_S = 660
 const KILL_ALONE_AFTER_S = 1_320
 const GRACE_MS = 5_000

@@ -1,8 +1,8 @@
 // npm test [-- FILE...]   the fast tests, or the files named
 // npm run test:all        every test, and those of the SQL on Debian's PostgreSQL 15 too
 //
-// `npm run build` comes first, because tests run as JavaScript from dist/test/. Each leg has its own
-// server and temporary folder. A test that leaves something behind in either of them fails the run.
+// `npm run build` comes first, because tests run as JavaScript from dist/test/. Each leg has its
+// own server and temporary folder. A test that leaves something behind there fails the run.
 // The last line is for machines: "N passed, N failed, N skipped".
 import { spawn } from 'node:child_process'
 import {
