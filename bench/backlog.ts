@@ -24,13 +24,20 @@ async function manySignatures(bench: Bench): Promise<Figure[]> {
     return bench.inDatabase(async ({ sql }) => {
       await sql`
         insert into mooring.node (name, trusts, labels)
-        select 'node-' || g, (array['^pkg', '^(pkg|other)', '^pkg[0-4]@'])[g % 3 + 1], jsonb_build_object('zone', g % 5, 'disk', (array['ssd', 'hdd'])[g % 2 + 1])
+        select 'node-' || g, (array['^pkg', '^(pkg|other)', '^pkg[0-4]@'])[g % 3 + 1],
+               jsonb_build_object('zone', g % 5, 'disk', (array['ssd', 'hdd'])[g % 2 + 1])
           from generate_series(1, ${nodes}::int) g`
       await keepAlive(sql)
       await sql`
         insert into mooring.deployment (package_name, package_version, selector, pinned_node)
-        select 'pkg' || g % 10, '1.0.0', (array['{}', '{"zone": 1}', '{"disk": "ssd"}', '{"zone": 2, "disk": "hdd"}', '{"zone": 3}'])[g / 10 % 5 + 1]::jsonb,
-            case when g / 10 % 50 = 5 then 'node-' || (g % 10 + 1) * 3 end
+        select 'pkg' || g % 10, '1.0.0',
+               (
+                 array[
+                   '{}', '{"zone": 1}', '{"disk": "ssd"}', '{"zone": 2, "disk": "hdd"}',
+                   '{"zone": 3}'
+                 ]
+               )[g / 10 % 5 + 1]::jsonb,
+               case when g / 10 % 50 = 5 then 'node-' || (g % 10 + 1) * 3 end
           from generate_series(1, ${rows}::int) g`
       const [distinct] = await sql<
         { n: number }[]

@@ -118,12 +118,20 @@ async function bareUpdates(bench: Bench, table: 'lean' | 'same'): Promise<number
   const BATCH = 1_000
   return bench.inDatabase(async ({ sql }) => {
     if (table === 'lean') {
-      await sql`create table public.queue (id bigint primary key, node_id int, epoch bigint not null default 0, created_at timestamptz not null default now(), updated_at timestamptz not null default now())`
+      await sql`
+        create table public.queue (
+          id bigint primary key, node_id int, epoch bigint not null default 0,
+          created_at timestamptz not null default now(),
+          updated_at timestamptz not null default now()
+        )`
       await sql`create index on public.queue (updated_at, created_at, id) where node_id is null`
       await sql`insert into public.queue (id) select g from generate_series(1, ${rows}::int) g`
     } else {
       await sql`create table public.queue (like mooring.assignment including all)`
-      await sql`insert into public.queue (deployment_id, ordinal, signature, waiting_since) select g, 0, md5('one')::uuid, now() from generate_series(1, ${rows}::int) g`
+      await sql`
+        insert into public.queue (deployment_id, ordinal, signature, waiting_since)
+        select g, 0, md5('one')::uuid, now()
+          from generate_series(1, ${rows}::int) g`
     }
     const owned =
       table === 'lean'
@@ -136,9 +144,18 @@ async function bareUpdates(bench: Bench, table: 'lean' | 'same'): Promise<number
       sql.begin(async (tx) => {
         for (let batch = BATCH; batch === BATCH; updated += batch) {
           const result = await tx`
-          update public.queue u set node_id = 1, epoch = u.epoch + 1 ${owned}
-           where u.id = any (array(
-             select q.id from public.queue q where q.node_id is null ${ofOneQueue} order by q.updated_at, q.created_at, q.id for update skip locked limit ${BATCH}))`
+            update public.queue u
+               set node_id = 1, epoch = u.epoch + 1 ${owned}
+             where u.id = any (
+               array(
+                 select q.id
+                   from public.queue q
+                  where q.node_id is null ${ofOneQueue}
+                  order by q.updated_at, q.created_at, q.id
+                  for update skip locked
+                  limit ${BATCH}
+               )
+             )`
           batch = result.count
         }
       }),
@@ -293,13 +310,26 @@ async function byPolicy(bench: Bench): Promise<Figure[]> {
   ): Promise<number> =>
     bench.inDatabase(async ({ sql }) => {
       await addNodes(sql, nodes)
-      await sql`update mooring.heartbeat set cpu_pct = node_id % 17, memory_mb = 100, disk_free_pct = 40 + node_id % 7, running = 0`
+      await sql`
+        update mooring.heartbeat
+           set cpu_pct = node_id % 17,
+               memory_mb = 100,
+               disk_free_pct = 40 + node_id % 7,
+               running = 0`
       await sql`update mooring.node set max_assignments = ${limit}`
       await sql`update mooring.setting set default_policy = ${policy}`
       await addDeployments(sql, rows)
       if (home) {
         await claim(sql)
-        await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, owner_reason = 'given back', lease_ttl = null, assigned_at = null, waiting_since = now(), last_node_id = node_id`
+        await sql`
+          update mooring.assignment
+             set node_id = null,
+                 epoch = epoch + 1,
+                 owner_reason = 'given back',
+                 lease_ttl = null,
+                 assigned_at = null,
+                 waiting_since = now(),
+                 last_node_id = node_id`
       }
       const ms = await elapsedMs(async () =>
         assertEqual(await claim(sql), rows, 'rows that claim() returned'),

@@ -35,8 +35,9 @@ async function drain(bench: Bench): Promise<Figure[]> {
       const measure = async (handover: string): Promise<Drained> => {
         await sql`update mooring.node n set draining_since = null, enabled = n.name = 'host-a'`
         await sql`
-        insert into mooring.deployment (command, args, on_lost, handover)
-        select '/bin/sleep', '["1000000"]', 'keep', ${handover} from generate_series(1, ${rows}::int)`
+          insert into mooring.deployment (command, args, on_lost, handover)
+          select '/bin/sleep', '["1000000"]', 'keep', ${handover}
+            from generate_series(1, ${rows}::int)`
         await hints.until(async () => (await countRunning(sql)) === rows)
         await sql`update mooring.node set enabled = true`
         const result: Drained = { fewest: rows, samples: 0, took_ms: 0 }
@@ -44,7 +45,13 @@ async function drain(bench: Bench): Promise<Figure[]> {
         await sql`select from mooring.drain_node('host-a', max_moves => ${atATime}::int)`
         for (let done = false; !done; result.samples++) {
           const [now] = await watcher<{ n: number; done: boolean }[]>`
-          select count(*) filter (where p.run_state = 'running')::int as n, (select d.done and d.moving = 0 from mooring.drain_progress d where d.node = 'host-a') as done from mooring.placement p`
+            select count(*) filter (where p.run_state = 'running')::int as n,
+                   (
+                     select d.done and d.moving = 0
+                       from mooring.drain_progress d
+                      where d.node = 'host-a'
+                   ) as done
+              from mooring.placement p`
           result.fewest = Math.min(result.fewest, now!.n)
           done = now!.done
           if (performance.now() - start > PATIENCE_MS)

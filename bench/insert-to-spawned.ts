@@ -39,7 +39,9 @@ async function insertToSpawned(bench: Bench): Promise<Figure[]> {
       }> => {
         const start = performance.now()
         const [row] = await user<{ id: string }[]>`
-        insert into mooring.deployment (command, args, env) values (${COMMAND}, ${user.json(ARGS)}, ${user.json({ FIRST_ACT_IN: folder })}) returning id`
+          insert into mooring.deployment (command, args, env)
+          values (${COMMAND}, ${user.json(ARGS)}, ${user.json({ FIRST_ACT_IN: folder })})
+          returning id`
         const insertedMs = performance.now() - start
         const actedMs = (await firstActs.of(row!.id)) - start
         const [assignment] = await sql<

@@ -9,7 +9,10 @@ import type { Database } from './server.js'
 const PATIENCE_MS = 30_000
 
 export async function insertCommands(sql: Sql, count: number): Promise<void> {
-  await sql`insert into mooring.deployment (command, args) select '/bin/sleep', '["1000000"]' from generate_series(1, ${count}::int)`
+  await sql`
+    insert into mooring.deployment (command, args)
+    select '/bin/sleep', '["1000000"]'
+      from generate_series(1, ${count}::int)`
 }
 
 /** Deletes every deployment and waits until the last process is gone: the next measurement finds an idle fleet. */
@@ -42,7 +45,10 @@ export interface Running {
 /** What the database says is running and the kernel says is alive; a process is known by pid and start time. */
 export async function runningOf(sql: Sql): Promise<Running[]> {
   const rows = await sql<Omit<Running, 'startTicks'>[]>`
-    select p.assignment_id, p.node, p.epoch, p.pid from mooring.placement p where p.run_state = 'running' and p.pid is not null order by p.assignment_id`
+    select p.assignment_id, p.node, p.epoch, p.pid
+      from mooring.placement p
+     where p.run_state = 'running' and p.pid is not null
+     order by p.assignment_id`
   return rows.flatMap((row) => {
     const process = readProcess(row.pid)
     return process === null ? [] : [{ ...row, startTicks: process.startTicks }]

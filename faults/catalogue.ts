@@ -230,8 +230,10 @@ export const CATALOGUE: readonly Fault[] = [
       const ending = (async () => {
         while (!over.signal.aborted) {
           await withDeadline(
-            fleet.primary()
-              .sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
+            fleet.primary().sql`
+                select pg_terminate_backend(a.pid)
+                  from pg_stat_activity a
+                 where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
             1_000,
           ).catch(() => {})
           await pause(150)
@@ -309,9 +311,11 @@ export const CATALOGUE: readonly Fault[] = [
     momentary: true,
     inject: async ({ fleet }) => {
       const [backend] = await withDeadline(
-        fleet.server.sql<
-          { pid: number }[]
-        >`select a.pid from pg_stat_activity a where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() limit 1`,
+        fleet.server.sql<{ pid: number }[]>`
+          select a.pid
+            from pg_stat_activity a
+           where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+           limit 1`,
         2_000,
       )
       signal(backend?.pid, 'SIGKILL')
@@ -381,8 +385,9 @@ export const CATALOGUE: readonly Fault[] = [
       disk!.fill()
       // what is there of the log of changes would last for long
       await withDeadline(
-        fleet.server
-          .sql`select pg_logical_emit_message(false, 'faults', repeat('x', 1000000)) from generate_series(1, 40)`,
+        fleet.server.sql`
+            select pg_logical_emit_message(false, 'faults', repeat('x', 1000000))
+              from generate_series(1, 40)`,
         2_000,
       ).catch(() => {})
       return () => {

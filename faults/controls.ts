@@ -194,7 +194,8 @@ export const CONTROLS: readonly Control[] = [
         await tx`select from mooring.heartbeat for update`
         server.setClock(60)
         await tx`select count(*) from mooring.reap()`
-        await tx`update mooring.heartbeat set beat_at = clock_timestamp() where node = ${first!.name}`
+        await tx`
+          update mooring.heartbeat set beat_at = clock_timestamp() where node = ${first!.name}`
         await tx`select count(*) from mooring.claim()`
       })
       await pause(5_000)
@@ -264,7 +265,12 @@ export const CONTROLS: readonly Control[] = [
           next_start_in_ms: null,
         },
       ]
-      await sql`select r.* from mooring.report(${node}, (select h.session from mooring.heartbeat h where h.node = ${node}), ${sql.json(report)}) r`
+      await sql`
+        select r.*
+          from mooring.report(
+            ${node}, (select h.session from mooring.heartbeat h where h.node = ${node}),
+            ${sql.json(report)}
+          ) r`
       await sql`update mooring.deployment set enabled = true`
       await pause(4_500)
     },

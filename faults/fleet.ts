@@ -210,9 +210,11 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
       2_000,
     )
     const silent = await withDeadline(
-      primary.sql<
-        { node: string }[]
-      >`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`,
+      primary.sql<{ node: string }[]>`
+        select s.node
+          from mooring.node_status s
+         where s.health <> 'HEALTHY'
+            or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`,
       2_000,
     )
     if (silent.length > 0 || rows.length < wanted.length)

@@ -57,7 +57,10 @@ export async function mutateDatabase(sql: Sql, mutations: readonly Mutation[]): 
 
 async function definitionOf(sql: Sql, name: string): Promise<string> {
   const found = await sql<{ definition: string }[]>`
-    select pg_get_functiondef(p.oid) as definition from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
+    select pg_get_functiondef(p.oid) as definition
+      from pg_proc p
+      join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   return found[0]!.definition
 }

@@ -94,8 +94,16 @@ export async function makeTemplate(folder: string): Promise<Template> {
   const sql = postgres(cluster.url, { max: 1, onnotice: () => {} })
   await sql.unsafe(`
     create schema faults;
-    create table faults.written (id bigint generated always as identity primary key, assignment_id bigint not null, epoch bigint not null, node text not null, pid int not null, at timestamptz not null default clock_timestamp());
-    update mooring.setting set beat_interval = '400 ms', lease_ttl = '2 s', reap_margin = '500 ms', round_interval = '300 ms'`)
+    create table faults.written (
+      id bigint generated always as identity primary key, assignment_id bigint not null,
+      epoch bigint not null, node text not null, pid int not null,
+      at timestamptz not null default clock_timestamp()
+    );
+    update mooring.setting
+       set beat_interval = '400 ms',
+           lease_ttl = '2 s',
+           reap_margin = '500 ms',
+           round_interval = '300 ms'`)
   await sql.end()
   await cluster.stop()
   const { dataDir } = cluster

@@ -99,7 +99,9 @@ async function write() {
             await tx`select mooring.assert_owner(${assignment}, ${epoch})`
             // the moment in which a zombie would do harm
             await pause(20)
-            await tx`insert into faults.written (assignment_id, epoch, node, pid) values (${assignment}, ${epoch}, ${node}, ${pid})`
+            await tx`
+              insert into faults.written (assignment_id, epoch, node, pid)
+              values (${assignment}, ${epoch}, ${node}, ${pid})`
           })
           await pause(30)
         }

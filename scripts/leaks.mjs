@@ -30,15 +30,19 @@ export async function leftProcesses(temporary) {
 export async function leftSessions(admin) {
   const left = await settled(
     () => admin`
-    select a.pid, a.datname, a.application_name from pg_stat_activity a
-     where a.backend_type = 'client backend' and a.application_name not in (${ADMIN}, 'test server keeper')`,
+      select a.pid, a.datname, a.application_name
+        from pg_stat_activity a
+       where a.backend_type = 'client backend'
+         and a.application_name not in (${ADMIN}, 'test server keeper')`,
   )
   return left.map((row) => `session ${row.pid} (${row.application_name}) in ${row.datname}`)
 }
 
 export async function leftDatabases(admin) {
-  const left =
-    await admin`select d.datname from pg_database d where d.datname like 'test\\_%' or d.datname like 'unfinished\\_%'`
+  const left = await admin`
+      select d.datname
+        from pg_database d
+       where d.datname like 'test\\_%' or d.datname like 'unfinished\\_%'`
   return left.map((row) => `database ${row.datname}`)
 }
 

@@ -20,7 +20,9 @@ async function placementOf(sql: Sql, deployment: string) {
       exit_code: number | null
     }[]
   >`
-    select p.node, p.run_state, p.pid, p.restarts, p.last_error, p.exit_code from mooring.placement p where p.deployment_id = ${deployment}`
+    select p.node, p.run_state, p.pid, p.restarts, p.last_error, p.exit_code
+      from mooring.placement p
+     where p.deployment_id = ${deployment}`
   return rows[0]!
 }
 
@@ -70,7 +72,8 @@ t.test(
       node: 'host-a',
       pid: null,
     })
-    await sql`update mooring.deployment set package_name = 'http-server', package_version = '14.1.1'`
+    await sql`
+      update mooring.deployment set package_name = 'http-server', package_version = '14.1.1'`
     t.match(await runs(sql, missing), { node: 'host-a', restarts: 0 })
     t.match(await runs(sql, library), { node: 'host-a', restarts: 0 })
     t.equal(host.ended(), false)
@@ -111,7 +114,8 @@ t.test(
     )
     t.equal(await eventsOf(sql, 'claimed'), 0)
 
-    await sql`update mooring.deployment set command = 'sleep', args = '["1000"]' where id = ${untrusted}`
+    await sql`
+      update mooring.deployment set command = 'sleep', args = '["1000"]' where id = ${untrusted}`
     agent('host-b', { trust: '^@types/' })
     t.match(await runs(sql, command), { node: 'host-b' })
     t.match(await runs(sql, untrusted), { node: 'host-b' })
@@ -153,7 +157,13 @@ t.test(
     })
     t.match(await saysError(sql, large, /E2BIG/), { node: 'host-a', pid: null })
     t.notMatch(
-      `${host.stderr()}${JSON.stringify(await sql`select * from mooring.placement`)}${JSON.stringify(await sql`select * from mooring.event`)}`,
+      `${host.stderr()}${JSON.stringify(
+        await sql`
+        select * from mooring.placement`,
+      )}${JSON.stringify(
+        await sql`
+        select * from mooring.event`,
+      )}`,
       /geheim/,
       'no value of the environment is told to anybody',
     )
@@ -178,7 +188,10 @@ t.test(
       `each wait is longer than the one before: ${delays.join(', ')} ms`,
     )
 
-    await sql`update mooring.deployment set command = 'sleep', args = '["1000"]', env = '{}' where id = any (${[absent, large, crashing]})`
+    await sql`
+      update mooring.deployment
+         set command = 'sleep', args = '["1000"]', env = '{}'
+       where id = any (${[absent, large, crashing]})`
     for (const id of [absent, large, crashing])
       t.match(await runs(sql, id), { node: 'host-a', restarts: 0 })
     const rows = await running(sql, 4, PATIENCE_MS)

@@ -21,7 +21,11 @@ async function fleetOnItsOwnServer(t: Test) {
     /** Everybody has come back, and everything is as it was. */
     async unchanged(t: Test, restartedAt: string) {
       const back = () =>
-        sql`select from mooring.node_status s join mooring.heartbeat h using (node) where h.beat_at > ${restartedAt}::timestamptz`
+        sql`
+          select
+            from mooring.node_status s
+            join mooring.heartbeat h using (node)
+           where h.beat_at > ${restartedAt}::timestamptz`
       await waitFor(async () => (await back()).length === 2, {
         label: 'both agents beat again',
         timeoutMs: PATIENCE_MS,
@@ -29,7 +33,8 @@ async function fleetOnItsOwnServer(t: Test) {
       await waitFor(
         async () =>
           (
-            await sql`select from mooring_internal.worker w where w.seen_at > ${restartedAt}::timestamptz`
+            await sql`
+              select from mooring_internal.worker w where w.seen_at > ${restartedAt}::timestamptz`
           ).length === 1,
         { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
       )

@@ -233,7 +233,8 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from mooring.drain_progress p where p.why ~ 'host-b cannot take it' or p.done`
+          await sql`
+            select from mooring.drain_progress p where p.why ~ 'host-b cannot take it' or p.done`
         ).length === 1,
       {
         label: 'what is left is blocked, with the reason',

@@ -26,10 +26,16 @@ t.test(
     agent('host-b')
     const c = agent('host-c')
     await live(sql, 'host-a', 'host-b', 'host-c')
-    await sql`insert into mooring.deployment (command, args) select 'sleep', '["1000"]' from generate_series(1, 21)`
+    await sql`
+      insert into mooring.deployment (command, args)
+      select 'sleep', '["1000"]'
+        from generate_series(1, 21)`
     const before = await running(sql, 21, PATIENCE_MS)
     const specs = () =>
-      sql`select d.id, d.generation, d.created_at::text, d.updated_at::text, d.pinned_node from mooring.deployment d order by d.id`
+      sql`
+        select d.id, d.generation, d.created_at::text, d.updated_at::text, d.pinned_node
+          from mooring.deployment d
+         order by d.id`
     const asked = await specs()
     const orphans = before.filter((row) => row.node === 'host-c')
     t.equal(orphans.length, 7)
@@ -69,7 +75,11 @@ t.test(
         t.equal(new Set(taken.map((claim) => claim.tx)).size, 1)
         t.same(
           [
-            ...(await sql`select p.node, count(*)::int from mooring.placement p group by p.node order by count(*), p.node`),
+            ...(await sql`
+              select p.node, count(*)::int
+                from mooring.placement p
+               group by p.node
+               order by count(*), p.node`),
           ].map(({ count }) => count as number),
           [10, 11],
         )
@@ -93,7 +103,10 @@ t.test(
 
     const again = agent('host-c')
     await live(sql, 'host-a', 'host-b', 'host-c')
-    await sql`insert into mooring.deployment (command, args) select 'sleep', '["1000"]' from generate_series(1, 9)`
+    await sql`
+      insert into mooring.deployment (command, args)
+      select 'sleep', '["1000"]'
+        from generate_series(1, 9)`
     const all = await running(sql, 30, PATIENCE_MS)
     t.strictSame(
       processes(all.slice(0, 21)),

@@ -159,7 +159,10 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from mooring.drain_progress p where p.why ~ 'does not stay up there: exited with code 3'`
+          await sql`
+            select
+              from mooring.drain_progress p
+             where p.why ~ 'does not stay up there: exited with code 3'`
         ).length === 1,
       {
         label: 'the drain says so',

@@ -13,7 +13,12 @@ export { PATIENCE_MS }
 
 /** Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end 6 s after the last beat. */
 export async function shortLeases(sql: Sql, lease = '10 s'): Promise<void> {
-  await sql`update mooring.setting set beat_interval = '300 ms', lease_ttl = ${lease}, reap_margin = '600 ms', round_interval = '300 ms'`
+  await sql`
+    update mooring.setting
+       set beat_interval = '300 ms',
+           lease_ttl = ${lease},
+           reap_margin = '600 ms',
+           round_interval = '300 ms'`
 }
 
 export interface Host extends Program {
@@ -87,7 +92,8 @@ export async function live(sql: Sql, ...names: string[]): Promise<void> {
   await waitFor(
     async () =>
       (
-        await sql`select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`
+        await sql`
+          select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`
       ).length === names.length,
     {
       label: `${names.join(', ')} are healthy`,
@@ -133,7 +139,10 @@ export async function claims(
   after = '0',
 ): Promise<{ id: string; assignment_id: string; node: string; tx: string }[]> {
   return await sql<{ id: string; assignment_id: string; node: string; tx: string }[]>`
-    select e.id, e.assignment_id, e.node, e.xmin::text as tx from mooring.event e where e.kind = 'claimed' and e.id > ${after} order by e.id`
+    select e.id, e.assignment_id, e.node, e.xmin::text as tx
+      from mooring.event e
+     where e.kind = 'claimed' and e.id > ${after}
+     order by e.id`
 }
 
 export const lastEvent = async (sql: Sql): Promise<string> =>

@@ -88,8 +88,13 @@ t.test(
     t.ok(isGapless(of(first)), 'no line is lost or doubled by the rotation')
 
     // whoever carries it may lose his connections
-    const cut =
-      await sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and (a.application_name = 'mooring cli' or a.application_name like 'mooring agent%: logs')`
+    const cut = await sql`
+        select pg_terminate_backend(a.pid)
+          from pg_stat_activity a
+         where a.datname = current_database()
+           and (
+             a.application_name = 'mooring cli' or a.application_name like 'mooring agent%: logs'
+           )`
     t.ok(cut.length > 0)
     await upTo(first, of(first).at(-1)!.n + 100)
     t.ok(isGapless(of(first)), 'nor by connections that are lost')
@@ -155,7 +160,10 @@ t.test(
     t.equal((await follower.exited).code, 0, 'a follower ends with what it follows')
     t.match(follower.stdout(), /says goodbye\n(unshare: .*\n)*$/)
     t.same(
-      await sql`select r.data from mooring_internal.log_request r where r.answered_at < now() - interval '2 min'`,
+      await sql`
+        select r.data
+          from mooring_internal.log_request r
+         where r.answered_at < now() - interval '2 min'`,
       [],
       'nothing stays in the database',
     )

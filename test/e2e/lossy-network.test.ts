@@ -74,7 +74,10 @@ t.test(
     proxy.lose(true)
     // what is already open would live through it
     const cut = () =>
-      sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name ~ '^mooring (agent|worker)'`
+      sql`
+        select pg_terminate_backend(a.pid)
+          from pg_stat_activity a
+         where a.datname = current_database() and a.application_name ~ '^mooring (agent|worker)'`
     for (let wanted = 20; wanted <= 120; wanted += 20) {
       await cut()
       await waitFor(() => proxy.lost() >= wanted, {

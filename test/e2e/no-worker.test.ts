@@ -5,7 +5,9 @@ import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, gone, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
 t.test(
-  'with no worker at all the agents place what is inserted, and take over from a host that dies (defect 1: nothing was placed by a dead scheduler)',
+  `
+    with no worker at all the agents place what is inserted, and take over
+      from a host that dies (defect 1: nothing was placed by a dead scheduler)`,
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -14,11 +16,19 @@ t.test(
     const b = agent('host-b')
     await live(sql, 'host-a', 'host-b')
     await sleeper(sql, { type: 'daemon' })
-    await sql`insert into mooring.deployment (command, args) select 'sleep', '["1000"]' from generate_series(1, 10)`
+    await sql`
+      insert into mooring.deployment (command, args)
+      select 'sleep', '["1000"]'
+        from generate_series(1, 10)`
     const before = await running(sql, 12, PATIENCE_MS)
     t.same(
       [
-        ...(await sql`select p.node, count(*)::int from mooring.placement p where p.type = 'deployment' group by p.node order by p.node`),
+        ...(await sql`
+          select p.node, count(*)::int
+            from mooring.placement p
+           where p.type = 'deployment'
+           group by p.node
+           order by p.node`),
       ],
       [
         { node: 'host-a', count: 5 },
@@ -105,7 +115,10 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from graphile_worker.jobs j where j.locked_at is not null and j.task_identifier = 'place'`
+          await sql`
+            select
+              from graphile_worker.jobs j
+             where j.locked_at is not null and j.task_identifier = 'place'`
         ).length > 0,
       { label: 'the worker has taken its job', timeoutMs: PATIENCE_MS },
     )
@@ -128,7 +141,10 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from graphile_worker.jobs j where j.locked_by is not null and j.locked_at < now() - interval '10 s'`
+          await sql`
+            select
+              from graphile_worker.jobs j
+             where j.locked_by is not null and j.locked_at < now() - interval '10 s'`
         ).length === 0,
       { label: 'the jobs of the dead are free', timeoutMs: PATIENCE_MS },
     )

@@ -37,8 +37,10 @@ t.test(
     await live(sql, 'host-a', 'host-b')
     // ' 0': any free port; a plain 0 would have http-server look for one itself, and 21 at once find the same
     await sql`
-    insert into mooring.deployment (package_name, package_version, args, env, enabled)
-    select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]', jsonb_build_object('GREETING', 'hello ' || n), true from generate_series(1, 21) n`
+      insert into mooring.deployment (package_name, package_version, args, env, enabled)
+      select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]',
+             jsonb_build_object('GREETING', 'hello ' || n), true
+        from generate_series(1, 21) n`
     const rows = await running(sql, 21, 180_000)
 
     const given = await claims(sql)
@@ -216,9 +218,13 @@ t.test(
     await waitFor(() => lives().length === 1, { label: 'it runs', timeoutMs: PATIENCE_MS })
     const [before] = await running(sql, 1, PATIENCE_MS)
 
-    await sql`update mooring.deployment set name = 'renamed', labels = '{"team": "x"}', stop_grace = '6 s'`
+    await sql`
+      update mooring.deployment set name = 'renamed', labels = '{"team": "x"}', stop_grace = '6 s'`
     for (const word of ['second', 'third', 'fourth']) {
-      await sql`update mooring.deployment set env = env || jsonb_build_object('WITNESS_WORD', ${word}::text) where id = ${id}`
+      await sql`
+        update mooring.deployment
+           set env = env || jsonb_build_object('WITNESS_WORD', ${word}::text)
+         where id = ${id}`
       await waitFor(() => lives().some((life) => life.word === word), {
         label: `the ${word} runs`,
         timeoutMs: PATIENCE_MS,

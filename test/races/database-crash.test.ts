@@ -62,7 +62,8 @@ t.test(
     )
 
     // eleven minutes later: host-a is dead after all
-    await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+    await sql`
+      update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
     await age(sql, 'host-a', '11 minutes ago')
     t.equal((await hold(sql)).hold, null)
     t.equal((await sql`select * from mooring.reap()`).length, 3)
@@ -209,10 +210,15 @@ t.test(
     const [began] = await pg.sql`select hold_until from mooring_internal.pulse`
     for (const gap of ['1 s', '4 s', '3 s'])
       await pg.sql.unsafe(
-        `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
+        `
+          update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}';
+          select mooring.tick('worker')`,
       )
     t.same([...(await pg.sql`select hold_until from mooring_internal.pulse`)], [began])
-    await pg.sql`update mooring_internal.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
+    await pg.sql`
+      update mooring_internal.pulse
+         set hold_until = clock_timestamp() - interval '1 s',
+             pulse_at = clock_timestamp() - interval '1 s'`
     t.equal((await pg.sql`select * from mooring.claim()`).length, 1, 'and it ends by itself')
     t.equal((await pg.sql`select from mooring.event where kind = 'hold_started'`).length, 1)
   },

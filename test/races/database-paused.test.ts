@@ -77,7 +77,10 @@ t.test('negative control: without the hold the first reap takes everything', asy
   const { sql } = await pausedForLongerThanALease(
     t,
     (sql) =>
-      sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`,
+      sql`
+        create or replace function mooring_internal.notice_outage() returns boolean
+          language sql
+          return false`,
   )
   t.equal((await sql`select * from mooring.reap()`).length, 3)
 })

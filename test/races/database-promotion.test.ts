@@ -51,7 +51,8 @@ t.test(
 /** The hold after the promotion is over, and nobody has beaten since. */
 async function holdIsOver(t: Test, sql: Session['sql']): Promise<void> {
   t.equal((await sql`select * from mooring.claim()`).length, 0, 'the promotion is noticed')
-  await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await sql`
+    update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
   await age(sql, 'host-a', '11 minutes ago')
 }
 
@@ -106,7 +107,10 @@ t.test('negative control: an epoch without the timeline is handed out twice', as
   const { lost, next } = await promotedWithoutTheLastClaims(
     t,
     (sql) =>
-      sql`create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint language sql stable return epoch + 1`,
+      sql`
+        create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint
+          language sql stable
+          return epoch + 1`,
   )
   t.same(next, lost)
 })

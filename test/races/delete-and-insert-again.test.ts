@@ -111,12 +111,18 @@ t.test(
     await gate.stopHere(agent)
     const reporting = agent.start(
       (sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: row.id, epoch: row.epoch, generation: '1', state: 'stopped' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([{ assignment_id: row.id, epoch: row.epoch, generation: '1', state: 'stopped' }])}
+          )`,
     )
     await waitsFor(t, pg, agent, gate.session)
     const inserting = psql.start(
       (sql) =>
-        sql`insert into mooring.deployment (id, package_name, package_version) values (${id}, 'http-server', '14.1.1')`,
+        sql`
+          insert into mooring.deployment (id, package_name, package_version)
+          values (${id}, 'http-server', '14.1.1')`,
     )
     await waitsFor(t, pg, psql, agent)
     await gate.open()

@@ -14,8 +14,15 @@ import { activity, stage, waitsFor, type Stage } from './stage.js'
 const placementLocks = (pg: Stage) => pg.sql<
   { pid: number; lock: 'placing' | 'waiting'; granted: boolean }[]
 >`
-  select l.pid, case l.objid when mooring_internal.lock_key('placing') then 'placing' else 'waiting' end as lock, l.granted
-    from pg_locks l where l.locktype = 'advisory' and l.classid = mooring_internal.lock_space() and l.database = (select oid from pg_database where datname = current_database())
+  select l.pid,
+         case l.objid
+           when mooring_internal.lock_key('placing') then 'placing'
+           else 'waiting' end as lock,
+         l.granted
+    from pg_locks l
+   where l.locktype = 'advisory'
+     and l.classid = mooring_internal.lock_space()
+     and l.database = (select oid from pg_database where datname = current_database())
    order by l.granted desc, 2, l.pid`
 
 async function aForgottenClaim(t: Parameters<typeof stage>[0]) {
@@ -183,7 +190,11 @@ t.test('a hold that begins while a claim waits is kept: it places nothing', asyn
   const worker = await pg.session('worker')
   const waiting = worker.start((sql) => sql`select * from mooring.claim()`)
   await waitsFor(t, pg, worker, psql)
-  await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = clock_timestamp() + interval '14 s', hold_reason = 'noticed by somebody else'`
+  await pg.sql`
+    update mooring_internal.pulse
+       set pulse_at = clock_timestamp(),
+           hold_until = clock_timestamp() + interval '14 s',
+           hold_reason = 'noticed by somebody else'`
   await psql.commit()
   t.equal((await waiting.done).length, 0)
   t.match((await pg.sql`select waiting from mooring.fleet`)[0], { waiting: 2 })
@@ -225,9 +236,14 @@ t.test(
   'negative control: when everybody goes home, what came in during a claim is forgotten',
   async (t) => {
     const { pg, psql } = await aForgottenClaim(t)
-    await pg.sql
-      .unsafe(`create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language sql
-    return pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'))`)
+    await pg.sql.unsafe(`
+        create or replace function mooring_internal.lock_placement(
+          must_wait boolean default false
+        ) returns boolean
+          language sql
+          return pg_try_advisory_xact_lock(
+            mooring_internal.lock_space(), mooring_internal.lock_key('placing')
+          )`)
     await psql.begin()
     await psql.sql`select mooring.claim()`
     const late = await deployment(pg.sql)

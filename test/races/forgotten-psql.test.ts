@@ -72,7 +72,11 @@ t.test(
     t.equal((await fleet.sql`select * from mooring.claim()`).length, 2)
     t.match(await assignments(pg.sql, late), [{ epoch: '1' }])
     // the agent of host-a starts anew, as it was
-    await fleet.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '.', '{npm,exec}', replaces => ${hostA.session})`
+    await fleet.sql`
+      select *
+        from mooring.register_node(
+          'host-a', gen_random_uuid(), '.', '{npm,exec}', replaces => ${hostA.session}
+        )`
     t.pass('nobody waited')
   },
 )
@@ -85,7 +89,12 @@ t.test('alter table node, not committed: beats go on, so nobody is fenced', asyn
   t.equal((await beat(fleet.sql, hostB)).owned, 2)
   const mine =
     await fleet.sql`select * from mooring.assignments_of(${hostA.name}, ${hostA.session})`
-  await fleet.sql`select * from mooring.report(${hostA.name}, ${hostA.session}, ${fleet.sql.json(mine.map((of) => ({ ...of, state: 'running' })))})`
+  await fleet.sql`
+    select *
+      from mooring.report(
+        ${hostA.name}, ${hostA.session},
+        ${fleet.sql.json(mine.map((of) => ({ ...of, state: 'running' })))}
+      )`
   await psql.rollback()
   // the same with the lock behind another one, as a migration takes it
   await psql.begin()
@@ -121,7 +130,10 @@ t.test(
     const [placed] = await assignments(pg.sql)
     const waiting = await deployment(pg.sql)
     await psql.begin()
-    await psql.sql`update mooring.deployment set enabled = false where id in (${placed!.deployment_id}, ${waiting})`
+    await psql.sql`
+      update mooring.deployment
+         set enabled = false
+       where id in (${placed!.deployment_id}, ${waiting})`
     await beatsAndReports(scene)
     const late = await deployments(fleet.sql, 2)
     t.same(
@@ -160,7 +172,10 @@ t.test(
     const { pg, psql, fleet } = await aFleet(t)
     const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
     await psql.begin()
-    await psql.sql`update mooring.deployment set enabled = false where id in (${moved!.deployment_id}, ${restarted!.deployment_id})`
+    await psql.sql`
+      update mooring.deployment
+         set enabled = false
+       where id in (${moved!.deployment_id}, ${restarted!.deployment_id})`
     const [mover, restarter] = [await pg.session('mover'), await pg.session('restarter')]
     const moving = mover.start((sql) => sql`select from mooring.reassign(${moved!.id}, 'host-b')`)
     const restarting = restarter.start((sql) => sql`select from mooring.restart(${restarted!.id})`)
@@ -187,7 +202,8 @@ t.test(
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     await psql.begin()
-    await psql.sql`update mooring.deployment set env = '{"LEVEL": "debug"}', generation = generation + 1`
+    await psql.sql`
+      update mooring.deployment set env = '{"LEVEL": "debug"}', generation = generation + 1`
     await age(pg.sql, 'host-a', '1 hour ago')
     t.equal((await fleet.sql`select id from mooring.reap()`).length, 2)
   },
@@ -209,7 +225,11 @@ t.test('daemons that somebody edits do not hold up the rounds', async (t) => {
   await psql.sql`update mooring.deployment set enabled = false where id = ${daemon}`
   await fleet.sql`select * from mooring.evict()`
   await fleet.sql`update mooring.node set trusts = 'nothing-of-the-kind' where name = 'host-a'`
-  await fleet.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@', '{npm}', replaces => ${hostA.session})`
+  await fleet.sql`
+    select *
+      from mooring.register_node(
+        'host-a', gen_random_uuid(), '^http-server@', '{npm}', replaces => ${hostA.session}
+      )`
   await fleet.sql`select * from mooring.tick('agent host-b', inline => true)`
   await psql.commit()
   t.match(await assignments(pg.sql, daemon), [{ wanted: 'stop' }, { wanted: 'stop' }])
@@ -228,7 +248,11 @@ for (const [verb, call] of [
   [
     'register_node',
     ({ hostB }) =>
-      `select * from mooring.register_node('host-b', gen_random_uuid(), '.', '{npm,exec}', replaces => '${hostB.session}')`,
+      `
+        select *
+          from mooring.register_node(
+            'host-b', gen_random_uuid(), '.', '{npm,exec}', replaces => '${hostB.session}'
+          )`,
   ],
   ['leave', ({ hostB }) => `select * from mooring.leave('host-b', '${hostB.session}')`],
   ['report', ({ hostB }) => `select * from mooring.report('host-b', '${hostB.session}', '[]')`],
@@ -306,7 +330,8 @@ t.test(
     await fleet.sql`select * from mooring.tick('worker')`
     t.match(
       (
-        await pg.sql`select pulse_at > clock_timestamp() - interval '30 s' as beats from mooring_internal.pulse`
+        await pg.sql`
+          select pulse_at > clock_timestamp() - interval '30 s' as beats from mooring_internal.pulse`
       )[0],
       { beats: true },
     )
@@ -347,7 +372,9 @@ t.test('five hundred inserts at once commit while one more sits idle', async (t)
     users.map(async ({ sql }) => {
       await sql`select set_config('lock_timeout', '10 s', false)`
       for (let nr = 0; nr < 20; nr++)
-        await sql`insert into mooring.deployment (package_name, package_version, enabled) values ('http-server', '14.1.1', true)`
+        await sql`
+          insert into mooring.deployment (package_name, package_version, enabled)
+          values ('http-server', '14.1.1', true)`
     }),
   )
   t.equal(
@@ -375,7 +402,9 @@ t.test(
     const user = await pg.session('user')
     const inserting = user.start(
       (sql) =>
-        sql`insert into mooring.deployment (package_name, package_version) values ('http-server', '14.1.1')`,
+        sql`
+          insert into mooring.deployment (package_name, package_version)
+          values ('http-server', '14.1.1')`,
     )
     await waitsFor(t, pg, user, psql)
     await psql.commit()
@@ -401,7 +430,9 @@ t.test(
     const user = await pg.session('user')
     const inserting = user.start(
       (sql) =>
-        sql`insert into mooring.deployment (package_name, package_version) values ('http-server', '14.1.1')`,
+        sql`
+          insert into mooring.deployment (package_name, package_version)
+          values ('http-server', '14.1.1')`,
     )
     await waitsFor(t, pg, user, psql)
     await psql.commit()

@@ -31,7 +31,9 @@ async function drained(t: Parameters<typeof stage>[0]) {
         stop_reason: string | null
       }[]
     >`
-    select p.assignment_id as id, p.epoch, p.node, p.handover, p.wanted, p.stop_reason from mooring.placement p order by 1`
+      select p.assignment_id as id, p.epoch, p.node, p.handover, p.wanted, p.stop_reason
+        from mooring.placement p
+       order by 1`
   const runs = async (handover: string | null) => {
     const row = (await rows()).find((copy) => copy.handover === handover)!
     return await report(pg.sql, hosts[row.node!]!, row, 'running', { pid: 1 })

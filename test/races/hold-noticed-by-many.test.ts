@@ -23,7 +23,9 @@ async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promis
   for (let round = 0; round < ROUNDS; round++) {
     await sql.begin(async (sql) => {
       await sql`delete from mooring_internal.outage_marker`
-      await sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
+      await sql`
+        update mooring_internal.pulse
+           set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
     })
     const answers = await Promise.all(
       askers.map(({ sql }, nr) => sql.unsafe<{ hold: boolean }[]>(`select ${ask(nr)} as hold`)),

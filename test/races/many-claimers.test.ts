@@ -13,26 +13,53 @@ import { rewrite, stage, waitsFor, type Stage } from './stage.js'
 const DEPLOYMENTS = 1_000
 
 async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise<void> {
-  const twice =
-    await pg.sql`select assignment_id, epoch, count(*) from mooring.event where kind in ('claimed', 'released', 'reaped', 'refused') group by 1, 2 having count(*) > 1`
+  const twice = await pg.sql`
+      select assignment_id, epoch, count(*)
+        from mooring.event
+       where kind in ('claimed', 'released', 'reaped', 'refused')
+       group by 1, 2
+       having count(*) > 1`
   t.same([...twice], [], 'one event for each assignment and epoch')
   const wrong = await pg.sql`
     select e.assignment_id, e.kind, e.epoch, e.before
-      from (select e.assignment_id, e.kind, e.epoch, lag(e.epoch) over w as before, lag(e.kind) over w as kind_before from mooring.event e
-             where e.kind in ('claimed', 'released', 'reaped', 'refused') window w as (partition by e.assignment_id order by e.epoch)) e
-     where e.epoch <> coalesce(e.before, 0) + 1 or (e.kind = 'claimed') = (coalesce(e.kind_before, 'released') = 'claimed')`
+      from (
+        select e.assignment_id, e.kind, e.epoch, lag(e.epoch) over w as before,
+               lag(e.kind) over w as kind_before
+          from mooring.event e
+         where e.kind in ('claimed', 'released', 'reaped', 'refused') window w as (
+           partition by e.assignment_id order by e.epoch
+         )
+      ) e
+     where e.epoch <> coalesce(e.before, 0) + 1
+        or (e.kind = 'claimed') = (coalesce(e.kind_before, 'released') = 'claimed')`
   t.same([...wrong], [], 'claimed and taken in turn, the epoch one higher each time')
   const stale = await pg.sql`
-    select a.id, a.epoch from mooring.assignment a
-     where a.epoch <> (select max(e.epoch) from mooring.event e where e.assignment_id = a.id and e.kind in ('claimed', 'released', 'reaped', 'refused'))
-        or a.node_id is distinct from (select case e.kind when 'claimed' then e.node_id end from mooring.event e
-                                        where e.assignment_id = a.id and e.epoch = a.epoch and e.kind in ('claimed', 'released', 'reaped', 'refused'))`
+    select a.id, a.epoch
+      from mooring.assignment a
+     where a.epoch <> (
+       select max(e.epoch)
+         from mooring.event e
+        where e.assignment_id = a.id and e.kind in ('claimed', 'released', 'reaped', 'refused')
+     )
+        or a.node_id is distinct from (
+          select case e.kind when 'claimed' then e.node_id end
+            from mooring.event e
+           where e.assignment_id = a.id
+             and e.epoch = a.epoch
+             and e.kind in ('claimed', 'released', 'reaped', 'refused')
+        )`
   t.same([...stale], [], 'and each row is as its last event says')
   t.same(
     [
       ...(await pg.sql`
-    select n.name from mooring.node n left join mooring_internal.assigned_per_node() l on l.node_id = n.id
-     where coalesce(l.assigned, 0) <> (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null)`),
+        select n.name
+          from mooring.node n
+          left join mooring_internal.assigned_per_node() l on l.node_id = n.id
+         where coalesce(l.assigned, 0) <> (
+           select count(*)
+             from mooring.assignment a
+            where a.node_id = n.id and a.ordinal is not null
+         )`),
     ],
     [],
     'the loads are what is owned',
@@ -114,7 +141,11 @@ t.test(
         if (round % 3 === nr % 3) await age(sql, host.name, '61 seconds ago')
         else if (round % 7 === 0) {
           const session = randomUUID()
-          await sql`select * from mooring.register_node(${host.name}, ${session}, '.', '{npm,exec}', replaces => ${host.session})`
+          await sql`
+            select *
+              from mooring.register_node(
+                ${host.name}, ${session}, '.', '{npm,exec}', replaces => ${host.session}
+              )`
           host.session = session
         } else await beat(sql, host)
         const mine = await sql<
@@ -131,8 +162,10 @@ t.test(
       }),
     )
     const user = loop('user', async (sql, round) => {
-      await sql`update mooring.deployment set generation = generation + 1 where id % 50 = ${round % 50}`
-      await sql`update mooring.deployment set enabled = not enabled where id % 50 = ${(round * 7) % 50}`
+      await sql`
+        update mooring.deployment set generation = generation + 1 where id % 50 = ${round % 50}`
+      await sql`
+        update mooring.deployment set enabled = not enabled where id % 50 = ${(round * 7) % 50}`
     })
     // however long it takes here: where nobody ticks, everything is held
     const metronome = loop('metronome', async (sql) => {
@@ -172,7 +205,12 @@ t.test(
     await node(pg.sql, { name: 'host-b' })
     await deployments(pg.sql, 1)
     await pg.sql.unsafe(
-      `create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language sql return true`,
+      `
+        create or replace function mooring_internal.lock_placement(
+          must_wait boolean default false
+        ) returns boolean
+          language sql
+          return true`,
     )
     await rewrite(pg.sql, 'claim', ['for update skip locked', ''])
     const [first, second] = [await pg.session('first'), await pg.session('second')]

@@ -93,7 +93,10 @@ t.test(
   async (t) => {
     const { pg, hostA, id, first, row, worker, psql } = await oneThatRuns(t)
     await rewrite(pg.sql, 'place_moves', [' and d.enabled', ''])
-    await pg.sql`create or replace function mooring_internal.requeue(deployments bigint[]) returns void language sql as 'select'`
+    await pg.sql`
+      create or replace function mooring_internal.requeue(deployments bigint[]) returns void
+        language sql
+        as 'select'`
     await pg.sql`select from mooring.reassign(${first.id}, 'host-b')`
     t.equal(await report(pg.sql, hostA, first, 'stopped'), true)
     const gate = await gateBefore(pg, 'place_moves', 'select array_agg(l.id) into waiting')
@@ -199,7 +202,11 @@ t.test(
     const gate = await gateBefore(
       pg,
       'lock_to_move',
-      'select a.* into row\n        from mooring.assignment a\n       where a.id = lock_to_move.assignment\n         for no key update nowait;',
+      `
+        select a.* into row\n
+          from mooring.assignment a\n
+         where a.id = lock_to_move.assignment\n
+         for no key update nowait;`,
     )
     await gate.stopHere(operator)
     const moving = operator.start(

@@ -17,7 +17,11 @@ async function aNodeToDelete(t: Parameters<typeof stage>[0]) {
 
 const orphans = async (pg: Awaited<ReturnType<typeof stage>>) =>
   (
-    await pg.sql`select a.id from mooring.assignment a where a.node_id is not null and not exists (select from mooring.node n where n.id = a.node_id)`
+    await pg.sql`
+      select a.id
+        from mooring.assignment a
+       where a.node_id is not null
+         and not exists (select from mooring.node n where n.id = a.node_id)`
   ).length
 
 t.test(
@@ -75,7 +79,10 @@ t.test(
     await psql.commit()
     const [registered] = await registering.done
     t.match(
-      await pg.sql`select n.id, h.session is not null as live from mooring.node n join mooring.heartbeat h on h.node_id = n.id`,
+      await pg.sql`
+        select n.id, h.session is not null as live
+          from mooring.node n
+          join mooring.heartbeat h on h.node_id = n.id`,
       [{ id: registered!.node_id, live: true }],
     )
   },
@@ -92,9 +99,11 @@ t.test(
     const agent = await pg.session('agent')
     const registering = agent.start(
       (sql) =>
-        sql<
-          { node_id: number }[]
-        >`select node_id from mooring.register_node('host-a', gen_random_uuid(), '.', version => '2.0', replaces => ${hostA.session})`,
+        sql<{ node_id: number }[]>`
+          select node_id
+            from mooring.register_node(
+              'host-a', gen_random_uuid(), '.', version => '2.0', replaces => ${hostA.session}
+            )`,
     )
     await waitsFor(t, pg, agent, psql)
     await worker.commit()

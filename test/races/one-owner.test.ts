@@ -84,9 +84,9 @@ async function playAgent(
         )
       } else {
         // what is new may be run when the next beat has confirmed it
-        known = await sql<
-          Owned[]
-        >`select assignment_id, epoch, generation, wanted, on_lost, stop_grace_ms from mooring.assignments_of(${name}, ${session})`
+        known = await sql<Owned[]>`
+          select assignment_id, epoch, generation, wanted, on_lost, stop_grace_ms
+            from mooring.assignments_of(${name}, ${session})`
       }
       const stopping = known.filter(({ wanted }) => wanted === 'stop')
       if (stopping.length > 0) {
@@ -97,7 +97,11 @@ async function playAgent(
             stopping.some((a) => a.assignment_id === right.assignment && a.epoch === right.epoch)
           )
             right.untilMs = Math.min(right.untilMs, performance.now())
-        await sql`select * from mooring.report(${name}, ${session}, ${sql.json(stopping.map((a) => ({ ...a, state: 'stopped' })))})`
+        await sql`
+          select *
+            from mooring.report(
+              ${name}, ${session}, ${sql.json(stopping.map((a) => ({ ...a, state: 'stopped' })))}
+            )`
       }
     } catch (error) {
       if (!['MR001', 'MR002'].includes((error as { code: string }).code)) throw error
@@ -141,7 +145,8 @@ async function play(
       if (round % 3 === 0)
         await sql`update mooring.deployment set enabled = not enabled where id = ${id}`
       else if (round % 3 === 1)
-        await sql`update mooring.deployment set generation = generation + 1, enabled = true where id = ${id}`
+        await sql`
+          update mooring.deployment set generation = generation + 1, enabled = true where id = ${id}`
       else
         await sql.begin(async (sql) => {
           await sql`delete from mooring.deployment where id = ${id}`

@@ -110,7 +110,8 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
 export const hold = async (sql: Session['sql']) =>
   (
     await sql<{ hold: string | null; ends_in: number | null }[]>`
-  select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in from mooring.fleet f`
+      select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in
+        from mooring.fleet f`
   )[0]!
 
 export const CRASHED = 'the database crashed, was promoted or restored'

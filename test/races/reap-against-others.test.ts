@@ -127,7 +127,8 @@ t.test(
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t)
     const [stopping] = await assignments(pg.sql)
-    await pg.sql`update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
+    await pg.sql`
+      update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
     await first.begin()
     t.equal(await report(first.sql, hostA, stopping!, 'stopped'), true)
     t.equal(await reapIn(second), 2)
@@ -151,12 +152,14 @@ t.test(
     const { pg, first, second } = await aSilentHost(t)
     const held = (await assignments(pg.sql)).slice(0, 2).map(({ id }) => id)
     await first.begin()
-    await first.sql`select from mooring.assignment a where a.id = any (${held}::bigint[]) for update`
+    await first.sql`
+      select from mooring.assignment a where a.id = any (${held}::bigint[]) for update`
     const batch = async () => (await second.sql`select * from mooring.reap(2)`).length
     t.equal(await batch(), 1, 'a batch of two, and the first two are held')
     t.equal(await batch(), 0)
     t.match(
-      await pg.sql`select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked'`,
+      await pg.sql`
+        select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked'`,
       [
         {
           assignment_id: held[0],
@@ -175,12 +178,17 @@ t.test(
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t)
     const [stopping] = await assignments(pg.sql)
-    await pg.sql`update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
+    await pg.sql`
+      update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
     await first.begin()
     t.equal(await reapIn(first), 3)
     const reporting = second.start(
       (sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: stopping!.id, epoch: stopping!.epoch, generation: '1', state: 'stopped' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([{ assignment_id: stopping!.id, epoch: stopping!.epoch, generation: '1', state: 'stopped' }])}
+          )`,
     )
     await waitsFor(t, pg, second, first)
     await first.commit()
@@ -209,7 +217,11 @@ t.test(
     await report(first.sql, hostA, rows[30]!, 'running')
     const reaping = second.start((sql) => sql`select * from mooring.reap()`)
     t.equal((await reaping.done).length, 50, 'an observation that is being written stops no reap')
-    await first.sql`select * from mooring.report(${hostA.name}, ${hostA.session}, ${first.sql.json(batch([...rows].reverse()))})`
+    await first.sql`
+      select *
+        from mooring.report(
+          ${hostA.name}, ${hostA.session}, ${first.sql.json(batch([...rows].reverse()))}
+        )`
     await first.commit()
     t.match(await assignments(pg.sql), Array(50).fill({ node: null, epoch: '2' }))
   },
@@ -221,7 +233,8 @@ t.test(
     const { pg, hostA, first } = await aSilentHost(t, { silent: false })
     await pg.sql`update mooring.setting set reap_margin = '50 ms'`
     await age(pg.sql, 'host-a', '2 seconds ago')
-    await pg.sql`insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '300 ms')`
+    await pg.sql`
+      insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '300 ms')`
     t.equal((await first.sql`select * from mooring.claim()`).length, 1)
     t.equal(await reapIn(first), 0, 'the node lives: its last beat was 2 s ago, of 12')
     t.match(

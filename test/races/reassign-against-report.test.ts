@@ -96,11 +96,15 @@ t.test(
     const { pg, hostA, hostB, id, first } = await threeHosts(t)
     await rewrite(pg.sql, 'reassign', [
       "perform mooring_internal.order_moves(\n      array[row.id], array[node.id], format('reassigned to %s', node.name));",
-      'update mooring.assignment a set node_id = node.id, epoch = a.epoch + 1, owner_reason = node.name where a.id = row.id;',
+      `
+        update mooring.assignment a
+           set node_id = node.id, epoch = a.epoch + 1, owner_reason = node.name
+         where a.id = row.id;`,
     ])
     await pg.sql`select from mooring.reassign(${id}, 'host-b')`
     t.match(
-      await pg.sql`select assignment_id, wanted from mooring.assignments_of('host-b', ${hostB.session})`,
+      await pg.sql`
+        select assignment_id, wanted from mooring.assignments_of('host-b', ${hostB.session})`,
       [{ assignment_id: id, wanted: 'run' }],
       'host-b starts it',
     )

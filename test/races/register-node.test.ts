@@ -27,9 +27,9 @@ async function twoAgents(t: Parameters<typeof stage>[0]) {
   const registers = (who: typeof first, session: string, replaces: string | null = null) =>
     who.start(
       (sql) =>
-        sql<
-          { node_id: number }[]
-        >`select node_id from mooring.register_node('host-a', ${session}, '.', '{npm}', replaces => ${replaces})`,
+        sql<{ node_id: number }[]>`
+          select node_id
+            from mooring.register_node('host-a', ${session}, '.', '{npm}', replaces => ${replaces})`,
     )
   const holder = async () => (await pg.sql`select h.session from mooring.heartbeat h`)[0]?.session
   return { pg, first, second, registers, holder }
@@ -116,7 +116,8 @@ t.test(
 t.test('the name is kept for as long as the longest lease that was given', async (t) => {
   const { pg, first, second, registers } = await twoAgents(t)
   await registers(first, FIRST).done
-  await pg.sql`insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '1 min')`
+  await pg.sql`
+    insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '1 min')`
   await pg.sql`select mooring.claim()`
   await age(pg.sql, 'host-a', '20 seconds ago')
   const { code, free_in_ms } = refusal(
@@ -191,7 +192,9 @@ t.test('who is refused has changed nothing of the node', async (t) => {
   await deployments(pg.sql, 2)
   await pg.sql`select mooring.claim()`
   await t.rejects(
-    second.sql`select * from mooring.register_node('host-a', ${SECOND}, '^nothing@', '{npm}', '{"zone": "c"}', 0)`,
+    second.sql`
+      select *
+        from mooring.register_node('host-a', ${SECOND}, '^nothing@', '{npm}', '{"zone": "c"}', 0)`,
     { code: 'MR002' },
   )
   t.match(await pg.sql`select trusts, labels, max_assignments from mooring.node`, [

@@ -23,7 +23,11 @@ async function oneThatStops(t: Parameters<typeof stage>[0], replicas = 1) {
   const stopped = (of: (typeof rows)[number]) =>
     agent.start(
       (sql) => sql<{ accepted: boolean | null }[]>`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: of.id, epoch: of.epoch, generation: '1', state: 'stopped' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([{ assignment_id: of.id, epoch: of.epoch, generation: '1', state: 'stopped' }])}
+          )`,
     )
   return { pg, hostA, id, rows, agent, stopped, psql: await pg.session('psql') }
 }

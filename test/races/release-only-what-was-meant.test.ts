@@ -47,7 +47,11 @@ for (const [state, toStop] of [
       await gate.stopHere(agent)
       const reporting = agent.start(
         (sql) => sql<{ accepted: boolean }[]>`
-      select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state }])})`,
+          select accepted
+            from mooring.report(
+              ${hostA.name}, ${hostA.session},
+              ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state }])}
+            )`,
       )
       await waitsFor(t, pg, agent, gate.session)
       // the report has read that it owns the row, and frees it in a moment
@@ -77,7 +81,11 @@ t.test(
     t.ok(tick!.rounds.includes('reap') && tick!.rounds.includes('place'))
     const reporting = agent.start(
       (sql) => sql<{ accepted: boolean }[]>`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])}
+          )`,
     )
     await waitsFor(t, pg, agent, rounds)
     await rounds.commit()
@@ -124,7 +132,11 @@ t.test('negative control: without the epoch the late report robs the new owner',
   await gate.stopHere(agent)
   const reporting = agent.start(
     (sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`,
+      select accepted
+        from mooring.report(
+          ${hostA.name}, ${hostA.session},
+          ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])}
+        )`,
   )
   await waitsFor(t, pg, agent, gate.session)
   await rounds.sql`select * from mooring.reap()`

@@ -83,8 +83,11 @@ export async function waitsFor(
 /** What everybody does at the moment: printed where a story comes out otherwise. */
 export async function activity(sql: Sql): Promise<readonly Row[]> {
   return await sql`
-    select a.pid, a.application_name as name, a.state, a.wait_event_type as waits, a.wait_event as for, pg_blocking_pids(a.pid) as blocked_by, left(a.query, 120) as query
-      from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.backend_start`
+    select a.pid, a.application_name as name, a.state, a.wait_event_type as waits,
+           a.wait_event as for, pg_blocking_pids(a.pid) as blocked_by, left(a.query, 120) as query
+      from pg_stat_activity a
+     where a.datname = current_database() and a.pid <> pg_backend_pid()
+     order by a.backend_start`
 }
 
 /**
@@ -97,7 +100,10 @@ export async function rewrite(
   ...changes: readonly (readonly [from: string, to: string])[]
 ): Promise<void> {
   const found = await sql<{ source: string }[]>`
-    select pg_get_functiondef(p.oid) as source from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
+    select pg_get_functiondef(p.oid) as source
+      from pg_proc p
+      join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   let source = found[0]!.source
   for (const [from, to] of changes) {

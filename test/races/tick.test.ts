@@ -29,7 +29,8 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
   }
   t.same(
     (
-      await pg.sql`select task_identifier as task from graphile_worker.jobs where key like 'round:%' order by 1`
+      await pg.sql`
+        select task_identifier as task from graphile_worker.jobs where key like 'round:%' order by 1`
     ).map(({ task }) => task),
     [...ROUNDS].sort(),
     'and each has one job, not three',
@@ -59,7 +60,10 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
   await node(pg.sql, { name: 'host-a' })
   await deployments(pg.sql, 3)
   const [agent, worker] = [await pg.session('agent'), await pg.session('worker')]
-  await pg.sql`update mooring_internal.round set due_at = clock_timestamp() + interval '20 s', done_at = clock_timestamp() where name in ('evict', 'prune')`
+  await pg.sql`
+    update mooring_internal.round
+       set due_at = clock_timestamp() + interval '20 s', done_at = clock_timestamp()
+     where name in ('evict', 'prune')`
   const gate = await gateBefore(pg, 'tick', 'case name')
   await gate.stopHere(agent)
   const ticking = agent.start(
@@ -67,7 +71,8 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
       sql<{ rounds: string[] }[]>`select rounds from mooring.tick('agent host-a', inline => true)`,
   )
   await waitsFor(t, pg, agent, gate.session)
-  await pg.sql`update mooring_internal.round set due_at = clock_timestamp() where name in ('evict', 'prune')`
+  await pg.sql`
+    update mooring_internal.round set due_at = clock_timestamp() where name in ('evict', 'prune')`
   t.same((await worker.sql`select rounds from mooring.tick('worker')`)[0]!.rounds, [
     'evict',
     'prune',
@@ -95,7 +100,9 @@ t.test(
     const hostB = await node(pg.sql, { name: 'host-b' })
     // its metronome wins every round in time and queues it for a runner that hangs
     for (const period of [1, 2, 3]) {
-      await pg.sql`update mooring_internal.round set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
+      await pg.sql`
+        update mooring_internal.round
+           set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
       t.ok(
         (await pg.sql`select rounds from mooring.tick('worker')`)[0]!.rounds.includes('reap'),
         `period ${period}`,
@@ -144,21 +151,35 @@ t.test(
     const pg = await stage(t)
     await pg.sql`select mooring.tick('dead', '{pool-dead}')`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
-    await pg.sql`select graphile_worker.add_job('place', job_key => 'one'), graphile_worker.add_job('place', job_key => 'two')`
+    await pg.sql`
+      select graphile_worker.add_job('place', job_key => 'one'),
+             graphile_worker.add_job('place', job_key => 'two')`
     // as the runner of each locks them
-    await pg.sql`update graphile_worker._private_jobs set locked_at = now(), attempts = 1, locked_by = case key when 'one' then 'pool-dead' else 'pool-alive' end where key in ('one', 'two')`
+    await pg.sql`
+      update graphile_worker._private_jobs
+         set locked_at = now(),
+             attempts = 1,
+             locked_by = case key when 'one' then 'pool-dead' else 'pool-alive' end
+       where key in ('one', 'two')`
     const lockedBy = async () =>
       (
-        await pg.sql`select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
+        await pg.sql`
+          select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
       ).map((row) => row.locked_by)
-    await pg.sql`update mooring_internal.worker set seen_at = clock_timestamp() - interval '5 s' where id = 'dead'`
+    await pg.sql`
+      update mooring_internal.worker
+         set seen_at = clock_timestamp() - interval '5 s'
+       where id = 'dead'`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
     t.same(
       await lockedBy(),
       ['pool-dead', 'pool-alive'],
       'a worker that was away for a moment keeps its own',
     )
-    await pg.sql`update mooring_internal.worker set seen_at = clock_timestamp() - interval '10 s' where id = 'dead'`
+    await pg.sql`
+      update mooring_internal.worker
+         set seen_at = clock_timestamp() - interval '10 s'
+       where id = 'dead'`
     const workers = await Promise.all(
       Array.from({ length: 8 }, (_, nr) => pg.session(`worker ${nr}`)),
     )

@@ -33,7 +33,11 @@ const lastReapBlocked = async (pg: Stage) =>
     await pg.sql<
       { assignment_id: string; reason: string; detail: { pid: number; pids: number[] } }[]
     >`
-  select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked' order by id desc limit 1`
+      select assignment_id, reason, detail
+        from mooring.event
+       where kind = 'reap_blocked'
+       order by id desc
+       limit 1`
   )[0]
 
 t.test(
@@ -111,7 +115,9 @@ t.test(
     await age(pg.sql, 'host-a', '-7 seconds')
     // in one message: between two it would be idle
     await zombie.sql.unsafe(
-      `select mooring.assert_owner(${row.id}, ${row.epoch}); insert into public.ledger values ('written once', ${row.epoch})`,
+      `
+        select mooring.assert_owner(${row.id}, ${row.epoch});
+        insert into public.ledger values ('written once', ${row.epoch})`,
     )
     await age(pg.sql, 'host-a', '61 seconds ago')
     await waitFor(async () => (await rounds.sql`select * from mooring.reap()`).length === 1, {
@@ -136,9 +142,11 @@ t.test(
     const { row, zombie } = await aWorkload(t)
     const limit = async () =>
       (
-        await zombie.sql<
-          { limit: string }[]
-        >`select extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval)::float8 as limit`
+        await zombie.sql<{ limit: string }[]>`
+          select extract(
+            epoch from current_setting('idle_in_transaction_session_timeout')::interval
+          )::float8 as
+           limit`
       )[0]!.limit
     await zombie.begin()
     await zombie.sql`select mooring.assert_owner(${row.id}, ${row.epoch})`
@@ -301,7 +309,8 @@ t.test(
   async (t) => {
     const { pg, id, row, zombie } = await aWorkload(t)
     await zombie.begin()
-    await zombie.sql`select from mooring.assignment where id = ${row.id} and epoch = ${row.epoch} for share`
+    await zombie.sql`
+      select from mooring.assignment where id = ${row.id} and epoch = ${row.epoch} for share`
     const psql = await pg.session('psql')
     const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
     await waitsFor(t, pg, psql, zombie)

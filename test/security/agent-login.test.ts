@@ -20,7 +20,10 @@ t.test(
     agent('host-a', { databaseUrl: a.url })
     const second = agent('host-b', { databaseUrl: b.url })
     await live(sql, 'host-a', 'host-b')
-    await operator.sql`insert into mooring.deployment (command, args, env) select 'sleep', '["1000"]', '{"TOKEN": "hunter2"}' from generate_series(1, 4)`
+    await operator.sql`
+      insert into mooring.deployment (command, args, env)
+      select 'sleep', '["1000"]', '{"TOKEN": "hunter2"}'
+        from generate_series(1, 4)`
     const runningOn = (node: string, n: number) =>
       waitFor(
         async () => {

@@ -62,7 +62,10 @@ export const RESERVED: Attack[] = [
     '42501',
     (sql) =>
       sql.unsafe(
-        `create or replace function mooring_internal.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`,
+        `
+          create or replace function mooring_internal.milliseconds(duration interval) returns int
+            language sql immutable parallel safe
+            return 1`,
       ),
   ],
   [
@@ -70,7 +73,9 @@ export const RESERVED: Attack[] = [
     '42501',
     (sql) =>
       sql.unsafe(
-        `create trigger t after insert on mooring.deployment execute function mooring_internal.tg_refuse_truncate()`,
+        `
+          create trigger t after insert on mooring.deployment execute function
+            mooring_internal.tg_refuse_truncate()`,
       ),
   ],
   ['the roles', '42501', (sql) => sql`select * from mooring.set_up_roles()`],
@@ -146,7 +151,10 @@ export const ACTING: Attack[] = [
     'the answer of an agent',
     '42501',
     (sql) =>
-      sql`select mooring.answer_log('host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          'host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null
+        )`,
   ],
 ]
 

@@ -41,7 +41,12 @@ export async function fleet(t: Test): Promise<Fleet> {
 /** Everything that is stored, as one text, but the clocks that run by themselves. */
 async function everything(sql: Sql): Promise<string> {
   const tables = await sql<{ name: string }[]>`
-    select c.oid::regclass::text as name from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind = 'r' and c.relname not in ('pulse', 'round') order by 1`
+    select c.oid::regclass::text as name
+      from pg_class c
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+       and c.relkind = 'r'
+       and c.relname not in ('pulse', 'round')
+     order by 1`
   const rows = await Promise.all(
     tables.map(async ({ name }) => [
       name,

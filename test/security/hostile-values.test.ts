@@ -41,10 +41,20 @@ async function anAgent(t: Test) {
 const catalog = async (sql: Sql): Promise<unknown> =>
   (
     await sql`
-  select count(*)::int as n, md5(string_agg(d, ',' order by d)) as all_of_it from (
-    select p.oid::regprocedure::text || md5(p.prosrc) || p.proacl::text as d from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-    union all select c.oid::regclass::text || coalesce(c.relacl::text, '') from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-    union all select r.rolname || r.rolsuper || r.rolcreaterole from pg_roles r where r.rolname like 'mooring%') x`
+      select count(*)::int as n, md5(string_agg(d, ',' order by d)) as all_of_it
+        from (
+          select p.oid::regprocedure::text || md5(p.prosrc) || p.proacl::text as d
+            from pg_proc p
+           where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+          union all
+          select c.oid::regclass::text || coalesce(c.relacl::text, '')
+            from pg_class c
+           where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+          union all
+          select r.rolname || r.rolsuper || r.rolcreaterole
+            from pg_roles r
+           where r.rolname like 'mooring%'
+        ) x`
   )[0]
 
 /** An error with a code of ours or of bad input, or none: never a syntax error, never an internal one. */
@@ -64,9 +74,17 @@ t.test('SQL in a text argument is a text', async (t) => {
     'register_node: drivers': (sql, text) =>
       sql`select from mooring.register_node('host-a', ${session}, '.', array[${text}::text])`,
     'register_node: labels': (sql, text) =>
-      sql`select from mooring.register_node('host-a', ${session}, '.', labels => ${sql.json({ [text]: text })})`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', labels => ${sql.json({ [text]: text })}
+          )`,
     'register_node: URLs': (sql, text) =>
-      sql`select from mooring.register_node('host-a', ${session}, '.', agent_base_url => ${text}, gateway_base_url => ${text})`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', agent_base_url => ${text}, gateway_base_url => ${text}
+          )`,
     'register_node: version': (sql, text) =>
       sql`select from mooring.register_node('host-a', ${session}, '.', version => ${text})`,
     'register_node: containment': (sql, text) =>
@@ -77,19 +95,36 @@ t.test('SQL in a text argument is a text', async (t) => {
     'report: rows': (sql, text) =>
       sql`select from mooring.report('host-a', ${session}, ${sql.json(text)})`,
     'report: error and signal': (sql, text) =>
-      sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: text, exit_signal: text }])})`,
+      sql`
+        select
+          from mooring.report(
+            'host-a', ${session},
+            ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: text, exit_signal: text }])}
+          )`,
     'report: state': (sql, text) =>
-      sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: text }])})`,
+      sql`
+        select
+          from mooring.report(
+            'host-a', ${session},
+            ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: text }])}
+          )`,
     'begin_leave: node': (sql, text) => sql`select mooring.begin_leave(${text}, ${session})`,
     'leave: node': (sql, text) => sql`select mooring.leave(${text}, ${session})`,
     'log_requests_of: node': (sql, text) =>
       sql`select from mooring.log_requests_of(${text}, ${session})`,
     'answer_log: node': (sql, text) =>
-      sql`select mooring.answer_log(${text}, ${session}, ${randomUUID()}, 0, 'x', null, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          ${text}, ${session}, ${randomUUID()}, 0, 'x', null, false, 1, null
+        )`,
     'answer_log: next': (sql, text) =>
-      sql`select mooring.answer_log('host-a', ${session}, ${request}, 0, 'x', ${text}, false, 1, null)`,
+      sql`
+        select mooring.answer_log('host-a', ${session}, ${request}, 0, 'x', ${text}, false, 1, null)`,
     'answer_log: error': (sql, text) =>
-      sql`select mooring.answer_log('host-a', ${session}, ${request}, null, null, null, null, null, ${text})`,
+      sql`
+        select mooring.answer_log(
+          'host-a', ${session}, ${request}, null, null, null, null, null, ${text}
+        )`,
     'tick: worker': (sql, text) => sql`select from mooring.tick(${text}, inline => true)`,
   }
   for (const [argument, call] of Object.entries(calls)) {
@@ -108,7 +143,11 @@ t.test('SQL in a text argument is a text', async (t) => {
   const operator = await login(t, pg, ['mooring_operator'])
   const verbs: Record<string, (sql: Sql, text: string) => PromiseLike<unknown>> = {
     upsert_node: (sql, text) =>
-      sql`select from mooring.upsert_node(${text}, labels => ${sql.json({ [text]: text })}, agent_base_url => ${text})`,
+      sql`
+        select
+          from mooring.upsert_node(
+            ${text}, labels => ${sql.json({ [text]: text })}, agent_base_url => ${text}
+          )`,
     set_node_enabled: (sql, text) => sql`select from mooring.set_node_enabled(${text}, true)`,
     drain_node: (sql, text) => sql`select from mooring.drain_node('host-a', ${text})`,
     undrain_node: (sql, text) => sql`select from mooring.undrain_node(${text})`,
@@ -159,7 +198,12 @@ t.test('tables, functions and operators of the caller are never found by a verb'
   await agent.sql`select * from mooring.heartbeat('host-a', ${session})`
   await agent.sql`select * from mooring.assignments_of('host-a', ${session})`
   await agent.sql`select * from mooring.register_node('host-a', ${session}, '^x@')`
-  await agent.sql`select * from mooring.report('host-a', ${session}, ${agent.sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'running' }])})`
+  await agent.sql`
+    select *
+      from mooring.report(
+        'host-a', ${session},
+        ${agent.sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'running' }])}
+      )`
   await agent.sql`select * from mooring.tick('agent host-a', inline => true)`
   await t.rejects(
     Promise.resolve(agent.sql`select * from mooring.heartbeat('host-b', ${session})`),
@@ -198,7 +242,9 @@ t.test('what is huge is refused or cut', async (t) => {
   )
   await t.rejects(
     Promise.resolve(
-      sql`select from mooring.register_node('host-a', ${session}, '.', labels => ${sql.json({ a: huge })})`,
+      sql`
+        select
+          from mooring.register_node('host-a', ${session}, '.', labels => ${sql.json({ a: huge })})`,
     ),
     { code: '23514' },
     'labels',
@@ -212,28 +258,47 @@ t.test('what is huge is refused or cut', async (t) => {
   )
   await t.rejects(
     Promise.resolve(
-      sql`select from mooring.register_node('host-a', ${session}, '.', drivers => array_fill('npm'::text, array[1000000]))`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', drivers => array_fill('npm'::text, array[1000000])
+          )`,
     ),
     { code: 'MR007' },
     'drivers',
   )
   await t.rejects(
     Promise.resolve(
-      sql`select mooring.answer_log('host-a', ${session}, ${randomUUID()}, 0, convert_to(${huge}, 'UTF8'), null, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          'host-a', ${session}, ${randomUUID()}, 0, convert_to(${huge}, 'UTF8'), null, false, 1,
+          null
+        )`,
     ),
     { code: 'MR007' },
     'a slice of a log',
   )
   await t.rejects(
     Promise.resolve(
-      sql`select from mooring.report('host-a', ${session}, (select jsonb_agg(md5(g::text)) from generate_series(1, 2000000) g))`,
+      sql`
+        select
+          from mooring.report(
+            'host-a', ${session},
+            (select jsonb_agg(md5(g::text)) from generate_series(1, 2000000) g)
+          )`,
     ),
     { code: 'MR007' },
     'a report',
   )
-  await sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: huge, exit_signal: huge }])})`
+  await sql`
+    select
+      from mooring.report(
+        'host-a', ${session},
+        ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: huge, exit_signal: huge }])}
+      )`
   t.match(
-    await pg.sql`select length(r.last_error) as error, length(r.exit_signal) as signal from mooring.run r`,
+    await pg.sql`
+      select length(r.last_error) as error, length(r.exit_signal) as signal from mooring.run r`,
     [{ error: 2000, signal: 40 }],
   )
 })

@@ -24,7 +24,9 @@ t.test(
     )
     await t.rejects(
       Promise.resolve(
-        b.sql`select * from mooring.register_node('host-b', ${randomUUID()}, '.', replaces => ${sessions.b})`,
+        b.sql`
+          select *
+            from mooring.register_node('host-b', ${randomUUID()}, '.', replaces => ${sessions.b})`,
       ),
       { code: 'MR009' },
     )
@@ -33,14 +35,16 @@ t.test(
       { code: 'MR002' },
       'the new one waits until the lease of the old one is over',
     )
-    await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '1 min' where node = 'host-b'`
+    await pg.sql`
+      update mooring.heartbeat set beat_at = beat_at - interval '1 min' where node = 'host-b'`
     const session = randomUUID()
     await a.sql`select from mooring.register_node('host-b', ${session}, '.')`
     t.match(await a.sql`select h.owned from mooring.heartbeat('host-b', ${session}) h`, [
       { owned: 1 },
     ])
     t.match(
-      await pg.sql`select e.actor, e.node, e.detail from mooring.event e where e.kind = 'node_rebound'`,
+      await pg.sql`
+        select e.actor, e.node, e.detail from mooring.event e where e.kind = 'node_rebound'`,
       [
         {
           actor: `${operator.name} (test: another role)`,
@@ -95,9 +99,10 @@ t.test(
         >`select mooring.request_log(${assignment}::bigint, from_byte => 0) as request`
       )[0]!.request
     const answer = ({ sql }: Login, node: string, session: string, request: string) =>
-      sql<
-        { taken: boolean }[]
-      >`select mooring.answer_log(${node}, ${session}, ${request}, 0, ${Buffer.from(SECRET)}, null, false, 3, null) as taken`
+      sql<{ taken: boolean }[]>`
+        select mooring.answer_log(
+          ${node}, ${session}, ${request}, 0, ${Buffer.from(SECRET)}, null, false, 3, null
+        ) as taken`
     const request = await ask(ann)
     t.same(
       await a.sql`select from mooring.log_requests_of('host-a', ${sessions.a})`,
@@ -119,7 +124,10 @@ t.test(
         'an answer in the name of another node',
         'MR009',
         (sql) =>
-          sql`select mooring.answer_log('host-b', ${sessions.b}, ${request}, 0, 'lie', null, false, 3, null)`,
+          sql`
+            select mooring.answer_log(
+              'host-b', ${sessions.b}, ${request}, 0, 'lie', null, false, 3, null
+            )`,
       ],
       [
         'an answer in a log, with the id of the request',
@@ -128,7 +136,8 @@ t.test(
       ],
     ])
     t.match(
-      await b.sql`select q.request, q.assignment_id from mooring.log_requests_of('host-b', ${sessions.b}) q`,
+      await b.sql`
+        select q.request, q.assignment_id from mooring.log_requests_of('host-b', ${sessions.b}) q`,
       [{ request, assignment_id: assignment }],
     )
     t.match(
@@ -183,7 +192,8 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
     Promise.resolve(flooding.sql`select mooring.request_log(${assignment}::bigint)`),
     { code: 'MR007' },
   )
-  await pg.sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s'`
+  await pg.sql`
+    update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s'`
   t.match(
     await flooding.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`,
     [{ asked: true }],
@@ -206,7 +216,12 @@ t.test(
     await waitFor(
       async () =>
         (
-          await pg.sql`select from pg_stat_activity s where s.datname = current_database() and s.usename = ${b.name} and s.wait_event_type = 'Lock'`
+          await pg.sql`
+            select
+              from pg_stat_activity s
+             where s.datname = current_database()
+               and s.usename = ${b.name}
+               and s.wait_event_type = 'Lock'`
         ).length === 1,
       { label: 'the second waits for the first' },
     )
@@ -229,16 +244,18 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
   await pg.sql`select from mooring.tick('worker-1', inline => true)`
   await pg.sql`select from mooring.tick('worker-1')`
   const lie = Date.now() - 3_600_000
-  const [idle] = await a.sql<
-    { rounds: string[]; hold: boolean }[]
-  >`select t.rounds, t.hold from mooring.tick('agent host-a', inline => true, last_clock_ms => ${lie}, since_ms => 10) t`
+  const [idle] = await a.sql<{ rounds: string[]; hold: boolean }[]>`
+    select t.rounds, t.hold
+      from mooring.tick('agent host-a', inline => true, last_clock_ms => ${lie}, since_ms => 10) t`
   t.match(
     idle,
     { rounds: [], hold: false },
     'a worker works: what is said of the clock is not believed',
   )
   t.same((await pg.sql`select p.hold_until from mooring_internal.pulse p`)[0], before)
-  await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
+  await pg.sql`
+    update mooring_internal.round
+       set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
   const [overdue] = await a.sql<
     { rounds: string[] }[]
   >`select t.rounds from mooring.tick('agent host-a', inline => true) t`
@@ -254,7 +271,9 @@ t.test(
     await pg.sql`delete from mooring_internal.outage_marker`
     await pg.sql`select mooring.reap(), mooring.claim()`
     // the hold began five seconds ago, and somebody has ticked since
-    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
+    await pg.sql`
+      update mooring_internal.pulse
+         set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
     const holdUntil = async () =>
       (
         await pg.sql<
@@ -263,7 +282,11 @@ t.test(
       )[0]!.at
     const before = await holdUntil()
     const lie = async () =>
-      await a.sql`select from mooring.tick('agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0)`
+      await a.sql`
+        select
+          from mooring.tick(
+            'agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0
+          )`
     t.match(
       await a.sql`select h.hold, h.round_overdue from mooring.heartbeat('host-a', ${sessions.a}) h`,
       [{ hold: true, round_overdue: false }],

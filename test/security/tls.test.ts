@@ -118,7 +118,11 @@ t.test('TLS with verify-full', { skip }, async (t) => {
     listener.start()
     await waitFor(() => hints >= 1, { label: 'it listens' })
     t.match(
-      await admin`select s.ssl from pg_stat_activity a join pg_stat_ssl s using (pid) where a.application_name = 'tls: listener'`,
+      await admin`
+        select s.ssl
+          from pg_stat_activity a
+          join pg_stat_ssl s using (pid)
+         where a.application_name = 'tls: listener'`,
       [{ ssl: true }],
     )
     const before = hints

@@ -82,7 +82,12 @@ void t.test('defect 4: a peer that hangs stops nobody', async (t) => {
   await deployments(sql, 4)
   const hanging = client('a hanging peer')
   await hanging`begin`
-  await hanging`select from mooring.heartbeat h join mooring.node n on n.id = h.node_id where n.name = 'hangs' for update`
+  await hanging`
+    select
+      from mooring.heartbeat h
+      join mooring.node n on n.id = h.node_id
+     where n.name = 'hangs'
+     for update`
   await sql`set statement_timeout = '30 s'`
   t.equal((await claim(sql)).length, 4, 'claims')
   t.ok(await beat(sql, a), 'the beats of others')
@@ -151,7 +156,8 @@ story('defect 7: a session that is over disturbs the new one in nothing', async 
   await deployments(sql, 2)
   await claim(sql)
   const session = randomUUID()
-  await sql`select from mooring.register_node('host-a', ${session}, '.', replaces => ${old.session})`
+  await sql`
+    select from mooring.register_node('host-a', ${session}, '.', replaces => ${old.session})`
   const [row] = await assignments(sql)
   await refused(t, sql, (sql) => sql`select mooring.leave('host-a', ${old.session})`, {
     code: 'MR001',
@@ -225,10 +231,21 @@ story(
     await claim(sql)
     const look = async () =>
       (
-        await sql`select a.epoch, a.updated_at, a.wanted, d.generation from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id`
+        await sql`
+          select a.epoch, a.updated_at, a.wanted, d.generation
+            from mooring.assignment a
+            join mooring.deployment d on d.id = a.deployment_id`
       )[0]
     const before = await look()
-    await sql`update mooring.deployment set name = 'site', labels = '{"a": 1}', replicas = 1, on_lost = 'keep', stop_grace = '1 s', selector = '{}' where id = ${id}`
+    await sql`
+      update mooring.deployment
+         set name = 'site',
+             labels = '{"a": 1}',
+             replicas = 1,
+             on_lost = 'keep',
+             stop_grace = '1 s',
+             selector = '{}'
+       where id = ${id}`
     t.same(await look(), before, 'nothing of this')
     await sql`update mooring.deployment set env = '{"A": "1"}'`
     t.same(await look(), { ...before, generation: '2' })
@@ -255,7 +272,9 @@ story('defect 11: a crash loop is counted, and a failed install is no success', 
   const [row] = await assignments(sql)
   await report(sql, host, row!, 'failed', { error: 'npm: no such version', next_start_in_ms: 2000 })
   t.match(
-    await sql`select run_state, last_error, last_deployed_at, next_start_at is not null as again from mooring.placement`,
+    await sql`
+      select run_state, last_error, last_deployed_at, next_start_at is not null as again
+        from mooring.placement`,
     [
       {
         run_state: 'failed',

@@ -12,9 +12,11 @@ const story = storiesIn(pg, t)
 type Change = [guard: string, instead: string]
 
 async function mutate(sql: TransactionSql, name: string, changes: Change[]): Promise<void> {
-  const [row] = await sql<
-    { def: string }[]
-  >`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = ${name}`
+  const [row] = await sql<{ def: string }[]>`
+    select pg_get_functiondef(p.oid) as def
+      from pg_proc p
+     where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+       and p.proname = ${name}`
   let def = row?.def ?? ''
   for (const [guard, instead] of changes) {
     if (!def.includes(guard))

@@ -17,7 +17,10 @@ export interface Copy {
 
 export const copies = async (sql: TransactionSql): Promise<Copy[]> =>
   await sql<Copy[]>`
-  select p.assignment_id as id, p.ordinal, p.handover, p.node, p.epoch, p.wanted, p.stop_reason, p.run_state from mooring.placement p order by p.assignment_id`
+    select p.assignment_id as id, p.ordinal, p.handover, p.node, p.epoch, p.wanted, p.stop_reason,
+           p.run_state
+      from mooring.placement p
+     order by p.assignment_id`
 
 /** [node, handover, wanted] of each row, in order of id. */
 export const shape = async (sql: TransactionSql) =>

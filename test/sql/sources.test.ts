@@ -12,7 +12,10 @@ story('Y1: one insert..select is all a user does', async (t, sql) => {
   await sql`set local search_path = public, mooring`
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
-  await sql`insert into deployment (package_name, package_version, enabled) select 'http-server', '14.1.1', true from generate_series(1, 21)`
+  await sql`
+    insert into deployment (package_name, package_version, enabled)
+    select 'http-server', '14.1.1', true
+      from generate_series(1, 21)`
   await sql`select from mooring.tick('worker', inline => true)`
   t.same(await loads(sql), { 'host-a': 11, 'host-b': 10 })
   t.match(await sql`select deployments, assignments, assigned, waiting from fleet`, [
@@ -24,14 +27,20 @@ story(
   'Y9: deployment_count counts assigned work only: no daemons, nothing that waits, nothing that was lost',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
-    await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 4)`
+    await sql`
+      insert into mooring.deployment (package_name, pinned_node)
+      select 'http-server', 'host-a'
+        from generate_series(1, 4)`
     await claim(sql)
     await age(sql, 'host-a', '1 minute ago')
     await sql`select from mooring.reap()` // four lost
     await sql`update mooring.deployment set pinned_node = 'nowhere'` // and waiting
     await sql`delete from mooring.node` // it comes back new
     await node(sql, { name: 'host-a' })
-    await sql`insert into mooring.deployment (package_name, type, pinned_node) select 'http-server', 'daemon', 'host-a' from generate_series(1, 3)`
+    await sql`
+      insert into mooring.deployment (package_name, type, pinned_node)
+      select 'http-server', 'daemon', 'host-a'
+        from generate_series(1, 3)`
     await node(sql, { name: 'host-b' })
     await deployments(sql, 6)
     await claim(sql)
@@ -177,7 +186,10 @@ story(
     })
     await beat(sql, host)
     t.match(
-      await sql`select node, agent_base_url, gateway_base_url, disk_free_pct, disk_free_bytes::float8 as disk_free_bytes, beat_age < interval '1 minute' as fresh from mooring.node_status`,
+      await sql`
+        select node, agent_base_url, gateway_base_url, disk_free_pct,
+               disk_free_bytes::float8 as disk_free_bytes, beat_age < interval '1 minute' as fresh
+          from mooring.node_status`,
       [
         {
           node: 'host-a',

@@ -17,11 +17,16 @@ for (const seed of SEEDS) {
     async (t, sql) => {
       t.same(await weather(sql, seed, STEPS), [])
       await calm(sql)
-      const left =
-        await sql`select p.*, u.reason from mooring.placement p left join mooring.unplaced u using (assignment_id) where p.node is not null and p.wanted = 'stop' or u.reason = 'it is placed by the next round'`
+      const left = await sql`
+          select p.*, u.reason
+            from mooring.placement p
+            left join mooring.unplaced u using (assignment_id)
+           where p.node is not null and p.wanted = 'stop'
+              or u.reason = 'it is placed by the next round'`
       t.same([...left], [])
-      const [seen] =
-        await sql`select (select count(*) > 50 from mooring.event where kind = 'claimed') as claimed, (select count(*) > 0 from mooring.assignment) as there`
+      const [seen] = await sql`
+          select (select count(*) > 50 from mooring.event where kind = 'claimed') as claimed,
+                 (select count(*) > 0 from mooring.assignment) as there`
       t.same(seen, { claimed: true, there: true }, 'it was a storm')
     },
   )

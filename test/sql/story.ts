@@ -64,7 +64,11 @@ export async function claim(sql: Db, maxRows: number | null = null): Promise<str
 /** How many assignments each node owns, daemons not counted: { 'host-a': 11, 'host-b': 10 }. */
 export async function loads(sql: Db): Promise<Record<string, number>> {
   const rows = await sql<{ name: string; n: number }[]>`
-    select n.name, count(a.id)::int as n from mooring.node n left join mooring.assignment a on a.node_id = n.id and a.ordinal is not null group by n.name order by n.name`
+    select n.name, count(a.id)::int as n
+      from mooring.node n
+      left join mooring.assignment a on a.node_id = n.id and a.ordinal is not null
+     group by n.name
+     order by n.name`
   return Object.fromEntries(rows.map(({ name, n }) => [name, n]))
 }
 
@@ -80,5 +84,8 @@ export async function events(sql: Db, kind: string) {
       detail: Record<string, unknown> | null
     }[]
   >`
-    select assignment_id, deployment_id, node, epoch, reason, detail from mooring.event where kind = ${kind} order by id`
+    select assignment_id, deployment_id, node, epoch, reason, detail
+      from mooring.event
+     where kind = ${kind}
+     order by id`
 }

@@ -11,8 +11,9 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const sample = async (sql: TransactionSql) => {
-  const [row] =
-    await sql`select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running, sampled_at from mooring.heartbeat`
+  const [row] = await sql`
+      select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running, sampled_at
+        from mooring.heartbeat`
   return { ...row }
 }
 
@@ -139,7 +140,8 @@ story('rounds that nobody runs are reported overdue, until somebody ran them', a
   t.match(await beat(sql, host), { round_overdue: true }, 'never run')
   await sql`select mooring.tick('me', inline => true)`
   t.match(await beat(sql, host), { round_overdue: false })
-  await sql`update mooring_internal.round set done_at = done_at - interval '15 min' where name = 'place'`
+  await sql`
+    update mooring_internal.round set done_at = done_at - interval '15 min' where name = 'place'`
   t.match(await beat(sql, host), { round_overdue: true })
   await sql`update mooring_internal.round set done_at = clock_timestamp() + interval '1 hour'`
   t.match(await beat(sql, host), { round_overdue: true }, 'after the clock was set back')
@@ -164,7 +166,9 @@ void t.test(
     const written = async () => {
       await sql`select pg_stat_force_next_flush()`
       const [row] = await sql<{ updated: number; hot: number }[]>`
-      select n_tup_upd::int as updated, n_tup_hot_upd::int as hot from pg_stat_user_tables where relid = 'mooring.heartbeat'::regclass`
+        select n_tup_upd::int as updated, n_tup_hot_upd::int as hot
+          from pg_stat_user_tables
+         where relid = 'mooring.heartbeat'::regclass`
       return row!
     }
     /** Share of HOT updates in 500 beats. */

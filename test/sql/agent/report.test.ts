@@ -16,16 +16,19 @@ async function owned(sql: TransactionSql) {
 }
 
 const run = async (sql: TransactionSql) => {
-  const [row] =
-    await sql`select *, next_start_at - clock_timestamp() between interval '1 s' and interval '5 s' as soon from mooring.run`
+  const [row] = await sql`
+      select *, next_start_at - clock_timestamp() between interval '1 s' and interval '5 s' as soon
+        from mooring.run`
   return row!
 }
 
 story('a report is what the placement shows', async (t, sql) => {
   const { host, row } = await owned(sql)
   t.equal(await report(sql, host, row, 'running', { pid: 4711, restarts: 2 }), true)
-  const [seen] =
-    await sql`select run_state, pid, restarts, last_error, last_deployed_at is not null as deployed, last_active_at is not null as active from mooring.placement`
+  const [seen] = await sql`
+      select run_state, pid, restarts, last_error, last_deployed_at is not null as deployed,
+             last_active_at is not null as active
+        from mooring.placement`
   t.same(seen, {
     run_state: 'running',
     pid: 4711,
@@ -82,7 +85,8 @@ story(
             last_active_at: string
           }[]
         >`
-    select run_state, last_error, last_deployed_at::text, last_active_at::text from mooring.placement`
+          select run_state, last_error, last_deployed_at::text, last_active_at::text
+            from mooring.placement`
       )[0]!
     const say = async (state: string, error?: string) => {
       t.equal(await report(sql, host, row, state, error === undefined ? {} : { error }), true)
@@ -232,8 +236,12 @@ story(
       generation: '1',
       state,
     })
-    const answers =
-      await sql`select * from mooring.report('host-a', ${host.session}, ${sql.json([say(0, 'starting'), say(1, 'running', '0'), say(0, 'running'), say(2, 'stopped')])})`
+    const answers = await sql`
+        select *
+          from mooring.report(
+            'host-a', ${host.session},
+            ${sql.json([say(0, 'starting'), say(1, 'running', '0'), say(0, 'running'), say(2, 'stopped')])}
+          )`
     t.same(
       answers.map(({ accepted }) => accepted),
       [true, false, true, true],

@@ -44,8 +44,10 @@ async function fleet(sql: Db): Promise<TestNode[]> {
     await node(sql, { name: 'host-b' }),
   ]
   await sql`update mooring.node set version = '0.1.0', containment = 'pid-namespace'`
-  await sql`insert into mooring_internal.worker (id, pool_ids) values ('here:1:abc@0.1.0', '{pool-alive}')`
-  await sql`update mooring_internal.round set done_at = clock_timestamp(), due_at = clock_timestamp()`
+  await sql`
+    insert into mooring_internal.worker (id, pool_ids) values ('here:1:abc@0.1.0', '{pool-alive}')`
+  await sql`
+    update mooring_internal.round set done_at = clock_timestamp(), due_at = clock_timestamp()`
   await deployments(sql, 4)
   await claim(sql)
   for (const host of hosts) {
@@ -103,7 +105,12 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'and resumed',
     'reaping',
-    `update mooring_internal.reap_pause set paused_at = now(), reason = '6 of 10 nodes are silent', resumed_at = now(), resumed_by = 'alice'`,
+    `
+      update mooring_internal.reap_pause
+         set paused_at = now(),
+             reason = '6 of 10 nodes are silent',
+             resumed_at = now(),
+             resumed_by = 'alice'`,
     'warning',
     /by order of alice/,
     /by itself/,
@@ -119,7 +126,10 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'rounds that nobody runs',
     'rounds',
-    `update mooring_internal.round set done_at = now() - interval '1 min' where name in ('reap', 'prune')`,
+    `
+      update mooring_internal.round
+         set done_at = now() - interval '1 min'
+       where name in ('reap', 'prune')`,
     'problem',
     /overdue: reap, last done \d+ s|overdue: reap/,
     /mooring worker/,
@@ -127,7 +137,9 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'a policy that fails',
     'failures',
-    `insert into mooring.event (kind, reason) values ('claim_failed', 'policy mine failed: division by zero')`,
+    `
+      insert into mooring.event (kind, reason)
+      values ('claim_failed', 'policy mine failed: division by zero')`,
     'warning',
     /1 in the last 10 min; the last: claim_failed: policy mine failed/,
     /last_events/,
@@ -191,7 +203,9 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'work that has nowhere to go',
     'waiting work',
-    `insert into mooring.deployment (package_name, selector) values ('left-pad', '{"zone": "x"}'); update mooring.assignment set waiting_since = now() - interval '2 min' where node_id is null`,
+    `
+      insert into mooring.deployment (package_name, selector) values ('left-pad', '{"zone": "x"}');
+      update mooring.assignment set waiting_since = now() - interval '2 min' where node_id is null`,
     'warning',
     /^1 assignments wait for up to 00:02:\d\d: 1 x no node has the labels/,
     /mooring.unplaced/,
@@ -199,7 +213,9 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'for long',
     'waiting work',
-    `insert into mooring.deployment (package_name, selector) values ('left-pad', '{"zone": "x"}'); update mooring.assignment set waiting_since = now() - interval '1 hour' where node_id is null`,
+    `
+      insert into mooring.deployment (package_name, selector) values ('left-pad', '{"zone": "x"}');
+      update mooring.assignment set waiting_since = now() - interval '1 hour' where node_id is null`,
     'problem',
     /1 x no node has the labels/,
     /mooring.unplaced/,
@@ -207,7 +223,9 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'assignments that no deployment wants',
     'assignments',
-    `alter table mooring.deployment disable trigger tg_deployment__end; delete from mooring.deployment where id = (select min(id) from mooring.deployment)`,
+    `
+      alter table mooring.deployment disable trigger tg_deployment__end;
+      delete from mooring.deployment where id = (select min(id) from mooring.deployment)`,
     'warning',
     /^are not what the deployments want: deployment \d+$/,
     /mooring.evict\(\)/,
@@ -223,7 +241,10 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'work that crashes again and again',
     'failing work',
-    `update mooring.run set state = 'backoff', restarts = 7, last_error = 'exit code 1' where assignment_id = (select min(id) from mooring.assignment)`,
+    `
+      update mooring.run
+         set state = 'backoff', restarts = 7, last_error = 'exit code 1'
+       where assignment_id = (select min(id) from mooring.assignment)`,
     'warning',
     /^1 fail again and again: assignment \d+: exit code 1/,
     /mooring logs \d+/,
@@ -279,7 +300,10 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'epochs of before a pg_upgrade',
     'epochs',
-    `update mooring.assignment set epoch = (2::bigint << 40) + 7 where id = (select min(a.id) from mooring.assignment a)`,
+    `
+      update mooring.assignment
+         set epoch = (2::bigint << 40) + 7
+       where id = (select min(a.id) from mooring.assignment a)`,
     'warning',
     /given on timeline 3, and the server is on 1:/,
     /synchronous standby/,
@@ -287,7 +311,9 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'history that is not pruned',
     'history',
-    `insert into mooring.event (id, at, kind) overriding system value values (0, now() - interval '40 days', 'x')`,
+    `
+      insert into mooring.event (id, at, kind) overriding system value
+      values (0, now() - interval '40 days', 'x')`,
     'warning',
     /the oldest event is 40 days/,
     /prune_events\(\)/,
@@ -307,7 +333,9 @@ story('a job that a dead worker has locked is named, and the way out frees it', 
   await fleet(sql)
   await sql`select from graphile_worker.add_job('place')`
   const lock = (by: string) =>
-    sql`update graphile_worker._private_jobs set locked_at = now() - interval '1 hour', locked_by = ${by}`
+    sql`
+      update graphile_worker._private_jobs
+         set locked_at = now() - interval '1 hour', locked_by = ${by}`
   await lock('pool-alive')
   t.match(await check(sql, 'job locks'), { level: 'ok' }, 'control: one of a worker that ticks')
   await lock("pool-'dead")
@@ -543,7 +571,10 @@ story(
     await age(sql, 'host-b', '1 hour ago')
     t.match(await check(sql, 'beats'), { level: 'ok' })
     const id = await deployment(sql, { policy: 'none' })
-    await sql`update mooring.assignment set waiting_since = now() - interval '1 hour' where deployment_id = ${id}`
+    await sql`
+      update mooring.assignment
+         set waiting_since = now() - interval '1 hour'
+       where deployment_id = ${id}`
     t.match(
       await check(sql, 'waiting work'),
       { level: 'ok' },

@@ -63,17 +63,21 @@ story('ten thousand rows ask once who acts', async (t, sql) => {
   await claim(sql)
   // a plan that asked for each row would carry the expression in its output instead of a result of its own
   const plan = (
-    await sql<
-      { 'QUERY PLAN': string }[]
-    >`explain (verbose) insert into mooring.event (kind, actor) select 'x', (select mooring_internal.actor()) from generate_series(1, 10000)`
+    await sql<{ 'QUERY PLAN': string }[]>`
+      explain (verbose)
+      insert into mooring.event (kind, actor)
+      select 'x', (select mooring_internal.actor())
+        from generate_series(1, 10000)`
   )
     .map((row) => row['QUERY PLAN'])
     .join('\n')
   t.match(plan, /InitPlan/)
   for (const verb of ['claim', 'release', 'evict', 'make_assignments', 'tg_assignment__follow']) {
-    const [{ body } = { body: '' }] = await sql<
-      { body: string }[]
-    >`select p.prosrc as body from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = ${verb}`
+    const [{ body } = { body: '' }] = await sql<{ body: string }[]>`
+      select p.prosrc as body
+        from pg_proc p
+       where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+         and p.proname = ${verb}`
     t.match(body, '(select mooring_internal.actor())', verb)
   }
   t.equal((await assignments(sql)).length, 3)

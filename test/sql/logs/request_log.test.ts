@@ -40,7 +40,10 @@ async function answer(
 ): Promise<boolean> {
   const data = more.error === undefined ? Buffer.from(text) : null
   const [row] = await sql<{ taken: boolean }[]>`
-    select mooring.answer_log(${name}, ${session}, ${request}, 0, ${data}, ${more.next ?? null}, ${more.more ?? false}, ${text.length}, ${more.error ?? null}) as taken`
+    select mooring.answer_log(
+      ${name}, ${session}, ${request}, 0, ${data}, ${more.next ?? null}, ${more.more ?? false},
+      ${text.length}, ${more.error ?? null}
+    ) as taken`
   return row!.taken
 }
 
@@ -110,7 +113,10 @@ story(
     const { host, id } = await owned(sql)
     const request = await ask(sql, id, `, wait => '20 s'`)
     const aSecondLater = async () => {
-      await sql`update mooring_internal.log_request set requested_at = requested_at - interval '1.1 s', hinted_at = hinted_at - interval '1.1 s'`
+      await sql`
+        update mooring_internal.log_request
+           set requested_at = requested_at - interval '1.1 s',
+               hinted_at = hinted_at - interval '1.1 s'`
       const hinted = async () =>
         (
           await sql<
@@ -205,7 +211,8 @@ story(
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const request = await ask(sql, id)
-    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
+    await sql`
+      update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
     const hint = new RegExp(
       `mooring status\\. .*mooring history ${id}: then mooring logs ${id} --node NAME`,
     )
@@ -255,7 +262,8 @@ story(
     )
     await read(sql, requests[0]!.r)
     await ask(sql, id)
-    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '30 s'`
+    await sql`
+      update mooring_internal.log_request set requested_at = clock_timestamp() - interval '30 s'`
     await refused(
       t,
       sql,
@@ -263,7 +271,10 @@ story(
       { code: 'MR007' },
       'negative control: for a minute they count',
     )
-    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s' where id = ${requests[1]!.r}`
+    await sql`
+      update mooring_internal.log_request
+         set requested_at = clock_timestamp() - interval '61 s'
+       where id = ${requests[1]!.r}`
     await ask(sql, id)
     await sql`update mooring_internal.log_request set requested_by = 'somebody'`
     await sql`select mooring.request_log(${id}::bigint) as r from generate_series(1, 50)`
@@ -284,7 +295,10 @@ story(
     const grownOld = async (): Promise<string> => {
       const request = await ask(sql, id)
       await answer(sql, host, request, 'a secret')
-      await sql`update mooring_internal.log_request set answered_at = clock_timestamp() - interval '61 s' where id = ${request}`
+      await sql`
+        update mooring_internal.log_request
+           set answered_at = clock_timestamp() - interval '61 s'
+         where id = ${request}`
       return request
     }
     for (const deletes of [
@@ -319,7 +333,10 @@ story(
       t,
       sql,
       (sql) =>
-        sql`select mooring.answer_log('host-a', ${host.session}, ${request}, null, null, null, null, null, null)`,
+        sql`
+          select mooring.answer_log(
+            'host-a', ${host.session}, ${request}, null, null, null, null, null, null
+          )`,
       { code: 'MR007', message: /a slice or an error/ },
     )
     await refused(

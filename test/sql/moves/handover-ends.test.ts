@@ -135,7 +135,10 @@ story(
     await claim(sql)
     t.same((await copies(sql)).filter((row) => row.ordinal === first.ordinal).length, 1, 'it rests')
 
-    await sql`update mooring.assignment set handover_failed_at = handover_failed_at - interval '5 min' where handover_failed_at is not null`
+    await sql`
+      update mooring.assignment
+         set handover_failed_at = handover_failed_at - interval '5 min'
+       where handover_failed_at is not null`
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.equal(
@@ -167,7 +170,10 @@ story(
   async (t, sql) => {
     const made = await arriving(sql)
     await says(sql, made, made.successor, 'installing')
-    await sql`update mooring.assignment set assigned_at = assigned_at - interval '6 min' where id = ${made.successor}`
+    await sql`
+      update mooring.assignment
+         set assigned_at = assigned_at - interval '6 min'
+       where id = ${made.successor}`
     await claim(sql)
     t.match((await copies(sql))[1], {
       wanted: 'stop',
@@ -333,7 +339,8 @@ story(
   async (t, sql) => {
     const made = await arriving(sql)
     await says(sql, made, made.successor, 'running', { pid: 2 })
-    await sql`update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
+    await sql`
+      update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
     await claim(sql)
     t.match(await copies(sql), [
       { node: 'host-a', handover: null, wanted: 'run' },
@@ -461,7 +468,11 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
           `update mooring.deployment set handover = 'start-first'`,
           `update mooring.deployment set generation = generation + 1 where id = ${any(ids)}`,
           `delete from mooring.deployment where id = ${any(ids)}`,
-          `insert into mooring.deployment (id, package_name, on_lost, handover, replicas) select u.id, 'http-server', 'keep', 'start-first', 2 from unnest('{${ids.join(',')}}'::bigint[]) u (id) on conflict do nothing`,
+          `
+            insert into mooring.deployment (id, package_name, on_lost, handover, replicas)
+            select u.id, 'http-server', 'keep', 'start-first', 2
+              from unnest('{${ids.join(',')}}'::bigint[]) u (id)
+            on conflict do nothing`,
         ]),
       ),
   }

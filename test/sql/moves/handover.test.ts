@@ -127,7 +127,10 @@ story(
       ['host-a', null, 'run'],
       ['host-b', 'arriving', 'run'],
     ])
-    await sql`update mooring.run set last_active_at = last_active_at - interval '1 min' where assignment_id = ${made.successor}`
+    await sql`
+      update mooring.run
+         set last_active_at = last_active_at - interval '1 min'
+       where assignment_id = ${made.successor}`
     await claim(sql)
     t.same(await shape(sql), [
       ['host-a', 'leaving', 'stop'],
@@ -141,7 +144,9 @@ story(
   async (t, sql) => {
     const made = await arriving(sql, { args: ['--port'] })
     const seenBy = async (name: string) =>
-      await sql`select ordinal, type, wanted, args from mooring.assignments_of(${name}, ${made.hosts[name]!.session})`
+      await sql`
+        select ordinal, type, wanted, args
+          from mooring.assignments_of(${name}, ${made.hosts[name]!.session})`
     t.same(await seenBy('host-a'), await seenBy('host-b'))
     await sql`select mooring.assert_owner(${made.old}, 1)`
     await sql`select mooring.assert_owner(${made.successor}, 1)`

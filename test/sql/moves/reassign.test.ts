@@ -23,7 +23,11 @@ async function running(sql: TransactionSql, spec: DeploymentSpec = {}, there: No
 }
 
 const moving = async (sql: TransactionSql) => [
-  ...(await sql`select p.assignment_id, p.node, p.wanted, p.move_to, p.move_reason from mooring.placement p where p.move_reason is not null order by 1`),
+  ...(await sql`
+    select p.assignment_id, p.node, p.wanted, p.move_to, p.move_reason
+      from mooring.placement p
+     where p.move_reason is not null
+     order by 1`),
 ]
 
 story(
@@ -241,14 +245,20 @@ story('it says why not, and the way out', async (t, sql) => {
     ],
     [`update mooring.heartbeat set disk_free_pct = 1 where node = 'host-b'`, /disk/, /[Dd]isk/],
     [
-      `update mooring.assignment a set refused_by = array[n.id] from mooring.node n where n.name = 'host-b'`,
+      `
+        update mooring.assignment a
+           set refused_by = array[n.id]
+          from mooring.node n
+         where n.name = 'host-b'`,
       /refused/,
       /last_error/,
     ],
     [`update mooring.deployment set enabled = false`, /disabled/, /Enable it first/],
     [`delete from mooring.deployment`, /deleted/, /nothing to move/i],
     [
-      `update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
+      `
+        update mooring_internal.pulse
+           set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
       /hold: a test/,
       /It ends at/,
     ],

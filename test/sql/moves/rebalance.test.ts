@@ -20,7 +20,10 @@ const apply = async (sql: TransactionSql, maxMoves = 10) => [
   ...(await sql<Move[]>`select * from mooring.rebalance(${maxMoves}::int, dry_run => false)`),
 ]
 const settled = (sql: TransactionSql) =>
-  sql`update mooring.assignment set assigned_at = assigned_at - interval '11 min' where node_id is not null`
+  sql`
+    update mooring.assignment
+       set assigned_at = assigned_at - interval '11 min'
+     where node_id is not null`
 
 /** All agents do what they are told, until nothing is on its way. */
 async function obey(sql: TransactionSql): Promise<void> {
@@ -160,10 +163,20 @@ story(
     await settled(sql)
     await node(sql, { name: 'host-b' })
     await node(sql, { name: 'host-c' })
-    await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moving}), 'host-b')`
-    await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '9 min' where deployment_id = ${late}`
+    await sql`
+      select
+        from mooring.reassign(
+          (select id from mooring.assignment where deployment_id = ${moving}), 'host-b'
+        )`
+    await sql`
+      update mooring.assignment
+         set assigned_at = clock_timestamp() - interval '9 min'
+       where deployment_id = ${late}`
     t.same(await plan(sql), [])
-    await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '11 min' where deployment_id = ${late}`
+    await sql`
+      update mooring.assignment
+         set assigned_at = clock_timestamp() - interval '11 min'
+       where deployment_id = ${late}`
     t.match(await plan(sql), [{ from_node: 'host-a', to_node: 'host-c' }], 'the cooldown over')
   },
 )
@@ -210,7 +223,8 @@ story('bad input and a hold are said', async (t, sql) => {
     code: 'MR007',
     message: /null/,
   })
-  await sql`update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
+  await sql`
+    update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
   t.equal((await plan(sql)).length, 4, 'a look is free')
   await refused(t, sql, (sql) => apply(sql), { code: 'MR006', message: /hold: a test/ })
 })

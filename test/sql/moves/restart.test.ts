@@ -189,7 +189,10 @@ story('it says why not, and the way out', async (t, sql) => {
       /runs on\. .*explain/,
     ],
     [
-      `update mooring.node set enabled = false where name = 'host-a'; select from mooring.register_node('host-b', gen_random_uuid(), '.'); update mooring.deployment set policy = 'none'`,
+      `
+        update mooring.node set enabled = false where name = 'host-a';
+        select from mooring.register_node('host-b', gen_random_uuid(), '.');
+        update mooring.deployment set policy = 'none'`,
       /would not start again/,
       /runs on/,
     ],
@@ -199,7 +202,9 @@ story('it says why not, and the way out', async (t, sql) => {
       /Wait/,
     ],
     [
-      `update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
+      `
+        update mooring_internal.pulse
+           set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
       /hold: a test/,
       /It ends at/,
     ],
@@ -213,7 +218,8 @@ story('it says why not, and the way out', async (t, sql) => {
       })
       .catch((error: unknown) => t.equal(error, undone))
   }
-  await sql`update mooring.deployment set replicas = 2, pinned_node = 'host-x' where id = ${deploymentId}`
+  await sql`
+    update mooring.deployment set replicas = 2, pinned_node = 'host-x' where id = ${deploymentId}`
   const waiting = (await assignments(sql, deploymentId))[1]!
   await refused(t, sql, (sql) => restart(sql, waiting.id), {
     code: 'MR006',

@@ -179,7 +179,18 @@ story('an edit of what runs raises the generation and leaves it where it is', as
 
 story('an edit that does not change what runs leaves the generation alone', async (t, sql) => {
   const id = await deployment(sql)
-  await sql`update mooring.deployment set name = 'site', labels = '{"a": 1}', replicas = 2, selector = '{}', stop_grace = '1 s', on_lost = 'keep', lease_ttl = '1 min', env = env, enabled = false, generation = 0 + 1`
+  await sql`
+    update mooring.deployment
+       set name = 'site',
+           labels = '{"a": 1}',
+           replicas = 2,
+           selector = '{}',
+           stop_grace = '1 s',
+           on_lost = 'keep',
+           lease_ttl = '1 min',
+           env = env,
+           enabled = false,
+           generation = 0 + 1`
   await sql`update mooring.deployment set enabled = true where id = ${id}`
   const [row] =
     await sql`select generation::int, updated_at > created_at as edited from mooring.deployment`

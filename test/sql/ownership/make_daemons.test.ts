@@ -127,7 +127,8 @@ story('an agent that registers with more trust gets its daemons', async (t, sql)
   const id = await deployment(sql, { type: 'daemon' })
   const host = await node(sql, { name: 'host-a', trusts: null })
   t.same(await hosts(sql, id), [])
-  await sql`select from mooring.register_node('host-a', ${randomUUID()}, '.', replaces => ${host.session})`
+  await sql`
+    select from mooring.register_node('host-a', ${randomUUID()}, '.', replaces => ${host.session})`
   t.same(await hosts(sql, id), ['host-a run'])
 })
 
@@ -164,7 +165,12 @@ story('the round makes what is missing and ends what nobody owns', async (t, sql
   await sql`update mooring.heartbeat set session = null`
   await sql`delete from mooring.assignment`
   await sql`update mooring.heartbeat set session = ${host.session}`
-  await sql`insert into mooring.assignment (deployment_id, signature, node_id, epoch, lease_ttl, assigned_at) select id, signature, 999999, 1, '12 s', now() from mooring.deployment`
+  await sql`
+    insert into mooring.assignment (
+      deployment_id, signature, node_id, epoch, lease_ttl, assigned_at
+    )
+    select id, signature, 999999, 1, '12 s', now()
+      from mooring.deployment`
   await sql`select from mooring.evict()`
   t.same(await hosts(sql, id), ['host-a run'])
 })
@@ -174,9 +180,13 @@ story(
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     const id = await deployment(sql, { type: 'daemon', lease_ttl: '40 s' })
-    await sql`update mooring.deployment set package_version = '14.1.2', lease_ttl = '50 s' where id = ${id}`
-    const [row] =
-      await sql`select a.epoch, a.wanted, extract(epoch from a.lease_ttl)::int as ttl, a.signature = d.signature as current, d.generation from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id`
+    await sql`
+      update mooring.deployment set package_version = '14.1.2', lease_ttl = '50 s' where id = ${id}`
+    const [row] = await sql`
+        select a.epoch, a.wanted, extract(epoch from a.lease_ttl)::int as ttl,
+               a.signature = d.signature as current, d.generation
+          from mooring.assignment a
+          join mooring.deployment d on d.id = a.deployment_id`
     t.same(row, { epoch: '1', wanted: 'run', ttl: 40, current: true, generation: '2' })
   },
 )

@@ -56,7 +56,9 @@ const faults: [what: string, edit: string, before: string[], after: string[]][] 
   ],
   [
     'rows that were lost, and a scale-up',
-    'delete from mooring.assignment where node_id is null; update mooring.deployment set replicas = 3',
+    `
+      delete from mooring.assignment where node_id is null;
+      update mooring.deployment set replicas = 3`,
     ['0 host-a run'],
     ['0 host-a run', '1 waits run', '2 waits run'],
   ],

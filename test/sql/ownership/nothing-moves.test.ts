@@ -46,7 +46,10 @@ async function rounds(sql: TransactionSql, hosts: TestNode[]) {
     digests,
     moves: (await sql`select from mooring_internal.moves_under_way()`).length,
     told: (
-      await sql`select from mooring.event where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`
+      await sql`
+        select
+          from mooring.event
+         where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`
     ).length,
   }
 }
@@ -66,7 +69,9 @@ const CHANGES: [string, string][] = [
   ['the default policy changes', `update mooring.setting set default_policy = 'disk_free'`],
   [
     'cpu and memory weigh otherwise',
-    `update mooring.setting set default_policy = 'resource_usage', cpu_weight = 1, memory_weight = 0`,
+    `
+      update mooring.setting
+         set default_policy = 'resource_usage', cpu_weight = 1, memory_weight = 0`,
   ],
   ['its node may hold less than it holds', `update mooring.node set max_assignments = 1`],
   ['its node is disabled', `select from mooring.set_node_enabled('host-a', false)`],
@@ -76,7 +81,12 @@ const CHANGES: [string, string][] = [
   ],
   [
     'a policy costs otherwise',
-    `create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8 language sql immutable parallel safe return -node.id`,
+    `
+      create or replace function mooring.policy_deployment_count(
+        node mooring.node_state, k int
+      ) returns float8
+        language sql immutable parallel safe
+        return -node.id`,
   ],
 ]
 

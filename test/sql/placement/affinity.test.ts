@@ -12,7 +12,15 @@ const useHash = (sql: TransactionSql) => sql`update mooring.setting set default_
 
 /** Everything is placed anew, by the nodes there are now. */
 async function placeAnew(sql: TransactionSql): Promise<Map<string, string>> {
-  await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, owner_reason = 'placed anew', lease_ttl = null, assigned_at = null, waiting_since = now() where node_id is not null`
+  await sql`
+    update mooring.assignment
+       set node_id = null,
+           epoch = epoch + 1,
+           owner_reason = 'placed anew',
+           lease_ttl = null,
+           assigned_at = null,
+           waiting_since = now()
+     where node_id is not null`
   await sql`delete from mooring_internal.node_load`
   await claim(sql)
   return new Map((await assignments(sql)).map(({ id, node }) => [id, node ?? 'nowhere']))
@@ -84,9 +92,22 @@ story('hash: a node that goes gives up its own work and no other', async (t, sql
 story(
   'negative control: by the number of nodes instead of rendezvous, nearly everything moves',
   async (t, sql) => {
-    await sql`create function public.modulo(node mooring.node_state, assignment mooring.assignment) returns float8 language sql
-    return case when (node).id = (select n.id from mooring.node n where n.enabled order by n.id offset (assignment).id % (select count(*) from mooring.node n where n.enabled) limit 1) then 0 else 1 end`
-    await sql`insert into mooring.policy (name, kind, cost_function, description) values ('modulo', 'affinity', 'public.modulo', 'id modulo number of nodes')`
+    await sql`
+      create function public.modulo(
+        node mooring.node_state, assignment mooring.assignment
+      ) returns float8
+        language sql
+        return case when (node).id = (
+          select n.id
+            from mooring.node n
+           where n.enabled
+           order by n.id
+           offset (assignment).id % (select count(*) from mooring.node n where n.enabled)
+           limit 1
+        ) then 0 else 1 end`
+    await sql`
+      insert into mooring.policy (name, kind, cost_function, description)
+      values ('modulo', 'affinity', 'public.modulo', 'id modulo number of nodes')`
     await sql`update mooring.setting set default_policy = 'modulo'`
     for (let nr = 1; nr <= 5; nr++) await node(sql, { name: `host-${nr}` })
     await deployments(sql, 200)
@@ -112,13 +133,25 @@ async function byTable(
   rows: number,
 ): Promise<(string | null)[]> {
   await sql`create table public.cost (host text, nr bigint, cost float8, primary key (host, nr))`
-  await sql`create function public.by_table(node mooring.node_state, assignment mooring.assignment) returns float8 language sql stable
-    return (select c.cost from public.cost c where c.host = (node).name and c.nr = (assignment).deployment_id)`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('by_table', 'affinity', 'public.by_table', 'as the table says')`
+  await sql`
+    create function public.by_table(
+      node mooring.node_state, assignment mooring.assignment
+    ) returns float8
+      language sql stable
+      return (
+        select c.cost
+          from public.cost c
+         where c.host = (node).name and c.nr = (assignment).deployment_id
+      )`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('by_table', 'affinity', 'public.by_table', 'as the table says')`
   await sql`update mooring.setting set default_policy = 'by_table'`
   for (const { name, max_assignments } of hosts) await node(sql, { name, max_assignments })
   const ids = await deployments(sql, rows)
-  await sql`insert into public.cost ${sql(hosts.flatMap(({ name, cost }) => ids.map((nr, row) => ({ host: name, nr, cost: cost(row) }))))}`
+  await sql`
+    insert into public.cost
+      ${sql(hosts.flatMap(({ name, cost }) => ids.map((nr, row) => ({ host: name, nr, cost: cost(row) }))))}`
   await claim(sql)
   t.same(await claim(sql), [], 'nothing was left that had room')
   return (await assignments(sql)).map(({ node }) => node)
@@ -221,8 +254,15 @@ story(
 
 story('an affinity policy that fails is an event, and other work is placed', async (t, sql) => {
   await node(sql)
-  await sql`create function public.broken(node mooring.node_state, assignment mooring.assignment) returns float8 language sql return 1 / ((assignment).id - (assignment).id)`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('broken', 'affinity', 'public.broken', 'fails')`
+  await sql`
+    create function public.broken(
+      node mooring.node_state, assignment mooring.assignment
+    ) returns float8
+      language sql
+      return 1 / ((assignment).id - (assignment).id)`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('broken', 'affinity', 'public.broken', 'fails')`
   await deployment(sql, { policy: 'broken' })
   await deployment(sql)
   t.equal((await claim(sql)).length, 1)
@@ -240,9 +280,11 @@ story('a drain sends work where its affinity says', async (t, sql) => {
   await sql`select from mooring.drain_node('host-a', max_moves => 100)`
   await claim(sql)
   t.same(await events(sql, 'drain_failed'), [])
-  const promised = await sql<
-    { id: string; to: string }[]
-  >`select a.id, n.name as to from mooring.assignment a join mooring.node n on n.id = a.move_to order by a.id`
+  const promised = await sql<{ id: string; to: string }[]>`
+    select a.id, n.name as to
+      from mooring.assignment a
+      join mooring.node n on n.id = a.move_to
+     order by a.id`
   t.equal(promised.length, (await loads(sql))['host-a'])
   t.same(
     promised.filter(({ id, to }) => without.get(id) !== to),

@@ -50,7 +50,9 @@ story(
   'also where the hosts were stopped one after the other, and the last had been given everything',
   async (t, sql) => {
     await allAway(sql, 'left')
-    await sql`update mooring.assignment set last_node_id = (select id from mooring.node where name = 'host-a')`
+    await sql`
+      update mooring.assignment
+         set last_node_id = (select id from mooring.node where name = 'host-a')`
     await node(sql, { name: 'host-a', came: '0 s' })
     t.same(await claim(sql), [])
     await node(sql, { name: 'host-b', came: '0 s' })
@@ -121,7 +123,9 @@ story(
     const { session } = await node(sql, { name: 'host-a', came: '1 hour' })
     const came = async () =>
       (
-        await sql`select extract(epoch from clock_timestamp() - h.session_at)::float8 as seconds from mooring.heartbeat h`
+        await sql`
+          select extract(epoch from clock_timestamp() - h.session_at)::float8 as seconds
+            from mooring.heartbeat h`
       )[0]!.seconds as number
     await sql`select mooring.register_node('host-a', ${session})`
     t.ok((await came()) > 3000, `${await came()} s ago`)

@@ -58,7 +58,11 @@ async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: st
     const rows = await sql<
       { id: string; deployment_id: string; updated_us: string; created_us: string }[]
     >`
-      select a.id, a.deployment_id, (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us, (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us from mooring.assignment a where a.node_id is null`
+      select a.id, a.deployment_id,
+             (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us,
+             (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us
+        from mooring.assignment a
+       where a.node_id is null`
     const by = (a: string, b: string) =>
       BigInt(a) < BigInt(b) ? -1 : BigInt(a) > BigInt(b) ? 1 : 0
     return rows
@@ -152,7 +156,10 @@ const undone = new Error('only tried')
 story('work that nobody can take does not stop what stands behind it', async (t, sql) => {
   await node(sql)
   await sql`update mooring.setting set claim_window = 10`
-  await sql`insert into mooring.deployment (package_name, selector) select 'http-server', '{"rack": "nowhere"}' from generate_series(1, 500)`
+  await sql`
+    insert into mooring.deployment (package_name, selector)
+    select 'http-server', '{"rack": "nowhere"}'
+      from generate_series(1, 500)`
   const id = await deployment(sql)
   t.equal((await claim(sql)).length, 1)
   t.equal((await assignments(sql, id))[0]!.epoch, '1')
@@ -177,8 +184,10 @@ story(
     await claim(sql)
     await sql`update mooring.setting set lease_ttl = '30 s'`
     await sql`update mooring.deployment set lease_ttl = '1 min'`
-    const rows =
-      await sql`select deployment_id as id, extract(epoch from lease_ttl)::int as seconds from mooring.assignment order by deployment_id`
+    const rows = await sql`
+        select deployment_id as id, extract(epoch from lease_ttl)::int as seconds
+          from mooring.assignment
+         order by deployment_id`
     t.same(
       [...rows],
       [
@@ -193,8 +202,10 @@ story('a claim does not move a row in the queue', async (t, sql) => {
   await node(sql)
   await deployment(sql, { updated_at: '2026-01-05' })
   await claim(sql)
-  const [row] =
-    await sql`select updated_at = '2026-01-05 00:00Z' as kept, waiting_since, assigned_at is not null as stamped from mooring.assignment`
+  const [row] = await sql`
+      select updated_at = '2026-01-05 00:00Z' as kept, waiting_since,
+             assigned_at is not null as stamped
+        from mooring.assignment`
   t.same(row, { kept: true, waiting_since: null, stamped: true })
 })
 

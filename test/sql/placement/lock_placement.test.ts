@@ -9,7 +9,12 @@ const waiting = (sql: ISql, n = 1) =>
   waitFor(
     async () =>
       (
-        await sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`
+        await sql`
+          select 1
+            from pg_locks
+           where locktype = 'advisory'
+             and not granted
+             and database = (select oid from pg_database where datname = current_database())`
       ).length >= n,
     {
       label: `${n} wait for the placement lock`,
@@ -59,7 +64,10 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
     hint: new RegExp(`pg_terminate_backend\\(${pid}\\)`),
   })
   await t.rejects(
-    sql`update mooring.assignment set node_id = (select id from mooring.node) where deployment_id = ${waits}`,
+    sql`
+      update mooring.assignment
+         set node_id = (select id from mooring.node)
+       where deployment_id = ${waits}`,
     { code: 'MR004' },
     'so does who places by hand',
   )
@@ -92,8 +100,11 @@ void t.test(
     const [row] = await second`select current_setting('lock_timeout') as timeout`
     t.same(row, { timeout: '7s' })
     await second`commit`
-    const held =
-      await sql`select * from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`
+    const held = await sql`
+        select *
+          from pg_locks
+         where locktype = 'advisory'
+           and database = (select oid from pg_database where datname = current_database())`
     t.same([...held], [])
   },
 )
@@ -159,7 +170,11 @@ void t.test(
     await sql`update mooring.setting set claim_window = 50`
     await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b', labels: { zone: 'b' } })
-    await sql`insert into mooring.deployment (package_name, selector, updated_at) select 'http-server', case i % 3 when 0 then '{"zone": "b"}'::jsonb else '{}' end, now() - interval '1 hour' + i * interval '1 ms' from generate_series(1, 3000) i`
+    await sql`
+      insert into mooring.deployment (package_name, selector, updated_at)
+      select 'http-server', case i % 3 when 0 then '{"zone": "b"}'::jsonb else '{}' end,
+             now() - interval '1 hour' + i * interval '1 ms'
+        from generate_series(1, 3000) i`
     const ids = (
       await sql<{ id: string }[]>`select id from mooring.deployment order by id desc`
     ).map(({ id }) => id)
@@ -171,14 +186,19 @@ void t.test(
       const id = ids[edits++]!
       if (edits % 2) await sql`update mooring.deployment set enabled = false where id = ${id}`
       else
-        await sql`update mooring.deployment set selector = '{"zone": "b"}', env = '{"A": "1"}' where id = ${id}`
+        await sql`
+          update mooring.deployment
+             set selector = '{"zone": "b"}', env = '{"A": "1"}'
+           where id = ${id}`
     }
     await placing // a row that changed its kind in the middle is no error
     await claim(sql)
     await sql`select from mooring.evict()`
     const wrong = await sql`
-    select p.assignment_id from mooring.placement p join mooring.deployment d on d.id = p.deployment_id
-     where p.wanted = 'run' and (not d.enabled or d.selector <> '{}' and p.node = 'host-a')`
+      select p.assignment_id
+        from mooring.placement p
+        join mooring.deployment d on d.id = p.deployment_id
+       where p.wanted = 'run' and (not d.enabled or d.selector <> '{}' and p.node = 'host-a')`
     t.same([...wrong], [], `after ${edits} edits`)
   },
 )

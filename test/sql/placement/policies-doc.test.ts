@@ -45,7 +45,12 @@ story(
       /`(revoke execute on function [^`]*)`/.exec(DOC) ?? []
     const everybody = async () =>
       (
-        await sql`select exists (select from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where p.proname = 'policy_memory' and a.grantee = 0) as may`
+        await sql`
+          select exists (
+            select
+              from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+             where p.proname = 'policy_memory' and a.grantee = 0
+          ) as may`
       )[0]!.may
     t.equal(await everybody(), true)
     await sql.unsafe(revoke)
@@ -70,7 +75,10 @@ story('a policy of kind affinity is one function and one row too', async (t, sql
   await sql.unsafe(distance)
   const far = await deployment(sql, { policy: 'distance' })
   const near = await deployment(sql, { policy: 'distance' })
-  await sql`insert into ops.distance values (${far}, 'host-a', 20), (${far}, 'host-b', 30), (${near}, 'host-a', 1), (${near}, 'host-b', 9)`
+  await sql`
+    insert into ops.distance
+    values (${far}, 'host-a', 20), (${far}, 'host-b', 30), (${near}, 'host-a', 1),
+           (${near}, 'host-b', 9)`
   await claim(sql)
   t.same(
     (await events(sql, 'claimed')).map(({ deployment_id, node, reason }) => [

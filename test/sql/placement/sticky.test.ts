@@ -46,7 +46,8 @@ story(
     await deployments(sql, 21)
     await claim(sql)
     const before = await wheres(sql)
-    await sql`update mooring.assignment set updated_at = updated_at - id * interval '1 s'` // another order of the queue
+    await sql`
+      update mooring.assignment set updated_at = updated_at - id * interval '1 s'` // another order of the queue
     for (const host of hosts) await leave(sql, host)
     for (const host of hosts.reverse()) await comeBack(sql, host)
     t.equal((await claim(sql)).length, 21)
@@ -83,11 +84,18 @@ story(
     await claim(sql)
     await sql`update mooring.deployment set enabled = false where id = ${id}`
     const [row] = await assignments(sql, id)
-    await sql`select from mooring.report(${a.name}, ${a.session}, ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])})`
+    await sql`
+      select
+        from mooring.report(
+          ${a.name}, ${a.session},
+          ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])}
+        )`
     await sql`update mooring.deployment set pinned_node = null where id = ${id}`
-    const others = await sql<
-      { id: string }[]
-    >`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 2) returning id`
+    const others = await sql<{ id: string }[]>`
+      insert into mooring.deployment (package_name, pinned_node)
+      select 'http-server', 'host-a'
+        from generate_series(1, 2)
+      returning id`
     await claim(sql)
     await sql`update mooring.deployment set enabled = true where id = ${id}`
 
@@ -125,7 +133,12 @@ story('explain names the last node as the next one, and claim agrees', async (t,
   t.same(await wheres(sql, second), ['host-b'])
   await sql`update mooring.deployment set enabled = false where id = ${second!}`
   const [row] = await assignments(sql, second)
-  await sql`select from mooring.report(${b.name}, ${b.session}, ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])})`
+  await sql`
+    select
+      from mooring.report(
+        ${b.name}, ${b.session},
+        ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])}
+      )`
   await deployment(sql, { pinned_node: 'host-b' })
   await claim(sql)
   await sql`update mooring.deployment set enabled = true where id = ${second!}`
@@ -159,7 +172,10 @@ story(
     const a = await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b' })
     await slack(sql, 1000)
-    await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 4)`
+    await sql`
+      insert into mooring.deployment (package_name, pinned_node)
+      select 'http-server', 'host-a'
+        from generate_series(1, 4)`
     await claim(sql)
     await leave(sql, a)
     await sql`update mooring.deployment set pinned_node = null`

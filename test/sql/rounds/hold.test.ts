@@ -13,7 +13,8 @@ const hold = async (sql: TransactionSql) =>
 const pulse = async (sql: TransactionSql) =>
   (
     await sql<{ hold_reason: string | null; seconds: number | null }[]>`
-  select hold_reason, extract(epoch from hold_until - pulse_at)::float8 as seconds from mooring_internal.pulse`
+      select hold_reason, extract(epoch from hold_until - pulse_at)::float8 as seconds
+        from mooring_internal.pulse`
   )[0]!
 const ticked = (sql: TransactionSql, ago: string) =>
   sql`update mooring_internal.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
@@ -25,7 +26,9 @@ const until = async (sql: TransactionSql) =>
   )[0]!.until
 /** It is over, and there were ticks. */
 const ended = (sql: TransactionSql) =>
-  sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
+  sql`
+    update mooring_internal.pulse
+       set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
 
 story(
   'an emptied marker is a crash: for one lease and margin nothing is reaped, claimed or started',
@@ -110,7 +113,9 @@ story(
     await ticked(sql, '-1 hour')
     t.equal(await hold(sql), true)
     // somebody ticked, until five seconds after its beginning, and it ended two seconds ago
-    await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
+    await sql`
+      update mooring_internal.pulse
+         set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
     t.equal(await hold(sql), true)
     t.match(await pulse(sql), {
       hold_reason: /^no worker or agent ticked for 00:00:1[2-9]/,
@@ -123,7 +128,12 @@ story(
 const inHold = async (sql: TransactionSql, began: string, lastTick: string | null) => {
   await ticked(sql, '-1 hour')
   await hold(sql)
-  await sql`update mooring_internal.pulse set pulse_at = coalesce(clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval), hold_until = hold_until - ${began}::interval`
+  await sql`
+    update mooring_internal.pulse
+       set pulse_at = coalesce(
+         clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval
+       ),
+           hold_until = hold_until - ${began}::interval`
 }
 
 story(
@@ -133,7 +143,9 @@ story(
     const justEnded = async () => {
       await ticked(sql, '-1 hour')
       await hold(sql)
-      await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
+      await sql`
+        update mooring_internal.pulse
+           set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
     }
     await justEnded()
     t.equal(await hold(sql), false)
@@ -218,7 +230,9 @@ story(
   'a hold in whose middle the clock is set back does not last until the old time',
   async (t, sql) => {
     await node(sql)
-    await sql`update mooring_internal.pulse set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
+    await sql`
+      update mooring_internal.pulse
+         set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
     t.equal(await hold(sql), true)
     t.match(await pulse(sql), { hold_reason: 'the clock went back during a hold', seconds: 15 })
   },
@@ -287,7 +301,10 @@ story(
     await age(sql, 'host-a', '1 minute ago')
     await ticked(sql, '-1 minute')
     t.same([...(await sql`select * from mooring.reap()`)], [], 'with it')
-    await sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`
+    await sql`
+      create or replace function mooring_internal.notice_outage() returns boolean
+        language sql
+        return false`
     t.equal((await sql`select * from mooring.reap()`).length, 1, 'without it')
   },
 )

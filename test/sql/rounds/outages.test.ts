@@ -22,7 +22,9 @@ interface Outage {
 
 /** The database's clock is stepped by so many seconds; less than nothing is back. */
 const step = (sql: TransactionSql, seconds: number) => sql`
-  with beats as (update mooring.heartbeat set beat_at = beat_at - ${seconds} * interval '1 s' returning 1)
+  with beats as (
+    update mooring.heartbeat set beat_at = beat_at - ${seconds} * interval '1 s' returning 1
+  )
   update mooring_internal.pulse set pulse_at = pulse_at - ${seconds} * interval '1 s'`
 
 const clockMs = async (sql: TransactionSql) =>
@@ -34,7 +36,15 @@ const clockMs = async (sql: TransactionSql) =>
 
 /** A tick of a worker that ticked so long ago by its own clock, and by the database's when that showed a time so much earlier: read as the tick begins. */
 const tickTold = async (sql: TransactionSql, elapsedMs: number, sinceMs: number) =>
-  sql`select hold from mooring.tick('worker', last_clock_ms => extract(epoch from clock_timestamp())::float8 * 1000 - ${elapsedMs}::float8, since_ms => ${sinceMs}::float8)`
+  sql`
+    select hold
+      from mooring.tick(
+        'worker',
+        last_clock_ms => extract(
+          epoch from clock_timestamp()
+        )::float8 * 1000 - ${elapsedMs}::float8,
+        since_ms => ${sinceMs}::float8
+      )`
 
 /** A tick of a worker that ticked one second ago by its own clock, when the database's, which has been stepped since, showed a time that differs by the step. */
 const tickAfterStep = (sql: TransactionSql, seconds: number) =>
@@ -153,7 +163,9 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       await noticedBy(sql)
       for (const gap of ['1 s', '4 s', '3 s'])
         await sql.unsafe(
-          `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
+          `
+            update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}';
+            select mooring.tick('worker')`,
         )
       t.equal(
         await holdUntil(sql),
@@ -162,7 +174,10 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       )
 
       // a lease and a margin later: host-a has beaten, host-b never came back
-      await sql`update mooring_internal.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
+      await sql`
+        update mooring_internal.pulse
+           set hold_until = clock_timestamp() - interval '1 s',
+               pulse_at = clock_timestamp() - interval '1 s'`
       await age(sql, b.name, '16 seconds ago')
       await beat(sql, a)
       t.equal((await fleet(sql)).hold, null, 'it ends by itself')
@@ -170,7 +185,11 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       t.equal(await reap(sql), 2, 'who did not come back is dead')
       for (const gap of ['1 s', '4 s', '3 s']) {
         await sql.unsafe(
-          `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}', hold_until = clock_timestamp() - interval '1 min'; select mooring.tick('worker')`,
+          `
+            update mooring_internal.pulse
+               set pulse_at = clock_timestamp() - interval '${gap}',
+                   hold_until = clock_timestamp() - interval '1 min';
+            select mooring.tick('worker')`,
         )
       }
       t.equal((await fleet(sql)).hold, null)
@@ -184,7 +203,10 @@ for (const { name, happen } of outages.filter(({ robs }) => robs)) {
   story(
     `${name}: without the hold a reap takes the work of nodes that are alive`,
     async (t, sql) => {
-      await sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`
+      await sql`
+        create or replace function mooring_internal.notice_outage() returns boolean
+          language sql
+          return false`
       await aFleet(sql)
       t.equal(await reap(sql), 0, 'before')
       await happen(sql)
@@ -241,7 +263,11 @@ story(
       [1e300, 1000],
     ] as const) {
       t.match(
-        await sql`select hold from mooring.tick('worker', last_clock_ms => ${clock}::float8, since_ms => ${since}::float8)`,
+        await sql`
+          select hold
+            from mooring.tick(
+              'worker', last_clock_ms => ${clock}::float8, since_ms => ${since}::float8
+            )`,
         [{ hold: false }],
         `${clock}, ${since}`,
       )

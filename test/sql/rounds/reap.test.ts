@@ -108,7 +108,8 @@ story('a lease that was given is not shortened by an edit of the setting', async
   await node(sql, { name: 'host-a' })
   await deployment(sql)
   await claim(sql)
-  await sql`update mooring.setting set beat_interval = '20 ms', lease_ttl = '100 ms', reap_margin = '50 ms'`
+  await sql`
+    update mooring.setting set beat_interval = '20 ms', lease_ttl = '100 ms', reap_margin = '50 ms'`
   await age(sql, 'host-a', '5 seconds ago')
   t.same(await reap(sql), [])
 })
@@ -184,8 +185,10 @@ story('the round comes back when the next lease would end', async (t, sql) => {
   await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 minute'`
   await age(sql, 'host-a', '5 seconds ago')
   await reap(sql)
-  const [round] =
-    await sql`select r.due_at = h.beat_at + interval '15 s' as "then" from mooring_internal.round r, mooring.heartbeat h where r.name = 'reap'`
+  const [round] = await sql`
+      select r.due_at = h.beat_at + interval '15 s' as "then"
+        from mooring_internal.round r, mooring.heartbeat h
+       where r.name = 'reap'`
   t.same(round, { then: true })
 })
 

@@ -147,15 +147,22 @@ story(
     await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 min'`
     t.equal(await resume(sql), true)
     t.equal(await resume(sql), false, 'once')
-    const [round] =
-      await sql`select due_at <= clock_timestamp() as due, (select count(*)::int from graphile_worker.jobs where task_identifier = 'reap') as jobs from mooring_internal.round where name = 'reap'`
+    const [round] = await sql`
+        select due_at <= clock_timestamp() as due,
+               (
+                 select count(*)::int from graphile_worker.jobs where task_identifier = 'reap'
+               ) as jobs
+          from mooring_internal.round
+         where name = 'reap'`
     t.same(round, { due: true, jobs: 1 }, 'and nobody waits for the next round')
     t.equal(await paused(sql), null)
     t.same((await said(sql)).slice(1), [
       'reaping_resumed: an operator resumed it: 3 of 5 nodes are silent',
     ])
-    const [by] =
-      await sql`select e.actor = mooring_internal.actor() as actor, p.resumed_by = session_user as kept from mooring.event e, mooring_internal.reap_pause p where e.kind = 'reaping_resumed'`
+    const [by] = await sql`
+        select e.actor = mooring_internal.actor() as actor, p.resumed_by = session_user as kept
+          from mooring.event e, mooring_internal.reap_pause p
+         where e.kind = 'reaping_resumed'`
     t.same(by, { actor: true, kept: true })
     t.equal(await reap(sql), 6)
     await claim(sql)
@@ -233,7 +240,10 @@ story('work with a lease of its own makes its node silent when that is over', as
   await sql`update mooring.setting set lease_ttl = '2 min'`
   const hosts: TestNode[] = []
   for (let nr = 1; nr <= 5; nr++) hosts.push(await node(sql, { name: `host-${nr}` }))
-  await sql`insert into mooring.deployment (package_name, lease_ttl) select 'http-server', '30 s' from generate_series(1, 5)`
+  await sql`
+    insert into mooring.deployment (package_name, lease_ttl)
+    select 'http-server', '30 s'
+      from generate_series(1, 5)`
   await claim(sql)
   await sql`update mooring.assignment set assigned_at = assigned_at - interval '1 hour'`
   await silent(sql, hosts.slice(0, 3), '40 seconds ago')
@@ -247,7 +257,8 @@ story(
     const hosts = await fleet(sql, 5)
     await sql`select from mooring.tick('me', inline => true)`
     await silent(sql, hosts.slice(0, 4))
-    await sql`update mooring_internal.round set done_at = done_at - interval '1 min' where name = 'reap'`
+    await sql`
+      update mooring_internal.round set done_at = done_at - interval '1 min' where name = 'reap'`
     await reap(sql)
     t.match(await beat(sql, hosts[4]!), { round_overdue: false })
   },
@@ -259,7 +270,9 @@ story('a hold goes before: it is over when the pause is judged', async (t, sql) 
   await sql`delete from mooring_internal.outage_marker`
   t.equal(await reap(sql), 0)
   t.same(await said(sql), [], 'in a hold nobody is counted: nobody could beat')
-  await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
+  await sql`
+    update mooring_internal.pulse
+       set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
   t.equal(await reap(sql), 0)
   t.equal(
     await paused(sql),
@@ -276,7 +289,10 @@ story(
     const hosts = await fleet(sql, 5)
     await silent(sql, hosts.slice(0, 4))
     t.equal(await reap(sql), 0, 'with it')
-    await sql`create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean language sql return false`
+    await sql`
+      create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean
+        language sql
+        return false`
     t.equal(await reap(sql), 8, 'without it')
   },
 )
