@@ -1,4 +1,5 @@
-// The house's laws for SQL, asked of the catalog: it shows what a database really has, whatever the files look like.
+// The laws for SQL, checked in the catalog: it shows what a database really has, not what the files
+// say.
 import type { Sql } from 'postgres'
 import t from 'tap'
 import { testDatabase } from '../helpers/postgres.js'
@@ -62,7 +63,7 @@ const LAWS: [string, string][] = [
          and not (l.lanname = 'sql' and p.prosqlbody is not null and not p.prosecdef)`,
   ],
   [
-    'nobody may execute a function by default',
+    'public may not execute a function by default',
     `
       select p.oid::regprocedure::text as offender
         from pg_proc p
@@ -74,7 +75,7 @@ const LAWS: [string, string][] = [
          )`,
   ],
   [
-    'nobody may write a table by default',
+    'public may not write a table by default',
     `
       select c.oid::regclass::text as offender
         from pg_class c
@@ -118,7 +119,8 @@ const LAWS: [string, string][] = [
          and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
          and c.relname not like r.relname || '\\_%\\_idx'`,
   ],
-  // a policy is a handful of rows and is deleted by hand, if ever: an index on each reader of it would cost every insert
+  // a policy is a handful of rows and is deleted by hand, if ever: an index on each reader of it
+  // would cost every insert
   [
     'a foreign key has an index that begins with its columns, except one to policy',
     `

@@ -1,5 +1,6 @@
-// Definitions live in sql/ and reach a database through a migration. Two things can go wrong: a definition is changed and
-// forgotten in the migration, or it is not harmless to re-run. Both show as a difference between the catalogs.
+// Definitions live in sql/ and reach a database through a migration. Two things can go wrong: a
+// definition is changed and forgotten in the migration, or it is not harmless to re-run. Both show
+// as a difference between the catalogs.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Sql } from 'postgres'

@@ -1,4 +1,5 @@
-// mooring.help is what a stranger reads first: everything that is public is in it, and what it says to type works.
+// mooring.help is what a stranger reads first: everything that is public is in it, and what it says
+// to type works.
 import t from 'tap'
 import { deployment, node } from '../helpers/factories.js'
 import { testDatabase } from '../helpers/postgres.js'

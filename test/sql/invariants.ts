@@ -48,7 +48,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
          )`,
   ],
   [
-    'a copy has its replica, which has an owner elsewhere; what leaves is to stop',
+    'a successor has its replica with an owner elsewhere; a leaving row is ordered to stop',
     (sql) => sql`
       select c.*, k.replica
         from mooring.assignment c
@@ -70,7 +70,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
          having count(*) > 2`,
   ],
   [
-    'what no deployment wants is owned and told to stop',
+    'what no deployment wants is owned and ordered to stop',
     (sql) => sql`
       select a.*
         from mooring.assignment a
@@ -125,7 +125,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
          )`,
   ],
   [
-    'what is moved stops, waits, or has come where it went: it never runs on where it was to go away from, and never waits without being wanted',
+    'a moved row stops, is pending and wanted, or has arrived: it never runs on where it left',
     (sql) => sql`
       select a.*
         from mooring.assignment a
@@ -161,7 +161,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
        )`,
   ],
   [
-    'nobody owns what he refused',
+    'no node owns what it refused',
     (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`,
   ],
   [
@@ -185,7 +185,10 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   ],
 ]
 
-/** Which laws are broken now, and which assignment's history did not go forward since the snapshot before. Empty: all is well. */
+/**
+ * Which laws are broken now, and which assignment's history did not go forward since the snapshot
+ * before. Empty: all is well.
+ */
 export async function brokenLaws(
   sql: ISql,
   before: Snapshot,

@@ -3,7 +3,8 @@ import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// Behaviour of the two systems this one replaces that has to be here as well, by the number of its row in docs/compared.md.
+// Behaviour of the two systems this one replaces that has to be here as well, by the number of its
+// row in docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -24,7 +25,7 @@ story('Y1: one insert..select is all a user does', async (t, sql) => {
 })
 
 story(
-  'Y9: deployment_count counts assigned work only: no daemons, nothing that waits, nothing that was lost',
+  'Y9: deployment_count counts assigned work only: no daemons, nothing pending, nothing lost',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     await sql`
@@ -49,7 +50,7 @@ story(
 )
 
 story(
-  'Y10: resource_usage is cpu_percent * wc + memory_gib * wm, weights normalised, half and half by default',
+  'Y10: resource_usage is cpu_percent * wc + memory_gib * wm, weights normalised, half by default',
   async (t, sql) => {
     await node(sql, { name: 'host-a', sample: { cpu_pct: 20, memory_mb: 4096 } })
     const id = await deployment(sql, { policy: 'resource_usage' })
@@ -104,7 +105,7 @@ story(
 )
 
 story(
-  'Y14: the queue: updated_at, created_at, id; what was lost keeps its place and so comes before younger work',
+  'Y14: the queue is updated_at, created_at, id; a lost row keeps its place before younger work',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     const [lostLater, lostSooner] = [
@@ -130,7 +131,7 @@ story(
 )
 
 void t.test(
-  'Y16-17: a claim is compare-and-set: of eight at once each row is placed by one, and no live node is robbed',
+  'Y16-17: a claim is compare-and-set: eight at once place each row once, and rob no live node',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     for (let n = 0; n < 3; n++) await node(sql)
@@ -176,7 +177,7 @@ story('Y21: an unknown type is refused by a constraint', async (t, sql) => {
 })
 
 story(
-  'D1: registration and beats keep one row per name: URLs, disk and count; a beat without figures erases none',
+  'D1: registration and beats keep one row per name: URLs, disk, count; no figures erase none',
   async (t, sql) => {
     const host = await node(sql, {
       name: 'host-a',
@@ -224,7 +225,7 @@ story(
 )
 
 story(
-  'D11, D14: the list of nodes says of each UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY, from what decides who gets work',
+  'D11, D14: each node is UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY, as placement sees it',
   async (t, sql) => {
     await node(sql, { name: 'a-unknown', seen: 'never' })
     await node(sql, { name: 'b-stale', seen: '-1 minute' })

@@ -3,7 +3,8 @@ import { testDatabase } from '../helpers/postgres.js'
 import { storiesIn } from './story.js'
 import { calm, weather } from './storm.js'
 
-// A few hundred random verbs and edits; after each of them everything that must always hold is looked at (invariants.ts).
+// A few hundred random verbs and edits; after each of them everything that must always hold is
+// looked at (invariants.ts).
 
 const STEPS = Number(process.env.STORM_STEPS ?? 250)
 const SEEDS = process.env.STORM_SEEDS?.split(',').map(Number) ?? [1, 2, 3]

@@ -5,7 +5,7 @@ import type { TestNode } from '../helpers/factories.js'
 import { brokenLaws, snapshot } from './invariants.js'
 import type { Snapshot } from './invariants.js'
 
-// Random verbs and edits from a seed. Whoever runs them looks at the laws after each.
+// Random verbs and edits from a seed. The caller checks the laws after each.
 
 export interface Storm {
   /** Nodes with a living agent. */
@@ -253,9 +253,11 @@ async function tried(
     })
 }
 
-/** Runs a storm until a law is broken or the steps are over; what was broken, and after which step. */
+/**
+ * Runs a storm until a law is broken or the steps are over; what was broken, and after which step.
+ */
 export async function weather(sql: TransactionSql, seed: number, steps: number): Promise<string[]> {
-  // long leases: on a slow machine a storm takes a while, and nobody shall die of that
+  // long leases: on a slow machine a storm takes a while, and no node shall die of that
   await sql`
     update mooring.setting
        set lease_ttl = '1 hour', reap_margin = '10 min', reap_pause_min_nodes = 3`
@@ -284,7 +286,7 @@ export async function weather(sql: TransactionSql, seed: number, steps: number):
   return []
 }
 
-/** A place that is kept for a move is taken for everybody else. */
+/** A place that is reserved for a move is used for all other work. */
 const eligiblePairs = async (sql: TransactionSql) =>
   new Set(
     (
@@ -327,7 +329,10 @@ interface Silence {
   resumed: boolean
 }
 
-/** Whose silence reap() has to judge: in a storm the dead have been so for a day, and count while they own something that can be taken. */
+/**
+ * The nodes whose silence reap() judges. The dead ones of a storm have been silent for a day, and
+ * count while they own something that can be reaped.
+ */
 const silenceOf = async (sql: TransactionSql) =>
   (
     await sql<Silence[]>`

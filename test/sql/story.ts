@@ -3,7 +3,10 @@ import type { TransactionSql } from 'postgres'
 import type { TestDatabase } from '../helpers/postgres.js'
 import type { Db } from '../helpers/factories.js'
 
-/** The server ends who sits idle in a transaction with a verb in it, and who waits for the right to place: not while a test is told, not even on a machine that stands still. */
+/**
+ * The server ends a session that is idle in a transaction with a verb in it, and one that waits for
+ * the placement lock. It must not do so during a test, not even on a machine that stands still.
+ */
 export const patient = (sql: Db) => sql`update mooring.setting set placement_lock_timeout = '1 min'`
 
 const undo = new Error('rolled back, as every story is')
@@ -38,7 +41,7 @@ export interface Refusal {
   message?: RegExp
 }
 
-/** The statement fails as told, and the story goes on behind a savepoint. */
+/** The statement fails as expected, and the story goes on behind a savepoint. */
 export async function refused(
   t: Test,
   sql: TransactionSql,

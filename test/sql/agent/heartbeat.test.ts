@@ -133,19 +133,22 @@ story('defect 13: a beat touches nothing that an operator edited', async (t, sql
   t.same(after, before)
 })
 
-story('rounds that nobody runs are reported overdue, until somebody ran them', async (t, sql) => {
-  // so that none becomes overdue by itself
-  await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
-  const host = await node(sql)
-  t.match(await beat(sql, host), { round_overdue: true }, 'never run')
-  await sql`select mooring.tick('me', inline => true)`
-  t.match(await beat(sql, host), { round_overdue: false })
-  await sql`
+story(
+  'rounds that no worker runs are reported overdue, until an agent has run them',
+  async (t, sql) => {
+    // so that none becomes overdue by itself
+    await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
+    const host = await node(sql)
+    t.match(await beat(sql, host), { round_overdue: true }, 'never run')
+    await sql`select mooring.tick('me', inline => true)`
+    t.match(await beat(sql, host), { round_overdue: false })
+    await sql`
     update mooring_internal.round set done_at = done_at - interval '15 min' where name = 'place'`
-  t.match(await beat(sql, host), { round_overdue: true })
-  await sql`update mooring_internal.round set done_at = clock_timestamp() + interval '1 hour'`
-  t.match(await beat(sql, host), { round_overdue: true }, 'after the clock was set back')
-})
+    t.match(await beat(sql, host), { round_overdue: true })
+    await sql`update mooring_internal.round set done_at = clock_timestamp() + interval '1 hour'`
+    t.match(await beat(sql, host), { round_overdue: true }, 'after the clock was set back')
+  },
+)
 
 void t.test('a heartbeat in a transaction of another isolation level is refused', async (t) => {
   await t.rejects(
@@ -186,7 +189,8 @@ void t.test(
       const after = await written()
       return (after.hot - before.hot) / (after.updated - before.updated)
     }
-    // an autovacuum worker that analyzes at this moment holds a snapshot, on a busy machine for seconds: then a later try shows it
+    // an autovacuum worker that analyzes at this moment holds a snapshot, on a busy machine for
+    // seconds: then a later try shows it
     t.ok(
       await waitFor(async () => (await hotShare()) === 1, {
         label: 'every one of 500 beats is a HOT update',

@@ -53,30 +53,33 @@ story(
   },
 )
 
-story('a node whose heartbeat row was lost gets it back when its agent comes', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  await sql`update mooring.node set role_name = session_user`
-  await sql`set local session_replication_role = replica`
-  await sql`delete from mooring.heartbeat`
-  await sql`set local session_replication_role = origin`
-  // it used to look for the row for ever
-  await sql`set local statement_timeout = '20 s'`
-  const session = randomUUID()
-  await register(sql, 'host-a', session)
-  t.match((await beat(sql, { name: 'host-a', session })).hold, false)
-  t.match(
-    [
-      ...(await sql`
+story(
+  'a node whose heartbeat row was lost gets it back when its agent registers',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    await sql`update mooring.node set role_name = session_user`
+    await sql`set local session_replication_role = replica`
+    await sql`delete from mooring.heartbeat`
+    await sql`set local session_replication_role = origin`
+    // it used to look for the row for ever
+    await sql`set local statement_timeout = '20 s'`
+    const session = randomUUID()
+    await register(sql, 'host-a', session)
+    t.match((await beat(sql, { name: 'host-a', session })).hold, false)
+    t.match(
+      [
+        ...(await sql`
         select h.node, h.role_name = n.role_name as bound
           from mooring.heartbeat h
           join mooring.node n on n.id = h.node_id`),
-    ],
-    [{ node: 'host-a', bound: true }],
-  )
-})
+      ],
+      [{ node: 'host-a', bound: true }],
+    )
+  },
+)
 
 story(
-  'who registers a known name, or is refused, takes no number from the identity: there are 2^31',
+  'a registration of a known name, or a refused one, uses no identity: there are 2^31',
   async (t, sql) => {
     const { id } = await node(sql, { name: 'host-a' })
     const session = randomUUID()
@@ -103,7 +106,7 @@ story('a heartbeat row ends with its node only', async (t, sql) => {
 })
 
 story(
-  'an agent says how surely its workloads die with it, at every registration anew',
+  'an agent reports at every registration how surely its workloads die with it',
   async (t, sql) => {
     const containment = async () =>
       (
@@ -152,7 +155,7 @@ story(
 )
 
 story(
-  'two agents of one name: the second is told in how many milliseconds the name is free',
+  'two agents of one name: the second hears in how many milliseconds the name is free',
   async (t, sql) => {
     await node(sql, { name: 'host-a', seen: '5 seconds ago' })
     await refused(t, sql, (sql) => register(sql, 'host-a'), {
@@ -163,7 +166,7 @@ story(
   },
 )
 
-story('an assignment with a longer lease keeps the name taken for as long', async (t, sql) => {
+story('an assignment with a longer lease reserves the name for as long', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await deployment(sql, { lease_ttl: '1 min' })
   await claim(sql)

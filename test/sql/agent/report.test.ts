@@ -72,7 +72,7 @@ story('a crash keeps its exit and its error, and the last successful start', asy
 })
 
 story(
-  "D20: the last successful start is no failure's to erase, the last word is of every report, and the last error outlives both",
+  'D20: a failure keeps last_deployed_at, every report sets last_active_at, and last_error stays',
   async (t, sql) => {
     const { host, row } = await owned(sql)
     const seen = async () =>
@@ -127,7 +127,7 @@ story(
 )
 
 story(
-  'negative control: a report that writes the whole row, as the obvious one does, loses the last success',
+  'negative control: a report that writes the whole row loses the last success',
   async (t, sql) => {
     const { host, row } = await owned(sql)
     const [{ source } = { source: '' }] = await sql<
@@ -213,7 +213,7 @@ story(
   },
 )
 
-story('a refused daemon stays where it is, to be seen', async (t, sql) => {
+story('a refused daemon stays where it is, and remains visible', async (t, sql) => {
   await deployment(sql, { type: 'daemon' })
   const host = await node(sql, { name: 'host-a' })
   const [row] = await assignments(sql)

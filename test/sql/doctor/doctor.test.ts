@@ -1,4 +1,5 @@
-// mooring.doctor(): each finding has its control, the same check of the same fleet before it was hurt.
+// mooring.doctor(): each finding has its control, the same check of the same fleet before it was
+// hurt.
 import t from 'tap'
 import { migrate } from '../../../postgres/migrate/migrate.js'
 import {
@@ -74,7 +75,7 @@ story('a healthy fleet: one row per check, and nothing to do', async (t, sql) =>
   )
 })
 
-story('an empty database is told how to begin', async (t, sql) => {
+story('for an empty database doctor says how to begin', async (t, sql) => {
   t.match(await check(sql, 'nodes'), {
     level: 'warning',
     found: 'none has registered',
@@ -87,7 +88,7 @@ story('an empty database is told how to begin', async (t, sql) => {
 /** [what, check, how it is hurt, level, found, way out] */
 const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
-    'a crash that nobody has noticed yet',
+    'a crash that no tick has noticed yet',
     'hold',
     'delete from mooring_internal.outage_marker',
     'warning',
@@ -124,7 +125,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     /^mooring worker$/,
   ],
   [
-    'rounds that nobody runs',
+    'rounds that no worker runs',
     'rounds',
     `
       update mooring_internal.round
@@ -231,7 +232,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     /mooring.evict\(\)/,
   ],
   [
-    'loads that somebody emptied',
+    'loads that were emptied by hand',
     'loads',
     'delete from mooring_internal.node_load',
     'warning',
@@ -258,7 +259,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     /undrain_node\('host-a'\)/,
   ],
   [
-    'a right that was taken away',
+    'a right that was revoked',
     'grants',
     'revoke execute on function mooring.explain from mooring_viewer',
     'problem',
@@ -266,7 +267,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     /set_up_roles\(\);/,
   ],
   [
-    'a verb for everybody',
+    'a verb granted to public',
     'grants to all',
     'grant execute on function mooring.claim to public',
     'problem',
@@ -354,7 +355,7 @@ story('a job that a dead worker has locked is named, and the way out frees it', 
   })
 })
 
-story('ways out that are SQL are taken and help', async (t, sql) => {
+story('each way out that is SQL helps when it is run', async (t, sql) => {
   await fleet(sql)
   for (const [name, hurt] of [
     ['triggers', 'alter table mooring.node disable trigger all'],
@@ -395,7 +396,7 @@ story('a theme that fails is a finding, and the others are looked at', async (t,
 })
 
 void t.test(
-  'I16: bloat under a stuck snapshot is visible, and so is who holds it, without what he says',
+  'I16: doctor shows bloat under a stuck snapshot and its holder, without the text of its query',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     const host = await node(sql)
@@ -411,7 +412,7 @@ void t.test(
     await sql`do $$ begin for i in 1..16000 loop update mooring.heartbeat set beat_at = clock_timestamp(); end loop; end $$`
     await beat(sql, host)
     await waitFor(async () => (await check(sql, 'heartbeat table')).level !== 'ok', {
-      label: 'the bloat is seen',
+      label: 'the bloat is reported',
     })
     t.match(await check(sql, 'heartbeat table'), {
       found: /1 nodes on \d{3} pages/,
@@ -431,7 +432,7 @@ void t.test(
     t.match(
       await check(sql, 'long transactions'),
       { level: 'ok' },
-      "one that is young is nobody's business",
+      'a young snapshot is not reported',
     )
     await stuck`rollback`
   },
@@ -469,7 +470,7 @@ void t.test(
       (error: unknown) => error,
     )
     await waitFor(async () => (await look('lock waits')).level !== 'ok', {
-      label: 'the wait is seen',
+      label: 'the wait is reported',
     })
     const found = await look('lock waits')
     t.match(found, {
@@ -484,12 +485,12 @@ void t.test(
 )
 
 void t.test(
-  'a table that somebody has locked keeps doctor from looking for a second, and its holder is named',
+  'a locked table stops doctor for one second at most, and doctor names the holder',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     const migration = client('a migration that hangs')
     const [{ pid }] = await migration<[{ pid: number }]>`select pg_backend_pid() as pid`
-    // a copy of this database on the same server: its tables have the same numbers
+    // a clone of this database on the same server: its tables have the same numbers
     const copy = (await testDatabase(t)).client('a migration of another database')
     await copy`begin`
     await copy`do $$ begin execute (select 'lock table ' || string_agg(c.oid::regclass::text, ', ') || ' in access exclusive mode' from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind = 'r'); end $$`
@@ -538,7 +539,7 @@ void t.test(
 )
 
 void t.test(
-  'where the owner of the schema is no superuser, what he may not see is said to be not visible',
+  'where the owner of the schema is no superuser, doctor says what is not visible to it',
   async (t) => {
     const database = await emptyDatabase(t)
     const owner = await login(t, database)

@@ -101,7 +101,7 @@ story('Y logs: a no names its rule', async (t, sql) => {
   )
 })
 
-story('a node whose agent refused it says so', async (t, sql) => {
+story('a node whose agent refused the assignment says so', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
   const id = await deployment(sql)

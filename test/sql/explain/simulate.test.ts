@@ -47,7 +47,10 @@ async function everything(sql: TransactionSql): Promise<string> {
   return rows.join('\n')
 }
 
-/** A fleet in which nothing is equal: weights, limits, labels, pins, replicas, policies, rows that wait, rows that were refused. */
+/**
+ * A fleet in which nothing is equal: weights, limits, labels, pins, replicas, policies, rows that
+ * wait, rows that were refused.
+ */
 async function motley(sql: TransactionSql): Promise<TestNode> {
   const lost = await node(sql, { name: 'host-a', weight: 300, labels: { ssd: true } })
   await node(sql, { name: 'host-b', labels: { ssd: true }, max_assignments: 9 })
@@ -76,7 +79,7 @@ async function motley(sql: TransactionSql): Promise<TestNode> {
 }
 
 story(
-  'Y3: what is foretold of a loss is what happens when the lease is over: reap, claim, the same nodes',
+  'Y3: a simulated loss is what happens when the lease ends: reap, claim, the same nodes',
   async (t, sql) => {
     const lost = await motley(sql)
     await sql`
@@ -292,7 +295,7 @@ void t.test(
     })
     t.equal(await sql.begin(everything), before)
     await sql.begin(async (sql) => void (await claim(sql)))
-    t.not(await sql.begin(everything), before, 'a claim would have been seen')
+    t.not(await sql.begin(everything), before, 'a claim would have been noticed')
   },
 )
 

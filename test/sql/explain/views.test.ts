@@ -157,7 +157,7 @@ story('health: disabled and draining nodes say so', async (t, sql) => {
   )
 })
 
-story('node_status counts what a node owns and what of it was seen running', async (t, sql) => {
+story('node_status counts what a node owns and what of it was observed running', async (t, sql) => {
   const host = await node(sql, {
     name: 'host-a',
     labels: { zone: 'b' },
@@ -256,7 +256,7 @@ void t.test('the views answer in a read-only transaction, as on a standby', asyn
 })
 
 story(
-  'of a node that is silent for longer than its lease nobody can say what runs there: not running, but unknown; what had ended has ended',
+  'work of a node that is silent for longer than its lease is unknown, and what had ended has ended',
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a' })
     await deployment(sql, { type: 'daemon' })

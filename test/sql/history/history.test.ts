@@ -34,7 +34,7 @@ const me = async (sql: TransactionSql) =>
   (await sql<{ me: string }[]>`select mooring_internal.actor() as me`)[0]!.me
 
 story(
-  'each owner, from when until when, why he came, why he went, and who did it',
+  'each owner, from when until when, why it came, why it went, and by which actor',
   async (t, sql) => {
     const actor = await me(sql)
     const a = await node(sql, { name: 'host-a' })
@@ -45,7 +45,7 @@ story(
         return assignments(sql)
       })()
     )[0]!.id
-    t.same(await history(sql, id), [], 'nobody has owned it yet')
+    t.same(await history(sql, id), [], 'it had no owner yet')
     await claim(sql)
     const onA = await now(sql)
     await node(sql, { name: 'host-b' })
@@ -96,7 +96,7 @@ story(
 )
 
 story(
-  'an interval ends in the very microsecond in which the next epoch begins, and the row says the same times',
+  'an interval ends in the microsecond in which the next epoch begins, and the row agrees',
   async (t, sql) => {
     const host = await node(sql)
     await deployments(sql, 3)
@@ -236,7 +236,7 @@ story(
 )
 
 story(
-  'past ownerships are pruned with the events, the present one never, and a history never says that somebody owns what was released',
+  'past ownerships are pruned with the events, the present one never; a released row has no owner',
   async (t, sql) => {
     const a = await node(sql, { name: 'host-a' })
     await deployments(sql, 2)

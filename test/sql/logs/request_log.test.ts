@@ -1,4 +1,5 @@
-// A slice of a log on its way through the database: request_log -> log_requests_of -> answer_log -> read_log.
+// A slice of a log on its way through the database: request_log -> log_requests_of -> answer_log ->
+// read_log.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -73,7 +74,7 @@ story(
       true,
     )
     t.same(await asked(sql, host), [])
-    t.equal(await answer(sql, host, request, 'again'), false, 'a second answer is not taken')
+    t.equal(await answer(sql, host, request, 'again'), false, 'a second answer is rejected')
     t.match(await read(sql, request), [
       {
         assignment_id: id,
@@ -108,7 +109,7 @@ story(
 )
 
 story(
-  'the hint is repeated once a second, but not to an agent that knows of the request and waits for something new',
+  'the hint repeats once a second, but not to an agent that knows of the request',
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const request = await ask(sql, id, `, wait => '20 s'`)
@@ -176,7 +177,7 @@ story('Y39: what is huge, negative, infinite or twice said is refused by name', 
 })
 
 story(
-  'the log is where the assignment runs, else where it ran last, else where one says; unknown names are told the nearest',
+  'the log is read where the assignment runs, else where it ran last, else on a named node',
   async (t, sql) => {
     const { host, id, deployment: of } = await owned(sql)
     const other = await node(sql, { name: 'host-b' })
@@ -289,7 +290,7 @@ story(
 )
 
 story(
-  'what nobody reads is deleted after a minute: by the next request, the next answer, and the prune round',
+  'unread answers are deleted after a minute: by the next request or answer and the prune round',
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const grownOld = async (): Promise<string> => {
@@ -402,7 +403,7 @@ async function answering(
 }
 
 t.test(
-  'Y39: call show_log() shows the last lines in psql, in one statement and as many slices as it takes',
+  'Y39: call show_log() shows the last lines in psql, in one statement and many slices',
   async (t) => {
     const { sql } = await testDatabase(t)
     const { host, id } = await owned(sql)
@@ -420,7 +421,7 @@ t.test(
   },
 )
 
-t.test('a lost notification costs a second: whoever waits says it again', async (t) => {
+t.test('a lost notification costs a second: the waiting reader repeats it', async (t) => {
   const { sql } = await testDatabase(t)
   const { host, id } = await owned(sql)
   const { hints } = await answering(t, sql, host, ['here\n'], 1)

@@ -83,7 +83,7 @@ story(
     t.match(
       await progress(sql),
       { left: 3, moving: 2 },
-      'placed on host-b, and not yet seen running there',
+      'placed on host-b, and not yet observed running there',
     )
     t.equal(await stopping(sql), 0)
     await obey(sql, hosts)
@@ -115,7 +115,7 @@ story(
 )
 
 story(
-  'defect 15: from the first moment a draining node gets nothing new, and the old copy is stopped before the new one is placed',
+  'defect 15: a draining node gets no new work, and the old instance stops before the next is placed',
   async (t, sql) => {
     const { hosts } = await loaded(sql, 1)
     await sql`select from mooring.drain_node('host-a')`
@@ -284,7 +284,7 @@ story('a node that dies in the middle of its drain is drained by its lease', asy
   await claim(sql)
   await age(sql, 'host-a', '14 seconds ago')
   await claim(sql)
-  t.equal(await stopping(sql), 1, 'nobody is there to obey')
+  t.equal(await stopping(sql), 1, 'no agent is there to obey')
   t.match(await progress(sql), { left: 3, blocked: 0, why: /silent/ })
   await age(sql, 'host-a', '16 seconds ago')
   await sql`select from mooring.reap()`
@@ -436,7 +436,7 @@ story('a policy that fails stops its own drain with an event, and no claim', asy
 })
 
 story(
-  'a stuck drain does not look again for every insert: it does when a node is edited, and twice a round',
+  'a stuck drain looks again when a node is edited and twice a round, not for every insert',
   async (t, sql) => {
     await loaded(sql, 1)
     await sql`update mooring.heartbeat set leaving = true where node = 'host-b'`

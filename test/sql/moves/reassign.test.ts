@@ -62,7 +62,7 @@ story(
     t.match(
       await moving(sql),
       [{ node: 'host-b', move_to: null }],
-      'until it was seen running there',
+      'until it was observed running there',
     )
     await report(sql, target, await row(), 'running', { pid: 1 })
     await claim(sql)
@@ -181,7 +181,7 @@ story('what waits for its target and is disabled forgets it too', async (t, sql)
 })
 
 story(
-  'a place is kept for it: nobody else fills the target while its owner stops',
+  'the target reserves its place: no other work fills it while the owner stops',
   async (t, sql) => {
     const { host, row, id } = await running(sql, {}, { max_assignments: 1 })
     await reassign(sql, id, 'host-b')

@@ -74,7 +74,7 @@ story(
 )
 
 story(
-  'a live node that runs daemons is not deleted under them; when it left or its lease is over it goes with them',
+  'a live node that runs daemons is not deleted; when it left or its lease ended they go with it',
   async (t, sql) => {
     const live = {
       code: 'MR006',

@@ -7,7 +7,7 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story(
-  'D15: a node can be told of before its agent comes, and its registration keeps what was said',
+  'D15: a node can be created before its agent comes, and its registration keeps the values',
   async (t, sql) => {
     t.match(
       await sql`
@@ -42,7 +42,7 @@ story(
 )
 
 story(
-  'D15: what is not given stays as it is, and an event names what changed and who did it',
+  'D15: what is not given stays as it is, and an event names the change and its actor',
   async (t, sql) => {
     await node(sql, { name: 'host-a', labels: { zone: 'a' } })
     await sql`select from mooring.upsert_node('host-a', weight => 50)`

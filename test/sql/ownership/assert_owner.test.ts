@@ -29,7 +29,7 @@ story('the owner passes, and may sit idle only for what is left of its lease', a
   t.ok(Number(idle!.ms) > 0 && Number(idle!.ms) <= 7000, `${idle!.ms} ms`)
 })
 
-story('everybody else is stopped: old epoch, lease over, freed, unknown', async (t, sql) => {
+story('every other process is rejected: old epoch, lease ended, freed, unknown', async (t, sql) => {
   const { row } = await owned(sql)
   const no = { code: 'MR005', hint: /stop without writing/i }
   await refused(t, sql, (sql) => assertOwner(sql, { ...row, epoch: '0' }), no, 'an old epoch')
@@ -45,18 +45,24 @@ story('everybody else is stopped: old epoch, lease over, freed, unknown', async 
     sql,
     (sql) => assertOwner(sql, { ...row, epoch: '2' }),
     no,
-    "the epoch of a row that waits is nobody's",
+    'the epoch of a pending row has no owner',
   )
 })
 
-story('a copy that was told to stop still owns its work until it is gone', async (t, sql) => {
-  const { id, row } = await owned(sql)
-  await sql`delete from mooring.deployment where id = ${id}`
-  await assertOwner(sql, row)
-  t.pass()
-})
+story(
+  'an instance that was ordered to stop still owns its work until it is gone',
+  async (t, sql) => {
+    const { id, row } = await owned(sql)
+    await sql`delete from mooring.deployment where id = ${id}`
+    await assertOwner(sql, row)
+    t.pass()
+  },
+)
 
-/** And nobody ever has: else the silence of half a lease were an outage, in which a reap takes nothing. */
+/**
+ * No worker has ever ticked. Otherwise the silence of half a lease would be an outage, in which a
+ * reap frees nothing.
+ */
 const nobodyTicks = (sql: ISql) => sql`update mooring_internal.pulse set pulse_at = null`
 
 void t.test(

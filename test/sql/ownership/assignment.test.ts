@@ -105,14 +105,17 @@ story('while its owner may still run it, it is not freed by hand', async (t, sql
   t.ok(host)
 })
 
-story('the way the hint shows: its owner is told to stop it, and reports', async (t, sql) => {
-  const host = await node(sql, { name: 'host-a' })
-  const id = await deployment(sql)
-  await claim(sql)
-  await sql`update mooring.assignment set wanted = 'stop'`
-  t.equal(await report(sql, host, (await assignments(sql, id))[0]!, 'stopped'), true)
-  t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
-})
+story(
+  'the way out in the hint works: its owner is ordered to stop it, and reports',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    const id = await deployment(sql)
+    await claim(sql)
+    await sql`update mooring.assignment set wanted = 'stop'`
+    t.equal(await report(sql, host, (await assignments(sql, id))[0]!, 'stopped'), true)
+    t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
+  },
+)
 
 story('what was to stop and is freed by hand is wanted as its deployment says', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
@@ -162,7 +165,7 @@ story('what was to stop and is freed by hand is wanted as its deployment says', 
   await beat(sql, host)
   t.equal((await claim(sql)).length, 2)
   await sql`select from mooring.evict()`
-  t.same(await assignments(sql, gone), [], 'nobody waits for what was deleted')
+  t.same(await assignments(sql, gone), [], 'nothing waits for what was deleted')
 })
 
 story('of a node that left, or was never there, it is freed at once', async (t, sql) => {
@@ -212,7 +215,7 @@ story('nor is its row deleted by hand: nothing would be left to fence', async (t
   t.match(
     await assignments(sql, id),
     [{ node: null, epoch: '0', wanted: 'run' }],
-    'the round makes it anew',
+    'the round makes it again',
   )
   t.ok(host)
 })
@@ -241,7 +244,7 @@ story('what waits, and what a node left behind, is deleted by hand at any time',
   t.ok(host)
 })
 
-story('a row that is being handed over is left to those who hand it over', async (t, sql) => {
+story('a row in a handover is left to the verbs of the handover', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
   await claim(sql)
@@ -300,7 +303,7 @@ void t.test(
     await t.rejects(
       pg.sql`update mooring.assignment set node_id = null`,
       { code: 'MR006' },
-      'its beat is old as far as anybody can see',
+      'its beat is old for every observer',
     )
     await agent`rollback`
     await pg.sql`update mooring.assignment set node_id = null`
@@ -394,7 +397,7 @@ story('raising the epoch as the verbs do is no way around', async (t, sql) => {
 })
 
 story(
-  'to a node that does not exist it cannot go: nobody would ever take it back',
+  'it cannot go to a node that does not exist, because no verb would ever free it',
   async (t, sql) => {
     await deployment(sql)
     await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = 999999`, {
@@ -464,7 +467,7 @@ story('one instance for each ordinal, and one daemon on each node', async (t, sq
   })
 })
 
-story('loads follow whoever writes the rows', async (t, sql) => {
+story('loads follow every writer of the rows', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await sql`
     insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 6)`

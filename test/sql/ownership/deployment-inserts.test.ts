@@ -39,7 +39,7 @@ story('a transaction of many statements enqueues one place job', async (t, sql) 
 })
 
 story(
-  'jobs are added after the two thousand millionth as before: the numbers that each of them takes begin again',
+  'jobs are added after number two thousand million as before: the sequences begin again',
   async (t, sql) => {
     await sql`
       select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
@@ -62,7 +62,7 @@ void t.test('two transactions enqueue two jobs, neither waits for the other', as
   t.equal(await placeJobs(pg.sql), 2)
 })
 
-void t.test('COPY makes assignments and one place job', async (t) => {
+void t.test('a COPY makes assignments and one place job', async (t) => {
   const pg = await testDatabase(t)
   const rows = Array.from(
     { length: 500 },

@@ -108,7 +108,7 @@ const notVersions = [
   'x'.repeat(129),
 ]
 
-story('package names of the registry are taken', async (t, sql) => {
+story('package names of the registry are accepted', async (t, sql) => {
   for (const package_name of names)
     t.ok(await deployment(sql, { package_name }), package_name.slice(0, 30))
 })

@@ -39,7 +39,7 @@ story('it is never pending, claimed, counted or failed over', async (t, sql) => 
   t.same([...(await sql`select * from mooring.reap()`)], [])
 })
 
-story('nodes that are not permitted have none, whatever their state', async (t, sql) => {
+story('nodes that are not permitted have no daemon, in any state', async (t, sql) => {
   await node(sql, {
     name: 'host-a',
     labels: { gpu: true },
@@ -140,26 +140,29 @@ story('its rows end with the node', async (t, sql) => {
   t.same(await assignments(sql), [])
 })
 
-story('what is born owned waits for disk, whatever the session prefers', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  const waits = async () =>
-    (await sql<{ level: string }[]>`select current_setting('synchronous_commit') as level`)[0]!
-      .level
-  await sql`set local synchronous_commit = off`
-  await deployment(sql)
-  t.equal(
-    await waits(),
-    'off',
-    'control: a row that waits is lost with its insert, and with nothing else',
-  )
-  await deployment(sql, { type: 'daemon' })
-  t.equal(await waits(), 'on')
-  await sql`set local synchronous_commit = off`
-  await sql`select mooring_internal.make_daemons()`
-  t.equal(await waits(), 'off', 'nothing was made')
-})
+story(
+  'what is inserted with an owner waits for the disk, whatever the session prefers',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    const waits = async () =>
+      (await sql<{ level: string }[]>`select current_setting('synchronous_commit') as level`)[0]!
+        .level
+    await sql`set local synchronous_commit = off`
+    await deployment(sql)
+    t.equal(
+      await waits(),
+      'off',
+      'control: a row that waits is lost with its insert, and with nothing else',
+    )
+    await deployment(sql, { type: 'daemon' })
+    t.equal(await waits(), 'on')
+    await sql`set local synchronous_commit = off`
+    await sql`select mooring_internal.make_daemons()`
+    t.equal(await waits(), 'off', 'nothing was made')
+  },
+)
 
-story('the round makes what is missing and ends what nobody owns', async (t, sql) => {
+story('the round makes what is missing and ends what has no owner', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   const id = await deployment(sql, { type: 'daemon' })
   await sql`update mooring.heartbeat set session = null`

@@ -1,4 +1,4 @@
-// What runs stays where it is, whatever becomes of what decides where new work goes.
+// What runs stays where it is, even when the placement of new work changes.
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { assignments, beat, deployments, node, report } from '../../helpers/factories.js'
@@ -9,7 +9,10 @@ import { claim, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-/** Two hosts with ten running each, for longer than any cooldown; and a third one, that came later and is empty. */
+/**
+ * Two hosts with ten running each, for longer than any cooldown; and a third one, that came later
+ * and is empty.
+ */
 async function fleet(sql: TransactionSql): Promise<TestNode[]> {
   const hosts = [
     await node(sql, { name: 'host-a', sample: { cpu_pct: 80, memory_mb: 900, disk_free_pct: 40 } }),
@@ -24,7 +27,10 @@ async function fleet(sql: TransactionSql): Promise<TestNode[]> {
   return [...hosts, await node(sql, { name: 'host-c', weight: 10_000 })]
 }
 
-/** Every round, as workers and agents run them, and a beat of everybody. What the agents are told, and what is recorded. */
+/**
+ * Every round, as workers and agents run them, and a beat of every node. It returns what the agents
+ * are ordered, and what is recorded.
+ */
 async function rounds(sql: TransactionSql, hosts: TestNode[]) {
   for (let times = 0; times < 3; times++) {
     await sql`update mooring_internal.round set due_at = '-infinity'`
@@ -99,7 +105,11 @@ for (const [what, change] of CHANGES) {
       ...Array<string>(10).fill('host-b'),
     ])
     await sql.unsafe(change)
-    t.same(await rounds(sql, hosts), before, 'owners, epochs, what agents are told, and history')
+    t.same(
+      await rounds(sql, hosts),
+      before,
+      'owners, epochs, the orders of the agents, and history',
+    )
   })
 }
 
@@ -112,7 +122,7 @@ story(
     await sql`select from mooring.rebalance(3, false)`
     const asked = await rounds(sql, hosts)
     t.equal(asked.moves, 3)
-    t.notSame(asked.digests, before.digests, 'their agents are told')
+    t.notSame(asked.digests, before.digests, 'their agents are notified')
     await sql`update mooring.node set trusts = '^nothing@' where name = 'host-b'`
     t.equal(
       (await rounds(sql, hosts)).owners.filter(

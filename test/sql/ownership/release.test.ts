@@ -43,7 +43,7 @@ story(
 )
 
 story(
-  'a release under an old epoch frees nothing: in between it went to somebody else',
+  'a release under an old epoch frees nothing: another node owned it in between',
   async (t, sql) => {
     const before = await owned(sql)
     await release(sql, before)

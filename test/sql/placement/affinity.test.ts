@@ -1,4 +1,7 @@
-/** Policies of kind affinity: each assignment has a cost of its own on each node. The built-in one is hash, weighted rendezvous hashing. */
+/**
+ * Policies of kind affinity: each assignment has a cost of its own on each node. The built-in one
+ * is hash, weighted rendezvous hashing.
+ */
 import t, { type Test } from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -10,7 +13,7 @@ const story = storiesIn(pg, t)
 
 const useHash = (sql: TransactionSql) => sql`update mooring.setting set default_policy = 'hash'`
 
-/** Everything is placed anew, by the nodes there are now. */
+/** Everything is placed again, by the nodes there are now. */
 async function placeAnew(sql: TransactionSql): Promise<Map<string, string>> {
   await sql`
     update mooring.assignment
@@ -55,7 +58,7 @@ story('hash: the shares follow the weights', async (t, sql) => {
 })
 
 story(
-  'D7-9 hash: a node that comes takes its share and moves nothing else; when it goes again, everything is where it was',
+  'D7-9 hash: a new node gets its share and moves nothing else; when it goes, all is as before',
   async (t, sql) => {
     await useHash(sql)
     for (let nr = 1; nr <= 9; nr++) await node(sql, { name: `host-${nr}` })
@@ -125,7 +128,7 @@ interface Named {
   cost: (row: number) => number | null
 }
 
-/** A policy whose costs are a table, so that a model can be set against it. */
+/** A policy whose costs are a table, so that a model can be compared with it. */
 async function byTable(
   sql: TransactionSql,
   t: Test,
@@ -158,7 +161,7 @@ async function byTable(
 }
 
 story(
-  'where room is short the queue decides: each row takes the cheapest node that has room when its turn comes',
+  'where room is short the queue decides: each row in turn gets the cheapest node with room',
   async (t, sql) => {
     const rows = 40
     let seed = 11
@@ -183,7 +186,7 @@ story(
 )
 
 story(
-  "everybody's favourite is filled by the head of the queue, and the others go to their next best",
+  'the cheapest node of all rows is filled by the head of the queue, and the others go on',
   async (t, sql) => {
     const hosts = [
       { name: 'host-a', max_assignments: 2, cost: () => 1 },

@@ -68,7 +68,7 @@ story('it is waited for so long and no longer: then the first takes everything',
   t.equal((await claim(sql)).length, 21)
 })
 
-story('0 waits for nobody', async (t, sql) => {
+story('0 waits for no node', async (t, sql) => {
   await allAway(sql, 'left')
   await node(sql, { name: 'host-a', came: '0 s' })
   t.same(await claim(sql), [])
@@ -110,7 +110,7 @@ story(
   },
 )
 
-story('where somebody was there all the time nobody is waited for', async (t, sql) => {
+story('where one node was there all the time no node is awaited', async (t, sql) => {
   await allAway(sql, 'left')
   await node(sql, { name: 'host-c' })
   await node(sql, { name: 'host-a', came: '0 s' })
@@ -118,7 +118,7 @@ story('where somebody was there all the time nobody is waited for', async (t, sq
 })
 
 story(
-  'an agent that asks for its name again, since it did not hear the answer, has come when it first did',
+  'an agent that registers again because the answer was lost has come at its first call',
   async (t, sql) => {
     const { session } = await node(sql, { name: 'host-a', came: '1 hour' })
     const came = async () =>

@@ -46,7 +46,10 @@ story('the queue goes by updated_at, then created_at, then id', async (t, sql) =
   )
 })
 
-/** 120 rows of which most tie with others, placed in several goes and windows, some lost and placed again: what was claimed in which order, and what a model says. */
+/**
+ * 120 rows, most of which tie with others, are placed in several calls and windows, and some are
+ * lost and placed again. It returns the order of the claims, and the order of a model.
+ */
 async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: string[] }> {
   const host = await node(sql, { name: 'host-a', max_assignments: 0 })
   await sql`update mooring.setting set claim_window = 16`
@@ -89,7 +92,7 @@ async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: st
 }
 
 story(
-  'Y14: whatever the ties, the order is that of a model: updated_at, created_at, id, and what was reaped keeps its place',
+  'Y14: in all ties the order is updated_at, created_at, id, and a reaped row keeps its place',
   async (t, sql) => {
     const { claimed, model } = await ties(sql)
     t.equal(model.length, 50 + 70 + 17)
@@ -98,7 +101,7 @@ story(
 )
 
 story(
-  'negative control: a claim that leaves out one of the three is told from the model',
+  'negative control: a claim that leaves out one of the three differs from the model',
   async (t, sql) => {
     const [{ source } = { source: '' }] = await sql<
       { source: string }[]
@@ -153,7 +156,7 @@ story('many small windows place exactly what one large window places', async (t,
 })
 const undone = new Error('only tried')
 
-story('work that nobody can take does not stop what stands behind it', async (t, sql) => {
+story('work that no node may run does not stop what stands behind it', async (t, sql) => {
   await node(sql)
   await sql`update mooring.setting set claim_window = 10`
   await sql`
@@ -176,7 +179,7 @@ story('the tightest work is served first where room is short', async (t, sql) =>
 })
 
 story(
-  'a claim copies the lease of the deployment, else of the setting, and later edits leave it alone',
+  'a claim takes the lease from the deployment, else from setting, and later edits leave it alone',
   async (t, sql) => {
     await node(sql)
     const own = await deployment(sql, { lease_ttl: '40 s' })

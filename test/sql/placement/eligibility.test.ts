@@ -33,7 +33,7 @@ story('a selector has to be contained in the labels of the node', async (t, sql)
   t.equal(await place(sql, { selector: { disk: null } }), null)
 })
 
-story('a pin names the only node, whatever the loads are', async (t, sql) => {
+story('a pin names the only node, for any loads', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
   for (let n = 0; n < 3; n++) t.equal(await place(sql, { pinned_node: 'host-b' }), 'host-b')
@@ -108,7 +108,7 @@ story('a draining node gets nothing new', async (t, sql) => {
   t.equal(await place(sql, {}), null)
 })
 
-story('a node whose lease is over by the database clock gets nothing', async (t, sql) => {
+story('a node whose lease has ended by the database clock gets nothing', async (t, sql) => {
   await node(sql, { name: 'host-a', seen: '13 seconds ago' })
   await node(sql, { name: 'host-b', seen: 'never' })
   t.equal(await place(sql, {}), null)
@@ -141,7 +141,7 @@ story(
   },
 )
 
-story('deployments that no node tells apart are asked about once', async (t, sql) => {
+story('deployments that are alike for every node are evaluated once', async (t, sql) => {
   await node(sql, { trusts: '^@acme/' })
   await node(sql, { trusts: '^http-server@' })
   await sql`

@@ -24,7 +24,7 @@ const waiting = (sql: ISql, n = 1) =>
   )
 
 void t.test(
-  'one places, one waits and sees what came meanwhile, everybody else goes home',
+  'one places, one waits and observes what came meanwhile, every other session returns',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await patient(sql)
@@ -52,7 +52,8 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
   const psql = client('forgotten psql')
   const [{ pid }] = (await psql`select pg_backend_pid() as pid`) as unknown as [{ pid: number }]
   await psql`begin`
-  // else the server ends it before the other one loses its patience; in one message, for it may not be idle in between either
+  // else the server ends it before the other one loses its patience; in one message, for it may not
+  // be idle in between either
   await psql.unsafe(
     'select from mooring.claim(); set local idle_in_transaction_session_timeout = 0',
   )
@@ -69,7 +70,7 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
          set node_id = (select id from mooring.node)
        where deployment_id = ${waits}`,
     { code: 'MR004' },
-    'so does who places by hand',
+    'a verb that places by hand waits too',
   )
   await psql`rollback`
   await psql`begin`
@@ -118,7 +119,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
     'select from mooring.claim(); set local idle_in_transaction_session_timeout = 0',
   )
   for (let n = 0; n < 3; n++)
-    await t.rejects(claim(second), { code: 'MR004' }, 'not "somebody else waits already"')
+    await t.rejects(claim(second), { code: 'MR004' }, 'not "another session waits already"')
   await first`rollback`
   await node(sql)
   await deployment(sql)
@@ -126,7 +127,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
 })
 
 void t.test(
-  'who deletes a node waits for the claim, even behind one that waits, and then is refused',
+  'a delete of a node waits for the claim, even behind a waiting one, and then is refused',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await patient(sql)
@@ -149,7 +150,7 @@ void t.test(
 )
 
 void t.test(
-  'a claim does not wait for rows that somebody holds, it leaves them for the next round',
+  'a claim does not wait for locked rows, it leaves them for the next round',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await node(sql)
@@ -164,7 +165,7 @@ void t.test(
 )
 
 void t.test(
-  'a deployment that is disabled or edited while a claim runs over a long queue is not placed under its old spec',
+  'a deployment edited or disabled while a long claim runs is not placed under its old spec',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await sql`update mooring.setting set claim_window = 50`
@@ -204,7 +205,7 @@ void t.test(
 )
 
 void t.test(
-  'what was placed waits for the disk as the database would have it, whatever the session prefers, and even where the database prefers nothing',
+  'what was placed waits for the disk, whatever the session or the database prefers',
   async (t) => {
     const { sql, client, name } = await testDatabase(t)
     for (const [ofDatabase, placing] of [

@@ -77,7 +77,7 @@ story('without the trigger loads would be wrong, and nodes overfilled', async (t
 })
 
 void t.test(
-  'what went past the triggers is recounted by the evict round, once nobody places',
+  'changes behind the triggers are recounted by the evict round, when no claim runs',
   async (t) => {
     const pg = await testDatabase(t)
     const { sql } = pg
@@ -99,7 +99,7 @@ void t.test(
     t.equal(
       (await sql`select from mooring_internal.inconsistent_loads()`).length,
       3,
-      'somebody places: next time',
+      'a claim runs: next time',
     )
     await psql`rollback`
     await sql`select from mooring.evict()`

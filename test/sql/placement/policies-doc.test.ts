@@ -32,12 +32,12 @@ story('a policy of kind load is one function and one row', async (t, sql) => {
   t.same(
     await loads(sql),
     { 'host-a': 1, 'host-b': 5 },
-    '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs what the first of host-a does',
+    '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs as much as the first of host-a',
   )
 })
 
 story(
-  "a function of a policy that is nobody else's goes on counting: it is called with the rights of claim()",
+  'a private function of a policy goes on counting: it is called with the rights of claim()',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     await sql.unsafe(memory)

@@ -93,7 +93,7 @@ story(
 )
 
 story(
-  'D10: disk_free gives new work to the node with most free disk, one percent for each assignment not yet observed',
+  'D10: disk_free chooses most free disk, and counts one percent for each unobserved assignment',
   async (t, sql) => {
     await node(sql, { name: 'host-a', sample: { disk_free_pct: 40, running: 0 } })
     await node(sql, { name: 'host-b', sample: { disk_free_pct: 46, running: 0 } })

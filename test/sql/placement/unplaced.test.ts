@@ -61,7 +61,7 @@ story(
   },
 )
 
-story('only nodes that fit so far are told of: what others trust is no way out', async (t, sql) => {
+story('only nodes that fit so far are named: what others trust is no way out', async (t, sql) => {
   for (const [name, labels] of [
     ['ssd-1', { disk: 'ssd' }],
     ['ssd-2', { disk: 'ssd' }],

@@ -125,7 +125,7 @@ story('an edit that changes nothing about where it may run moves nothing', async
 })
 
 story(
-  'a wish that is taken back while the owner stops still ends this epoch first',
+  'an edit that is undone while the owner stops still ends this epoch first',
   async (t, sql) => {
     const { host, row } = await running(sql, { selector: { ssd: true } }, { labels: { ssd: true } })
     await sql`update mooring.node set labels = '{}' where name = 'host-a'`

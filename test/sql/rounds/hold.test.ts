@@ -9,7 +9,10 @@ const story = storiesIn(pg, t)
 
 const hold = async (sql: TransactionSql) =>
   (await sql<{ hold: boolean }[]>`select mooring_internal.notice_outage() as hold`)[0]!.hold
-/** Why it holds, and for how long when it began: the pulse is of that moment until somebody ticks. */
+/**
+ * Why the hold holds, and for how long when it began: the pulse is of that moment until a worker
+ * ticks.
+ */
 const pulse = async (sql: TransactionSql) =>
   (
     await sql<{ hold_reason: string | null; seconds: number | null }[]>`
@@ -78,7 +81,7 @@ story('a silence of the scheduler longer than half a lease is an outage', async 
 })
 
 story(
-  'whoever notices an outage first starts the hold: a tick does not wipe it away',
+  'the first observer of an outage starts the hold: a tick does not erase it',
   async (t, sql) => {
     await node(sql)
     await ticked(sql, '-1 hour')
@@ -112,7 +115,7 @@ story(
     await node(sql)
     await ticked(sql, '-1 hour')
     t.equal(await hold(sql), true)
-    // somebody ticked, until five seconds after its beginning, and it ended two seconds ago
+    // a worker ticked, until five seconds after its beginning, and it ended two seconds ago
     await sql`
       update mooring_internal.pulse
          set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
@@ -124,7 +127,10 @@ story(
   },
 )
 
-/** The hold began so long ago, and the last tick was then; null: nobody has ticked since it began. */
+/**
+ * The hold began `began` ago, and the last tick was `lastTick` ago. null: no worker has ticked
+ * since it began.
+ */
 const inHold = async (sql: TransactionSql, began: string, lastTick: string | null) => {
   await ticked(sql, '-1 hour')
   await hold(sql)
@@ -137,7 +143,7 @@ const inHold = async (sql: TransactionSql, began: string, lastTick: string | nul
 }
 
 story(
-  'nobody ticked in a hold that has just ended: an outage where agents have come since it began, a quiet system where none has',
+  'no tick in a hold that has just ended: an outage if agents have come since, else a quiet system',
   async (t, sql) => {
     await node(sql, { name: 'host-a', seen: '1 hour ago' })
     const justEnded = async () => {
@@ -162,7 +168,7 @@ story(
 )
 
 story(
-  'an outage that begins in a hold, and is over before its end, begins it anew',
+  'an outage that begins in a hold, and ends before it, begins the hold again',
   async (t, sql) => {
     await node(sql)
     await inHold(sql, '9 s', '3 s')
@@ -181,7 +187,7 @@ story(
 )
 
 story(
-  'before anybody has ticked in a hold, half a lease more is granted: whoever ticks has to come back first',
+  'before the first tick in a hold, half a lease more is granted: the workers come back first',
   async (t, sql) => {
     await node(sql)
     await inHold(sql, '8 s', null)
@@ -197,7 +203,7 @@ story(
   },
 )
 
-story('a crash in a hold begins it anew', async (t, sql) => {
+story('a crash in a hold begins it again', async (t, sql) => {
   await node(sql)
   await inHold(sql, '14 s', '1 s')
   await sql`delete from mooring_internal.outage_marker`
@@ -264,7 +270,7 @@ story(
 )
 
 story(
-  'a round that finds a hold is a round that was run: beats ask nobody to tick as long as somebody runs them, and ask when nobody does',
+  'a round that finds a hold counts as run: beats ask for a tick only while no worker runs rounds',
   async (t, sql) => {
     // so that none becomes overdue by itself
     await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`

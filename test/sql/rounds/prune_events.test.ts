@@ -30,7 +30,7 @@ story('one call deletes at most fifty thousand', async (t, sql) => {
 })
 
 story(
-  'old events are found where the table begins: what is younger is not read, wherever on disk it lies',
+  'old events are found at the start of the table: younger rows are not read, wherever they lie',
   async (t, sql) => {
     // as after a year: freed pages were used again, so old and young lie side by side
     await sql`

@@ -33,7 +33,7 @@ async function fleet(sql: TransactionSql, n: number): Promise<TestNode[]> {
 }
 
 story(
-  'more than half of the nodes silent at once is not believed: nothing is taken, and one event says so',
+  'if more than half of the nodes fall silent at once, nothing is reaped, and one event says so',
   async (t, sql) => {
     const hosts = await fleet(sql, 5)
     await silent(sql, hosts.slice(0, 3))
@@ -47,7 +47,7 @@ story(
     ])
     t.ok(
       Object.values(await loads(sql)).every((n) => n === 2),
-      'everybody has what he had',
+      'every node has what it had',
     )
   },
 )
@@ -97,7 +97,7 @@ story('minimum and share are settings, and a share of null never pauses', async 
 })
 
 story(
-  'when enough of them are back it goes on by itself, and what is still silent is taken',
+  'when enough of them are back reaping resumes, and what is still silent is reaped',
   async (t, sql) => {
     const hosts = await fleet(sql, 5)
     await silent(sql, hosts.slice(0, 4))
@@ -119,7 +119,7 @@ story(
 )
 
 story(
-  'while it is paused time alone proves nothing: who is silent is not forgotten',
+  'during a pause time alone proves nothing: a silent node is not forgotten',
   async (t, sql) => {
     const hosts = await fleet(sql, 4)
     const empty = [
@@ -138,7 +138,7 @@ story(
 )
 
 story(
-  'an operator who knows that they are dead resumes it, for this outage only',
+  'an operator who knows that they are dead resumes reaping, for this outage only',
   async (t, sql) => {
     const hosts = await fleet(sql, 5)
     t.equal(await resume(sql), false, 'nothing to resume')
@@ -154,7 +154,7 @@ story(
                ) as jobs
           from mooring_internal.round
          where name = 'reap'`
-    t.same(round, { due: true, jobs: 1 }, 'and nobody waits for the next round')
+    t.same(round, { due: true, jobs: 1 }, 'and it does not wait for the next round')
     t.equal(await paused(sql), null)
     t.same((await said(sql)).slice(1), [
       'reaping_resumed: an operator resumed it: 3 of 5 nodes are silent',
@@ -173,12 +173,12 @@ story(
     t.same((await said(sql)).length, 2, 'that it is over needs no word')
     await claim(sql)
     await silent(sql, hosts.slice(0, 3))
-    t.equal(await reap(sql), 0, 'the next outage pauses anew')
+    t.equal(await reap(sql), 0, 'the next outage pauses again')
     t.equal(await paused(sql), '3 of 5 nodes are silent')
   },
 )
 
-story('hosts that were taken from one after the other are seen together', async (t, sql) => {
+story('hosts that were reaped one after the other are counted together', async (t, sql) => {
   const hosts = await fleet(sql, 5)
   await silent(sql, hosts.slice(0, 2))
   t.equal(await reap(sql), 4)
@@ -187,7 +187,7 @@ story('hosts that were taken from one after the other are seen together', async 
 })
 
 story(
-  'hosts that are gone for good stop no failover for ever: who owns nothing is forgotten after four leases',
+  'lost hosts do not stop failover for ever: a node that owns nothing is forgotten after four leases',
   async (t, sql) => {
     const gone: TestNode[] = []
     for (let nr = 1; nr <= 20; nr++) gone.push(await node(sql, { name: `gone-${nr}` }))
@@ -222,11 +222,11 @@ story('a node that left is no silent node', async (t, sql) => {
 })
 
 story(
-  'what a node that left still owns is taken during a pause: nobody will run it, and nobody has to be believed',
+  'what a node that left still owns is freed during a pause: no process of it is left',
   async (t, sql) => {
     const hosts = await fleet(sql, 6)
     const [gone] = hosts.slice(5)
-    // a claim that was in flight when it left, or a row that somebody held
+    // a claim that was in flight when it left, or a row that another session held
     await sql`update mooring.heartbeat set session = null where node = ${gone!.name}`
     await silent(sql, hosts.slice(0, 4))
     t.equal(await reap(sql), 2)
@@ -269,7 +269,7 @@ story('a hold goes before: it is over when the pause is judged', async (t, sql) 
   await silent(sql, hosts)
   await sql`delete from mooring_internal.outage_marker`
   t.equal(await reap(sql), 0)
-  t.same(await said(sql), [], 'in a hold nobody is counted: nobody could beat')
+  t.same(await said(sql), [], 'in a hold no node is counted: no node could beat')
   await sql`
     update mooring_internal.pulse
        set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
@@ -277,7 +277,7 @@ story('a hold goes before: it is over when the pause is judged', async (t, sql) 
   t.equal(
     await paused(sql),
     '5 of 5 nodes are silent',
-    'nobody came back: neither is forgotten for the other',
+    'neither came back: neither is forgotten for the other',
   )
   const [fleetRow] = await sql`select hold from mooring.fleet`
   t.same(fleetRow, { hold: null })
@@ -312,7 +312,7 @@ void t.test('views say it in a transaction that may not write', async (t) => {
 })
 
 void t.test(
-  'the breaker is switched off in the middle of a pause: a session that has counted nothing yet goes on with the reaping',
+  'the breaker is switched off during a pause: a session that has not counted yet goes on reaping',
   async (t) => {
     const pg = await testDatabase(t)
     for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
@@ -342,7 +342,7 @@ void t.test('two reaps at once pause it once, and neither waits for the other', 
   t.equal(
     (await two`select from mooring.reap()`).length,
     0,
-    'who cannot see yet that it was said takes nothing either',
+    'a session whose snapshot is older than the setting reaps nothing either',
   )
   await one`commit`
   await Promise.all([one, two].map((sql) => sql`select from mooring.reap()`))

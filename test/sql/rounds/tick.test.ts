@@ -27,7 +27,7 @@ const jobs = async (sql: TransactionSql) =>
        order by key`
   ).map(({ task, key, n }) => `${task} ${key} ${n}`)
 
-/** A round that is not due does not become so while the story is told. */
+/** A round that is not due does not become so during the test. */
 const slowRounds = (sql: TransactionSql) =>
   sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
 
@@ -47,7 +47,7 @@ story(
   },
 )
 
-story('Y5: whoever ticks next wins nothing until a round is due again', async (t, sql) => {
+story('Y5: the next tick runs nothing until a round is due again', async (t, sql) => {
   await slowRounds(sql)
   await tick(sql, 'w1')
   const { rounds, next_ms } = await tick(sql, 'w2')
