@@ -1,7 +1,8 @@
 /**
- * An open transaction in a psql that nobody looks at is the commonest way to stop a system whose state is rows. For every lock that Mooring's own work
- * needs, one of three holds: it is passed by (skip locked), it is nobody else's, or the server ends the transaction that sits on it.
- * Each story leaves a transaction open and lets the fleet go on around it.
+ * An open transaction in a forgotten psql is the commonest way to stop a system whose state is
+ * rows. For every lock that Mooring's own work needs, one of three holds. It is passed by (skip
+ * locked), no other session needs it, or the server ends the transaction that holds it. Each story
+ * leaves a transaction open and lets the fleet go on around it.
  */
 import t from 'tap'
 import { waitFor } from '../helpers/wait-for.js'
@@ -33,14 +34,17 @@ interface Scene {
   fleet: Session
 }
 
-/** host-a and host-b with four deployments; whatever the fleet does, it does without waiting for psql. */
+/**
+ * host-a and host-b with four deployments. Everything the fleet does, it does without waiting for
+ * psql.
+ */
 async function aFleet(t: Parameters<typeof stage>[0]): Promise<Scene> {
   const pg = await stage(t)
   const hostA = await node(pg.sql, { name: 'host-a' })
   const hostB = await node(pg.sql, { name: 'host-b' })
   await deployments(pg.sql, 4)
   t.equal((await pg.sql`select * from mooring.claim()`).length, 4)
-  // nobody ticks while a story waits for the server, and that is no outage
+  // no worker ticks while a story waits for the server, and that is no outage
   await pg.sql`update mooring.setting set lease_ttl = '10 min'`
   await pg.sql`select mooring.tick('worker')`
   for (const row of await assignments(pg.sql))
@@ -71,7 +75,7 @@ t.test(
     t.equal((await fleet.sql`select * from mooring.reap()`).length, 2)
     t.equal((await fleet.sql`select * from mooring.claim()`).length, 2)
     t.match(await assignments(pg.sql, late), [{ epoch: '1' }])
-    // the agent of host-a starts anew, as it was
+    // the agent of host-a starts again, as it was
     await fleet.sql`
       select *
         from mooring.register_node(
@@ -123,7 +127,7 @@ t.test(
 )
 
 t.test(
-  'edited deployments, not committed: their rows are passed by, everything else is placed, beats and reports go on',
+  'uncommitted edits of deployments: their rows are passed by, all else is placed, beats go on',
   async (t) => {
     const scene = await aFleet(t)
     const { pg, psql, fleet } = scene
@@ -145,7 +149,7 @@ t.test(
 )
 
 t.test(
-  'edited deployments, not committed, of a host that dies: the others of its work go on elsewhere, the edited one waits and says for whom',
+  'uncommitted edits and a dead host: its other work goes on, the edited row waits and names its holder',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [held, free] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -167,7 +171,7 @@ t.test(
 )
 
 t.test(
-  'edited deployments, not committed, whose assignments somebody moves and restarts: he waits without the right to place, and is told for whom',
+  'uncommitted edits and a move or restart: it waits without the placement lock, and names the holder',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -198,7 +202,7 @@ t.test(
 )
 
 t.test(
-  'a new version or environment, not committed, holds up no failover: it changes nothing of the placement',
+  'an uncommitted version or environment holds up no failover: it changes nothing of the placement',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     await psql.begin()
@@ -218,7 +222,7 @@ t.test('select for update of run rows: reaping goes on', async (t) => {
   t.equal((await fleet.sql`select * from mooring.claim()`).length, 2)
 })
 
-t.test('daemons that somebody edits do not hold up the rounds', async (t) => {
+t.test('uncommitted edits of daemons do not hold up the rounds', async (t) => {
   const { pg, hostA, psql, fleet } = await aFleet(t)
   const daemon = await deployment(pg.sql, { type: 'daemon' })
   await psql.begin()
@@ -275,7 +279,7 @@ for (const [verb, call] of [
       t.equal(
         (await fleet.sql`select * from mooring.reap()`).length,
         2,
-        'what psql began is undone, and the work of the dead host is taken',
+        'what psql began is undone, and the work of the dead host is reaped',
       )
       t.ok(
         (await fleet.sql`select rounds from mooring.tick('worker')`)[0]!.rounds.includes('place'),
@@ -287,7 +291,7 @@ for (const [verb, call] of [
 }
 
 t.test(
-  'Y39: begin; select read_log: the agent is told of all it is asked meanwhile, and the server ends the transaction',
+  'Y39: begin; select read_log: the agent hears every request meanwhile, the server ends the reader',
   async (t) => {
     const { pg, hostA, psql, fleet } = await aFleet(t)
     const requests: string[] = []
@@ -316,7 +320,7 @@ t.test(
 )
 
 t.test(
-  'an agent whose tick takes long lets others write the pulse, and no hold begins behind it',
+  'an agent whose tick is slow lets others write the pulse, and no hold begins behind it',
   async (t) => {
     const { pg, psql: agent, fleet } = await aFleet(t)
     const gate = await gateBefore(pg, 'tick', 'case name')
@@ -388,7 +392,7 @@ t.test('five hundred inserts at once commit while one more sits idle', async (t)
 })
 
 t.test(
-  'negative control: with one job key for everybody, an idle insert stops all the others',
+  'negative control: with one job key for all, an idle insert stops all other inserts',
   async (t) => {
     const pg = await stage(t)
     await pg.sql
@@ -413,7 +417,7 @@ t.test(
 )
 
 t.test(
-  'negative control: with a table of signatures, the first insert of a signature stops all others of it',
+  'negative control: with a table of signatures, the first insert of one stops all others of it',
   async (t) => {
     const pg = await stage(t)
     await pg.sql.unsafe(`

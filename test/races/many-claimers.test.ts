@@ -1,7 +1,8 @@
 /**
- * Sixteen workers claim and four reap, all at once, as fast as they can, while hosts fall silent and come back: the crowd that finds what the stories with two
- * actors did not. Afterwards the history has to add up: nothing was given twice under one epoch, no epoch was skipped or repeated, no load is
- * counted wrong, and nobody died in a deadlock.
+ * Sixteen workers claim and four reap, all at once, as fast as they can, while hosts fall silent
+ * and come back. Such a crowd finds what the stories with two actors did not. Afterwards the
+ * history has to add up: nothing was given twice under one epoch, no epoch was skipped or repeated,
+ * no load is counted wrong, and no session died in a deadlock.
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -32,7 +33,7 @@ async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise
       ) e
      where e.epoch <> coalesce(e.before, 0) + 1
         or (e.kind = 'claimed') = (coalesce(e.kind_before, 'released') = 'claimed')`
-  t.same([...wrong], [], 'claimed and taken in turn, the epoch one higher each time')
+  t.same([...wrong], [], 'claimed and reaped in turn, the epoch one higher each time')
   const stale = await pg.sql`
     select a.id, a.epoch
       from mooring.assignment a
@@ -135,7 +136,8 @@ t.test(
     const reapers = Array.from({ length: 4 }, (_, nr) =>
       loop(`reaper ${nr}`, (sql) => sql`select count(*) from mooring.reap(50)`),
     )
-    // each host is silent every third time it is looked at, and beats again soon after, with a new session at times
+    // each host is silent every third time it is looked at, and beats again soon after, with a new
+    // session at times
     const agents = hosts.map((host, nr) =>
       loop(`agent ${nr}`, async (sql, round) => {
         if (round % 3 === nr % 3) await age(sql, host.name, '61 seconds ago')
@@ -167,7 +169,7 @@ t.test(
       await sql`
         update mooring.deployment set enabled = not enabled where id % 50 = ${(round * 7) % 50}`
     })
-    // however long it takes here: where nobody ticks, everything is held
+    // however long it takes here: where no worker ticks, everything is held
     const metronome = loop('metronome', async (sql) => {
       await sql`update mooring_internal.pulse set pulse_at = clock_timestamp()`
       await pause(50)
@@ -198,7 +200,7 @@ t.test(
 )
 
 t.test(
-  'negative control: two claimers without a lock on placement and on the rows place the same work twice',
+  'negative control: without locks on placement and rows two claimers place the same work',
   async (t) => {
     const pg = await stage(t)
     await node(pg.sql, { name: 'host-a' })

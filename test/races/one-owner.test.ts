@@ -1,9 +1,13 @@
 /**
- * The promise that everything else is for: at no moment have two nodes the right to run one assignment. Four agents, played here with nothing but the verbs, beat,
- * fall silent for a while and come back, as fast as the settings allow; workers reap and claim; a user edits, deletes and inserts again. Each agent notes from
- * when to when it was allowed to run what: from the start of a beat whose answer confirmed it, for the lease it was given with. A judge compares the notes.
+ * The promise that everything else serves: at no moment have two nodes the right to run one
+ * assignment. Four agents, which are only calls of the verbs, beat, fall silent for a while and
+ * come back, as fast as the settings allow. Workers reap and claim; a user edits, deletes and
+ * inserts again.
  *
- * All of them share one machine and one clock, so the judge needs no tolerance: an overlap of any length is a broken promise.
+ * Each agent notes from when to when it was allowed to run what. The right begins at the start of a
+ * beat whose answer confirmed it, and lasts for the lease in that answer. A judge compares the
+ * notes. All of them share one machine and one clock, so the judge needs no tolerance. An overlap
+ * of any length is a broken promise.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as silence } from 'node:timers/promises'
@@ -50,7 +54,9 @@ const digestOf = (owned: readonly Owned[]) =>
     )
     .digest('hex')
 
-/** Beats until it is over, and notes the rights it has. beliefMs is how long it takes a lease for. */
+/**
+ * Beats until it is over, and notes the rights it has. beliefMs is how long it takes a lease for.
+ */
 async function playAgent(
   pg: Stage,
   name: string,
@@ -171,7 +177,10 @@ async function play(
   return rights
 }
 
-/** Rights of different agents to one assignment at one time; fromMs to untilMs of each is when a process may run. */
+/**
+ * Rights of different agents to one assignment at one time; fromMs to untilMs of each is when a
+ * process may run.
+ */
 function overlaps(rights: readonly Right[]): [Right, Right][] {
   const of = new Map<string, Right[]>()
   for (const right of rights) of.set(right.assignment, [...(of.get(right.assignment) ?? []), right])
@@ -193,7 +202,7 @@ t.test('no two agents have the right to run one assignment, whatever falls silen
 })
 
 t.test(
-  'negative control: agents that take the lease for longer than it is are seen running beside the next owner',
+  'negative control: agents that overestimate their lease are observed running beside the next owner',
   async (t) => {
     const rights = await play(t, 3 * LEASE_MS, (_, rights) => overlaps(rights).length > 0)
     t.ok(overlaps(rights).length > 0, `${overlaps(rights).length} overlaps`)

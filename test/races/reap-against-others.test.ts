@@ -1,7 +1,8 @@
 /**
- * Reaping meets everything: another reap of another worker, the agent that leaves in order, the agent that says "stopped", the claim that gives the silent node more
- * work. Whoever is second must find what the first one left, and must not undo it: a row released twice would raise its epoch twice and, worse, be taken
- * from the owner it has by then.
+ * A reap meets everything: the reap of another worker, an agent that leaves in order, a report of
+ * "stopped", a claim that gives the silent node more work. The second of two must find what the
+ * first left, and must not undo it. A row released twice would raise its epoch twice. Worse, it
+ * would be freed from the owner it has by then.
  */
 import t from 'tap'
 import { age, assignments, beat, deployments, node, report } from '../helpers/factories.js'
@@ -20,7 +21,7 @@ async function aSilentHost(t: Parameters<typeof stage>[0], { silent = true, n = 
 const reapIn = async ({ sql }: Awaited<ReturnType<Awaited<ReturnType<typeof stage>>['session']>>) =>
   (await sql`select * from mooring.reap()`).length
 
-t.test('two reaps at once: one takes all, the other nothing, and nobody waits', async (t) => {
+t.test('two reaps at once: one frees all, the other nothing, and neither waits', async (t) => {
   const { pg, first, second } = await aSilentHost(t)
   await first.begin()
   t.equal(await reapIn(first), 3)
@@ -50,7 +51,7 @@ t.test(
 )
 
 t.test(
-  'negative control: a reap that locks neither heartbeat nor row and compares no epoch takes the work from its next owner',
+  'negative control: a reap without locks or epochs frees the work of its next owner',
   async (t) => {
     const { pg, first, second } = await aSilentHost(t)
     const hostB = await node(pg.sql, { name: 'host-b' })
@@ -71,7 +72,7 @@ t.test(
     await waitsFor(t, pg, second, gate.session)
     t.equal(await reapIn(first), 3)
     t.equal((await first.sql`select * from mooring.claim()`).length, 3)
-    t.equal((await beat(pg.sql, hostB)).owned, 3, 'host-b, which lives, is told to run it')
+    t.equal((await beat(pg.sql, hostB)).owned, 3, 'host-b, which lives, is ordered to run it')
     await gate.open()
     t.equal((await reaping.done).length, 3)
     t.match(await assignments(pg.sql), Array(3).fill({ node: null, epoch: '4' }), 'and loses it')
@@ -105,7 +106,7 @@ t.test('a reap that meets an agent in the middle of leaving passes by', async (t
 })
 
 t.test(
-  'a claim that began before its node left places work there: the next reap takes it back, without waiting for a lease nobody holds',
+  'a claim that began before its node left places work there: the next reap frees it without waiting',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t, { silent: false })
     await node(pg.sql, { name: 'host-b', max_assignments: 0 })
@@ -147,7 +148,7 @@ t.test(
 )
 
 t.test(
-  'rows that somebody holds keep a batch from none that lie behind them, and one event says it of all he holds',
+  'locked rows keep a batch from none that lie behind them, and one event names all of a holder',
   async (t) => {
     const { pg, first, second } = await aSilentHost(t)
     const held = (await assignments(pg.sql)).slice(0, 2).map(({ id }) => id)
@@ -174,7 +175,7 @@ t.test(
 )
 
 t.test(
-  '"stopped" that comes while the reap is not yet committed waits for its observation only, and comes too late',
+  'a "stopped" during an uncommitted reap waits for its observation only, and comes too late',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t)
     const [stopping] = await assignments(pg.sql)
@@ -202,7 +203,7 @@ t.test(
 )
 
 t.test(
-  'reports of everything a host runs and a reap of all of it do not deadlock, whoever holds which row first',
+  'reports of all that a host runs and a reap of all of it do not deadlock, in any order of locks',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t, { n: 50 })
     const rows = await assignments(pg.sql)
@@ -228,7 +229,7 @@ t.test(
 )
 
 t.test(
-  'work that was just claimed under a short lease of its own is not reaped before its node could hear of it',
+  'work just claimed under a short lease of its own is not reaped before its node could hear of it',
   async (t) => {
     const { pg, hostA, first } = await aSilentHost(t, { silent: false })
     await pg.sql`update mooring.setting set reap_margin = '50 ms'`

@@ -1,8 +1,11 @@
 /**
- * Every worker process ticks, several times a second, on every host; and agents tick when no worker does. If each of them started each round, a fleet of a hundred
- * would reap a hundred times a period; if one of them were elected to, its death would stop the rounds, and the jobs it had locked would stay locked for four hours.
+ * Every worker process ticks, several times a second, on every host; agents tick when no worker
+ * does. If each of them started each round, a fleet of a hundred would reap a hundred times a
+ * period. If one of them were elected, its death would stop the rounds. The jobs it had locked
+ * would stay locked for four hours.
  *
- * The database lets one caller through for each round that is due, and whoever it is buries the dead: nobody is elected, nobody is needed.
+ * The database lets one caller through for each round that is due, and that caller frees the jobs
+ * of dead workers. No leader is elected, and none is needed.
  */
 import t from 'tap'
 import { age, beat, deployments, node } from '../helpers/factories.js'
@@ -39,7 +42,7 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
 })
 
 t.test(
-  'a round that somebody has in his hands is not waited for, and comes back when he fails',
+  'a round that another session runs is not waited for, and comes back when that session fails',
   async (t) => {
     const pg = await stage(t)
     const [first, second] = [await pg.session('first'), await pg.session('second')]
@@ -87,7 +90,7 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
 })
 
 t.test(
-  'a worker that ticks and does not work: its jobs lie there, and the agents do what they see undone',
+  'a worker that ticks without working: its jobs stay, and the agents do what they find undone',
   async (t) => {
     const pg = await stage(t)
     const hostA = await node(pg.sql, { name: 'host-a' })
@@ -95,7 +98,7 @@ t.test(
     await pg.sql`select mooring.claim()`
     await pg.sql`select mooring.reap()`
     await age(pg.sql, 'host-a', '61 seconds ago')
-    // from now on: what is done stays so while the story is told
+    // from now on: what is done stays so during the story
     await pg.sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
     const hostB = await node(pg.sql, { name: 'host-b' })
     // its metronome wins every round in time and queues it for a runner that hangs
@@ -146,7 +149,7 @@ t.test('one round that fails does not take the others with it', async (t) => {
 })
 
 t.test(
-  'the jobs of a worker that has not ticked for long are freed, by one of those who notice, and those of the living are not',
+  'the jobs of a worker long without a tick are freed by one observer, those of the living are not',
   async (t) => {
     const pg = await stage(t)
     await pg.sql`select mooring.tick('dead', '{pool-dead}')`
@@ -198,7 +201,7 @@ t.test(
 )
 
 t.test(
-  'negative control: without skip locked those who come second wait, and run the round again',
+  'negative control: without skip locked the second callers wait, and run the round again',
   async (t) => {
     const pg = await stage(t)
     await rewrite(pg.sql, 'tick', ['for update skip locked\n  ),\n  taken', '),\n  taken'])
