@@ -47,7 +47,7 @@ const runs = (sql: Sql, deployment: string) =>
 await packageRegistry(t)
 
 t.test(
-  'packages that cannot be run say why and run when the row is mended (defect 11: a failed install was kept as a success)',
+  'packages that cannot run say why and run once mended (defect 11: a failed install was a success)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -81,7 +81,7 @@ t.test(
 )
 
 t.test(
-  'defect 8: what no agent trusts is never claimed and says so; it runs when an agent comes that does',
+  'defect 8: what no agent trusts is never claimed and says so; it runs when a trusting agent comes',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -124,7 +124,7 @@ t.test(
 )
 
 t.test(
-  'a command that cannot be started, and one that crashes again and again, tell it, disturb nobody, and run when mended (defect 11: a crash loop once a second, not counted)',
+  'a command that cannot start or crashes says so and runs once mended (defect 11: crash loop)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -165,7 +165,7 @@ t.test(
         select * from mooring.event`,
       )}`,
       /geheim/,
-      'no value of the environment is told to anybody',
+      'no value of the environment is shown anywhere',
     )
     const crashed = await waitFor(
       async () => {

@@ -18,7 +18,7 @@ async function fleetOnItsOwnServer(t: Test) {
     ...server,
     before,
     programs,
-    /** Everybody has come back, and everything is as it was. */
+    /** Every agent has come back, and everything is as it was. */
     async unchanged(t: Test, restartedAt: string) {
       const back = () =>
         sql`
@@ -39,7 +39,7 @@ async function fleetOnItsOwnServer(t: Test) {
         { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
       )
       const after = await running(sql, 6, PATIENCE_MS)
-      t.strictSame(processes(after), processes(before), 'nothing moved, nothing was started anew')
+      t.strictSame(processes(after), processes(before), 'nothing moved, nothing was started again')
       t.ok(after.every((row) => alive(row.pid)))
       t.equal(await eventsOf(sql, 'reaped'), 0)
       t.notOk(
@@ -55,7 +55,7 @@ async function fleetOnItsOwnServer(t: Test) {
 }
 
 t.test(
-  'a database that is restarted under a running fleet: all come back by themselves, nothing moves (defect 5: a restart of the control plane stole rows)',
+  'the database restarts under a running fleet: all come back, nothing moves (defect 5: stolen rows)',
   async (t) => {
     const fleet = await fleetOnItsOwnServer(t)
     await fleet.restart()

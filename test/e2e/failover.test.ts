@@ -16,7 +16,7 @@ import {
 } from './hosts.js'
 
 t.test(
-  'Y3: a host dies with all that ran on it: the survivors run everything, and the host is used again when it comes back',
+  'Y3: a host dies with its work: the survivors run everything, and the host is used again later',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -65,7 +65,7 @@ t.test(
     t.ok(after.every((row) => alive(row.pid)))
 
     await t.test(
-      'defect 3: all orphans are taken in one pass, in the order of the queue',
+      'defect 3: all orphans are claimed in one pass, in the order of the queue',
       async (t) => {
         const taken = await claims(sql, event)
         t.same(
@@ -85,7 +85,7 @@ t.test(
         )
       },
     )
-    await t.test('defect 5: nothing of a live host has moved or was started anew', (t) => {
+    await t.test('defect 5: nothing of a live host has moved or was started again', (t) => {
       const stayed = before.filter((row) => row.node !== 'host-c')
       t.strictSame(
         processes(
@@ -98,7 +98,7 @@ t.test(
     t.strictSame(
       await specs(),
       asked,
-      'failover writes nothing to what the user wrote: no place in the queue is lost, no pin is touched',
+      'failover changes no user column: no place in the queue is lost, no pin is touched',
     )
 
     const again = agent('host-c')
@@ -111,7 +111,7 @@ t.test(
     t.strictSame(
       processes(all.slice(0, 21)),
       processes(after),
-      'a host that comes back robs nobody',
+      'a host that comes back robs no other host',
     )
     t.same(
       all.slice(21).map((row) => row.node),

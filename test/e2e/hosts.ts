@@ -1,4 +1,7 @@
-/** Hosts as users run them: `mooring agent` and `mooring worker` as processes of their own. And a workload that bears witness. */
+/**
+ * Hosts as users run them: `mooring agent` and `mooring worker` as processes of their own. And a
+ * workload that bears witness.
+ */
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Sql } from 'postgres'
@@ -11,7 +14,10 @@ import type { PlacedRow } from '../agent/fleet.js'
 
 export { PATIENCE_MS }
 
-/** Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end 6 s after the last beat. */
+/**
+ * Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end 6 s
+ * after the last beat.
+ */
 export async function shortLeases(sql: Sql, lease = '10 s'): Promise<void> {
   await sql`
     update mooring.setting
@@ -39,7 +45,10 @@ export interface Hosts {
   worker(): Program
 }
 
-/** Agents get a state folder in common, as on one machine; all of it ends with the test. Ask for the database first. */
+/**
+ * Agents get a state folder in common, as on one machine; all of it ends with the test. Ask for the
+ * database first.
+ */
 export function hosts(t: Test, databaseUrl: string): Hosts {
   const state = tempDir(t)
   return {
@@ -121,7 +130,10 @@ export async function gone(pids: readonly (number | null)[], label: string): Pro
   })
 }
 
-/** The pid of a workload's only child, as its host sees it: what the workload itself is told is a number of its own namespace. */
+/**
+ * The pid of a workload's only child, as its host numbers it. The workload itself gets a number of
+ * its own namespace.
+ */
 export function childOf(pid: number | null): Promise<number> {
   return waitFor(() => childrenOf(pid ?? -1)[0], {
     label: `process ${pid} has a child`,
@@ -178,8 +190,10 @@ export function listeningPort(pid: number): number | null {
 }
 
 /**
- * Every 10 ms it says that it lives, by the clock all processes of the machine share; asked to end it takes its time. It was born with the first act of its process, which a
- * shell notes down, and not when Node came to speak: by up to 20 ms later than the truth, never earlier.
+ * A workload that stamps every 10 ms, by the clock that all processes of the machine share. Asked
+ * to end it delays its end. Its life begins with the first act of its process, which a shell notes
+ * down, not with the first line of Node. The recorded birth is up to 20 ms later than the truth,
+ * never earlier.
  */
 const WITNESS = `
 const { appendFileSync, readFileSync } = require('node:fs')
@@ -195,7 +209,10 @@ process.on('SIGTERM', () => setTimeout(() => { stamp(); process.exit(0) }, Numbe
 
 const NOTE_BIRTH = 'read -r born rest < /proc/uptime; WITNESS_BORN=$born exec "$0" "$1"'
 
-/** Times in microseconds. Which process it was is known by its birth: pids are told apart only inside a namespace. */
+/**
+ * Times in microseconds. A process is identified by its birth, because pids differ only inside a
+ * namespace.
+ */
 export interface Life {
   assignment_id: string
   node: string
@@ -206,15 +223,22 @@ export interface Life {
 
 export interface Witness {
   insert(sql: Sql, more?: DeploymentSpec): Promise<string>
-  /** Each process that ever spoke, from its birth to its last word, in microseconds, in order of their births. */
+  /**
+   * Each process that ever spoke, from its birth to its last word, in microseconds, in order of
+   * their births.
+   */
   lives(): Life[]
-  /** For how many microseconds two processes of one assignment lived at once, over all assignments given. */
+  /**
+   * For how many microseconds two processes of one assignment lived at once, over all assignments
+   * given.
+   */
   overlap(assignmentIds: readonly string[]): number
 }
 
 /**
- * How many processes lived at the worst moment since `from`; it can only have become fewer where a life ended. Whoever lives at the end lives on from its last stamp,
- * which a busy machine may have let grow old.
+ * How many processes lived at the worst moment since `from`. The number can only fall where a life
+ * ended. A process that lives at the end lives on from its last stamp, which may be old on a busy
+ * machine.
  */
 export function fewestAlive(
   lives: readonly Life[],
@@ -233,7 +257,10 @@ export function fewestAlive(
   )
 }
 
-/** Deployments whose processes leave stamps in a file, and the judge who reads it and knows nothing else. */
+/**
+ * Deployments whose processes leave stamps in a file, and the judge, which reads that file and
+ * knows nothing else.
+ */
 export function witness(t: Test): Witness {
   const folder = tempDir(t, 'witness')
   const script = join(folder, 'witness.cjs')

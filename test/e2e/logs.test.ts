@@ -9,7 +9,10 @@ import { mooring, tempDir, type Program } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { hosts, live, PATIENCE_MS, shortLeases } from './hosts.js'
 
-/** Writes numbered lines that are no ASCII, the very first time a burst of long ones; says when it is asked to end. */
+/**
+ * Writes numbered lines that are no ASCII, the very first time a burst of long ones; says when it
+ * is asked to end.
+ */
 const CHATTY = `
 const { readFileSync, writeFileSync } = require('node:fs')
 const { MOORING_NODE: node, BURST_FILE: file } = process.env
@@ -27,10 +30,13 @@ interface Heard {
   n: number
 }
 
-/** unshare(1), which some containments put before a workload, may say a word of its own into the log when it ends. */
+/**
+ * unshare(1), which some containments put before a workload, may say a word of its own into the log
+ * when it ends.
+ */
 const NOT_ITS_OWN = /^unshare: /
 
-/** What a follower has shown so far; whatever is not a whole line fails the test. */
+/** What a follower has shown so far; anything but whole lines fails the test. */
 function heard(t: Test, follower: Program): Heard[] {
   return follower
     .stdout()
@@ -48,7 +54,7 @@ const isGapless = (lines: readonly Heard[]): boolean =>
   lines.every(({ n }, index) => n === lines[0]!.n + index)
 
 t.test(
-  'Y40: a log is followed from any host with nothing but DATABASE_URL: live, across a rotation, to the next node and on to the one after a failover',
+  'Y40: DATABASE_URL is enough to follow a log live, across a rotation, to the next node and failover',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -87,7 +93,7 @@ t.test(
     t.equal(of(first)[0]?.n, 0, 'from the oldest line on')
     t.ok(isGapless(of(first)), 'no line is lost or doubled by the rotation')
 
-    // whoever carries it may lose his connections
+    // the follower may lose its connections
     const cut = await sql`
         select pg_terminate_backend(a.pid)
           from pg_stat_activity a
@@ -136,7 +142,7 @@ t.test(
     )
 
     await t.test(
-      'the former node is asked by name, and a dead one is named with its health, its last beat, and what to type next',
+      'a former node answers by name; for a dead one: its health, its last beat, and what to type next',
       async (t) => {
         const dead = mooring(t, ['logs', row!.assignment_id, '--node', second], elsewhere)
         t.equal((await dead.exited).code, 1)

@@ -79,11 +79,11 @@ t.test(
 )
 
 t.test(
-  'a worker that is killed in the middle of its work is replaced: by another that runs, or by one that comes later',
+  'a worker that is killed at its work is replaced: by another that runs, or by a later one',
   async (t) => {
     const { url, sql, client } = await testDatabase(t)
     await shortLeases(sql, '30 s')
-    // nobody but workers: an agent would do their rounds
+    // only workers: an agent would do their rounds
     await sql`select from mooring.register_node('host-a', gen_random_uuid(), '.', '{npm,exec}')`
     const { worker } = hosts(t, url)
     const insert = () =>
@@ -106,7 +106,8 @@ t.test(
     // its job waits for the placement lock, which this transaction holds
     const stranger = await client().reserve()
     await stranger`begin`
-    // in one go: it may sit idle for longer than the lock allows, since here a machine that stands still is no accident to be survived
+    // in one transaction: it may be idle for longer than the lock allows, because here a machine
+    // that stands still is no fault to survive
     await Promise.all([
       stranger`select mooring_internal.lock_placement()`,
       stranger`set local idle_in_transaction_session_timeout = 0`,
@@ -120,7 +121,7 @@ t.test(
               from graphile_worker.jobs j
              where j.locked_at is not null and j.task_identifier = 'place'`
         ).length > 0,
-      { label: 'the worker has taken its job', timeoutMs: PATIENCE_MS },
+      { label: 'the worker has locked its job', timeoutMs: PATIENCE_MS },
     )
     first.kill('SIGKILL')
     await first.exited

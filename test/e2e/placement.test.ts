@@ -35,7 +35,8 @@ t.test(
       agent('host-b', { trust: '^http-server@', exec: false }),
     ]
     await live(sql, 'host-a', 'host-b')
-    // ' 0': any free port; a plain 0 would have http-server look for one itself, and 21 at once find the same
+    // ' 0': any free port; a plain 0 would have http-server look for one itself, and 21 at once
+    // find the same
     await sql`
       insert into mooring.deployment (package_name, package_version, args, env, enabled)
       select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]',
@@ -204,7 +205,7 @@ t.test(
 )
 
 t.test(
-  'Y31: an edit of env restarts the process, the old one dead first; other edits restart nothing (defect 10: any edit restarted, and both copies ran at once)',
+  'Y31: an edit of env restarts the process, stop-first; other edits restart nothing (defect 10)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -239,7 +240,7 @@ t.test(
             alive(row.pid) &&
             environmentOf(row.pid)['WITNESS_WORD'] === 'fourth',
         ),
-      { label: 'the last is told of', timeoutMs: PATIENCE_MS, show: () => placements(sql) },
+      { label: 'the last one was recorded', timeoutMs: PATIENCE_MS, show: () => placements(sql) },
     )
     t.match(
       after,

@@ -1,4 +1,4 @@
-// Real agents, each with a login of its own that reads no table, and nobody else: no worker, no owner.
+// Real agents, each with a login of its own that reads no table. No worker and no owner runs.
 import t from 'tap'
 import { placements } from '../agent/fleet.js'
 import { eventsOf, gone, hosts, live, PATIENCE_MS, shortLeases } from '../e2e/hosts.js'
@@ -7,7 +7,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 t.test(
-  'agents under logins of their own run, place and take over; one under a stolen name is refused and says why',
+  'agents under own logins run, place and take over; one under a stolen name is refused and says why',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)

@@ -8,7 +8,7 @@ export type Attack = [
   attack: (sql: Sql) => PromiseLike<unknown>,
 ]
 
-/** Nobody's but the owner's. */
+/** Reserved for the owner of the schema. */
 export const RESERVED: Attack[] = [
   ...[
     'mooring.node',
@@ -121,7 +121,7 @@ export const DEPLOYING: Attack[] = [
   ['resume_reaping', '42501', (sql) => sql`select mooring.resume_reaping()`],
   ['the log of a workload', '42501', (sql) => sql`select mooring.request_log(1)`],
   [
-    'a log somebody asked for',
+    'a log of another reader',
     '42501',
     (sql) => sql`select * from mooring.read_log(${randomUUID()})`,
   ],

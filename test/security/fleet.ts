@@ -1,4 +1,7 @@
-/** Two hosts with a login each, and attacks on them: what must be refused, with its code, and leave no trace in the database. */
+/**
+ * Two hosts with a login each, and attacks on them: what must be refused, with its code, and leave
+ * no trace in the database.
+ */
 import { randomUUID } from 'node:crypto'
 import type { Sql } from 'postgres'
 import type { Test } from 'tap'

@@ -1,4 +1,5 @@
-// What a stolen agent can send: SQL in every text, names that shadow ours, what is huge, what takes long. Nothing of it may do anything but what the verb says.
+// What a stolen agent can send: SQL in every text, names that shadow ours, what is huge, what takes
+// long. Nothing of it may do anything but what the verb says.
 import { randomUUID } from 'node:crypto'
 import type { Sql } from 'postgres'
 import t from 'tap'
@@ -57,7 +58,10 @@ const catalog = async (sql: Sql): Promise<unknown> =>
         ) x`
   )[0]
 
-/** An error with a code of ours or of bad input, or none: never a syntax error, never an internal one. */
+/**
+ * An error with a code of ours or of bad input, or none: never a syntax error, never an internal
+ * one.
+ */
 const CLEAR = /^(MR00\d|22|23|done$)/
 
 t.test('SQL in a text argument is a text', async (t) => {
@@ -327,7 +331,7 @@ t.test('a pattern that takes long to read is refused, or read in no time', async
   }
 })
 
-t.test('notifications of anybody are hints: they change nothing', async (t) => {
+t.test('notifications of any login are hints: they change nothing', async (t) => {
   const { pg, owned } = await anAgent(t)
   const stranger = await login(t, pg)
   await stranger.sql.unsafe(
@@ -363,7 +367,7 @@ t.test(
           /role mooring_agent does not exist, and limited_\d+ may not create it: create role mooring_agent; as a superuser, then run mooring migrate again/,
         )
         await sql`reset role`
-        t.same(await sql`select from mooring.set_up_roles()`, [], 'somebody who may has made them')
+        t.same(await sql`select from mooring.set_up_roles()`, [], 'a privileged role has made them')
         throw new Error('rolled back')
       })
       .catch((error: Error) => t.equal(error.message, 'rolled back'))

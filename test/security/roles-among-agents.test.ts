@@ -1,4 +1,5 @@
-// Logins of agents beside each other: whose a name is, whose log is read, and what an agent's word counts in the rounds of all.
+// Logins of agents beside each other: which one owns a name, which log each may read, and what the
+// report of an agent counts in the rounds of all.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Db } from '../helpers/factories.js'
@@ -57,7 +58,7 @@ t.test(
 )
 
 t.test(
-  'a name nobody has is bound to whoever registers it first, unless agents may add no nodes',
+  'a free name is bound to the first login that registers it, unless agents may add no nodes',
   async (t) => {
     const { pg, a, b } = await fleet(t)
     const operator = await login(t, pg, ['mooring_operator'])
@@ -85,7 +86,7 @@ t.test(
 )
 
 t.test(
-  'what a workload wrote is read by the operator who asked for it: by no viewer, no other agent, and no other operator',
+  'a log is read by the operator that asked for it: by no viewer, other agent or other operator',
   async (t) => {
     const { pg, a, b, sessions, assignment } = await fleet(t)
     const [ann, bob] = [
@@ -107,7 +108,7 @@ t.test(
     t.same(
       await a.sql`select from mooring.log_requests_of('host-a', ${sessions.a})`,
       [],
-      'another agent is not told of it',
+      'another agent does not hear of it',
     )
     t.match(
       await answer(a, 'host-a', sessions.a, request),
@@ -146,7 +147,7 @@ t.test(
       'negative control: the agent of the node answers',
     )
     const stolen = [
-      'the answer to somebody else, with the id of the request',
+      'the answer to another reader, with the id of the request',
       'MR003',
       (sql) => sql`select * from mooring.read_log(${request})`,
     ] as Attack
@@ -157,7 +158,7 @@ t.test(
         (await ann.sql`select r.data from mooring.read_log(${request}) r`)[0]!['data'] as Buffer
       ).toString(),
       SECRET,
-      'negative control: who asked reads it',
+      'negative control: the login that asked reads it',
     )
     const owners = await ask(bob)
     await answer(b, 'host-b', sessions.b, owners)
@@ -185,7 +186,7 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
   t.match(
     await other.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`,
     [{ asked: true }],
-    'somebody else asks the same node as ever',
+    'another operator asks the same node as ever',
   )
   t.equal((await b.sql`select from mooring.log_requests_of('host-b', ${sessions.b})`).length, 151)
   await t.rejects(
@@ -233,7 +234,7 @@ t.test(
   },
 )
 
-/** What was done in time stays so, and the worker alive, while a test is told. */
+/** Rounds done in time stay so, and the worker stays alive, during a test. */
 const slowRounds = (sql: Db) =>
   sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
 
@@ -263,14 +264,14 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
 })
 
 t.test(
-  'while a worker lives, nothing an agent says of the clock prolongs a hold or starts one, also where rounds are overdue',
+  'while a worker lives, no clock of an agent prolongs or starts a hold, even with rounds overdue',
   async (t) => {
     const { pg, a, sessions } = await fleet(t)
     await slowRounds(pg.sql)
     await pg.sql`select from mooring.tick('worker-1')`
     await pg.sql`delete from mooring_internal.outage_marker`
     await pg.sql`select mooring.reap(), mooring.claim()`
-    // the hold began five seconds ago, and somebody has ticked since
+    // the hold began five seconds ago, and a worker has ticked since
     await pg.sql`
       update mooring_internal.pulse
          set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
@@ -290,7 +291,7 @@ t.test(
     t.match(
       await a.sql`select h.hold, h.round_overdue from mooring.heartbeat('host-a', ${sessions.a}) h`,
       [{ hold: true, round_overdue: false }],
-      'in a hold nobody is asked to tick',
+      'in a hold no agent is asked to tick',
     )
     await lie()
     t.equal(await holdUntil(), before)

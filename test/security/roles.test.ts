@@ -1,5 +1,6 @@
-// What each role may do, and a list of attacks as each of them. An attack succeeds when it is not refused with the code named here, or when anything in the
-// database is another than before. What roles mean for names, logs and rounds is in roles-among-agents.test.ts.
+// What each role may do, and a list of attacks as each of them. An attack succeeds when it is not
+// refused with the code named here, or when anything in the database is another than before. What
+// roles mean for names, logs and rounds is in roles-among-agents.test.ts.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -113,7 +114,7 @@ t.test(
         (sql) => sql`select * from mooring.tick('agent host-a', '{pool-1}'::text[])`,
       ],
       [
-        'a tick for nobody',
+        'a tick for no node',
         'MR009',
         (sql) => sql`select * from mooring.tick(null, inline => true)`,
       ],
@@ -126,7 +127,7 @@ t.test(
     const named = (await a.sql`select * from mooring.heartbeat('host-bb', ${theirs})`.catch(
       (error: unknown) => error,
     )) as { hint: string }
-    t.notMatch(named.hint, 'host-b', 'and is not told what other nodes are called')
+    t.notMatch(named.hint, 'host-b', 'and does not learn the names of other nodes')
     const [mine] = await a.sql`
         select r.accepted
           from mooring.report(
@@ -138,7 +139,7 @@ t.test(
   },
 )
 
-t.test('negative control: who owns the schema may act for every node', async (t) => {
+t.test('negative control: the owner of the schema may act for every node', async (t) => {
   const { pg, sessions } = await fleet(t)
   t.match(await pg.sql`select h.owned from mooring.heartbeat('host-b', ${sessions.b}) h`, [
     { owned: 1 },
@@ -293,7 +294,7 @@ t.test('D3: an operator deploys, edits nodes, drains, moves and reads environmen
   )
   await attacked(t, pg, operator, [
     [
-      'a policy, whose function would run as the owner',
+      'a policy whose function would run as the owner',
       '42501',
       (sql) =>
         sql`
@@ -333,7 +334,7 @@ t.test('a workload asks for its ownership, and for nothing else', async (t) => {
 })
 
 t.test(
-  'one role that owns the schema and is no superuser does everything, as ever, and acts for every node',
+  'a role that owns the schema and is no superuser does everything, and acts for every node',
   async (t) => {
     const pg = await emptyDatabase(t)
     const owner = await login(t, pg)
@@ -370,7 +371,7 @@ t.test(
 )
 
 t.test(
-  "advisory locks are everybody's until they are taken from PUBLIC, as docs/security.md says how",
+  'advisory locks are open to all until they are revoked from PUBLIC, as docs/security.md says how',
   async (t) => {
     const { pg } = await fleet(t)
     const stranger = await login(t, pg)
@@ -383,7 +384,7 @@ t.test(
           from mooring.fleet f, pg_stat_activity s
          where s.datname = current_database() and s.usename = ${stranger.name}`,
       [{ named: true }],
-      'and the view names who does it',
+      'and the view names the session that does it',
     )
     await stranger.sql`select pg_advisory_unlock_all()`
     const [, statement] =

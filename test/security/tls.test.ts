@@ -1,4 +1,5 @@
-// verify-full against a real server: everything that connects checks the authority and the name, and refuses what libpq refuses.
+// verify-full against a real server: everything that connects checks the authority and the name,
+// and refuses what libpq refuses.
 import { execFile, execFileSync } from 'node:child_process'
 import { chownSync, copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -52,7 +53,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   t.teardown(() => admin.end({ timeout: 1 }))
   await admin.unsafe(`create role over_tls login password 'secret' superuser`)
   await present('localhost')
-  // whoever comes without TLS is refused, but for the administrator
+  // a connection without TLS is refused, except the administrator's
   const hba = join(cluster.dataDir, 'pg_hba.conf')
   writeFileSync(hba, `hostnossl all over_tls all reject\n${readFileSync(hba, 'utf8')}`)
   await reload()
@@ -150,7 +151,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
       /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/,
     ],
     [
-      'an authority nobody named',
+      'an authority that is not configured',
       'localhost',
       '?sslmode=verify-full',
       /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/,
@@ -255,7 +256,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
     ])
   }
 
-  /** The server shows this certificate to whoever connects from now on. */
+  /** The server shows this certificate to every connection from now on. */
   async function present(name: string): Promise<void> {
     copyToServer(`${name}.crt`, 'server.crt')
     copyToServer(`${name}.key`, 'server.key')
