@@ -1,4 +1,7 @@
-/** Queues as fleets really have them: fifty kinds of work at once, and a mountain of work that nobody can take in front of the one row that somebody can. */
+/**
+ * Queues as fleets really have them: fifty kinds of work at once, and very many rows that no node
+ * may run in front of the one row that a node may run.
+ */
 import {
   assertEqual,
   elapsedMs,
@@ -14,7 +17,10 @@ export const benchmarks: Benchmark[] = [
   { name: 'claim/unplaceable', run: behindUnplaceable },
 ]
 
-/** Ten packages by five selectors, a fiftieth of each pinned to one of ten nodes; three trust patterns, five zones, two kinds of disk. */
+/**
+ * Ten packages by five selectors, a fiftieth of each pinned to one of ten nodes; three trust
+ * patterns, five zones, two kinds of disk.
+ */
 async function manySignatures(bench: Bench): Promise<Figure[]> {
   const rows = bench.size(100_000, 2_000)
   const nodes = bench.size(1_000, 60)

@@ -1,8 +1,10 @@
 /**
- * claim() of 100,000 rows on 1,000 nodes: alone, against a bare update, with a hundred listeners, with a snapshot that keeps every dead row, without history.
+ * claim() of 100,000 rows on 1,000 nodes: alone, against a bare update, with a hundred listeners,
+ * with a snapshot that keeps every dead row, without history.
  *
- * Each run has a database of its own, and the rows were inserted a moment before: no vacuum and no analyze has seen them. Balance and events
- * are checked after each run: a fast claim that forgot something is an error, not a figure.
+ * Each run has a database of its own, and the rows were inserted a moment before: no vacuum and no
+ * analyze has read them. Balance and events are checked after each run, because a fast claim that
+ * forgot something is an error, not a figure.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
@@ -112,7 +114,10 @@ async function againstBareUpdate(bench: Bench): Promise<Figure[]> {
   ]
 }
 
-/** The statement that issue trackers recommend for queues, a thousand rows at a time, to the same node. */
+/**
+ * The statement that issue trackers recommend for queues, a thousand rows at a time, to the same
+ * node.
+ */
 async function bareUpdates(bench: Bench, table: 'lean' | 'same'): Promise<number> {
   const { rows } = sizes(bench)
   const BATCH = 1_000
@@ -301,7 +306,10 @@ async function keepNoHistory(sql: Sql): Promise<void> {
   await sql.unsafe(changed)
 }
 
-/** Each policy beside the default one, on a fleet whose nodes report figures; and everything that comes home after an absence of the whole fleet. */
+/**
+ * Each policy beside the default one, on a fleet whose nodes report figures. Then the return of all
+ * work to its last nodes after an absence of the whole fleet.
+ */
 async function byPolicy(bench: Bench): Promise<Figure[]> {
   const { rows, nodes } = sizes(bench)
   const perSecond = (

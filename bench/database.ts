@@ -1,4 +1,7 @@
-/** What a database that goes away costs the work: for less than a lease nothing, for longer it is dead in time and back at once, on the same nodes. */
+/**
+ * What a database that goes away costs the work. For less than a lease: nothing. For longer: the
+ * work is dead in time and back at once, on the same nodes.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
@@ -22,7 +25,7 @@ async function restarted(bench: Bench): Promise<Figure[]> {
         bench.say(`Postgres restarts under ${ROWS}, run ${run}`)
         const before = await untilRunning(sql, ROWS)
         await database.restart(0)
-        // a whole lease: whoever does not come back is fenced by then
+        // a whole lease: a node that does not come back is fenced by then
         const [setting] = await sql<{ ms: number }[]>`
           select extract(epoch from s.lease_ttl + s.reap_margin)::float8 * 1000 as ms
             from mooring.setting s`
@@ -118,7 +121,10 @@ async function away(bench: Bench): Promise<Figure[]> {
   )
 }
 
-/** Epoch milliseconds at which each node's lease ends if its last beat was its last; returns when no beat is due for a moment. */
+/**
+ * Epoch milliseconds at which each node's lease ends if its last beat was its last; returns when no
+ * beat is due for a moment.
+ */
 async function leaseEnds(sql: Sql, beatMs: number): Promise<Map<string, number>> {
   for (;;) {
     const rows = await sql<{ node: string; age_ms: number; ends_at_ms: number }[]>`
@@ -132,7 +138,7 @@ async function leaseEnds(sql: Sql, beatMs: number): Promise<Map<string, number>>
   }
 }
 
-/** When the last process of each node was seen to be gone, in epoch milliseconds. */
+/** When the last process of each node was observed to be gone, in epoch milliseconds. */
 function lastDeaths(processes: readonly Running[]): { stop(): Map<string, number> } {
   const seenAlive = new Map<string, number>()
   const look = (): void => {

@@ -1,6 +1,7 @@
 /**
- * A host with 100 running deployments is drained. Start-first there is no moment with fewer than 100 running; stop-first there are as many fewer as are on their way.
- * Observed by another session that asks all the while; the real processes are looked at in test/e2e/handover.test.ts.
+ * A host with 100 running deployments is drained. Start-first there is no moment with fewer than
+ * 100 running; stop-first there are as many fewer as are on their way. Observed by another session
+ * that asks all the while; the real processes are looked at in test/e2e/handover.test.ts.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'

@@ -1,7 +1,8 @@
 /**
- * A host with 21 running deployments loses power: its agent and all its processes are killed. Two hosts are left. Measured by the database's
- * clock from the end of the dead host's lease, which is its last beat + lease_ttl + reap_margin: no earlier may anybody take its work. The end is
- * the moment at which another session sees all 21 with the survivors.
+ * A host with 21 running deployments loses power: its agent and all its processes are killed. Two
+ * hosts are left. The database's clock measures from the end of the dead host's lease, which is its
+ * last beat + lease_ttl + reap_margin: no node may own its work earlier. The end is the moment at
+ * which another session reads all 21 on the survivors.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'

@@ -1,7 +1,13 @@
-/** Fleets that exist as rows only: what the SQL costs is measured without a process for each of a thousand nodes. */
+/**
+ * Fleets that exist as rows only: what the SQL costs is measured without a process for each of a
+ * thousand nodes.
+ */
 import type { Sql } from 'postgres'
 
-/** Live for the whole benchmark: the lease is an hour long. Every node trusts every package whose name starts with pkg. */
+/**
+ * Live for the whole benchmark: the lease is an hour long. Every node trusts every package whose
+ * name starts with pkg.
+ */
 export async function addNodes(sql: Sql, count: number): Promise<void> {
   await sql`
     insert into mooring.node (name, trusts)

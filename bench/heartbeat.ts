@@ -1,4 +1,7 @@
-/** Heartbeats of 1,000 nodes that own 100,000 assignments: none of them may write an index, or the table and its index grow with every beat. */
+/**
+ * Heartbeats of 1,000 nodes that own 100,000 assignments: none of them may write an index, or the
+ * table and its index grow with every beat.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import {
   assertEqual,

@@ -1,4 +1,7 @@
-/** What an operator's looks cost on a fleet of 1,000 nodes: they lock nothing, but somebody waits for them. Each is asked by a session that has asked before. */
+/**
+ * What an operator's queries cost on a fleet of 1,000 nodes: they lock nothing, but an operator
+ * waits for them. Each runs in a session that has run it before.
+ */
 import type { Sql } from 'postgres'
 import {
   assertEqual,

@@ -1,6 +1,8 @@
 /**
- * npm run bench -- [name...]: what Mooring's figures come from. Real Postgres with durable settings, a database for each benchmark, agents and workers as
- * processes where the figure is about them. Prints what was asked and what was measured; a missed figure is no failure, a benchmark that breaks is.
+ * npm run bench -- [name...]: what Mooring's figures come from. Real Postgres with durable
+ * settings, a database for each benchmark, agents and workers as processes where the figure is
+ * about them. Prints what was asked and what was measured; a missed figure is no failure, a
+ * benchmark that breaks is.
  */
 import { Command } from 'commander'
 import { parseCount } from '../cli/options.js'

@@ -1,4 +1,7 @@
-/** A fleet under test: real agents and workers, each agent as if on a machine of its own, and workloads that stamp. */
+/**
+ * A fleet under test: real agents and workers, each agent as if on a machine of its own, and
+ * workloads that stamp.
+ */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import {
   closeSync,
@@ -33,7 +36,10 @@ export interface FleetOptions {
   server: Server
   standby?: Server
   lab: Lab | null
-  /** Does the network of that host go through a proxy, so that it can be slow? The proxies share the rig's event loop: as few as possible. */
+  /**
+   * Does the network of that host go through a proxy, so that it can be slow? The proxies share the
+   * rig's event loop: as few as possible.
+   */
   proxied(host: string): boolean
   /** Passed as --containment; undefined where this version has no such option. */
   level: string | undefined
@@ -74,7 +80,10 @@ export interface Fleet {
     more?: { pinned?: string; graceMs?: number },
   ): Promise<string[]>
   assignments(): readonly string[]
-  /** Every assignment observed as running, exactly one copy of each alive, and that where the database says. Null when so, else what is missing. */
+  /**
+   * Every assignment observed as running, exactly one instance of each alive, and that on its
+   * owner. Null when so, else what is missing.
+   */
   unsettled(): Promise<string | null>
   settle(patienceMs: number, label: string): Promise<number>
   stop(): Promise<void>

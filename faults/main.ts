@@ -1,6 +1,7 @@
 /**
- * npm run faults: real agents, workers and a real Postgres are hurt at random, and a judge who knows only what the workloads stamped looks for two
- * copies of one assignment at one time. Exit code 0: everything in order; 1: not; 2: bad usage.
+ * npm run faults: real agents, workers and a real Postgres are hurt at random. A judge that knows
+ * only the stamps of the workloads looks for two instances of one assignment at one time. Exit code
+ * 0: everything in order; 1: not; 2: bad usage.
  */
 import { availableParallelism } from 'node:os'
 import { writeFileSync, readFileSync } from 'node:fs'
@@ -175,7 +176,7 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
   }
 }
 
-/** A run that could not be carried out says so; it is not taken for one in order. */
+/** A run that could not be carried out is reported as such; it does not count as in order. */
 async function attempt(
   rig: Rig,
   level: string | undefined,
@@ -229,12 +230,18 @@ function choose(
   return { usable, skipped }
 }
 
-/** What leaves environment, session and parent behind is found in a PID namespace only: everywhere else it is a known leak, and shown in the table. */
+/**
+ * A process that sheds environment, session and parent is found in a PID namespace only. Everywhere
+ * else it is a known leak, and shown in the table.
+ */
 function mannersAt(level: string | undefined): readonly Manners[] {
   return level === 'pid-namespace' ? MANNERS : MANNERS.filter((manners) => manners !== 'shedder')
 }
 
-/** Each fault once, two at a time where they go together; those of the server first, of which only one fits into a run. */
+/**
+ * Each fault once, two at a time where they go together; those of the server first, of which only
+ * one fits into a run.
+ */
 function pairs(faults: readonly Fault[], seed: number, manners: readonly Manners[]): Plan[] {
   const left = [...faults].sort((a, b) => Number(b.at === 'server') - Number(a.at === 'server'))
   const plans: Plan[] = []

@@ -1,6 +1,7 @@
 /**
- * A version of the product with one guard removed: a copy of dist/ with a text replaced, or a function of the test database. The product itself has no
- * switch for that. Each text must be there exactly once; where the code has moved on, the control says so and proves nothing.
+ * A version of the product with one guard removed: a duplicate of dist/ with a text replaced, or a
+ * function of the test database. The product itself has no switch for that. Each text must be there
+ * exactly once; where the code has moved on, the control says so and proves nothing.
  */
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'

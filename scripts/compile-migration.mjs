@@ -1,4 +1,5 @@
-// What migrations/current.sql becomes when it is committed: its includes resolved, and which number it gets.
+// What migrations/current.sql becomes when it is committed: its includes resolved, and which number
+// it gets.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Logger, compile } from 'graphile-migrate'
@@ -8,8 +9,9 @@ export const FOLDER = join(import.meta.dirname, '..', 'migrations')
 export const SILENT = new Logger(() => () => {})
 
 /**
- * @returns {Promise<null | {message: string, body: string, kept: object[], replaces: object | undefined}>} null when current.sql is blank.
- * `kept` are the committed migrations that stay; `replaces` is the last one when current.sql is its newer wording.
+ * @returns {Promise<null | {message: string, body: string, kept: object[], replaces: object |
+ * undefined}>} null when current.sql is blank. `kept` are the committed migrations that stay;
+ * `replaces` is the last one when current.sql is its newer wording.
  */
 export async function compileCurrent() {
   const text = readFileSync(join(FOLDER, 'current.sql'), 'utf8')

@@ -1,15 +1,20 @@
-/** How many files run at a time: as many as there are cores, and more as long as these leave the cores idle. */
+/**
+ * How many files run at a time: as many as there are cores, and more as long as these leave the
+ * cores idle.
+ */
 import { availableParallelism, cpus } from 'node:os'
 
 const LOOK_MS = 500
-/** A file that computes takes one of two cores; below this share it would only slow the others down. */
+/**
+ * A file that computes takes one of two cores; below this share it would only slow the others down.
+ */
 const IDLE_SHARE = 0.25
 const CORES = availableParallelism()
 const MOST = 4 * CORES
 
 /**
- * Runs all tasks, in their order. Most files wait for leases and processes: on a machine that has nothing else to do
- * many of them run beside each other; on one that is busy, each has its core.
+ * Runs all tasks, in their order. Most files wait for leases and processes: on a machine that has
+ * nothing else to do many of them run beside each other; on one that is busy, each has its core.
  */
 export async function runTogether(tasks, run, signal) {
   const left = [...tasks]
@@ -36,7 +41,7 @@ export async function runTogether(tasks, run, signal) {
         done()
       }
     })
-    // at most one at a look: what it takes is seen by the next
+    // at most one per look: the next look observes what it uses
     if (idle() > IDLE_SHARE && running.size < MOST && left.length > 0) start(left.shift())
   }
   await Promise.all(running)

@@ -1,7 +1,8 @@
-// npm run migration:commit
-// Writes migrations/committed from migrations/current.sql, through `graphile-migrate commit` against a server that lives as
-// long as this script: so what is written has run, from nothing and on top of the earlier migrations.
-// graphile-migrate blanks current.sql afterwards; it does so in a copy, because ours stays until the release (migrations/README.md).
+// npm run migration:commit Writes migrations/committed from migrations/current.sql, through
+// `graphile-migrate commit` against a server that lives as long as this script. So what is written
+// has run, from nothing and on top of the earlier migrations. graphile-migrate blanks current.sql
+// afterwards. It does so in a duplicate, because ours stays until the release
+// (migrations/README.md).
 import {
   chmodSync,
   cpSync,
@@ -93,7 +94,9 @@ try {
   }
   process.exitCode = 1
 } finally {
-  await setTimeout(300) // graphile-migrate keeps idle connections for 200 ms and ends this process when one of them breaks
+  // graphile-migrate keeps idle connections for 200 ms and ends this process when one of them
+  // breaks
+  await setTimeout(300)
   await cluster?.stop()
   rmSync(workshop, { recursive: true, force: true })
 }
