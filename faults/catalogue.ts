@@ -233,9 +233,9 @@ export const CATALOGUE: readonly Fault[] = [
         while (!over.signal.aborted) {
           await withDeadline(
             fleet.primary().sql`
-                select pg_terminate_backend(a.pid)
-                  from pg_stat_activity a
-                 where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
+              select pg_terminate_backend(a.pid)
+                from pg_stat_activity a
+               where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
             1_000,
           ).catch(() => {})
           await pause(150)

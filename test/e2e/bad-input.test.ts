@@ -47,7 +47,7 @@ const runs = (sql: Sql, deployment: string) =>
 await packageRegistry(t)
 
 t.test(
-  'packages that cannot run say why and run once mended (defect 11: a failed install was a success)',
+  'packages that cannot run say why and run once mended (defect 11: failure kept as success)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -81,7 +81,7 @@ t.test(
 )
 
 t.test(
-  'defect 8: what no agent trusts is never claimed and says so; it runs when a trusting agent comes',
+  'defect 8: what no agent trusts is not claimed and says so; it runs when a trusting agent comes',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')

@@ -93,7 +93,7 @@ t.test(
 )
 
 t.test(
-  'a host that is cut off for less than a lease keeps everything (defect 5: rows were lost for good)',
+  'a host that is cut off for less than a lease keeps everything (defect 5: rows were lost)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '60 s')

@@ -55,7 +55,7 @@ async function fleetOnItsOwnServer(t: Test) {
 }
 
 t.test(
-  'the database restarts under a running fleet: all come back, nothing moves (defect 5: stolen rows)',
+  'the database restarts under a fleet: all come back, nothing moves (defect 5: stolen rows)',
   async (t) => {
     const fleet = await fleetOnItsOwnServer(t)
     await fleet.restart()

@@ -162,7 +162,7 @@ t.test(
 )
 
 t.test(
-  'a host dies in the middle of its drain: the rest follows after its lease, and nothing runs twice',
+  'a host dies in the middle of its drain: the rest follows its lease, and nothing runs twice',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -204,7 +204,7 @@ t.test(
 )
 
 t.test(
-  'the target of a drain dies: what was on its way goes to the third, none is lost, none runs twice',
+  'the target of a drain dies: its work goes to the third, none is lost, none runs twice',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)

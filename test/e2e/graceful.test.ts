@@ -63,7 +63,7 @@ t.test(
 )
 
 t.test(
-  'a second agent of the same name is refused, and gets the name when the first has left (defect 7)',
+  'a second agent of one name is refused, and gets the name when the first has left (defect 7)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')

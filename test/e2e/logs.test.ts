@@ -54,7 +54,7 @@ const isGapless = (lines: readonly Heard[]): boolean =>
   lines.every(({ n }, index) => n === lines[0]!.n + index)
 
 t.test(
-  'Y40: DATABASE_URL is enough to follow a log live, across a rotation, to the next node and failover',
+  'Y40: with DATABASE_URL alone a log is followed live, across rotation, moves and failover',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -142,7 +142,7 @@ t.test(
     )
 
     await t.test(
-      'a former node answers by name; for a dead one: its health, its last beat, and what to type next',
+      'a former node answers by name; for a dead one: health, last beat, and what to type next',
       async (t) => {
         const dead = mooring(t, ['logs', row!.assignment_id, '--node', second], elsewhere)
         t.equal((await dead.exited).code, 1)

@@ -128,7 +128,7 @@ t.test('Y20: a daemon runs on every host, and on one that joins later', async (t
 })
 
 t.test(
-  'delete, disable and scale-down stop whole process trees, and a row is kept until its tree is gone',
+  'delete, disable and scale-down stop process trees, and a row stays until its tree is gone',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')

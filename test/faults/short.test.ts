@@ -13,7 +13,7 @@ const SEED = '20261121'
 t.setTimeout(1_200_000)
 
 t.test(
-  'every fault at the best containment: never two instances, none lost; two removed guards are missed',
+  'every fault at the best containment: no double run, none lost; two removed guards are missed',
   { timeout: 1_080_000 },
   async (t) => {
     const rig = program(

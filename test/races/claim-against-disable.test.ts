@@ -82,7 +82,7 @@ for (const [what, change, left] of [
   ],
 ] as const) {
   t.test(
-    `what is ${what} between the claim's first look and its lock is left alone, and the others are placed`,
+    `what is ${what} between a claim's first look and its lock stays, and the others are placed`,
     async (t) => {
       const { pg, id, psql, worker } = await oneThatWaits(t)
       const other = await deployment(pg.sql)

@@ -36,7 +36,7 @@ for (const [what, edit, reason] of [
   ],
 ] as const) {
   t.test(
-    `a node that ${what} while work is on the way to it gets the work, and the evict round takes it away`,
+    `a node that ${what} while work is on the way gets the work, and the evict round frees it`,
     async (t) => {
       const { pg, hostA, id, psql, claiming, gate } = await aClaimInTheMiddle(t)
       await psql.sql.unsafe(edit)

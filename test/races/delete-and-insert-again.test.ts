@@ -31,7 +31,7 @@ async function oneThatRuns(t: Parameters<typeof stage>[0]) {
 
 for (const inOneTransaction of [true, false]) {
   t.test(
-    `deleted and inserted again (${inOneTransaction ? 'in one transaction' : 'in two'}) it waits for the copy that runs`,
+    `inserted again (${inOneTransaction ? 'in one transaction' : 'in two'}) it waits for its process`,
     async (t) => {
       const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
       if (inOneTransaction) await psql.begin()
@@ -139,7 +139,7 @@ t.test(
 )
 
 t.test(
-  'negative control: when its rows go with the deployment, a second instance starts beside the first',
+  'negative control: when its rows go with the deployment, a second instance starts beside it',
   async (t) => {
     const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
     await pg.sql

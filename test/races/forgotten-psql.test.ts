@@ -149,7 +149,7 @@ t.test(
 )
 
 t.test(
-  'uncommitted edits and a dead host: its other work goes on, the edited row waits and names its holder',
+  'uncommitted edits and a dead host: other work goes on, the edited row waits and says for which pid',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [held, free] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -171,7 +171,7 @@ t.test(
 )
 
 t.test(
-  'uncommitted edits and a move or restart: it waits without the placement lock, and names the holder',
+  'uncommitted edits and a move or restart: it waits without the placement lock, and says for which',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -291,7 +291,7 @@ for (const [verb, call] of [
 }
 
 t.test(
-  'Y39: begin; select read_log: the agent hears every request meanwhile, the server ends the reader',
+  'Y39: begin; select read_log: the agent hears of other requests, the server ends the reader',
   async (t) => {
     const { pg, hostA, psql, fleet } = await aFleet(t)
     const requests: string[] = []

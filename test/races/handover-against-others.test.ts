@@ -67,7 +67,7 @@ async function aboutToTakeOver(t: Parameters<typeof stage>[0]) {
 }
 
 t.test(
-  'the old host is reaped while its successor takes over: the reaper passes by, and ends the rest later',
+  'the old host is reaped during a takeover: the reaper passes by, and ends the rest later',
   async (t) => {
     const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
     await age(pg.sql, 'host-a', '61 seconds ago')

@@ -76,7 +76,7 @@ async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise
 
 for (const claimers of [2, 16]) {
   t.test(
-    `defect 13: ${claimers} claimers over ${DEPLOYMENTS} deployments: each is placed once, and evenly`,
+    `defect 13: ${claimers} claimers place ${DEPLOYMENTS} deployments, each once, and evenly`,
     async (t) => {
       const pg = await stage(t)
       for (const name of ['host-a', 'host-b', 'host-c', 'host-d']) await node(pg.sql, { name })
@@ -113,7 +113,7 @@ for (const claimers of [2, 16]) {
 }
 
 t.test(
-  `sixteen claimers and four reapers over ${DEPLOYMENTS} deployments while hosts fall silent, come back, and refuse`,
+  `16 claimers and 4 reapers of ${DEPLOYMENTS} deployments while hosts go, return, and refuse`,
   async (t) => {
     const pg = await stage(t)
     const hosts = await Promise.all(

@@ -129,7 +129,7 @@ t.test(
 )
 
 t.test(
-  'negative control: a delete that returns as claims do leaves work with a node that does not exist',
+  'negative control: a delete that returns as claims do leaves work with a deleted node',
   async (t) => {
     const { pg, id, worker, psql } = await aNodeToDelete(t)
     await rewrite(pg.sql, 'tg_node__guard', [

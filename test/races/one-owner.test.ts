@@ -202,7 +202,7 @@ t.test('no two agents have the right to run one assignment, whatever falls silen
 })
 
 t.test(
-  'negative control: agents that overestimate their lease are observed running beside the next owner',
+  'negative control: agents that overestimate their lease run beside the next owner',
   async (t) => {
     const rights = await play(t, 3 * LEASE_MS, (_, rights) => overlaps(rights).length > 0)
     t.ok(overlaps(rights).length > 0, `${overlaps(rights).length} overlaps`)

@@ -106,7 +106,7 @@ t.test('a reap that meets an agent in the middle of leaving passes by', async (t
 })
 
 t.test(
-  'a claim that began before its node left places work there: the next reap frees it without waiting',
+  'a claim that began before its node left places work there: the next reap frees it at once',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t, { silent: false })
     await node(pg.sql, { name: 'host-b', max_assignments: 0 })

@@ -75,7 +75,7 @@ t.test(
 )
 
 t.test(
-  'a workload that has asserted its ownership is disturbed only by the change of owner, not by orders',
+  'an asserting workload is disturbed only by the change of owner, not by orders',
   async (t) => {
     const { pg, hostA, id, row, first, psql } = await threeHosts(t)
     await psql.begin()

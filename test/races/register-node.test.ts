@@ -82,7 +82,7 @@ t.test("the second is admitted when the first one's transaction rolls back", asy
 })
 
 t.test(
-  'when the lease ends the second is admitted, with the work, and every call of the first is rejected',
+  'when the lease ends the second gets the name and the work, and calls of the first are rejected',
   async (t) => {
     const { pg, first, second, registers, holder } = await twoAgents(t)
     await registers(first, FIRST).done
@@ -130,7 +130,7 @@ t.test('the name is kept for as long as the longest lease that was given', async
 })
 
 t.test(
-  'a registration that names the live session replaces it at once; one that names an older one waits',
+  'a registration that names the live session replaces it; one that names an older one waits',
   async (t) => {
     const { first, second, registers, holder } = await twoAgents(t)
     await registers(first, FIRST).done
@@ -248,7 +248,7 @@ for (const [order, moved] of [
   ['negative control: were it asked behind the nodes', true],
 ] as const) {
   t.test(
-    `after all hosts were away, the second comes back in the middle of a claim that knows the first only: ${order}`,
+    `after an absence of all, the second host returns during a claim that knows the first: ${order}`,
     async (t) => {
       const pg = await stage(t)
       await pg.sql`update mooring.setting set return_wait = '5 min'`

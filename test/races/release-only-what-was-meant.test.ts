@@ -39,7 +39,7 @@ for (const [state, toStop] of [
   ['refused', false],
 ] as const) {
   t.test(
-    `defect 13: "${state}" that arrives after the work was reaped and claimed frees nothing of the new owner`,
+    `defect 13: "${state}" after the work was reaped and claimed frees nothing of the new owner`,
     async (t) => {
       const { pg, hostA, hostB, id, first, agent, rounds } = await aLateReporter(t)
       if (toStop) {
@@ -76,7 +76,7 @@ for (const [state, toStop] of [
 }
 
 t.test(
-  'agents that run the rounds reap and claim in one transaction: a report behind it is too late as well',
+  'agents reap and claim in one transaction: a report behind it is too late as well',
   async (t) => {
     const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
     await rounds.begin()

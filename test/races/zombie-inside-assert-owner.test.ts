@@ -85,7 +85,7 @@ t.test('of several connections of one workload each is named', async (t) => {
 })
 
 t.test(
-  'a forgotten prepared transaction is called by that name, and a blocker is reported once a minute',
+  'a forgotten prepared transaction is named as such, and a blocker is reported once a minute',
   async (t) => {
     const { pg, row, zombie, rounds } = await aWorkload(t)
     await zombie.begin()
@@ -243,7 +243,7 @@ t.test(
 )
 
 t.test(
-  'an agent that leaves with an open connection of its work leaves that row, and the next reap frees it',
+  'an agent that leaves an open connection of its work leaves that row to the next reap',
   async (t) => {
     const { pg, hostA, id, row, zombie, rounds } = await aWorkload(t)
     await zombie.begin()
@@ -309,7 +309,7 @@ t.test(
 )
 
 t.test(
-  "negative control: an assertion with a stronger lock makes the user's delete wait for the workload",
+  'negative control: an assertion with a stronger lock makes a delete wait for the workload',
   async (t) => {
     const { pg, id, row, zombie } = await aWorkload(t)
     await zombie.begin()

@@ -7,7 +7,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 t.test(
-  'agents under own logins run, place and take over; one under a stolen name is refused and says why',
+  'agents under own logins run, place and take over; a stolen name is refused with a reason',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)

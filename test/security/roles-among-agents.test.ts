@@ -300,7 +300,7 @@ t.test(
     t.equal(
       await holdUntil(),
       before,
-      'a worker that lives and does nothing: the agent runs the rounds, and its clock counts for nothing',
+      'a worker that lives and idles: the agent runs the rounds, and its clock counts for nothing',
     )
     await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min'`
     await pg.sql`delete from mooring_internal.worker`

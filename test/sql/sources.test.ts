@@ -225,7 +225,7 @@ story(
 )
 
 story(
-  'D11, D14: each node is UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY, as placement sees it',
+  'D11, D14: each node is UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY',
   async (t, sql) => {
     await node(sql, { name: 'a-unknown', seen: 'never' })
     await node(sql, { name: 'b-stale', seen: '-1 minute' })

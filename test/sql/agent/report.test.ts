@@ -237,11 +237,11 @@ story(
       state,
     })
     const answers = await sql`
-        select *
-          from mooring.report(
-            'host-a', ${host.session},
-            ${sql.json([say(0, 'starting'), say(1, 'running', '0'), say(0, 'running'), say(2, 'stopped')])}
-          )`
+      select *
+        from mooring.report(
+          'host-a', ${host.session},
+          ${sql.json([say(0, 'starting'), say(1, 'running', '0'), say(0, 'running'), say(2, 'stopped')])}
+        )`
     t.same(
       answers.map(({ accepted }) => accepted),
       [true, false, true, true],

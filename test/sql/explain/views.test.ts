@@ -256,7 +256,7 @@ void t.test('the views answer in a read-only transaction, as on a standby', asyn
 })
 
 story(
-  'work of a node that is silent for longer than its lease is unknown, and what had ended has ended',
+  'work of a node that is silent for longer than its lease is unknown, unless it had ended',
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a' })
     await deployment(sql, { type: 'daemon' })

@@ -115,7 +115,7 @@ story(
 )
 
 story(
-  'defect 15: a draining node gets no new work, and the old instance stops before the next is placed',
+  'defect 15: a draining node gets no new work, and the old instance stops before the next starts',
   async (t, sql) => {
     const { hosts } = await loaded(sql, 1)
     await sql`select from mooring.drain_node('host-a')`

@@ -118,7 +118,7 @@ const lost: [what: string, why: RegExp, how: (sql: TransactionSql) => Promise<un
 ]
 for (const [what, why, how] of lost) {
   story(
-    `when the target ${what} meanwhile, the promise is dropped with an event and it is placed like any other`,
+    `when the target ${what} meanwhile, an event says so and the work is placed like any other`,
     async (t, sql) => {
       const { host, row, id } = await running(sql)
       await reassign(sql, id, 'host-b')

@@ -23,7 +23,7 @@ async function allAway(sql: TransactionSql, how: 'left' | 'lost'): Promise<void>
 
 for (const how of ['left', 'lost'] as const) {
   story(
-    `after all hosts have ${how}, what ran before waits for the second that comes back, and each finds what it had`,
+    `after all hosts have ${how}, work waits for the second to return, and each finds its own`,
     async (t, sql) => {
       await allAway(sql, how)
       await node(sql, { name: 'host-a', came: '0 s' })

@@ -32,7 +32,7 @@ story('a policy of kind load is one function and one row', async (t, sql) => {
   t.same(
     await loads(sql),
     { 'host-a': 1, 'host-b': 5 },
-    '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs as much as the first of host-a',
+    '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs the first of host-a',
   )
 })
 

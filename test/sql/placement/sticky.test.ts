@@ -79,7 +79,7 @@ story('negative control: without last nodes the order of the queue shuffles it',
 })
 
 story(
-  'the slack is in points of the policy: by default one more assignment is near enough, two are not',
+  'the slack is in points of the policy: by default one more assignment is near enough',
   async (t, sql) => {
     const a = await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b' })
@@ -209,7 +209,8 @@ story(
     await claim(sql)
     await leave(sql, a)
     const first = await deployment(sql, { created_at: '2020-01-01', updated_at: '2020-01-01' })
-    await sql`update mooring.assignment set updated_at = '2020-01-01' where deployment_id = ${first}`
+    await sql`
+      update mooring.assignment set updated_at = '2020-01-01' where deployment_id = ${first}`
     await comeBack(sql, a)
     await claim(sql)
     t.same([await wheres(sql, first), await wheres(sql, id)], [['host-a'], [null]])

@@ -148,7 +148,7 @@ async function aFleet(sql: TransactionSql) {
 
 for (const { name, happen, reason, noticedBy = reap } of outages) {
   story(
-    `${name}: nothing is reaped, claimed or started for a lease and a margin, and then everything goes on`,
+    `${name}: a lease and a margin long nothing is reaped, claimed or started, then all goes on`,
     async (t, sql) => {
       const { a, b } = await aFleet(sql)
       await happen(sql)

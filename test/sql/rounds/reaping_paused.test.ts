@@ -187,7 +187,7 @@ story('hosts that were reaped one after the other are counted together', async (
 })
 
 story(
-  'lost hosts do not stop failover for ever: a node that owns nothing is forgotten after four leases',
+  'lost hosts do not stop failover for ever: nodes without work are forgotten after four leases',
   async (t, sql) => {
     const gone: TestNode[] = []
     for (let nr = 1; nr <= 20; nr++) gone.push(await node(sql, { name: `gone-${nr}` }))
