@@ -59,7 +59,9 @@ async function manySignatures(bench: Bench): Promise<Figure[]> {
   })
   return [
     {
-      what: `claim() of ${rows} with ${signatures} signatures (selector, package, pin) on ${nodes} nodes, events written`,
+      what:
+        `claim() of ${rows} with ${signatures} signatures (selector, package, pin) on ` +
+        `${nodes} nodes, events written`,
       unit: '/s',
       asked: { atLeast: 15_000 },
       floor: '34,000/s',

@@ -97,7 +97,9 @@ async function againstBareUpdate(bench: Bench): Promise<Figure[]> {
       asked: { atLeast: 0.4 },
       floor: '1',
       values: pairs.map((pair) => pair.claim / pair.bare),
-      note: 'lean: id, node, epoch, two times and the queue index; no triggers, no events, 100 updates of 1,000 in one transaction',
+      note:
+        'lean: id, node, epoch, two times and the queue index; no triggers, no events, ' +
+        '100 updates of 1,000 in one transaction',
     },
     {
       what: 'the same, against bare updates of a table like mooring.assignment',

@@ -97,7 +97,9 @@ async function away(bench: Bench): Promise<Figure[]> {
       await removeDeployments(sql)
       return [
         {
-          what: `Postgres away for longer than the lease: last of ${ROWS} dead before its lease ended by`,
+          what:
+            `Postgres away for longer than the lease: last of ${ROWS} dead before its ` +
+            'lease ended by',
           unit: 'ms',
           asked: { atLeast: 0 },
           values: runs.map(({ earlyMs }) => earlyMs),

@@ -65,7 +65,8 @@ async function run(names: string[], options: Options): Promise<void> {
   const unknown = names.filter((name) => !ALL.some((benchmark) => isNamed(benchmark, name)))
   if (unknown.length > 0)
     program.error(
-      `no benchmark is named ${unknown.join(', ')}; there are ${ALL.map(({ name }) => name).join(', ')}`,
+      `no benchmark is named ${unknown.join(', ')}; there are ` +
+        `${ALL.map(({ name }) => name).join(', ')}`,
       { exitCode: 2 },
     )
   const chosen = ALL.filter(

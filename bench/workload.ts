@@ -33,7 +33,10 @@ export async function removeDeployments(sql: Sql): Promise<void> {
 /** How many the database says are running: on these nodes, or at all. */
 export async function countRunning(sql: Sql, nodes?: readonly string[]): Promise<number> {
   const [row] = await sql<{ n: number }[]>`
-    select count(*)::int as n from mooring.placement p where p.run_state = 'running' and ${nodes ? sql`p.node = any (${[...nodes]})` : sql`true`}`
+    select count(*)::int as n
+      from mooring.placement p
+     where p.run_state = 'running'
+       and ${nodes ? sql`p.node = any (${[...nodes]})` : sql`true`}`
   return row!.n
 }
 

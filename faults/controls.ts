@@ -95,7 +95,9 @@ async function cutFor(fleet: Fleet, ms = CUT_MS): Promise<void> {
 export const CONTROLS: readonly Control[] = [
   {
     name: 'no-fence',
-    what: 'no program stops anything when a lease ends: not the agent, not the warden, not the dead-man timer',
+    what:
+      'no program stops anything when a lease ends: not the agent, not the warden, ' +
+      'not the dead-man timer',
     expects: 'overlap',
     inShort: true,
     guard: [
@@ -128,7 +130,9 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'late-kill',
-    what: 'no margin: the reaper waits for none, and the agent begins to stop when the lease has ended',
+    what:
+      'no margin: the reaper waits for none, and the agent begins to stop when the ' +
+      'lease has ended',
     expects: 'overlap',
     settings: `lease_ttl = '4 s'`,
     manners: ['stubborn', 'stubborn', 'stubborn'],
@@ -209,7 +213,9 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-hold-away',
-    what: 'no hold: Postgres was away for longer than the lease, and live agents are reaped before they beat',
+    what:
+      'no hold: Postgres was away for longer than the lease, and live agents are ' +
+      'reaped before they beat',
     expects: 'robbed',
     prepare: 'proxied',
     guard: NO_HOLD,
@@ -283,14 +289,18 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-timeline',
-    what: 'epochs without the timeline: a promoted standby gives the epochs of lost claims to another node',
+    what:
+      'epochs without the timeline: a promoted standby gives the epochs of lost ' +
+      'claims to another node',
     expects: 'epoch back',
     prepare: 'standby',
     hosts: 2,
     guard: [
       {
         in: { function: 'next_epoch' },
-        find: `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), 8)))::bit(32))::bigint - 1`,
+        find:
+          `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), ` +
+          '8)))::bit(32))::bigint - 1',
         put: `(('x'::text || '00000001'::text)::bit(32))::bigint - 1`,
       },
     ],
@@ -386,7 +396,9 @@ export async function runControl(
       tries += 1
     }
     const ok = guarded === null && found !== null
-    const sentence = `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without it ${found ?? 'in order'}${tries > 1 ? ` (tried ${tries} times)` : ''}`
+    const sentence =
+      `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without ` +
+      `it ${found ?? 'in order'}${tries > 1 ? ` (tried ${tries} times)` : ''}`
     return {
       ...base,
       ok,

@@ -233,7 +233,10 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     for (const id of wanted) {
       const row = rows.find(({ assignment_id }) => assignment_id === id)
       if (!row?.node || row.run_state !== 'running')
-        return `assignment ${id} is ${row?.run_state ?? 'not observed'} on ${row?.node ?? 'no node'}`
+        return (
+          `assignment ${id} is ${row?.run_state ?? 'not observed'} on ` +
+          `${row?.node ?? 'no node'}`
+        )
       const copies = new Set(
         lives.filter(({ assignment }) => assignment === id).map(({ copy }) => copy),
       )
@@ -245,7 +248,10 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
           life.epoch === BigInt(row.epoch),
       )
       if (copies.size !== 1 || !here)
-        return `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} of them on ${row.node}`
+        return (
+          `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} ` +
+          `of them on ${row.node}`
+        )
     }
     return null
   }
@@ -267,10 +273,14 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     async insert(manners, { pinned, graceMs } = {}) {
       const made: string[] = []
       for (const how of manners) {
+        const name = `${how}-${wanted.length + made.length + 1}`
+        const args = primary.sql.json([join(sources, 'workload.mjs')])
+        const env = primary.sql.json({ FAULTS_FOLDER: stamps, FAULTS_MANNERS: how })
+        const grace = `${graceMs ?? (how === 'plain' ? 1_000 : 400)} ms`
         const [row] = await primary.sql<{ id: string }[]>`
           insert into mooring.deployment (name, command, args, env, stop_grace, pinned_node)
-          values (${`${how}-${wanted.length + made.length + 1}`}, ${process.execPath}, ${primary.sql.json([join(sources, 'workload.mjs')])},
-            ${primary.sql.json({ FAULTS_FOLDER: stamps, FAULTS_MANNERS: how })}, ${`${graceMs ?? (how === 'plain' ? 1_000 : 400)} ms`}, ${pinned ?? null}) returning id`
+          values (${name}, ${process.execPath}, ${args}, ${env}, ${grace}, ${pinned ?? null})
+          returning id`
         const ids = await primary.sql<
           { id: string }[]
         >`select a.id from mooring.assignment a where a.deployment_id = ${row!.id}`

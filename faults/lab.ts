@@ -62,7 +62,10 @@ export async function whyNoLab(): Promise<string | null> {
     await exec('ip', ['netns', 'del', probe])
     return null
   } catch (error) {
-    return `the kernel gives no network namespace: ${(error as Error).message.split('\n').slice(-2)[0]}`
+    return (
+      'the kernel gives no network namespace: ' +
+      `${(error as Error).message.split('\n').slice(-2)[0]}`
+    )
   }
 }
 
@@ -106,11 +109,13 @@ export async function createLab(): Promise<Lab> {
       mute: () => filter('chain o { type filter hook output priority 0; oif eth0 drop; }'),
       lose: (percent) =>
         filter(
-          `chain i { type filter hook input priority 0; iif eth0 numgen random mod 100 < ${percent} drop; }`,
+          'chain i { type filter hook input priority 0; iif eth0 numgen random mod 100 < ' +
+            `${percent} drop; }`,
         ),
       reset: () =>
         filter(
-          'chain o { type filter hook output priority 0; oif eth0 meta l4proto tcp reject with tcp reset; }',
+          'chain o { type filter hook output priority 0; oif eth0 meta l4proto tcp ' +
+            'reject with tcp reset; }',
         ),
       async heal() {
         await ip('link', 'set', outer, 'up')

@@ -68,7 +68,8 @@ const program = new Command('faults')
   .option('--json [file]', 'everything as JSON, printed or into a file')
   .option(
     '--table [file]',
-    'each fault alone at each level, as Markdown; of a file that --json wrote, without running anything',
+    'each fault alone at each level, as Markdown; of a file that --json wrote, ' +
+      'without running anything',
   )
   .option(
     '--controls [names]',
@@ -147,7 +148,8 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
   const runs = await inParallel(options.jobs, work, async ({ level, plan }, nr) => {
     const result = await attempt(rig, level, plan, options.keep === true)
     say(
-      `${nr + 1}/${work.length} ${sentenceOf(result)}${result.ok ? '' : `\n#   again: ${commandFor(result, options)}`}`,
+      `${nr + 1}/${work.length} ` +
+        `${sentenceOf(result)}${result.ok ? '' : `\n#   again: ${commandFor(result, options)}`}`,
     )
     return result
   })
@@ -282,11 +284,14 @@ async function inParallel<T, R>(
 function list({ circumstances, levels, stage }: Rig): void {
   for (const fault of CATALOGUE)
     print(
-      `${fault.name.padEnd(18)} ${fault.what}${fault.needs && circumstances[fault.needs] ? ` (${circumstances[fault.needs]})` : ''}`,
+      `${fault.name.padEnd(18)} ` +
+        fault.what +
+        (fault.needs && circumstances[fault.needs] ? ` (${circumstances[fault.needs]})` : ''),
     )
   for (const control of CONTROLS) print(`control ${control.name.padEnd(22)} ${control.what}`)
   print(
-    `levels: ${levels.map((level) => level ?? 'none').join(', ')}; hosts are cut off by ${stage.namespaces ? 'network namespaces' : 'a TCP proxy'}`,
+    `levels: ${levels.map((level) => level ?? 'none').join(', ')}; hosts are cut ` +
+      `off by ${stage.namespaces ? 'network namespaces' : 'a TCP proxy'}`,
   )
 }
 

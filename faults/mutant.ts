@@ -18,7 +18,9 @@ export function mutate(text: string, { find, put, in: where }: Mutation): string
   const times = text.split(find).length - 1
   if (times !== 1)
     throw new Error(
-      `${JSON.stringify(find)} is ${times} times in ${'file' in where ? where.file : `mooring.${where.function}`}, and should be there once: this control has to follow the code`,
+      `${JSON.stringify(find)} is ${times} times in ` +
+        `${'file' in where ? where.file : `mooring.${where.function}`}, and should be ` +
+        'there once: this control has to follow the code',
     )
   return text.replace(find, () => put)
 }

@@ -228,7 +228,8 @@ export async function allRunning(
     if (row!.n === plan.hosts) break
     if (performance.now() > deadline)
       throw new Error(
-        `${row!.n} of ${plan.hosts} agents came up; the first one said:\n${fleet.hosts[0]?.log().slice(-2_000)}`,
+        `${row!.n} of ${plan.hosts} agents came up; the first one ` +
+          `said:\n${fleet.hosts[0]?.log().slice(-2_000)}`,
       )
   }
   await fleet.insert(plan.manners, plan.graceMs === undefined ? {} : { graceMs: plan.graceMs })

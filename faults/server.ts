@@ -153,7 +153,9 @@ export async function makeTemplate(folder: string): Promise<Template> {
         port: await freePort(ANY_ADDRESS),
         options,
         settings: {
-          primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password} application_name=standby`,
+          primary_conninfo:
+            `host=127.0.0.1 port=${primary.port} user=postgres password=${password} ` +
+            'application_name=standby',
           wal_receiver_status_interval: '1s',
         },
       })

@@ -1,6 +1,7 @@
 // What `npm run model` checks: settings of model/lease.pml, and whether two hosts may run the same
 // work. A `double run` has a rule of the product removed: it shows that the model finds what the
-// rule prevents. quick: the test suite runs it too. slow: minutes, only when named or with --full.
+// rule prevents.
+// quick: the test suite runs it too. slow: minutes, only when named or with --full.
 const SAFE = 'safe'
 const DOUBLE = 'double run'
 

@@ -69,14 +69,18 @@ try {
   writeFileSync(join(FOLDER, 'committed', written), text)
   committedMigrations(FOLDER) // reads back what `mooring migrate` will read
   console.log(
-    `${current.replaces ? 'rewrote' : 'wrote'} migrations/committed/${written} (${text.split('\n').length} lines)`,
+    `${current.replaces ? 'rewrote' : 'wrote'} migrations/committed/${written} ` +
+      `(${text.split('\n').length} lines)`,
   )
 } catch (error) {
   // a server's error points into the compiled text: show the place, for the includes have moved it
   const at = Number(error.position ?? error.internalPosition) || 0
   const line = at && !error.internalPosition ? current.body.slice(0, at).split('\n').length : 0
   console.error(
-    `not committed: ${error.message}${error.detail ? `\ndetail: ${error.detail}` : ''}${error.where ? `\nwhere: ${error.where}` : ''}`,
+    'not committed: ' +
+      error.message +
+      (error.detail ? `\ndetail: ${error.detail}` : '') +
+      (error.where ? `\nwhere: ${error.where}` : ''),
   )
   if (line) {
     const lines = current.body.split('\n')

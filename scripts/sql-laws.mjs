@@ -5,8 +5,11 @@
  * Files that hold a family: trigger functions stand beside their triggers, policies are one list.
  */
 const FAMILY = /^sql\/(triggers\/|functions\/placement\/policies\.sql$)/
-const CLAUSES =
-  /\b(select|from|where|group by|having|order by|limit|returning|set|values|union|left join|cross join|join|on conflict|for update|for key share)\b/g
+const CLAUSES = new RegExp(
+  '\\b(select|from|where|group by|having|order by|limit|returning|set|values|union|left join|' +
+    'cross join|join|on conflict|for update|for key share)\\b',
+  'g',
+)
 
 /**
  * @param {Map<string, string>} texts path from the root -> text

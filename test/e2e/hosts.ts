@@ -197,9 +197,17 @@ export function listeningPort(pid: number): number | null {
  */
 const WITNESS = `
 const { appendFileSync, readFileSync } = require('node:fs')
-const { MOORING_ASSIGNMENT_ID: id, MOORING_NODE: node, WITNESS_FILE: file, WITNESS_WORD: word = '', WITNESS_GOODBYE_MS: goodbyeMs = '150', WITNESS_BORN: bornAt } = process.env
+const {
+  MOORING_ASSIGNMENT_ID: id,
+  MOORING_NODE: node,
+  WITNESS_FILE: file,
+  WITNESS_WORD: word = '',
+  WITNESS_GOODBYE_MS: goodbyeMs = '150',
+  WITNESS_BORN: bornAt,
+} = process.env
 const now = () => Number(process.hrtime.bigint() / 1000n)
-const ageUs = Math.round((parseFloat(readFileSync('/proc/uptime', 'latin1')) - Number(bornAt)) * 1e6)
+const uptimeS = parseFloat(readFileSync('/proc/uptime', 'latin1'))
+const ageUs = Math.round((uptimeS - Number(bornAt)) * 1e6)
 const born = now() - Math.max(0, ageUs - 10_000)
 const stamp = () => appendFileSync(file, [id, node, born, now(), word].join(' ') + '\\n')
 stamp()

@@ -19,7 +19,8 @@ const { MOORING_NODE: node, BURST_FILE: file } = process.env
 const burst = Number(readFileSync(file, 'utf8'))
 writeFileSync(file, '0')
 let n = 0
-const line = (more = '') => process.stdout.write(node + ' says ' + n++ + ' \\u00fc\\u65e5\\ud83d\\ude00' + more + '\\n')
+const LETTERS = ' \\u00fc\\u65e5\\ud83d\\ude00'
+const line = (more = '') => process.stdout.write(node + ' says ' + n++ + LETTERS + more + '\\n')
 for (let i = 0; i < burst; i++) line('.'.repeat(1000))
 setInterval(line, 20)
 process.on('SIGTERM', () => process.stdout.write(node + ' says goodbye\\n', () => process.exit(0)))
@@ -149,7 +150,9 @@ t.test(
         t.match(
           dead.stderr(),
           new RegExp(
-            `error: node ${second} does not answer, and the log is there: it is STALE, its last beat was [\\d.]+ s ago\\nhint: .*mooring history ${row!.assignment_id}: then mooring logs ${row!.assignment_id} --node NAME`,
+            `error: node ${second} does not answer, and the log is there: it is STALE, its ` +
+              `last beat was [\\d.]+ s ago\\nhint: .*mooring history ${row!.assignment_id}: ` +
+              `then mooring logs ${row!.assignment_id} --node NAME`,
           ),
         )
         const tail = mooring(

@@ -35,7 +35,8 @@ t.test(
     for (const run of runs)
       t.ok(
         run.ok || run.void !== null,
-        `${run.plan.steps.map(({ fault }) => fault).join(' and ')}${run.ok ? '' : `: ${sentenceOf(run)}`}`,
+        run.plan.steps.map(({ fault }) => fault).join(' and ') +
+          (run.ok ? '' : `: ${sentenceOf(run)}`),
       )
     for (const { name, ok, sentence, skipped: why } of controls)
       t.ok(ok || why !== null, `control ${name}: ${sentence}`)

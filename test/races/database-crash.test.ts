@@ -65,7 +65,8 @@ t.test(
 
     // eleven minutes later: host-a is dead after all
     await sql`
-      update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+      update mooring_internal.pulse
+         set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
     await age(sql, 'host-a', '11 minutes ago')
     t.equal((await hold(sql)).hold, null)
     t.equal((await sql`select * from mooring.reap()`).length, 3)

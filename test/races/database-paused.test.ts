@@ -27,7 +27,11 @@ async function pausedForLongerThanALease(
   prepare: (sql: Session['sql']) => Promise<unknown>,
 ) {
   const { server, sql } = await aFleetOn(t)
-  await sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = ${`${LEASE_MS} ms`}, reap_margin = ${`${MARGIN_MS} ms`}`
+  await sql`
+    update mooring.setting
+       set beat_interval = '500 ms',
+           lease_ttl = ${`${LEASE_MS} ms`},
+           reap_margin = ${`${MARGIN_MS} ms`}`
   await prepare(sql)
   const host = await node(sql, { name: 'host-a' })
   await deployments(sql, 4)

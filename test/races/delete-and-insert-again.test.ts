@@ -31,7 +31,8 @@ async function oneThatRuns(t: Parameters<typeof stage>[0]) {
 
 for (const inOneTransaction of [true, false]) {
   t.test(
-    `inserted again (${inOneTransaction ? 'in one transaction' : 'in two'}) it waits for its process`,
+    `inserted again (${inOneTransaction ? 'in one transaction' : 'in two'}) it ` +
+      'waits for its process',
     async (t) => {
       const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
       if (inOneTransaction) await psql.begin()
@@ -116,7 +117,14 @@ t.test(
         select accepted
           from mooring.report(
             ${hostA.name}, ${hostA.session},
-            ${sql.json([{ assignment_id: row.id, epoch: row.epoch, generation: '1', state: 'stopped' }])}
+            ${sql.json([
+              {
+                assignment_id: row.id,
+                epoch: row.epoch,
+                generation: '1',
+                state: 'stopped',
+              },
+            ])}
           )`,
     )
     await waitsFor(t, pg, agent, gate.session)
@@ -143,7 +151,8 @@ t.test(
   async (t) => {
     const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
     await pg.sql
-      .unsafe(`create or replace function mooring_internal.tg_deployment__end() returns trigger language plpgsql as $$
+      .unsafe(`create or replace function mooring_internal.tg_deployment__end() returns trigger
+      language plpgsql as $$
     begin
       perform set_config('mooring.owner_is_done', 'yes', true);
       delete from mooring.assignment a using old_deployment o where a.deployment_id = o.id;

@@ -204,10 +204,11 @@ t.test(
   'negative control: behind a plain lock every session waits for the forgotten psql, which may sit',
   async (t) => {
     const { pg, psql } = await aForgottenClaim(t)
-    await pg.sql
-      .unsafe(`create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language plpgsql as $$
+    await pg.sql.unsafe(`create or replace function mooring_internal.lock_placement(
+      must_wait boolean default false) returns boolean language plpgsql as $$
     begin
-      perform pg_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
+      perform pg_advisory_xact_lock(
+        mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
       return true;
     end; $$`)
     await psql.begin()

@@ -115,9 +115,12 @@ t.test(
   'negative control: a beat that looks its node up in the table node waits for the alter table',
   async (t) => {
     const { pg, hostA, psql, fleet } = await aFleet(t)
-    await pg.sql
-      .unsafe(`create function mooring.beat_by_node(node text, session uuid) returns void language sql as $$
-    update mooring.heartbeat h set beat_at = clock_timestamp() where h.node_id = (select n.id from mooring.node n where n.name = beat_by_node.node) and h.session = beat_by_node.session $$`)
+    await pg.sql.unsafe(`create function mooring.beat_by_node(node text, session uuid) returns void
+      language sql as $$
+    update mooring.heartbeat h
+       set beat_at = clock_timestamp()
+     where h.node_id = (select n.id from mooring.node n where n.name = beat_by_node.node)
+       and h.session = beat_by_node.session $$`)
     await psql.begin()
     await psql.sql`alter table mooring.node add column rack text`
     await t.rejects(fleet.sql`select mooring.beat_by_node(${hostA.name}, ${hostA.session})`, {
@@ -149,7 +152,8 @@ t.test(
 )
 
 t.test(
-  'uncommitted edits and a dead host: other work goes on, the edited row waits and says for which pid',
+  'uncommitted edits and a dead host: other work goes on, the edited row waits ' +
+    'and says for which pid',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [held, free] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -171,7 +175,8 @@ t.test(
 )
 
 t.test(
-  'uncommitted edits and a move or restart: it waits without the placement lock, and says for which',
+  'uncommitted edits and a move or restart: it waits without the placement lock, ' +
+    'and says for which',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -335,7 +340,8 @@ t.test(
     t.match(
       (
         await pg.sql`
-          select pulse_at > clock_timestamp() - interval '30 s' as beats from mooring_internal.pulse`
+          select pulse_at > clock_timestamp() - interval '30 s' as beats
+            from mooring_internal.pulse`
       )[0],
       { beats: true },
     )
@@ -395,8 +401,8 @@ t.test(
   'negative control: with one job key for all, an idle insert stops all other inserts',
   async (t) => {
     const pg = await stage(t)
-    await pg.sql
-      .unsafe(`create or replace function mooring_internal.enqueue(task text) returns void language plpgsql as $$
+    await pg.sql.unsafe(`create or replace function mooring_internal.enqueue(task text) returns void
+      language plpgsql as $$
     begin
       perform graphile_worker.add_job(enqueue.task, job_key => enqueue.task, max_attempts => 1);
     end; $$`)
@@ -427,7 +433,8 @@ t.test(
       insert into mooring.signature values (new.signature) on conflict do nothing;
       return null;
     end; $$;
-    create trigger tg_deployment__intern after insert on mooring.deployment for each row execute function mooring.tg_intern()`)
+    create trigger tg_deployment__intern after insert on mooring.deployment
+      for each row execute function mooring.tg_intern()`)
     const psql = await pg.session('psql')
     await psql.begin()
     await deployment(psql.sql)

@@ -55,14 +55,22 @@ t.test(
   'negative control: as one statement the beat confirms work that was reaped while it waited',
   async (t) => {
     const { pg, hostA, id, confirmed, reaper, agent } = await anAgentThatComesBack(t)
-    await pg.sql`create function mooring.beat_in_one_statement(node text, session uuid) returns table (digest text, owned int) language sql as $$
+    await pg.sql`
+    create function mooring.beat_in_one_statement(node text, session uuid)
+      returns table (digest text, owned int) language sql as $$
     with beat as (
       update mooring.heartbeat h set beat_at = clock_timestamp()
-       where h.node_id = (select n.id from mooring.node n where n.name = beat_in_one_statement.node) and h.session = beat_in_one_statement.session
+       where h.node_id = (
+               select n.id from mooring.node n where n.name = beat_in_one_statement.node)
+         and h.session = beat_in_one_statement.session
       returning h.node_id
     )
-    select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int
-      from beat join mooring.assignment a on a.node_id = beat.node_id join mooring.deployment d on d.id = a.deployment_id
+    select mooring_internal.ownership_digest(
+             array_agg(mooring_internal.ownership_line(a, d) order by a.id)),
+           count(*)::int
+      from beat
+      join mooring.assignment a on a.node_id = beat.node_id
+      join mooring.deployment d on d.id = a.deployment_id
   $$`
     await reaper.begin()
     t.equal((await reaper.sql`select * from mooring.reap()`).length, 1)

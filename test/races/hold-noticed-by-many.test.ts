@@ -50,7 +50,8 @@ declare
 begin
   select p.hold_until into until from mooring_internal.pulse p;
   perform pg_sleep(0.002);
-  return until > clock_timestamp() or not mooring_internal.outage_marker_is_present() and mooring_internal.notice_outage();
+  return until > clock_timestamp()
+    or not mooring_internal.outage_marker_is_present() and mooring_internal.notice_outage();
 end;
 $$`
 

@@ -48,7 +48,8 @@ const digestOf = (owned: readonly Owned[]) =>
       owned
         .map(
           (a) =>
-            `${a.assignment_id}:${a.epoch}:${a.generation}:${a.wanted}:${a.on_lost}:${a.stop_grace_ms}`,
+            `${a.assignment_id}:${a.epoch}:${a.generation}:` +
+            `${a.wanted}:${a.on_lost}:${a.stop_grace_ms}`,
         )
         .join(','),
     )
@@ -152,7 +153,9 @@ async function play(
         await sql`update mooring.deployment set enabled = not enabled where id = ${id}`
       else if (round % 3 === 1)
         await sql`
-          update mooring.deployment set generation = generation + 1, enabled = true where id = ${id}`
+          update mooring.deployment
+             set generation = generation + 1, enabled = true
+           where id = ${id}`
       else
         await sql.begin(async (sql) => {
           await sql`delete from mooring.deployment where id = ${id}`

@@ -188,7 +188,14 @@ t.test(
         select accepted
           from mooring.report(
             ${hostA.name}, ${hostA.session},
-            ${sql.json([{ assignment_id: stopping!.id, epoch: stopping!.epoch, generation: '1', state: 'stopped' }])}
+            ${sql.json([
+              {
+                assignment_id: stopping!.id,
+                epoch: stopping!.epoch,
+                generation: '1',
+                state: 'stopped',
+              },
+            ])}
           )`,
     )
     await waitsFor(t, pg, second, first)

@@ -97,7 +97,8 @@ t.test(
   async (t) => {
     const { pg, hostA, hostB, id, first } = await threeHosts(t)
     await rewrite(pg.sql, 'reassign', [
-      "perform mooring_internal.order_moves(\n      array[row.id], array[node.id], format('reassigned to %s', node.name));",
+      'perform mooring_internal.order_moves(\n      array[row.id], array[node.id], ' +
+        "format('reassigned to %s', node.name));",
       `
         update mooring.assignment a
            set node_id = node.id, epoch = a.epoch + 1, owner_reason = node.name

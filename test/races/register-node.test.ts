@@ -31,7 +31,9 @@ async function twoAgents(t: Parameters<typeof stage>[0]) {
       (sql) =>
         sql<{ node_id: number }[]>`
           select node_id
-            from mooring.register_node('host-a', ${session}, '.', '{npm}', replaces => ${replaces})`,
+            from mooring.register_node(
+              'host-a', ${session}, '.', '{npm}', replaces => ${replaces}
+            )`,
     )
   const holder = async () => (await pg.sql`select h.session from mooring.heartbeat h`)[0]?.session
   return { pg, first, second, registers, holder }
@@ -248,7 +250,8 @@ for (const [order, moved] of [
   ['negative control: were it asked behind the nodes', true],
 ] as const) {
   t.test(
-    `after an absence of all, the second host returns during a claim that knows the first: ${order}`,
+    'after an absence of all, the second host returns during a claim that knows ' +
+      `the first: ${order}`,
     async (t) => {
       const pg = await stage(t)
       await pg.sql`update mooring.setting set return_wait = '5 min'`

@@ -28,7 +28,14 @@ async function oneThatStops(t: Parameters<typeof stage>[0], replicas = 1) {
         select accepted
           from mooring.report(
             ${hostA.name}, ${hostA.session},
-            ${sql.json([{ assignment_id: of.id, epoch: of.epoch, generation: '1', state: 'stopped' }])}
+            ${sql.json([
+              {
+                assignment_id: of.id,
+                epoch: of.epoch,
+                generation: '1',
+                state: 'stopped',
+              },
+            ])}
           )`,
     )
   return { pg, hostA, id, rows, agent, stopped, psql: await pg.session('psql') }

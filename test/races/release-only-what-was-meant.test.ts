@@ -55,7 +55,14 @@ for (const [state, toStop] of [
           select accepted
             from mooring.report(
               ${hostA.name}, ${hostA.session},
-              ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state }])}
+              ${sql.json([
+                {
+                  assignment_id: first.id,
+                  epoch: first.epoch,
+                  generation: '1',
+                  state,
+                },
+              ])}
             )`,
       )
       await waitsFor(t, pg, agent, gate.session)
@@ -89,7 +96,14 @@ t.test(
         select accepted
           from mooring.report(
             ${hostA.name}, ${hostA.session},
-            ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])}
+            ${sql.json([
+              {
+                assignment_id: first.id,
+                epoch: first.epoch,
+                generation: '1',
+                state: 'refused',
+              },
+            ])}
           )`,
     )
     await waitsFor(t, pg, agent, rounds)
@@ -141,7 +155,14 @@ t.test('negative control: without the epoch the late report robs the new owner',
       select accepted
         from mooring.report(
           ${hostA.name}, ${hostA.session},
-          ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])}
+          ${sql.json([
+            {
+              assignment_id: first.id,
+              epoch: first.epoch,
+              generation: '1',
+              state: 'refused',
+            },
+          ])}
         )`,
   )
   await waitsFor(t, pg, agent, gate.session)

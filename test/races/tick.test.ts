@@ -33,7 +33,10 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
   t.same(
     (
       await pg.sql`
-        select task_identifier as task from graphile_worker.jobs where key like 'round:%' order by 1`
+        select task_identifier as task
+          from graphile_worker.jobs
+         where key like 'round:%'
+         order by 1`
     ).map(({ task }) => task),
     [...ROUNDS].sort(),
     'and each has one job, not three',
@@ -135,7 +138,11 @@ t.test('one round that fails does not take the others with it', async (t) => {
   await node(pg.sql, { name: 'host-a' })
   await deployments(pg.sql, 3)
   await pg.sql.unsafe(
-    `create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment language plpgsql as $$ begin raise exception 'out of order'; end; $$`,
+    `create or replace function mooring.reap(
+      max_rows int default 10000, judged_at timestamptz default null
+    ) returns setof mooring.assignment
+      language plpgsql
+      as $$ begin raise exception 'out of order'; end; $$`,
   )
   t.ok(
     (

@@ -265,9 +265,14 @@ t.test(
     const { pg, id, row, zombie, rounds } = await aWorkload(t)
     await node(pg.sql, { name: 'host-b' })
     await pg.sql
-      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void language plpgsql as $$
+      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint)
+      returns void language plpgsql as $$
     begin
-      if not exists (select from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null) then
+      if not exists (
+        select from mooring.assignment a
+         where a.id = assert_owner.assignment
+           and a.epoch = assert_owner.epoch
+           and a.node_id is not null) then
         raise exception using errcode = 'MR005', message = 'not the owner';
       end if;
     end; $$`)
@@ -293,9 +298,12 @@ t.test(
   async (t) => {
     const { pg, row, zombie, rounds } = await aWorkload(t)
     await pg.sql
-      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void language plpgsql as $$
+      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint)
+      returns void language plpgsql as $$
     begin
-      perform from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch for key share;
+      perform from mooring.assignment a
+        where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch
+          for key share;
     end; $$`)
     await zombie.begin()
     await zombie.sql`select mooring.assert_owner(${row.id}, ${row.epoch})`

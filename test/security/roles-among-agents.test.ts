@@ -177,7 +177,15 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
     await login(t, pg, ['mooring_operator']),
   ]
   await flooding.sql.unsafe(
-    `do $$ begin for i in 1..1000 loop begin perform mooring.request_log(${assignment}); exception when sqlstate 'MR007' then null; end; end loop; end $$`,
+    `do $$
+    begin
+      for i in 1..1000 loop
+        begin
+          perform mooring.request_log(${assignment});
+        exception when sqlstate 'MR007' then null;
+        end;
+      end loop;
+    end $$`,
   )
   const [{ open } = { open: 0 }] = await pg.sql<
     { open: number }[]

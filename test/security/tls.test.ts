@@ -17,6 +17,10 @@ import { openJobPool } from '../../workers/job-pool.js'
 import { tempDir } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 
+/** The codes with which OpenSSL rejects a certificate of an unknown authority. */
+const UNKNOWN_AUTHORITY =
+  /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/
+
 const openssl = async (args: readonly string[]) => {
   const running = promisify(execFile)('openssl', args, { timeout: 10_000 })
   running.child.stdin?.end()
@@ -144,18 +148,8 @@ t.test('TLS with verify-full', { skip }, async (t) => {
 
   const REFUSED: [string, string, string, RegExp][] = [
     ['a server with the name of another', 'elsewhere', ours, /^ERR_TLS_CERT_ALTNAME_INVALID$/],
-    [
-      'a server of another authority',
-      'impostor',
-      ours,
-      /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/,
-    ],
-    [
-      'an authority that is not configured',
-      'localhost',
-      '?sslmode=verify-full',
-      /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/,
-    ],
+    ['a server of another authority', 'impostor', ours, UNKNOWN_AUTHORITY],
+    ['an authority that is not configured', 'localhost', '?sslmode=verify-full', UNKNOWN_AUTHORITY],
   ]
   for (const [what, certificateName, parameters, code] of REFUSED) {
     await t.test(`${what} is refused`, async (t) => {
@@ -186,7 +180,9 @@ t.test('TLS with verify-full', { skip }, async (t) => {
     copyToServer('ours.crt', 'root.crt')
     await admin.unsafe(`alter system set ssl_ca_file = 'root.crt'`)
     await reload()
-    const withCertificate = `${ours}&sslcert=${encodeURIComponent(file('client.crt'))}&sslkey=${encodeURIComponent(file('client.key'))}`
+    const withCertificate =
+      `${ours}&sslcert=${encodeURIComponent(file('client.crt'))}` +
+      `&sslkey=${encodeURIComponent(file('client.key'))}`
     for (const [who, connection] of Object.entries(connections))
       t.equal(await connection(urlOf(withCertificate).replace(':secret', '')), true, who)
     await t.rejects(

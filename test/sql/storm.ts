@@ -148,9 +148,18 @@ export function storm(seed: number, sql: TransactionSql): Storm {
         )
     },
     'edit a node': async () =>
-      sql`update mooring.node set enabled = ${random(4) > 0}, max_assignments = ${one([null, null, 2, 5])!}, weight = ${one([50, 100, 200])!}, labels = ${one(zones)!}::text::jsonb where name = ${`host-${random(5)}`}`,
+      sql`
+        update mooring.node
+           set enabled = ${random(4) > 0},
+               max_assignments = ${one([null, null, 2, 5])!},
+               weight = ${one([50, 100, 200])!},
+               labels = ${one(zones)!}::text::jsonb
+         where name = ${`host-${random(5)}`}`,
     'trust less or more': async () =>
-      sql`update mooring.node set trusts = ${one(['.', '^http-server@', null])!} where name = ${`host-${random(5)}`}`,
+      sql`
+        update mooring.node
+           set trusts = ${one(['.', '^http-server@', null])!}
+         where name = ${`host-${random(5)}`}`,
     'delete a node': async () => {
       const name = `host-${random(5)}`
       if (!living.has(name) || random(3) === 0)
@@ -186,7 +195,11 @@ export function storm(seed: number, sql: TransactionSql): Storm {
       tried(
         sql,
         (sql) =>
-          sql`select from mooring.drain_node(${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!}, ${1 + random(3)}, ${one([null, null, null, '0'])!})`,
+          sql`
+            select
+              from mooring.drain_node(
+                ${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!},
+                ${1 + random(3)}, ${one([null, null, null, '0'])!})`,
       ),
     undrain: async () =>
       tried(sql, (sql) => sql`select from mooring.undrain_node(${`host-${random(5)}`})`),

@@ -92,3 +92,7 @@ export async function events(sql: Db, kind: string) {
      where kind = ${kind}
      order by id`
 }
+
+/** One regular expression out of parts that each fit on a line. */
+export const pattern = (...parts: RegExp[]) =>
+  new RegExp(parts.map(({ source }) => source).join(''))

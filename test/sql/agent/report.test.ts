@@ -236,12 +236,14 @@ story(
       generation: '1',
       state,
     })
+    const reports = [
+      say(0, 'starting'),
+      say(1, 'running', '0'),
+      say(0, 'running'),
+      say(2, 'stopped'),
+    ]
     const answers = await sql`
-      select *
-        from mooring.report(
-          'host-a', ${host.session},
-          ${sql.json([say(0, 'starting'), say(1, 'running', '0'), say(0, 'running'), say(2, 'stopped')])}
-        )`
+      select * from mooring.report('host-a', ${host.session}, ${sql.json(reports)})`
     t.same(
       answers.map(({ accepted }) => accepted),
       [true, false, true, true],

@@ -125,7 +125,8 @@ story(
         moving: 1,
         blocked: 1,
         why: new RegExp(
-          `assignment ${resting!.id}: its successor on host-b: it does not stay up there: exited with code 1 .tried again after`,
+          `assignment ${resting!.id}: its successor on host-b: it does not stay up ` +
+            'there: exited with code 1 .tried again after',
         ),
       },
     ])

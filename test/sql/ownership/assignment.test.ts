@@ -90,7 +90,8 @@ story('while its owner may still run it, it is not freed by hand', async (t, sql
   await age(sql, 'host-a', '30 seconds ago')
   await refused(t, sql, freed, why, 'its lease is over, the margin is not')
   await sql`
-    update mooring.assignment set lease_ttl = '1 min', assigned_at = assigned_at - interval '1 hour'`
+    update mooring.assignment
+       set lease_ttl = '1 min', assigned_at = assigned_at - interval '1 hour'`
   await age(sql, 'host-a', '90 seconds ago')
   await refused(t, sql, freed, why, 'this one has a longer lease')
   t.match((await assignments(sql, id))[0], { node: 'host-a', epoch: '1' })

@@ -152,9 +152,10 @@ async function byTable(
   await sql`update mooring.setting set default_policy = 'by_table'`
   for (const { name, max_assignments } of hosts) await node(sql, { name, max_assignments })
   const ids = await deployments(sql, rows)
-  await sql`
-    insert into public.cost
-      ${sql(hosts.flatMap(({ name, cost }) => ids.map((nr, row) => ({ host: name, nr, cost: cost(row) }))))}`
+  const costs = hosts.flatMap(({ name, cost }) =>
+    ids.map((nr, row) => ({ host: name, nr, cost: cost(row) })),
+  )
+  await sql`insert into public.cost ${sql(costs)}`
   await claim(sql)
   t.same(await claim(sql), [], 'nothing was left that had room')
   return (await assignments(sql)).map(({ node }) => node)

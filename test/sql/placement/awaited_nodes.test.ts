@@ -31,7 +31,8 @@ for (const how of ['left', 'lost'] as const) {
       t.match(await sql`select distinct reason from mooring.unplaced`, [
         {
           reason:
-            'all nodes were away; until host-b is back it waits for setting.return_wait (00:05:00) from the first that came',
+            'all nodes were away; until host-b is back it waits for setting.return_wait ' +
+            '(00:05:00) from the first that came',
         },
       ])
       await node(sql, { name: 'host-b', came: '0 s' })

@@ -49,8 +49,8 @@ story(
     await deployments(sql, 21)
     await claim(sql)
     const before = await wheres(sql)
-    await sql`
-      update mooring.assignment set updated_at = updated_at - id * interval '1 s'` // another order of the queue
+    // another order of the queue
+    await sql`update mooring.assignment set updated_at = updated_at - id * interval '1 s'`
     for (const host of hosts) await leave(sql, host)
     for (const host of hosts.reverse()) await comeBack(sql, host)
     t.equal((await claim(sql)).length, 21)

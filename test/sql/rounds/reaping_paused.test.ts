@@ -40,7 +40,8 @@ story(
     for (let round = 0; round < 3; round++) t.equal(await reap(sql), 0)
     t.equal(await paused(sql), '3 of 5 nodes are silent')
     t.same(await said(sql), [
-      'reaping_paused: 3 of 5 nodes are silent, more than 50.0 %: their work is not reaped until they return, or an operator calls mooring.resume_reaping()',
+      'reaping_paused: 3 of 5 nodes are silent, more than 50.0 %: their work is not ' +
+        'reaped until they return, or an operator calls mooring.resume_reaping()',
     ])
     t.match(await sql`select detail from mooring.event where kind = 'reaping_paused'`, [
       { detail: { silent: 3, nodes: 5, owning: 3, share: 0.5 } },

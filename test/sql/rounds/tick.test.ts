@@ -125,7 +125,12 @@ story(
 )
 
 story('a round that fails is an event, and the others run', async (t, sql) => {
-  await sql`create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment language plpgsql as $$ begin raise 'broken'; end $$`
+  await sql`
+    create or replace function mooring.evict(
+      deployments bigint[] default null, nodes int[] default null
+    ) returns setof mooring.assignment
+      language plpgsql
+      as $$ begin raise 'broken'; end $$`
   await node(sql)
   await deployment(sql)
   await tick(sql, 'agent', { inline: true })
