@@ -183,20 +183,20 @@ inline lose_read(h) { rd[h] = IDLE; rd_says[h] = 0; rd_stop[h] = false; rd_since
 inline tidy(h) {
   if :: left[h] == 0 -> leased[h] = false :: else fi;
   if
-  :: !leased[h] && !(MOVE && held_stop[h] && (!REPORT_EPOCH || NAMED(h, held[h])))
-       && !(READS(h) && NAMED(h, held[h])) ->
+  :: !leased[h] && !(MOVE && held_stop[h] && (!REPORT_EPOCH || NAMED(h, held[h]))) &&
+       !(READS(h) && NAMED(h, held[h])) ->
      held[h] = 0; held_stop[h] = false
   :: else
   fi;
   if
-  :: READS(h) && says[h] != epoch && says[h] != copy_epoch && says[h] != held[h]
-       && says[h] != rd_says[h] ->
+  :: READS(h) && says[h] != epoch && says[h] != copy_epoch && says[h] != held[h] &&
+       says[h] != rd_says[h] ->
      says[h] = 0; says_stop[h] = false
   :: else
   fi;
   if
-  :: rd_since[h] == TTL && !READ_ANY_BEAT && !rd_stop[h] && rd_says[h] != epoch
-       && rd_says[h] != copy_epoch && rd_says[h] != says[h] ->
+  :: rd_since[h] == TTL && !READ_ANY_BEAT && !rd_stop[h] && rd_says[h] != epoch &&
+       rd_says[h] != copy_epoch && rd_says[h] != says[h] ->
      rd_says[h] = 0; rd_stop[h] = false
   :: else
   fi;
@@ -250,8 +250,8 @@ inline hear(h) {
 
 proctype Agent(byte h) {
   do
-  :: atomic { agent[h] == AWAKE && !registered[h]
-       && (session[NAME(h)] == h || session[NAME(h)] == NONE || age[NAME(h)] > FREE || !SESSION) ->
+  :: atomic { agent[h] == AWAKE && !registered[h] &&
+       (session[NAME(h)] == h || session[NAME(h)] == NONE || age[NAME(h)] > FREE || !SESSION) ->
        session[NAME(h)] = h; age[NAME(h)] = 0; registered[h] = true; lose_beat(h); report[h] = 0 }
 
   :: atomic { UP(h) && beat[h] == IDLE -> beat[h] = ASKED; since[h] = 0 }
@@ -272,8 +272,8 @@ proctype Agent(byte h) {
        fi;
        lose_read(h); tidy(h) }
 #endif
-  :: atomic { UP(h) && held[h] != 0 && !held_stop[h] && may_start[h] && leased[h] && left[h] > 0
-       && work[h] == GONE ->
+  :: atomic { UP(h) && held[h] != 0 && !held_stop[h] && may_start[h] && leased[h] && left[h] > 0 &&
+       work[h] == GONE ->
        work[h] = RUNS; assert(work[0] == GONE || work[1] == GONE) }
   /* ordered, no longer listed, or ended by itself: stopping is always allowed */
   :: atomic { agent[h] == AWAKE && work[h] == RUNS -> work[h] = DYING + KILL }
