@@ -1,4 +1,7 @@
-/** Start-first work on two or three hosts, told step by step: what each agent does is said by the story, and a round is a claim. */
+/**
+ * Start-first work on two or three hosts, step by step. The story says what each agent does, and a
+ * round is a claim.
+ */
 import type { TransactionSql } from 'postgres'
 import { age, deployment, node, report } from '../helpers/factories.js'
 import type { DeploymentSpec, TestNode } from '../helpers/factories.js'
@@ -17,7 +20,10 @@ export interface Copy {
 
 export const copies = async (sql: TransactionSql): Promise<Copy[]> =>
   await sql<Copy[]>`
-  select p.assignment_id as id, p.ordinal, p.handover, p.node, p.epoch, p.wanted, p.stop_reason, p.run_state from mooring.placement p order by p.assignment_id`
+    select p.assignment_id as id, p.ordinal, p.handover, p.node, p.epoch, p.wanted, p.stop_reason,
+           p.run_state
+      from mooring.placement p
+     order by p.assignment_id`
 
 /** [node, handover, wanted] of each row, in order of id. */
 export const shape = async (sql: TransactionSql) =>
@@ -30,7 +36,10 @@ export interface Fleet {
   id: string
 }
 
-/** One start-first deployment that runs on host-a; then host-b comes, and host-c where it is asked for. Successors are believed at once. */
+/**
+ * One start-first deployment that runs on host-a; then host-b comes, and host-c where it is asked
+ * for. Successors are believed at once.
+ */
 export async function fleet(
   sql: TransactionSql,
   spec: DeploymentSpec = {},

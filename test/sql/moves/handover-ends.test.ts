@@ -1,4 +1,5 @@
-// Start-first moves: each way a handover ends before its time. Whatever it is, the replica has one row, waits only when no copy is left, and nothing is lost.
+// Start-first moves: each way in which a handover ends early. In all of them the replica has one
+// row, is pending only when no instance is left, and nothing is lost.
 import t from 'tap'
 import { assignments, deployment, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -10,7 +11,7 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story(
-  'a successor that is refused is forgotten, the old copy runs on untouched, and the next one goes elsewhere',
+  'a refused successor is deleted, the predecessor runs on, and the next one goes elsewhere',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     const before = (await copies(sql))[0]
@@ -90,7 +91,7 @@ story(
 )
 
 story(
-  'a successor that does not stay up is given up, its replica rests, and a drain goes on with the others',
+  'a successor that crashes is given up, its replica rests, and a drain goes on with the others',
   async (t, sql) => {
     const made = await fleet(sql, { replicas: 2 })
     await sql`select from mooring.drain_node('host-a', max_moves => 1)`
@@ -124,7 +125,8 @@ story(
         moving: 1,
         blocked: 1,
         why: new RegExp(
-          `assignment ${resting!.id}: its successor on host-b: it does not stay up there: exited with code 1 .tried again after`,
+          `assignment ${resting!.id}: its successor on host-b: it does not stay up ` +
+            'there: exited with code 1 .tried again after',
         ),
       },
     ])
@@ -135,7 +137,10 @@ story(
     await claim(sql)
     t.same((await copies(sql)).filter((row) => row.ordinal === first.ordinal).length, 1, 'it rests')
 
-    await sql`update mooring.assignment set handover_failed_at = handover_failed_at - interval '5 min' where handover_failed_at is not null`
+    await sql`
+      update mooring.assignment
+         set handover_failed_at = handover_failed_at - interval '5 min'
+       where handover_failed_at is not null`
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.equal(
@@ -163,11 +168,14 @@ story('an edit of the spec lets a handover that failed be tried again at once', 
 })
 
 story(
-  'a successor that is not seen running within setting.handover_timeout is given up',
+  'a successor that is not observed running within setting.handover_timeout is given up',
   async (t, sql) => {
     const made = await arriving(sql)
     await says(sql, made, made.successor, 'installing')
-    await sql`update mooring.assignment set assigned_at = assigned_at - interval '6 min' where id = ${made.successor}`
+    await sql`
+      update mooring.assignment
+         set assigned_at = assigned_at - interval '6 min'
+       where id = ${made.successor}`
     await claim(sql)
     t.match((await copies(sql))[1], {
       wanted: 'stop',
@@ -180,7 +188,7 @@ story(
 )
 
 story(
-  'a successor that is no longer permitted where it is stops, and the old copy, which is, runs on',
+  'a successor that is no longer permitted stops, and the permitted predecessor runs on',
   async (t, sql) => {
     const made = await arriving(sql)
     await sql`update mooring.node set labels = '{"zone": "a"}' where name = 'host-a'`
@@ -213,7 +221,7 @@ story(
 )
 
 story(
-  'the old host dies: the successor takes over at once, whatever it has said so far',
+  'the old host dies: the successor takes over at once, whatever it has reported so far',
   async (t, sql) => {
     const made = await arriving(sql)
     await dies(sql, 'host-a')
@@ -253,7 +261,7 @@ story(
 )
 
 story(
-  'the new host dies while the old copy still stops: it is started again when that is gone',
+  'the new host dies while the predecessor still stops: the replica starts again after it',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     await says(sql, made, made.successor, 'running', { pid: 2 })
@@ -333,7 +341,8 @@ story(
   async (t, sql) => {
     const made = await arriving(sql)
     await says(sql, made, made.successor, 'running', { pid: 2 })
-    await sql`update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
+    await sql`
+      update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
     await claim(sql)
     t.match(await copies(sql), [
       { node: 'host-a', handover: null, wanted: 'run' },
@@ -365,7 +374,7 @@ story('a drain that is ended lets what is on its way go on', async (t, sql) => {
 })
 
 story(
-  'the new host is drained while the old copy still stops there: one after the other, never a third copy',
+  'the new host is drained while the predecessor still stops: never is there a third instance',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     await says(sql, made, made.successor, 'running', { pid: 2 })
@@ -461,7 +470,11 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
           `update mooring.deployment set handover = 'start-first'`,
           `update mooring.deployment set generation = generation + 1 where id = ${any(ids)}`,
           `delete from mooring.deployment where id = ${any(ids)}`,
-          `insert into mooring.deployment (id, package_name, on_lost, handover, replicas) select u.id, 'http-server', 'keep', 'start-first', 2 from unnest('{${ids.join(',')}}'::bigint[]) u (id) on conflict do nothing`,
+          `
+            insert into mooring.deployment (id, package_name, on_lost, handover, replicas)
+            select u.id, 'http-server', 'keep', 'start-first', 2
+              from unnest('{${ids.join(',')}}'::bigint[]) u (id)
+            on conflict do nothing`,
         ]),
       ),
   }

@@ -1,4 +1,5 @@
-// Start-first moves: the way they should go. What goes wrong on the way is in handover-ends.test.ts.
+// Start-first moves: the way they should go. What goes wrong on the way is in
+// handover-ends.test.ts.
 import t from 'tap'
 import { assignments, beat, deployment, node, report } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -8,7 +9,7 @@ import { claim, events, loads, refused, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-story('start-first is said only where two copies may run at once', async (t, sql) => {
+story('start-first is accepted only where two instances may run at once', async (t, sql) => {
   await refused(t, sql, (sql) => deployment(sql, { handover: 'start-first' }), {
     code: '23514',
     constraint_name: 'deployment_start_first_is_only_for_on_lost_keep',
@@ -36,7 +37,7 @@ story('start-first is said only where two copies may run at once', async (t, sql
 })
 
 story(
-  'D19: a drained host runs on until the successor runs, and is left when the old copy is gone',
+  'D19: a drained host runs on until the successor runs, and is empty after the predecessor',
   async (t, sql) => {
     const made = await fleet(sql)
     const { hosts } = made
@@ -127,7 +128,10 @@ story(
       ['host-a', null, 'run'],
       ['host-b', 'arriving', 'run'],
     ])
-    await sql`update mooring.run set last_active_at = last_active_at - interval '1 min' where assignment_id = ${made.successor}`
+    await sql`
+      update mooring.run
+         set last_active_at = last_active_at - interval '1 min'
+       where assignment_id = ${made.successor}`
     await claim(sql)
     t.same(await shape(sql), [
       ['host-a', 'leaving', 'stop'],
@@ -137,11 +141,13 @@ story(
 )
 
 story(
-  'both copies are the same replica: the spec and the ordinal are the same, and each is the owner of its own row',
+  'both instances are the same replica, with one spec and ordinal, and each owner has its own row',
   async (t, sql) => {
     const made = await arriving(sql, { args: ['--port'] })
     const seenBy = async (name: string) =>
-      await sql`select ordinal, type, wanted, args from mooring.assignments_of(${name}, ${made.hosts[name]!.session})`
+      await sql`
+        select ordinal, type, wanted, args
+          from mooring.assignments_of(${name}, ${made.hosts[name]!.session})`
     t.same(await seenBy('host-a'), await seenBy('host-b'))
     await sql`select mooring.assert_owner(${made.old}, 1)`
     await sql`select mooring.assert_owner(${made.successor}, 1)`
@@ -187,7 +193,7 @@ story(
   },
 )
 
-story('an old copy that takes its time holds up nobody: what it left is over', async (t, sql) => {
+story('a predecessor that stops slowly delays no other work: its row is unused', async (t, sql) => {
   const made = await fleet(sql, { replicas: 2 })
   await sql`select from mooring.drain_node('host-a', max_moves => 1)`
   await claim(sql)
@@ -232,7 +238,7 @@ story('stop-first work beside it is stopped first', async (t, sql) => {
 })
 
 story(
-  'a deadline stops everything at once, start-first or not, and a successor that is on its way takes over',
+  'a deadline stops all at once, start-first or not, and a successor under way takes over',
   async (t, sql) => {
     const made = await fleet(sql, { replicas: 2 })
     await sql`select from mooring.drain_node('host-a', max_moves => 1)`
@@ -255,7 +261,7 @@ story(
 )
 
 story(
-  'a full node takes no successor: the copies count, also against max_assignments',
+  'a full node gets no successor: both instances count, also against max_assignments',
   async (t, sql) => {
     await fleet(sql, { replicas: 2 })
     await sql`update mooring.node set max_assignments = 1 where name = 'host-b'`
@@ -270,7 +276,7 @@ story(
 )
 
 story(
-  'D18: reassign starts the successor on the node that was named, and says what is under way when it is asked again',
+  'D18: reassign starts the successor on the named node; a repeated call says what is under way',
   async (t, sql) => {
     const made = await fleet(sql, {}, ['host-b', 'host-c'])
     const [row] = await copies(sql)
@@ -392,7 +398,7 @@ story(
     t.same(await sql`select * from mooring.unplaced`, [])
     await says(sql, made, made.successor, 'running', { pid: 2 })
     await claim(sql)
-    t.same(await sql`select * from mooring.simulate_node_loss('host-a')`, [], 'nor an old copy')
+    t.same(await sql`select * from mooring.simulate_node_loss('host-a')`, [], 'nor a predecessor')
     t.match(await sql`select assignment_id from mooring.simulate_node_loss('host-b')`, [
       { assignment_id: made.successor },
     ])
