@@ -126,7 +126,7 @@ t.test('a clean restart after a time longer than the lease: the old pulse shows 
   await server.stopFast()
   const { sql } = await server.open()
   t.equal((await sql`select * from mooring.reap()`).length, 0)
-  t.match((await hold(sql)).hold, /^nobody ticked for 00:20:/)
+  t.match((await hold(sql)).hold, /^no worker or agent ticked for 00:20:/)
 })
 
 t.test(

@@ -53,7 +53,7 @@ t.test(
   async (t) => {
     const { sql, host } = await pausedForLongerThanALease(t, async () => {})
     t.equal((await sql`select * from mooring.reap()`).length, 0)
-    t.match((await hold(sql)).hold, /^nobody ticked for 00:00:(0[89]|[1-5])/)
+    t.match((await hold(sql)).hold, /^no worker or agent ticked for 00:00:(0[89]|[1-5])/)
     t.equal((await sql`select * from mooring.claim()`).length, 0)
     t.match(
       await beat(sql, host),
