@@ -134,7 +134,7 @@ story(
       { source: string }[]
     >`select pg_get_functiondef('mooring.report'::regproc) as source`
     const obvious = source.replace(
-      'then clock_timestamp() else r.last_deployed_at end',
+      /then clock_timestamp\(\)\s+else r\.last_deployed_at\s+end/,
       'then clock_timestamp() else excluded.last_deployed_at end',
     )
     t.not(obvious, source)
