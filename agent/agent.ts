@@ -1,9 +1,12 @@
 /**
- * The agent of a host: registers the node, beats, runs what the node owns, and stops it in time when it may not any more.
+ * The agent of a host: registers the node, beats, runs what the node owns, and stops it in time
+ * when the node may no longer run it.
  *
- * Its life is a row of sessions, each made from nothing and thrown away whole (session.ts). It ends only when it is told to: by stop(), which
- * leaves nothing running and nothing owned; by handOver(), which leaves everything running for the next agent of this name; or by kill(). What it runs is
- * run by its warden, which outlives it where it ends in any other way.
+ * Its life is a sequence of sessions, each with new parts (session.ts). It ends in three ways:
+ *   stop()      leaves nothing running and nothing owned
+ *   handOver()  leaves everything running for the next agent of this name
+ *   kill()      ends all processes at once and reports nothing
+ * Its warden runs the processes, and outlives an agent that ends in any other way.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,9 +15,9 @@ import { committedMigrations } from '../postgres/migrate/committed-migrations.js
 import type { AgentConfig } from './config.js'
 import { createAgentDb } from './session/verbs.js'
 import { type NodeDescription } from './rows.js'
-import { takeFolder } from './folder-lock.js'
-import { lastSession, noteSession } from '../state-folder/session-file.js'
-import { pause } from '../host/waiting.js'
+import { lockFolder } from './folder-lock.js'
+import { readLastSession, writeLastSession } from '../state-folder/session-file.js'
+import { sleep } from '../host/waiting.js'
 import { register } from './session/register.js'
 import { createBackoff } from '../host/backoff.js'
 import { describeError } from '../postgres/errors.js'
@@ -24,30 +27,42 @@ import { createUsageSampler } from './supervisor/usage.js'
 import { packageVersion } from '../host/package-version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
 import type { ContainmentLevel } from './warden/containment.js'
-import type { HostedProcess } from './warden/host.js'
+import type { ManagedProcess } from './warden/process-runner.js'
 
 export interface Agent {
-  /** Takes over, or ends, what an earlier life of this agent left running, then returns; registering is tried for ever in the background. */
+  /**
+   * Resolves when it has taken over, or ended, the processes of an earlier agent of this name.
+   * Registering is then retried for ever in the background. After stop() it does nothing.
+   */
   start(): Promise<void>
-  /** Graceful: every process is stopped with its own grace, then the node leaves. Resolves when nothing is left. Idempotent, legal before start. */
+  /**
+   * Graceful: stops every process with its own grace, then the node leaves. As in
+   * host/lifecycle.ts, but it rejects when `done` does.
+   */
   stop(): Promise<void>
-  /** Ends the agent and nothing else: what it runs goes on for the next agent of this name, which has until the leases end to come. Resolves as `done`. */
+  /**
+   * Ends the agent alone. Its processes go on for the next agent of this name, which must come
+   * before their leases end. Resolves as `done`.
+   */
   handOver(): Promise<void>
-  /** For the second signal: SIGKILL to every process tree, connections dropped, nothing said to the database. */
+  /** SIGKILL to every process tree; drops the connections and reports nothing. */
   kill(): void
-  /** Resolves when the agent has stopped. Rejects when it cannot go on: its state folder is unusable, or the database refuses its name or trust pattern. */
+  /**
+   * Resolves when the agent has stopped. Rejects when it cannot go on, because its state folder is
+   * unusable or the database refuses its name or trust pattern.
+   */
   readonly done: Promise<void>
 }
 
 export interface AgentDependencies {
   log: Logger
-  /** What node runs as its warden, where that is not beside this file. */
+  /** The program of the warden, when it is not beside this file. */
   wardenProgram?: string
 }
 
 /** Between the end of a session and the next registration. */
 const NEW_SESSION_MS = { first: 200, max: 5_000 }
-/** A session that lasted so long was a good one. */
+/** A session that lasted this long resets the back-off. */
 const SETTLED_MS = 60_000
 
 export function createAgent(
@@ -58,29 +73,30 @@ export function createAgent(
   const folder = join(config.stateDir, 'agents', config.name)
   const stopping = new AbortController()
   const handingOver = new AbortController()
+  // AbortSignal.any() cannot leak here: it is called once, and lives as long as its sources
   const ending = AbortSignal.any([stopping.signal, handingOver.signal])
   let current: Session | null = null
-  /** What an earlier agent left with the warden: taken over by the first session, whatever becomes of it. */
-  let inherited: readonly HostedProcess[] = []
-  let drop: () => void = () => {}
+  /** Processes that an earlier agent left with the warden. The first session takes them over. */
+  let inherited: readonly ManagedProcess[] = []
+  let dropConnections: () => void = () => {}
   let started: Promise<void> | null = null
   let settle: { resolve(): void; reject(error: unknown): void } = { resolve() {}, reject() {} }
   const done = new Promise<void>((resolve, reject) => {
     settle = { resolve, reject }
   })
-  // whoever does not look at done still hears of it from start() or stop()
+  // a caller that ignores `done` gets the error from start() or stop()
   done.catch(() => {})
 
   async function start(): Promise<void> {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 })
-      const release = await takeFolder(folder, { handOver: config.handOver, log }, ending)
-      if (release === null) return settle.resolve()
+      const unlock = await lockFolder(folder, { handOver: config.handOver, log }, ending)
+      if (unlock === null) return settle.resolve()
       const warden = await attach().catch((error: unknown) => {
-        release()
+        unlock()
         throw error
       })
-      live(warden).finally(release).then(settle.resolve, settle.reject)
+      runSessions(warden).finally(unlock).then(settle.resolve, settle.reject)
     } catch (error) {
       settle.reject(error)
       throw error
@@ -95,7 +111,7 @@ export function createAgent(
       ...(wardenProgram && { program: wardenProgram }),
     })
 
-  async function live(warden: WardenClient): Promise<void> {
+  async function runSessions(warden: WardenClient): Promise<void> {
     const sampler = createUsageSampler({ stateDir: folder })
     const backoff = createBackoff(NEW_SESSION_MS.first, NEW_SESSION_MS.max)
     const schemaVersion = committedMigrations().length
@@ -104,34 +120,34 @@ export function createAgent(
       while (!ending.aborted) {
         if (warden.lost.aborted) {
           try {
-            // waits for the end of everything the lost one ran
+            // waits for the end of everything that the lost warden ran
             warden = await attach()
           } catch (error) {
             log.error(
               { event: 'warden_failed', ...describeError(error) },
-              'no warden can be started, so nothing can run here; trying again until one can',
+              'no warden can be started, so nothing can run here; retrying until one can',
             )
-            await pause(backoff.nextMs(), ending)
+            await sleep(backoff.nextMs(), ending)
             continue
           }
           inherited = []
         }
         const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
-        drop = db.close
-        const beganMs = performance.now()
+        dropConnections = db.close
+        const startedMs = performance.now()
         try {
           const registered = await register(
             {
               db,
               description: describe(config, warden.containment),
-              replaces: lastSession(folder),
+              replaces: readLastSession(folder),
               schemaVersion,
               log,
             },
             ending,
           )
           if (registered === null) break
-          noteSession(folder, registered.session)
+          writeLastSession(folder, registered.session)
           log.info(
             {
               event: 'registered',
@@ -166,8 +182,8 @@ export function createAgent(
           if (end === 'left') return
           if (end === 'handed_over') {
             log.info(
-              { event: 'handed_over', warden_pid: warden.pid },
-              'this agent ends; what it ran goes on for the next one of its name',
+              { event: 'agent_handed_over', warden_pid: warden.pid },
+              'this agent ends; its processes go on for the next agent of its name',
             )
             return
           }
@@ -176,10 +192,10 @@ export function createAgent(
           current = null
           db.close()
         }
-        if (performance.now() - beganMs > SETTLED_MS) backoff.reset()
-        await pause(backoff.nextMs(), ending)
+        if (performance.now() - startedMs > SETTLED_MS) backoff.reset()
+        await sleep(backoff.nextMs(), ending)
       }
-      // told to stop before anything was taken over
+      // stopped before a session took the processes over
       if (stopping.signal.aborted)
         await Promise.all(
           inherited.map((process) => {
@@ -208,7 +224,7 @@ export function createAgent(
       stopping.abort()
       current?.kill()
       for (const process of inherited) process.end(0)
-      drop()
+      dropConnections()
     },
     done,
   }

@@ -1,6 +1,6 @@
 /**
- * What an agent is told when it starts. parseAgentConfig checks everything and reports every problem at once;
- * unknown keys are refused, so that a misspelt option never passes for a default.
+ * The configuration of an agent. parseAgentConfig() reports all problems at once.
+ * It refuses unknown keys, so that a misspelt option never passes for a default.
  */
 import { NAME_PATTERN } from '../syntax/name.js'
 import { trustProblem } from '../syntax/trust-pattern.js'
@@ -14,47 +14,53 @@ import type { ContainmentLevel } from './warden/containment.js'
 export interface AgentConfig {
   /** Unique name of the node. Two live agents cannot share one. */
   name: string
-  /** postgres:// URL. Holds a password: never logged. Must be a direct connection, not a transaction pool (the agent LISTENs). */
+  /**
+   * postgres:// URL with a password, so it is never logged. It must be a direct connection and not
+   * a transaction pool, because the agent LISTENs.
+   */
   databaseUrl: string
-  /** Regular expression on name@version: the packages this host runs. null trusts nothing. */
+  /** Regular expression on name@version: the packages this host may run. null trusts none. */
   trust: string | null
   /** Custom commands of deployments may run here (driver exec). */
   allowExec: boolean
   /** Packages may run their install scripts. */
   allowScripts: boolean
-  /** What deployment.selector is matched against. null keeps what the node's row has. */
+  /** deployment.selector is matched against these. null keeps those of the node's row. */
   labels: Record<string, string> | null
-  /** At most so many assignments here. null keeps what the node's row has. */
+  /** The most assignments of this node. null keeps the value of the node's row. */
   maxAssignments: number | null
-  /** Where this agent, and the workloads of this host, can be reached; for deployments with needs_urls. null keeps what the row has. */
+  /**
+   * The addresses of this agent and of the workloads of this host, for deployments with needs_urls.
+   * null keeps those of the node's row.
+   */
   agentBaseUrl: string | null
   gatewayBaseUrl: string | null
-  /** At most this much containment; null is the best this host has. */
+  /** The most containment to use; null is the best of this host. */
   containment: ContainmentLevel | null
-  /** Ask the agent of this name that runs on this host to hand its processes over. */
+  /** Requests the running agent of this name on this host to hand its processes over. */
   handOver: boolean
-  /** Root of local state, shared by the agents of a host; an agent's own folder is <stateDir>/agents/<name>. */
+  /** Root of local state for all agents of a host. Each has a folder <stateDir>/agents/<name>. */
   stateDir: string
-  /** How long logs, packages and non-empty work folders are kept when nothing this node owns needs them any more; null: for ever. */
+  /** How long unused logs, packages and non-empty work folders are kept; null: for ever. */
   keepLogsMs: number | null
   keepPackagesMs: number | null
   keepWorkMs: number | null
-  /** How long stop() tries to tell the database, after the processes are gone. */
+  /** How long stop() tries to report its end to the database, after the processes are gone. */
   leaveTimeoutMs: number
 }
 
-/** Everything but databaseUrl may be left out. */
+/** Everything but databaseUrl is optional. */
 export type AgentConfigInput = Partial<AgentConfig> & Pick<AgentConfig, 'databaseUrl'>
 
 export const DEFAULT_LEAVE_TIMEOUT_MS = 5_000
 
-/** All problems of a configuration; none of them shows a value that may be secret. */
+/** All problems of a configuration. None shows a value that may be secret. */
 export class AgentConfigError extends Error {
   readonly problems: readonly string[]
 
   constructor(problems: readonly string[]) {
     super(
-      `the agent's configuration is wrong:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`,
+      [`the agent's configuration is wrong:`, ...problems.map((each) => `  - ${each}`)].join('\n'),
     )
     this.name = 'AgentConfigError'
     this.problems = problems
@@ -80,7 +86,8 @@ const schema = z.strictObject({
     .string()
     .regex(
       NAME_PATTERN,
-      'must be 1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit',
+      'must be 1 to 63 letters, digits, dots, dashes or underscores, ' +
+        'beginning with a letter or digit',
     )
     .default(hostname),
   databaseUrl: z.string().min(1, 'must not be empty'),

@@ -1,6 +1,9 @@
-/** What the agent's verbs take and return, as the rows stand in the database. */
+/** Arguments and results of the agent's verbs. Fields have the names of the columns. */
 
-/** One row of assignments_of: everything needed to run an assignment. The spec is null, and wanted 'stop', when the deployment is gone. */
+/**
+ * One row of assignments_of(): everything needed to run an assignment.
+ * When the deployment is deleted, the spec is null and wanted is 'stop'.
+ */
 export interface OwnedAssignment {
   assignment_id: string
   epoch: string
@@ -9,7 +12,7 @@ export interface OwnedAssignment {
   type: 'deployment' | 'daemon'
   generation: string
   wanted: 'run' | 'stop'
-  /** What this node does with it when it cannot reach the database: stop before the lease ends, or keep running. */
+  /** Without the database: stop before the lease ends, or keep running. */
   on_lost: 'stop' | 'keep'
   lease_ttl_ms: number
   stop_grace_ms: number
@@ -20,15 +23,15 @@ export interface OwnedAssignment {
   env: Record<string, string>
 }
 
-export type RunState =
+export type ObservedState =
   'installing' | 'starting' | 'running' | 'stopping' | 'backoff' | 'failed' | 'stopped' | 'refused'
 
-/** What the agent observed of an assignment. 'stopped' and 'refused' free it; the others only record. */
-export interface RunReport {
+/** What the agent observed. 'stopped' and 'refused' free the assignment; the others only record. */
+export interface AssignmentReport {
   assignment_id: string
   epoch: string
   generation: string
-  state: RunState
+  state: ObservedState
   pid: number | null
   restarts: number
   exit_code: number | null
@@ -37,7 +40,7 @@ export interface RunReport {
   next_start_in_ms: number | null
 }
 
-/** accepted is false for an old epoch or a foreign assignment, null for a row that was locked: report it again. */
+/** accepted: false for an old epoch or foreign assignment; null for a locked row: repeat it. */
 export interface ReportOutcome {
   assignment_id: string
   epoch: string
@@ -53,7 +56,7 @@ export interface NodeDescription {
   agent_base_url: string | null
   gateway_base_url: string | null
   version: string
-  /** How surely what runs here dies with what supervises it. */
+  /** How surely the processes die with their supervisor. */
   containment: string
 }
 
@@ -66,7 +69,7 @@ export interface Registration {
   schema_version: number
 }
 
-/** Null is "could not be measured": the database keeps the sample it has. Zero would be the best score of all. */
+/** Null could not be measured: the database keeps its last sample. Zero would be the best score. */
 export interface UsageSample {
   cpu_pct: number | null
   memory_mb: number | null
@@ -75,7 +78,7 @@ export interface UsageSample {
 }
 
 export interface BeatAnswer {
-  /** Of everything the node owns, see digestOf. */
+  /** Of everything the node owns, see digestOf(). */
   digest: string
   owned: number
   lease_ttl_ms: number
@@ -86,7 +89,7 @@ export interface BeatAnswer {
   round_overdue: boolean
 }
 
-/** A slice of a log that somebody asks for; one of from_byte, tail_lines and after says where it begins. */
+/** A request for a slice of a log. One of from_byte, tail_lines and after sets its start. */
 export interface LogRequest {
   request: string
   assignment_id: string
@@ -94,11 +97,11 @@ export interface LogRequest {
   tail_lines: number | null
   after: string | null
   max_bytes: number
-  /** How long to wait for something new before it is said that there is nothing. */
+  /** How long to wait for new output before the answer is that there is none. */
   wait_ms: number
 }
 
-/** Either data and what belongs to it, or an error; with size 0 it says that there is no log. */
+/** Either data with its position, or an error. An error with size 0 means that there is no log. */
 export interface LogAnswer {
   start_byte: number | null
   data: Buffer | null

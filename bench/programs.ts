@@ -6,7 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { inTime } from '../host/deadline.js'
+import { raceDeadline } from '../host/deadline.js'
 import { addDescendants, processTable, type Process } from '../host/process-table.js'
 import { signalProcess } from '../agent/warden/process-tree.js'
 
@@ -91,7 +91,7 @@ function programOf(child: ChildProcess): Program {
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')
-      await inTime(STOP_MS, gone, die)
+      await raceDeadline(STOP_MS, gone, die)
     },
   }
 }

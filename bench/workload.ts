@@ -2,7 +2,7 @@
 import { watch } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
-import { inTime } from '../host/deadline.js'
+import { raceDeadline } from '../host/deadline.js'
 import { readProcess } from '../host/process-table.js'
 import type { Database } from './server.js'
 
@@ -99,7 +99,7 @@ export async function hintsOf({
         const hinted = new Promise<void>((resolve) => (wake = resolve))
         if (await condition()) return
         if (performance.now() > deadline) throw new Error(`waited ${PATIENCE_MS} ms in vain`)
-        await inTime(500, hinted, () => {})
+        await raceDeadline(500, hinted, () => {})
       }
     },
   }
@@ -134,7 +134,7 @@ export function watchFiles(folders: readonly string[]): Appearances {
       try {
         return (
           times.get(name) ??
-          (await inTime(
+          (await raceDeadline(
             PATIENCE_MS,
             new Promise<number>((resolve) => waiting.set(name, resolve)),
             () => {

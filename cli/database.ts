@@ -1,16 +1,16 @@
-/** Which database a command talks to, and whether it holds the schema this program knows. */
+/** The database of a command, and the check that it holds the schema of this program. */
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
-import { createLane } from '../postgres/connection.js'
-import { createAskedDb } from './queries/deadline.js'
+import { createConnection } from '../postgres/connection.js'
+import { createQueriesWithDeadline } from './queries/with-deadline.js'
 import { parseDatabaseUrl, postgresOptions } from '../postgres/database-url.js'
 import { readSchema } from './queries/queries.js'
-import type { CliDb } from './queries/queries.js'
+import type { Queries } from './queries/queries.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
-import { primaryHost } from '../postgres/find-primary.js'
+import { findPrimary } from '../postgres/find-primary.js'
 
-/** Of the way to the server and a small question. */
+/** For the way to the server and a small query. */
 const FIRST_ANSWER_MS = 10_000
 
 /** DATABASE_URL, else the embedded server of the state directory, which must run already. */
@@ -31,13 +31,16 @@ export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<stri
   return url
 }
 
-/** A connection for the questions of one person. Rejects where none of several hosts is a primary that answers; one host is not asked before the first question. */
+/**
+ * A connection for one command. Rejects where none of several hosts is a primary that answers. A
+ * single host is not contacted before the first query.
+ */
 export async function connect(url: string): Promise<Sql> {
-  const parsed = postgresOptions(await primaryHost(parseDatabaseUrl(url)))
+  const parsed = postgresOptions(await findPrimary(parseDatabaseUrl(url)))
   return postgres({
     ...parsed,
     max: 1,
-    // all types asked for are built in; the question for the others is a round trip at every start of the command
+    // all types used are built in; asking for others costs a round trip at every start
     fetch_types: false,
     // a pooler in front may hand the next statement to another session
     prepare: false,
@@ -49,13 +52,13 @@ export async function connect(url: string): Promise<Sql> {
 /** Runs a command's work on the database, which must hold the schema. */
 export async function withDb<T>(
   options: DatabaseOptions,
-  work: (db: CliDb) => Promise<T>,
+  work: (db: Queries) => Promise<T>,
 ): Promise<T> {
   return withDbAt(await databaseUrlOf(options), work)
 }
 
-export async function withDbAt<T>(url: string, work: (db: CliDb) => Promise<T>): Promise<T> {
-  const asked = createAskedDb(() => connect(url))
+export async function withDbAt<T>(url: string, work: (db: Queries) => Promise<T>): Promise<T> {
+  const asked = createQueriesWithDeadline(() => connect(url))
   try {
     await asked.ask(FIRST_ANSWER_MS, requireSchema)
     return await work(asked.db)
@@ -74,25 +77,27 @@ async function requireSchema(sql: Sql): Promise<void> {
   const known = committedMigrations().length
   if (version > known) {
     throw new CommandError(
-      `the schema in ${database} is newer than this program: it is at ${version}, the program knows ${known}`,
+      `the schema in ${database} is newer than this program: ` +
+        `it is at ${version}, the program knows ${known}`,
       'update mooring on this host',
     )
   }
   if (version < known)
     throw new CommandError(
-      `the schema in ${database} is older than this program: it is at ${version}, the program needs ${known}; run \`mooring migrate\``,
+      `the schema in ${database} is older than this program: ` +
+        `it is at ${version}, the program needs ${known}; run \`mooring migrate\``,
     )
 }
 
-/** Long-running commands wait for a database that is away, but not for one that will never fit. */
+/** Long-running commands wait for an absent database, but not for one with another schema. */
 export async function requireSchemaIfReachable(url: string): Promise<void> {
-  // as the agent's own calls: whatever a server or a proxy does, this comes back
-  const lane = createLane({ databaseUrl: url, applicationName: 'mooring: schema' })
+  // with a deadline, as the agent's own calls: no server or proxy can hold this up
+  const connection = createConnection({ databaseUrl: url, applicationName: 'mooring: schema' })
   try {
-    await lane.run(FIRST_ANSWER_MS, requireSchema)
+    await connection.run(FIRST_ANSWER_MS, requireSchema)
   } catch (error) {
     if (!isConnectionProblem(error)) throw error
   } finally {
-    lane.close()
+    connection.close()
   }
 }

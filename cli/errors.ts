@@ -1,8 +1,8 @@
 /**
- * What goes wrong, said so that the reader knows what to type next.
+ * Errors with the next thing to type.
  *
- * Exit codes of the program: 0 done, 1 failed, 2 bad usage. A stack trace is shown with --debug only, and the
- * password of a database URL never: every text passes through `withoutSecrets`.
+ * Exit codes: 0 done, 1 failed, 2 bad usage. A stack trace is shown with --debug only. The password
+ * of a database URL is never shown: every text passes through `withoutSecrets`.
  */
 import { DatabaseUrlError } from '../postgres/database-url.js'
 
@@ -22,12 +22,14 @@ export class CommandError extends Error {
   }
 }
 
-/** The command line or a file named on it is wrong; trying again without a change is pointless. */
+/**
+ * The command line, or a file named on it, is wrong. Trying again without a change is pointless.
+ */
 export class UsageError extends CommandError {
   override readonly exitCode = EXIT_USAGE
 }
 
-/** Somebody named what is not there. The code is the one the verbs raise for it. */
+/** The command line names what does not exist. The verbs raise the same code. */
 export class UnknownNameError extends CommandError {
   readonly code = 'MR003'
 }
@@ -54,21 +56,23 @@ interface ServerError extends Error {
   hostname?: string
 }
 
-/** A server without TLS just closes the connection of whoever asks for it. */
+/** A server without TLS closes the connection of a client that asks for it. */
 const BROKEN: Advice = {
   message: () => 'the database server broke the connection',
   hint: () =>
     /[?&]sslmode=(?!disable)/.test(process.env['DATABASE_URL'] ?? '')
-      ? 'try again in a moment; if it stays so, the server may not speak TLS, which sslmode in DATABASE_URL asks for'
+      ? 'try again in a moment; if it stays so, the server may not speak TLS, ' +
+        'which sslmode in DATABASE_URL asks for'
       : 'try again in a moment',
 }
 
-/** SQLSTATE, errno or driver code -> what it means to the person at the keyboard. Codes decide, never texts. */
+/** Message and hint by SQLSTATE, errno or driver code. Texts are never matched. */
 const ADVICE: Record<string, Advice> = {
   '28P01': { hint: () => 'check user and password in DATABASE_URL' },
   '28000': {
     hint: () =>
-      'the server does not let this user in from here: check user, host and sslmode in DATABASE_URL, and pg_hba.conf',
+      'the server does not admit this user from here: ' +
+      'check user, host and sslmode in DATABASE_URL, and pg_hba.conf',
   },
   '3D000': { hint: () => 'check the database name in DATABASE_URL, or create the database' },
   '3F000': { hint: () => 'install the schema: run `mooring migrate`' },
@@ -87,7 +91,8 @@ const ADVICE: Record<string, Advice> = {
   },
   '55P03': {
     hint: () =>
-      'somebody holds a lock on it: `mooring status` shows the holder of the placement lock; try again',
+      'another session holds a lock: `mooring status` shows the holder of the placement lock; ' +
+      'try again',
   },
   '57P01': {
     message: () => 'the server closed the connection (it stops or restarts)',
@@ -97,16 +102,16 @@ const ADVICE: Record<string, Advice> = {
     message: () => 'the server is starting up or shutting down',
     hint: () => 'try again in a moment',
   },
-  MR001: { hint: () => 'a newer agent has taken this name' },
+  MR001: { hint: () => 'a newer agent holds this name' },
   MR002: {
     message: (error) => `${error.message}${freeIn(error.detail)}`,
     hint: () => 'stop the other agent, or choose another --name',
   },
   MR003: { hint: () => '`mooring status` lists the nodes' },
-  MR006: { hint: () => '`mooring explain <deployment>` says for each node why not' },
+  MR006: { hint: () => '`mooring explain <deployment>` gives the reason for each node' },
   MR009: { hint: () => 'connect as the role the node is bound to' },
-  MR004: { hint: () => '`mooring status` shows who holds the placement lock' },
-  // of several hosts none has an address of its own to name: the message says what each of them did
+  MR004: { hint: () => '`mooring status` shows the holder of the placement lock' },
+  // with several hosts the message already names each of them
   ECONNREFUSED: {
     message: (error) =>
       error.address === undefined && error.hostname === undefined
@@ -134,13 +139,14 @@ const ADVICE: Record<string, Advice> = {
   },
   CALL_DEADLINE: {
     hint: () =>
-      'the server is stopped, cut off or overloaded: see that it runs, and try again. What was ordered may have been done all the same: look before you repeat it',
+      'the server is stopped, cut off or overloaded: see that it runs, and try again. ' +
+      'The order may have been carried out: check before you repeat it',
   },
   ECONNRESET: BROKEN,
   ERR_TLS_CERT_ALTNAME_INVALID: {
     message: (error) =>
       `the certificate of the database server is for another name: ${error.message}`,
-    hint: () => 'use in DATABASE_URL the name that stands in the certificate',
+    hint: () => 'use the name in the certificate as the host in DATABASE_URL',
   },
   SELF_SIGNED_CERT_IN_CHAIN: { hint: authorityHint },
   DEPTH_ZERO_SELF_SIGNED_CERT: { hint: authorityHint },
@@ -155,7 +161,10 @@ function addressOf(error: ServerError): string {
 }
 
 function authorityHint(): string {
-  return 'the authority that signed the certificate of the server is not known: name its file with sslrootcert in DATABASE_URL'
+  return (
+    'the authority that signed the certificate of the server is unknown: ' +
+    'name its file with sslrootcert in DATABASE_URL'
+  )
 }
 
 function serverHint(): string {
@@ -175,10 +184,10 @@ function freeIn(detail: string | undefined): string {
   }
 }
 
-/** MR002's is said in the message. Of a row that fails a check the server shows all columns it may, env among them. */
+/** MR002 has it in the message. For a failed check the server shows the whole row, env included. */
 const WITHOUT_DETAIL = new Set<string | undefined>(['MR002', '23514', '23502'])
 
-/** Connection failures to several addresses come as one AggregateError without a message: the first one speaks. */
+/** Connection failures to several addresses are one AggregateError: the first one is reported. */
 function firstOf(error: unknown): unknown {
   return error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error
 }
@@ -201,7 +210,7 @@ export function problemOf(thrown: unknown): Problem {
   }
 }
 
-/** True when trying again later may help: the server is away, full (53) or in trouble (58), not the request wrong. */
+/** True when a later try may help: the server is absent, full (53) or in trouble (58). */
 export function isConnectionProblem(thrown: unknown): boolean {
   const error = firstOf(thrown)
   const code = error instanceof Error ? (error as ServerError).code : undefined
@@ -221,7 +230,7 @@ export function renderProblem(problem: Problem, json: boolean): string {
   return `${lines.join('\n')}\n`
 }
 
-/** Blanks the password of every URL in a text, and the one of DATABASE_URL wherever it stands. */
+/** Blanks the password of every URL in a text, and every occurrence of DATABASE_URL's password. */
 export function withoutSecrets(
   text: string,
   url: string | undefined = process.env['DATABASE_URL'],

@@ -40,33 +40,36 @@ import {
 } from './errors.js'
 import { exitWhenWritten, watchOutput } from './terminal/stdout.js'
 
-/** They hold processes, and end when they are told to, whatever becomes of what they say. */
+/** They hold processes. A failure of their output does not end them. */
 const GOES_ON = new Set(['up', 'up-guard', 'worker', 'agent'])
 
 const program = new Command('mooring')
   .description(
-    'Places long-running processes on hosts and brings them back when a host dies, with nothing but Postgres as its control plane.',
+    'Places long-running processes on hosts and brings them back when a host dies, ' +
+      'with nothing but Postgres as its control plane.',
   )
   .version(packageVersion())
   .option('--debug', 'show the stack trace of an error')
-  // `mooring psql -c ...`: what follows the name of a command is the command's
+  // `mooring psql -c ...`: options after the name of a command belong to the command
   .enablePositionalOptions()
+  // the names of commands leave less than the default of 40 columns for their descriptions
+  .configureHelp({ minWidthToWrap: 25 })
   .exitOverride()
-  // with --json it is said by exitCodeOf, once
+  // with --json exitCodeOf reports the error
   .configureOutput({
     writeErr: (text) => {
       if (!asksForJson()) process.stderr.write(text)
     },
   })
-  .showHelpAfterError('(`mooring --help` shows what can be said)')
+  .showHelpAfterError('(`mooring --help` lists the commands)')
   .addHelpText(
     'after',
     `
 Begin with:
-  mooring up --demo          everything on this machine, with something to run
-  mooring psql               then: insert into deployment (package_name) values ('http-server')
+  mooring up --demo    everything on this machine, with something to run
+  mooring psql         insert into deployment (package_name) values ('http-server')
 
-The database is the one of DATABASE_URL, else an embedded server in ./.mooring.
+Database: DATABASE_URL, else an embedded server in ./.mooring.
 Exit codes: 0 done, 1 failed, 2 bad usage.`,
   )
 
@@ -105,16 +108,17 @@ for (const add of [
 ])
   add(program)
 for (const command of allCommands(program)) {
-  // whoever writes `describe host-a` is told of the kinds there are
+  // `mooring describe host-a` is answered with the kinds there are
   const kinds = command.commands.map((kind) => `\`${fullName(kind as Command)}\``)
+  const verb = kinds.length > 1 ? 'are' : 'is'
+  const there = kinds.length > 0 ? `there ${verb} ${kinds.join(', ')}; ` : ''
   command
     .option('--debug', 'show the stack trace of an error')
-    .showHelpAfterError(
-      `(${kinds.length > 0 ? `there ${kinds.length > 1 ? 'are' : 'is'} ${kinds.join(', ')}; ` : ''}\`${fullName(command)} --help\` shows what can be said)`,
-    )
+    .showHelpAfterError(`(${there}\`${fullName(command)} --help\` lists the options)`)
 }
 
-// where a connection ends inside sql.begin() the driver writes the rollback to a socket that is gone, from a callback in which nobody can catch it
+// When a connection ends inside sql.begin(), the driver writes the rollback to the closed socket.
+// It does so in a callback whose error cannot be caught elsewhere.
 process.on('uncaughtException', (error) => {
   if (error instanceof TypeError && /node_modules\/postgres\//.test(error.stack ?? ''))
     process.exit(exitCodeOf(Object.assign(error, { code: 'CONNECTION_CLOSED' })))
@@ -145,7 +149,7 @@ function goesOn(): boolean {
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) {
-    // commander has said what it had to say
+    // commander has printed its message
     if (error.exitCode === 0) return EXIT_DONE
     if (asksForJson())
       process.stderr.write(
@@ -155,7 +159,7 @@ function exitCodeOf(error: unknown): number {
               error.code === 'commander.help'
                 ? 'which command?'
                 : withoutSecrets(error.message.replace(/^error: /, '')),
-            hint: '`mooring --help` shows what can be said',
+            hint: '`mooring --help` lists the commands',
             exitCode: EXIT_USAGE,
           },
           true,
@@ -171,7 +175,7 @@ function exitCodeOf(error: unknown): number {
   return problem.exitCode
 }
 
-/** Also of a command line that could not be read to its end. */
+/** Works also for a command line that could not be parsed. */
 function asksForJson(): boolean {
   const args = process.argv.slice(2)
   return args.slice(0, args.includes('--') ? args.indexOf('--') : undefined).includes('--json')

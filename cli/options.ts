@@ -1,4 +1,4 @@
-/** Options that several commands share, and the parsers of their values. A parser's complaint is a usage error (exit code 2). */
+/** Options of several commands, and the parsers of their values. Bad values exit with 2. */
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import { UsageError } from './errors.js'
@@ -29,19 +29,34 @@ export function logLevelOption(): Option {
     .default('info')
 }
 
-/** For children of `mooring up`: when stdin ends, whoever started this process is gone. */
+/** For children of `mooring up`: when stdin ends, the parent has died. */
 export function stopOnStdinEndOption(): Option {
   return new Option('--stop-on-stdin-end', 'stop gracefully when stdin ends').hideHelp()
 }
 
-/** Every command that talks to the database. */
+/** Makes a command one that connects to the database. */
 export function databaseCommand(command: Command): Command {
   return command
     .addOption(stateDirOption())
     .addHelpText(
       'after',
-      '\nThe database is the one of DATABASE_URL, else the embedded server of the state directory.',
+      '\nDatabase: DATABASE_URL, else the embedded server of the state directory.',
     )
+}
+
+/** The end of a help text: the same statement in psql, and an example. */
+export const psqlAndExample = (statement: string, example: string): string =>
+  `\nIn psql: ${statement}\nExample: ${example}`
+
+export function yesOption(): Option {
+  return new Option('--yes', 'do not ask; needed with -l and --all without a terminal')
+}
+
+export function maxMovesOption(): Option {
+  return new Option(
+    '--max-moves <n>',
+    'at most so many under way at once (default: setting.drain_max_moves)',
+  ).argParser(parsePositive)
 }
 
 export function parseCount(value: string): number {
@@ -61,7 +76,7 @@ export function collectLabel(
 
 const UNITS: Record<string, string> = { ms: 'ms', s: 's', m: 'min', min: 'min', h: 'h', d: 'd' }
 
-/** '90s', '10m', '1h30m' -> what Postgres reads as an interval; a bare number is seconds. */
+/** '90s', '10m', '1h30m' -> an interval of Postgres. A bare number is seconds. */
 export function parseDuration(value: string): string {
   const text = /^\d+$/.test(value) ? `${value}s` : value
   const parts = [...text.matchAll(/(\d{1,9}(?:\.\d{1,3})?)(ms|min|[smhd])/g)]
@@ -78,7 +93,7 @@ const UNIT_MS: Record<string, number> = {
   d: 86_400_000,
 }
 
-/** Of what parseDuration returned. */
+/** The milliseconds of an interval that parseDuration returned. */
 export function millisecondsOf(interval: string): number {
   return [...interval.matchAll(/([\d.]+) (\w+)/g)].reduce(
     (sum, [, amount, unit = 's']) => sum + Number(amount) * (UNIT_MS[unit] ?? Number.NaN),
@@ -86,22 +101,24 @@ export function millisecondsOf(interval: string): number {
   )
 }
 
-/** How long something is kept, in milliseconds; null: for ever. Whoever says 7 may mean days, and finds out when it is too late. */
+/**
+ * A retention in milliseconds; null: for ever. A number without a unit is refused: 7 may mean days.
+ */
 export function parseKeep(value: string): number | null {
   if (value === 'forever') return null
   if (/^[1-9]\d*$/.test(value))
     throw new InvalidArgumentError(
-      `Say the unit: ${value}d, ${value}h. 0 is as soon as possible, forever is never.`,
+      `Add the unit: ${value}d, ${value}h. 0 deletes as soon as possible, forever never.`,
     )
   return millisecondsOf(parseDuration(value))
 }
 
-/** An id of an assignment, which stays text: it may be larger than a number can say. */
+/** The id of an assignment. It stays text, because it may exceed the largest exact number. */
 export function parseAssignmentId(value: string): string {
   if (!/^\d{1,18}$/.test(value))
     throw new UsageError(
       `'${value}' is no id of an assignment`,
-      'the ids stand in `mooring get assignments`, and in the view mooring.placement',
+      '`mooring get assignments` and the view mooring.placement show the ids',
     )
   return value
 }

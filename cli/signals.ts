@@ -1,18 +1,22 @@
 /**
- * The life of a long-running command: the first SIGINT, SIGTERM or SIGHUP asks it to stop, the second ends it at once.
+ * How long-running commands stop. The first SIGINT, SIGTERM or SIGHUP asks them to stop, the second
+ * ends them at once.
  *
- * Children of `mooring up` also stop when their stdin ends. Their parent holds the other end and never writes: the
- * kernel closes it however the parent dies, SIGKILL included, on every platform, and there is no pid to mistake.
+ * Children of `mooring up` also stop when their stdin ends. `up` holds the other end of the pipe
+ * and never writes. The kernel closes it when `up` dies in any way, SIGKILL included, on every
+ * platform.
  */
 export interface Stoppable {
   stop(): Promise<void>
-  /** At once and without ceremony; the process exits right after. */
+  /** Stops at once. The process exits right after. */
   kill?(): void
 }
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 const FORCED_EXIT_CODE = 1
-/** Some versions of npm pass Ctrl-C on to a child that has it from the terminal already: one key press, two signals. */
+/**
+ * Some versions of npm pass on a Ctrl-C that the terminal has sent already: two signals at once.
+ */
 const SAME_KEY_PRESS_MS = 250
 
 /** Calls `first` at the first signal that asks to stop, and `again` at each one after it. */
@@ -28,7 +32,17 @@ export function onStopSignal(first: () => void, again: () => void): void {
   }
 }
 
-/** Resolves when the work has stopped, by itself (`done`) or because it was asked to. */
+/** Aborts at the first signal that asks to stop. The second one exits at once. */
+export function stopSignal(): AbortSignal {
+  const stopped = new AbortController()
+  onStopSignal(
+    () => stopped.abort(),
+    () => process.exit(FORCED_EXIT_CODE),
+  )
+  return stopped.signal
+}
+
+/** Resolves when the work has stopped, by itself (`done`) or because a signal asked it to. */
 export async function untilStopped(
   work: Stoppable,
   options: { done?: Promise<void>; stopOnStdinEnd?: boolean } = {},

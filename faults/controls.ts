@@ -43,7 +43,7 @@ export interface ControlResult {
 
 const CUT_MS = 5_000
 const lease = (find: string, put: string): Mutation => ({
-  in: { file: 'agent/lease.js' },
+  in: { file: 'agent/session/lease.js' },
   find,
   put,
 })
@@ -53,22 +53,22 @@ const lease = (find: string, put: string): Mutation => ({
  * scaled-down fleet is prepared for.
  */
 const PATIENT_BEAT: Mutation = {
-  in: { file: 'agent/heartbeat.js' },
+  in: { file: 'agent/session/heartbeat.js' },
   find: 'leaseTtlMs / 6',
   put: 'leaseTtlMs / 2',
 }
 
 const NO_DEADLINE: readonly Mutation[] = [
   ['if (nowMs >= endAtMs)', 'if (false)'],
-  [`say({ t: 'fenced', mark: entry.process.mark })`, ''],
+  [`sendToAgent({ t: 'fenced', runId: entry.process.runId })`, ''],
   ['entry.process.fence(Math.max(0, endAtMs - nowMs))', ''],
 ].map(([find, put]) => ({ in: { file: 'agent/warden/warden.js' }, find: find!, put: put! }))
 const NO_HOLD: readonly Mutation[] = [
   { in: { function: 'notice_outage' }, find: 'if noticed is null then', put: 'if true then' },
   {
     in: { function: 'notice_clock_step' },
-    find: 'if abs(extract(epoch from step)) >',
-    put: 'if false and abs(extract(epoch from step)) >',
+    find: 'if abs(extract(epoch from step))',
+    put: 'if false and abs(extract(epoch from step))',
   },
 ]
 const NO_DEAD_MAN: readonly Mutation[] = [
@@ -159,7 +159,7 @@ export const CONTROLS: readonly Control[] = [
     always: [PATIENT_BEAT],
     guard: [
       {
-        in: { file: 'agent/heartbeat.js' },
+        in: { file: 'agent/session/heartbeat.js' },
         find: 'options.onBeat({ tMs, answer',
         put: 'options.onBeat({ tMs: clock(), answer',
       },
@@ -238,8 +238,8 @@ export const CONTROLS: readonly Control[] = [
     guard: [
       {
         in: { function: 'report' },
-        find: 'on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = mine',
-        put: 'on a.id = h.assignment_id and a.node_id = mine',
+        find: 'on a.id = h.assignment_id and a.epoch = h.epoch and a.node_id = own_id',
+        put: 'on a.id = h.assignment_id and a.node_id = own_id',
       },
       {
         in: { function: 'release' },

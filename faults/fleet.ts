@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { inTime } from '../host/deadline.js'
+import { raceDeadline } from '../host/deadline.js'
 import { readProcess } from '../host/process-table.js'
 import type { Lab } from './lab.js'
 import { ALIVE_MS } from './judge.js'
@@ -318,7 +318,7 @@ export class NotSettled extends Error {
 
 /** The driver has none of its own, and a server that is stopped answers nothing. */
 export async function withDeadline<T>(work: PromiseLike<T>, ms: number): Promise<T> {
-  return await inTime(ms, work, () => {
+  return await raceDeadline(ms, work, () => {
     throw new Error(`the database did not answer within ${ms} ms`)
   })
 }

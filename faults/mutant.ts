@@ -58,7 +58,8 @@ export async function mutateDatabase(sql: Sql, mutations: readonly Mutation[]): 
   for (const definition of definitions.values()) await sql.unsafe(definition)
 }
 
-async function definitionOf(sql: Sql, name: string): Promise<string> {
+/** The function as it stands in the database, ready to be run again. */
+export async function definitionOf(sql: Sql, name: string): Promise<string> {
   const found = await sql<{ definition: string }[]>`
     select pg_get_functiondef(p.oid) as definition
       from pg_proc p

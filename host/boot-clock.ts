@@ -1,6 +1,6 @@
 /**
- * The clock of leases. The monotonic clock of a process stands still while a laptop or a virtual
- * machine sleeps, and a lease does not; the boot clock counts the sleep too.
+ * The clock of leases. A lease goes on while a laptop or a virtual machine sleeps.
+ * The monotonic clock of a process stands still during that sleep; the boot clock counts it.
  */
 import { uptime } from 'node:os'
 
@@ -8,7 +8,7 @@ import { uptime } from 'node:os'
 export type BootClock = () => number
 export const bootClock: BootClock = () => Math.round(uptime() * 1000)
 
-/** os.uptime() counts in hundredths of a second, rounded down: "now" may be that much later than it says. */
+/** os.uptime() counts hundredths of a second, rounded down. It may be this much later. */
 export const CLOCK_GRAIN_MS = 10
-/** Timers sleep on the monotonic clock. Looking at the boot clock this often finds a suspension soon after waking up. */
+/** Timers use the monotonic clock. Reading the boot clock this often finds a suspension soon. */
 export const LONGEST_SLEEP_MS = 1_000

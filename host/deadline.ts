@@ -1,17 +1,19 @@
-/** Waiting for an answer, but not for ever. */
-
-/** What work comes to, or what late() says (or throws) when it takes longer than ms; what it comes to then is nobody's, and its failure no unhandled one. */
-export async function inTime<T, Late>(
+/**
+ * Resolves with the result of `work`, or with that of onLate() when `work` takes longer than ms.
+ * Rejects when onLate() throws. A result that arrives later is dropped.
+ * A later failure is not an unhandled rejection.
+ */
+export async function raceDeadline<T, Late>(
   ms: number,
   work: PromiseLike<T>,
-  late: () => Late,
+  onLate: () => Late,
 ): Promise<T | Late> {
   let timer: NodeJS.Timeout | undefined
-  const over = new Promise<void>((resolve) => {
+  const late = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, ms)
-  }).then(late)
+  }).then(onLate)
   try {
-    return await Promise.race([work, over])
+    return await Promise.race([work, late])
   } finally {
     clearTimeout(timer)
   }

@@ -1,6 +1,7 @@
 /**
- * A file that says who holds something: made atomically with its content (a link of a finished file), taken over from a holder that is dead.
- * A process is known by pid and start time, so that a number given out again is nobody.
+ * A file that names the process that holds a resource. It appears atomically with its content,
+ * because it is a link to a finished file. The lock of a dead holder is taken over.
+ * A holder is identified by pid and start time, because the kernel reuses pids.
  */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { readProcess } from './process-table.js'
@@ -15,7 +16,7 @@ export interface LockRecord extends ProcessMark {
 }
 
 export interface LockFile<Fields extends object> {
-  /** What a holder that died without releasing wrote; null after an orderly end. */
+  /** The record of a holder that died without releasing; null after an orderly end. */
   readonly inherited: (LockRecord & Fields) | null
   note(change: Partial<Fields>): void
   release(): void
@@ -31,7 +32,7 @@ export class LockHeldError extends Error {
   }
 }
 
-/** Throws LockHeldError while a living process holds it. */
+/** Throws LockHeldError while a living process holds the file. */
 export function takeLock<Fields extends object>(file: string, fields: Fields): LockFile<Fields> {
   let record: LockRecord & Fields = {
     ...markOf(process.pid),
@@ -56,7 +57,10 @@ export function takeLock<Fields extends object>(file: string, fields: Fields): L
   }
 }
 
-/** Null when nobody holds it: also where the file makes no sense, as a machine that lost power may leave it. A living holder's is always whole. */
+/**
+ * Null when no process holds the file, and when its content is broken, as after a power failure.
+ * The file of a living holder is always complete.
+ */
 export function readLock<Fields extends object>(file: string): (LockRecord & Fields) | null {
   try {
     return parse<Fields>(readFileSync(file, 'utf8'))
@@ -109,7 +113,10 @@ function write(file: string, record: LockRecord): void {
   renameSync(draft, file)
 }
 
-/** Moves a dead holder's file away. Two may do so at once: who moved a living one's file instead puts it back. */
+/**
+ * Moves the file of a dead holder away. Two processes may do so at once.
+ * The one that moves the file of a living holder puts it back.
+ */
 function setAside<Fields extends object>(
   file: string,
   judged: LockRecord | null,
@@ -126,14 +133,14 @@ function setAside<Fields extends object>(
     try {
       linkSync(aside, file)
     } catch {
-      // somebody else has made a new one meanwhile; the owner of this one sees it at its next note
+      // another process has made a new file; the owner of this one finds out at its next note
     }
   }
   rmSync(aside, { force: true })
   return moved?.pid === judged?.pid ? moved : null
 }
 
-/** In clock ticks after boot; null for what has ended, and where the system does not tell. */
+/** In clock ticks after boot; null for an ended process, and without /proc. */
 function startTime(pid: number): string | null {
   const startTicks = readProcess(pid)?.startTicks
   return startTicks === undefined ? null : String(startTicks)

@@ -1,13 +1,16 @@
-/** What is mounted where, as this process sees it. */
+/** The mounts of this process's mount namespace. */
 import { readFileSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
 
-/** Differs when anything was mounted or unmounted. Throws where there is no /proc. */
+/** The text changes with every mount and unmount. Throws without /proc. */
 export function readMounts(): string {
   return readFileSync('/proc/self/mountinfo', 'latin1')
 }
 
-/** True when a file system, or a part of one, is mounted on the folder or below it. False where there is no /proc, or no such folder. */
+/**
+ * True when a file system, or a part of one, is mounted on the folder or below it.
+ * False without /proc, and for a folder that does not exist.
+ */
 export async function hasMountIn(folder: string): Promise<boolean> {
   let path: string
   let lines: string[]
@@ -17,7 +20,7 @@ export async function hasMountIn(folder: string): Promise<boolean> {
   } catch {
     return false
   }
-  // proc(5): the fifth field; a space, tab, newline or backslash in it is written as an octal number
+  // proc(5): the mount point is the fifth field. Space, tab, newline and backslash are octal.
   return lines
     .map((line) =>
       (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) =>

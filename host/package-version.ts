@@ -1,4 +1,4 @@
-/** The version in this package's package.json: one folder up from the source, two from dist. */
+/** Reads package.json: one folder above the source, two above the same file in dist. */
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +13,7 @@ export function packageVersion(): string {
       return (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { version: string })
         .version
     } catch {
-      // not here
+      // no package.json in this folder
     }
   }
   return 'unknown'

@@ -1,15 +1,18 @@
 /**
  * All processes of this host as /proc shows them, and which of them belong to one workload.
  *
- * A workload is more than its process group: a grandchild may call setsid and outlive its parent. So a tree is everything that
- *   - is in the process group or session of the root (the root is started as leader of both), or
- *   - was started by something of the tree, or
- *   - carries the run's own mark in its environment (MOORING_RUN, unique per start), or
- *   - was seen to belong on an earlier look: its parents may have died since.
- * What sheds its environment, its session and its parent between two looks is not found; that takes a cgroup or a PID namespace.
+ * A workload is more than a process group: a grandchild may call setsid and outlive its parent.
+ * So a process belongs to the tree of a root when one of these holds:
+ *   - it is in the process group or session of the root, which leads both;
+ *   - a member of the tree started it;
+ *   - its environment carries the mark of this start (MOORING_RUN, unique for each start);
+ *   - an earlier look found it, even if its parents have died since.
+ * A process that sheds environment, session and parent between two looks is not found.
+ * Finding it takes a cgroup or a PID namespace.
  *
- * A pid alone is never trusted: the kernel gives numbers out again, so a process is known by pid and start time.
- * Reading is synchronous on purpose: files in /proc are memory (about 20 microseconds each), and a look must not be stretched over other events.
+ * A process is identified by pid and start time, because the kernel reuses pids.
+ * Reading is synchronous because a file in /proc is memory (about 20 microseconds each), and
+ * because no other event may run in the middle of a look.
  */
 import { readFileSync, readdirSync } from 'node:fs'
 
@@ -23,30 +26,34 @@ export interface Process {
   /** User and system time of this process, without its children, in clock ticks. */
   cpuTicks: number
   rssPages: number
-  /** By a signal or by a debugger: it does nothing until it is told to go on. */
+  /** Stopped by a signal or a debugger; it runs again after SIGCONT. */
   stopped: boolean
-  /** A kernel thread: has no memory, no environment and no business here. */
+  /** A kernel thread has no memory and no environment, and belongs to no workload. */
   kernel: boolean
 }
 
 export interface TreeRoot {
   pid: number
   startTicks: number | null
-  /** Value of MOORING_RUN in the environment of everything started by it. */
-  mark: string
+  /** Value of MOORING_RUN in the environment of everything the root starts. */
+  runId: string
   /**
-   * Is the group still its own when the root itself is gone? True where its end was witnessed. False for a root read from a file: its number may have been
-   * given to another program that made a session and ended, as daemons do.
+   * Whether the group still belongs to the tree after the root has ended. True when this process
+   * observed that end. False for a root read from a file, because its pid may have gone to
+   * another program that made a session and ended, as daemons do.
    */
   groupOutlivesRoot: boolean
 }
 
-/** Processes seen to belong to a tree, pid -> start time. Kept by whoever looks more than once. */
-export type Seen = Map<number, number>
+/** Members of a tree found by earlier looks, pid -> start time. The caller keeps it. */
+export type KnownMembers = Map<number, number>
 
 export const hasProc = process.platform === 'linux'
 
-/** Alive processes by pid; zombies are gone. Taken at most once per turn of the event loop, so stopping a hundred trees at once is one look. */
+/**
+ * Living processes by pid, without zombies. Read at most once per turn of the event loop, so
+ * that stopping a hundred trees at once reads /proc once.
+ */
 export function processTable(): ReadonlyMap<number, Process> {
   if (cached === undefined) {
     cached = readTable()
@@ -58,7 +65,7 @@ export function processTable(): ReadonlyMap<number, Process> {
 }
 let cached: Map<number, Process> | undefined
 
-/** Null when there is no such process, or it is a zombie. */
+/** Null for a zombie and for a process that does not exist. */
 export function readProcess(pid: number): Process | null {
   let stat: string
   try {
@@ -66,12 +73,13 @@ export function readProcess(pid: number): Process | null {
   } catch {
     return null
   }
-  // pid (name) state ppid ...: the name may hold spaces and parentheses, the fields after its last parenthesis not. Numbers as in proc(5), from field 3.
+  // pid (name) state ppid ...: the name may hold spaces and parentheses, so fields are counted
+  // after the last parenthesis. Numbers as in proc(5), from field 3.
   const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const at = (number: number): number => Number(field[number - 3])
   const state = field[0]
   const threads = at(20)
-  // The first thread may have ended before the others: then the process is alive although it looks like a zombie.
+  // A process whose first thread ended before the others looks like a zombie, but lives.
   if ((state === 'Z' && threads <= 1) || state === 'X') return null
   return {
     pid,
@@ -86,10 +94,10 @@ export function readProcess(pid: number): Process | null {
   }
 }
 
-/** Everything alive of a tree; adds what it finds to `seen`. */
+/** The living members of a tree. Adds them to `known`. */
 export function membersOf(
   root: TreeRoot,
-  seen: Seen,
+  known: KnownMembers,
   table: ReadonlyMap<number, Process> = processTable(),
 ): Process[] {
   const atRootPid = table.get(root.pid)
@@ -100,14 +108,14 @@ export function membersOf(
   for (const p of table.values()) {
     if (p.pid === process.pid) continue
     const inGroup = ownGroup && (p.pgid === root.pid || p.sid === root.pid)
-    if (inGroup || seen.get(p.pid) === p.startTicks || carriesMark(p, root)) members.set(p.pid, p)
+    if (inGroup || known.get(p.pid) === p.startTicks || carriesRunId(p, root)) members.set(p.pid, p)
   }
   addDescendants(members, table)
-  for (const p of members.values()) seen.set(p.pid, p.startTicks)
+  for (const p of members.values()) known.set(p.pid, p.startTicks)
   return [...members.values()]
 }
 
-/** Pids of what it started itself, oldest first. */
+/** Pids of the direct children, oldest first. */
 export function childrenOf(pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
@@ -120,21 +128,24 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
-/** Every process whose MOORING_RUN starts with `prefix`, and not with `but`. */
-export function markedWith(
+/** Every process whose MOORING_RUN starts with `prefix` and not with `except`. */
+export function withRunIdPrefix(
   prefix: string,
   table: ReadonlyMap<number, Process> = processTable(),
-  but?: string,
+  except?: string,
 ): Process[] {
   const fits = (entry: string): boolean =>
     entry.startsWith(`MOORING_RUN=${prefix}`) &&
-    (but === undefined || !entry.startsWith(`MOORING_RUN=${but}`))
+    (except === undefined || !entry.startsWith(`MOORING_RUN=${except}`))
   return [...table.values()].filter(
     (p) => p.pid !== process.pid && !p.kernel && environmentOf(p.pid).some(fits),
   )
 }
 
-/** Adds to `members` all that they started, at any depth. A child is listed before its parent when pids wrapped, hence the repetition. */
+/**
+ * Adds the descendants of the members, at any depth. Repeats until nothing is added, because a
+ * child is listed before its parent after the pids have wrapped.
+ */
 export function addDescendants(
   members: Map<number, Process>,
   table: ReadonlyMap<number, Process>,
@@ -150,13 +161,16 @@ export function addDescendants(
   }
 }
 
-function carriesMark(p: Process, root: TreeRoot): boolean {
-  // Older than the root, or a kernel thread: not started by it. Saves nearly all reads of environments.
+function carriesRunId(p: Process, root: TreeRoot): boolean {
+  // A process older than the root cannot carry its run id. This saves nearly all reads.
   if (p.kernel || (root.startTicks !== null && p.startTicks < root.startTicks)) return false
-  return environmentOf(p.pid).includes(`MOORING_RUN=${root.mark}`)
+  return environmentOf(p.pid).includes(`MOORING_RUN=${root.runId}`)
 }
 
-/** As it was when the program was started. Empty for processes of other users and such as have just ended. */
+/**
+ * The environment at the start of the program. Empty for processes of other users, and for
+ * processes that have just ended.
+ */
 function environmentOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0')

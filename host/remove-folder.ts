@@ -1,13 +1,19 @@
-/** Removing large trees beside everything else: one call of the file system at a time, so that neither the event loop nor the four threads for files are taken from others. */
+/**
+ * Removes large trees in the background, with one call of the file system at a time.
+ * So it holds neither the event loop nor more than one of Node's four file threads.
+ */
 import { chmod, lstat, readdir, rmdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Follows no link. What is left when the signal aborts, or somebody removes it too, is left. Rejects with the first that could not be removed, when all that could be is. */
+/**
+ * Follows no link. Stops when the signal aborts. A file that vanishes meanwhile is no failure.
+ * After removing what it can, it rejects with the first failure.
+ */
 export async function removeSlowly(path: string, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
   try {
     if (!(await lstat(path)).isDirectory()) return await unlink(path)
-    // a folder that was made read only by what ran in it
+    // a workload may have made its folder read-only
     await chmod(path, 0o700)
     const failures: unknown[] = []
     for (const name of await readdir(path))
@@ -20,8 +26,9 @@ export async function removeSlowly(path: string, signal: AbortSignal): Promise<v
 }
 
 /**
- * True when a file below the folder was made or changed after the file `since` in it, or where that cannot be told, as when the signal aborts. By the time of change, which nobody can set.
- * What lies in a folder .cache is no data.
+ * True when a file below the folder changed after the file `since` in it, by ctime, which no
+ * program can set. True as well when that cannot be decided, as when the signal aborts.
+ * Folders named .cache do not count.
  */
 export async function isWrittenSince(
   folder: string,

@@ -1,20 +1,19 @@
-/** Waiting that can be called off. Nothing here rejects: a wait that was cut short is looked at by its caller, and no listener is left behind. */
+/** Waiting that a signal cuts short. Nothing here rejects, and no listener is left behind. */
+import { setTimeout as timeout } from 'node:timers/promises'
 
 /** Resolves after ms, or at once when the signal aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done)
-  })
+export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await timeout(ms, undefined, { signal })
+  } catch {
+    // aborted: the caller looks at the signal
+  }
 }
 
-/** Resolves when the first of them aborts. */
+/**
+ * Resolves when the first of the signals aborts. AbortSignal.any() is not used in loops because
+ * Node 20 keeps each derived signal for as long as a source lives, which here is the process.
+ */
 export function firstAbort(...signals: readonly AbortSignal[]): Promise<void> {
   if (signals.some((signal) => signal.aborted)) return Promise.resolve()
   return new Promise((resolve) => {

@@ -1,40 +1,45 @@
 /**
- * A lane: one connection to Postgres with a deadline on every call.
+ * One connection to Postgres with a deadline on every call.
  *
- * The driver has no client-side timeout, and a cut network, a paused server or a commit that waits for a lost standby answer nothing, for
- * minutes or for ever. So a call that misses its deadline takes its whole client with it: the sockets are ours and are destroyed at once,
- * what was in flight rejects, and the next call opens a new client. Nothing is repaired.
+ * The driver has no client-side timeout. A cut network, a paused server or a commit that waits for
+ * a lost standby answers nothing, for minutes or for ever. So a call that misses its deadline ends
+ * its whole client: its sockets are destroyed at once, all calls in flight reject, and the next
+ * call opens a new client. Nothing is repaired.
  */
 import { connect as dialSocket, type Socket } from 'node:net'
 import postgres, { type Sql } from 'postgres'
 import { parseDatabaseUrl, postgresOptions, withHost, type HostAndPort } from './database-url.js'
 
-export interface Lane {
+export interface Connection {
   /**
-   * Runs one query. Rejects with code CALL_DEADLINE when it takes longer than deadlineMs on this machine's monotonic clock; the server gives up
-   * on it then too, so a client that went away leaves no backend waiting for a lock.
+   * Runs one query. Rejects with code CALL_DEADLINE when it takes longer than deadlineMs on this
+   * machine's monotonic clock. The server ends the statement then too, so no backend of a client
+   * that has gone waits for a lock.
    */
   run<T>(deadlineMs: number, query: (sql: Sql) => PromiseLike<T>): Promise<T>
-  /** Destroys the connection; what is in flight rejects with code CLIENT_DROPPED, later calls with LANE_CLOSED. Idempotent. */
+  /**
+   * Destroys the connection. Calls in flight reject with code CLIENT_DROPPED, later calls with
+   * CALL_AFTER_CLOSE. Idempotent.
+   */
   close(): void
 }
 
-export interface LaneOptions {
+export interface ConnectionOptions {
   databaseUrl: string
   /** Shown in pg_stat_activity. */
   applicationName: string
-  /** Close the connection when it was idle so long; left out: keep it warm. */
+  /** Closes the connection after this idle time. Without it the connection stays open. */
   idleTimeoutSeconds?: number
-  /** A connection was lost or closed; whatever comes next may come from another server. */
+  /** A connection was lost or closed. The next one may lead to another server. */
   onDisconnect?: () => void
 }
 
-export class LaneError extends Error {
-  readonly code: 'CALL_DEADLINE' | 'LANE_CLOSED' | 'CLIENT_DROPPED'
+export class ConnectionError extends Error {
+  readonly code: 'CALL_DEADLINE' | 'CALL_AFTER_CLOSE' | 'CLIENT_DROPPED'
 
-  constructor(code: LaneError['code'], message: string) {
+  constructor(code: ConnectionError['code'], message: string) {
     super(message)
-    this.name = 'LaneError'
+    this.name = 'ConnectionError'
     this.code = code
   }
 }
@@ -45,24 +50,26 @@ const KEEP_ALIVE_SECONDS = 15
 
 interface Client {
   sql: Sql
-  /** Of each statement, on the server. */
+  /** statement_timeout on the server. */
   timeoutMs: number
-  /** Rejects of the calls in flight. */
+  /** Rejects the calls in flight. */
   waiting: Set<(error: unknown) => void>
-  /** False when it will never answer again. */
+  /** False once the client will never answer again. */
   usable(): boolean
   drop(error: unknown): void
 }
 
-export function createLane(options: LaneOptions): Lane {
+export function createConnection(options: ConnectionOptions): Connection {
   let client: Client | null = null
   let closed = false
-  /** Counts on from client to client, so that a dead first host does not cost every new client its connect timeout. */
+  /** Shared by all clients, so that a dead first host costs its connect timeout only once. */
   const hosts = { next: 0 }
 
   function clientFor(deadlineMs: number): Client {
     if (client !== null && client.timeoutMs < deadlineMs)
-      client.drop(new LaneError('CLIENT_DROPPED', 'replaced by a connection with a longer timeout'))
+      client.drop(
+        new ConnectionError('CLIENT_DROPPED', 'replaced by a connection with a longer timeout'),
+      )
     if (client === null || !client.usable())
       client = openClient(options, hosts, Math.ceil(deadlineMs))
     return client
@@ -70,13 +77,13 @@ export function createLane(options: LaneOptions): Lane {
 
   return {
     async run(deadlineMs, query) {
-      if (closed) throw new LaneError('LANE_CLOSED', 'the connection is closed')
+      if (closed) throw new ConnectionError('CALL_AFTER_CLOSE', 'the connection is closed')
       const used = clientFor(deadlineMs)
       return await new Promise((resolve, reject) => {
         const timer = setTimeout(
           () =>
             used.drop(
-              new LaneError(
+              new ConnectionError(
                 'CALL_DEADLINE',
                 `the database did not answer within ${Math.round(deadlineMs)} ms`,
               ),
@@ -95,15 +102,19 @@ export function createLane(options: LaneOptions): Lane {
     },
     close() {
       closed = true
-      client?.drop(new LaneError('CLIENT_DROPPED', 'the connection is closed'))
+      client?.drop(new ConnectionError('CLIENT_DROPPED', 'the connection is closed'))
       client = null
     },
   }
 }
 
-function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: number): Client {
+function openClient(
+  options: ConnectionOptions,
+  hosts: { next: number },
+  timeoutMs: number,
+): Client {
   const url = parseDatabaseUrl(options.databaseUrl)
-  // the driver knows one host; which one that is at the moment is dial's business
+  // the driver knows one host; dial() chooses which
   const target = postgresOptions(withHost(url, url.hosts[0]!))
   const sockets = new Set<Socket>()
   const waiting = new Set<(error: unknown) => void>()
@@ -116,13 +127,14 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
     for (const socket of sockets) socket.destroy()
   }
 
-  /** Called by the driver for every connection it makes: the only way to a socket, so that drop() leaves none. */
+  /** The driver gets every socket from here, so drop() leaves none open. */
   async function dial(): Promise<Socket> {
-    let failure: unknown = new LaneError('CLIENT_DROPPED', 'the connection was dropped')
-    // a proxy without a server takes a connection and closes it: the driver would dial again at once, and again; a caller waits between its attempts
+    let failure: unknown = new ConnectionError('CLIENT_DROPPED', 'the connection was dropped')
+    // A proxy without a server accepts and closes. The driver would dial again at once, for ever;
+    // callers wait between their attempts.
     if (last?.bytesRead === 0)
       drop(
-        (failure = new LaneError(
+        (failure = new ConnectionError(
           'CLIENT_DROPPED',
           'the connection was closed before the server said anything',
         )),
@@ -130,20 +142,22 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
     for (let tried = 0; tried < url.hosts.length && !dropped; tried += 1) {
       const at = url.hosts[hosts.next++ % url.hosts.length]!
       const socket = dialHost(at)
-      // the driver removes foreign listeners, so closed sockets are found here and not by their 'close' event
+      // the driver removes foreign listeners: closed sockets are found here, not by their 'close'
+      // event
       for (const old of sockets) if (old.destroyed) sockets.delete(old)
       sockets.add(socket)
       try {
         await connected(socket)
         last = socket
-        // the name TLS checks; where this turns out to be a standby, the driver or the next call dials again and the next host is asked
+        // TLS checks this name. When the host is a standby, the next dial asks the next host.
         return Object.assign(socket, { host: at.host })
       } catch (error) {
         socket.destroy()
         failure = error
       }
     }
-    // the driver tells one query of this and keeps the others for a 'close' of the socket it never had: they would wait for ever
+    // The driver rejects one query. The others would wait for ever for the 'close' of a socket it
+    // never had, so all are rejected here.
     drop(failure)
     throw failure
   }
@@ -151,13 +165,13 @@ function openClient(options: LaneOptions, hosts: { next: number }, timeoutMs: nu
   const settings: postgres.Options<Record<string, never>> & { socket: () => Promise<Socket> } = {
     ...target,
     max: 1,
-    // no queries of the driver's own: one of them would reject unhandled when the connection dies while it is being made
+    // no queries of the driver's own: they reject unhandled when the connection dies during login
     fetch_types: false,
     max_lifetime: null,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: CONNECT_TIMEOUT_MS / 1000,
     keep_alive: KEEP_ALIVE_SECONDS,
-    // callers wait between their attempts; this is the driver's own wait before it reopens a lost connection
+    // the driver's wait before it reopens a lost connection; callers have back-offs of their own
     backoff: () => 0.02,
     onnotice: () => {},
     ...(options.onDisconnect ? { onclose: options.onDisconnect } : {}),
@@ -192,7 +206,7 @@ function connected(socket: Socket): Promise<void> {
     socket.once('connect', () => finish(resolve))
     socket.once('error', (error) => finish(() => reject(error)))
     socket.once('close', () =>
-      finish(() => reject(new LaneError('CLIENT_DROPPED', 'the connection was dropped'))),
+      finish(() => reject(new ConnectionError('CLIENT_DROPPED', 'the connection was dropped'))),
     )
     function finish(settle: () => void): void {
       clearTimeout(timer)

@@ -6,20 +6,21 @@ import type { ClientConfig } from 'pg'
 import type { Options } from 'postgres'
 
 /**
- * DATABASE_URL, read once. Two drivers connect with it (postgres for verbs, pg below graphile-worker,
- * graphile-migrate and pg-listen), and they read the same text differently; so nothing else in
- * Mooring hands the text to a driver: both configurations are made from this.
+ * DATABASE_URL, read once. Two drivers connect with it and read the same text differently: postgres
+ * (verbs) and pg (graphile-worker, graphile-migrate, pg-listen). So both configurations are made
+ * from this, and nothing else in Mooring hands the text to a driver.
  *
  *   postgres://user:password@host[:port][,host[:port]...]/database[?parameter=value&...]
  *   postgres://user@/database?host=/var/run/postgresql          (Unix socket)
  *
- * Several hosts mean: the same database behind a failover; only the primary is used. Neither driver is left to find it: `pg` cannot, and `postgres` asks for
- * ever, and says nothing, while none of them answers. So primary-host.ts asks first, or postgres/connection.ts dials.
+ * Several hosts are one database behind a failover; only the primary is used. find-primary.ts or
+ * connection.ts finds it. The drivers are not asked to: `pg` cannot, and `postgres` asks for ever,
+ * silently, while no host answers.
  */
 export interface DatabaseUrl {
   hosts: readonly HostAndPort[]
   user: string
-  /** undefined: the drivers then ask PGPASSWORD */
+  /** Undefined: the drivers read PGPASSWORD. */
   password: string | undefined
   database: string
   sslmode: (typeof SSL_MODES)[number]
@@ -29,12 +30,14 @@ export interface DatabaseUrl {
 }
 
 export interface HostAndPort {
-  /** a name, an address, or a folder that holds the server's Unix socket */
+  /** A name, an address, or the folder of the server's Unix socket. */
   host: string
   port: number
 }
 
-/** What is wrong with the text, by part. Never holds the text itself: it may contain the password in any place. */
+/**
+ * Names the part that is wrong. Never holds the text, because any part may contain the password.
+ */
 export class DatabaseUrlError extends Error {
   override readonly name = 'DatabaseUrlError'
   readonly part: string
@@ -90,11 +93,12 @@ export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
   if (path.includes('/'))
     throw new DatabaseUrlError('database', 'must be one name; a slash in it is written %2F')
   const sslmode = parseSslMode(parameters)
-  // where there is an address and no name one of the drivers would have "localhost" checked
+  // for an address without a name one of the drivers would check the name "localhost"
   if (sslmode === 'verify-full' && hosts.some(({ host }) => isIP(host) > 0)) {
     throw new DatabaseUrlError(
       'sslmode',
-      'verify-full needs the name that stands in the certificate of the server, not its address; give it one in the DNS or in /etc/hosts',
+      'verify-full needs the name in the certificate of the server, not an address; ' +
+        'give the server a name in the DNS or in /etc/hosts',
     )
   }
   if (sslmode !== 'disable' && hosts.some(({ host }) => host.startsWith('/')))
@@ -102,11 +106,14 @@ export function parseDatabaseUrl(text: string | undefined): DatabaseUrl {
   if (hosts.length > 1 && !parameters.target_session_attrs)
     parameters.target_session_attrs = 'primary'
   const secret = password === undefined ? '' : ':***'
-  const redacted = `postgres://${encodeURIComponent(user)}${secret}@${hosts.map(shown).join(',')}/${encodeURIComponent(database)}`
+  const place = `${hosts.map(shown).join(',')}/${encodeURIComponent(database)}`
+  const redacted = `postgres://${encodeURIComponent(user)}${secret}@${place}`
   return { hosts, user, password, database, sslmode, parameters, redacted }
 }
 
-/** Options of `postgres` (porsager), for one host. The caller adds max, names, types and the like. */
+/**
+ * Options of `postgres` (porsager), for one host. The caller adds max, names, types and the like.
+ */
 export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>> {
   const { application_name, options, connect_timeout, target_session_attrs } = url.parameters
   return {
@@ -146,7 +153,7 @@ export function pgConfig(
   }
 }
 
-/** The same for graphile-migrate, which takes nothing but a text. Holds the password. */
+/** The same as a text, for graphile-migrate. Holds the password. */
 export function pgConnectionString(
   url: DatabaseUrl,
   more: { application_name?: string } = {},
@@ -157,13 +164,15 @@ export function pgConnectionString(
     application_name: more.application_name ?? application_name ?? 'mooring',
   })
   if (host.startsWith('/')) query.set('host', host)
-  if (url.sslmode !== 'disable') query.set('uselibpqcompat', 'true') // else pg reads require as verify-full
+  // else pg reads require as verify-full
+  if (url.sslmode !== 'disable') query.set('uselibpqcompat', 'true')
   if (url.sslmode !== 'disable') query.set('sslmode', url.sslmode)
   for (const [name, value] of Object.entries({ sslrootcert, sslcert, sslkey, options }))
     if (value) query.set(name, value)
   const secret = url.password === undefined ? '' : `:${encodeURIComponent(url.password)}`
   const place = host.startsWith('/') ? `localhost:${port}` : shown({ host, port })
-  return `postgres://${encodeURIComponent(url.user)}${secret}@${place}/${encodeURIComponent(url.database)}?${query}`
+  const [user, database] = [encodeURIComponent(url.user), encodeURIComponent(url.database)]
+  return `postgres://${user}${secret}@${place}/${database}?${query}`
 }
 
 export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({
@@ -171,7 +180,7 @@ export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({
   hosts: [host],
 })
 
-/** Several are resolved by primary-host.ts first. */
+/** Of several hosts find-primary.ts has chosen one before. */
 function onlyHost(url: DatabaseUrl): HostAndPort {
   const [first, second] = url.hosts
   if (!first || second)
@@ -190,7 +199,7 @@ function tlsOptions(url: DatabaseUrl): ConnectionOptions | undefined {
     ...(sslcert ? { cert: fileOf('sslcert', sslcert) } : {}),
     ...(sslkey ? { key: fileOf('sslkey', sslkey) } : {}),
   }
-  // as libpq has it: require encrypts and asks nothing, unless there is an authority to ask
+  // as in libpq: require encrypts and checks nothing, unless sslrootcert names an authority
   if (url.sslmode === 'verify-full') return files
   if (sslrootcert) return { ...files, checkServerIdentity: () => undefined }
   return { ...files, rejectUnauthorized: false }
@@ -235,7 +244,7 @@ function parseParameters(query: string): Partial<Record<Parameter, string>> {
 function checkSessionAttributes(parameters: Partial<Record<Parameter, string>>): void {
   const wish = parameters.target_session_attrs
   if (wish === undefined) return
-  // `postgres` takes a standby for read-write; what is meant is the primary
+  // `postgres` accepts a standby as read-write; the primary is meant
   if (wish === 'read-write' || wish === 'primary') parameters.target_session_attrs = 'primary'
   else if (wish === 'any') delete parameters.target_session_attrs
   else
@@ -253,7 +262,8 @@ function parseSslMode(parameters: Partial<Record<Parameter, string>>): DatabaseU
   if (sslmode === 'prefer' || sslmode === 'allow') {
     throw new DatabaseUrlError(
       'sslmode',
-      `${sslmode} leaves to chance whether the connection is encrypted and is not supported; use one of ${SSL_MODES.join(', ')}`,
+      `${sslmode} is not supported, because it leaves encryption to chance; ` +
+        `use one of ${SSL_MODES.join(', ')}`,
     )
   }
   const mode = SSL_MODES.find((known) => known === sslmode)

@@ -1,8 +1,8 @@
-import { inTime } from '../host/deadline.js'
+import { raceDeadline } from '../host/deadline.js'
 
-/** Rejects with code CALL_DEADLINE when the question takes longer than deadlineMs. */
-export function answered<T>(deadlineMs: number, question: PromiseLike<T>): Promise<T> {
-  return inTime(deadlineMs, question, () => {
+/** Rejects with code CALL_DEADLINE when the database takes longer than deadlineMs to answer. */
+export function answerWithin<T>(deadlineMs: number, question: PromiseLike<T>): Promise<T> {
+  return raceDeadline(deadlineMs, question, () => {
     throw Object.assign(new Error(`the database did not answer within ${deadlineMs / 1000} s`), {
       code: 'CALL_DEADLINE',
     })

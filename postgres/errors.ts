@@ -1,13 +1,11 @@
-/**
- * What to do about an error of the database or the way to it, decided by SQLSTATE or errno and never by a text.
- */
+/** What an error of the database, or of the way to it, calls for. SQLSTATE or errno decide. */
 
 /**
- * retry        the connection or the moment was bad: soon again, for ever
- * unfit        nothing to run against yet (no schema, no rights, wrong password, no such database, a name of another role): again, but seldom, and say so
- * session_over another session holds the name, or the node was forgotten: stop everything, register anew
+ * retry        the connection or the moment was bad: try again soon, for ever
+ * unfit        no schema, rights, database, valid password or free name: report it, try seldom
+ * session_over another session holds the name, or the node was forgotten: stop all, register again
  * name_taken   a live agent has this name: wait until it is free
- * refused      the database will never accept what this agent says of itself
+ * refused      the database will never accept the description of this agent
  * bad_value    this row will never be accepted; the next one may be
  */
 export type ErrorKind = 'retry' | 'unfit' | 'session_over' | 'name_taken' | 'refused' | 'bad_value'
@@ -23,7 +21,7 @@ const KIND_BY_CODE: Readonly<Record<string, ErrorKind>> = {
   MR003: 'session_over',
   MR002: 'name_taken',
   MR007: 'refused',
-  MR009: 'unfit', // the name belongs to another role: until an operator binds it anew
+  MR009: 'unfit', // the name belongs to another role until an operator binds it again
   '3F000': 'unfit', // no schema mooring
   '42P01': 'unfit', // no such table
   '42703': 'unfit', // no such column
@@ -34,19 +32,21 @@ const KIND_BY_CODE: Readonly<Record<string, ErrorKind>> = {
   '3D000': 'unfit', // no such database
 }
 
-export function kindOf(error: unknown): ErrorKind {
-  const code = codeOf(error)
+export function errorKind(error: unknown): ErrorKind {
+  const code = errorCode(error)
   if (code === undefined) return 'retry'
-  // class 22 data exception, class 23 constraint: NUL, lone surrogates, numbers out of range, unknown states
+  // 22 data exception, 23 constraint: NUL, lone surrogates, numbers out of range, unknown states
   return KIND_BY_CODE[code] ?? (/^2[23]/.test(code) ? 'bad_value' : 'retry')
 }
 
-export function codeOf(error: unknown): string | undefined {
+export function errorCode(error: unknown): string | undefined {
   const code: unknown = (firstOf(error) as { code?: unknown } | null)?.code
   return typeof code === 'string' ? code : undefined
 }
 
-/** What a log line shows of an error: never the query or its parameters, which may hold secrets. */
+/**
+ * The part of an error for a log line. Query and parameters are left out: they may hold secrets.
+ */
 export function describeError(error: unknown): { code?: string; message: string; hint?: string } {
   const first = firstOf(error)
   if (!(first instanceof Error)) return { message: String(first) }
@@ -58,7 +58,7 @@ export function describeError(error: unknown): { code?: string; message: string;
   }
 }
 
-/** Milliseconds until a name that is taken may be free. */
+/** Milliseconds until a name in use may be free. */
 export function freeInMs(error: unknown): number | null {
   try {
     const value: unknown = (
@@ -70,7 +70,9 @@ export function freeInMs(error: unknown): number | null {
   }
 }
 
-/** A connection that fails on several addresses gives one AggregateError without a message. */
+/**
+ * A connection that fails on several addresses rejects with an AggregateError without a message.
+ */
 function firstOf(error: unknown): unknown {
   return error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error
 }

@@ -1,24 +1,26 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { inTime } from '../host/deadline.js'
+import { raceDeadline } from '../host/deadline.js'
 import { pgConfig, withHost, type DatabaseUrl } from './database-url.js'
 
-/** A host that answers does so long before. The next one is asked then too: one that is switched off is waited for in vain for ten seconds. */
+/**
+ * A live host answers within this time. After it the next host is asked too: a dead one takes 10 s.
+ */
 const HEAD_START_MS = 500
 
 /**
- * The same address with one host. `pg` cannot choose among several, so they are asked in order, each with a head start,
- * and the first primary to answer wins; with one host nothing is asked. Call it again after a failover:
- * whoever rebuilds a `pg` client (worker, listener) resolves anew each time.
+ * The same address with the primary as its one host; a single host is not asked. `pg` cannot choose
+ * among several. They are asked in order, each with a head start, and the first primary wins.
+ * Each new `pg` client (worker, listener) asks again, because a failover moves the primary.
  */
-export async function primaryHost(url: DatabaseUrl): Promise<DatabaseUrl> {
+export async function findPrimary(url: DatabaseUrl): Promise<DatabaseUrl> {
   if (url.hosts.length === 1) return url
-  const over = new AbortController()
+  const done = new AbortController()
   const asked: Promise<DatabaseUrl>[] = []
   try {
     for (const host of url.hosts) {
-      asked.push(primaryAt(withHost(url, host), over.signal))
-      const found = await inTime(
+      asked.push(primaryAt(withHost(url, host), done.signal))
+      const found = await raceDeadline(
         HEAD_START_MS,
         Promise.any(asked).catch(() => null),
         () => null,
@@ -33,17 +35,17 @@ export async function primaryHost(url: DatabaseUrl): Promise<DatabaseUrl> {
       { code: 'ECONNREFUSED' },
     )
   } finally {
-    over.abort()
+    done.abort()
   }
 }
 
-/** Rejects with the host's name and what is wrong with it; once `over` aborts its connection is gone. */
-async function primaryAt(url: DatabaseUrl, over: AbortSignal): Promise<DatabaseUrl> {
+/** Rejects with the host and its problem. When `done` aborts, the connection is destroyed. */
+async function primaryAt(url: DatabaseUrl, done: AbortSignal): Promise<DatabaseUrl> {
   const { host, port } = url.hosts[0]!
   const socket = new Socket()
   const client = new pg.Client({ ...pgConfig(url), stream: () => socket, query_timeout: 5_000 })
-  client.on('error', () => {}) // the query's own rejection says it
-  over.addEventListener('abort', () => socket.destroy())
+  client.on('error', () => {}) // the query rejects with it
+  done.addEventListener('abort', () => socket.destroy())
   try {
     await client.connect()
     const { rows } = await client.query<{ primary: boolean }>(
@@ -53,7 +55,7 @@ async function primaryAt(url: DatabaseUrl, over: AbortSignal): Promise<DatabaseU
   } catch (error) {
     throw new Error(`${host}:${port}: ${(error as Error).message}`)
   } finally {
-    // not waited for: a server that stopped meanwhile says no goodbye
+    // not awaited: a server that has stopped meanwhile never closes its side
     client.end().catch(() => {})
     socket.destroySoon()
   }

@@ -1,37 +1,41 @@
 /**
- * Who ticks is a second clock for the database: told what the database's clock showed at the last tick, and how long ago that was by a clock that no
- * settimeofday moves, mooring.tick notices a step of its own clock, and nothing is reaped on the strength of it.
+ * A process that ticks is a second clock for the database. With each tick it sends the server time
+ * of its last tick, and the time passed since then on its boot clock, which settimeofday does not
+ * move. mooring.tick compares both, so a step of the server's clock leads to no reaping.
  */
 import { bootClock, type BootClock } from '../host/boot-clock.js'
 
-export interface LastTick {
-  /** What the database showed then (clock_ms of its answer); null: nothing was answered yet. */
+export interface ServerClockReading {
+  /** clock_ms of the last answer; null: no tick was answered. */
   clockMs: number | null
-  /** How long ago it was asked, by this machine's boot clock. */
+  /** How long ago that tick was sent, on this machine's boot clock. */
   sinceMs: number | null
 }
 
-export interface TickWatch {
+export interface ServerClock {
   /** To be called just before a tick is sent. */
-  asking(): LastTick
-  /** The tick that asked last was answered. After one that was not, the next says nothing: it may have to open a connection first, and arrive late. */
-  answered(clockMs: number): void
+  beforeTick(): ServerClockReading
+  /**
+   * To be called with the answer. After a tick without an answer the next reading is null, because
+   * that tick may have to open a connection first and arrive late.
+   */
+  afterTick(clockMs: number): void
 }
 
-export function createTickWatch(clock: BootClock = bootClock): TickWatch {
-  let askedAtMs = 0
-  let last: { clockMs: number; askedAtMs: number } | null = null
+export function createServerClock(clock: BootClock = bootClock): ServerClock {
+  let sentAtMs = 0
+  let last: { clockMs: number; sentAtMs: number } | null = null
   return {
-    asking() {
+    beforeTick() {
       const before = last
       last = null
-      askedAtMs = clock()
+      sentAtMs = clock()
       return before === null
         ? { clockMs: null, sinceMs: null }
-        : { clockMs: before.clockMs, sinceMs: askedAtMs - before.askedAtMs }
+        : { clockMs: before.clockMs, sinceMs: sentAtMs - before.sentAtMs }
     },
-    answered(clockMs) {
-      last = { clockMs, askedAtMs }
+    afterTick(clockMs) {
+      last = { clockMs, sentAtMs }
     },
   }
 }

@@ -1,20 +1,15 @@
-/**
- * How many files run at a time: as many as there are cores, and more as long as these leave the
- * cores idle.
- */
+/** How many test files run at a time: one for each core, and more while the cores stay idle. */
 import { availableParallelism, cpus } from 'node:os'
 
 const LOOK_MS = 500
-/**
- * A file that computes takes one of two cores; below this share it would only slow the others down.
- */
+/** One more file starts when this share of all cores is idle: a file that computes needs a core. */
 const IDLE_SHARE = 0.25
 const CORES = availableParallelism()
 const MOST = 4 * CORES
 
 /**
- * Runs all tasks, in their order. Most files wait for leases and processes: on a machine that has
- * nothing else to do many of them run beside each other; on one that is busy, each has its core.
+ * Runs all tasks, in their order. Most files wait for leases and processes, so many of them run
+ * beside each other on an idle machine. On a busy machine each has its core.
  */
 export async function runTogether(tasks, run, signal) {
   const left = [...tasks]
@@ -41,7 +36,7 @@ export async function runTogether(tasks, run, signal) {
         done()
       }
     })
-    // at most one per look: the next look observes what it uses
+    // at most one at a time: the next measurement includes it
     if (idle() > IDLE_SHARE && running.size < MOST && left.length > 0) start(left.shift())
   }
   await Promise.all(running)

@@ -3,6 +3,8 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { committedMigrations } from '../dist/postgres/migrate/committed-migrations.js'
 import { brokenImportLaws } from './import-laws.mjs'
+import { MAX_COLUMNS, proseOffences } from './prose.mjs'
+import { brokenSqlLaws } from './sql-laws.mjs'
 import { FOLDER, compileCurrent, releasedFiles } from './compile-migration.mjs'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -12,11 +14,13 @@ const offend = (file, line, law) => offences.push(`${file}${line ? `:${line}` : 
 const files = filesOf(ROOT).map((path) => relative(ROOT, path))
 const texts = new Map(
   files
-    .filter((file) => /\.(ts|mjs|cjs|sql|md|json|yml|sh)$|(^|\/)run$/.test(file))
+    .filter((file) => /\.(ts|mjs|cjs|sql|md|json|yml|sh|pml)$|(^|\/)run$/.test(file))
     .map((file) => [file, readFileSync(join(ROOT, file), 'utf8')]),
 )
 const product = (file) =>
   /^(agent|workers|cli|host|postgres|state-folder|syntax)\/.*\.ts$/.test(file)
+
+const GENERATED = /^(migrations\/committed\/|package-lock\.json)/
 
 // where a statement may stand: the doors to the database, and what makes one
 const DOORS = new RegExp(
@@ -93,6 +97,13 @@ for (const [file, text] of texts) {
 }
 
 for (const { file, law } of brokenImportLaws(texts)) offend(file, 0, law)
+for (const { file, line, law } of brokenSqlLaws(texts)) offend(file, line, law)
+for (const [file, text] of texts) {
+  if (GENERATED.test(file)) continue
+  if (file.endsWith('.md')) {
+    for (const { line, law } of proseOffences(text)) offend(file, line, law)
+  } else if (/\.(ts|mjs|cjs|sql|pml)$/.test(file)) checkColumns(file, text)
+}
 checkTableOfContents()
 await checkMigrations()
 
@@ -100,7 +111,15 @@ for (const offence of offences) console.log(`error: ${offence}`)
 console.log(`lint: ${texts.size} files, ${offences.length} errors`)
 process.exitCode = offences.length > 0 ? 1 : 0
 
-/** sql/all.sql names every definition once, and each file defines what its name says. */
+/** A line without a space inside cannot be broken: a regular expression, a key. */
+function checkColumns(file, text) {
+  text.split('\n').forEach((line, index) => {
+    if (line.length > MAX_COLUMNS && /\S\s+\S/.test(line))
+      offend(file, index + 1, `${line.length} columns, ${MAX_COLUMNS} at most`)
+  })
+}
+
+/** sql/all.sql names every definition once. */
 function checkTableOfContents() {
   const named = [...(texts.get('sql/all.sql') ?? '').matchAll(/^--!\s*include\s+(\S+)/gm)].map(
     ([, file]) => `sql/${file}`,
@@ -110,16 +129,6 @@ function checkTableOfContents() {
   )) {
     const times = named.filter((name) => name === file).length
     if (times !== 1) offend(file, 0, `named ${times} times in sql/all.sql`)
-    const name = /^sql\/functions\/[a-z]+\/(\w+)\.sql$/.exec(file)?.[1]
-    if (file.startsWith('sql/functions/') && !name) offend(file, 0, 'a function has a room')
-    const defined = [
-      ...texts
-        .get(file)
-        .matchAll(/^create or replace (?:function|procedure) mooring(?:_internal)?\.(\w+)\(/gm),
-    ].map(([, defined]) => defined)
-    // the cost functions are one family, and read as one
-    if (name && name !== 'policies' && (defined.length !== 1 || defined[0] !== name))
-      offend(file, 0, `one function, one file, one name: it defines ${defined.join(', ')}`)
   }
 }
 

@@ -1,4 +1,4 @@
-/** One test file, run by node alone: a test prints TAP, whoever starts it. */
+/** One test file, run by node alone: a test file prints TAP by itself. */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,14 +6,14 @@ import { failuresIn } from './failures.mjs'
 import { ROOT, isAlone } from './test-plan.mjs'
 
 const TIMEOUT_S = 600
-/** The timeout of a file ends it from within and says where it stood; this one is for a file that cannot. */
+/** The timeout of tap ends a file from within and names the test. This one ends a hanging file. */
 const KILL_AFTER_S = 660
 const KILL_ALONE_AFTER_S = 1_320
 const GRACE_MS = 5_000
 
 /**
- * Resolves with { output, failures, pass, fail, skip, seconds } and never rejects. A file counts as failed that
- * ends with an error, prints no plan or asserts nothing, whatever it printed before.
+ * Resolves with { output, failures, pass, fail, skip, seconds } and never rejects. A file fails
+ * when it ends with an error, prints no plan or asserts nothing.
  */
 export async function runTestFile(file, env, signal) {
   const program = join(ROOT, 'dist', file.replace(/\.ts$/, '.js'))
@@ -38,7 +38,7 @@ export async function runTestFile(file, env, signal) {
   signal.addEventListener('abort', abort, { once: true })
   const limit = isAlone(file) ? KILL_ALONE_AFTER_S : KILL_AFTER_S
   const timer = setTimeout(() => end(`it did not end within ${limit} s`), limit * 1_000)
-  // a process that the test left behind may hold the pipe open: what counts is the end of the test
+  // the end of the test counts, because a process it left behind may hold the pipe open
   const [code, ending] = await new Promise((done) => {
     child.once('error', (error) => done([1, error.message]))
     child.once('exit', (...how) => setTimeout(done, 200, how))

@@ -1,17 +1,20 @@
-/** Which test files there are, and which of them run beside which: a file is named as its source, test/sql/placement/claim.test.ts. */
+/**
+ * Which test files there are, and which of them run beside which. A file has the name of its
+ * source, for example test/sql/placement/claim.test.ts.
+ */
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 
 export const ROOT = resolve(import.meta.dirname, '..')
-/** Written by `npm run test:all -- --remember`: the files that take longest, so that none of them is left for the end. */
+/** `npm run test:all -- --remember` writes it: the longest files, which start first. */
 export const TIMES = join(import.meta.dirname, 'test-times.json')
-const UNKNOWN_S = 5
+const UNKNOWN_S = 2
 
-/** These measure what a host does under faults: nothing else may run. */
+/** These measure what a host does under faults, so they run alone. */
 const ALONE = /^test\/faults\//
-/** What only `npm run test:all` runs: real programs over many leases, the rig of faults, the model, and the tests of tests. */
+/** Only `npm run test:all` runs these: real programs over many leases, faults, model, mutants. */
 const LONG = /^test\/(e2e|faults|model|bench|races)\/|^test\/sql\/mutants/
-/** The mutants try the tests, not the server. */
+/** These run on both versions of Postgres. The mutants try the tests, not the server. */
 const SQL = /^test\/(sql|races)\/(?!mutants)/
 
 export const isLong = (file) => LONG.test(file)

@@ -1,6 +1,8 @@
-// npm test [-- FILE...]: the tests that take no leases to end; npm run test:all: every test, and those of the SQL again
-// on Debian's PostgreSQL 15. FILE: those only. `npm run build` comes first: tests run as JavaScript, from dist/test/.
-// Each leg has a server and a temporary folder of its own; what a test leaves behind in either of them is a failure.
+// npm test [-- FILE...]   the fast tests, or the files named
+// npm run test:all        every test, and those of the SQL on Debian's PostgreSQL 15 too
+//
+// `npm run build` comes first, because tests run as JavaScript from dist/test/. Each leg has its
+// own server and temporary folder. A test that leaves something behind there fails the run.
 // The last line is for machines: "N passed, N failed, N skipped".
 import { spawn } from 'node:child_process'
 import {
@@ -22,7 +24,7 @@ import { ROOT, TIMES, allTests, inOrder, isAlone, isLong, isSql, testsNamed } fr
 
 const DEBIAN_15 = '/usr/lib/postgresql/15/bin'
 const SETTINGS = JSON.parse(readFileSync(join(ROOT, 'test/helpers/server-settings.json'), 'utf8'))
-const REMEMBERED_S = 8
+const REMEMBERED_S = 4
 
 const args = process.argv.slice(2)
 const all = args.includes('--all')
@@ -75,12 +77,12 @@ async function runTask({ leg, file }) {
   for (const key of Object.keys(sum)) sum[key] += ran[key]
   failures.push(...ran.failures.map((failure) => `on ${leg.name}: ${failure}`))
   seconds[file] = Math.max(seconds[file] ?? 0, ran.seconds)
-  // a terminal gets a line for each file and what failed at the end, a record gets everything
+  // a terminal gets a line for each file, and what failed at the end; a log gets everything
   if (!process.stdout.isTTY) console.log(ran.output.trimEnd().replaceAll(/^(?=.)/gm, '    '))
   const skipped = ran.skip > 0 ? `, ${ran.skip} skipped` : ''
-  console.log(
-    `${ran.fail > 0 ? 'not ok' : 'ok'} - ${file} (${leg.name}) # ${ran.pass} passed${skipped}, ${ran.seconds.toFixed(1)} s`,
-  )
+  const verdict = ran.fail > 0 ? 'not ok' : 'ok'
+  const counts = `${ran.pass} passed${skipped}, ${ran.seconds.toFixed(1)} s`
+  console.log(`${verdict} - ${file} (${leg.name}) # ${counts}`)
 }
 
 async function openLeg(name, bindir, files) {
@@ -137,7 +139,7 @@ async function openLeg(name, bindir, files) {
   return { name, files, env, close }
 }
 
-/** The server ends even when this process is killed: the keeper sees that nobody is connected any more. */
+/** Ends the server when this process is killed: the keeper ends it with the last connection. */
 function keep(cluster) {
   const keeper = join(ROOT, 'test/helpers/server-keeper.mjs')
   spawn(process.execPath, [keeper, cluster.dataDir], {

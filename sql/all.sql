@@ -1,4 +1,5 @@
--- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+-- Table of contents: every definition that is harmless to re-run, in order of dependency, grants
+-- last.
 
 -- common: what every room uses
 --!include functions/common/actor.sql

@@ -1,15 +1,13 @@
 /**
- * The log of an assignment: stdout and stderr of all its runs in `logs/<assignment_id>.log`, older parts beside it as `.log.1.gz` (newest) to `.log.5.gz`.
- * Here is how it is read; log-rotation.ts says how it is written and cut.
+ * Reads the log of an assignment, `logs/<assignment_id>.log`: stdout and stderr of all its starts,
+ * with older parts beside it as `.log.1.gz` (newest) to `.log.5.gz`. log-rotation.ts writes them.
  *
- * To a reader it is one text, oldest byte first, that grows at the end while parts of it wander from the file into compressed parts and fall off the front:
+ * To a reader it is one text, oldest byte first:
  *
  *     .2.gz [....][.........] .1.gz [..........][........ .log
  *           0                       ^ byte 0 of the file is the length of all parts
  *
- * So a number names a byte only for the moment. What is followed is followed by a place: the part, the offset in it, and a digest of the bytes before it. After k
- * rotations the beginning of the file has become the beginning of part k, so the place is looked for there, and known by its digest. Where it is not found the log was
- * emptied, or the reader was overtaken: then he goes on with the file as it is now, or with the oldest part that is left.
+ * How a reader continues at its place while rotation moves the text: README.md.
  */
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
@@ -18,22 +16,25 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { createGunzip } from 'node:zlib'
 
-/** Most that one slice has on its way through the database. */
+/** The largest slice that is sent through the database. */
 export const SLICE_LIMIT_BYTES = 128 * 1024
 
-/** fromByte counts from the oldest byte kept, a negative one from the end; after is the `next` of an earlier slice. */
+/**
+ * fromByte counts from the oldest byte kept; a negative number counts from the end.
+ * after is the `next` of an earlier slice.
+ */
 export type LogStart = { fromByte: number } | { tailLines: number } | { after: string }
 
 export interface LogSlice {
-  /** Where bytes begin, in all that is kept. */
+  /** The offset of `bytes` in the whole text. */
   start: number
-  /** As they were written: a slice may begin or end inside a line or a character. */
+  /** As written. A slice may begin or end inside a line or a character. */
   bytes: Buffer
-  /** Where to go on, for `after`. */
+  /** The place where the next slice starts, for `after`. */
   next: string
-  /** There is more already. */
+  /** The text continues after this slice. */
   more: boolean
-  /** Of all that is kept. */
+  /** The length of the whole text. */
   size: number
 }
 
@@ -45,7 +46,10 @@ export function rotatedFileOf(file: string, number: number): string {
   return `${file}.${number}.gz`
 }
 
-/** Differs when something was written or cut: a file that was cut may have grown to the size it had. Empty: there is no log. */
+/**
+ * Changes when the log is written or cut. It includes the mtime, because a file that was cut may
+ * have grown to its old size again. Empty: there is no log.
+ */
 export async function logState(file: string): Promise<string> {
   return stat(file, { bigint: true }).then(
     (found) => `${found.size} ${found.mtimeNs}`,
@@ -53,7 +57,7 @@ export async function logState(file: string): Promise<string> {
   )
 }
 
-/** null: there is no log (yet). */
+/** null: there is no log, or not yet. */
 export async function readLog(
   file: string,
   start: LogStart,
@@ -63,31 +67,32 @@ export async function readLog(
     const parts = await partsOf(file)
     if (parts === null) return null
     const slice = await readParts(parts, start, maxBytes)
-    if ((slice !== null && isGrown(parts, await partsOf(file))) || tries === ROTATION_TRIES)
+    if ((slice !== null && hasOnlyGrown(parts, await partsOf(file))) || tries === ROTATION_TRIES)
       return slice
-    // rotated while it was read
+    // the log was rotated while it was read
     await pause(ROTATION_PAUSE_MS)
   }
 }
 
-/** A rotation renames and cuts within milliseconds; it compresses before. */
+/** A rotation compresses first, then renames and cuts within milliseconds. */
 const ROTATION_TRIES = 10
 const ROTATION_PAUSE_MS = 20
-/** Enough to tell one place in a log from others. */
-const MARK_BYTES = 1024
+/** The number of bytes before a place that its digest covers. */
+const DIGEST_SPAN_BYTES = 1024
 const CHUNK_BYTES = 64 * 1024
 const NEWLINE = 10
 
-/** number 0 is the file itself, which grows; start is where the part begins in the whole text. */
 interface Part {
+  /** 0 is the file itself, which grows. */
   number: number
   path: string
   inode: number
+  /** Offset in the whole text. */
   start: number
   length: number
 }
 
-/** Oldest first, the file last. null: neither the file nor a part is there. */
+/** Oldest first, the file last. null: neither the file nor a part exists. */
 async function partsOf(file: string): Promise<Part[] | null> {
   const newest = await lengthOf(file, false)
   const found: Omit<Part, 'start'>[] = [
@@ -104,8 +109,8 @@ async function partsOf(file: string): Promise<Part[] | null> {
   return found.map((part) => ({ ...part, start: (start += part.length) - part.length }))
 }
 
-/** Nothing but the end of the file is another than before. */
-function isGrown(before: readonly Part[], after: readonly Part[] | null): boolean {
+/** Only the end of the file has changed. */
+function hasOnlyGrown(before: readonly Part[], after: readonly Part[] | null): boolean {
   return (
     after !== null &&
     after.length === before.length &&
@@ -119,7 +124,7 @@ function isGrown(before: readonly Part[], after: readonly Part[] | null): boolea
   )
 }
 
-/** gzip notes the length of what went in (mod 2^32) in its last four bytes. */
+/** gzip stores the length of its input (mod 2^32) in its last four bytes. */
 async function lengthOf(
   path: string,
   compressed: boolean,
@@ -136,7 +141,7 @@ async function lengthOf(
   }
 }
 
-/** The workload owns this folder as much as the agent does: neither a pipe it put there may block a reader, nor a link lead him elsewhere. */
+/** The workload may write to this folder: a pipe must not block a reader, a link not mislead it. */
 async function openRegular(path: string): Promise<FileHandle | null> {
   let file: FileHandle | undefined
   try {
@@ -158,16 +163,13 @@ async function readParts(
   const size = sizeOf(parts)
   if ('after' in start) {
     const place = parsePlace(start.after)
-    // there was nothing before it: all there is now came after it
-    if (place.markBytes === 0) return await sliceAt(parts, 0, maxBytes)
+    // nothing was before the place, so the whole text comes after it
+    if (place.digestSpan === 0) return await sliceAt(parts, 0, maxBytes)
     for (const part of [...parts].reverse()) {
       const at = part.start + place.offset
-      if (part.number < place.part || at > size || at < place.markBytes) continue
+      if (part.number < place.part || at > size || at < place.digestSpan) continue
       const slice = await sliceAt(parts, at, maxBytes)
-      if (
-        slice &&
-        digestOf(slice.before.subarray(slice.before.length - place.markBytes)) === place.mark
-      )
+      if (slice && digestOf(lastBytes(slice.before, place.digestSpan)) === place.digest)
         return slice
     }
     return await sliceAt(parts, place.part === 0 ? parts.at(-1)!.start : 0, maxBytes)
@@ -181,13 +183,13 @@ async function readParts(
   )
 }
 
-/** null where the file was cut in this moment. */
+/** null when the file was cut at this moment. */
 async function sliceAt(
   parts: readonly Part[],
   at: number,
   maxBytes: number,
 ): Promise<(LogSlice & { before: Buffer }) | null> {
-  const from = Math.max(0, at - MARK_BYTES)
+  const from = Math.max(0, at - DIGEST_SPAN_BYTES)
   const length = Math.min(sizeOf(parts), at + maxBytes) - from
   const read = await readSpan(parts, from, length)
   if (read.length < length) return null
@@ -196,7 +198,7 @@ async function sliceAt(
     start: at,
     before: read.subarray(0, at - from),
     bytes: read.subarray(at - from),
-    next: placeAt(parts, end, read.subarray(-MARK_BYTES)),
+    next: placeAt(parts, end, read.subarray(-DIGEST_SPAN_BYTES)),
     more: end < sizeOf(parts),
     size: sizeOf(parts),
   }
@@ -224,7 +226,10 @@ async function readPart(part: Part, offset: number, length: number): Promise<Buf
   }
 }
 
-/** What comes before is decompressed and thrown away: some 30 ms for a whole part, off the main thread. */
+/**
+ * Decompresses the part up to the end of the slice, off the main thread.
+ * A whole part takes some 30 ms.
+ */
 async function readCompressed(file: FileHandle, offset: number, length: number): Promise<Buffer> {
   const source = file.createReadStream({ autoClose: false })
   const text = createGunzip()
@@ -243,7 +248,7 @@ async function readCompressed(file: FileHandle, offset: number, length: number):
   return Buffer.concat(pieces)
 }
 
-/** An unfinished last line counts. */
+/** Where the last `lines` lines begin. An unfinished last line counts. */
 async function startOfLast(parts: readonly Part[], lines: number): Promise<number> {
   const size = sizeOf(parts)
   if (lines <= 0) return size
@@ -257,7 +262,7 @@ async function startOfLast(parts: readonly Part[], lines: number): Promise<numbe
     ) {
       const begin = Math.max(part.start, end - chunkBytes)
       const chunk = await readSpan(parts, begin, end - begin)
-      // the newline at the very end ends the last line, and begins none
+      // the newline at the very end only ends the last line
       let at = end === size ? chunk.length - 1 : chunk.length
       while (at > 0 && (at = chunk.lastIndexOf(NEWLINE, at - 1)) >= 0)
         if (--left === 0) return begin + at + 1
@@ -271,25 +276,29 @@ const sizeOf = (parts: readonly Part[]): number => parts.at(-1)!.start + parts.a
 interface Place {
   part: number
   offset: number
-  markBytes: number
-  mark: string
+  digestSpan: number
+  digest: string
 }
 
-function placeAt(parts: readonly Part[], at: number, mark: Buffer): string {
+function placeAt(parts: readonly Part[], at: number, before: Buffer): string {
   const part = parts.findLast((found) => found.start <= at)!
-  return `${part.number}:${at - part.start}:${mark.length}:${digestOf(mark)}`
+  return `${part.number}:${at - part.start}:${before.length}:${digestOf(before)}`
 }
 
 function parsePlace(text: string): Place {
   const found = /^(\d{1,2}):(\d{1,15}):(\d{1,4}):([0-9a-f]{16})$/.exec(text)
-  if (!found || Number(found[3]) > MARK_BYTES)
+  if (!found || Number(found[3]) > DIGEST_SPAN_BYTES)
     throw new Error(`${JSON.stringify(text.slice(0, 100))} is no place in a log`)
   return {
     part: Number(found[1]),
     offset: Number(found[2]),
-    markBytes: Number(found[3]),
-    mark: found[4]!,
+    digestSpan: Number(found[3]),
+    digest: found[4]!,
   }
+}
+
+function lastBytes(bytes: Buffer, count: number): Buffer {
+  return bytes.subarray(bytes.length - count)
 }
 
 function digestOf(bytes: Buffer): string {

@@ -1,20 +1,14 @@
 /**
- * Writing and cutting logs.
- *
- * The workload writes to the file itself: it inherits a descriptor opened for appending. Refused alternatives: a pipe read by the agent ties every workload to
- * the agent's event loop and breaks it (EPIPE) when the agent ends, while work shall be able to outlive an agent; a logging process per workload costs more
- * memory than most workloads. The price: a descriptor cannot be moved to another file from outside, so a log is rotated by taking away its beginning:
+ * Keeps logs in size. A workload appends to its log itself, so a log is rotated by taking away its
+ * beginning:
  *
  *   <id>.log       [=========== take ===========|== rest ==> the workload goes on appending
- *   1. take is compressed into a temporary file, streaming; it cannot change any more, the file only grows
- *   2. .4.gz -> .5.gz ... .1.gz -> .2.gz, temporary file -> .1.gz
- *   3. take is cut off: FALLOC_FL_COLLAPSE_RANGE (ext4, xfs) through fallocate(1), atomic against appends, so not one byte is lost or moved.
- *      Where the file system cannot: rest is read, the file truncated, rest appended. What is written in the microseconds between the last read and the
- *      truncation is lost there.
- * A crash between 2 and 3 leaves take twice, never not at all. Cuts are at block borders, so a line may begin in one file and end in the next.
  *
- * A full disk: what cannot be compressed is cut off unsaved, which frees space. A workload whose own write fails has to live with that as with any file;
- * the agent does not, and starts what cannot have a log without one.
+ *   1. take is compressed into a temporary file, streaming; it no longer changes
+ *   2. .4.gz -> .5.gz ... .1.gz -> .2.gz, temporary file -> .1.gz
+ *   3. take is cut off with FALLOC_FL_COLLAPSE_RANGE, or by a copy where that is not supported
+ *
+ * Why the workload writes itself, what a crash and a full disk do: README.md.
  */
 import { execFile } from 'node:child_process'
 import {
@@ -37,7 +31,7 @@ import { logFileOf, rotatedFileOf } from './log-reader.js'
 
 export interface RotationOptions {
   maxBytes: number
-  /** Compressed files kept beside the log. */
+  /** The number of compressed files kept beside the log. */
   count: number
   checkIntervalMs: number
 }
@@ -48,35 +42,35 @@ export const DEFAULT_ROTATION: RotationOptions = {
   checkIntervalMs: 2_000,
 }
 
-/** Stays in the file when it is cut, so that its end can be read right after. */
+/** Stays in the file when it is cut, so that the end can be read immediately. */
 const TAIL_BYTES = 64 * 1024
 const BLOCK_BYTES = 4096
-/** Most that is held in memory where a file is cut by copying. */
+/** The most that is held in memory when a file is cut by copying. */
 const REST_LIMIT_BYTES = 16 * 1024 * 1024
 
-export interface LogKeeper {
-  /** The file to append to. It is kept in size until `release`. */
+export interface LogRotation {
+  /** Returns the file to append to. It is kept in size until `release`. */
   keep(assignmentId: string): string
   release(assignmentId: string): void
-  /** Idempotent; resolves when no rotation is under way. */
+  /** Idempotent. Resolves when no rotation is in progress. */
   stop(): Promise<void>
 }
 
-export function createLogKeeper(
+export function createLogRotation(
   stateDir: string,
   log: Logger,
   options: RotationOptions = DEFAULT_ROTATION,
-): LogKeeper {
+): LogRotation {
   const written = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   let rotating: Promise<void> | null = null
   mkdirSync(join(stateDir, 'logs'), { recursive: true })
 
   const check = (assignmentIds: Iterable<string>): void => {
-    // One after the other: compressing is the only part of an agent that needs a core.
+    // one log at a time, because only compression needs a whole core of the agent
     rotating ??= (async () => {
       for (const id of assignmentIds) {
-        await keepInSize(logFileOf(stateDir, id), options, log).catch(
+        await rotate(logFileOf(stateDir, id), options, log).catch(
           (error: NodeJS.ErrnoException) => {
             log.warn(
               { event: 'log_rotation_failed', assignment_id: id, code: error.code },
@@ -112,12 +106,11 @@ export function createLogKeeper(
   }
 }
 
-/** Rotates until the log is within maxBytes, or `count` times: a log that grows as fast as it is compressed must not keep the others waiting. */
-export async function keepInSize(
-  file: string,
-  options: RotationOptions,
-  log: Logger,
-): Promise<void> {
+/**
+ * Rotates until the log is within maxBytes. It stops after `count` rounds, so that a log that grows
+ * as fast as it is compressed does not delay the others.
+ */
+export async function rotate(file: string, options: RotationOptions, log: Logger): Promise<void> {
   const tail = Math.min(TAIL_BYTES, options.maxBytes / 4)
   for (let turn = 0; turn <= options.count; turn++) {
     const size = await stat(file).then(
@@ -125,7 +118,7 @@ export async function keepInSize(
       () => 0,
     )
     if (size <= options.maxBytes) return
-    // A writer faster than gzip: what the count would delete again is cut off without compressing it first.
+    // the writer is faster than gzip: what rotation would delete soon is cut off uncompressed
     const surplus = wholeBlocks(size - tail - options.maxBytes * options.count)
     if (surplus > 0) {
       log.warn(
@@ -165,7 +158,7 @@ async function archive(file: string, take: number, count: number): Promise<void>
   await rename(temporary, rotatedFileOf(file, 1))
 }
 
-/** Takes `length` bytes, a multiple of the block size and less than the file's size, from the front. */
+/** Removes `length` bytes from the front: a multiple of the block size, less than the file. */
 async function cut(file: string, length: number): Promise<void> {
   const args = ['--collapse-range', '--offset', '0', '--length', String(length), file]
   const collapsed = await new Promise<boolean>((resolve) =>
@@ -174,12 +167,15 @@ async function cut(file: string, length: number): Promise<void> {
   if (!collapsed) cutByCopy(file, length)
 }
 
-/** For file systems without collapse. Synchronous: nothing of this process stretches the gap between the last read and the truncation. */
+/**
+ * For file systems without collapse. Synchronous, so that no other event lengthens the gap between
+ * the last read and the truncation: what is written in it is lost.
+ */
 export function cutByCopy(file: string, length: number): void {
   const fd = openSync(file, 'a+')
   try {
     const parts: Buffer[] = []
-    // What is older than the limit is lost with a writer of more than the limit per compression.
+    // when a workload writes more than the limit during one compression, the oldest part is lost
     let at = Math.max(length, fstatSync(fd).size - REST_LIMIT_BYTES)
     for (;;) {
       const part = Buffer.alloc(TAIL_BYTES)

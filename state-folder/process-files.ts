@@ -1,25 +1,28 @@
 /**
- * One small file per running process, `runs/<assignment_id>.json`: how the next life of this agent, or a person, finds what was left running.
- *
- * The pid comes with the start time and the boot, so that a number given out again is never mistaken for it. The mark finds the rest of the tree.
- * Marks of one agent share a prefix made from its state folder itself, so what runs under it is found even where no file could be written.
+ * `runs/<assignment_id>.json`: one small file per running process. With it the next life of the
+ * agent, or a person, finds what was left running. The pid stands beside start time and boot, so a
+ * reused pid is never mistaken for it. The run id finds the rest of the tree, even without a file.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-export interface RunFile {
+export interface ProcessFile {
   assignment_id: string
   epoch: string
   generation: string
   pid: number
   start_ticks: number | null
   boot_id: string | null
-  mark: string
+  /** Value of MOORING_RUN. */
+  run_id: string
 }
 
-/** Shared by every mark of the agent whose state folder this is; two folders, or two file systems, never give the same. */
-export function markPrefix(stateDir: string): string {
+/**
+ * The prefix of every run id of the agent that has this state folder.
+ * Different folders, also on different file systems, have different prefixes.
+ */
+export function runIdPrefix(stateDir: string): string {
   const { dev, ino } = statSync(stateDir)
   return `${createHash('sha256')
     .update(`${realpathSync(stateDir)}\0${dev}\0${ino}`)
@@ -27,11 +30,11 @@ export function markPrefix(stateDir: string): string {
     .slice(0, 16)}.`
 }
 
-export function newMark(prefix: string): string {
+export function newRunId(prefix: string): string {
   return prefix + randomUUID()
 }
 
-/** Null where the system has none to tell. */
+/** Null where the system has no boot id. */
 export function readBootId(): string | null {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
@@ -40,29 +43,29 @@ export function readBootId(): string | null {
   }
 }
 
-export function writeRunFile(stateDir: string, run: RunFile): void {
-  writeFileSync(pathOf(stateDir, run.assignment_id), JSON.stringify(run), { mode: 0o600 })
+export function writeProcessFile(stateDir: string, file: ProcessFile): void {
+  writeFileSync(pathOf(stateDir, file.assignment_id), JSON.stringify(file), { mode: 0o600 })
 }
 
-export function removeRunFile(stateDir: string, assignmentId: string): void {
+export function removeProcessFile(stateDir: string, assignmentId: string): void {
   rmSync(pathOf(stateDir, assignmentId), { force: true })
 }
 
-/** What cannot be read goes too. */
-export function removeRunFilesBut(stateDir: string, kept: readonly RunFile[]): void {
-  const names = kept.map((run) => `${run.assignment_id}.json`)
+/** Also removes unreadable files. */
+export function removeProcessFilesExcept(stateDir: string, kept: readonly ProcessFile[]): void {
+  const names = kept.map((file) => `${file.assignment_id}.json`)
   for (const name of readdirSync(join(stateDir, 'runs')))
     if (!names.includes(name))
       rmSync(join(stateDir, 'runs', name), { recursive: true, force: true })
 }
 
-/** Files cut short by a crash are left out: the mark's prefix still finds their processes. */
-export function readRunFiles(stateDir: string): RunFile[] {
+/** Skips files cut short by a crash. The prefix of the run ids still finds their processes. */
+export function readProcessFiles(stateDir: string): ProcessFile[] {
   const folder = join(stateDir, 'runs')
   return readdirSync(folder).flatMap((name) => {
     try {
-      const run: unknown = JSON.parse(readFileSync(join(folder, name), 'utf8'))
-      return isRunFile(run) ? [run] : []
+      const file: unknown = JSON.parse(readFileSync(join(folder, name), 'utf8'))
+      return isProcessFile(file) ? [file] : []
     } catch {
       return []
     }
@@ -73,14 +76,14 @@ function pathOf(stateDir: string, assignmentId: string): string {
   return join(stateDir, 'runs', `${assignmentId}.json`)
 }
 
-function isRunFile(value: unknown): value is RunFile {
+function isProcessFile(value: unknown): value is ProcessFile {
   if (typeof value !== 'object' || value === null) return false
-  const run = value as Partial<Record<keyof RunFile, unknown>>
+  const file = value as Partial<Record<keyof ProcessFile, unknown>>
   return (
-    typeof run.assignment_id === 'string' &&
-    typeof run.pid === 'number' &&
-    run.pid > 1 &&
-    typeof run.mark === 'string' &&
-    run.mark !== ''
+    typeof file.assignment_id === 'string' &&
+    typeof file.pid === 'number' &&
+    file.pid > 1 &&
+    typeof file.run_id === 'string' &&
+    file.run_id !== ''
   )
 }

@@ -1,15 +1,14 @@
 /**
- * What is over in the agent's folder, for how long, and whose logs were removed: `over.json`, so that an agent that is started again goes on counting.
- *
- * For how long is counted, not dated: each look adds the time since the last one of the same session, by the boot clock. So a step of the wall clock makes nothing old, and
- * the time in which no agent ran does not count. What was written to or made anew since the last look (another inode, size or mtime) begins at 0, as does
- * everything where the file is lost: too young is harmless.
+ * `removal-ledger.json`: how long each item in the agent's folder has been unused, and which logs
+ * were removed. Ages add up time on the boot clock, so a change of the wall clock ages nothing, and
+ * time without an agent does not count. When the file is lost, every age starts again at 0.
  */
 import { readFileSync } from 'node:fs'
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-export interface Over {
+/** An unused item. */
+export interface Unused {
   ms: number
   state: string
 }
@@ -19,10 +18,10 @@ export interface RemovedLog {
   at: string
 }
 
-export interface OverLedger {
-  /** By path below the folder, `logs/12`. */
-  over: Record<string, Over>
-  /** The last ones, the newest last. */
+export interface RemovalLedger {
+  /** By path below the folder, such as `logs/12`. */
+  unused: Record<string, Unused>
+  /** The most recent removals, newest last. */
   removed: RemovedLog[]
 }
 
@@ -31,19 +30,22 @@ export interface Found {
   state: string
 }
 
-/** Of logs that were removed longer ago, it is only known that they are not there. */
+/** How many removals are remembered. */
 const REMOVED_KEPT = 2_000
 
-/** Values in, values out. What is in use, or not there any more, is forgotten. */
+/**
+ * Adds elapsedMs to the age of each unused item. Values in, values out. Needed and missing items
+ * are dropped. An item whose state (inode, size or mtime) has changed starts again at 0.
+ */
 export function advance(
-  before: OverLedger['over'],
+  before: RemovalLedger['unused'],
   found: readonly Found[],
-  isInUse: (key: string) => boolean,
+  isNeeded: (key: string) => boolean,
   elapsedMs: number,
-): OverLedger['over'] {
+): RemovalLedger['unused'] {
   return Object.fromEntries(
     found
-      .filter(({ key }) => !isInUse(key))
+      .filter(({ key }) => !isNeeded(key))
       .map(({ key, state }) => {
         const known = before[key]
         return [key, { ms: known?.state === state ? known.ms + elapsedMs : 0, state }]
@@ -56,49 +58,50 @@ export function withRemoved(
   assignmentIds: readonly string[],
   at: string,
 ): RemovedLog[] {
-  const anew = new Set(assignmentIds)
+  const again = new Set(assignmentIds)
   return [
-    ...removed.filter(({ assignment_id }) => !anew.has(assignment_id)),
+    ...removed.filter(({ assignment_id }) => !again.has(assignment_id)),
     ...assignmentIds.map((assignment_id) => ({ assignment_id, at })),
   ].slice(-REMOVED_KEPT)
 }
 
-export function readLedger(folder: string): OverLedger {
+export function readRemovalLedger(folder: string): RemovalLedger {
   try {
-    const ledger = JSON.parse(readFileSync(fileOf(folder), 'utf8')) as Partial<OverLedger> | null
-    const over = Object.entries(ledger?.over ?? {}).filter(
+    const ledger = JSON.parse(readFileSync(fileOf(folder), 'utf8')) as Partial<RemovalLedger> | null
+    const unused = Object.entries(ledger?.unused ?? {}).filter(
       ([, { ms, state }]) => Number.isFinite(ms) && ms >= 0 && typeof state === 'string',
     )
     return {
-      over: Object.fromEntries(over),
+      unused: Object.fromEntries(unused),
       removed: (ledger?.removed ?? []).filter(
         ({ assignment_id, at }) => typeof assignment_id === 'string' && typeof at === 'string',
       ),
     }
   } catch {
     // never written, or cut short by a crash
-    return { over: {}, removed: [] }
+    return { unused: {}, removed: [] }
   }
 }
 
-export async function writeLedger(folder: string, ledger: OverLedger): Promise<void> {
+export async function writeRemovalLedger(folder: string, ledger: RemovalLedger): Promise<void> {
   const draft = `${fileOf(folder)}.draft`
   await writeFile(draft, JSON.stringify(ledger), { mode: 0o600 })
   await rename(draft, fileOf(folder))
 }
 
-/** The sentence for who asks for a log that was removed; null: this one was not. */
+/** Why the log of an assignment is gone: a sentence for its reader. null: it was not removed. */
 export function whyLogIsGone(
-  { removed }: Pick<OverLedger, 'removed'>,
+  { removed }: Pick<RemovalLedger, 'removed'>,
   node: string,
   assignmentId: string,
 ): string | null {
   const log = removed.findLast(({ assignment_id }) => assignment_id === assignmentId)
   return log
-    ? `the log of assignment ${assignmentId} on ${node} was removed on ${log.at}: it had ended there, and the agent keeps logs only for a while after that (--keep-logs)`
+    ? `the log of assignment ${assignmentId} on ${node} was removed on ${log.at}: it had ended ` +
+        'there, and the agent keeps logs only for a while after that (--keep-logs)'
     : null
 }
 
 function fileOf(folder: string): string {
-  return join(folder, 'over.json')
+  return join(folder, 'removal-ledger.json')
 }

@@ -1,12 +1,11 @@
 /**
- * The session an agent registered last, kept in its folder: the next one names it as the one it replaces, and need not wait for its lease to end.
- *
- * Only where what that session ran is taken over or dead, which the agent sees to before it registers, and only on the machine and in the boot it was
- * written in: in a copy of the folder on another host it would let two sessions of one name run the same work.
+ * `session.json`: the session that the agent registered last. The next session names it as the one
+ * it replaces, so it need not wait for that lease to end. It is valid only in the same folder and
+ * boot: a copy of the folder on another host would let two sessions run the same work.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { markPrefix, readBootId } from './process-files.js'
+import { runIdPrefix, readBootId } from './process-files.js'
 
 interface LastSession {
   session: string
@@ -16,31 +15,35 @@ interface LastSession {
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-export function lastSession(folder: string): string | null {
+/**
+ * The caller first takes over or ends what that session ran.
+ * Null where the file is missing, damaged, or of another folder or boot.
+ */
+export function readLastSession(folder: string): string | null {
   try {
     const last = JSON.parse(readFileSync(fileOf(folder), 'utf8')) as Partial<LastSession>
     const here =
-      last.boot_id !== null && last.boot_id === readBootId() && last.folder === markPrefix(folder)
+      last.boot_id !== null && last.boot_id === readBootId() && last.folder === runIdPrefix(folder)
     return here && typeof last.session === 'string' && UUID.test(last.session) ? last.session : null
   } catch {
     return null
   }
 }
 
-/** Where it cannot be written, the next session waits for the lease. */
-export function noteSession(folder: string, session: string): void {
+/** When it cannot be written, the next session waits for the lease to end. */
+export function writeLastSession(folder: string, session: string): void {
   try {
     writeFileSync(
       fileOf(folder),
       JSON.stringify({
         session,
         boot_id: readBootId(),
-        folder: markPrefix(folder),
+        folder: runIdPrefix(folder),
       } satisfies LastSession),
       { mode: 0o600 },
     )
   } catch {
-    // a full disk
+    // the disk is full
   }
 }
 

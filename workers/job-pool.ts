@@ -1,14 +1,15 @@
 /**
- * The connections of one life of a worker: a pool of `pg` whose sockets are ours, so that abandon() ends them even where the server is gone
- * and answers no goodbye.
+ * The connections of one life of a worker. This module makes the sockets of the `pg` pool, so that
+ * abandon() ends them even when the server is gone.
  *
- * After abandon() every question is answered with nothing. The library repeats "this job is done" up to twenty times, at last half a
- * minute apart, and cannot be told to stop; the jobs it speaks of are freed by tick, as those of a dead worker.
+ * After abandon() every query returns no rows. The library repeats "this job is done" up to twenty
+ * times, at last half a minute apart, and cannot be stopped from doing so. tick frees those jobs
+ * like the jobs of a dead worker.
  */
 import { Socket } from 'node:net'
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../postgres/database-url.js'
-import { primaryHost } from '../postgres/find-primary.js'
+import { findPrimary } from '../postgres/find-primary.js'
 
 export interface JobPool {
   pool: pg.Pool
@@ -21,13 +22,16 @@ export interface JobPoolOptions {
   connections: number
 }
 
-/** Of a claim of one window or a reap of one batch, many times over. */
+/** Many times the duration of a claim of one window or a reap of one batch. */
 const STATEMENT_TIMEOUT_MS = 60_000
-/** That a job was taken or is done need not survive a crash, it is only done again. What is placed does wait, see require_durable_commit(). */
+/**
+ * A lost "job started" or "job done" only repeats the job, so these commits do not wait for the
+ * disk. Placements do wait, see require_durable_commit().
+ */
 const WAIT_FOR_NO_DISK = '-c synchronous_commit=off'
 
 export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(databaseUrl)), {
+  const config = pgConfig(await findPrimary(parseDatabaseUrl(databaseUrl)), {
     application_name: 'mooring worker: jobs',
     options: WAIT_FOR_NO_DISK,
   })
@@ -46,37 +50,38 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
     statement_timeout: STATEMENT_TIMEOUT_MS,
     query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
   })
-  // without these two an idle connection that breaks would end the process
+  // without these two listeners a broken idle connection ends the process
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
   forgiveSecondRelease(pool)
   return {
     pool,
     abandon() {
-      Object.assign(pool, { connect: () => Promise.resolve(NOBODY) })
+      Object.assign(pool, { connect: () => Promise.resolve(NO_CLIENT) })
       for (const socket of sockets) socket.destroy()
     },
   }
 }
 
 /**
- * When a connection is killed in the moment the library begins to listen on it, the library gives it back twice, and the pool's protest
- * is a rejection nobody handles, which ends the process. The second time means nothing.
+ * The library releases a connection twice when the connection is killed just as the library begins
+ * to listen on it. The pool then throws, as a rejection that nothing handles and that ends the
+ * process. So the second release is ignored.
  */
 function forgiveSecondRelease(pool: pg.Pool): void {
-  type Taken = (
+  type OnConnect = (
     error: Error | undefined,
     client: pg.PoolClient | undefined,
     release: pg.PoolClient['release'],
   ) => void
   const connect = pool.connect.bind(pool) as unknown as (
-    taken?: Taken,
+    onConnect?: OnConnect,
   ) => Promise<pg.PoolClient> | undefined
   Object.assign(pool, {
-    // the library takes the connection it listens on by callback, and the others by promise
-    connect: (taken?: Taken) =>
-      taken
-        ? connect((error, client, release) => taken(error, client, once(release)))
+    // the library gets its listening connection by callback, and the others by promise
+    connect: (onConnect?: OnConnect) =>
+      onConnect
+        ? connect((error, client, release) => onConnect(error, client, once(release)))
         : connect()?.then((client) => Object.assign(client, { release: once(client.release) })),
   })
 }
@@ -89,4 +94,4 @@ function once(release: pg.PoolClient['release']): pg.PoolClient['release'] {
   }
 }
 
-const NOBODY = { query: () => Promise.resolve({ rows: [], rowCount: 0 }), release() {} }
+const NO_CLIENT = { query: () => Promise.resolve({ rows: [], rowCount: 0 }), release() {} }

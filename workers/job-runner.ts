@@ -1,9 +1,11 @@
 /**
- * One graphile-worker runner, with the settings that its defaults get wrong for us:
- *   completeJobBatchDelay, failJobBatchDelay 0  else a graceful stop ends the pool before the running job is unlocked: locked for four hours
- *   parsedCronItems []                          else ./crontab of the working directory is read
- *   noHandleSignals                             signals belong to the program, not to a library in it
- *   pollInterval                                a job due now arrives by NOTIFY; polling is for what was missed
+ * One graphile-worker runner. These settings differ from the library's defaults:
+ *
+ *   completeJobBatchDelay 0   because a graceful stop ends the pool before the running job is
+ *   failJobBatchDelay 0       unlocked, and the job then stays locked for four hours
+ *   parsedCronItems []        because the library reads ./crontab of the working directory
+ *   noHandleSignals           because signals belong to the program
+ *   pollInterval              because NOTIFY announces a due job, and polling finds missed ones
  */
 import { EventEmitter } from 'node:events'
 import {
@@ -18,10 +20,13 @@ import type { Logger } from 'pino'
 
 export interface JobRunner {
   poolId: string
-  /** Resolves when it has the connection it listens on; never where that is lost before, see onBroken. */
+  /** Resolves when it listens; never when its connection is lost before, see onBroken(). */
   listening: Promise<void>
-  /** No job is taken before: of a pool that no tick has named nobody would free what it leaves locked. Idempotent. */
-  begin(): void
+  /**
+   * No job is taken before this call, because no worker frees the locked jobs of a pool that no
+   * tick has named. Idempotent.
+   */
+  takeJobs(): void
   /** Resolves when the running jobs are done and unlocked. */
   stop(): Promise<void>
 }
@@ -30,14 +35,14 @@ export interface JobRunnerOptions {
   pgPool: Pool
   taskList: TaskList
   concurrency: number
-  /** It cannot go on: its listening connection is lost, or it ended by itself. May be called more than once. */
+  /** Its listening connection is lost, or it ended by itself. May be called repeatedly. */
   onBroken(error: unknown): void
   log: Logger
 }
 
 export const POLL_INTERVAL_MS = 1_000
 
-/** Rejects when the database cannot be reached or its graphile_worker schema is newer than the library. */
+/** Rejects when the database is unreachable, or newer than the library in its own schema. */
 export async function startJobRunner({
   pgPool,
   taskList,
@@ -50,9 +55,9 @@ export async function startJobRunner({
   events.on('pool:create', ({ workerPool }) => {
     poolId = workerPool.id
   })
-  let begin = (): void => {}
-  const begun = new Promise<null>((resolve) => {
-    begin = () => resolve(null)
+  let takeJobs = (): void => {}
+  const mayTakeJobs = new Promise<null>((resolve) => {
+    takeJobs = () => resolve(null)
   })
   const listening = new Promise<void>((resolve) => {
     events.once('pool:listen:success', () => resolve())
@@ -64,8 +69,8 @@ export async function startJobRunner({
     parsedCronItems: [],
     noHandleSignals: true,
     events,
-    // no flag is forbidden; it is asked for them before it takes a job
-    forbiddenFlags: () => begun,
+    // no flag is forbidden, but the library waits for this answer before it takes a job
+    forbiddenFlags: () => mayTakeJobs,
     preset: {
       worker: {
         concurrentJobs: concurrency,
@@ -82,22 +87,25 @@ export async function startJobRunner({
   return {
     poolId,
     listening,
-    begin,
+    takeJobs,
     async stop() {
-      // it waits for whoever waits for his first job
-      begin()
+      // the library's stop waits for a slot that still waits for its first job
+      takeJobs()
       await stopOnce(runner)
     },
   }
 }
 
-/** It says info at every job: here that is debug. What it calls an error is mostly a lost connection, which the worker itself reports once. */
+/**
+ * The library logs each job as info, which is debug here. Its errors are mostly lost connections,
+ * which the worker reports once.
+ */
 const LEVELS = { error: 'warn', warning: 'warn', info: 'debug', debug: 'trace' } as const
 
 async function stopOnce(runner: Runner): Promise<void> {
   try {
     await runner.stop()
   } catch {
-    // it ended by itself already, or its last words did not reach the database: tick frees what it held
+    // it had ended by itself, or its last call failed: tick frees what it held
   }
 }

@@ -1,18 +1,23 @@
 /**
- * The worker: runs the rounds and the jobs that triggers ask for. Any number of them may run, on any hosts; none is needed for safety.
+ * The worker: runs the rounds, and the jobs that triggers request. Any number may run, on any
+ * hosts. Safety needs none.
  *
- * A worker lives as a row of lives, like an agent as a row of sessions. One life is a connection pool, two runners (place, evict and prune share
- * one; reap has its own, so that five hundred place jobs never keep a dead host's work waiting), a metronome, and a name for tick. When a
- * connection is lost the whole life is thrown away and a new one is made, for ever: left to itself the library would take
- * up to a minute to listen again, and two to look again. What an old life still holds is freed by its silence, as after a crash.
+ * A worker is a sequence of lives, as an agent is one of sessions. One life has:
+ *   - a connection pool and a name for tick;
+ *   - a runner for place, evict and prune;
+ *   - a runner for reap, so that no queue of place jobs delays the work of a dead host;
+ *   - a metronome.
+ * When a connection is lost, a new life replaces the whole old one, because the library takes up
+ * to a minute to listen again and two to poll again. The database frees what a silent life holds.
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
-import { setTimeout as settle } from 'node:timers/promises'
+import { setTimeout as timeout } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { inTime } from '../host/deadline.js'
-import { firstAbort, pause } from '../host/waiting.js'
+import { raceDeadline } from '../host/deadline.js'
+import { firstAbort, sleep } from '../host/waiting.js'
 import { createBackoff } from '../host/backoff.js'
+import { createLifecycle, type Lifecycle } from '../host/lifecycle.js'
 import { describeError } from '../postgres/errors.js'
 import { packageVersion } from '../host/package-version.js'
 import { createWorkerDb } from './verbs.js'
@@ -25,26 +30,19 @@ import { prune } from './tasks/prune.js'
 import { reap } from './tasks/reap.js'
 
 export interface WorkerConfig {
-  /** postgres:// URL of a direct connection (the worker LISTENs). Holds a password: never logged. */
+  /** postgres:// URL of a direct connection (the worker LISTENs). A secret: never logged. */
   databaseUrl: string
-  /** Jobs at once in the runner of place, evict and prune, default 4; reap has one slot of its own beside it. */
+  /** Concurrent jobs of place, evict and prune; default 4. reap has one slot of its own. */
   concurrency?: number
   log: Logger
 }
 
-export interface Worker {
-  /** Returns at once. The database may be down: it is tried for ever. */
-  start(): void
-  /** Resolves when nothing is left: the running jobs done and unlocked, connections closed. Idempotent, legal before start. */
-  stop(): Promise<void>
-}
-
 /**
- * Placement is serialised in the database: one claim runs, one waits, and the rest are sent home at once, which is what empties a queue of
- * five hundred place jobs while the two work.
+ * Placement is serialised in the database: one claim runs, one waits, and all others return at
+ * once. So a queue of five hundred place jobs empties while two of them work.
  */
 export const DEFAULT_CONCURRENCY = 4
-/** A job that takes longer to end, or to say that it has, is left to the other workers. */
+/** A job that takes longer to end, or to unlock, is left to the other workers. */
 export const STOP_TIMEOUT_MS = 10_000
 const SETTLE_MS = 200
 const RETRY_MS = { first: 100, max: 2_000 }
@@ -53,41 +51,41 @@ export function createWorker({
   databaseUrl,
   concurrency = DEFAULT_CONCURRENCY,
   log,
-}: WorkerConfig): Worker {
-  const stopping = new AbortController()
-  const asked = firstAbort(stopping.signal)
+}: WorkerConfig): Lifecycle {
+  const life = createLifecycle(runLives)
+  const stop = life.signal
+  const stopped = firstAbort(stop)
   const backoff = createBackoff(RETRY_MS.first, RETRY_MS.max)
   const retired = new Set<Promise<void>>()
-  let loop: Promise<void> | null = null
-  let away = false
+  let failing = false
 
-  async function run(): Promise<void> {
-    while (!stopping.signal.aborted) {
+  async function runLives(): Promise<void> {
+    while (!stop.aborted) {
       try {
-        await live()
+        await runOneLife()
       } catch (error) {
-        if (!away && !stopping.signal.aborted)
+        if (!failing && !stop.aborted)
           log.warn(
             { event: 'worker_away', ...describeError(error) },
-            'the database cannot be reached; trying again until it can',
+            'the database cannot be reached; retrying until it can',
           )
-        away = true
+        failing = true
       }
-      await pause(backoff.nextMs(), stopping.signal)
+      await sleep(backoff.nextMs(), stop)
     }
     await Promise.all(retired)
   }
 
-  /** One life. Resolves when stop was asked and nothing is left; rejects when a connection is lost. */
-  async function live(): Promise<void> {
-    // the version is read by doctor_nodes()
+  /** Resolves when the worker is stopped and nothing is left. Rejects when a connection is lost. */
+  async function runOneLife(): Promise<void> {
+    // doctor_nodes() reads the version
     const name = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}@${packageVersion()}`
     const broken = new AbortController()
     const onBroken = (error: unknown): void => broken.abort(error)
-    // each runner: its slots and the connection that listens; and one for its own bookkeeping
+    // each runner needs its slots, a listening connection, and one for its own bookkeeping
     const opening = openJobPool({ databaseUrl, connections: concurrency + 4 })
-    await Promise.race([asked, opening])
-    if (stopping.signal.aborted) {
+    await Promise.race([stopped, opening])
+    if (stop.aborted) {
       void opening.then(
         (jobs) => jobs.abandon(),
         () => {},
@@ -101,8 +99,8 @@ export function createWorker({
     }
     const runners: JobRunner[] = []
     const db = createWorkerDb({ databaseUrl })
-    // until the runners are up there is nothing to end gracefully
-    stopping.signal.addEventListener('abort', jobs.abandon)
+    // before the runners run there is nothing to end gracefully
+    stop.addEventListener('abort', jobs.abandon)
     try {
       for (const [taskList, slots] of [
         [{ place, evict, prune }, concurrency],
@@ -112,7 +110,7 @@ export function createWorker({
           await startJobRunner({ pgPool: jobs.pool, taskList, concurrency: slots, onBroken, log }),
         )
       }
-      stopping.signal.removeEventListener('abort', jobs.abandon)
+      stop.removeEventListener('abort', jobs.abandon)
       const metronome = createMetronome({
         db,
         worker: name,
@@ -121,30 +119,30 @@ export function createWorker({
         log,
       })
       metronome.start()
-      const over = firstAbort(stopping.signal, broken.signal)
-      void metronome.known.then(() => runners.forEach((runner) => runner.begin()))
+      const ended = firstAbort(stop, broken.signal)
+      void metronome.known.then(() => runners.forEach((runner) => runner.takeJobs()))
       await Promise.race([
-        over,
+        ended,
         Promise.all([metronome.known, ...runners.map((runner) => runner.listening)]),
       ])
-      if (!stopping.signal.aborted && !broken.signal.aborted) {
+      if (!stop.aborted && !broken.signal.aborted) {
         log.info(
           { event: 'worker_started', worker: name, concurrency },
-          away ? 'the worker is back' : 'the worker runs',
+          failing ? 'the worker runs again' : 'the worker runs',
         )
-        away = false
+        failing = false
         backoff.reset()
       }
-      await over
+      await ended
       db.close()
       await metronome.stop()
-      if (!stopping.signal.aborted) throw broken.signal.reason
+      if (!stop.aborted) throw broken.signal.reason
     } finally {
-      stopping.signal.removeEventListener('abort', jobs.abandon)
+      stop.removeEventListener('abort', jobs.abandon)
       db.close()
       const gone = end(runners, jobs, broken.signal.aborted)
-      // a broken life gives back its jobs when it can, behind the new one's back
-      if (stopping.signal.aborted) await gone
+      // a broken life releases its jobs while the next life runs
+      if (stop.aborted) await gone
       else retire(gone)
     }
   }
@@ -159,22 +157,14 @@ export function createWorker({
     { pool, abandon }: JobPool,
     broken: boolean,
   ): Promise<void> {
-    // the library takes it badly when it is stopped while its questions still wait on connections that are lost
-    if (broken) await settle(SETTLE_MS)
+    // stopping the library fails while its queries still wait on lost connections
+    if (broken) await timeout(SETTLE_MS)
     const ended = Promise.all(runners.map((runner) => runner.stop()))
       .then(() => pool.end())
       .catch(() => {})
-    await inTime(STOP_TIMEOUT_MS, ended, () => {})
+    await raceDeadline(STOP_TIMEOUT_MS, ended, () => {})
     abandon()
   }
 
-  return {
-    start() {
-      if (!stopping.signal.aborted) loop ??= run()
-    },
-    async stop() {
-      stopping.abort()
-      await loop
-    },
-  }
+  return { start: life.start, stop: life.stop }
 }

@@ -1,6 +1,6 @@
-/** What the metronome and the pool of jobs say to the database; the tasks carry their own one statement each. */
-import { createLane } from '../postgres/connection.js'
-import type { LastTick } from '../postgres/server-clock.js'
+/** The metronome's call to the database. Each task holds its own single statement. */
+import { createConnection } from '../postgres/connection.js'
+import type { ServerClockReading } from '../postgres/server-clock.js'
 
 export interface TickAnswer {
   rounds: string
@@ -10,28 +10,30 @@ export interface TickAnswer {
 }
 
 export interface WorkerDb {
-  /** Sign of life of this worker; starts the rounds that are due. */
+  /** The sign of life of this worker. Starts the due rounds. */
   tick(
     worker: string,
     poolIds: readonly string[],
-    last: LastTick,
+    last: ServerClockReading,
     deadlineMs: number,
   ): Promise<TickAnswer>
   close(): void
 }
 
 export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): WorkerDb {
-  const lane = createLane({ databaseUrl, applicationName: 'mooring worker: metronome' })
+  const connection = createConnection({ databaseUrl, applicationName: 'mooring worker: metronome' })
   return {
     async tick(worker, poolIds, last, deadlineMs) {
       // pool ids are pool-<hex>: they need no quoting in an array literal
-      const rows = await lane.run(
+      const rows = await connection.run(
         deadlineMs,
         (sql) => sql<TickAnswer[]>`
-        select t.* from mooring.tick(${worker}, ${`{${poolIds.join(',')}}`}::text[], last_clock_ms => ${last.clockMs}::float8, since_ms => ${last.sinceMs}::float8) t`,
+        select t.* from mooring.tick(
+          ${worker}, ${`{${poolIds.join(',')}}`}::text[],
+          last_clock_ms => ${last.clockMs}::float8, since_ms => ${last.sinceMs}::float8) t`,
       )
       return rows[0]!
     },
-    close: lane.close,
+    close: connection.close,
   }
 }

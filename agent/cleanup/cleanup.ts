@@ -1,38 +1,33 @@
 /**
- * Removes what is over from the agent's folder, some time after its end:
+ * Removes unused items from the agent's folder, some time after they were last needed:
  *
- *   logs/<id>.log ...     of assignments the node does not own any more, so that for as long somebody can still read why one ended
- *   packages/<n>@<v>      that nothing it owns needs
- *   work/<id>             folders of such assignments that are not empty: what a workload wrote there is removed only where that was asked for
+ *   logs/<id>.log ...   of assignments that the node no longer owns
+ *   packages/<n>@<v>    that nothing the node owns needs
+ *   work/<id>           non-empty folders of such assignments; only with --keep-work
  *
- * How long something has been over is counted by over-ledger.ts; what is not known for sure to be over is in use (in-use.ts). Nothing is removed before the set of this
- * session is known. The decision and the renaming out of the way are one step of this process, so that nothing can be started in between; from then on nobody finds it
- * under its name, and who needs it makes it anew. Only then it is deleted, one file after the other; what a killed agent had renamed, the next one deletes.
- * A folder has one agent at a time (folder.ts), and a session ends only after this has stopped.
- *
- * What somebody wrote into the folder of a package, which is where its workloads run, is not ours either: such a package stays, and the log says so once. So does a folder
- * in which a file system is mounted.
+ * removal-ledger.ts counts how long an item has been unused, needed.ts decides what is needed.
+ * What is never removed, and how a removal is made safe against starts: README.md.
  */
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { isWrittenTo } from '../packages/npm-install.js'
-import type { InUse } from './needed.js'
-import { inTime } from '../../host/deadline.js'
+import type { Needed } from './needed.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { bootClock } from '../../host/boot-clock.js'
 import {
   advance,
-  readLedger,
+  readRemovalLedger,
   whyLogIsGone,
   withRemoved,
-  writeLedger,
+  writeRemovalLedger,
 } from '../../state-folder/removal-ledger.js'
-import { pause } from '../../host/waiting.js'
-import { graves, itemsOf, KINDS, moveAside, stateOf, type Item, type Kind } from './items.js'
+import { sleep } from '../../host/waiting.js'
+import { itemsOf, KINDS, moveAside, pathsSetAside, stateOf, type Item, type Kind } from './items.js'
 import { hasMountIn } from '../../host/mounts.js'
 import { removeSlowly } from '../../host/remove-folder.js'
 import { describeError } from '../../postgres/errors.js'
 
-/** How long each is kept after its end; null: for ever. 0: until the next look. */
+/** How long each kind of item is kept unused. null: for ever. 0: until the next round. */
 export interface Keep {
   logsMs: number | null
   packagesMs: number | null
@@ -42,95 +37,98 @@ export interface Keep {
 const DAY_MS = 86_400_000
 export const DEFAULT_KEEP: Keep = { logsMs: 7 * DAY_MS, packagesMs: 7 * DAY_MS, workMs: null }
 
-export interface Tidying {
-  /** Looks from now on, every now and then. */
+export interface Cleanup {
+  /** Calls runOnce() at intervals, until stop(). */
   start(): void
-  /** What is needed may have changed: what is needed now is not over, however short that may be. */
-  noteUse(): void
-  /** One look; resolves when everything that was due is gone. */
-  look(): Promise<void>
-  /** Why there is no log where there was one; null: it was not removed. */
+  /** Call it when what is needed may have changed. An item needed now starts again at 0. */
+  noteNeeded(): void
+  /** One round. Resolves when everything that was due is deleted. */
+  runOnce(): Promise<void>
+  /** The sentence about a removed log; null when cleanup did not remove it. */
   whyLogIsGone(assignmentId: string): string | null
-  /** Removes nothing more. Resolves when nothing is in flight. Idempotent. */
+  /** Removes nothing more. Resolves when nothing is in progress. Idempotent. */
   stop(): Promise<void>
 }
 
-export interface TidyingOptions {
-  /** The agent's own, `<state>/agents/<node>`. */
+export interface CleanupOptions {
+  /** The agent's own folder, `<state>/agents/<node>`. */
   folder: string
   node: string
   keep: Keep
-  /** null: it is not known what the node owns. */
-  inUse(): InUse | null
+  /** null: what the node owns is not known yet. */
+  needed(): Needed | null
   log: Logger
   clock?: () => number
 }
 
-/** A disk that hangs must not keep a session from ending: what is in flight then is a deletion among what has been renamed. */
+/**
+ * A hanging disk must not delay the end of a session. What is in progress by then only deletes
+ * items that have been renamed already.
+ */
 const STOPPED_WITHIN_MS = 2_000
-/** Between two looks: a tenth of what is kept the shortest, within these. */
-const LOOK_EVERY_MS = { least: 2_000, most: 600_000 }
+/** The time between two rounds is a tenth of the shortest Keep, within these bounds. */
+const ROUND_EVERY_MS = { least: 2_000, most: 600_000 }
 
-export function createTidying({
+export function createCleanup({
   folder,
   node,
   keep,
-  inUse,
+  needed,
   log,
   clock = bootClock,
-}: TidyingOptions): Tidying {
+}: CleanupOptions): Cleanup {
   const keptMs: Record<Kind, number | null> = {
     logs: keep.logsMs,
     packages: keep.packagesMs,
     work: keep.workMs,
   }
   const kinds = KINDS.filter((kind) => keptMs[kind] !== null)
-  const lookEveryMs = Math.min(
-    LOOK_EVERY_MS.most,
-    ...kinds.map((kind) => Math.max(LOOK_EVERY_MS.least, keptMs[kind]! / 10)),
+  const roundEveryMs = Math.min(
+    ROUND_EVERY_MS.most,
+    ...kinds.map((kind) => Math.max(ROUND_EVERY_MS.least, keptMs[kind]! / 10)),
   )
   const stopping = new AbortController()
-  const ledger = readLedger(folder)
-  /** Packages somebody wrote into, by their state then. */
+  const ledger = readRemovalLedger(folder)
+  /** Packages that contain more than was installed, with their state at that time. */
   const writtenTo = new Map<string, string>()
-  const told = new Set<string>()
-  let lookedMs: number | null = null
+  const reported = new Set<string>()
+  let lastRoundMs: number | null = null
   let working: Promise<void> | null = null
   let saving: Promise<void> = Promise.resolve()
 
-  const isInUse = (key: string, uses: InUse): boolean => {
+  const isNeeded = (key: string, needs: Needed): boolean => {
     const name = key.slice(key.indexOf('/') + 1)
-    return key.startsWith('packages/') ? uses.package(name) : uses.assignment(name)
+    return key.startsWith('packages/') ? needs.package(name) : needs.assignment(name)
   }
 
   const warnOnce = (what: string, error: unknown): void => {
-    if (!told.has(what))
+    if (!reported.has(what))
       log.warn(
-        { event: 'tidying_failed', what, ...describeError(error) },
-        'what is over could not be removed; trying again every now and then',
+        { event: 'cleanup_failed', what, ...describeError(error) },
+        'an unused item could not be removed; each round tries again',
       )
-    told.add(what)
+    reported.add(what)
   }
 
-  /** A full disk keeps nothing from being removed: only its count may begin anew with the next agent. */
+  /** On a full disk items are still removed, but the next agent may count again from 0. */
   const save = (): Promise<void> =>
     (saving = saving
-      .then(() => writeLedger(folder, ledger))
-      .catch((error: unknown) => warnOnce('over.json', error)))
+      .then(() => writeRemovalLedger(folder, ledger))
+      .catch((error: unknown) => warnOnce('removal-ledger.json', error)))
 
-  async function look(): Promise<void> {
-    if (inUse() === null) return
+  async function runOnce(): Promise<void> {
+    if (needed() === null) return
     const nowMs = clock()
-    const elapsedMs = lookedMs === null ? 0 : Math.max(0, nowMs - lookedMs)
-    lookedMs = nowMs
+    const elapsedMs = lastRoundMs === null ? 0 : Math.max(0, nowMs - lastRoundMs)
+    lastRoundMs = nowMs
     const items = (await Promise.all(kinds.map((kind) => itemsOf(folder, kind)))).flat()
-    const uses = inUse()
-    if (uses === null || stopping.signal.aborted) return
-    ledger.over = advance(ledger.over, items, (key) => isInUse(key, uses), elapsedMs)
-    const due = items.filter(({ kind, key }) => (ledger.over[key]?.ms ?? -1) >= keptMs[kind]!)
+    const needs = needed()
+    if (needs === null || stopping.signal.aborted) return
+    ledger.unused = advance(ledger.unused, items, (key) => isNeeded(key, needs), elapsedMs)
+    const due = items.filter(({ kind, key }) => (ledger.unused[key]?.ms ?? -1) >= keptMs[kind]!)
     const dueLogs = due.filter(({ kind }) => kind === 'logs').map(({ name }) => name)
     if (dueLogs.length > 0) {
-      // said before they are gone, so that a crash leaves no reader in the dark
+      // recorded before the removal, so that a reader finds the reason even after a crash
       ledger.removed = withRemoved(ledger.removed, dueLogs, new Date().toISOString())
       await save()
     }
@@ -145,29 +143,29 @@ export function createTidying({
     if (Object.values(removed).some((names) => names.length > 0)) {
       log.info(
         {
-          event: 'tidied',
+          event: 'cleaned_up',
           logs: removed.logs.length,
           work: removed.work.length,
           packages: removed.packages,
         },
-        'what was over for long enough is removed',
+        'items that were unused for long enough are removed',
       )
     }
     await save()
-    for (const grave of await graves(folder))
-      await removeSlowly(grave, stopping.signal).catch((error: unknown) => warnOnce(grave, error))
+    for (const path of await pathsSetAside(folder))
+      await removeSlowly(path, stopping.signal).catch((error: unknown) => warnOnce(path, error))
   }
 
   async function setAside(item: Item): Promise<boolean> {
     const { kind, key, parts, state } = item
     if (kind === 'packages' && (await isData(item))) return false
     if (kind !== 'logs' && (await isMounted(item))) return false
-    // what is asked here was answered a moment ago, so the renames below do not wait for a disk that hangs
+    // this repeats a lookup made a moment ago, so the renames below do not wait for a slow disk
     if ((await stateOf(folder, kind, parts)) !== state) return false
-    const uses = inUse()
-    if (stopping.signal.aborted || uses === null || isInUse(key, uses)) return false
+    const needs = needed()
+    if (stopping.signal.aborted || needs === null || isNeeded(key, needs)) return false
     moveAside(folder, item)
-    delete ledger.over[key]
+    delete ledger.unused[key]
     return true
   }
 
@@ -178,56 +176,58 @@ export function createTidying({
     writtenTo.set(key, state)
     log.info(
       { event: 'package_kept', package: name },
-      'no assignment here needs this package any more, but somebody wrote into its folder: it stays until a person deletes it',
+      'no assignment here needs this package any more, but its folder has files that were not ' +
+        'installed: it stays until a person deletes it',
     )
     return true
   }
 
-  /** Deleting would go on in the other file system, or the other part of this one. */
+  /** A deletion would continue in the mounted file system. */
   async function isMounted({ kind, name, key }: Item): Promise<boolean> {
     if (!(await hasMountIn(join(folder, kind, name)))) return false
-    if (!told.has(key))
+    if (!reported.has(key))
       log.warn(
         { event: 'folder_kept', what: key },
-        'nothing here needs this folder any more, but a file system is mounted in it: it stays until that is unmounted',
+        'nothing here needs this folder any more, but a file system is mounted in it: ' +
+          'it stays until that is unmounted',
       )
-    told.add(key)
+    reported.add(key)
     return true
   }
 
-  async function lookNowAndThen(): Promise<void> {
+  async function runUntilStopped(): Promise<void> {
     while (!stopping.signal.aborted) {
-      await look().catch((error: unknown) => warnOnce('everything', error))
-      await pause(lookEveryMs, stopping.signal)
+      await runOnce().catch((error: unknown) => warnOnce('everything', error))
+      await sleep(roundEveryMs, stopping.signal)
     }
   }
 
   return {
-    look,
+    runOnce,
     start() {
-      if (kinds.length > 0 && !stopping.signal.aborted) working ??= lookNowAndThen()
+      if (kinds.length > 0 && !stopping.signal.aborted) working ??= runUntilStopped()
     },
-    noteUse() {
-      const uses = inUse()
-      if (uses === null) return
-      const anew = Object.keys(ledger.over).filter((key) => isInUse(key, uses))
-      for (const key of anew) delete ledger.over[key]
-      const removed = ledger.removed.filter(({ assignment_id }) => !uses.assignment(assignment_id))
-      if (anew.length === 0 && removed.length === ledger.removed.length) return
+    noteNeeded() {
+      const needs = needed()
+      if (needs === null) return
+      const neededAgain = Object.keys(ledger.unused).filter((key) => isNeeded(key, needs))
+      for (const key of neededAgain) delete ledger.unused[key]
+      const removed = ledger.removed.filter(({ assignment_id }) => !needs.assignment(assignment_id))
+      if (neededAgain.length === 0 && removed.length === ledger.removed.length) return
       ledger.removed = removed
       void save()
     },
     whyLogIsGone: (assignmentId) => whyLogIsGone(ledger, node, assignmentId),
     async stop() {
       stopping.abort()
-      await inTime(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})
-      if (lookedMs !== null) {
-        // a session that was shorter than the time between two looks counts too
-        for (const over of Object.values(ledger.over)) over.ms += clock() - lookedMs
-        lookedMs = null
+      await raceDeadline(STOPPED_WITHIN_MS, working ?? Promise.resolve(), () => {})
+      if (lastRoundMs !== null) {
+        // a session that was shorter than the time between two rounds counts too
+        for (const unused of Object.values(ledger.unused)) unused.ms += clock() - lastRoundMs
+        lastRoundMs = null
         void save()
       }
-      await inTime(STOPPED_WITHIN_MS, saving, () => {})
+      await raceDeadline(STOPPED_WITHIN_MS, saving, () => {})
     },
   }
 }

@@ -1,4 +1,7 @@
-/** What lies in the agent's folder under a name of its own, and how it is renamed out of the way: logs with their older parts, packages, work folders. Anything else there is not looked at. */
+/**
+ * The items in the agent's folder that cleanup may remove: logs with their older parts, packages,
+ * work folders. Also how an item is renamed out of the way. Other files there are not touched.
+ */
 import { randomUUID } from 'node:crypto'
 import { renameSync } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
@@ -7,12 +10,13 @@ import { join } from 'node:path'
 export const KINDS = ['logs', 'packages', 'work'] as const
 export type Kind = (typeof KINDS)[number]
 
-/** parts: the oldest first, so that what a crash leaves of a log is its end. state differs when it was written to, or is another. */
 export interface Item {
   kind: Kind
   name: string
   key: string
+  /** Oldest first, so that a crash during removal leaves the end of a log. */
   parts: readonly string[]
+  /** Changes when the item is written to or replaced. */
   state: string
 }
 
@@ -21,7 +25,7 @@ const NAMES: Record<Kind, RegExp> = {
   packages: /^((?:@[^@+]+\+)?[^@+.][^@+]*@\d.*)$/,
   work: /^(\d{1,19})$/,
 }
-const GRAVE = '.gone-'
+const SET_ASIDE_PREFIX = '.gone-'
 
 export async function itemsOf(folder: string, kind: Kind): Promise<Item[]> {
   const partsOf = new Map<string, string[]>()
@@ -38,7 +42,7 @@ export async function itemsOf(folder: string, kind: Kind): Promise<Item[]> {
   return items
 }
 
-/** null: it is not there. */
+/** null: it does not exist. */
 export async function stateOf(
   folder: string,
   kind: Kind,
@@ -50,24 +54,27 @@ export async function stateOf(
   )
 }
 
-/** In one step of this process, and where it lies: a full disk has no room for a folder. Afterwards nobody finds it, and graves() does. */
+/**
+ * Renames an item in one synchronous step, within its folder, because a full disk has no room for
+ * another one. Afterwards only pathsSetAside() finds it.
+ */
 export function moveAside(folder: string, { kind, parts }: Item): void {
   for (const part of parts)
-    moveIfThere(join(folder, kind, part), join(folder, kind, GRAVE + randomUUID()))
+    moveIfThere(join(folder, kind, part), join(folder, kind, SET_ASIDE_PREFIX + randomUUID()))
 }
 
-/** What was moved aside, by this or an earlier agent, and is not deleted yet. */
-export async function graves(folder: string): Promise<string[]> {
+/** What this or an earlier agent moved aside and has not deleted yet. */
+export async function pathsSetAside(folder: string): Promise<string[]> {
   const names = await Promise.all(
     KINDS.map(async (kind) => (await namesIn(join(folder, kind))).map((name) => join(kind, name))),
   )
   return names
     .flat()
-    .filter((name) => name.includes(`/${GRAVE}`))
+    .filter((name) => name.includes(`/${SET_ASIDE_PREFIX}`))
     .map((name) => join(folder, name))
 }
 
-/** The rotation of a log may have given a part another name: the next look finds it. */
+/** Log rotation may have renamed a part meanwhile. The next round finds it. */
 function moveIfThere(from: string, to: string): void {
   try {
     renameSync(from, to)
@@ -76,7 +83,7 @@ function moveIfThere(from: string, to: string): void {
   }
 }
 
-/** Of a part of a log: what rotation left unfinished is the oldest, the file itself the newest. */
+/** The age of a part of a log. An unfinished rotation (.tmp) is the oldest, the file the newest. */
 const ageOf = (file: string): number =>
   file.endsWith('.tmp') ? Number.MAX_SAFE_INTEGER : Number(NAMES.logs.exec(file)?.[2] ?? 0)
 

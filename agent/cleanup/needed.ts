@@ -1,37 +1,43 @@
 /**
- * What of the agent's folder is needed, by what the node owns and by what still runs or ends here. Values in, values out.
- *
- * Errs to one side only: where it cannot be told which version of a package somebody needs, he needs every version of it.
+ * Which logs, work folders and packages the assignments and instances of this node need.
+ * Values in, values out. When it is not known which version of a package an instance needs, every
+ * version counts as needed.
  */
 import type { OwnedAssignment } from '../rows.js'
 import { packageFolderOf } from '../packages/package-folder.js'
 import { parsePackageRef, type PackageRef } from '../../syntax/package-reference.js'
 
-/** version null: one of them, it is not known which. */
 export interface PackageNeed {
   name: string
+  /** null: the version is not known. */
   version: string | null
 }
 
-export interface RunNeeds {
+export interface InstanceNeeds {
   assignment_id: string
-  /** null: any package, it is not known which. */
+  /** null: the package is not known, so every package is needed. */
   packages: readonly PackageNeed[] | null
 }
 
-export interface InUse {
+export interface Needed {
   assignment(id: string): boolean
-  /** By the name of its folder, `http-server@14.1.1`. */
+  /** Takes the name of a package's folder, such as `http-server@14.1.1`. */
   package(folder: string): boolean
 }
 
-export function inUse(owned: readonly OwnedAssignment[], runs: readonly RunNeeds[]): InUse {
-  const running = new Set(runs.map((run) => run.assignment_id))
-  // what has a run says itself which version its tag meant
+export function needed(
+  owned: readonly OwnedAssignment[],
+  instances: readonly InstanceNeeds[],
+): Needed {
+  const running = new Set(instances.map((instance) => instance.assignment_id))
+  // an instance knows itself which version its dist-tag meant
   const notRunning = owned.filter((row) => !running.has(row.assignment_id))
   const ids = new Set([...running, ...notRunning.map((row) => row.assignment_id)])
-  const needs = [...runs.flatMap((run) => run.packages ?? []), ...notRunning.flatMap(packagesOf)]
-  const unknown = runs.some((run) => run.packages === null)
+  const needs = [
+    ...instances.flatMap((instance) => instance.packages ?? []),
+    ...notRunning.flatMap(packagesOf),
+  ]
+  const unknown = instances.some((instance) => instance.packages === null)
   const folders = new Set(
     needs.flatMap(({ name, version }) =>
       version === null ? [] : [packageFolderOf({ name, version })],
@@ -47,8 +53,11 @@ export function inUse(owned: readonly OwnedAssignment[], runs: readonly RunNeeds
   }
 }
 
-/** exact: what was prepared for the copy it is about. Of one that an earlier agent started, from a row that is not the one of now, nothing is known. */
-export function packagesOfRun({
+/**
+ * `exact` is the package that was prepared for the instance. The result is null for an instance
+ * that an earlier agent started from another version of the row: nothing is known about it.
+ */
+export function packagesNeededBy({
   exact,
   started,
   want,
@@ -58,12 +67,12 @@ export function packagesOfRun({
   started: boolean
   want: OwnedAssignment | undefined
   isAboutWant: boolean
-}): RunNeeds['packages'] {
+}): InstanceNeeds['packages'] {
   if (exact === null && started && !isAboutWant) return null
   return [...(exact ? [exact] : []), ...(want && !(exact && isAboutWant) ? packagesOf(want) : [])]
 }
 
-/** As its row says it; what a tag means is not known from there. */
+/** The package that the row names. A row does not tell which version a dist-tag means. */
 function packagesOf({
   package_name: name,
   package_version: version,

@@ -1,15 +1,16 @@
 /**
- * What of an installed package is run: the bin named like the package, else its only bin, else (no bin at all) its main.
- * Several bins of which none is named like it are not guessed at. A path that leaves the package is not followed.
+ * Which file of an installed package is run: the bin named like the package, else its only bin,
+ * else its main (only if it has no bin). With several bins and none of that name there is no
+ * default. A path that leaves the package is refused.
  */
 import { readFile, realpath, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, join, resolve, sep } from 'node:path'
 
 export interface Entry {
-  /** Within the package folder. */
+  /** Absolute, inside the package's folder. */
   file: string
-  /** A script for node; otherwise a program of its own, named by its first line. */
+  /** node: a script for node. none: a program, or a script whose first line names another. */
   interpreter: 'node' | 'none'
 }
 
@@ -26,7 +27,7 @@ interface Manifest {
   hasExports: boolean
 }
 
-/** Null when there is none that can be read. */
+/** Null when there is no readable package.json. */
 export async function readManifest(packageDir: string): Promise<Manifest | null> {
   let raw: unknown
   try {
@@ -58,13 +59,15 @@ export async function resolveEntry(packageDir: string): Promise<Entry> {
       (bins.length === 1 ? bins[0] : undefined)
     if (chosen === undefined) {
       throw new EntryError(
-        `${spec} has several bins and none is named ${lastPart(manifest.name)}: ${shown(bins)}; name one of them as the deployment's command`,
+        `${spec} has several bins and none is named ${lastPart(manifest.name)}: ${shown(bins)}; ` +
+          "name one of them as the deployment's command",
       )
     }
     const file = await within(packageDir, manifest.bin[chosen]!, spec)
     if (!file)
       throw new EntryError(
-        `${spec} names ${JSON.stringify(manifest.bin[chosen])} as its bin ${chosen}, but has no such file`,
+        `${spec} names ${JSON.stringify(manifest.bin[chosen])} as its bin ${chosen}, ` +
+          'but has no such file',
       )
     return { file, interpreter: await interpreterOf(file) }
   }
@@ -73,7 +76,8 @@ export async function resolveEntry(packageDir: string): Promise<Entry> {
   if (main) return { file: main, interpreter: 'node' }
   throw new EntryError(
     manifest.main === null
-      ? `${spec} has neither a bin nor a main, so there is nothing to run: it is a library, or the deployment needs a command`
+      ? `${spec} has neither a bin nor a main, so there is nothing to run: ` +
+          'it is a library, or the deployment needs a command'
       : `${spec} names ${JSON.stringify(manifest.main)} as its main, but has no such file`,
   )
 }
@@ -83,7 +87,7 @@ async function findMain(
   manifest: Manifest,
   spec: string,
 ): Promise<string | null> {
-  // In the order in which node looks.
+  // in the order of node's own search
   const candidates =
     manifest.main === null
       ? ['index.js']
@@ -95,7 +99,7 @@ async function findMain(
   if (manifest.main !== null || !manifest.hasExports) return null
   try {
     const root = await realpath(packageDir)
-    // A package may refer to itself by name through its exports.
+    // the exports of a package let it import itself by name
     return await within(
       packageDir,
       createRequire(join(root, 'package.json')).resolve(manifest.name),
@@ -106,7 +110,7 @@ async function findMain(
   }
 }
 
-/** Absolute path when it is a file; null when there is none; an error when it lies outside, by .. or by a link. */
+/** Null when there is no such file. Throws when it lies outside the package, by .. or by a link. */
 async function within(packageDir: string, path: string, spec: string): Promise<string | null> {
   const root = await realpath(packageDir)
   const file = await realpath(resolve(root, path)).catch(() => null)

@@ -1,13 +1,16 @@
-/** From an assignment's package and command to what is started where: installs what is missing, then names program, arguments and folder. */
+/**
+ * From an assignment's package and command to the argv and folder of its process.
+ * Installs the package if it is missing.
+ */
 import type { PackageRef } from '../../syntax/package-reference.js'
 import { resolveEntry } from './entry-point.js'
 import type { NpmInstaller } from './npm-install.js'
 
 export interface Launch {
   argv: string[]
-  /** Null: a work folder of the assignment's own. */
+  /** Null: the assignment's own work folder. */
   cwd: string | null
-  /** Bins that a custom command may name without a path. */
+  /** A custom command may name the bins in it without a path. */
   binDir: string | null
 }
 
@@ -16,18 +19,18 @@ export interface LaunchRequest {
   command: string | null
   args: readonly string[]
   signal: AbortSignal
-  /** What the ref's tag meant at the first start of this generation: a crash must not change the version that runs. */
+  /** The version that the tag meant at the first start of this generation: a crash keeps it. */
   resolved: PackageRef | null
-  /** Called once it is clear that npm has to be asked. */
+  /** Called when npm has to be run. */
   onInstalling: () => void
 }
 
-/** Without a package there is nothing to wait for. */
+/** For an assignment without a package. */
 export function launchCommand(command: string, args: readonly string[]): Launch {
   return { argv: [command, ...args], cwd: null, binDir: null }
 }
 
-/** Rejects with InstallError or EntryError, whose messages are for the operator, or with the signal's reason. */
+/** Rejects with InstallError or EntryError (messages for the operator), or the signal's reason. */
 export async function launchPackage(
   installer: NpmInstaller,
   request: LaunchRequest,

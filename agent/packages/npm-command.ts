@@ -1,46 +1,50 @@
 /**
- * One run of npm: without a shell, with an environment built from nothing, in a process tree that can be killed, and with its failures turned into one sentence.
- * What reaches it of the agent's surroundings is what makes a registry reachable: the user's npmrc (through HOME), proxies, certificates.
+ * One run of npm: without a shell, in a process tree that can be killed, with its failures turned
+ * into one sentence. Its environment is built from nothing. It contains only what makes a registry
+ * reachable: the user's npmrc (through HOME), proxies, certificates.
  */
 import { randomUUID } from 'node:crypto'
 import { closeSync, existsSync, openSync, realpathSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
-import { newMark } from '../../state-folder/process-files.js'
+import { newRunId } from '../../state-folder/process-files.js'
 import { start } from '../warden/spawn.js'
 
 export interface NpmOptions {
-  /** npm's own script or program; looked for beside this node, then on the PATH, when not given. */
+  /** npm's script or program. Default: npm beside this node, then on the PATH. */
   path?: string
-  /** Instead of the one in npmrc. */
+  /** Overrides the registry of npmrc. */
   registry?: string
-  /** npm processes at a time. */
+  /** The number of npm processes that may run at a time. */
   concurrency?: number
   timeoutMs?: number
-  /** Run the install scripts of packages: code of strangers, as this user. */
+  /** Runs the install scripts of packages: third-party code, as this user. */
   allowScripts?: boolean
 }
 
-/** The message is one sentence with the way out. */
+/** The message is one sentence for the operator, with the way out. */
 export class InstallError extends Error {
   override name = 'InstallError'
 }
 
 export interface NpmRun {
-  /** What it is about, for the sentence. */
+  /** Name and version of the package, for messages. */
   name: string
   version: string
   cwd: string
   signal: AbortSignal
-  markPrefix: string
+  runIdPrefix: string
 }
 
 const DEFAULT_TIMEOUT_MS = 300_000
 const QUOTE_LIMIT = 500
-const INHERITED =
-  /^(PATH|HOME|USER|TMPDIR|LANG|TZ|LC_.*|https?_proxy|no_proxy|all_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR)$/i
+const INHERITED = new RegExp(
+  '^(PATH|HOME|USER|TMPDIR|LANG|TZ|LC_.*|https?_proxy|no_proxy|all_proxy|' +
+    'NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR)$',
+  'i',
+)
 
-/** Resolves with what it printed; rejects with InstallError, or with the signal's reason when it was called off. */
+/** Resolves with npm's output. Rejects with InstallError, or with the signal's reason. */
 export async function runNpm(
   args: readonly string[],
   run: NpmRun,
@@ -50,7 +54,7 @@ export async function runNpm(
   const outputFile = join(run.cwd, `.npm-output-${randomUUID()}`)
   const logFd = openSync(outputFile, 'w', 0o600)
   const registry = options.registry === undefined ? [] : ['--registry', options.registry]
-  // npm's own retries last minutes; ours are visible, and others can have the slot meanwhile.
+  // npm's own retries take minutes and hold the slot; the agent's back-off is visible and does not
   const flags = [
     '--loglevel=error',
     '--no-progress',
@@ -70,13 +74,14 @@ export async function runNpm(
       cwd: run.cwd,
       env: npmEnv(process.env),
       logFd,
-      mark: newMark(run.markPrefix),
+      runId: newRunId(run.runIdPrefix),
     })
   } finally {
     closeSync(logFd)
   }
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const kill = (): void => npm.signalTree('SIGKILL')
+  // not AbortSignal.any() with timeout(): Node 20 may collect both before they fire (nodejs#57736)
   let timedOut = false
   const timer = setTimeout(() => {
     timedOut = true
@@ -85,12 +90,13 @@ export async function runNpm(
   run.signal.addEventListener('abort', kill, { once: true })
   try {
     const exit = await npm.exit
-    // Scripts may leave something behind; it must not write into a folder that is given up.
+    // processes left by install scripts must not write to a folder that is given up
     if (npm.treeAlive()) kill()
     run.signal.throwIfAborted()
     if (timedOut)
       throw new InstallError(
-        `npm did not finish with ${run.name}@${run.version} within ${Math.round(timeoutMs / 1000)} s`,
+        `npm did not finish with ${run.name}@${run.version} ` +
+          `within ${Math.round(timeoutMs / 1000)} s`,
       )
     if (exit.error !== null) throw new InstallError(`npm cannot be run: ${exit.error}`)
     const output = await readFile(outputFile, 'utf8').catch(() => '')
@@ -104,7 +110,7 @@ export async function runNpm(
   }
 }
 
-/** Started through node itself where it is npm's script, so that neither a shell nor the PATH decides which node it gets. */
+/** npm's script is run by this node, so that neither a shell nor the PATH chooses another one. */
 function npmArgv(options: NpmOptions): string[] {
   const beside = dirname(process.execPath)
   const candidates =
@@ -121,7 +127,8 @@ function npmArgv(options: NpmOptions): string[] {
   const found = candidates.find((path) => existsSync(path))
   if (found === undefined)
     throw new InstallError(
-      'npm was not found, neither beside node nor on the PATH of the agent: install npm on this host',
+      'npm was not found, neither beside node nor on the PATH of the agent: ' +
+        'install npm on this host',
     )
   const real = realpathSync(found)
   return real.endsWith('.js') ? [process.execPath, real] : [real]
@@ -148,11 +155,17 @@ function sentence({ name, version }: NpmRun, output: string, ending: string): st
     case 'E404':
       if (/No match found for version|No matching version/i.test(output))
         return `there is no ${spec}: \`npm view ${name} versions dist-tags\` lists what there is`
-      return `there is no package ${name} in the registry, or this host may not see it (${code}): check the name, and the registry in this user's npmrc`
+      return (
+        `there is no package ${name} in the registry, or this host may not see it (${code}): ` +
+        "check the name, and the registry in this user's npmrc"
+      )
     case 'E401':
     case 'E403':
     case 'ENEEDAUTH':
-      return `the registry refuses ${spec} to this host (${code}): a token belongs in this user's npmrc`
+      return (
+        `the registry refuses ${spec} to this host (${code}): ` +
+        "a token belongs in this user's npmrc"
+      )
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
     case 'ECONNREFUSED':
@@ -163,20 +176,29 @@ function sentence({ name, version }: NpmRun, output: string, ending: string): st
     case 'ERR_SOCKET_TIMEOUT':
     case 'EIDLETIMEOUT':
     case 'FETCH_ERROR':
-      return `the npm registry cannot be reached from this host (${code}) to install ${spec}: check network, proxy and the registry in this user's npmrc`
+      return (
+        `the npm registry cannot be reached from this host (${code}) to install ${spec}: ` +
+        "check network, proxy and the registry in this user's npmrc"
+      )
     case 'EINTEGRITY':
-      return `what the registry sent for ${spec} is not what it announced (EINTEGRITY): clear npm's cache on this host, or ask whoever runs the registry`
+      return (
+        `what the registry sent for ${spec} is not what it announced (EINTEGRITY): ` +
+        "clear npm's cache on this host, or ask the operator of the registry"
+      )
     case 'ENOSPC':
       return `the disk is full, ${spec} cannot be installed (ENOSPC)`
     case 'EBADENGINE':
     case 'EBADPLATFORM':
-      return `${spec} does not support this host (${code}; node ${process.version}, ${process.platform} ${process.arch})`
+      return (
+        `${spec} does not support this host ` +
+        `(${code}; node ${process.version}, ${process.platform} ${process.arch})`
+      )
     default:
       return `npm failed to install ${spec} (${code || ending}): ${excerpt(output)}`
   }
 }
 
-/** npm's words without its prefix and the way to its log, credentials in addresses hidden, bounded. */
+/** npm's output, shortened: without prefixes and the path of its log, credentials hidden. */
 function excerpt(output: string): string {
   const lines = output
     .split('\n')

@@ -1,13 +1,12 @@
 /**
- * Installs npm packages, each exact version once, into a folder that all assignments of this agent share:
+ * Installs npm packages, each exact version once, for all assignments of this agent:
  *
  *   packages/http-server@14.1.1/node_modules/http-server       (a / in a scope is written +)
- *   packages/http-server@14.1.1/.mooring.json                  what was there when it was complete
- *   packages/.tmp-*                                             installs under way; not looked into by anybody
+ *   packages/http-server@14.1.1/.mooring.json                  the inventory of a complete install
+ *   packages/.tmp-*                                            installs in progress
  *
- * A folder under its own name is complete: it was checked, then renamed into place. So a failed, killed or cut-off install leaves nothing that looks like one.
- * Whether it still is complete is asked at each start, by a look at the names that were there: a cleaner that went through the folder is noticed then. It is replaced as a
- * whole, or where somebody wrote into it, mended: the folder is where its workloads run, and what they keep there is theirs.
+ * A folder under its final name is complete, because it is checked before it is renamed into place.
+ * How damage is noticed and mended: README.md.
  */
 import {
   access,
@@ -27,55 +26,61 @@ import type { Logger } from 'pino'
 import type { PackageRef } from '../../syntax/package-reference.js'
 import { packageFolderOf } from './package-folder.js'
 import { parsePackageRef } from '../../syntax/package-reference.js'
-import { pause } from '../../host/waiting.js'
+import { sleep } from '../../host/waiting.js'
 import { isWrittenSince } from '../../host/remove-folder.js'
 import { readManifest, resolveEntry } from './entry-point.js'
 import { InstallError, runNpm } from './npm-command.js'
 import type { NpmOptions } from './npm-command.js'
-import { createSharedWork } from './single-flight.js'
+import { createSingleFlight } from './single-flight.js'
 
 export interface InstalledPackage {
   /** The package's own folder. */
   packageDir: string
-  /** Of its bins and those of what it depends on. */
+  /** Contains its bins and those of its dependencies. */
   binDir: string
 }
 
 export interface NpmInstaller {
-  /** The exact version a dist-tag means now; asks the registry each time, but once for all who ask at the same time. */
+  /** The version that a dist-tag means now. Concurrent calls share one question to the registry. */
   resolveTag(ref: PackageRef, signal: AbortSignal): Promise<PackageRef>
-  /** Of an exact reference. Null when it is not installed, or damaged. */
+  /** Takes an exact reference. Null when the package is not installed, or damaged. */
   find(ref: PackageRef): Promise<InstalledPackage | null>
-  /** Installs an exact reference unless it is there; all who ask for it share one install, which is killed when the last of them calls it off. Rejects with InstallError. */
+  /**
+   * Installs an exact reference unless it is installed. Concurrent calls share one install, which
+   * is killed when the last caller aborts. Rejects with InstallError.
+   */
   install(ref: PackageRef, signal: AbortSignal): Promise<InstalledPackage>
 }
 
 interface Inventory {
-  /** Relative to the folder, each of them a file. */
+  /** Paths of files, relative to the folder. */
   files: string[]
-  /** It was mended: what somebody had written there lies among what was installed since. */
+  /** The folder was mended, so it contains files that were not installed. */
   mended?: true
 }
 
-/** Written last, so that what is younger in a package's folder was not installed. */
+/** Written last: a younger file in a package's folder was not installed. */
 const INVENTORY = '.mooring.json'
-/** File systems stamp by a clock that ticks each 10 ms at the slowest: whoever writes after two of them is younger than the inventory. */
+/**
+ * File systems take timestamps from a clock that ticks every 10 ms at the slowest. After two ticks
+ * every new file is younger than the inventory.
+ */
 const FILE_CLOCK_MS = 20
 const DEFAULT_CONCURRENCY = 2
 
 export function createNpmInstaller({
   packagesDir,
-  markPrefix,
+  runIdPrefix,
   log,
   npm = {},
 }: {
   packagesDir: string
-  markPrefix: string
+  runIdPrefix: string
   log: Logger
   npm?: NpmOptions
 }): NpmInstaller {
-  const work = createSharedWork(npm.concurrency ?? DEFAULT_CONCURRENCY)
-  // Of an earlier life: nobody comes back for them. Listed now, so that none of this life is among them.
+  const npmRuns = createSingleFlight(npm.concurrency ?? DEFAULT_CONCURRENCY)
+  // installs that an earlier life left unfinished; listed now, before this life starts any
   const cleaned = Promise.all(
     abandoned(packagesDir).map((folder) =>
       rm(folder, { recursive: true, force: true }).catch(() => {}),
@@ -106,7 +111,7 @@ export function createNpmInstaller({
     const place = join(packagesDir, name)
     log.info({ event: 'install_started', package: name }, 'installing package')
     await inPrivateFolder(async (folder) => {
-      // Without it npm would look for a project in the folders above.
+      // without this file npm would look for a project in the parent folders
       await writeFile(join(folder, 'package.json'), '{"private":true}\n')
       const scripts = npm.allowScripts === true ? '--no-ignore-scripts' : '--ignore-scripts'
       await runNpm(
@@ -123,17 +128,18 @@ export function createNpmInstaller({
           '--',
           `${ref.name}@${ref.version}`,
         ],
-        { ...ref, cwd: folder, signal, markPrefix },
+        { ...ref, cwd: folder, signal, runIdPrefix },
         npm,
       )
       await verify(folder, ref)
       await writeFile(join(folder, INVENTORY), JSON.stringify(await takeInventory(folder, ref)))
-      await pause(FILE_CLOCK_MS, signal)
+      await sleep(FILE_CLOCK_MS, signal)
       if ((await exists(place)) && (await isWrittenTo(place, signal))) {
         await mend(place, folder)
         log.warn(
           { event: 'package_mended', package: name },
-          'a file of this package was missing, and somebody had written into its folder: what was missing is back, the rest was left as it is',
+          'a file of this package was missing, and its folder has files that were not installed: ' +
+            'what was missing is back, the rest was left as it is',
         )
       } else await putInPlace(folder, place)
     })
@@ -151,11 +157,11 @@ export function createNpmInstaller({
   return {
     find,
     install: (ref, signal) =>
-      work.share(`install ${packageFolderOf(ref)}`, signal, (own) =>
+      npmRuns.run(`install ${packageFolderOf(ref)}`, signal, (own) =>
         asInstallError(ref, () => installAlone(ref, own), own),
       ),
     resolveTag: (ref, signal) =>
-      work.share(`resolve ${packageFolderOf(ref)}`, signal, (own) =>
+      npmRuns.run(`resolve ${packageFolderOf(ref)}`, signal, (own) =>
         asInstallError(
           ref,
           () =>
@@ -169,13 +175,14 @@ export function createNpmInstaller({
                   `${ref.name}@${ref.version}`,
                   'version',
                 ],
-                { ...ref, cwd, signal: own, markPrefix },
+                { ...ref, cwd, signal: own, runIdPrefix },
                 npm,
               )
               const exact = parsePackageRef(ref.name, /"([^"]+)"\s*\]?\s*$/.exec(output)?.[1] ?? '')
               if ('reason' in exact || exact.kind !== 'exact')
                 throw new InstallError(
-                  `there is no ${ref.name}@${ref.version}: \`npm view ${ref.name} versions dist-tags\` lists what there is`,
+                  `there is no ${ref.name}@${ref.version}: ` +
+                    `\`npm view ${ref.name} versions dist-tags\` lists what there is`,
                 )
               return exact
             }),
@@ -194,14 +201,19 @@ function locate(folder: string, ref: PackageRef): InstalledPackage {
 
 async function verify(folder: string, ref: PackageRef): Promise<void> {
   const manifest = await readManifest(locate(folder, ref).packageDir)
-  // Build metadata (+x) is no part of a version to npm.
+  // npm ignores build metadata (+x)
   if (manifest?.name === ref.name && manifest.version === ref.version.split('+')[0]) return
+  const installed = manifest ? `${manifest.name}@${manifest.version}` : 'nothing of that name'
   throw new InstallError(
-    `npm was asked for ${ref.name}@${ref.version} and installed ${manifest ? `${manifest.name}@${manifest.version}` : 'nothing of that name'}: check the registry in this user's npmrc`,
+    `npm was asked for ${ref.name}@${ref.version} and installed ${installed}: ` +
+      "check the registry in this user's npmrc",
   )
 }
 
-/** Each package on the first level and the file that will be run: enough to notice a folder that something has been deleted from, at the price of a few dozen looks. */
+/**
+ * The package.json of each first-level package, and the file that will be run. That suffices to
+ * notice deletions in the folder, and costs a few dozen checks of files per start.
+ */
 async function takeInventory(folder: string, ref: PackageRef): Promise<Inventory> {
   const modules = join(folder, 'node_modules')
   const names = await readdir(modules)
@@ -221,7 +233,7 @@ async function takeInventory(folder: string, ref: PackageRef): Promise<Inventory
   return { files: [...manifests.filter((_, index) => present[index]), ...entry] }
 }
 
-/** True when somebody has written into a package's folder since it was installed, or where that cannot be told. */
+/** True when the folder has files that were not installed, or when that cannot be determined. */
 export async function isWrittenTo(folder: string, signal: AbortSignal): Promise<boolean> {
   return (
     (await readInventory(folder).then(
@@ -246,7 +258,7 @@ async function isComplete(folder: string): Promise<boolean> {
 }
 
 async function putInPlace(folder: string, place: string): Promise<void> {
-  // A damaged one may be in use: out of the way at once, deleted with the private folder.
+  // a damaged package may be in use: it is renamed away in one step, then deleted
   await rename(place, `${folder}-old`).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error
   })
@@ -254,7 +266,7 @@ async function putInPlace(folder: string, place: string): Promise<void> {
   await rm(`${folder}-old`, { recursive: true, force: true }).catch(() => {})
 }
 
-/** What is missing comes from a fresh install; what is there stays, for it may be a workload's data, in use. */
+/** Adds what is missing from a fresh install. Present files stay: they may be a workload's data. */
 async function mend(place: string, fresh: string): Promise<void> {
   const inventory = await readInventory(fresh)
   await rm(join(fresh, INVENTORY))
@@ -285,7 +297,8 @@ async function asInstallError<T>(
     if (error instanceof InstallError || signal.aborted) throw error
     const { code, message } = error as NodeJS.ErrnoException
     throw new InstallError(
-      `${ref.name}@${ref.version} cannot be installed (${code ?? message}): check the disk and the rights on the agent's state folder`,
+      `${ref.name}@${ref.version} cannot be installed (${code ?? message}): ` +
+        "check the disk and the rights on the agent's state folder",
     )
   }
 }

@@ -1,69 +1,61 @@
 /**
- * Work that several wait for is done once, at most `limit` pieces at a time, and is called off when nobody waits for it any more.
- * Failures are shared like results, with those who waited then; the next to ask begins anew.
+ * Work that several callers wait for is done once, with at most `limit` pieces at a time.
+ *
+ * A piece is aborted when its last caller has aborted. All callers share its result or its failure,
+ * and the next call starts again. p-limit limits the number of pieces. The sharing is our own,
+ * because each caller can leave alone.
  */
-export interface SharedWork {
-  share<T>(key: string, signal: AbortSignal, work: (own: AbortSignal) => Promise<T>): Promise<T>
+import pLimit from 'p-limit'
+
+export interface SingleFlight {
+  /** `own` aborts when the last caller of this key has aborted. */
+  run<T>(key: string, signal: AbortSignal, work: (own: AbortSignal) => Promise<T>): Promise<T>
 }
 
-interface Piece {
-  promise: Promise<unknown>
-  waiting: number
+interface Flight {
+  result: Promise<unknown>
+  callers: number
   own: AbortController
 }
 
-export function createSharedWork(limit: number): SharedWork {
-  const pieces = new Map<string, Piece>()
-  const queue: (() => void)[] = []
-  let busy = 0
+export function createSingleFlight(limit: number): SingleFlight {
+  const flights = new Map<string, Flight>()
+  const limited = pLimit(limit)
 
-  const withSlot = async <T>(work: () => Promise<T>): Promise<T> => {
-    if (busy >= limit) await new Promise<void>((resolve) => queue.push(resolve))
-    else busy++
-    try {
-      return await work()
-    } finally {
-      // A slot is handed on, not freed, so that nobody can come between.
-      const next = queue.shift()
-      if (next) next()
-      else busy--
-    }
-  }
-
-  const begin = <T>(key: string, work: (own: AbortSignal) => Promise<T>): Piece => {
+  const begin = <T>(key: string, work: (own: AbortSignal) => Promise<T>): Flight => {
     const own = new AbortController()
-    const promise = withSlot(async () => {
+    const result = limited(() => {
       own.signal.throwIfAborted()
       return work(own.signal)
     })
-    const piece = { promise, waiting: 0, own }
+    const flight = { result, callers: 0, own }
     const forget = (): void => {
-      if (pieces.get(key) === piece) pieces.delete(key)
+      if (flights.get(key) === flight) flights.delete(key)
     }
-    promise.then(forget, forget)
-    pieces.set(key, piece)
-    return piece
+    result.then(forget, forget)
+    flights.set(key, flight)
+    return flight
   }
 
   return {
-    share<T>(key: string, signal: AbortSignal, work: (own: AbortSignal) => Promise<T>): Promise<T> {
+    run<T>(key: string, signal: AbortSignal, work: (own: AbortSignal) => Promise<T>): Promise<T> {
       if (signal.aborted) return Promise.reject(signal.reason as Error)
-      const piece = pieces.get(key) ?? begin(key, work)
-      piece.waiting++
+      const flight = flights.get(key) ?? begin(key, work)
+      flight.callers++
       return new Promise<T>((resolve, reject) => {
         const leave = (): void => {
           reject(signal.reason as Error)
-          if (--piece.waiting > 0) return
-          // Nobody joins what is being called off.
-          if (pieces.get(key) === piece) pieces.delete(key)
-          piece.own.abort(signal.reason)
+          if (--flight.callers > 0) return
+          // a later caller must not join an aborted flight
+          if (flights.get(key) === flight) flights.delete(key)
+          flight.own.abort(signal.reason)
         }
         signal.addEventListener('abort', leave, { once: true })
         const done = (settle: () => void): void => {
           signal.removeEventListener('abort', leave)
           settle()
         }
-        piece.promise.then(
+        flight.result.then(
           (result) => done(() => resolve(result as T)),
           (error: unknown) => done(() => reject(error as Error)),
         )

@@ -1,22 +1,23 @@
-/** Which work this agent will not run at all. */
+/** The verdict: whether this agent runs the package or command of an assignment. */
 import { parsePackageRef, type PackageRef } from '../../syntax/package-reference.js'
 import type { OwnedAssignment } from '../rows.js'
 
 export interface Trust {
-  /** Tested against `name@version` as written in the deployment. Null trusts no package. */
+  /** Tested against `name@version` of the deployment. Null trusts no package. */
   trusts: RegExp | null
   allowExec: boolean
 }
 
-/** What the assignment wants run, or the sentence that says why this agent will not. */
+/** What to run, or the reason why this agent refuses it. */
 export type Verdict =
   { ok: true; ref: PackageRef | null; command: string | null } | { ok: false; reason: string }
 
-export function judge(assignment: OwnedAssignment, trust: Trust): Verdict {
+export function checkTrust(assignment: OwnedAssignment, trust: Trust): Verdict {
   const { package_name: name, package_version: version, command } = assignment
   if (command !== null && !trust.allowExec)
     return refuse(
-      'it has a command of its own and this agent runs packages only: start the agent with --allow-exec, or remove the command',
+      'it has a command of its own and this agent runs packages only: ' +
+        'start the agent with --allow-exec, or remove the command',
     )
   if (name === null)
     return command === null || command === ''
@@ -28,9 +29,10 @@ export function judge(assignment: OwnedAssignment, trust: Trust): Verdict {
   const spec = `${ref.name}@${ref.version}`
   if (trust.trusts === null)
     return refuse(
-      `this agent trusts no package: start it with --trust and an expression that matches ${spec}`,
+      'this agent trusts no package: ' +
+        `start it with --trust and an expression that matches ${spec}`,
     )
-  // A RegExp with the flag g or y remembers where it stopped; only its source is a trust pattern.
+  // only the source is the pattern: with the flags g or y test() depends on earlier calls
   if (!new RegExp(trust.trusts.source).test(spec))
     return refuse(`${spec} is not trusted here: this agent trusts ${trust.trusts.source}`)
   return { ok: true, ref, command }

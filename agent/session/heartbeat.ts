@@ -1,16 +1,19 @@
 /**
- * The heartbeat: tells the database that this node lives, and hears whether what it runs is still its own.
+ * The heartbeat: reports that this node lives, and learns whether what it runs is still its own.
  *
- * One request is in flight at any time, on a connection of its own and with a deadline on the monotonic clock. Its time t is the boot clock
- * when the request is *started* (see lease.ts). A beat that failed is repeated soon, since a lease holds only a few beats; there is no limit
- * to the attempts, because a node that cannot reach the database is stopped by its leases and by nothing else.
+ * One request is in flight at any time, on a connection of its own, with a deadline on the
+ * monotonic clock. Its time t is the boot clock at the *start* of the request (see lease.ts).
+ * A failed beat is repeated soon, because a lease is only a few beats long. Attempts are
+ * unlimited: only its leases stop a node that cannot reach the database.
  */
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { BeatAnswer, UsageSample } from '../rows.js'
 import { bootClock, type BootClock } from '../../host/boot-clock.js'
-import { codeOf, describeError, kindOf } from '../../postgres/errors.js'
+import { describeError, errorCode, errorKind } from '../../postgres/errors.js'
 import { createBackoff } from '../../host/backoff.js'
+import { createLifecycle, type Lifecycle } from '../../host/lifecycle.js'
+import { sleep } from '../../host/waiting.js'
 
 /** A beat that was answered. */
 export interface Beat {
@@ -21,15 +24,12 @@ export interface Beat {
   connectionEpoch: number
 }
 
-export interface Heartbeat {
-  /** Beats at once and then for ever. */
-  start(): void
+/** start() beats at once. */
+export interface Heartbeat extends Lifecycle {
   /** Brings the next beat forward. */
   beatSoon(): void
-  /** One beat; false when it failed and should be repeated. Rejects never. */
+  /** One beat. False when it failed and must be repeated. Never rejects. */
   runOnce(): Promise<boolean>
-  /** Resolves when the beat in flight has ended. Idempotent, legal before start. */
-  stop(): Promise<void>
 }
 
 export interface HeartbeatOptions {
@@ -41,8 +41,8 @@ export interface HeartbeatOptions {
   sample: () => UsageSample | Promise<UsageSample>
   running: () => number
   onBeat(beat: Beat): void
-  /** The session is over: another one holds the name, or the node was forgotten. Called once. */
-  onOver(error: unknown): void
+  /** Another session holds the name, or the node was forgotten. Called once. */
+  onSessionOver(error: unknown): void
   log: Logger
   clock?: BootClock
 }
@@ -56,7 +56,10 @@ const NOT_MEASURED: UsageSample = {
   disk_free_bytes: null,
 }
 
-/** Two lost beats are harmless by default (a beat each 3 s, a lease of 12): 2 s is what one may take. In scaled-down fleets a sixth of the lease. */
+/**
+ * One beat may take 2 s. By default two lost beats are harmless (a beat each 3 s, a lease of 12 s).
+ * A fleet with shorter leases gives a beat a sixth of the lease.
+ */
 export const MAX_BEAT_DEADLINE_MS = 2_000
 export function beatDeadlineMs(leaseTtlMs: number): number {
   return Math.max(MIN_BEAT_DEADLINE_MS, Math.min(MAX_BEAT_DEADLINE_MS, leaseTtlMs / 6))
@@ -71,11 +74,11 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   let leaseTtlMs = options.leaseTtlMs
   let nextBeatMs = options.beatIntervalMs
   let lastStartMs = 0
-  let wakeUp: (() => void) | null = null
-  let loop: Promise<void> | null = null
+  let wakeUp = (): void => {}
   let failing = false
   let ticking = false
-  let ended = false
+  const life = createLifecycle(beatUntilStopped)
+  life.signal.addEventListener('abort', () => wakeUp())
 
   async function runOnce(): Promise<boolean> {
     const sample = await measure()
@@ -91,35 +94,35 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
         beatDeadlineMs(leaseTtlMs),
       )
     } catch (error) {
-      failed(error)
+      onFailure(error)
       return false
     }
     leaseTtlMs = answer.lease_ttl_ms
     nextBeatMs = answer.next_beat_ms
     backoff.reset()
-    if (failing) log.info({ event: 'database_back' }, 'heartbeats are answered again')
+    if (failing) log.info({ event: 'database_back' }, 'the database answers heartbeats again')
     failing = false
     options.onBeat({ tMs, answer, connectionEpoch: db.connectionEpoch() })
     if (answer.round_overdue) void tick()
     return true
   }
 
-  function failed(error: unknown): void {
-    if (ended) return
-    if (kindOf(error) === 'session_over') {
-      ended = true
-      options.onOver(error)
+  function onFailure(error: unknown): void {
+    if (life.signal.aborted) return
+    if (errorKind(error) === 'session_over') {
+      void life.stop()
+      options.onSessionOver(error)
       return
     }
     if (!failing)
       log.warn(
         { event: 'beat_failed', ...describeError(error) },
-        'a heartbeat was not answered; trying again until one is',
+        'the database did not answer a heartbeat; retrying until it does',
       )
     failing = true
   }
 
-  /** A figure that cannot be had is null, never zero, and never a reason not to beat. */
+  /** A figure that cannot be measured is null, never zero, and never prevents a beat. */
   async function measure(): Promise<UsageSample> {
     try {
       return await options.sample()
@@ -129,55 +132,41 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
     }
   }
 
-  /** Beside the beats, never in their way. The database lets one caller through for each round. */
+  /** Runs beside the beats and never delays one. The database admits one caller for each round. */
   async function tick(): Promise<void> {
-    if (ticking || ended) return
+    if (ticking || life.signal.aborted) return
     ticking = true
     try {
       await db.tick(`agent ${node}`)
     } catch (error) {
       log.debug(
-        { event: 'tick_failed', code: codeOf(error) },
-        'the rounds could not be run from here',
+        { event: 'tick_failed', code: errorCode(error) },
+        'this agent could not run a round',
       )
     } finally {
       ticking = false
     }
   }
 
-  async function run(): Promise<void> {
-    while (!ended) {
+  async function beatUntilStopped(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       const answered = await runOnce()
-      if (ended) break
-      // the interval runs from the start of the request: a slow answer does not stretch it
-      await sleep(answered ? Math.max(0, lastStartMs + nextBeatMs - clock()) : backoff.nextMs())
+      if (signal.aborted) break
+      const early = new AbortController()
+      wakeUp = () => early.abort()
+      // the interval counts from the start of the request, so a slow answer does not stretch it
+      const waitMs = answered ? Math.max(0, lastStartMs + nextBeatMs - clock()) : backoff.nextMs()
+      await sleep(waitMs, early.signal)
     }
   }
 
-  function sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => wakeUp?.(), ms)
-      wakeUp = () => {
-        clearTimeout(timer)
-        wakeUp = null
-        resolve()
-      }
-    })
-  }
-
   return {
-    start() {
-      loop ??= run()
-    },
+    start: life.start,
+    stop: life.stop,
     beatSoon() {
-      // while beats fail, the back-off says when
-      if (!failing) wakeUp?.()
+      // while beats fail, the back-off decides
+      if (!failing) wakeUp()
     },
     runOnce,
-    async stop() {
-      ended = true
-      wakeUp?.()
-      await loop
-    },
   }
 }

@@ -1,30 +1,14 @@
 /**
- * The lease: how long this node may run what it owns without hearing from the database.
+ * The lease: how long this node may run what it owns without an answer from the database.
+ * README.md has the time line and the reasons. The arithmetic, on the boot clock:
  *
- * Somewhere else a reaper counts too. It gives our work to another node once the last beat it saw is older than lease + margin, and we must
- * be dead by then, cut off or not. We cannot ask, so we count, each on its own clock, from moments that are ordered in real time:
+ *   t     the *start* of the beat that confirms a row, (assignment, epoch) by (assignment, epoch)
+ *   end   t + T - least(reap margin, T/10)     SIGKILL: nothing of the row may live
+ *   term  end - least(stop_grace, T/3)         SIGTERM
  *
- *     agent     t ──────────────────────────────► term ─────────► end
- *               │ beat sent          SIGTERM ─────┘  grace  SIGKILL ┘     G = least(stop_grace, T/3)
- *               │    ▲ answer: counts for nothing but its content         end = t + T - least(margin, T/10)
- *               ▼    │
- *     database    b ─┘────────────────────────────────────────────────────── b + T ──── b + T + margin
- *                 beat written, b >= t                                                       └ reaped, elsewhere from here on
- *
- * - t is when the request was *started*. Counting from the answer would let network delay extend the lease on our side only.
- * - The reaper waits until b + T + margin and b >= t, so the whole margin, and a tenth of the lease besides, lies between our last process
- *   and the first of another node: for clocks that run apart, a timer that wakes late, SIGKILL that takes a moment.
- * - A beat extends only what its answer *confirms*, (assignment, epoch) by (assignment, epoch). A lease of the whole node would go on
- *   covering what was taken away while a stop order was lost, or what a promoted standby never heard of. Two things confirm:
- *     the beat's digest equals the digest of our set           -> all of the set, from that beat's t
- *     assignments_of, *begun after* a beat was answered, lists -> the rows listed, from that beat's t (they were ours after b >= t)
- * - What a read no longer lists keeps its old end: it is being stopped in its own time, but never beyond what was granted.
- * - Daemons belong to the node and on_lost='keep' says so: neither is ever taken from a silent node, neither is fenced.
- *
- * The clock is the boot clock: the monotonic clock of the process stands still while a laptop or a VM sleeps, and a lease does not.
- * Here the lease ends in order: what runs is asked to stop, and it is told. That it ends in any case, were this process killed, stopped or stuck, is the
- * warden's part, which is given every term as soon as it is known.
- * What no process can do from inside: stop itself while the whole machine is paused. assert_owner() covers that in the database.
+ * The reaper frees the row at b + T + margin, and b >= t is when the beat was written. So the
+ * margin and a tenth of the lease T lie between the last process here and the first elsewhere.
+ * The warden gets each term as well, and ends a lease when this process cannot.
  */
 import type { Logger } from 'pino'
 import {
@@ -46,33 +30,43 @@ export type LeasedRow = Pick<
   'assignment_id' | 'epoch' | 'type' | 'on_lost' | 'lease_ttl_ms' | 'stop_grace_ms'
 >
 
-/** From when on the row's processes are asked to end, and by when they must be gone, if nothing confirms it after confirmedAtMs. */
+/**
+ * When the processes of the row get SIGTERM, and when they must be gone, unless something confirms
+ * the row after confirmedAtMs.
+ */
 export function termOf(row: LeasedRow, confirmedAtMs: number, reapMarginMs: number): Term {
   const ttl = row.lease_ttl_ms
   const endAtMs = confirmedAtMs + ttl - Math.min(reapMarginMs, ttl / 10) - CLOCK_GRAIN_MS
   return { termAtMs: endAtMs - Math.min(row.stop_grace_ms, ttl / 3), endAtMs }
 }
 
-/** Daemons and on_lost='keep' run on, whatever the database says or does not say. */
+/** Daemons and on_lost='keep' keep running without the database. */
 export function isFenced(row: LeasedRow): boolean {
   return row.type !== 'daemon' && row.on_lost === 'stop'
 }
 
 export interface Leases {
-  /** The node owns exactly these rows, and a beat started at atMs confirms them. Returns true when that revived something fenced. */
+  /**
+   * The node owns exactly these rows, and a beat started at atMs confirms them.
+   * Returns true when that revives a fenced row.
+   */
   confirm(rows: readonly LeasedRow[], atMs: number): boolean
-  /** The warden has begun to stop it, whatever was confirmed since: a later confirmation revives it, and says so. */
+  /**
+   * The warden has begun to stop it, whatever was confirmed meanwhile. The next confirm() revives
+   * it, and returns true.
+   */
   noteFenced(assignmentId: string): void
-  /** May it be started or kept running now? False for what was never confirmed under this epoch, and from the moment of SIGTERM on. */
+  /** May it run now? False before a confirmation under this epoch, and from SIGTERM on. */
   isLive(row: LeasedRow): boolean
-  stop(): void
+  /** Ends nothing and fences nothing more, see host/lifecycle.ts. */
+  stop(): Promise<void>
 }
 
 export interface LeaseOptions {
   reapMarginMs: number
-  /** Returns how many of them were still alive. */
+  /** Returns how many of them are still alive. */
   fence(assignmentIds: readonly string[], graceMs: number): number
-  /** Gives the terms of everything that is confirmed to whoever runs it, before it is asked to run anything by them. */
+  /** Gives the warden the terms of all confirmed rows, before it must start any of them. */
   renew(terms: readonly LeaseTerm[]): void
   log: Logger
   clock?: BootClock
@@ -95,8 +89,8 @@ export function createLeases({
   const entries = new Map<string, Entry>()
   let timer: NodeJS.Timeout | undefined
   let stopped = false
-  /** Fenced by the warden, and not yet said. */
-  let noted = 0
+  /** Rows fenced by the warden and not yet logged. */
+  let unlogged = 0
 
   function confirm(rows: readonly LeasedRow[], atMs: number): boolean {
     const nowMs = clock()
@@ -109,7 +103,7 @@ export function createLeases({
         entries.set(row.assignment_id, { row, term, listed: true, fenced: false })
         continue
       }
-      // an answer that comes late never takes back what a later beat gave
+      // a late answer never shortens what a later beat has given
       if (term.endAtMs > known.term.endAtMs) known.term = term
       known.row = row
       known.listed = true
@@ -148,23 +142,23 @@ export function createLeases({
     const entry = entries.get(assignmentId)
     if (entry === undefined || entry.fenced) return
     entry.fenced = true
-    // told one by one, said once
-    if (noted++ === 0)
+    // the warden notifies row by row; one line is logged
+    if (unlogged++ === 0)
       setImmediate(() => {
-        sayEnding(noted, Math.max(0, entry.term.endAtMs - clock()))
-        noted = 0
+        logEnding(unlogged, Math.max(0, entry.term.endAtMs - clock()))
+        unlogged = 0
       })
   }
 
-  function sayEnding(assignments: number, graceMs: number): void {
+  function logEnding(assignments: number, graceMs: number): void {
     log.warn(
       { event: 'lease_ending', assignments, grace_ms: Math.round(graceMs) },
-      'the lease ends unconfirmed: stopping what another node may be given',
+      'the lease ends unconfirmed; stopping what another node may get',
     )
   }
 
-  /** SIGTERM to everything whose time has come; each group of equal ends is told how long it has. */
-  function look(): void {
+  /** SIGTERM to all rows whose term has come. Rows with the same end share one grace. */
+  function fenceDue(): void {
     const nowMs = clock()
     const due = new Map<number, string[]>()
     for (const [id, entry] of entries) {
@@ -174,9 +168,9 @@ export function createLeases({
     }
     for (const [endAtMs, ids] of due) {
       const graceMs = Math.max(0, endAtMs - nowMs)
-      // what was stopped in order keeps its entry until its old end, and is no news
+      // a row that was stopped in order keeps its entry until its old end, and is not logged
       const alive = fence(ids, graceMs)
-      if (alive > 0) sayEnding(alive, graceMs)
+      if (alive > 0) logEnding(alive, graceMs)
     }
     schedule()
   }
@@ -188,14 +182,14 @@ export function createLeases({
     for (const entry of entries.values())
       if (!entry.fenced && isFenced(entry.row)) soonestMs = Math.min(soonestMs, entry.term.termAtMs)
     if (soonestMs === Infinity) return
-    timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, Math.max(0, soonestMs - clock())))
+    timer = setTimeout(fenceDue, Math.min(LONGEST_SLEEP_MS, Math.max(0, soonestMs - clock())))
   }
 
   return {
     confirm,
     noteFenced,
     isLive,
-    stop() {
+    async stop() {
       stopped = true
       clearTimeout(timer)
     },

@@ -1,17 +1,21 @@
 /**
- * Answers those who want to read a log that is on this host, through the database: request_log() -> hint -> log_requests_of() -> answer_log() -> read_log().
+ * Answers requests for logs of this host, through the database:
+ * request_log() -> hint -> log_requests_of() -> answer_log() -> read_log().
  *
- * Whatever is asked, and however often, costs the host no more than this: one slice is read at a time, LOG_BYTES_PER_SECOND in the long run, over a connection of its
- * own, so that beats and reports never wait for it; a storm of hints is one look at the requests in a pause. Requests that wait for something new are
- * looked after by looking at the file, not by asking the database.
+ * The cost for the host is bounded, whatever is requested:
+ *   - one slice is read at a time, LOG_BYTES_PER_SECOND in the long run;
+ *   - a connection of its own carries it, so beats and reports never wait for it;
+ *   - a storm of hints causes one read of the requests in each interval;
+ *   - a request that waits for new output is served by watching the file, not the database.
  *
- * A hint that is lost is not looked for: whoever asks repeats it, and gives up by himself.
+ * A lost hint is not searched for, because the reader repeats its request and gives up by itself.
  */
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
 import type { LogAnswer, LogRequest } from '../rows.js'
-import { pause } from '../../host/waiting.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { createOnDemand } from '../../host/on-demand.js'
+import { sleep } from '../../host/waiting.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 import {
   logFileOf,
   logState,
@@ -21,9 +25,9 @@ import {
 } from '../../state-folder/log-reader.js'
 
 export interface LogRequests {
-  /** Somebody asks. */
+  /** A reader requests a log. */
   hint(): void
-  /** Answers nothing more. Resolves when nothing is in flight. Idempotent. */
+  /** Answers nothing more, see host/lifecycle.ts. */
   stop(): Promise<void>
 }
 
@@ -31,25 +35,25 @@ export interface LogRequestsOptions {
   db: Pick<AgentDb, 'logRequestsOf' | 'answerLog'>
   node: string
   session: string
-  /** The agent's own, with logs/ in it. */
+  /** The agent's folder, with logs/ in it. */
   folder: string
-  /** Of a log that is not there; null: nothing is known. */
+  /** Why a log does not exist; null when that is not known. */
   whyGone(assignmentId: string): string | null
-  onOver(error: unknown): void
+  onSessionOver(error: unknown): void
   log: Logger
   bytesPerSecond?: number
 }
 
 export const LOG_BYTES_PER_SECOND = 2 * 1024 * 1024
-/** Between two looks at the requests, and at the logs that are waited for: longer where these are many. */
-const PAUSE_MS = { least: 50, each: 2 }
+/** Between two reads of the requests, and two looks at the logs; longer when these are many. */
+const INTERVAL_MS = { least: 50, each: 2 }
 
 const RETRY_MS = 500
-/** Whoever asked has given up by then. */
+/** The reader has given up by then. */
 const FORGET_AFTER_MS = 10_000
 
-interface Waiting {
-  asked: LogRequest
+interface PendingRequest {
+  request: LogRequest
   untilMs: number
   state: string | null
 }
@@ -60,126 +64,117 @@ export function createLogRequests({
   session,
   folder,
   whyGone,
-  onOver,
+  onSessionOver,
   log,
   bytesPerSecond = LOG_BYTES_PER_SECOND,
 }: LogRequestsOptions): LogRequests {
-  const stopping = new AbortController()
-  const waiting = new Map<string, Waiting>()
+  const serving = createOnDemand(serveAll)
+  const stop = serving.signal
+  const pending = new Map<string, PendingRequest>()
   let hinted = false
-  let lookedMs = 0
-  /** When what was answered so far is paid for. */
-  let freeMs = 0
-  let working: Promise<void> | null = null
+  let lastReadMs = 0
+  /** From when on the byte rate allows the next slice. */
+  let nextSliceMs = 0
 
-  const until = (ms: number): Promise<void> =>
-    pause(Math.max(0, ms - performance.now()), stopping.signal)
+  const sleepUntil = (ms: number): Promise<void> => sleep(Math.max(0, ms - performance.now()), stop)
 
   function hint(): void {
     hinted = true
-    if (stopping.signal.aborted) return
-    working ??= work().finally(() => {
-      working = null
-      // hinted between the last look and now
-      if (hinted) hint()
-    })
+    serving.request()
   }
 
-  async function work(): Promise<void> {
-    while ((hinted || waiting.size > 0) && !stopping.signal.aborted) {
+  async function serveAll(): Promise<void> {
+    while ((hinted || pending.size > 0) && !stop.aborted) {
       try {
-        if (hinted) await look()
-        for (const each of [...waiting.values()]) {
-          if (stopping.signal.aborted) return
+        if (hinted) await readRequests()
+        for (const each of [...pending.values()]) {
+          if (stop.aborted) return
           await serve(each)
         }
       } catch (error) {
-        if (stopping.signal.aborted) return
-        if (kindOf(error) === 'session_over') {
-          stopping.abort()
-          return onOver(error)
+        if (stop.aborted) return
+        if (errorKind(error) === 'session_over') {
+          void serving.stop()
+          return onSessionOver(error)
         }
         log.debug(
           { event: 'log_request_failed', ...describeError(error) },
-          'requests for logs could not be answered; what is known of them is tried again for a while',
+          'requests for logs could not be answered; the known ones are retried for a while',
         )
-        await pause(RETRY_MS, stopping.signal)
+        await sleep(RETRY_MS, stop)
       }
-      if (waiting.size > 0)
-        await pause(PAUSE_MS.least + PAUSE_MS.each * waiting.size, stopping.signal)
+      if (pending.size > 0) await sleep(INTERVAL_MS.least + INTERVAL_MS.each * pending.size, stop)
     }
   }
 
-  async function look(): Promise<void> {
-    await until(lookedMs + PAUSE_MS.least)
-    if (stopping.signal.aborted) return
+  async function readRequests(): Promise<void> {
+    await sleepUntil(lastReadMs + INTERVAL_MS.least)
+    if (stop.aborted) return
     hinted = false
-    lookedMs = performance.now()
-    const asked = await db.logRequestsOf(node, session)
-    for (const each of asked) {
-      if (!waiting.has(each.request))
-        waiting.set(each.request, {
-          asked: each,
-          untilMs: performance.now() + each.wait_ms,
+    lastReadMs = performance.now()
+    for (const request of await db.logRequestsOf(node, session)) {
+      if (!pending.has(request.request))
+        pending.set(request.request, {
+          request,
+          untilMs: performance.now() + request.wait_ms,
           state: null,
         })
     }
   }
 
-  async function serve(each: Waiting): Promise<void> {
-    const { request, assignment_id } = each.asked
-    const late = performance.now() - each.untilMs
-    if (late > FORGET_AFTER_MS) return void waiting.delete(request)
+  async function serve(each: PendingRequest): Promise<void> {
+    const { request: id, assignment_id } = each.request
+    const lateMs = performance.now() - each.untilMs
+    if (lateMs > FORGET_AFTER_MS) return void pending.delete(id)
     const file = logFileOf(folder, assignment_id)
     const state = await logState(file)
-    if (late < 0 && state === each.state) return
-    const answer = await answerTo(each.asked, file)
-    if (late < 0 && (answer.data === null || answer.data.length === 0)) {
+    if (lateMs < 0 && state === each.state) return
+    const answer = await answerTo(each.request, file)
+    if (lateMs < 0 && (answer.data === null || answer.data.length === 0)) {
       each.state = state
       return
     }
-    await until(freeMs)
-    if (stopping.signal.aborted) return
-    freeMs =
-      Math.max(freeMs, performance.now()) + ((answer.data?.length ?? 0) / bytesPerSecond) * 1000
-    await db.answerLog(node, session, request, answer)
-    waiting.delete(request)
+    await sleepUntil(nextSliceMs)
+    if (stop.aborted) return
+    nextSliceMs =
+      Math.max(nextSliceMs, performance.now()) +
+      ((answer.data?.length ?? 0) / bytesPerSecond) * 1000
+    await db.answerLog(node, session, id, answer)
+    pending.delete(id)
   }
 
-  async function answerTo(asked: LogRequest, file: string): Promise<LogAnswer> {
+  async function answerTo(request: LogRequest, file: string): Promise<LogAnswer> {
     try {
-      // the id becomes a path
-      if (!/^\d{1,19}$/.test(asked.assignment_id)) throw new Error('no id of an assignment')
+      // the id becomes part of a path
+      if (!/^\d{1,19}$/.test(request.assignment_id)) throw new Error('no id of an assignment')
       const slice = await readLog(
         file,
-        startOf(asked),
-        Math.min(asked.max_bytes, SLICE_LIMIT_BYTES),
+        startOf(request),
+        Math.min(request.max_bytes, SLICE_LIMIT_BYTES),
       )
-      const gone = slice === null ? whyGone(asked.assignment_id) : null
+      const gone = slice === null ? whyGone(request.assignment_id) : null
       if (gone !== null) return { ...NOTHING, error: gone }
       if (slice === null)
         return {
           ...NOTHING,
           size: 0,
-          error: `assignment ${asked.assignment_id} has no log on ${node}: it has written nothing there`,
+          error:
+            `assignment ${request.assignment_id} has no log on ${node}: ` +
+            'it has written nothing there',
         }
       const { start, bytes, next, more, size } = slice
       return { start_byte: start, data: bytes, next, more, size, error: null }
     } catch (error) {
       return {
         ...NOTHING,
-        error: `the log of assignment ${asked.assignment_id} could not be read on ${node}: ${describeError(error).message}`,
+        error:
+          `the log of assignment ${request.assignment_id} could not be read on ${node}: ` +
+          describeError(error).message,
       }
     }
   }
 
-  return {
-    hint,
-    async stop() {
-      stopping.abort()
-      await working
-    },
-  }
+  return { hint, stop: serving.stop }
 }
 
 const NOTHING: LogAnswer = {

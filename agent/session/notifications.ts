@@ -1,90 +1,88 @@
 /**
- * Hears hints. A notification says "read again", nothing more: anyone can send one, and any may be lost.
+ * Receives hints. A notification only means "read again": any login can send one, and any may be
+ * lost.
  *
- * pg-listen would reconnect by itself, but its reconnecting cannot be stopped (a close() in the middle of it leaves a connection behind) and keeps
- * one host for ever. So its first failure is made its last (retryLimit 1): it says `error`, and a new subscriber takes its place, with a
- * new socket, after a jittered wait, for ever.
+ * The reconnecting of pg-listen is not used, because it cannot be stopped: a close() in the middle
+ * leaves a connection behind. It also keeps one host for ever. So retryLimit 1 makes its first
+ * failure its last. Then a new subscriber with a new socket follows, after a jittered delay.
  */
 import { Socket } from 'node:net'
 import pgListen from 'pg-listen'
 import type { Logger } from 'pino'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
-import { primaryHost } from '../../postgres/find-primary.js'
-import { firstAbort, pause } from '../../host/waiting.js'
+import { findPrimary } from '../../postgres/find-primary.js'
+import { firstAbort, sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
+import { createLifecycle, type Lifecycle } from '../../host/lifecycle.js'
 import { describeError } from '../../postgres/errors.js'
 
 // the package's types say "default export", its file says "module.exports.default"
 const createSubscriber = pgListen as unknown as typeof pgListen.default
 
-export interface Listener {
-  start(): void
-  /** Resolves when no connection is left. Idempotent, legal before start. */
-  stop(): Promise<void>
-}
-
-export interface ListenerOptions {
+export interface NotificationListenerOptions {
   databaseUrl: string
   applicationName: string
   channel: string
-  /** Something may have changed: a notification came, or it could have been missed (after each time of listening anew). */
+  /** A notification came, or may have been missed: after each time that listening begins. */
   onHint(): void
-  /** Somebody wants to read a log. Who asks says so again each second: what was missed is not looked for. */
+  /** A reader requests a log. It repeats that each second, so a lost hint costs little. */
   onLogHint(): void
   log: Logger
 }
 
-/** What request_log() says on the channel. */
+/** What request_log() sends on the channel. */
 const LOG_HINT = 'log'
 const FIRST_RETRY_MS = 100
 const MAX_RETRY_MS = 1_000
-/** How long a dead peer goes unnoticed; the probe itself has no timeout but the query's. */
+/** How long a dead peer stays unnoticed. The probe has no timeout but that of its query. */
 const PROBE_INTERVAL_MS = 7_500
 const QUERY_TIMEOUT_MS = 5_000
 
-export function createListener({
+export function createNotificationListener({
   databaseUrl,
   applicationName,
   channel,
   onHint,
   onLogHint,
   log,
-}: ListenerOptions): Listener {
-  const stopping = new AbortController()
+}: NotificationListenerOptions): Lifecycle {
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
-  let loop: Promise<void> | null = null
-  let deaf = false
+  let failing = false
 
-  async function listenForEver(): Promise<void> {
-    while (!stopping.signal.aborted) {
+  async function listenUntilStopped(stop: AbortSignal): Promise<void> {
+    while (!stop.aborted) {
       try {
-        await listenOnce()
+        await listenOnce(stop)
       } catch (error) {
-        if (stopping.signal.aborted) return
-        if (!deaf)
+        if (stop.aborted) return
+        if (!failing)
           log.warn(
             { event: 'listen_failed', ...describeError(error) },
-            'not listening; hints cost up to one beat until this is back',
+            'not listening; until this is back a change may wait for the next beat',
           )
-        deaf = true
+        failing = true
       }
-      await pause(backoff.nextMs(), stopping.signal)
+      await sleep(backoff.nextMs(), stop)
     }
   }
 
-  /** Listens until the connection is lost (rejects) or stop is called (resolves). */
-  async function listenOnce(): Promise<void> {
+  /** Rejects when the connection is lost, resolves when the signal aborts. */
+  async function listenOnce(stop: AbortSignal): Promise<void> {
     const ended = new AbortController()
-    const stopped = firstAbort(stopping.signal, ended.signal)
+    const stopped = firstAbort(stop, ended.signal)
     try {
-      const url = await Promise.race([stopped, primaryHost(parseDatabaseUrl(databaseUrl))])
-      if (url) await listenAt(url, stopped)
+      const url = await Promise.race([stopped, findPrimary(parseDatabaseUrl(databaseUrl))])
+      if (url) await listenAt(url, stop, stopped)
     } finally {
       ended.abort()
     }
   }
 
-  async function listenAt(url: DatabaseUrl, stopped: Promise<void>): Promise<void> {
+  async function listenAt(
+    url: DatabaseUrl,
+    stop: AbortSignal,
+    stopped: Promise<void>,
+  ): Promise<void> {
     const sockets: Socket[] = []
     const stream = (): Socket => {
       const socket = new Socket().setNoDelay(true)
@@ -115,11 +113,11 @@ export function createListener({
         stopped,
         subscriber.connect().then(() => subscriber.listenTo(channel)),
       ])
-      if (stopping.signal.aborted) return
-      if (deaf) log.info({ event: 'listening' }, 'listening again')
-      deaf = false
+      if (stop.aborted) return
+      if (failing) log.info({ event: 'listening' }, 'listening again')
+      failing = false
       backoff.reset()
-      // whatever was said before this moment was not heard
+      // earlier notifications were not received
       onHint()
       await Promise.race([lost, stopped])
     } finally {
@@ -129,13 +127,5 @@ export function createListener({
     }
   }
 
-  return {
-    start() {
-      loop ??= listenForEver()
-    },
-    async stop() {
-      stopping.abort()
-      await loop
-    },
-  }
+  return createLifecycle(listenUntilStopped)
 }

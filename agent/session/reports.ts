@@ -1,26 +1,31 @@
 /**
- * The outbox of observations. A report is sent at once when nothing else is being sent; while the database is busy or away, only the latest
- * of each assignment and epoch is kept. 'stopped' and 'refused' are never overwritten by a later state: they free the assignment,
- * and what follows them is told after them. Nothing is lost while the agent lives, not even what a server that crashed without
- * synchronous_commit, or a promoted standby, had taken and forgot: repeat() tells the present state again. Nothing outlives the
- * agent, since its next session reports what it sees itself.
+ * The outbox of reports.
+ *
+ * A report is sent at once when no other is being sent. While the database is busy or unreachable,
+ * the outbox keeps only the latest report of each assignment and epoch. A later state never
+ * overwrites 'stopped' or 'refused', because those free the assignment. It is sent after them.
+ *
+ * No report is lost while the agent lives. A server that crashed without synchronous_commit, and a
+ * promoted standby, may have lost accepted ones: repeat() sends the present state again.
+ * No report outlives the agent, because its next session reports what it observes itself.
  */
 import type { Logger } from 'pino'
 import type { AgentDb } from './verbs.js'
-import type { ReportOutcome, RunReport } from '../rows.js'
-import { inTime } from '../../host/deadline.js'
-import { pause } from '../../host/waiting.js'
+import type { ReportOutcome, AssignmentReport } from '../rows.js'
+import { raceDeadline } from '../../host/deadline.js'
+import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
-import { describeError, kindOf } from '../../postgres/errors.js'
+import { createOnDemand } from '../../host/on-demand.js'
+import { describeError, errorKind } from '../../postgres/errors.js'
 
 export interface Reports {
-  push(report: RunReport): void
-  /** Tells the last of each assignment again. */
+  push(report: AssignmentReport): void
+  /** Sends the last report of each assignment again. */
   repeat(): void
-  /** Resolves true when everything pushed so far was taken, false when that did not happen within timeoutMs. */
+  /** Resolves true when the outbox is empty, and false when it is not after timeoutMs. */
   flush(timeoutMs: number): Promise<boolean>
   pending(): number
-  /** Sends nothing more. Resolves when nothing is in flight. Idempotent. */
+  /** Sends nothing more, see host/lifecycle.ts. */
   stop(): Promise<void>
 }
 
@@ -28,63 +33,53 @@ export interface ReportsOptions {
   db: Pick<AgentDb, 'report'>
   node: string
   session: string
-  onOver(error: unknown): void
+  onSessionOver(error: unknown): void
   log: Logger
 }
 
 export const REPORT_BATCH = 200
-/** What the database keeps of an error anyway. */
+/** The database keeps no more of an error. */
 export const MAX_ERROR_LENGTH = 2_000
 const FIRST_RETRY_MS = 50
 const MAX_RETRY_MS = 2_000
-/** A row that is locked at the moment (an open transaction of assert_owner, a reap) is told again after this. */
+/** A report of a locked row is repeated after this. assert_owner() and a reap lock rows. */
 const LOCKED_RETRY_MS = 100
 
-export function createReports({ db, node, session, onOver, log }: ReportsOptions): Reports {
-  let outbox: RunReport[] = []
-  /** What the database should know by now of each assignment that is not settled. */
-  const lastTold = new Map<string, RunReport>()
-  let sending: Promise<void> | null = null
+export function createReports({ db, node, session, onSessionOver, log }: ReportsOptions): Reports {
+  let outbox: AssignmentReport[] = []
+  /** The last report of each assignment that has no final one. */
+  const lastReports = new Map<string, AssignmentReport>()
   let failing = false
-  const stopping = new AbortController()
+  const sending = createOnDemand(sendAll)
   const backoff = createBackoff(FIRST_RETRY_MS, MAX_RETRY_MS)
 
-  function push(report: RunReport): void {
-    if (stopping.signal.aborted) return
+  function push(report: AssignmentReport): void {
+    if (sending.signal.aborted) return
     const clean = cleaned(report)
-    if (isFinal(clean)) lastTold.delete(clean.assignment_id)
-    else lastTold.set(clean.assignment_id, clean)
+    if (isFinal(clean)) lastReports.delete(clean.assignment_id)
+    else lastReports.set(clean.assignment_id, clean)
     enqueue(clean)
   }
 
-  function enqueue(clean: RunReport): void {
-    const at = outbox.findLastIndex((queued) => sameRun(queued, clean))
+  function enqueue(clean: AssignmentReport): void {
+    const at = outbox.findLastIndex((queued) => isSameEpoch(queued, clean))
     if (at !== -1 && !isFinal(outbox[at]!)) outbox[at] = clean
     else outbox.push(clean)
-    begin()
+    sending.request()
   }
 
-  function begin(): void {
-    // after the caller's turn: what one reconcile reports travels together
-    sending ??= Promise.resolve()
-      .then(sendAll)
-      .finally(() => {
-        sending = null
-        // told between the last look at the outbox and now: the answers of a report and of a read can arrive in one turn
-        if (outbox.length > 0 && !stopping.signal.aborted) begin()
-      })
-  }
-
-  async function sendAll(): Promise<void> {
-    while (outbox.length > 0 && !stopping.signal.aborted) {
+  async function sendAll(stop: AbortSignal): Promise<void> {
+    // after the caller's turn, so that what one reconcile reports is sent together
+    await Promise.resolve()
+    while (outbox.length > 0 && !stop.aborted) {
       const batch = nextBatch(outbox)
       const waitMs = await send(batch)
-      if (waitMs > 0) await pause(waitMs, stopping.signal)
+      if (waitMs > 0) await sleep(waitMs, stop)
     }
   }
 
-  /** Sends a batch, takes out of the outbox what is settled, and says how long to wait before the next. */
-  async function send(batch: readonly RunReport[]): Promise<number> {
+  /** Sends a batch, removes what is settled, and returns the wait before the next. */
+  async function send(batch: readonly AssignmentReport[]): Promise<number> {
     try {
       const outcomes = await db.report(node, session, batch)
       const locked = new Set(
@@ -92,32 +87,38 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
       )
       const settled = new Set(batch.filter((r) => !locked.has(`${r.assignment_id}:${r.epoch}`)))
       outbox = outbox.filter((report) => !settled.has(report))
-      for (const outcome of outcomes) if (outcome.accepted === false) outdated(outcome)
-      if (failing) log.info({ event: 'reports_back' }, 'reports are taken again')
+      for (const outcome of outcomes) if (outcome.accepted === false) noteOutdated(outcome)
+      if (failing) log.info({ event: 'reports_back' }, 'the database accepts reports again')
       failing = false
       backoff.reset()
       return locked.size > 0 ? LOCKED_RETRY_MS : 0
     } catch (error) {
-      return refused(batch, error)
+      return handleFailure(batch, error)
     }
   }
 
-  function outdated({ assignment_id, epoch }: ReportOutcome): void {
-    if (lastTold.get(assignment_id)?.epoch === epoch) lastTold.delete(assignment_id)
-    log.debug({ event: 'report_outdated', assignment_id, epoch }, 'a report came too late to count')
+  function noteOutdated({ assignment_id, epoch }: ReportOutcome): void {
+    if (lastReports.get(assignment_id)?.epoch === epoch) lastReports.delete(assignment_id)
+    log.debug(
+      { event: 'report_outdated', assignment_id, epoch },
+      'a report came too late and was not accepted',
+    )
   }
 
-  async function refused(batch: readonly RunReport[], error: unknown): Promise<number> {
-    const kind = kindOf(error)
+  async function handleFailure(
+    batch: readonly AssignmentReport[],
+    error: unknown,
+  ): Promise<number> {
+    const kind = errorKind(error)
     if (kind === 'session_over') {
-      stopping.abort()
-      onOver(error)
+      void sending.stop()
+      onSessionOver(error)
       return 0
     }
     if (kind === 'bad_value' || kind === 'refused') {
       const [only] = batch
       if (batch.length === 1 && only) {
-        // one row that the database will never take must not hold back the others
+        // a report that the database will never accept must not hold back the others
         outbox = outbox.filter((report) => report !== only)
         log.error(
           {
@@ -127,12 +128,12 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
             state: only.state,
             ...describeError(error),
           },
-          'the database refuses a report',
+          'the database refuses a report; it is dropped',
         )
         return 0
       }
       for (const report of batch) {
-        if (stopping.signal.aborted) return 0
+        if (sending.signal.aborted) return 0
         const waitMs = await send([report])
         if (waitMs > 0) return waitMs
       }
@@ -141,7 +142,7 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
     if (!failing)
       log.warn(
         { event: 'report_failed', pending: outbox.length, ...describeError(error) },
-        'reports are not taken; trying again until they are',
+        'the database does not accept reports; retrying until it does',
       )
     failing = true
     return backoff.nextMs()
@@ -150,27 +151,21 @@ export function createReports({ db, node, session, onOver, log }: ReportsOptions
   return {
     push,
     repeat() {
-      for (const report of lastTold.values())
-        if (!outbox.some((queued) => sameRun(queued, report))) enqueue(report)
+      for (const report of lastReports.values())
+        if (!outbox.some((queued) => isSameEpoch(queued, report))) enqueue(report)
     },
     pending: () => outbox.length,
     async flush(timeoutMs) {
-      const sent = async (): Promise<void> => {
-        while (sending) await sending
-      }
-      await inTime(timeoutMs, sent(), () => {})
+      await raceDeadline(timeoutMs, sending.idle(), () => {})
       return outbox.length === 0
     },
-    async stop() {
-      stopping.abort()
-      await sending
-    },
+    stop: sending.stop,
   }
 }
 
-/** An assignment is in a batch once: what follows its 'stopped' goes with the next one. */
-function nextBatch(outbox: readonly RunReport[]): RunReport[] {
-  const byAssignment = new Map<string, RunReport>()
+/** A batch holds one report of an assignment. The report after its 'stopped' goes with the next. */
+function nextBatch(outbox: readonly AssignmentReport[]): AssignmentReport[] {
+  const byAssignment = new Map<string, AssignmentReport>()
   for (const report of outbox) {
     if (byAssignment.size === REPORT_BATCH) break
     if (!byAssignment.has(report.assignment_id)) byAssignment.set(report.assignment_id, report)
@@ -178,16 +173,19 @@ function nextBatch(outbox: readonly RunReport[]): RunReport[] {
   return [...byAssignment.values()]
 }
 
-function sameRun(a: RunReport, b: RunReport): boolean {
+function isSameEpoch(a: AssignmentReport, b: AssignmentReport): boolean {
   return a.assignment_id === b.assignment_id && a.epoch === b.epoch
 }
 
-function isFinal(report: RunReport): boolean {
+function isFinal(report: AssignmentReport): boolean {
   return report.state === 'stopped' || report.state === 'refused'
 }
 
-/** NUL and lone surrogates are no text to Postgres: one such error message would make the whole batch unacceptable. */
-function cleaned(report: RunReport): RunReport {
+/**
+ * Postgres accepts neither NUL nor lone surrogates as text. One such error message would make the
+ * whole batch unacceptable.
+ */
+function cleaned(report: AssignmentReport): AssignmentReport {
   if (report.error === null) return report
   return {
     ...report,

@@ -1,40 +1,42 @@
 /**
  * One life of a session, from the answer of register_node to its end.
  *
- *     registered ──► beating, listening, reading, running ──┬─ stop asked ──────────► everything stopped, reports told, left
- *                                                           ├─ MR001, warden lost ──► everything stopped; the agent registers anew
- *                                                           └─ handed over ─────────► reports told; what runs goes on for the next session
+ *   registered ─► beating, listening, reading, running ─┬─ stop ─► stopped, reported, left
+ *                                                       ├─ MR001, warden lost ─► stopped
+ *                                                       └─ handed over ─► reported
  *
- * A database that is away ends nothing: beats, reads and reports are each tried for ever, and what runs is stopped by its lease alone. What
- * ends a session is the database saying that it is over. Then nothing is repaired: all parts are thrown away and made anew.
+ * After MR001 or the loss of the warden the agent registers again, with new parts: nothing is
+ * repaired. An unreachable database ends no session. Beats, reads and reports are retried for ever,
+ * and only its lease stops what runs.
  */
 import type { Logger } from 'pino'
-import { createAssignments } from './owned-assignments.js'
+import { createOwnedAssignments } from './owned-assignments.js'
 import type { AgentConfig } from '../config.js'
 import type { AgentDb } from './verbs.js'
 import type { UsageSample } from '../rows.js'
 import { createHeartbeat } from './heartbeat.js'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { createLeases } from './lease.js'
-import { createListener } from './notifications.js'
+import { createNotificationListener } from './notifications.js'
 import { createLogRequests } from './log-requests.js'
 import { firstAbort } from '../../host/waiting.js'
 import type { Registered } from './register.js'
 import { createReports } from './reports.js'
 import { describeError } from '../../postgres/errors.js'
 import type { Supervisor, SupervisorDependencies } from '../supervisor/supervisor.js'
-import { createTidying } from '../cleanup/cleanup.js'
+import { createCleanup } from '../cleanup/cleanup.js'
 import type { WardenClient } from '../warden/client.js'
 
+/** Over: another session holds the name, the node was forgotten, or the warden is lost. */
 export type SessionEnd = 'left' | 'over' | 'handed_over'
 
 export interface Session {
   /**
-   * Runs until it is told to stop ('left'), the database says that the session is over or the warden is lost ('over'): resolves when every process is
-   * gone; or until it is told to hand over ('handed_over'): resolves when it has nothing more to do with what goes on running.
+   * Runs until a signal aborts or the session is over.
+   * 'left' and 'over': every process is gone. 'handed_over': the processes go on without it.
    */
   run(signals: { stop: AbortSignal; handOver: AbortSignal }): Promise<SessionEnd>
-  /** SIGKILL to every tree, at once; nothing is said to the database. */
+  /** SIGKILL to every tree, at once. Nothing is reported to the database. */
   kill(): void
 }
 
@@ -42,7 +44,7 @@ export interface SessionOptions extends Registered {
   config: AgentConfig
   db: AgentDb
   warden: WardenClient
-  /** The agent's own, `<state>/agents/<node>`. */
+  /** The agent's folder, `<state>/agents/<node>`. */
   folder: string
   createSupervisor(events: Pick<SupervisorDependencies, 'report' | 'onFenced'>): Supervisor
   sample(pids: readonly number[]): UsageSample | Promise<UsageSample>
@@ -54,17 +56,17 @@ export function createSession(options: SessionOptions): Session {
   const node = config.name
   const log = options.log.child({ session })
   const over = new AbortController()
-  const onOver = (error: unknown): void => {
+  const onSessionOver = (error: unknown): void => {
     if (!over.signal.aborted)
       log.warn(
         { event: 'session_over', ...describeError(error) },
-        'this session is over; stopping everything it runs',
+        'this session is over; stopping everything that it runs',
       )
     over.abort()
   }
-  const parts = { db, node, session, onOver, log }
+  const parts = { db, node, session, onSessionOver, log }
   let killed = false
-  let repeatedAt = db.connectionEpoch()
+  let reportsSentAt = db.connectionEpoch()
 
   const reports = createReports(parts)
   const supervisor = options.createSupervisor({
@@ -84,13 +86,13 @@ export function createSession(options: SessionOptions): Session {
     sample: () => options.sample(supervisor.pids()),
     running: supervisor.running,
     onBeat(beat) {
-      assignments.beaten(beat)
-      // a server that crashed or was promoted may have lost what it had taken
-      if (beat.connectionEpoch !== repeatedAt) reports.repeat()
-      repeatedAt = beat.connectionEpoch
+      assignments.noteBeat(beat)
+      // a server that crashed or was promoted may have lost accepted reports
+      if (beat.connectionEpoch !== reportsSentAt) reports.repeat()
+      reportsSentAt = beat.connectionEpoch
     },
   })
-  const tidying = createTidying({
+  const tidying = createCleanup({
     folder: options.folder,
     node,
     keep: {
@@ -98,28 +100,28 @@ export function createSession(options: SessionOptions): Session {
       packagesMs: config.keepPackagesMs,
       workMs: config.keepWorkMs,
     },
-    inUse() {
+    needed() {
       const owned = assignments.owned()
-      return owned && supervisor.inUse(owned)
+      return owned && supervisor.needed(owned)
     },
     log,
   })
-  const assignments = createAssignments({
+  const assignments = createOwnedAssignments({
     ...parts,
     leases,
     reconcile(owned, options) {
       supervisor.reconcile(owned, options)
-      tidying.noteUse()
+      tidying.noteNeeded()
       tidying.start()
     },
-    wantBeat: heartbeat.beatSoon,
+    requestBeat: heartbeat.beatSoon,
   })
   const logRequests = createLogRequests({
     ...parts,
     folder: options.folder,
     whyGone: tidying.whyLogIsGone,
   })
-  const listener = createListener({
+  const listener = createNotificationListener({
     databaseUrl: config.databaseUrl,
     applicationName: `mooring agent ${node}: listen`,
     channel: registration.channel,
@@ -142,16 +144,16 @@ export function createSession(options: SessionOptions): Session {
     const end =
       over.signal.aborted || warden.lost.aborted ? 'over' : stop.aborted ? 'left' : 'handed_over'
     assignments.freeze()
-    const tidied = tidying.stop()
-    if (end === 'handed_over') await handOn()
+    const cleanedUp = tidying.stop()
+    if (end === 'handed_over') await leaveRunning()
     else {
       if (end === 'left' && !killed) beginLeave()
-      // beats and leases go on until the last process is gone: a long grace does not outlive the right to run
+      // beats and leases go on until the last process is gone, so a long grace keeps its lease
       await supervisor.stopAll()
     }
-    leases.stop()
+    await leases.stop()
     if (end === 'left' && !killed) await leave()
-    // what is still in flight has nobody left to tell
+    // calls in flight have no reader any more
     db.close()
     await Promise.all([
       listener.stop(),
@@ -159,42 +161,45 @@ export function createSession(options: SessionOptions): Session {
       assignments.stop(),
       reports.stop(),
       logRequests.stop(),
-      tidied,
+      cleanedUp,
     ])
     return end
   }
 
-  /** What runs stays as it is, under the leases it has: the next session has until their end to come. */
-  async function handOn(): Promise<void> {
-    supervisor.letGo()
+  /** The processes go on under their leases. The next session must come before those end. */
+  async function leaveRunning(): Promise<void> {
+    supervisor.detach()
     await reports.flush(config.leaveTimeoutMs)
   }
 
-  /** So that nothing is placed here while the stop takes its time. Not waited for: what is placed here all the same is given back by leave. */
+  /** Prevents new placements during a long stop. Not awaited: leave() releases any that come. */
   function beginLeave(): void {
     db.beginLeave(node, session).catch((error: unknown) => {
       log.debug(
         { event: 'begin_leave_failed', ...describeError(error) },
-        'the database could not be told that this agent stops',
+        'the database did not learn that this agent stops',
       )
     })
   }
 
-  /** Tells the database, within leaveTimeoutMs. When that fails, the lease runs out and the others take over then: slower, not worse. */
+  /**
+   * Reports the end within leaveTimeoutMs. When that fails, other nodes take over at the end of the
+   * lease: later, but as safely.
+   */
   async function leave(): Promise<void> {
     const deadline = performance.now() + config.leaveTimeoutMs
-    const left = (): number => Math.max(1, deadline - performance.now())
+    const remainingMs = (): number => Math.max(1, deadline - performance.now())
     try {
-      if (!(await reports.flush(left())))
-        throw new Error(`${reports.pending()} reports were not taken`)
-      // a beat after leave would be an old session's
-      await inTime(left(), heartbeat.stop(), tooLate)
-      const freed = await inTime(left(), db.leave(node, session), tooLate)
-      log.info({ event: 'node_left', freed }, 'everything is stopped and given back')
+      if (!(await reports.flush(remainingMs())))
+        throw new Error(`${reports.pending()} reports were not accepted`)
+      // a beat after leave() would be refused as that of an old session
+      await raceDeadline(remainingMs(), heartbeat.stop(), tooLate)
+      const freed = await raceDeadline(remainingMs(), db.leave(node, session), tooLate)
+      log.info({ event: 'node_left', freed }, 'everything is stopped and released')
     } catch (error) {
       log.warn(
         { event: 'leave_failed', ...describeError(error) },
-        'everything is stopped, but the database was not told: the others take over when the lease runs out',
+        'everything is stopped, but the database does not know: others wait for the lease to end',
       )
     }
   }

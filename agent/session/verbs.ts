@@ -1,12 +1,14 @@
 /**
- * What an agent says to the database and hears from it. The only SQL of the agent: calls of verbs, nothing else.
+ * The agent's calls to the database. This file holds the only SQL of the agent, and only verbs.
  *
- * Row fields keep the names psql shows. bigint columns are strings here, as the driver delivers them: ids are compared, never computed with.
- * Every call has a deadline of its own on this machine's monotonic clock, because a cut network or a hung standby answers nothing at all;
- * a call that misses it rejects with code CALL_DEADLINE, its connection is thrown away and the next call opens a new one.
+ * Row fields keep the names that psql shows. bigint columns are strings, as the driver delivers
+ * them, because ids are compared and never computed with.
+ * Every call has its own deadline on the monotonic clock, because a cut network and a hung standby
+ * answer nothing. A call that misses it rejects with code CALL_DEADLINE. Its connection is closed,
+ * and the next call opens a new one.
  */
-import { createLane } from '../../postgres/connection.js'
-import { createTickWatch } from '../../postgres/server-clock.js'
+import { createConnection } from '../../postgres/connection.js'
+import { createServerClock } from '../../postgres/server-clock.js'
 import type {
   BeatAnswer,
   LogAnswer,
@@ -15,14 +17,14 @@ import type {
   OwnedAssignment,
   Registration,
   ReportOutcome,
-  RunReport,
+  AssignmentReport,
   UsageSample,
 } from '../rows.js'
 
 export interface AgentDb {
-  /** Of the database; see committedMigrations() for the program's. */
+  /** The version of the database; committedMigrations() has that of the program. */
   schemaVersion(): Promise<number>
-  /** `replaces`: the session whose processes this one has taken over, or knows to be dead. */
+  /** `replaces` is the session whose processes this one took over, or knows to be dead. */
   registerNode(
     description: NodeDescription,
     session: string,
@@ -36,27 +38,31 @@ export interface AgentDb {
     deadlineMs: number,
   ): Promise<BeatAnswer>
   assignmentsOf(node: string, session: string): Promise<OwnedAssignment[]>
-  report(node: string, session: string, reports: readonly RunReport[]): Promise<ReportOutcome[]>
-  /** No new work for this node; its lease goes on. */
+  report(
+    node: string,
+    session: string,
+    reports: readonly AssignmentReport[],
+  ): Promise<ReportOutcome[]>
+  /** This node gets no new work; its lease goes on. */
   beginLeave(node: string, session: string): Promise<void>
   leave(node: string, session: string): Promise<number>
   logRequestsOf(node: string, session: string): Promise<LogRequest[]>
-  /** False: nobody waits for it any more. */
+  /** False when no reader waits for the answer any more. */
   answerLog(node: string, session: string, request: string, answer: LogAnswer): Promise<boolean>
-  /** Runs the rounds that are due inside this call: the agents keep placement and failover going when no worker lives. */
+  /** Runs the due rounds inside this call. So agents keep the rounds going when no worker lives. */
   tick(name: string): Promise<void>
   /**
-   * Changes whenever a connection was lost. What was read before and after such a change may come from two different servers
-   * (one of them a promoted standby), and must not be put together.
+   * Changes whenever a connection is lost. Answers from before and after a change may come from two
+   * servers, one of them a promoted standby, and must not be combined.
    */
   connectionEpoch(): number
-  /** Throws away every connection at once, whatever is in flight. Legal at any time, idempotent. */
+  /** Closes every connection at once, whatever is in flight. Legal at any time, idempotent. */
   close(): void
 }
 
 /** Deadline of every call but heartbeat and tick. */
 export const CALL_DEADLINE_MS = 5_000
-/** A tick may have to place a hundred thousand rows. */
+/** A tick may place a hundred thousand rows. */
 export const TICK_DEADLINE_MS = 60_000
 const SELDOM_IDLE_SECONDS = 10
 
@@ -66,8 +72,11 @@ export interface AgentDbOptions {
 }
 
 /**
- * Two connections: one for heartbeats alone, so that nothing the agent does delays one; one for everything else, kept warm because
- * the way from a claim to a process goes over it; and one each for tick and for logs, opened when needed.
+ * Four connections:
+ *   beat    heartbeats alone, so that nothing else delays one
+ *   calls   everything else, kept open because the way from a claim to a process goes over it
+ *   rounds  ticks, opened when needed
+ *   logs    answers to readers of logs, opened when needed
  */
 export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   let epoch = 0
@@ -78,11 +87,11 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
     databaseUrl,
     applicationName: `mooring agent ${node}: ${purpose}`,
   })
-  const beats = createLane({ ...named('beat'), onDisconnect })
-  const calls = createLane({ ...named('calls'), onDisconnect })
-  const rounds = createLane({ ...named('rounds'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
-  const logs = createLane({ ...named('logs'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
-  const watch = createTickWatch()
+  const beats = createConnection({ ...named('beat'), onDisconnect })
+  const calls = createConnection({ ...named('calls'), onDisconnect })
+  const rounds = createConnection({ ...named('rounds'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
+  const logs = createConnection({ ...named('logs'), idleTimeoutSeconds: SELDOM_IDLE_SECONDS })
+  const watch = createServerClock()
 
   return {
     async schemaVersion() {
@@ -97,9 +106,13 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
         CALL_DEADLINE_MS,
         (sql) => sql<Registration[]>`
         select r.* from mooring.register_node(
-          node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts}, drivers => ${`{${d.drivers.join(',')}}`}::text[],
-          labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb, max_assignments => ${d.max_assignments}::int,
-          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url}, replaces => ${replaces}::uuid, version => ${d.version}, containment => ${d.containment}) r`,
+          node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts},
+          drivers => ${`{${d.drivers.join(',')}}`}::text[],
+          labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb,
+          max_assignments => ${d.max_assignments}::int,
+          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url},
+          replaces => ${replaces}::uuid, version => ${d.version},
+          containment => ${d.containment}) r`,
       )
       return only(rows)
     },
@@ -108,8 +121,9 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
         deadlineMs,
         (sql) => sql<BeatAnswer[]>`
         select h.* from mooring.heartbeat(
-          ${name}, ${session}::uuid, ${sample.cpu_pct}::float8, ${sample.memory_mb}::float8, ${sample.disk_free_pct}::float8,
-          ${sample.disk_free_bytes === null ? null : String(Math.round(sample.disk_free_bytes))}::bigint, ${running}::int) h`,
+          ${name}, ${session}::uuid,
+          ${sample.cpu_pct}::float8, ${sample.memory_mb}::float8, ${sample.disk_free_pct}::float8,
+          ${bigintOf(sample.disk_free_bytes)}::bigint, ${running}::int) h`,
       )
       return only(rows)
     },
@@ -125,7 +139,8 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       calls.run(
         CALL_DEADLINE_MS,
         (sql) => sql<ReportOutcome[]>`
-      select r.* from mooring.report(${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`,
+      select r.* from mooring.report(
+        ${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`,
       ),
     async beginLeave(name, session) {
       await calls.run(
@@ -149,21 +164,25 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
     async answerLog(name, session, request, { start_byte, data, next, more, size, error }) {
       const rows = await logs.run(
         CALL_DEADLINE_MS,
-        (sql) => sql<{ taken: boolean }[]>`
-        select mooring.answer_log(${name}, ${session}::uuid, ${request}::uuid, ${start_byte}::bigint, ${data}::bytea, ${next}, ${more}::boolean, ${size}::bigint, ${error}) as taken`,
+        (sql) => sql<{ accepted: boolean }[]>`
+        select mooring.answer_log(
+          ${name}, ${session}::uuid, ${request}::uuid, ${start_byte}::bigint, ${data}::bytea,
+          ${next}, ${more}::boolean, ${size}::bigint, ${error}) as accepted`,
       )
-      return only(rows).taken
+      return only(rows).accepted
     },
     async tick(name) {
-      // this connection is opened when it is needed, which may take a while; what is said of the clock has to arrive at once
+      // Opening the connection may take a while, but the clock reading has to arrive at once. So an
+      // empty statement opens it first.
       await rounds.run(TICK_DEADLINE_MS, (sql) => sql`select`)
       const rows = await rounds.run(TICK_DEADLINE_MS, (sql) => {
-        const { clockMs, sinceMs } = watch.asking()
-        return sql<
-          { clock_ms: number }[]
-        >`select t.clock_ms from mooring.tick(${name}, inline => true, last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
+        const { clockMs, sinceMs } = watch.beforeTick()
+        return sql<{ clock_ms: number }[]>`
+          select t.clock_ms from mooring.tick(
+            ${name}, inline => true,
+            last_clock_ms => ${clockMs}::float8, since_ms => ${sinceMs}::float8) t`
       })
-      watch.answered(only(rows).clock_ms)
+      watch.afterTick(only(rows).clock_ms)
     },
     connectionEpoch: () => epoch,
     close() {
@@ -172,14 +191,18 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   }
 }
 
-/** Of a deleted deployment, args and env are null like the rest of the spec. */
+/** args and env of a deleted deployment are null, like the rest of its spec. */
 type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & {
   args: string[] | null
   env: Record<string, string> | null
 }
 
+function bigintOf(bytes: number | null): string | null {
+  return bytes === null ? null : String(Math.round(bytes))
+}
+
 function only<T>(rows: readonly T[]): T {
   const [row] = rows
-  if (row === undefined) throw new Error('the database answered no row where one was due')
+  if (row === undefined) throw new Error('the database answered no row where one is due')
   return row
 }

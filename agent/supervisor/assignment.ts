@@ -1,102 +1,109 @@
 /**
- * One assignment on this host: from the row to a process, and back to nothing.
+ * One assignment on this host: from its row to a process, and back to nothing.
  *
- *   none -> preparing -> prepared -> alive -> ending -> none             ordered stop, or another copy to follow
- *                 \                       \-> ending -> waiting -> none  ended by itself, or could not be started
- *   What to do next is decide()'s answer alone, asked after each event; here is only how it is done and what is told about it.
+ *   none -> preparing -> prepared -> alive -> ending -> none             stop ordered, or replaced
+ *                 \                       \-> ending -> waiting -> none  ended, or failed to start
  *
- * At most one process tree at a time: `ending` lasts until the whole tree is gone, and nothing starts before.
+ * decide() alone says what to do next, after each event. This file does it and reports it.
+ * There is at most one process tree: `ending` lasts until all of it is gone.
  */
 import type { Logger } from 'pino'
-import { backoffDelayMs, failuresAfter } from './restart-backoff.js'
-import type { BackoffOptions } from './restart-backoff.js'
-import { adoptCopy, removeEmptyWorkDir, startCopy } from './workload-process.js'
-import type { Copy, CopyDependencies } from './workload-process.js'
-import type { OwnedAssignment, RunReport, RunState } from '../rows.js'
+import { createRestartBackoff, type RestartBackoffOptions } from './restart-backoff.js'
+import { adoptWorkload, removeEmptyWorkDir, startWorkload } from './workload-process.js'
+import type { WorkloadDependencies, WorkloadProcess } from './workload-process.js'
+import type { AssignmentReport, ObservedState, OwnedAssignment } from '../rows.js'
 import { launchCommand } from '../packages/launch.js'
 import type { Launch } from '../packages/launch.js'
 import type { NpmInstaller } from '../packages/npm-install.js'
-import { packagesOfRun, type RunNeeds } from '../cleanup/needed.js'
-import { judge } from '../packages/trust.js'
+import { packagesNeededBy, type InstanceNeeds } from '../cleanup/needed.js'
+import { checkTrust } from '../packages/trust.js'
 import type { Trust } from '../packages/trust.js'
 import { createPreparation } from './preparation.js'
 import { decide } from './reconcile.js'
-import type { Action, Phase, Running, StopReason } from './reconcile.js'
+import type { Action, LocalAssignment, Phase, StopReason } from './reconcile.js'
 import { bootClock } from '../../host/boot-clock.js'
-import type { HostedProcess } from '../warden/host.js'
-import type { Exit } from '../warden/spawn.js'
+import type { ManagedProcess } from '../warden/process-runner.js'
+import type { Exit } from '../warden/process-runner.js'
 
-export interface RunDependencies extends CopyDependencies {
+export interface AssignmentDependencies extends WorkloadDependencies {
   trust: Trust
   installer: NpmInstaller
-  backoff: BackoffOptions
+  backoff: RestartBackoffOptions
   log: Logger
-  report: (report: RunReport) => void
-  /** The last epoch under which this session ran it, and where that is kept: it outlives this object. */
+  report: (report: AssignmentReport) => void
+  /** The last epoch under which this session ran it. The supervisor remembers it. */
   ranEpoch: string | null
-  onRan: (epoch: string) => void
-  /** Its lease ended where it runs. */
+  onEpochRan: (epoch: string) => void
+  /** The warden fenced the process, because its lease ended there. */
   onFenced: () => void
-  /** Nothing of it is left and it is not owned. */
+  /** No process is left, and the node does not own the assignment. */
   onGone: () => void
 }
 
-export interface Run {
-  facts(): Running
-  /** Sets what is wanted; acts only when told by `apply`, or at its own next event. Undefined: no longer owned. Lifts a fence. */
-  want(assignment: OwnedAssignment | undefined, mayStart: boolean): void
+export interface SupervisedAssignment {
+  local(): LocalAssignment
+  /**
+   * Sets the wanted row; undefined when the node no longer owns it. Lifts a fence.
+   * Acts only at the next apply(), or at the next event of its own.
+   */
+  setWanted(assignment: OwnedAssignment | undefined, mayStart: boolean): void
   apply(action: Action): void
   fence(graceMs: number): void
-  /** Stops within graceMs (its own grace when not given) and for good; `onGone` tells when it has. */
-  close(graceMs?: number): void
-  /** Calls off what is no process yet, and has nothing more to do with what is. */
-  letGo(): void
+  /** Stops for good, within graceMs or the grace of the process. onGone() follows. */
+  stop(graceMs?: number): void
+  /** Cancels what is not yet a process, and leaves a process to the next supervisor. */
+  detach(): void
   /** Root of the present tree, null when there is none. */
   pid(): number | null
-  packages(): RunNeeds['packages']
-  /** Goes on with what an earlier agent started; legal before anything else. */
-  adopt(process: HostedProcess): void
+  packages(): InstanceNeeds['packages']
+  /** Continues a process that an earlier agent started. Legal before anything else. */
+  adopt(process: ManagedProcess): void
 }
 
 const FENCED = 'fenced: lease ended'
 
-export function createRun(assignmentId: string, deps: RunDependencies): Run {
+export function superviseAssignment(
+  assignmentId: string,
+  deps: AssignmentDependencies,
+): SupervisedAssignment {
   const log = deps.log.child({ assignment_id: assignmentId })
 
-  let want: OwnedAssignment | undefined
+  let wanted: OwnedAssignment | undefined
   let mayStart = false
   let fenced = false
   let phase: Phase = 'none'
 
-  // Of the copy that the phase is about.
+  // of the instance that the phase is about
   let epoch = ''
   let generation = ''
   let ranEpoch = deps.ranEpoch
-  let failures = 0
   let restarts = 0
   let lastExit: Exit | null = null
   let refusal = ''
-  let lastReport: RunReport | null = null
+  let lastReport: AssignmentReport | null = null
+  const backoff = createRestartBackoff(deps.backoff)
 
   const preparation = createPreparation(deps.installer, {
-    onInstalling: () => observe('installing'),
-    onReady() {
+    onInstalling: () => report('installing'),
+    onReady(launch) {
       phase = 'prepared'
-      next()
+      prepared = launch
+      decideNext()
     },
-    onFailed: (reason) => failed(reason),
+    onFailed: (reason) => retryLater(reason),
   })
+  let prepared: Launch | null = null
   let timer: NodeJS.Timeout | undefined
-  let copy: Copy | null = null
-  /** When the copy that ended by itself is to be followed by the next. */
+  let workload: WorkloadProcess | null = null
+  /** When the next process follows one that ended by itself. */
   let restartAtMs: number | null = null
-  /** Why the copy could not be started. */
-  let failure: string | null = null
-  let handedOn = false
-  /** Taken over, and not told yet what is wanted: nothing is decided before. */
-  let untold = false
+  /** Why the process could not be started. */
+  let startFailure: string | null = null
+  let detached = false
+  /** Adopted, and without orders yet: nothing is decided before the first orders. */
+  let awaitsOrders = false
 
-  const facts = (): Running => ({
+  const local = (): LocalAssignment => ({
     assignment_id: assignmentId,
     epoch,
     generation,
@@ -104,16 +111,16 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     ran_epoch: ranEpoch,
     fenced,
   })
-  const isAbout = (assignment: OwnedAssignment): boolean =>
+  const isCurrent = (assignment: OwnedAssignment): boolean =>
     assignment.epoch === epoch && assignment.generation === generation
 
-  const observe = (state: RunState, more: Partial<RunReport> = {}): void => {
+  const report = (state: ObservedState, more: Partial<AssignmentReport> = {}): void => {
     lastReport = {
       assignment_id: assignmentId,
       epoch,
       generation,
       state,
-      pid: copy?.process.pid() ?? null,
+      pid: workload?.process.pid() ?? null,
       restarts,
       exit_code: lastExit?.code ?? null,
       exit_signal: lastExit?.signal ?? null,
@@ -124,112 +131,119 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     deps.report(lastReport)
   }
 
-  const ownGraceMs = (): number => copy?.process.about.stop_grace_ms ?? 0
-  /** As last edited; of a deleted deployment (generation 0) only the copy that runs still knows it. */
+  const processGraceMs = (): number => workload?.process.about.stop_grace_ms ?? 0
+  /** The latest edit counts. Of a deleted deployment (generation 0) only the process knows it. */
   const wantedGraceMs = (): number =>
-    want && want.generation !== '0' ? want.stop_grace_ms : ownGraceMs()
+    wanted && wanted.generation !== '0' ? wanted.stop_grace_ms : processGraceMs()
 
-  const next = (): void => {
-    if (handedOn || untold) return
-    const action = decide(want, facts(), { mayStart })
+  const decideNext = (): void => {
+    if (detached || awaitsOrders) return
+    const action = decide(wanted, local(), { mayStart })
     if (action) apply(action)
   }
 
   const apply = (action: Action): void => {
     switch (action.kind) {
       case 'start':
-        return begin()
+        return wanted && start(wanted)
       case 'stop':
-        return beginStop(action.reason, wantedGraceMs())
+        return stopProcess(action.reason, wantedGraceMs())
       case 'settle':
         return settle()
     }
   }
 
-  /** Calls off what has not become a process. */
-  const callOff = (): void => {
-    preparation.callOff()
+  /** Cancels what has not become a process. */
+  const cancelStart = (): void => {
+    preparation.cancel()
+    prepared = null
     clearTimeout(timer)
   }
 
   const turnTo = (assignment: OwnedAssignment): void => {
-    if (isAbout(assignment)) return
-    callOff()
+    if (isCurrent(assignment)) return
+    cancelStart()
     ;({ epoch, generation } = assignment)
-    failures = 0
+    backoff.reset()
     restarts = 0
     lastExit = null
     preparation.forget()
   }
 
-  const begin = (): void => {
-    if (!want) return
-    turnTo(want)
-    const verdict = judge(want, deps.trust)
+  const start = (assignment: OwnedAssignment): void => {
+    turnTo(assignment)
+    if (prepared) startProcess(assignment, prepared)
+    else prepare(assignment)
+  }
+
+  const prepare = (assignment: OwnedAssignment): void => {
+    const verdict = checkTrust(assignment, deps.trust)
     if (!verdict.ok) {
       phase = 'refused'
       refusal = verdict.reason
-      log.warn({ event: 'assignment_refused', epoch, reason: refusal }, 'will not run it here')
-      return observe('refused', { error: refusal })
+      log.warn(
+        { event: 'assignment_refused', epoch, reason: refusal },
+        'this agent refuses to run the assignment',
+      )
+      return report('refused', { error: refusal })
     }
-    const ready = preparation.take()
-    if (ready) return spawnCopy(want, ready)
-    if (verdict.ref === null) return spawnCopy(want, launchCommand(verdict.command!, want.args))
+    const { ref, command } = verdict
+    if (ref === null) return startProcess(assignment, launchCommand(command!, assignment.args))
     phase = 'preparing'
-    preparation.begin({ ref: verdict.ref, command: verdict.command, args: want.args })
+    preparation.begin({ ref, command, args: assignment.args })
   }
 
-  const spawnCopy = (assignment: OwnedAssignment, launch: Launch): void => {
+  const startProcess = (assignment: OwnedAssignment, launch: Launch): void => {
+    prepared = null
     try {
-      copy = startCopy(assignment, launch, restarts, { ...deps, log })
+      workload = startWorkload(assignment, launch, restarts, { ...deps, log })
     } catch (error) {
-      return failed(
+      return retryLater(
         `cannot start: its work folder cannot be made (${(error as NodeJS.ErrnoException).code})`,
       )
     }
-    follow(copy)
+    follow(workload)
   }
 
-  const follow = (of: Copy): void => {
-    const { started, exit, fenced: leaseEnded, gone: treeGone } = of.process
+  const follow = (followed: WorkloadProcess): void => {
+    const { started, exit, fenced: leaseEnded, gone } = followed.process
     phase = 'alive'
     ranEpoch = epoch
-    deps.onRan(epoch)
+    deps.onEpochRan(epoch)
     void started.then((process) => {
       if (process === null) return
       log.info({ event: 'process_started', epoch, pid: process.pid }, 'process started')
-      if (phase === 'alive') observe('running')
+      if (phase === 'alive') report('running')
     })
-    void exit.then(ended)
+    void exit.then(onExit)
     void leaseEnded.then(() => {
-      // a copy of before, told of late, says nothing of the one that runs now
-      if (copy !== of) return
+      // late news of an earlier process says nothing about the present one
+      if (workload !== followed) return
       fence(null)
       deps.onFenced()
     })
-    void treeGone.then(gone)
+    void gone.then(onGone)
   }
 
-  /** Of the leader; the rest of its tree has to follow before anything else is done. */
-  const ended = (exit: Exit): void => {
+  /** Of the leader. The rest of its tree must follow before anything else is done. */
+  const onExit = (exit: Exit): void => {
     lastExit = exit.error === null ? exit : null
-    if (phase !== 'alive' || !copy) return
+    if (phase !== 'alive' || !workload) return
     phase = 'ending'
     if (exit.error !== null) {
-      failure = exit.error
+      startFailure = exit.error
       return
     }
-    const ranForMs = bootClock() - copy.process.startedAtMs
-    failures = failuresAfter(failures, ranForMs, deps.backoff)
+    const ranForMs = bootClock() - workload.process.startedAtMs
     restarts++
-    const delayMs = backoffDelayMs(failures, deps.backoff)
+    const delayMs = backoff.nextMs(ranForMs)
     restartAtMs = performance.now() + delayMs
     const how = exit.signal === null ? `exited with code ${exit.code}` : `ended by ${exit.signal}`
     log.warn(
       {
         event: 'process_ended',
         epoch,
-        pid: copy.process.pid(),
+        pid: workload.process.pid(),
         exit_code: exit.code,
         exit_signal: exit.signal,
         ran_for_ms: Math.round(ranForMs),
@@ -237,50 +251,49 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
       },
       'process ended by itself',
     )
-    observe('backoff', {
+    report('backoff', {
       pid: null,
       error: `${how} after ${(ranForMs / 1000).toFixed(1)} s`,
       next_start_in_ms: delayMs,
     })
   }
 
-  /** graceMs null: whoever runs the process is stopping it already. */
-  const beginStop = (reason: StopReason, graceMs: number | null): void => {
+  /** graceMs is null when the warden is stopping the process already. */
+  const stopProcess = (reason: StopReason, graceMs: number | null): void => {
     log.info(
-      { event: 'process_stopping', epoch, pid: copy?.process.pid(), reason, grace_ms: graceMs },
+      { event: 'process_stopping', epoch, pid: workload?.process.pid(), reason, grace_ms: graceMs },
       'stopping process',
     )
     phase = 'ending'
-    if (graceMs !== null) copy?.process.end(graceMs)
-    observe('stopping', { error: fenced ? FENCED : null })
+    if (graceMs !== null) workload?.process.end(graceMs)
+    report('stopping', { error: fenced ? FENCED : null })
   }
 
-  const gone = (): void => {
-    if (failure === null)
+  const onGone = (): void => {
+    if (startFailure === null)
       log.info(
-        { event: 'process_gone', epoch, pid: copy?.process.pid() },
-        'process and all it started are gone',
+        { event: 'process_gone', epoch, pid: workload?.process.pid() },
+        'the process tree is gone',
       )
-    copy?.release()
-    copy = null
+    workload?.release()
+    workload = null
     phase = 'none'
-    if (failure !== null) return failed(failure)
+    if (startFailure !== null) return retryLater(startFailure)
     if (restartAtMs !== null) wait(restartAtMs - performance.now())
     restartAtMs = null
-    next()
+    decideNext()
   }
 
-  const failed = (reason: string): void => {
-    failure = null
-    failures++
-    const delayMs = backoffDelayMs(failures, deps.backoff)
+  const retryLater = (reason: string): void => {
+    startFailure = null
+    const delayMs = backoff.nextMs(null)
     log.warn(
       { event: 'start_failed', epoch, reason, next_start_in_ms: delayMs },
-      'cannot be started',
+      'the assignment could not be started',
     )
     wait(delayMs)
-    observe('failed', { error: reason, next_start_in_ms: delayMs })
-    next()
+    report('failed', { error: reason, next_start_in_ms: delayMs })
+    decideNext()
   }
 
   const wait = (delayMs: number): void => {
@@ -288,70 +301,72 @@ export function createRun(assignmentId: string, deps: RunDependencies): Run {
     timer = setTimeout(
       () => {
         phase = 'none'
-        next()
+        decideNext()
       },
       Math.max(0, delayMs),
     )
   }
 
   const settle = (): void => {
-    if (phase === 'refused' && want && isAbout(want)) return observe('refused', { error: refusal })
-    callOff()
+    if (phase === 'refused' && wanted && isCurrent(wanted))
+      return report('refused', { error: refusal })
+    cancelStart()
     phase = 'none'
-    if (want) turnTo(want)
-    // Not owned: nothing to say where nothing was ever done, and what was said already would only be turned away.
-    const said =
+    if (wanted) turnTo(wanted)
+    // A row that is not owned is reported only where something was done and no final report was
+    // made, because the database rejects any other report of it.
+    const isReported =
       lastReport === null || lastReport.state === 'stopped' || lastReport.state === 'refused'
-    if (want || !said) observe('stopped', { error: fenced ? FENCED : null })
-    if (want) return
+    if (wanted || !isReported) report('stopped', { error: fenced ? FENCED : null })
+    if (wanted) return
     removeEmptyWorkDir(deps.stateDir, assignmentId)
     deps.onGone()
   }
 
   const fence = (graceMs: number | null): void => {
     if (phase === 'refused') return
-    const again = fenced
+    const wasFenced = fenced
     fenced = true
-    if (phase === 'alive') beginStop('fenced', graceMs)
-    else if (phase === 'ending' && graceMs !== null) copy?.process.end(graceMs)
-    else if (phase !== 'ending' && !again) next()
+    if (phase === 'alive') stopProcess('fenced', graceMs)
+    else if (phase === 'ending' && graceMs !== null) workload?.process.end(graceMs)
+    else if (phase !== 'ending' && !wasFenced) decideNext()
   }
 
   return {
-    facts,
+    local,
     apply,
     fence,
-    want(assignment, startAllowed) {
-      untold = false
-      want = assignment
+    setWanted(assignment, startAllowed) {
+      awaitsOrders = false
+      wanted = assignment
       mayStart = startAllowed
       fenced = false
     },
-    close(graceMs) {
-      untold = false
-      want = undefined
+    stop(graceMs) {
+      awaitsOrders = false
+      wanted = undefined
       mayStart = false
-      if (phase === 'alive') beginStop('agent_stops', graceMs ?? ownGraceMs())
-      else if (phase !== 'ending') next()
-      else if (graceMs !== undefined) copy?.process.end(graceMs)
+      if (phase === 'alive') stopProcess('agent_stops', graceMs ?? processGraceMs())
+      else if (phase !== 'ending') decideNext()
+      else if (graceMs !== undefined) workload?.process.end(graceMs)
     },
-    letGo() {
-      callOff()
-      handedOn = true
+    detach() {
+      cancelStart()
+      detached = true
     },
-    pid: () => copy?.process.rootPid() ?? null,
+    pid: () => workload?.process.rootPid() ?? null,
     packages: () =>
-      packagesOfRun({
+      packagesNeededBy({
         exact: preparation.exact(),
-        started: copy !== null,
-        want,
-        isAboutWant: want !== undefined && isAbout(want),
+        started: workload !== null,
+        want: wanted,
+        isAboutWant: wanted !== undefined && isCurrent(wanted),
       }),
     adopt(process) {
       ;({ epoch, generation, restarts } = process.about)
-      copy = adoptCopy(process, { ...deps, log })
-      untold = true
-      follow(copy)
+      workload = adoptWorkload(process, { ...deps, log })
+      awaitsOrders = true
+      follow(workload)
     },
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The environment of a workload, built from nothing. What is not named here does not get in: the agent's DATABASE_URL, PG*, NODE_OPTIONS and npm_config_*
- * are either secrets or would change what runs.
+ * The environment of a workload, built from nothing. Only the variables named here get in, because
+ * the agent's DATABASE_URL and PG* are secrets, and NODE_OPTIONS and npm_config_* change what runs.
  */
 import { delimiter, dirname } from 'node:path'
 import type { OwnedAssignment } from '../rows.js'
@@ -9,7 +9,10 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 const INHERITED = ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'USER', 'SHELL']
 const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-/** Names that tell a workload who it is. deployment.env cannot set them: assert_owner and the search for stray processes rely on them. */
+/**
+ * Variables that identify a workload. deployment.env cannot set them, because assert_owner() and
+ * the search for leftover processes rely on them.
+ */
 const RESERVED = /^MOORING_/
 
 export function workloadEnv(
@@ -23,7 +26,8 @@ export function workloadEnv(
     if (value !== undefined && (INHERITED.includes(name) || name.startsWith('LC_')))
       env[name] = value
   }
-  // The agent's own node last: a host without one on the PATH can still run scripts that begin with `#!/usr/bin/env node`.
+  // The agent's own node comes last, so that scripts with `#!/usr/bin/env node` also run on a host
+  // without node on its PATH.
   env['PATH'] = [binFolder, env['PATH'] ?? FALLBACK_PATH, dirname(process.execPath)]
     .filter((part) => part !== null)
     .join(delimiter)
@@ -35,7 +39,7 @@ export function workloadEnv(
   env['MOORING_EPOCH'] = assignment.epoch
   env['MOORING_DEPLOYMENT_ID'] = assignment.deployment_id
   env['MOORING_NODE'] = node
-  // A daemon has no ordinal; an empty string says so in every shell.
+  // a daemon has no ordinal; every shell can test for an empty string
   env['MOORING_ORDINAL'] = assignment.ordinal === null ? '' : String(assignment.ordinal)
   return env
 }

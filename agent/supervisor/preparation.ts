@@ -1,4 +1,7 @@
-/** Gets ready what an assignment needs to be started: one attempt at a time, which can be called off at any moment and then never speaks again. */
+/**
+ * Installs what an assignment needs before it can start. One attempt runs at a time.
+ * After cancel() the events of an attempt are never called.
+ */
 import type { PackageRef } from '../../syntax/package-reference.js'
 import { EntryError } from '../packages/entry-point.js'
 import { launchPackage } from '../packages/launch.js'
@@ -8,20 +11,18 @@ import type { NpmInstaller } from '../packages/npm-install.js'
 
 export interface Preparation {
   begin(wanted: { ref: PackageRef; command: string | null; args: readonly string[] }): void
-  /** What is ready, once. */
-  take(): Launch | null
-  callOff(): void
-  /** What was prepared last, since forget; null: nothing, or it is not known yet what the tag means. */
+  cancel(): void
+  /** The version of the last success since forget(). Null when there is none. */
   exact(): PackageRef | null
-  /** What runs next is another generation: what a tag means is asked anew. */
+  /** Another generation follows: the meaning of a tag is looked up again. */
   forget(): void
 }
 
 export interface PreparationEvents {
-  /** npm has to be asked; at most once for each begin. */
+  /** npm is needed. Called at most once for each begin(). */
   onInstalling(): void
-  onReady(): void
-  /** A sentence for the operator. */
+  onReady(launch: Launch): void
+  /** The reason is a sentence for the operator. */
   onFailed(reason: string): void
 }
 
@@ -30,37 +31,33 @@ export function createPreparation(
   { onInstalling, onReady, onFailed }: PreparationEvents,
 ): Preparation {
   let attempt: AbortController | null = null
-  let ready: Launch | null = null
   let exact: PackageRef | null = null
 
-  const callOff = (): void => {
+  const cancel = (): void => {
     attempt?.abort(new Error('called off'))
     attempt = null
-    ready = null
   }
 
   return {
     begin(wanted) {
-      callOff()
+      cancel()
       const mine = new AbortController()
       attempt = mine
-      let told = false
-      const tellInstalling = (): void => {
-        if (!told && attempt === mine) onInstalling()
-        told = true
-      }
+      let announced = false
       launchPackage(installer, {
         ...wanted,
         signal: mine.signal,
         resolved: exact,
-        onInstalling: tellInstalling,
+        onInstalling() {
+          if (!announced && attempt === mine) onInstalling()
+          announced = true
+        },
       }).then(
         (result) => {
           if (attempt !== mine) return
           attempt = null
-          ready = result.launch
           exact = result.exact
-          onReady()
+          onReady(result.launch)
         },
         (error: Error) => {
           if (attempt !== mine) return
@@ -74,12 +71,7 @@ export function createPreparation(
         },
       )
     },
-    take() {
-      const launch = ready
-      ready = null
-      return launch
-    },
-    callOff,
+    cancel,
     exact: () => exact,
     forget() {
       exact = null

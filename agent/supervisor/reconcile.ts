@@ -1,32 +1,33 @@
 /**
  * The difference between what this node owns and what it runs: values in, actions out, no memory.
  *
- * Level-triggered. `desired` is always the complete set, so a lost hint, a repeated answer or an answer that skipped ten changes lead to the same place.
- * The one rule behind all others: nothing is started for an assignment while anything of an earlier copy of it is alive.
+ * Level-triggered: `desired` is always the complete set. So a lost hint, a repeated answer and an
+ * answer that skips ten changes lead to the same state.
+ * The first rule: nothing of an assignment starts while an earlier instance of it lives.
  */
 import type { OwnedAssignment } from '../rows.js'
 
 /**
- * What of an assignment exists here.
+ * What exists of an assignment on this host.
  *   none       nothing, or it ended and was settled
  *   preparing  being installed
- *   prepared   installed, waiting for leave to start
+ *   prepared   installed, not yet allowed to start
  *   alive      a process runs
- *   ending     told to stop, or its leader ended and the rest of its tree has not yet
- *   waiting    ended or failed to start, next start is timed
+ *   ending     the process was ordered to stop, or its leader ended before the rest of its tree
+ *   waiting    it ended or failed to start, and a timer runs until the next start
  *   refused    this agent will not run it
  */
 export type Phase = 'none' | 'preparing' | 'prepared' | 'alive' | 'ending' | 'waiting' | 'refused'
 
-export interface Running {
+export interface LocalAssignment {
   assignment_id: string
-  /** Of the copy that the phase is about. */
+  /** Of the instance that the phase is about. */
   epoch: string
   generation: string
   phase: Phase
-  /** The last epoch under which this session started a process of it; it may be restarted under that epoch even when nothing new may start. */
+  /** The last epoch under which this session ran it. A hold does not prevent its restart. */
   ran_epoch: string | null
-  /** Stopped because the lease was about to end. A reconcile that lists the assignment lifts it. */
+  /** Stopped because its lease was about to end. A reconcile that lists the assignment lifts it. */
   fenced: boolean
 }
 
@@ -41,72 +42,78 @@ export type StopReason =
 export type Action =
   | { kind: 'start'; assignment_id: string }
   | { kind: 'stop'; assignment_id: string; reason: StopReason }
-  /** Nothing of it is alive and nothing shall be: call off what is prepared or timed, and say 'stopped' (again: the last time may have been lost). */
+  /**
+   * Nothing of it lives, and nothing shall: cancel preparation and timer, and report 'stopped'.
+   * The report is repeated, because the last one may have been lost.
+   */
   | { kind: 'settle'; assignment_id: string }
 
 export function reconcile(
   desired: readonly OwnedAssignment[],
-  running: readonly Running[],
+  local: readonly LocalAssignment[],
   options: { mayStart: boolean },
 ): Action[] {
-  const runningById = new Map(running.map((copy) => [copy.assignment_id, copy]))
-  const actions: Action[] = []
-  for (const want of desired) {
-    const action = decide(want, runningById.get(want.assignment_id), options)
-    if (action) actions.push(action)
-    runningById.delete(want.assignment_id)
+  const unlisted = new Map(local.map((each) => [each.assignment_id, each]))
+  const actions: (Action | null)[] = []
+  for (const wanted of desired) {
+    actions.push(decide(wanted, unlisted.get(wanted.assignment_id), options))
+    unlisted.delete(wanted.assignment_id)
   }
-  for (const copy of runningById.values()) {
-    const action = decide(undefined, copy, options)
-    if (action) actions.push(action)
-  }
-  // Ends before beginnings: a start takes a millisecond, and what must go should not wait for it.
-  return actions.sort((a, b) => ORDER[a.kind] - ORDER[b.kind])
+  for (const each of unlisted.values()) actions.push(decide(undefined, each, options))
+  // stops go first: a start takes a millisecond, and no stop should wait for it
+  return actions.filter((action) => action !== null).sort((a, b) => ORDER[a.kind] - ORDER[b.kind])
 }
 
 const ORDER = { stop: 0, settle: 1, start: 2 } as const
 
-/** For one assignment: `want` undefined is "not owned by this node". Null is "nothing to do". */
+/**
+ * The next action for one assignment; null when there is nothing to do.
+ * `wanted` is undefined when this node does not own the assignment.
+ */
 export function decide(
-  want: OwnedAssignment | undefined,
-  have: Running | undefined,
+  wanted: OwnedAssignment | undefined,
+  local: LocalAssignment | undefined,
   options: { mayStart: boolean },
 ): Action | null {
-  const assignment_id = want?.assignment_id ?? have?.assignment_id
+  const assignment_id = wanted?.assignment_id ?? local?.assignment_id
   if (assignment_id === undefined) return null
-  const phase = have?.phase ?? 'none'
-  const same =
-    want !== undefined &&
-    have !== undefined &&
-    have.epoch === want.epoch &&
-    have.generation === want.generation
-  const wanted = want?.wanted === 'run' && have?.fenced !== true
+  const isCurrent =
+    wanted !== undefined &&
+    local !== undefined &&
+    local.epoch === wanted.epoch &&
+    local.generation === wanted.generation
+  const shallRun = wanted?.wanted === 'run' && local?.fenced !== true
 
-  switch (phase) {
+  switch (local?.phase ?? 'none') {
     case 'ending':
       return null
     case 'alive':
-      return wanted && same ? null : { kind: 'stop', assignment_id, reason: stopReason(want, have) }
+      if (shallRun && isCurrent) return null
+      return { kind: 'stop', assignment_id, reason: stopReason(wanted, local) }
     case 'preparing':
     case 'waiting':
-      if (wanted && same) return null
+      if (shallRun && isCurrent) return null
       break
     case 'refused':
-      // Said again on each reconcile that still lists it: the assignment is freed by that report, and the last one may have been lost.
-      if (wanted && same) return { kind: 'settle', assignment_id }
+      // Each reconcile that lists it repeats the report, because that report frees the assignment
+      // and the last one may have been lost.
+      if (shallRun && isCurrent) return { kind: 'settle', assignment_id }
       break
     case 'none':
     case 'prepared':
       break
   }
-  if (!wanted) return { kind: 'settle', assignment_id }
-  if (!options.mayStart && have?.ran_epoch !== want.epoch) return null
+  if (!shallRun) return { kind: 'settle', assignment_id }
+  if (!options.mayStart && local?.ran_epoch !== wanted.epoch) return null
   return { kind: 'start', assignment_id }
 }
 
-function stopReason(want: OwnedAssignment | undefined, have: Running | undefined): StopReason {
-  if (have?.fenced) return 'fenced'
-  if (!want) return 'no_longer_owned'
-  if (want.wanted === 'stop') return 'stop_wanted'
-  return have?.epoch === want.epoch ? 'generation_changed' : 'epoch_changed'
+function stopReason(
+  wanted: OwnedAssignment | undefined,
+  local: LocalAssignment | undefined,
+): StopReason {
+  if (local?.fenced) return 'fenced'
+  if (!wanted) return 'no_longer_owned'
+  if (wanted.wanted === 'stop') return 'stop_wanted'
+  return local?.epoch === wanted.epoch ? 'generation_changed' : 'epoch_changed'
 }

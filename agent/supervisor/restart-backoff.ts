@@ -1,45 +1,40 @@
 /**
- * How long to wait before the next start of something that ended or could not be started.
- *
- *   delay(n) = min(maxMs, firstMs * 2^(n-1)) * (1 - jitter + 2 * jitter * random)      n = failures in a row, counted from 1; never above maxMs
- *
- * With the defaults 1, 2, 4, 8, 16, 32, 60, 60 ... s, each spread by a fifth to both sides, so that the copies of one broken deployment do not return in step.
- * A run of at least stableMs ends the row: its own end counts as the first failure again.
+ * When the next process of an assignment starts after one has ended or could not be started.
+ * host/backoff.ts has the formula. With the defaults: 1, 2, 4, 8, 16, 32, 60, 60 ... s, each spread
+ * by a fifth to both sides, so that the instances of one broken deployment do not restart in step.
  */
-export interface BackoffOptions {
-  firstMs: number
-  maxMs: number
-  /** Share by which a delay is spread to both sides, 0..1. */
-  jitter: number
+import { backoffDelayMs, bothSides, type BackoffOptions } from '../../host/backoff.js'
+
+export interface RestartBackoffOptions extends BackoffOptions {
+  /** A process that ran at least this long ends the row: its own end is the first failure again. */
   stableMs: number
-  /** 0 <= random() < 1 */
-  random: () => number
 }
 
-export const DEFAULT_BACKOFF: BackoffOptions = {
+export const DEFAULT_RESTART_BACKOFF: RestartBackoffOptions = {
   firstMs: 1_000,
   maxMs: 60_000,
-  jitter: 0.2,
+  spread: bothSides(0.2),
   stableMs: 60_000,
-  random: Math.random,
 }
 
-export function backoffDelayMs(
-  failures: number,
-  options: BackoffOptions = DEFAULT_BACKOFF,
-): number {
-  // 2^30 times anything sensible is past every maximum, and keeps the product finite.
-  const doublings = Math.min(Math.max(failures, 1) - 1, 30)
-  const plain = Math.min(options.maxMs, options.firstMs * 2 ** doublings)
-  const spread = 1 - options.jitter + 2 * options.jitter * options.random()
-  return Math.round(Math.min(options.maxMs, plain * spread))
+export interface RestartBackoff {
+  /** The delay after a process that ran for ranForMs; null when it could not be started. */
+  nextMs(ranForMs: number | null): number
+  reset(): void
 }
 
-/** Failures in a row after a run that lasted ranForMs ended. */
-export function failuresAfter(
-  previousFailures: number,
-  ranForMs: number,
-  options: BackoffOptions = DEFAULT_BACKOFF,
-): number {
-  return ranForMs >= options.stableMs ? 1 : previousFailures + 1
+export function createRestartBackoff(
+  options: RestartBackoffOptions = DEFAULT_RESTART_BACKOFF,
+): RestartBackoff {
+  let failures = 0
+  return {
+    nextMs(ranForMs) {
+      const wasStable = ranForMs !== null && ranForMs >= options.stableMs
+      failures = wasStable ? 1 : failures + 1
+      return Math.round(backoffDelayMs(failures, options))
+    },
+    reset() {
+      failures = 0
+    },
+  }
 }

@@ -1,82 +1,100 @@
 /**
  * Everything that runs on this host for one agent.
  *
- * Promises: nothing of a copy is started while anything of an earlier copy of the same assignment is alive; 'stopped' is reported only when the whole tree is
- * gone; no row value, install or process ends the agent or leaves a promise unhandled; idle, it costs no wake-ups but the log check every two seconds.
- * Never: claims, leases, SQL. What it is told is the complete set, each time, and it may be told the same as often as one likes.
+ * It promises:
+ *   - nothing of an assignment starts while an earlier instance of it lives;
+ *   - 'stopped' is reported only when the whole process tree is gone;
+ *   - no row, install or process ends the agent or leaves a promise unhandled;
+ *   - an idle supervisor wakes only for the log check every two seconds.
+ * It never claims, and knows neither leases nor SQL. Every call to reconcile() brings the complete
+ * set, and repeating it changes nothing.
  */
 import { mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Logger } from 'pino'
-import { DEFAULT_BACKOFF } from './restart-backoff.js'
-import type { BackoffOptions } from './restart-backoff.js'
-import type { OwnedAssignment, RunReport } from '../rows.js'
+import { DEFAULT_RESTART_BACKOFF } from './restart-backoff.js'
+import type { RestartBackoffOptions } from './restart-backoff.js'
+import type { AssignmentReport, OwnedAssignment } from '../rows.js'
 import { createNpmInstaller } from '../packages/npm-install.js'
 import type { NpmOptions } from '../packages/npm-command.js'
-import { inUse } from '../cleanup/needed.js'
-import type { InUse } from '../cleanup/needed.js'
-import { createLogKeeper, DEFAULT_ROTATION } from '../../state-folder/log-rotation.js'
+import { needed } from '../cleanup/needed.js'
+import type { Needed } from '../cleanup/needed.js'
+import { createLogRotation, DEFAULT_ROTATION } from '../../state-folder/log-rotation.js'
 import type { RotationOptions } from '../../state-folder/log-rotation.js'
 import { reconcile } from './reconcile.js'
-import { createRun } from './assignment.js'
-import type { Run } from './assignment.js'
-import { markPrefix, readBootId } from '../../state-folder/process-files.js'
-import type { Host, HostedProcess } from '../warden/host.js'
+import { superviseAssignment } from './assignment.js'
+import type { SupervisedAssignment } from './assignment.js'
+import { runIdPrefix, readBootId } from '../../state-folder/process-files.js'
+import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 
 export interface Supervisor {
   /**
-   * Level-triggered: the complete set this node owns. Starts what is missing (with mayStart false only what this session already ran under that epoch),
-   * stops what is not wanted or not listed, restarts what changed generation: old copy dead before the new one starts. Returns at once.
+   * Level-triggered: `owned` is the complete set of this node. Returns at once.
+   * Starts what is missing, and stops what is not wanted or not listed. A changed generation is a
+   * restart: the old instance is dead before the new one starts.
+   * With mayStart false it starts only what this session already ran under the same epoch.
    */
   reconcile(owned: readonly OwnedAssignment[], options: { mayStart: boolean }): void
-  /** Lease about to end: SIGTERM now, SIGKILL after graceMs; each starts again only by a later reconcile that lists it. */
+  /**
+   * The leases are about to end: SIGTERM now, SIGKILL after graceMs. Returns how many are alive.
+   * Each starts again only by a later reconcile() that lists it.
+   */
   fence(assignmentIds: readonly string[], graceMs: number): number
-  /** Graceful end of the agent: everything stops with its own grace. Resolves when all trees are gone; reconcile does nothing from then on. Idempotent. */
+  /**
+   * Stops everything, each process with its own grace. Resolves when all trees are gone.
+   * reconcile() does nothing from then on. Idempotent.
+   */
   stopAll(): Promise<void>
-  /** SIGKILL to every tree before it returns; reconcile does nothing from then on. */
+  /** SIGKILL to every tree before it returns. reconcile() does nothing from then on. */
   killAll(): void
-  /** Leaves everything as it is: a later supervisor takes it over. reconcile does nothing from then on. */
-  letGo(): void
+  /** Leaves all processes to a later supervisor. reconcile() does nothing from then on. */
+  detach(): void
   /** How many processes run. */
   running(): number
-  /** Their roots, for usage sampling. */
+  /** The roots of the process trees, for usage sampling. */
   pids(): number[]
-  /** What of the state folder is needed where the node owns this. */
-  inUse(owned: readonly OwnedAssignment[]): InUse
+  /** What the state folder must keep when the node owns these rows. */
+  needed(owned: readonly OwnedAssignment[]): Needed
 }
 
 export interface SupervisorDependencies {
   node: string
-  /** The agent's own: `<state>/agents/<node>`. No other agent uses it at the same time. */
+  /** The agent's folder, `<state>/agents/<node>`. Only one agent uses it at a time. */
   stateDir: string
   /** Tested against `name@version`; null trusts no package. */
   trusts: RegExp | null
   /** Runs the processes. */
-  host: Host & { readonly markPrefix: string }
-  /** What it runs already for this agent: taken over as it is, and stopped by the first reconcile that does not list it. */
-  inherited?: readonly HostedProcess[]
+  host: ProcessRunner & { readonly runIdPrefix: string }
+  /**
+   * Processes that the host already runs for this agent. They are adopted as they are.
+   * The first reconcile() stops those it does not list.
+   */
+  inherited?: readonly ManagedProcess[]
   allowExec: boolean
   allowScripts: boolean
   log: Logger
   /** Called on every change of observed state. */
-  report: (report: RunReport) => void
-  /** Whoever runs it is stopping it, because its lease ended there. It starts again only by a later reconcile that lists it. */
+  report: (report: AssignmentReport) => void
+  /**
+   * The host is stopping this process, because its lease ended there.
+   * It starts again only by a later reconcile() that lists it.
+   */
   onFenced?: (assignmentId: string) => void
   npm?: Omit<NpmOptions, 'allowScripts'>
-  backoff?: Partial<BackoffOptions>
+  backoff?: Partial<RestartBackoffOptions>
   rotation?: Partial<RotationOptions>
 }
 
-/** Far more than one host runs; forgetting one only delays its start to the end of a hold. */
+/** Far more than one host runs. A forgotten epoch only delays a start to the end of a hold. */
 const REMEMBERED_EPOCHS = 10_000
 
 export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const { node, log } = deps
-  // Workloads and npm run in other folders.
+  // absolute, because workloads and npm run in other folders
   const stateDir = resolve(deps.stateDir)
   for (const folder of ['runs', 'logs', 'packages', 'work'])
     mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
-  const logs = createLogKeeper(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
+  const logs = createLogRotation(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
     node,
     stateDir,
@@ -84,29 +102,30 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     logs,
     agentEnv: { ...process.env },
     host: deps.host,
-    markPrefix: deps.host.markPrefix,
+    runIdPrefix: deps.host.runIdPrefix,
     bootId: readBootId(),
     trust: { trusts: deps.trusts, allowExec: deps.allowExec },
     installer: createNpmInstaller({
       packagesDir: join(stateDir, 'packages'),
-      markPrefix: markPrefix(stateDir),
+      runIdPrefix: runIdPrefix(stateDir),
       log,
       npm: { ...deps.npm, allowScripts: deps.allowScripts },
     }),
-    backoff: { ...DEFAULT_BACKOFF, ...deps.backoff },
+    backoff: { ...DEFAULT_RESTART_BACKOFF, ...deps.backoff },
     report: deps.report,
   }
-  const runs = new Map<string, Run>()
-  // Work that was not listed for a while, because no lease covered it, comes back under its old epoch; in a hold it must be known to have run here.
+  const assignments = new Map<string, SupervisedAssignment>()
+  // An assignment that no lease covered for a while comes back under its old epoch. In a hold it
+  // restarts only if it is known to have run here.
   const ranEpochs = new Map<string, string>()
   let closing = false
-  let whenEmpty = (): void => {}
+  let onEmpty = (): void => {}
 
-  const add = (id: string): Run => {
-    const run = createRun(id, {
+  const add = (id: string): SupervisedAssignment => {
+    const assignment = superviseAssignment(id, {
       ...shared,
       ranEpoch: ranEpochs.get(id) ?? null,
-      onRan(epoch) {
+      onEpochRan(epoch) {
         ranEpochs.delete(id)
         ranEpochs.set(id, epoch)
         const oldest = ranEpochs.keys().next().value!
@@ -114,12 +133,12 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
       },
       onFenced: () => deps.onFenced?.(id),
       onGone() {
-        runs.delete(id)
-        if (runs.size === 0) whenEmpty()
+        assignments.delete(id)
+        if (assignments.size === 0) onEmpty()
       },
     })
-    runs.set(id, run)
-    return run
+    assignments.set(id, assignment)
+    return assignment
   }
 
   for (const process of deps.inherited ?? []) add(process.about.assignment_id).adopt(process)
@@ -128,52 +147,52 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const stopAll = async (): Promise<void> => {
     closing = true
     const empty = new Promise<void>((resolve) => {
-      whenEmpty = resolve
+      onEmpty = resolve
     })
-    for (const run of [...runs.values()]) run.close()
-    if (runs.size > 0) await empty
+    for (const each of [...assignments.values()]) each.stop()
+    if (assignments.size > 0) await empty
     await logs.stop()
   }
 
   return {
     reconcile(owned, options) {
       if (closing) return
-      const unlisted = new Set(runs.keys())
-      for (const assignment of owned) {
-        const id = assignment.assignment_id
+      const unlisted = new Set(assignments.keys())
+      for (const row of owned) {
+        const id = row.assignment_id
         unlisted.delete(id)
-        ;(runs.get(id) ?? add(id)).want(assignment, options.mayStart)
+        ;(assignments.get(id) ?? add(id)).setWanted(row, options.mayStart)
       }
-      for (const id of unlisted) runs.get(id)!.want(undefined, false)
-      const actions = reconcile(
-        owned,
-        [...runs.values()].map((run) => run.facts()),
-        options,
-      )
-      for (const action of actions) runs.get(action.assignment_id)?.apply(action)
+      for (const id of unlisted) assignments.get(id)!.setWanted(undefined, false)
+      const local = [...assignments.values()].map((each) => each.local())
+      for (const action of reconcile(owned, local, options))
+        assignments.get(action.assignment_id)?.apply(action)
     },
     fence(assignmentIds, graceMs) {
-      const fenced = assignmentIds.flatMap((id) => runs.get(id) ?? [])
-      const alive = fenced.filter((run) => ['alive', 'ending'].includes(run.facts().phase)).length
-      for (const run of fenced) run.fence(graceMs)
+      const fenced = assignmentIds.flatMap((id) => assignments.get(id) ?? [])
+      const alive = fenced.filter((each) => ['alive', 'ending'].includes(each.local().phase)).length
+      for (const each of fenced) each.fence(graceMs)
       return alive
     },
     stopAll: () => (stopping ??= stopAll()),
-    letGo() {
+    detach() {
       closing = true
-      for (const run of [...runs.values()]) run.letGo()
+      for (const each of [...assignments.values()]) each.detach()
       void logs.stop()
     },
     killAll() {
       closing = true
-      for (const run of [...runs.values()]) run.close(0)
+      for (const each of [...assignments.values()]) each.stop(0)
     },
-    running: () => [...runs.values()].filter((run) => run.pid() !== null).length,
-    pids: () => [...runs.values()].map((run) => run.pid()).filter((pid) => pid !== null),
-    inUse: (owned) =>
-      inUse(
+    running: () => [...assignments.values()].filter((each) => each.pid() !== null).length,
+    pids: () => [...assignments.values()].map((each) => each.pid()).filter((pid) => pid !== null),
+    needed: (owned) =>
+      needed(
         owned,
-        [...runs].map(([assignment_id, run]) => ({ assignment_id, packages: run.packages() })),
+        [...assignments].map(([assignment_id, each]) => ({
+          assignment_id,
+          packages: each.packages(),
+        })),
       ),
   }
 }

@@ -2,20 +2,24 @@
  * What the agent and everything it runs use of this host, sampled for the heartbeat.
  *
  * cpu_pct     share of the whole machine, 0..100, since the previous sample; null at the first one
- * memory_mb   resident MiB; pages shared by several processes count for each of them
+ * memory_mb   resident MiB; a page that several processes share counts for each of them
  * disk_*      of the file system that holds the agent's state
- * What cannot be measured is null, never 0: zero would be the best score there is and draw all work to the node.
- * A process that began and ended between two samples is not seen.
+ *
+ * What cannot be measured is null, never 0, because 0 is the best score and draws work to the node.
+ * A process that begins and ends between two samples is not counted.
  */
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import type { UsageSample } from '../rows.js'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { addDescendants, processTable } from '../../host/process-table.js'
 import type { Process } from '../../host/process-table.js'
 
 export interface UsageSampler {
-  /** rootPids: the workloads' roots; their groups and sessions count, also where a leader is gone. Never rejects. */
+  /**
+   * `rootPids` are the roots of the workloads. Their process groups and sessions count, even when
+   * the leader is gone. Never rejects.
+   */
   sample(rootPids: readonly number[]): Promise<UsageSample>
 }
 
@@ -28,19 +32,19 @@ interface CpuReading {
 type DiskFree = Pick<UsageSample, 'disk_free_pct' | 'disk_free_bytes'>
 
 const NOT_MEASURED: DiskFree = { disk_free_pct: null, disk_free_bytes: null }
-const DISK_ANSWERS_WITHIN_MS = 200
+const DISK_DEADLINE_MS = 200
 
 export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSampler {
   const pageBytes = readPageBytes()
   let previous: CpuReading | null = null
-  let asked: Promise<DiskFree> | null = null
+  let asking: Promise<DiskFree> | null = null
 
-  /** A disk that does not answer, as one over a network may, holds up one question at a time, and no heartbeat. */
-  async function diskInTime(): Promise<DiskFree> {
-    asked ??= diskFree(stateDir).finally(() => {
-      asked = null
+  /** A network disk may not answer. Then one statfs() waits for it, and no heartbeat does. */
+  async function diskFreeInTime(): Promise<DiskFree> {
+    asking ??= diskFree(stateDir).finally(() => {
+      asking = null
     })
-    return await inTime(DISK_ANSWERS_WITHIN_MS, asked, () => NOT_MEASURED)
+    return await raceDeadline(DISK_DEADLINE_MS, asking, () => NOT_MEASURED)
   }
 
   return {
@@ -53,7 +57,7 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
         members && pageBytes
           ? (members.reduce((sum, p) => sum + p.rssPages, 0) * pageBytes) / 1024 ** 2
           : null
-      return { cpu_pct, memory_mb, ...(await diskInTime()) }
+      return { cpu_pct, memory_mb, ...(await diskFreeInTime()) }
     },
   }
 }
@@ -73,7 +77,8 @@ function agentAndWorkloads(rootPids: readonly number[]): Process[] | null {
 
 function readCpu(members: readonly Process[]): CpuReading | null {
   try {
-    // cpu user nice system idle iowait irq softirq steal guest guest_nice; the last two are within user and nice.
+    // cpu user nice system idle iowait irq softirq steal guest guest_nice
+    // the last two are part of user and nice
     const fields = readFileSync('/proc/stat', 'latin1')
       .split('\n', 1)[0]!
       .trim()
@@ -103,7 +108,7 @@ function cpuShare(before: CpuReading, now: CpuReading): number | null {
 async function diskFree(folder: string): Promise<DiskFree> {
   try {
     const { blocks, bfree, bavail, bsize } = await statfs(folder)
-    // As df: what is reserved for root is neither free nor part of the whole.
+    // like df: blocks reserved for root are neither free nor part of the whole
     const usable = blocks - bfree + bavail
     if (!(usable > 0)) return NOT_MEASURED
     return { disk_free_pct: (bavail / usable) * 100, disk_free_bytes: bavail * bsize }
@@ -112,7 +117,7 @@ async function diskFree(folder: string): Promise<DiskFree> {
   }
 }
 
-/** AT_PAGESZ of the auxiliary vector: 4 KiB nearly everywhere, 16 or 64 KiB on some arm64 kernels. */
+/** AT_PAGESZ of the auxiliary vector: mostly 4 KiB, on some arm64 kernels 16 or 64 KiB. */
 function readPageBytes(): number | null {
   const AT_PAGESZ = 6n
   try {
@@ -121,7 +126,7 @@ function readPageBytes(): number | null {
       if (vector.readBigUInt64LE(at) === AT_PAGESZ) return Number(vector.readBigUInt64LE(at + 8))
     }
   } catch {
-    // no /proc: stays unknown
+    // without /proc it stays unknown
   }
   return null
 }

@@ -1,51 +1,54 @@
-/** One start of an assignment: its process tree together with what is kept beside it on disk while it runs (run file, log, work folder). */
+/**
+ * One start of an assignment: its process tree, and what is kept on disk beside it while it runs:
+ * run file, log and work folder.
+ */
 import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { OwnedAssignment } from '../rows.js'
 import type { Launch } from '../packages/launch.js'
-import type { LogKeeper } from '../../state-folder/log-rotation.js'
+import type { LogRotation } from '../../state-folder/log-rotation.js'
 import { isFenced } from '../session/lease.js'
-import { newMark, removeRunFile, writeRunFile } from '../../state-folder/process-files.js'
-import type { Host, HostedProcess } from '../warden/host.js'
+import { newRunId, removeProcessFile, writeProcessFile } from '../../state-folder/process-files.js'
+import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 import { workloadEnv } from './environment.js'
 
-export interface Copy {
-  readonly process: HostedProcess
-  /** To be called when nothing of the tree is alive. */
+export interface WorkloadProcess {
+  readonly process: ManagedProcess
+  /** The caller calls it when nothing of the tree is alive. */
   release(): void
 }
 
-export interface CopyDependencies {
+export interface WorkloadDependencies {
   node: string
-  /** A copy: asking process.env for each of its names costs a tenth of a start. */
+  /** A plain object, because reading process.env name by name costs a tenth of a start. */
   agentEnv: Readonly<Record<string, string | undefined>>
   stateDir: string
-  host: Host
-  /** Of everything that host starts for us. */
-  markPrefix: string
+  host: ProcessRunner
+  /** Of every process that the host starts for this agent. */
+  runIdPrefix: string
   bootId: string | null
-  logs: LogKeeper
+  logs: LogRotation
   log: Logger
 }
 
-/** Asks for the process. Throws only where its work folder cannot be made. */
-export function startCopy(
+/** Requests the process. Throws only when its work folder cannot be made. */
+export function startWorkload(
   assignment: OwnedAssignment,
   launch: Launch,
   restarts: number,
-  deps: CopyDependencies,
-): Copy {
+  deps: WorkloadDependencies,
+): WorkloadProcess {
   const { assignment_id, epoch, generation, stop_grace_ms } = assignment
   const cwd = launch.cwd ?? workDirOf(deps.stateDir, assignment_id)
   if (launch.cwd === null) makeFolder(cwd)
-  return keepBeside(
+  return keepFilesOf(
     deps.host.start({
       argv: launch.argv,
       cwd,
       env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
       logFile: deps.logs.keep(assignment_id),
-      mark: newMark(deps.markPrefix),
+      runId: newRunId(deps.runIdPrefix),
       about: {
         assignment_id,
         epoch,
@@ -59,38 +62,41 @@ export function startCopy(
   )
 }
 
-/** One that an earlier agent started. */
-export function adoptCopy(process: HostedProcess, deps: CopyDependencies): Copy {
+/** Continues a process that an earlier agent started. */
+export function adoptWorkload(
+  process: ManagedProcess,
+  deps: WorkloadDependencies,
+): WorkloadProcess {
   deps.logs.keep(process.about.assignment_id)
-  return keepBeside(process, deps)
+  return keepFilesOf(process, deps)
 }
 
-function keepBeside(
-  process: HostedProcess,
-  { stateDir, bootId, logs, log }: CopyDependencies,
-): Copy {
+function keepFilesOf(
+  process: ManagedProcess,
+  { stateDir, bootId, logs, log }: WorkloadDependencies,
+): WorkloadProcess {
   const {
-    mark,
+    runId,
     about: { assignment_id, epoch, generation },
   } = process
   let released = false
-  // Until it is written, and where it cannot be, the mark finds the process.
+  // Without the run file the mark finds the process: before it is written, or if it cannot be.
   void process.started.then((started) => {
     if (started === null || released) return
     try {
-      writeRunFile(stateDir, {
+      writeProcessFile(stateDir, {
         assignment_id,
         epoch,
         generation,
         pid: started.pid,
         start_ticks: started.startTicks,
         boot_id: bootId,
-        mark,
+        run_id: runId,
       })
     } catch (error) {
       log.warn(
         { event: 'run_file_failed', code: (error as NodeJS.ErrnoException).code },
-        'run file not written',
+        'the run file could not be written',
       )
     }
   })
@@ -100,24 +106,24 @@ function keepBeside(
       released = true
       logs.release(assignment_id)
       try {
-        removeRunFile(stateDir, assignment_id)
+        removeProcessFile(stateDir, assignment_id)
       } catch {
-        // Harmless: pid and start time in it fit no process any more.
+        // harmless: its pid and start time match no process any more
       }
     },
   }
 }
 
-/** What a workload left there is not ours to delete; an empty folder is. */
+/** Only an empty folder is deleted. What a workload left in its folder stays. */
 export function removeEmptyWorkDir(stateDir: string, assignmentId: string): void {
   try {
     rmdirSync(workDirOf(stateDir, assignmentId))
   } catch {
-    // not empty, or never made
+    // it is not empty, or was never made
   }
 }
 
-/** Its parent is there: half the time of a recursive mkdir. */
+/** The parent exists, so this takes half the time of a recursive mkdir. */
 function makeFolder(path: string): void {
   try {
     mkdirSync(path)

@@ -1,9 +1,7 @@
 /**
- * The agent's side of its warden: finds the one an earlier life left, or starts one; asks it to run things; moves their deadlines on; and watches it.
- *
- * Warden and agent watch each other. A warden that ends, or does not answer for a beat and 400 ms or a third of a lease (silenceMs), is `lost`: it is killed, and
- * with it everything it ran, by the kernel where the level of containment has it so and by the mark of its processes in any case. What was lost is told as killed
- * when it is gone, not before, so nothing is started or given back too early. A lost warden is not used again.
+ * The agent's side of its warden: finds the warden of an earlier life or starts one, has it run
+ * processes, extends their deadlines, and watches it. A warden that ends or stays silent for
+ * silenceMs() is lost: it is killed with all it ran. See README.md, "Agent and warden".
  */
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -14,64 +12,71 @@ import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
-import { killLeftovers, killMarked } from './leftovers.js'
+import { killLeftovers, killByRunId } from './leftovers.js'
 import { bootClock } from '../../host/boot-clock.js'
-import { markPrefix } from '../../state-folder/process-files.js'
+import { runIdPrefix } from '../../state-folder/process-files.js'
 import type { ContainmentLevel } from './containment.js'
-import type { Host, HostedProcess } from './host.js'
+import type { ProcessRunner, ManagedProcess } from './process-runner.js'
 import { createRemoteProcess } from './remote-process.js'
 import type { RemoteProcess } from './remote-process.js'
 import { addressOf, PROTOCOL, receive, send } from './protocol.js'
 import type { FromWarden, LeaseTerm } from './protocol.js'
 
-export interface WardenClient extends Host {
+export interface WardenClient extends ProcessRunner {
   readonly pid: number
   readonly containment: ContainmentLevel
-  /** What is started through it carries a mark that begins so. */
-  readonly markPrefix: string
-  /** What an earlier agent left in its care; to be taken over, or ended, by whoever supervises. */
-  readonly inherited: readonly HostedProcess[]
-  /** Deadlines of what may run; doubles as a sign of life. */
+  /** Prefix of the run ids of everything it starts. */
+  readonly runIdPrefix: string
+  /** What an earlier agent left in its care. The supervisor takes each over or ends it. */
+  readonly inherited: readonly ManagedProcess[]
+  /** Extends the deadlines of what may run. The answer is also a sign of life. */
   renew(terms: readonly LeaseTerm[]): void
-  /** It is asked for a sign of life twice a beat, and is lost when it owes one for silenceMs(beatIntervalMs, leaseTtlMs) in which we were there to hear it. */
+  /**
+   * Sends a ping twice a beat. The warden is lost when no answer came for
+   * silenceMs(beatIntervalMs, leaseTtlMs), counted only while this process was running.
+   */
   watch(beatIntervalMs: number, leaseTtlMs: number): void
-  /** Aborts when the warden is gone or silent; the reason is a sentence. What it ran is being killed then. */
+  /** Aborts when the warden has ended or is silent. The reason is a sentence. */
   readonly lost: AbortSignal
-  /** The agent goes. The warden ends when nothing runs; what runs goes on until its deadline. Idempotent. */
+  /**
+   * The agent leaves. Processes run on until their deadline; the warden ends after the last one.
+   * Idempotent.
+   */
   close(): Promise<void>
 }
 
 export interface AttachOptions {
-  /** The agent's own, `<state>/agents/<node>`: one agent at a time. */
+  /** The agent's own folder, `<state>/agents/<node>`. One agent uses it at a time. */
   folder: string
-  /** At most this much containment; the best this host has, when not given. */
+  /** The highest level to use. Default: the highest that works on this host. */
   containment?: ContainmentLevel
   log: Logger
-  /** What node runs as the warden. */
+  /** The script that node runs as the warden. */
   program?: string
 }
 
 /**
- * From the connection to the answer; where nobody listens it is refused at once. One that is late has not lost its work: the lease bounds that, kept by itself or the
- * dead-man timer, and the agent that waits here has registered nothing and started nothing. One that is taken for dead is killed with all of it.
+ * From connecting to the warden's hello. Waiting is safe: its processes end with their leases, and
+ * this agent has registered and started nothing yet. A warden that misses the limit is killed with
+ * all it runs. Where nothing listens the kernel refuses the connection at once.
  */
 const HELLO_WITHIN_MS = 10_000
 const STARTED_WITHIN_MS = 15_000
 const CLOSED_WITHIN_MS = 2_000
 const FIRST_LOOK_MS = 10
 const SLOWEST_LOOK_MS = 50
-/** On top of a beat: what a loaded machine may need to answer. */
+/** Added to a beat: the time a loaded machine may need to answer. */
 const ANSWER_WITHIN_MS = 400
 const DEFAULT_BEAT_MS = 3_000
 const DEFAULT_LEASE_MS = 12_000
-/** A warden holds little: without a limit, Node would let its heap grow for nothing. */
+/** A warden holds little data. Without limits Node would let its heap grow needlessly. */
 const NODE_FLAGS = ['--max-old-space-size=64', '--max-semi-space-size=1', '--no-warnings']
 const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url))
 
 /**
- * How long a warden may owe an answer. Nothing hangs on it but how soon its work is begun anew: that nothing outlives its lease is the deadlines' part, which the
- * dead-man timer keeps when the warden does not. So a fleet of short beats grants its wardens what the default does (3.4 s: a beat each 3 s, a lease of 12), unless
- * that is more than a third of its lease: by then SIGTERM would be near.
+ * How long a warden may owe an answer. It decides only how soon lost work restarts: the deadlines
+ * and the dead-man timer keep the leases. It is at least 3.4 s (the default beat of 3 s + 400 ms),
+ * or a third of the lease where that is shorter, because SIGTERM would be near then.
  */
 export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
   return Math.max(
@@ -80,12 +85,12 @@ export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
   )
 }
 
-/** When it returns, everything in this folder that another life of the agent left is in the care of the warden it returns, or dead. */
+/** Resolves when all that an earlier life left is in the care of the returned warden, or dead. */
 export async function attachWarden(given: AttachOptions): Promise<WardenClient> {
-  // the warden is at home in another one
+  // absolute, because the warden has another working directory
   const options = { ...given, folder: resolve(given.folder) }
   const { folder, log } = options
-  const prefix = markPrefix(folder)
+  const prefix = runIdPrefix(folder)
   const found = await greet(folder)
   if (found !== null) {
     log.info(
@@ -93,14 +98,14 @@ export async function attachWarden(given: AttachOptions): Promise<WardenClient> 
       'the warden of an earlier life of this agent goes on',
     )
     const client = createClient(found, prefix, options)
-    await killLeftovers(folder, log, { keep: client.markPrefix })
+    await killLeftovers(folder, log, { keep: client.runIdPrefix })
     return client
   }
   await killLeftovers(folder, log)
   return createClient(await startWarden(prefix, options), prefix, options)
 }
 
-/** `early`: what it said right after its hello, before anybody listened. */
+/** `early`: messages that followed the hello before a client listened. */
 interface Greeted {
   socket: Socket
   hello: Extract<FromWarden, { t: 'hello' }>
@@ -108,7 +113,7 @@ interface Greeted {
   onMessage: { call(message: FromWarden): void }
 }
 
-/** Null: there is none, or none that answers and speaks our language. */
+/** Null when no warden answers with this version of the protocol. */
 function greet(folder: string): Promise<Greeted | null> {
   return new Promise((done, fail) => {
     const { address, release } = addressOf(folder)
@@ -121,7 +126,7 @@ function greet(folder: string): Promise<Greeted | null> {
     }
     const timer = setTimeout(give, HELLO_WITHIN_MS, null)
     onMessage.call = (message) => {
-      // its agent lives, and this one should not be here: what runs there is not ours to end
+      // another agent is alive: this one must not end what runs there
       if (message.t === 'busy')
         return fail(
           new Error(`the warden in ${folder} is in the hands of another agent, pid ${message.pid}`),
@@ -148,10 +153,11 @@ async function startWarden(
   const id = randomUUID().slice(0, 8)
   const complaints = openSync(join(folder, 'warden.log'), 'a', 0o600)
   const child = spawn(process.execPath, [...NODE_FLAGS, program, folder, id, containment], {
-    // a session of its own: Ctrl-C in the agent's terminal is not for it. No DATABASE_URL: it has no business with it
+    // its own session, so that Ctrl-C in the agent's terminal does not reach it
     detached: true,
     cwd: '/',
     stdio: ['ignore', 'ignore', complaints],
+    // no DATABASE_URL, because a warden does not use the database
     env: { PATH: process.env['PATH'] ?? '', MOORING_RUN: `${prefix}${id}.warden` },
   })
   closeSync(complaints)
@@ -174,9 +180,8 @@ async function startWarden(
     if (greeted?.hello.id === id) return greeted
   }
   child.kill('SIGKILL')
-  throw new Error(
-    `the warden of this agent could not be started: ${failure ?? `it did not answer within ${STARTED_WITHIN_MS / 1000} s`}`,
-  )
+  failure ??= `it did not answer within ${STARTED_WITHIN_MS / 1000} s`
+  throw new Error(`the warden of this agent could not be started: ${failure}`)
 }
 
 function createClient(
@@ -189,15 +194,15 @@ function createClient(
   const ownPrefix = `${prefix}${hello.id}.`
   let closing = false
   let nr = 0
-  /** Of the oldest question that is not answered yet. */
+  /** When the oldest unanswered `lease` message was sent. */
   let askedAtMs: number | null = null
   let watching: NodeJS.Timeout | undefined
 
-  const endProcess = (mark: string, graceMs: number): void =>
-    send(socket, { t: 'end', mark, graceMs })
+  const endProcess = (runId: string, graceMs: number): void =>
+    send(socket, { t: 'end', runId, graceMs })
   const inherited = hello.running.map((running) => {
     const process = createRemoteProcess(running, endProcess)
-    processes.set(running.mark, process)
+    processes.set(running.runId, process)
     return process
   })
 
@@ -218,7 +223,7 @@ function createClient(
         return log.warn(
           {
             event: 'log_unavailable',
-            assignment_id: processes.get(message.mark)?.about.assignment_id,
+            assignment_id: processes.get(message.runId)?.about.assignment_id,
             code: message.code,
           },
           'started without a log: its file cannot be opened',
@@ -227,20 +232,20 @@ function createClient(
         return log.error(
           {
             event: 'process_unkillable',
-            assignment_id: processes.get(message.mark)?.about.assignment_id,
+            assignment_id: processes.get(message.runId)?.about.assignment_id,
           },
           'a process does not end on SIGKILL; its assignment stays here until it does',
         )
       case 'gone':
-        processes.get(message.mark)?.tell(message)
-        processes.delete(message.mark)
+        processes.get(message.runId)?.receive(message)
+        processes.delete(message.runId)
         return
       default:
-        return processes.get(message.mark)?.tell(message)
+        return processes.get(message.runId)?.receive(message)
     }
   }
 
-  function lose(reason: string): void {
+  function loseWarden(reason: string): void {
     if (closing || lost.signal.aborted) return
     clearInterval(watching)
     log.error(
@@ -249,8 +254,8 @@ function createClient(
     )
     lost.abort(reason)
     socket.destroy()
-    void killMarked(ownPrefix, log).then(() => {
-      for (const process of processes.values()) process.lose()
+    void killByRunId(ownPrefix, log).then(() => {
+      for (const process of processes.values()) process.wardenLost()
       processes.clear()
     })
   }
@@ -264,28 +269,29 @@ function createClient(
     let lookedAtMs = bootClock()
     let excused = false
     watching = setInterval(() => {
-      // where we were stopped or not scheduled it was hardly better off: once, its time begins anew
+      // this process was stopped or not scheduled, so the warden may have been too: its time starts
+      // again, but only once in a row
       excused = !excused && bootClock() - lookedAtMs > everyMs + ANSWER_WITHIN_MS
       lookedAtMs = bootClock()
       if (excused && askedAtMs !== null) askedAtMs = lookedAtMs
-      // the answer may wait for us, where we were busy: it gets its turn before it is missed
+      // an answer may be waiting in the socket: it is read before the second check
       if (silentForMs() > limitMs)
         setImmediate(() => {
-          if (silentForMs() > limitMs) lose(`it has not answered for ${silentForMs()} ms`)
+          if (silentForMs() > limitMs) loseWarden(`it has not answered for ${silentForMs()} ms`)
         })
       ask([])
     }, everyMs)
   }
 
-  socket.removeAllListeners('close').once('close', () => lose('it ended'))
-  if (socket.destroyed) lose('it ended')
+  socket.removeAllListeners('close').once('close', () => loseWarden('it ended'))
+  if (socket.destroyed) loseWarden('it ended')
   early.forEach(onMessage.call)
   watch(DEFAULT_BEAT_MS, DEFAULT_LEASE_MS)
 
   return {
     pid: hello.pid,
     containment: hello.containment,
-    markPrefix: ownPrefix,
+    runIdPrefix: ownPrefix,
     inherited,
     start(spec) {
       const process = createRemoteProcess(
@@ -300,8 +306,8 @@ function createClient(
         },
         endProcess,
       )
-      processes.set(spec.mark, process)
-      if (lost.signal.aborted) process.lose()
+      processes.set(spec.runId, process)
+      if (lost.signal.aborted) process.wardenLost()
       else send(socket, { t: 'start', spec })
       return process
     },
@@ -315,7 +321,7 @@ function createClient(
       if (closing || socket.destroyed) return Promise.resolve()
       closing = true
       return new Promise((done) => {
-        // one that is stopped takes no leave; it finds us gone when it goes on
+        // a stopped warden does not close its end; it notices when it continues
         const late = setTimeout(() => socket.destroy(), CLOSED_WITHIN_MS)
         socket.once('close', () => {
           clearTimeout(late)

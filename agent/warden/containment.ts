@@ -1,15 +1,11 @@
 /**
- * How surely a workload dies with what supervises it: the means of the kernel, as far as this host has them.
+ * How a workload is contained, so that it dies with the warden. Each level includes the one before.
  *
- *   process-group   every workload leads a process group and a session. Whoever is alive kills the group; what called setsid is looked for in /proc.
- *   pdeathsig       and the kernel kills the workload itself when the warden ends, however it ends. What it started is looked for.
- *   pid-namespace   and it lives in a PID namespace of its own, whose end kills everything in it, whatever it forked or called. Nothing to look for.
+ *   process-group   The workload leads a process group and a session.
+ *   pdeathsig       The kernel kills the workload itself when the warden ends.
+ *   pid-namespace   The end of its PID namespace kills everything in it.
  *
- * At each level a dead-man timer (dead-man.ts) kills at the deadline when neither agent nor warden can.
- *
- * The wrappers are util-linux; what stands in such a namespace and how a workload gets in is cell.ts.
- * /proc is mounted anew in there where that is allowed, so that a program finds itself under its own pid.
- * An ordinary user gets his namespace through a user namespace: in there only his own uid exists, and nothing can become another user.
+ * What each level guarantees, and what an ordinary user gets: README.md, "Containment".
  */
 import { spawnSync } from 'node:child_process'
 import { delimiter } from 'node:path'
@@ -21,7 +17,10 @@ export type ContainmentLevel = (typeof CONTAINMENT_LEVELS)[number]
 
 export interface Containment {
   level: ContainmentLevel
-  /** What is put before the workload's argv, or at the highest level makes a cell for it; empty at the lowest. Absolute paths: the workload's PATH is not ours. */
+  /**
+   * Put before the workload's argv; makes the namespace at the highest level; empty at the lowest.
+   * Absolute paths, because the workload's PATH may differ.
+   */
   wrapper: readonly string[]
 }
 
@@ -35,7 +34,7 @@ const STANDARD_FOLDERS = [
 ]
 const PROBE_TIMEOUT_MS = 5_000
 
-/** The highest level up to `most` that works here, found by trying it. */
+/** The highest level up to `most` that works on this host, determined by trying it. */
 export function detectContainment(
   most: ContainmentLevel = 'pid-namespace',
   path = process.env['PATH'] ?? '',

@@ -1,13 +1,11 @@
 /**
- * The dead-man timer: kills what runs at its deadline when nobody is left who could, because agent and warden are both killed or both stopped.
- *
- * A shell in a session of its own that sleeps and then kills: it needs neither of them, only the kernel's clock. Each renewal starts the next one and ends
- * the one before, in this order, so there is no moment without. A number that was given to another process meanwhile is known by its start time and
- * left alone. It sleeps on the monotonic clock: of a machine that was suspended the warden, on the boot clock, is the one that is in time.
+ * The dead-man timer kills processes at their deadline when agent and warden are both killed or
+ * stopped. It is a shell in a session of its own that sleeps and then kills.
+ * Each renewal starts the next timer, then ends the previous one. See README.md, "Dead-man timer".
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import type { StartedProcess } from './spawn.js'
+import type { StartedProcess } from './process-runner.js'
 
 export interface Doomed extends StartedProcess {
   /** Milliseconds from now. */
@@ -16,18 +14,19 @@ export interface Doomed extends StartedProcess {
 
 export interface DeadMan {
   /**
-   * Complete: what is not listed is not killed. Empty: nothing is armed. False when no process could be started for it: then the one of before is still
-   * armed, with its earlier deadlines, and the caller tries again before they come.
+   * The list is complete: a process that is not in it is not killed. False when no timer could be
+   * started. Then the previous timer stays armed, and the caller tries again before it fires.
    */
   arm(doomed: readonly Doomed[]): boolean
 }
 
-/** After the deadline: a warden that is well has killed by then, and there is nothing to do. */
+/** Added to the deadline, so that a healthy warden has killed first. */
 const AFTER_DEADLINE_MS = 50
 
 /**
- * Arguments: `+2.35` sleeps, `pid:start` kills the group, unless that pid has another start time by now. Field 22 of stat is the start time; the first two
- * fields are cut off because the name in the second may contain anything.
+ * Arguments: `+2.35` sleeps; `pid:start` kills the group unless the pid has another start time by
+ * now. Field 22 of /proc/PID/stat is the start time. The script cuts off the first two fields,
+ * because the program name in the second may contain anything.
  */
 const SCRIPT = `
 for what do
@@ -51,11 +50,11 @@ export function createDeadMan(sh = 'sh'): DeadMan {
     try {
       process.kill(-timer.pid, 'SIGKILL')
     } catch {
-      // has done its work
+      // it has fired
     }
   }
 
-  /** Null where this host has no room for another process now; some errors are thrown, others told. */
+  /** Null when this host has no room for another process. Node throws or emits the error. */
   function timerFor(doomed: readonly Doomed[]): ChildProcess | null {
     try {
       const timer = spawn(sh, ['-c', SCRIPT, 'mooring-dead-man', ...scheduleOf(doomed)], {
@@ -75,7 +74,7 @@ export function createDeadMan(sh = 'sh'): DeadMan {
     arm(doomed) {
       const before = armed
       const next = doomed.length > 0 ? timerFor(doomed) : null
-      // early is safe, never is not: the timer of before goes on until there is another
+      // killing too early is safe, never killing is not: the old timer runs until the new one does
       if (next === null && doomed.length > 0) return false
       armed = next
       disarm(before)

@@ -1,49 +1,53 @@
 /**
- * What an earlier life of this agent left running, and no warden looks after any more, is ended before the agent registers: a new copy must not meet it.
- *
- * Found by the run files (pid with start time) and by the mark in the environment, so trees whose leader died, and starts whose file was never written,
- * are found too. Nothing else is touched, whatever number a file holds.
+ * Ends processes that an earlier life of this agent left without a warden. The agent registers only
+ * afterwards, because a new instance must not run beside them. They are found by the process files
+ * (pid with start time) and by the run id in their environment. See README.md, "Leftovers".
  */
 import type { Logger } from 'pino'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import {
-  markPrefix,
+  runIdPrefix,
   readBootId,
-  readRunFiles,
-  removeRunFilesBut,
+  readProcessFiles,
+  removeProcessFilesExcept,
 } from '../../state-folder/process-files.js'
-import type { RunFile } from '../../state-folder/process-files.js'
-import { addDescendants, markedWith, membersOf, processTable } from '../../host/process-table.js'
-import type { Process, Seen } from '../../host/process-table.js'
+import type { ProcessFile } from '../../state-folder/process-files.js'
+import {
+  addDescendants,
+  withRunIdPrefix,
+  membersOf,
+  processTable,
+} from '../../host/process-table.js'
+import type { Process, KnownMembers } from '../../host/process-table.js'
 import { signalProcess } from './process-tree.js'
 import { stopTree } from './stop-tree.js'
 
-/** Short: the lease of these processes may be over already. */
+/** Short, because the lease of these processes may have ended already. */
 export const LEFTOVER_GRACE_MS = 1_000
 
 export interface LeftoverOptions {
   graceMs?: number
-  /** What carries a mark that begins so is in good hands, and stays. */
+  /** Processes whose run id has this prefix stay, because a warden looks after them. */
   keep?: string
 }
 
-/** Resolves with the number of processes that were found, when all of them are gone. */
+/** Resolves when all of them are gone, with the number of processes that were found. */
 export async function killLeftovers(
   stateDir: string,
   log: Logger,
   { graceMs = LEFTOVER_GRACE_MS, keep }: LeftoverOptions = {},
 ): Promise<number> {
   mkdirSync(join(stateDir, 'runs'), { recursive: true })
-  const isKept = (run: RunFile): boolean => keep !== undefined && run.mark.startsWith(keep)
-  const runs = readRunFiles(stateDir)
+  const isKept = (file: ProcessFile): boolean => keep !== undefined && file.run_id.startsWith(keep)
+  const files = readProcessFiles(stateDir)
   const bootId = readBootId()
-  // a table that was taken earlier in this turn knows nothing of what was started since
+  // the process table is cached per turn: an older one lacks what was started since
   await nextTurn()
   const find = finder(
-    markPrefix(stateDir),
-    runs.filter((run) => !isKept(run) && run.boot_id === bootId),
+    runIdPrefix(stateDir),
+    files.filter((file) => !isKept(file) && file.boot_id === bootId),
     keep,
   )
   const found = find()
@@ -55,12 +59,12 @@ export async function killLeftovers(
     await end(find, graceMs, log)
     log.info({ event: 'leftovers_gone', count: found.length }, 'leftover processes are gone')
   }
-  removeRunFilesBut(stateDir, runs.filter(isKept))
+  removeProcessFilesExcept(stateDir, files.filter(isKept))
   return found.length
 }
 
-/** SIGKILL to everything whose mark begins so, until nothing is left. */
-export async function killMarked(prefix: string, log: Logger): Promise<void> {
+/** SIGKILL to every process whose run id has this prefix, until none is left. */
+export async function killByRunId(prefix: string, log: Logger): Promise<void> {
   await end(finder(prefix, []), 0, log)
 }
 
@@ -78,24 +82,24 @@ async function end(find: () => Process[], graceMs: number, log: Logger): Promise
   ).done
 }
 
-function finder(prefix: string, runs: readonly RunFile[], keep?: string): () => Process[] {
-  const seenBy = new Map<string, Seen>(runs.map((run) => [run.mark, new Map()]))
-  // A process that is ending loses its environment before it is gone.
-  const marked: Seen = new Map()
+function finder(prefix: string, files: readonly ProcessFile[], keep?: string): () => Process[] {
+  const seenBy = new Map<string, KnownMembers>(files.map((file) => [file.run_id, new Map()]))
+  // a process that is ending loses its environment before it is gone
+  const byRunId: KnownMembers = new Map()
   return () => {
     const table = processTable()
     const members = new Map<number, Process>()
-    for (const run of runs) {
+    for (const file of files) {
       const root = {
-        pid: run.pid,
-        startTicks: run.start_ticks,
-        mark: run.mark,
+        pid: file.pid,
+        startTicks: file.start_ticks,
+        runId: file.run_id,
         groupOutlivesRoot: false,
       }
-      for (const p of membersOf(root, seenBy.get(run.mark)!, table)) members.set(p.pid, p)
+      for (const p of membersOf(root, seenBy.get(file.run_id)!, table)) members.set(p.pid, p)
     }
-    for (const p of markedWith(prefix, table, keep)) marked.set(p.pid, p.startTicks)
-    for (const [pid, startTicks] of marked) {
+    for (const p of withRunIdPrefix(prefix, table, keep)) byRunId.set(p.pid, p.startTicks)
+    for (const [pid, startTicks] of byRunId) {
       const p = table.get(pid)
       if (p?.startTicks === startTicks) members.set(pid, p)
     }

@@ -1,24 +1,23 @@
 /**
- * The process of a warden: `node main.js FOLDER ID LEVEL`, started by client.ts, in a session of its own and with next to nothing in its environment.
- *
- * It ends when nothing runs and no agent is there, and by nothing else but SIGKILL: then the kernel takes what it ran with it (containment.ts), or the
- * dead-man timer does at the deadline.
+ * The process of a warden: `node main.js FOLDER ID LEVEL`. client.ts starts it in a session of its
+ * own with an almost empty environment. It ends when it runs nothing and has no agent. Otherwise
+ * only SIGKILL ends it; then the kernel (containment.ts) or the dead-man timer ends its processes.
  */
 import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
 import { readProcess } from '../../host/process-table.js'
-import { makeCell } from './namespace.js'
-import { createCells } from './namespace-pool.js'
+import { createNamespace } from './namespace.js'
+import { createNamespacePool } from './namespace-pool.js'
 import { CONTAINMENT_LEVELS, detectContainment } from './containment.js'
 import { createDeadMan } from './dead-man.js'
-import { createLocalHost } from './local-host.js'
+import { createLocalRunner } from './local-runner.js'
 import { createWarden } from './warden.js'
 import { addressOf, receive, send } from './protocol.js'
 import type { ToWarden } from './protocol.js'
 
-/** Its agent connects at once, or has died meanwhile. */
+/** The agent that started it connects at once, unless it has died. */
 const FIRST_AGENT_WITHIN_MS = 10_000
 
 const [folder, id, most] = process.argv.slice(2) as [string, string, string]
@@ -32,24 +31,26 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE', 'SIGUSR1', 'SIGU
 
 let agent: { socket: Socket; pid: number } | null = null
 const containment = detectContainment(level)
-// with the mark of the warden itself: whoever looks for what it left behind finds them
-const cells =
+// they carry the run id of the warden, so a later agent finds them as leftovers
+const namespaces =
   containment.level === 'pid-namespace'
-    ? createCells(() => makeCell(containment.wrapper, process.env['MOORING_RUN'] ?? ''))
+    ? createNamespacePool(() =>
+        createNamespace(containment.wrapper, process.env['MOORING_RUN'] ?? ''),
+      )
     : undefined
 const warden = createWarden({
   id,
   containment: containment.level,
-  host: createLocalHost({
-    ...(cells ? { cells } : { wrapper: containment.wrapper }),
-    onNoLog: ({ mark }, code) => say({ t: 'no_log', mark, code: code ?? null }),
-    onStuck: (mark) => say({ t: 'stuck', mark }),
+  runner: createLocalRunner({
+    ...(namespaces ? { namespaces } : { wrapper: containment.wrapper }),
+    onNoLog: ({ runId }, code) => sendToAgent({ t: 'no_log', runId, code: code ?? null }),
+    onStuck: (runId) => sendToAgent({ t: 'stuck', runId }),
   }),
   deadMan: createDeadMan(),
   onEmpty: endIfIdle,
 })
 
-function say(message: Parameters<typeof send>[1]): void {
+function sendToAgent(message: Parameters<typeof send>[1]): void {
   if (agent) send(agent.socket, message)
 }
 
@@ -63,7 +64,7 @@ const server = createServer((socket) => {
       return void socket.end()
     }
     agent = { socket, pid: message.pid }
-    warden.attach(say)
+    warden.attach(sendToAgent)
   })
   socket.once('close', () => {
     if (socket !== agent?.socket) return
@@ -75,16 +76,16 @@ const server = createServer((socket) => {
 
 function endIfIdle(): void {
   if (agent !== null || warden.running() > 0) return
-  cells?.close()
+  namespaces?.close()
   for (const file of ['warden.sock', 'warden.json']) rmSync(join(folder, file), { force: true })
   process.exit(0)
 }
 
-// a connection that could not be accepted is its agent's to try again
+// when one connection cannot be accepted, its agent tries again
 server.on('error', (error) => {
   if (!server.listening) throw error
 })
-// whoever starts a warden has made sure that there is no other in this folder
+// client.ts starts a warden only when there is no other in this folder
 rmSync(join(folder, 'warden.sock'), { force: true })
 const { address, release } = addressOf(folder)
 server.listen(address, () => {
@@ -104,7 +105,7 @@ server.listen(address, () => {
     )
     renameSync(`${about}.new`, about)
   } catch {
-    // for people and tools that look for it; its agent does not
+    // the file is for people and tools; no agent reads it
   }
   setTimeout(endIfIdle, FIRST_AGENT_WITHIN_MS)
 })

@@ -1,30 +1,35 @@
 /**
- * Cells that stand ready, so that a start need not wait for one: a few, made anew in the background when one is taken. Whoever finds none ready makes his own.
+ * Keeps a few namespaces ready, so that a start does not wait for one.
  *
- * A start never gets one that is dead, or that was made before the host's mounts changed: where mounts are private it would not show them.
+ * take() removes a ready namespace, and the pool replaces it in the background. When none is ready,
+ * take() makes one. It never returns a dead one, nor one that is older than the last change of the
+ * host's mounts, because where mounts are private that one would not show them.
  */
 import { readMounts } from '../../host/mounts.js'
-import type { Cell } from './namespace.js'
+import type { Namespace } from './namespace.js'
 
-export interface Cells {
-  /** Throws where none can be made. Its caller's from then on. */
-  take(): Cell
-  /** Ends those that are ready; none are made ahead any more. Idempotent. */
+export interface NamespacePool {
+  /** The caller owns what it gets. Throws when no namespace can be made. */
+  take(): Namespace
+  /** Ends the ready namespaces and makes no more. Idempotent. */
   close(): void
 }
 
-/** Two starts at a time are not rare: a deployment that is edited has two replicas. */
-export const CELLS_READY = 2
-/** Quiet after a start, before the next cell is made: what was started comes first, and a burst goes on undisturbed. */
+/** Two starts at a time are common: editing a deployment with two replicas causes two. */
+export const NAMESPACES_READY = 2
+/** Pause after a start, because starting workloads comes before refilling the pool. */
 const REFILL_AFTER_MS = 20
-/** After one that died while it was ready, or could not be made: where that is so for good, trying costs a hundredth of a core. */
+/**
+ * Pause after a ready namespace died, or could not be made. Where that is permanent, retrying each
+ * second costs a hundredth of a core.
+ */
 const REFILL_AFTER_LOSS_MS = 1_000
 
-export function createCells(
-  make: () => Cell,
-  { ready = CELLS_READY, mounts = readMounts }: { ready?: number; mounts?: () => string } = {},
-): Cells {
-  let cells: { cell: Cell; mounts: string }[] = []
+export function createNamespacePool(
+  make: () => Namespace,
+  { ready = NAMESPACES_READY, mounts = readMounts }: { ready?: number; mounts?: () => string } = {},
+): NamespacePool {
+  let pool: { namespace: Namespace; mounts: string }[] = []
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
@@ -33,9 +38,9 @@ export function createCells(
     if (!closed) timer = setTimeout(refill, ms).unref()
   }
 
-  /** One at a time: each costs the warden a fork. */
+  /** One namespace per call, because each costs the warden a fork. */
   function refill(): void {
-    if (cells.length >= ready) return
+    if (pool.length >= ready) return
     try {
       add()
     } catch {
@@ -45,13 +50,13 @@ export function createCells(
   }
 
   function add(): void {
-    const seen = mounts()
-    const cell = make()
-    cells.push({ cell, mounts: seen })
-    void cell.ended.then(() => {
-      const left = cells.filter((other) => other.cell !== cell)
-      if (left.length === cells.length) return
-      cells = left
+    const mountsBefore = mounts()
+    const namespace = make()
+    pool.push({ namespace, mounts: mountsBefore })
+    void namespace.ended.then(() => {
+      const left = pool.filter((other) => other.namespace !== namespace)
+      if (left.length === pool.length) return
+      pool = left
       refillIn(REFILL_AFTER_LOSS_MS)
     })
   }
@@ -60,22 +65,22 @@ export function createCells(
   return {
     take() {
       refillIn(REFILL_AFTER_MS)
-      const now = cells.length > 0 ? mounts() : ''
-      for (const next of [...cells]) {
-        const fit = next.mounts === now && next.cell.lives()
-        // one that is being made is not waited for: what becomes of it is not known yet
-        if (fit && !next.cell.stands()) continue
-        cells.splice(cells.indexOf(next), 1)
-        if (fit) return next.cell
-        next.cell.kill()
+      const mountsNow = pool.length > 0 ? mounts() : ''
+      for (const next of [...pool]) {
+        const usable = next.mounts === mountsNow && next.namespace.isAlive()
+        // take() does not wait for one in the making: it may still fail
+        if (usable && !next.namespace.isReady()) continue
+        pool.splice(pool.indexOf(next), 1)
+        if (usable) return next.namespace
+        next.namespace.kill()
       }
       return make()
     },
     close() {
       closed = true
       clearTimeout(timer)
-      for (const { cell } of cells) cell.kill()
-      cells = []
+      for (const { namespace } of pool) namespace.kill()
+      pool = []
     },
   }
 }

@@ -1,90 +1,45 @@
 /**
- * A cell: a PID namespace in which a shell waits for the order by which it becomes the one workload the cell is for.
+ * A PID namespace for one workload, and the shell in it that waits to become that workload.
  *
- *     warden ── setpriv ──► unshare ──► init (sh, PID 1 in there) ── setsid ──► runner (sh) ── exec ──► the workload
- *        │      PDEATHSIG    kill-child                                           ▲
- *        └────────────────────────────────────────────────────────────────────────┘ stdin: the order, once.   Back, on descriptor 3: ready, up, how it ended
+ *     warden ─ setpriv ─► unshare ─► init (sh, PID 1) ─ setsid ─► runner (sh) ─ exec ─► workload
  *
- * Making one takes several times as long as its workload's start, so a warden keeps some ready (cells.ts). One that is made when it is wanted is no
- * other: its order waits in the pipe until it stands. It runs one workload and is never used again.
- *
- * `init` is there because PID 1 gets no signal it has no handler for, SIGTERM above all, and has to reap orphans. It stays when the workload has ended: its own end is that of
- * everything in there. The runner reads a script, so the environment of the workload is on no command line. It leads a session and a process group, as a workload does at the other
- * levels: what signals its own group does not meet unshare, which would die of it and take all with it. Exit codes above 128 are what a shell makes of signals, and are read back as such.
- * When the warden ends the runner reads the end of its stdin, should PDEATHSIG have come too early to be set.
+ * The runner reads one script from its stdin (runner-script.ts). Descriptor 3 leads back: `ready`,
+ * `up`, then the exit code. A namespace runs one workload and is never reused. Why it is built so:
+ * README.md, "Containment".
  */
 import { spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { childrenOf, readProcess } from '../../host/process-table.js'
-import type { StartedProcess } from './spawn.js'
-import type { Command } from './start-errors.js'
+import { deferred } from './deferred.js'
+import type { StartedProcess } from './process-runner.js'
 
-export interface Cell {
-  /** unshare: leads the process group that init is in too. */
+export interface Namespace {
+  /** unshare. It leads the process group that init is in too. */
   readonly root: StartedProcess
-  /** As long as that can be told; also while it is ending, which it does last. */
+  /** Null when it cannot be determined. Init ends last, so it is also there while all else ends. */
   init(): StartedProcess | null
-  /** Its runner has said that it waits. */
-  stands(): boolean
-  /** Nobody has killed or stopped it meanwhile; its workload may have ended. */
-  lives(): boolean
-  /** Once. */
-  give(order: string): void
-  /** What was ordered; null when it has ended. */
+  /** The runner has reported that it waits. */
+  isReady(): boolean
+  /** No signal has ended or stopped the namespace. Its workload may have ended. */
+  isAlive(): boolean
+  /** Sends the runner its script. Call it once. */
+  run(script: string): void
+  /** Null before the runner is ready and after the workload has ended. */
   workload(): StartedProcess | null
-  /** Resolves with true when the program is about to be run, with false when that will not be. */
+  /** True just before the program is executed; false when it never will be. */
   readonly up: Promise<boolean>
-  /** Of the workload, as a shell tells it; null when that cannot be told any more. */
+  /** The workload's exit code as a shell reports it; null when it cannot be determined. */
   readonly status: Promise<number | null>
-  /** Of the root, after everything it said was heard. */
+  /** The end of `root`, after all its output on descriptor 3 has been read. */
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
-  /** SIGKILL to all that is in it. */
+  /** SIGKILL to everything in the namespace. */
   kill(): void
 }
 
-export interface OrderSpec extends Command {
-  mark: string
-  /** Appended to; null is nowhere. Must be there, and be a file: a shell's redirection creates, follows links, and waits for the reader of a pipe. */
-  logFile: string | null
-}
-
 /**
- * Names that a shell keeps for itself: it would not take the value, or give another (tried with dash, bash 5.2, busybox; the last three of those with BASH_ are of other versions). Also all
- * that are no names to it. Each by its full name: what goes past the shell is on a command line for a moment, where every user of the host may read it.
+ * The argv of PID 1. It reads nothing before the runner has ended, because both share one stdin.
+ * Then it waits for the end of stdin.
  */
-const NOT_FOR_SHELL = new RegExp(
-  `^(${[
-    '_|OPTIND|LINENO|E?UID|PPID|S?RANDOM|SECONDS|EPOCHSECONDS|EPOCHREALTIME|HISTCMD|GROUPS|FUNCNAME|DIRSTACK|PIPESTATUS|SHELLOPTS|SHLVL',
-    'BASHOPTS|BASHPID|BASH_(ALIASES|ARGC|ARGV|CMDS|COMMAND|LINENO|SOURCE|SUBSHELL|VERSINFO|REMATCH|MONOSECONDS|TRAPSIG)',
-  ].join('|')})$|^(?![A-Za-z_]\\w*$)`,
-)
-
-/**
- * What the runner of a cell is told, as one line of sh that says `up` when nothing but the program itself is left to be run. cd comes first: the shell notes where it
- * was in the environment. Descriptor 3 is closed with the last step, and the shell's own stdin is not the workload's.
- */
-export function orderOf({ argv, cwd, env, mark, logFile }: OrderSpec): string {
-  const all = Object.entries({ ...env, MOORING_RUN: mark })
-  const assign = ([name, value]: [string, string]): string => `${name}=${quote(value)}`
-  const exported = all.filter(([name]) => !NOT_FOR_SHELL.test(name)).map(assign)
-  const odd = all
-    .filter(([name]) => NOT_FOR_SHELL.test(name))
-    .map(([name, value]) => quote(`${name}=${value}`))
-  const program = [...(odd.length > 0 ? ['/usr/bin/env', ...odd] : []), ...argv.map(quote)].join(
-    ' ',
-  )
-  const output = logFile === null ? '>/dev/null' : `>>${quote(logFile)}`
-  return `cd -- ${quote(cwd)} && unset PWD OLDPWD SHLVL && set -- ${BASH_AGAIN} && export ${exported.join(' ')} && exec </dev/null ${output} 2>&1 && echo up >&3 && exec "$@" ${program} 3>&-; exit\n`
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`
-}
-
-/** bash counts SHLVL down in what it execs, and makes it where there is none. */
-const BASH_AGAIN = '${BASH_VERSION:+/usr/bin/env -u SHLVL}'
-
-/** To be run as PID 1. It reads nothing before the runner has ended, and then waits for the end of its stdin. */
 export function initOf(sh: string, setsid: string): string[] {
   return [
     sh,
@@ -95,67 +50,60 @@ export function initOf(sh: string, setsid: string): string[] {
   ]
 }
 
-/** Throws where this host has no room for another process now; some errors come later, as the end of it. */
-export function makeCell(wrapper: readonly string[], mark: string): Cell {
+/** Throws EAGAIN when the host has no room for a process. Later errors show as its end. */
+export function createNamespace(wrapper: readonly string[], runId: string): Namespace {
   const [program, ...args] = wrapper
-  // its stderr is nobody's: a shell writes "Terminated" there
+  // stderr is discarded: a shell writes "Terminated" there
   const child = spawn(program!, args, {
     cwd: '/',
-    env: { MOORING_RUN: mark },
+    env: { MOORING_RUN: runId },
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
   })
   child.on('error', () => {})
   if (child.pid === undefined)
-    throw Object.assign(new Error('no cell could be made'), { code: 'EAGAIN' })
+    throw Object.assign(new Error('no PID namespace could be made'), { code: 'EAGAIN' })
   const root = { pid: child.pid, startTicks: readProcess(child.pid)?.startTicks ?? null }
-  const orders = child.stdin as Writable
-  let held = true
-  let given = false
-  let stands = false
+  const input = child.stdin as Writable
+  /** Until the root is reaped its pid cannot belong to another process. */
+  let reaped = false
+  let hasScript = false
+  let ready = false
   let init: StartedProcess | null = null
   let runner: StartedProcess | null = null
-  let said = ''
-  let onUp: (up: boolean) => void = () => {}
-  let onStatus: (status: number | null) => void = () => {}
-  const up = new Promise<boolean>((resolve) => {
-    onUp = resolve
+  let output = ''
+  const up = deferred<boolean>()
+  const status = deferred<number | null>()
+  const ended = deferred<Awaited<Namespace['ended']>>()
+  child.once('exit', () => {
+    reaped = true
   })
-  const status = new Promise<number | null>((resolve) => {
-    onStatus = resolve
+  child.once('close', (code, signal) => {
+    up.resolve(false)
+    status.resolve(null)
+    ended.resolve({ code, signal })
   })
-  const ended = new Promise<Awaited<Cell['ended']>>((resolve) => {
-    child.once('exit', () => {
-      held = false
-    })
-    child.once('close', (code, signal) => {
-      onUp(false)
-      onStatus(null)
-      resolve({ code, signal })
-    })
-  })
-  orders.on('error', () => {})
-  orders.write('echo ready >&3\n')
+  input.on('error', () => {})
+  input.write('echo ready >&3\n')
   ;(child.stdio[3] as Readable)
     .setEncoding('latin1')
     .on('error', () => {})
     .on('data', (text: string) => {
-      said += text
-      const found = /^ready\n(up\n)?(?:(\d+)\n)?/.exec(said)
-      if (found !== null && !stands) {
-        stands = true
+      output += text
+      const found = /^ready\n(up\n)?(?:(\d+)\n)?/.exec(output)
+      if (found !== null && !ready) {
+        ready = true
         runner = firstChildOf(findInit())
       }
-      if (found?.[1] !== undefined) onUp(true)
+      if (found?.[1] !== undefined) up.resolve(true)
       if (found?.[2] === undefined) return
-      onUp(false)
-      onStatus(Number(found[2]))
+      up.resolve(false)
+      status.resolve(Number(found[2]))
     })
-  /** Not reaped, the root's number is its own, and its child what it started. */
-  const findInit = (): StartedProcess | null => (init ??= held ? firstChildOf(root) : null)
+  const findInit = (): StartedProcess | null => (init ??= reaped ? null : firstChildOf(root))
   const kill = (pid: number | undefined): void => {
     try {
-      if (pid !== undefined && held) process.kill(pid, 'SIGKILL')
+      if (pid !== undefined && !reaped) process.kill(pid, 'SIGKILL')
     } catch {
       // gone
     }
@@ -163,31 +111,31 @@ export function makeCell(wrapper: readonly string[], mark: string): Cell {
   return {
     root,
     init: findInit,
-    stands: () => stands,
-    lives: () =>
-      held && isThere(root) && (!stands || (isAwake(init) && (given || isAwake(runner)))),
-    workload: () => (isThere(runner) ? runner : null),
-    give(order) {
-      given = true
-      orders.write(order)
+    isReady: () => ready,
+    isAlive: () =>
+      !reaped && exists(root) && (!ready || (isAwake(init) && (hasScript || isAwake(runner)))),
+    workload: () => (exists(runner) ? runner : null),
+    run(script) {
+      hasScript = true
+      input.write(script)
     },
-    up,
-    status,
-    ended,
+    up: up.promise,
+    status: status.promise,
+    ended: ended.promise,
     kill() {
-      // looked for now: a number noted down may be another's
+      // read now, because the pid of init noted earlier may belong to another process by now
       kill(childrenOf(root.pid)[0])
       kill(root.pid)
     },
   }
 }
 
-function isThere(process: StartedProcess | null): boolean {
+function exists(process: StartedProcess | null): boolean {
   return process !== null && readProcess(process.pid)?.startTicks === process.startTicks
 }
 
 function isAwake(process: StartedProcess | null): boolean {
-  return isThere(process) && !readProcess(process!.pid)?.stopped
+  return exists(process) && !readProcess(process!.pid)?.stopped
 }
 
 function firstChildOf(parent: StartedProcess | null): StartedProcess | null {

@@ -1,53 +1,56 @@
 /**
- * A workload and everything it started, as something that can be signalled and asked whether it lives. A process that cannot be proven to be of the tree
- * is never signalled.
+ * A workload and everything it started. The tree can be signalled, and asked whether it is alive.
+ * A process that is not proven to belong to the tree is never signalled.
  */
 import { hasProc, membersOf, readProcess } from '../../host/process-table.js'
-import type { Process, Seen, TreeRoot } from '../../host/process-table.js'
-import type { Cell } from './namespace.js'
+import type { Process, KnownMembers, TreeRoot } from '../../host/process-table.js'
+import type { Namespace } from './namespace.js'
 
 export interface ProcessTree {
-  /** To all of the tree that is alive, wherever it went. */
+  /** Signals every living process of the tree. */
   signalTree(signal: NodeJS.Signals): void
-  /** Is anything of the tree alive? */
   treeAlive(): boolean
-  /** Ends what contained it; to be called when nothing of it is alive. Resolves when that is gone too. */
+  /**
+   * Ends what contains the tree. Call it when nothing of the tree is alive.
+   * Resolves when the container is gone too.
+   */
   close(): Promise<void>
 }
 
 /**
- * unshare and init are of the tree for SIGKILL alone, which takes everything with them; for the rest they are the walls. Whatever is in there descends from init,
- * which is there as long as any of it.
+ * unshare and init belong to the tree for SIGKILL only, which ends everything in the namespace.
+ * Every process in it descends from init, and init outlives them all.
  */
 export function namespacedTree(
   root: TreeRoot,
-  cell: Pick<Cell, 'init' | 'workload' | 'kill' | 'ended'>,
+  namespace: Pick<Namespace, 'init' | 'workload' | 'kill' | 'ended'>,
 ): ProcessTree {
-  const seen: Seen = new Map()
+  const seen: KnownMembers = new Map()
   const inside = (): Process[] => {
-    const init = cell.init()
+    const init = namespace.init()
     if (init?.startTicks != null) seen.set(init.pid, init.startTicks)
     return membersOf(root, seen).filter((p) => p.pid !== root.pid && p.pid !== init?.pid)
   }
   return {
     signalTree(signal) {
-      if (signal === 'SIGKILL') cell.kill()
-      signalAll(inside(), cell.workload()?.pid ?? null, signal)
+      if (signal === 'SIGKILL') namespace.kill()
+      signalAll(inside(), namespace.workload()?.pid ?? null, signal)
     },
     treeAlive: () => inside().length > 0,
     async close() {
-      cell.kill()
-      await cell.ended
+      namespace.kill()
+      await namespace.ended
     },
   }
 }
 
-/** `rootHeld`: the root has not been waited for yet, so its number cannot belong to anything else. */
+/** `rootHeld` is true until the root is reaped: so long no other process can have its pid. */
 export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTree {
-  const seen: Seen = new Map()
+  const seen: KnownMembers = new Map()
   return {
     signalTree(signal) {
-      // Looked for before anything is signalled: what the leader started in another session is lost sight of when the leader ends.
+      // The members are listed before any of them is signalled: after the leader's end, what it
+      // started in another session could not be found any more.
       signalAll(membersOf(root, seen), rootHeld() || !hasProc ? root.pid : null, signal)
     },
     treeAlive() {
@@ -58,7 +61,10 @@ export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTre
   }
 }
 
-/** The group in one call, which no fork can escape: not one that is younger than the look at /proc either. `leader`: of their group, where its number is its own for sure. */
+/**
+ * Signals the group of `leader` in one call, which also reaches what forked after /proc was read.
+ * Other members are signalled one by one. `leader` is null where its pid is not proven.
+ */
 function signalAll(
   members: readonly Process[],
   leader: number | null,
@@ -70,13 +76,13 @@ function signalAll(
   }
 }
 
-/** Only when it is still the process that was looked at. */
+/** Does nothing when the pid belongs to another process by now. */
 export function signalProcess(p: Process, signal: NodeJS.Signals): void {
   if (readProcess(p.pid)?.startTicks !== p.startTicks) return
   try {
     process.kill(p.pid, signal)
   } catch {
-    // Gone, or of another user: the next look tells.
+    // gone, or of another user: the next look at /proc shows it
   }
 }
 

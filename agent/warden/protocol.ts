@@ -1,19 +1,18 @@
 /**
- * What agent and warden say to each other: lines of JSON over a Unix socket in the agent's folder, which only its owner may enter.
- *
- * `hello` comes first from both sides. One agent at a time has the warden: a second is told `busy` and is hung up on.
+ * The messages between agent and warden: lines of JSON over a Unix socket in the agent's folder,
+ * which only its owner may enter. Each side sends `hello` first. A warden serves one agent at a
+ * time: a second one gets `busy`, and the warden closes its connection.
  */
 import { closeSync, constants, openSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import type { ContainmentLevel } from './containment.js'
-import type { About, StartSpec } from './host.js'
-import type { Exit } from './spawn.js'
+import type { About, Exit, StartSpec } from './process-runner.js'
 
-/** Of this language. An agent that finds a warden of another one ends it with all it runs. */
-export const PROTOCOL = 1
+/** Version of the protocol. An agent ends a warden of another version, with all it runs. */
+export const PROTOCOL = 2
 
-/** Boot clock; null: has no deadline. The deadline of an epoch is moved on, never back. */
+/** Times are on the boot clock; null: no deadline. A renewal only ever extends a deadline. */
 export type LeaseTerm = readonly [
   assignmentId: string,
   epoch: string,
@@ -24,12 +23,12 @@ export type LeaseTerm = readonly [
 export type ToWarden =
   | { t: 'hello'; protocol: number; pid: number }
   | { t: 'start'; spec: StartSpec }
-  | { t: 'end'; mark: string; graceMs: number }
-  /** Empty is a ping. Answered by `ack`. */
+  | { t: 'end'; runId: string; graceMs: number }
+  /** Empty terms are a ping. The answer is `ack`. */
   | { t: 'lease'; nr: number; terms: readonly LeaseTerm[] }
 
 export interface RunningProcess {
-  mark: string
+  runId: string
   about: About
   pid: number | null
   rootPid: number | null
@@ -50,14 +49,14 @@ export type FromWarden =
     }
   | { t: 'busy'; pid: number }
   | { t: 'ack'; nr: number }
-  | { t: 'started'; mark: string; pid: number; rootPid: number | null; startTicks: number | null }
-  | { t: 'exit'; mark: string; exit: Exit }
-  | { t: 'fenced'; mark: string }
-  | { t: 'gone'; mark: string }
-  | { t: 'no_log'; mark: string; code: string | null }
-  | { t: 'stuck'; mark: string }
+  | { t: 'started'; runId: string; pid: number; rootPid: number | null; startTicks: number | null }
+  | { t: 'exit'; runId: string; exit: Exit }
+  | { t: 'fenced'; runId: string }
+  | { t: 'gone'; runId: string }
+  | { t: 'no_log'; runId: string; code: string | null }
+  | { t: 'stuck'; runId: string }
 
-/** Calls back for each message; what is no message ends the connection. */
+/** Calls onMessage for each message. A line that is not JSON ends the connection. */
 export function receive<Message>(socket: Socket, onMessage: (message: Message) => void): void {
   let rest = ''
   socket.setEncoding('utf8').on('data', (text: string) => {
@@ -80,10 +79,13 @@ export function send(socket: Socket, message: ToWarden | FromWarden): void {
   if (!socket.destroyed && socket.writable) socket.write(`${JSON.stringify(message)}\n`)
 }
 
-/** The kernel takes about a hundred bytes; what is longer is reached through a descriptor of its folder. */
+/**
+ * The kernel accepts socket paths of about a hundred bytes.
+ * A longer one is reached through a descriptor of its folder.
+ */
 const LONGEST_ADDRESS_BYTES = 100
 
-/** `release` is to be called when the address has been used; idempotent. */
+/** Call `release` once the address has been used. It is idempotent. */
 export function addressOf(folder: string): { address: string; release(): void } {
   const address = join(folder, 'warden.sock')
   if (Buffer.byteLength(address) <= LONGEST_ADDRESS_BYTES || process.platform !== 'linux')

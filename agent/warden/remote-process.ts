@@ -1,32 +1,32 @@
-/** A process that a warden runs, as its agent knows it: from what the warden says. */
-import type { HostedProcess } from './host.js'
-import type { Exit, StartedProcess } from './spawn.js'
+/** A process that a warden runs, as its agent knows it from the warden's messages. */
+import { deferred } from './deferred.js'
+import type { Exit, ManagedProcess, StartedProcess } from './process-runner.js'
 import type { FromWarden, RunningProcess } from './protocol.js'
 
-export interface RemoteProcess extends HostedProcess {
-  tell(message: Extract<FromWarden, { mark: string }>): void
-  /** The warden is lost, and what it ran has been killed. */
-  lose(): void
+export interface RemoteProcess extends ManagedProcess {
+  receive(message: Extract<FromWarden, { runId: string }>): void
+  /** The warden is lost, and the process has been killed. */
+  wardenLost(): void
 }
 
 const KILLED: Exit = { code: null, signal: 'SIGKILL', error: null }
 
 export function createRemoteProcess(
-  known: Omit<RunningProcess, 'about'> & Pick<HostedProcess, 'about'>,
-  end: (mark: string, graceMs: number) => void,
+  known: Omit<RunningProcess, 'about'> & Pick<ManagedProcess, 'about'>,
+  end: (runId: string, graceMs: number) => void,
 ): RemoteProcess {
-  const { mark, about } = known
+  const { runId, about } = known
   let { pid, rootPid } = known
-  const started = defer<StartedProcess | null>()
-  const exit = defer<Exit>()
-  const gone = defer<void>()
-  const fenced = defer<void>()
+  const started = deferred<StartedProcess | null>()
+  const exit = deferred<Exit>()
+  const gone = deferred<void>()
+  const fenced = deferred<void>()
   if (pid !== null) started.resolve({ pid, startTicks: known.startTicks })
   if (known.exit !== null) exit.resolve(known.exit)
   if (known.fenced) fenced.resolve()
 
   return {
-    mark,
+    runId,
     about,
     pid: () => pid,
     rootPid: () => rootPid,
@@ -35,8 +35,8 @@ export function createRemoteProcess(
     exit: exit.promise,
     gone: gone.promise,
     fenced: fenced.promise,
-    end: (graceMs) => end(mark, graceMs),
-    tell(message) {
+    end: (graceMs) => end(runId, graceMs),
+    receive(message) {
       switch (message.t) {
         case 'started':
           ;({ pid, rootPid } = message)
@@ -53,18 +53,10 @@ export function createRemoteProcess(
           return
       }
     },
-    lose() {
+    wardenLost() {
       started.resolve(null)
       exit.resolve(KILLED)
       gone.resolve()
     },
   }
-}
-
-function defer<T>(): { promise: Promise<T>; resolve(value: T): void } {
-  let resolve: (value: T) => void = () => {}
-  const promise = new Promise<T>((done) => {
-    resolve = done
-  })
-  return { promise, resolve }
 }

@@ -1,82 +1,75 @@
 /**
- * The one place that starts workloads and signals them.
+ * The only place that starts workloads.
  *
- * Promises: when `start` or `startInCell` returns, the process is being started or could not be; what was started is in a session and a process group of its
- * own; nothing is thrown and nothing rejects; the sentence about a failed start holds none of the environment's values. A process that cannot be
- * proven to be of the tree is never signalled. Decides nothing: who is stopped, and when, is the caller's.
+ * Promises of start() and startInNamespace(): they neither throw nor reject. What they started has
+ * a session and a process group of its own. The error of a failed start contains no value of the
+ * environment. They decide nothing: the caller decides what is stopped, and when.
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
 import { readProcess } from '../../host/process-table.js'
-import { orderOf } from './namespace.js'
-import type { Cell, OrderSpec } from './namespace.js'
+import type { Namespace } from './namespace.js'
+import type { Exit, StartedProcess } from './process-runner.js'
 import { namespacedTree, processTree } from './process-tree.js'
 import type { ProcessTree } from './process-tree.js'
-import { sentence, tooLarge, unfitFor } from './start-errors.js'
+import { runnerScript } from './runner-script.js'
+import type { WorkloadSpec } from './runner-script.js'
+import { sizeProblem, startError, startProblem } from './start-errors.js'
 import type { Command } from './start-errors.js'
 
-/** argv[0] is the program: a path, or a name looked for in the PATH of `env`; to a shell it is quoted. env is complete: nothing is added but MOORING_RUN. */
+/**
+ * argv[0] is a path, or a name that is looked up in the PATH of `env`. No shell interprets argv.
+ * `env` is complete: only MOORING_RUN is added to it.
+ */
 export interface SpawnSpec extends Command {
-  /** File descriptor that stdout and stderr go to, or null for nowhere. Stays the caller's to close. */
+  /** Receives stdout and stderr; null discards both. The caller closes it. */
   logFd: number | null
-  /** Value of MOORING_RUN, unique to this start: everything it starts can be found by it. */
-  mark: string
-}
-
-export interface Exit {
-  code: number | null
-  signal: NodeJS.Signals | null
-  /** Why it could not be started at all; null when it was. */
-  error: string | null
-}
-
-export interface StartedProcess {
-  /** The workload's own. */
-  pid: number
-  startTicks: number | null
+  /** Value of MOORING_RUN, unique to this start. */
+  runId: string
 }
 
 export interface ProcessHandle extends ProcessTree {
-  /** What leads the session: the workload, or what contains it. Null when nothing could be started; `exit` says why. */
+  /** The workload, or what contains it; it leads the session. Null when nothing was started. */
   readonly root: StartedProcess | null
-  /** Resolves when the workload's program is about to be run; null when that could not be. */
+  /** Resolves just before the program is executed; with null when it never will be. */
   readonly started: Promise<StartedProcess | null>
-  /** Of the workload itself; others of its tree may live on. */
+  /** The exit of the workload itself. Other processes of its tree may still be alive. */
   readonly exit: Promise<Exit>
 }
 
 /** `wrapper` is put before argv (containment.ts). */
 export function start(spec: SpawnSpec, wrapper: readonly string[] = []): ProcessHandle {
-  const unfit = unfitFor(spec, wrapper.length > 0)
-  if (unfit !== null) return neverStarted(Promise.resolve(unfit))
+  const problem = startProblem(spec, wrapper.length > 0)
+  if (problem !== null) return neverStarted(Promise.resolve(problem))
   const [program, ...args] = [...wrapper, ...spec.argv]
   const output = spec.logFd ?? 'ignore'
   let child: ChildProcess
   try {
     child = spawn(program!, args, {
       cwd: spec.cwd,
-      env: { ...spec.env, MOORING_RUN: spec.mark },
+      env: { ...spec.env, MOORING_RUN: spec.runId },
       detached: true,
       shell: false,
       stdio: ['ignore', output, output],
     })
   } catch (error) {
-    // E2BIG and other rare ones are thrown; ENOENT and its like arrive as an event.
-    return neverStarted(Promise.resolve(sentence(spec, error)))
+    // Node throws E2BIG and some rare errors; ENOENT and its like arrive as an event
+    return neverStarted(Promise.resolve(startError(spec, error)))
   }
   if (child.pid === undefined) {
     return neverStarted(
-      new Promise((resolve) => child.once('error', (error) => resolve(sentence(spec, error)))),
+      new Promise((resolve) => child.once('error', (error) => resolve(startError(spec, error)))),
     )
   }
 
-  // After a start only a failed kill or message is told by 'error', and neither is asked of Node; unhandled it would end the warden.
+  // After a start 'error' reports only a failed kill() or send(), and Node is asked for neither.
+  // Without a listener the event would end the warden.
   child.on('error', () => {})
   const root = {
     pid: child.pid,
     startTicks: readProcess(child.pid)?.startTicks ?? null,
-    mark: spec.mark,
+    runId: spec.runId,
     groupOutlivesRoot: true,
   }
   let reaped = false
@@ -90,85 +83,81 @@ export function start(spec: SpawnSpec, wrapper: readonly string[] = []): Process
 }
 
 /**
- * What stands before a program may wait for ever: a mount that hangs, a pipe whose reader left, an init that somebody stopped. On a quiet machine it takes a millisecond, or
- * ten; generous, because a burst of starts on a loaded one has not failed.
+ * A start that has not reached its program by then has failed: a mount may hang, a pipe may have no
+ * reader, init may be stopped. It takes 1 to 10 ms on a quiet machine. The limit is generous,
+ * because a burst of starts on a loaded machine is no failure.
  */
 export const UP_WITHIN_MS = 30_000
 
-/** In a PID namespace of its own. */
-export function startInCell(
-  spec: OrderSpec,
-  take: () => Cell,
+/** `take` returns a PID namespace that only this workload will use. */
+export function startInNamespace(
+  spec: WorkloadSpec,
+  take: () => Namespace,
   upWithinMs = UP_WITHIN_MS,
 ): ProcessHandle {
-  const unfit = unfitFor(spec, true) ?? tooLarge(spec)
-  if (unfit !== null) return neverStarted(Promise.resolve(unfit))
-  let cell: Cell
+  const problem = startProblem(spec, true) ?? sizeProblem(spec)
+  if (problem !== null) return neverStarted(Promise.resolve(problem))
+  let namespace: Namespace
   try {
-    cell = take()
+    namespace = take()
   } catch (error) {
-    return neverStarted(Promise.resolve(sentence(spec, error)))
+    return neverStarted(Promise.resolve(startError(spec, error)))
   }
-  cell.give(orderOf(spec))
-  const root = { ...cell.root, mark: spec.mark, groupOutlivesRoot: true }
-  const late = isLate(cell, upWithinMs)
-  const exit = async (): Promise<Exit> => {
-    const [up, status] = await Promise.all([cell.up, cell.status])
-    if (up && status !== null) return exitOf(status)
-    // an end that init could not tell: it was killed with all the rest, or never stood
-    if (status === null) {
-      const { code, signal } = await cell.ended
-      if (up || signal !== null) return { code: null, signal: signal ?? 'SIGKILL', error: null }
-      return {
-        code: null,
-        signal: null,
-        error: `cannot start: its PID namespace could not be made (unshare ended with ${code})`,
-      }
-    }
-    return {
-      code: null,
-      signal: null,
-      error:
-        unfitFor(spec, true) ??
-        'cannot start: its working folder cannot be entered, or its log not be opened',
-    }
-  }
-  const tooLate = late.then((): Exit => ({
-    code: null,
-    signal: null,
-    error: `cannot start: nothing was run within ${upWithinMs / 1000} s; its working folder, its log or a mount of this host may not answer`,
-  }))
+  namespace.run(runnerScript(spec))
+  const root = { ...namespace.root, runId: spec.runId, groupOutlivesRoot: true }
+  const late = killWhenLate(namespace, upWithinMs)
+  const tooLate = late.then(() =>
+    failed(
+      `cannot start: nothing was run within ${upWithinMs / 1000} s; ` +
+        'its working folder, its log or a mount of this host may not answer',
+    ),
+  )
   return {
     root,
     started: Promise.race([
-      cell.up.then((up) => (up ? (cell.workload() ?? root) : null)),
+      namespace.up.then((up) => (up ? (namespace.workload() ?? root) : null)),
       late.then(() => null),
     ]),
-    // told before it is gone: what waits in the kernel may outlast its SIGKILL
-    exit: Promise.race([exit(), tooLate]),
-    ...namespacedTree(root, cell),
+    // reported before the tree is gone: a process that waits in the kernel may outlast its SIGKILL
+    exit: Promise.race([exitIn(namespace, spec), tooLate]),
+    ...namespacedTree(root, namespace),
   }
 }
 
-/** Resolves when it was not up in time, and has been killed for that. */
-function isLate(cell: Cell, withinMs: number): Promise<void> {
+async function exitIn(namespace: Namespace, spec: WorkloadSpec): Promise<Exit> {
+  const [up, status] = await Promise.all([namespace.up, namespace.status])
+  if (up && status !== null) return exitOf(status)
+  // init could not report an end: it was killed with all the rest, or never ran
+  if (status === null) {
+    const { code, signal } = await namespace.ended
+    if (up || signal !== null) return { code: null, signal: signal ?? 'SIGKILL', error: null }
+    return failed(`cannot start: its PID namespace could not be made (unshare ended with ${code})`)
+  }
+  return failed(
+    startProblem(spec, true) ??
+      'cannot start: its working folder cannot be entered, or its log not be opened',
+  )
+}
+
+/** Resolves when the namespace was not up in time; it has been killed then. */
+function killWhenLate(namespace: Namespace, withinMs: number): Promise<void> {
   return new Promise((resolve) => {
-    let told = false
-    const look = (): void => {
-      if (told) return
-      cell.kill()
+    let settled = false
+    const check = (): void => {
+      if (settled) return
+      namespace.kill()
       resolve()
     }
-    // a warden that was paused meanwhile first hears what it was told
-    const timer = setTimeout(() => setImmediate(look), withinMs)
-    void cell.up.then(() => {
-      told = true
+    // setImmediate: a warden that was paused first reads what the namespace wrote meanwhile
+    const timer = setTimeout(() => setImmediate(check), withinMs)
+    void namespace.up.then(() => {
+      settled = true
       clearTimeout(timer)
     })
   })
 }
 
-/** As a shell tells it: 128 + the signal's number. */
+/** A shell reports the end by a signal as 128 + the number of the signal. */
 function exitOf(code: number): Exit {
   const signal = Object.entries(constants.signals).find(
     ([, number]) => number === code - 128,
@@ -176,11 +165,15 @@ function exitOf(code: number): Exit {
   return signal ? { code: null, signal, error: null } : { code, signal: null, error: null }
 }
 
+function failed(error: string): Exit {
+  return { code: null, signal: null, error }
+}
+
 function neverStarted(reason: Promise<string>): ProcessHandle {
   return {
     root: null,
     started: Promise.resolve(null),
-    exit: reason.then((error) => ({ code: null, signal: null, error })),
+    exit: reason.then(failed),
     signalTree() {},
     treeAlive: () => false,
     close: () => Promise.resolve(),

@@ -1,4 +1,4 @@
-/** Why a program could not be started, as one sentence for a person that holds none of the environment's values. */
+/** Why a program cannot be started: one sentence for a person, with no value of the environment. */
 import {
   accessSync,
   closeSync,
@@ -17,8 +17,11 @@ export interface Command {
   env: Readonly<Record<string, string>>
 }
 
-/** Node refuses most of these too, but quotes the offending value, which may be a secret. A wrapper would find a missing program only after it was started. */
-export function unfitFor(spec: Command, wrapped: boolean): string | null {
+/**
+ * Null when nothing speaks against the start. Node refuses most of these too, but its message
+ * quotes the value, which may be a secret. A wrapper would notice a missing program too late.
+ */
+export function startProblem(spec: Command, wrapped: boolean): string | null {
   const [program, ...args] = spec.argv
   if (program === undefined || program === '') return 'cannot start: the command is empty'
   if (program.includes('\0')) return 'cannot start: the command contains a NUL character'
@@ -32,12 +35,15 @@ export function unfitFor(spec: Command, wrapped: boolean): string | null {
   }
   if (!wrapped) return null
   const path = spec.env['PATH'] ?? ''
-  const code = isFolder(spec.cwd) ? whyNotRun(program, path, spec.cwd) : 'ENOENT'
-  return code === null ? null : sentence(spec, { code })
+  const code = isFolder(spec.cwd) ? programProblem(program, path, spec.cwd) : 'ENOENT'
+  return code === null ? null : startError(spec, { code })
 }
 
-/** What exec will refuse (execve(2)): a value of 32 pages, or more of all of them than a quarter of the stack may be. Said before a shell that nobody hears finds out. */
-export function tooLarge(spec: Command): string | null {
+/**
+ * What exec refuses (execve(2)): a value of more than 32 pages, or a sum above a quarter of the
+ * stack limit. Checked here, because the shell in a namespace has no way to report it.
+ */
+export function sizeProblem(spec: Command): string | null {
   const texts = [
     ...spec.argv,
     ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
@@ -45,10 +51,11 @@ export function tooLarge(spec: Command): string | null {
   let bytes = 0
   for (const text of texts) {
     const length = Buffer.byteLength(text) + 1
-    if (length > LARGEST_VALUE_BYTES) return sentence(spec, { code: 'E2BIG' })
+    if (length > LARGEST_VALUE_BYTES) return startError(spec, { code: 'E2BIG' })
     bytes += length + POINTER_BYTES
   }
-  return bytes > (largestSumBytes ??= readLargestSum()) ? sentence(spec, { code: 'E2BIG' }) : null
+  const tooLarge = bytes > (largestSumBytes ??= readLargestSum())
+  return tooLarge ? startError(spec, { code: 'E2BIG' }) : null
 }
 
 const LARGEST_VALUE_BYTES = 32 * 4096
@@ -61,19 +68,28 @@ function readLargestSum(): number {
   return Math.min(6 * 2 ** 20, Math.max(LARGEST_VALUE_BYTES, Number(stack) / 4))
 }
 
-export function sentence(spec: Command, error: unknown): string {
+export function startError(spec: Command, error: unknown): string {
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown error'
   const program = JSON.stringify(spec.argv[0]!.slice(0, 200))
   switch (code) {
     case 'ENOENT':
       if (!isFolder(spec.cwd)) return 'cannot start: its working folder is gone (ENOENT)'
       if (/\s/.test(spec.argv[0]!))
-        return `cannot start: there is no program ${program} (ENOENT); a command is one program and no shell reads it, arguments belong in args`
-      return `cannot start: there is no program ${program} on this host, or the interpreter it names is missing (ENOENT)`
+        return (
+          `cannot start: there is no program ${program} (ENOENT); ` +
+          'a command is one program and no shell reads it, arguments belong in args'
+        )
+      return (
+        `cannot start: there is no program ${program} on this host, ` +
+        'or the interpreter it names is missing (ENOENT)'
+      )
     case 'EACCES':
       return `cannot start: ${program} is not an executable file (EACCES)`
     case 'E2BIG':
-      return 'cannot start: arguments and environment are larger than this host allows (E2BIG; a single value may have 128 KiB)'
+      return (
+        'cannot start: arguments and environment are larger than this host allows ' +
+        '(E2BIG; a single value may have 128 KiB)'
+      )
     case 'EAGAIN':
     case 'ENOMEM':
     case 'EMFILE':
@@ -84,13 +100,16 @@ export function sentence(spec: Command, error: unknown): string {
   }
 }
 
-/** Where exec would find `program`; null where it would not. `path` as in the environment, `cwd` for what is neither absolute nor a bare name. */
+/**
+ * The file that exec would run; null when it finds none. `path` is the value of PATH.
+ * `cwd` is the base of a relative path.
+ */
 export function findProgram(program: string, path: string, cwd = '/'): string | null {
   return candidates(program, path, cwd).find(isExecutable) ?? null
 }
 
-/** As exec finds it: the program, and the interpreter its first line names. */
-function whyNotRun(program: string, path: string, cwd: string): 'ENOENT' | 'EACCES' | null {
+/** Why exec would not run it. Checks the program and the interpreter that its first line names. */
+function programProblem(program: string, path: string, cwd: string): 'ENOENT' | 'EACCES' | null {
   const found = findProgram(program, path, cwd)
   if (found === null)
     return candidates(program, path, cwd).some((file) => statusOf(file) !== null)
@@ -110,7 +129,10 @@ function isFolder(path: string): boolean {
   return statusOf(path)?.isDirectory() ?? false
 }
 
-/** Null for what is not there, and for what cannot be: a name too long, a file where a folder should be, a loop of links, a folder nobody lets us into. */
+/**
+ * Null when nothing can be reached there: it does not exist, a name is too long, a file stands in
+ * place of a folder, links form a loop, or a folder is closed to this user.
+ */
 function statusOf(path: string): Stats | null {
   try {
     return statSync(path)
@@ -128,7 +150,7 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** Of a script; null for everything else, and for what cannot be read. */
+/** Null for what is not a script, and for what cannot be read. */
 function interpreterOf(file: string): string | null {
   const line = Buffer.alloc(256)
   try {

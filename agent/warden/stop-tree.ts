@@ -1,19 +1,20 @@
 /**
- * Ends a process tree and knows when it is gone.
+ * Ends a process tree and notices when it is gone.
  *
  *   begin            leader exits        all gone
  *   |--- SIGTERM ----|-- looks at 5, 10, 20 .. 200 ms --| done
- *   |------------------------ grace -------------------| SIGKILL to what is left, again at each look until nothing is
+ *   |------------------------ grace --------------------| SIGKILL to the rest, at each look
  *
- * While the leader lives nothing is polled: its end is an event. `done` means two looks in a row found nothing, because one look at /proc is not a snapshot.
- * A process that even SIGKILL does not end (stuck in the kernel) keeps `done` open, and with it the assignment: that is the point.
+ * Nothing is polled while the leader lives, because its end is an event. `done` needs two empty
+ * looks in a row, because one look at /proc is not a snapshot. A process that SIGKILL does not end
+ * (stuck in the kernel) keeps `done` pending and so keeps the assignment: that is intended.
  */
 import type { ProcessTree } from './process-tree.js'
 
 export interface Stop {
   /** Never rejects. */
   readonly done: Promise<void>
-  /** Shortens what is left of the grace; never lengthens it. 0 sends SIGKILL before it returns. */
+  /** Shortens the rest of the grace, never extends it. 0 sends SIGKILL before it returns. */
   hurry(graceMs: number): void
 }
 
@@ -23,7 +24,7 @@ const KILL_AGAIN_MS = 50
 const STUCK_AFTER_MS = 5_000
 const STUCK_LOOK_MS = 1_000
 
-/** `onStuck`: SIGKILL has been unheeded for some seconds; a person should know. */
+/** Calls `onStuck` once when SIGKILL has had no effect for STUCK_AFTER_MS. */
 export function stopTree(
   tree: Pick<ProcessTree, 'signalTree' | 'treeAlive'> & { exit: Promise<unknown> },
   graceMs: number,
@@ -39,7 +40,7 @@ export function stopTree(
     firstKillAt ??= performance.now()
     signal('SIGKILL')
   }
-  /** A look that fails (no descriptor left for /proc) has found nothing out: what was there is taken to be there still. */
+  /** A look fails when no descriptor is left for /proc. The tree then counts as alive. */
   const alive = (): boolean => {
     try {
       return tree.treeAlive()
@@ -51,9 +52,10 @@ export function stopTree(
     try {
       tree.signalTree(name)
     } catch {
-      // the next look sends it again, SIGKILL at the latest
+      // the next look sends SIGKILL, if not this signal
     }
   }
+  /** Not from timers/promises: waking one of those early takes an AbortController for each nap. */
   const nap = (ms: number): Promise<void> =>
     new Promise((resolve) => {
       const timer = setTimeout(resolve, ms)

@@ -1,57 +1,53 @@
 /**
- * The warden: runs what its agent asks for, and sees to it that nothing outlives its lease, whatever becomes of the agent.
+ * The warden runs what its agent asks for, and ends each process at the deadline of its lease,
+ * whatever happens to the agent.
  *
- *     agent    beat ──► confirmed ──► terms ─┐                      killed, stopped, blocked, cut off: no more terms
- *     warden                                 ▼ moved on ............ term: SIGTERM ── grace ── end: SIGKILL
- *     dead-man                               ▼ started anew ............................... end + 50 ms: SIGKILL, if the warden is gone too
+ *     agent     beat ─► confirmed ─► terms ─┐             killed, stopped, cut off: no more terms
+ *     warden                                ▼ extended ... term: SIGTERM ─ grace ─ end: SIGKILL
+ *     dead-man                              ▼ restarted ........ end + 50 ms: SIGKILL, if the
+ *                                                                warden is gone too
  *
- * - A deadline is a moment of the boot clock, per assignment and epoch, as lease.ts reckons it. It comes before the process: what has none, or is past its
- *   term, is not started. It is only ever moved on. A process of another epoch than the terms speak of keeps its own.
- * - Daemons and on_lost='keep' are told to have no deadline, and run until somebody ends them.
- * - What ends by itself is followed by the rest of its tree. Nothing is started again here: that is for the agent to decide.
- * - When the agent goes, everything goes on until its deadline, for the next agent, which is told all of it. With no agent and nothing left to run the
- *   warden ends. An agent that finds its warden gone or silent kills what it ran (client.ts); so each of the two watches the other.
+ * The rules of deadlines, and what happens when the agent goes: README.md, "Deadlines".
  */
 import { bootClock, LONGEST_SLEEP_MS } from '../../host/boot-clock.js'
 import type { BootClock } from '../../host/boot-clock.js'
 import type { ContainmentLevel } from './containment.js'
 import type { DeadMan, Doomed } from './dead-man.js'
-import type { StartSpec } from './host.js'
-import type { LocalHost, LocalProcess } from './local-host.js'
-import type { Exit, StartedProcess } from './spawn.js'
+import type { Exit, StartedProcess, StartSpec } from './process-runner.js'
+import type { LocalRunner, LocalProcess } from './local-runner.js'
 import { PROTOCOL } from './protocol.js'
 import type { FromWarden, LeaseTerm, RunningProcess, ToWarden } from './protocol.js'
 
 export interface Warden {
-  /** An agent is there; `say` reaches it. It is told what runs. */
-  attach(say: (message: FromWarden) => void): void
+  /** An agent has connected. `send` reaches it; the first message lists what runs. */
+  attach(send: (message: FromWarden) => void): void
   /** The agent is gone. */
   detach(): void
   receive(message: ToWarden): void
-  /** How many processes it looks after. */
+  /** The number of processes that are not gone. */
   running(): number
 }
 
 export interface WardenOptions {
   id: string
   containment: ContainmentLevel
-  host: LocalHost
+  runner: LocalRunner
   deadMan: DeadMan
-  /** Nothing is left of the last of its processes. */
+  /** The last of its processes is gone. */
   onEmpty(): void
   clock?: BootClock
 }
 
 /**
- * A renewal and the starts that follow it are one change, and none of them waits for the fork of a timer. What was armed before goes on meanwhile: it kills 50 ms after
- * a deadline, so a deadline that is moved on at the last moment is moved in time. What was just started is in no timer yet, and would outlive its lease if agent and warden
- * were both stopped now: it is armed as soon as it is told to run, but in a burst no more often than this.
+ * A renewal and the starts that follow it share one fork of the dead-man timer, and none waits for
+ * it. A new process is armed as soon as it runs, but not more often than this. Why both are safe:
+ * README.md, "Dead-man timer".
  */
 const ARM_WITHIN_MS = 20
-/** Where this host has no room for another process: long before the lease that was armed last is over. */
+/** Retry when no timer could be forked. It comes long before the deadlines armed last. */
 const ARM_AGAIN_MS = 200
 
-/** Null: has no deadline. */
+/** Null: no deadline. */
 type Term = { termAtMs: number; endAtMs: number } | null
 interface Entry {
   process: LocalProcess
@@ -64,13 +60,13 @@ interface Entry {
 }
 
 export function createWarden(options: WardenOptions): Warden {
-  const { host, deadMan, clock = bootClock } = options
+  const { runner, deadMan, clock = bootClock } = options
   const entries = new Map<string, Entry>()
-  /** By assignment: what its next process may run until. */
+  /** By assignment: the deadline that its next process gets. */
   const terms = new Map<string, { epoch: string; term: Term }>()
-  let say: (message: FromWarden) => void = () => {}
+  let sendToAgent: (message: FromWarden) => void = () => {}
   let attached = false
-  /** One start a turn: a thousand at once must not keep the agent waiting for a sign of life. */
+  /** One start per turn, so that a thousand starts do not delay the answers to the agent. */
   const waiting: StartSpec[] = []
   let turn: NodeJS.Immediate | null = null
   let timer: NodeJS.Timeout | undefined
@@ -84,9 +80,9 @@ export function createWarden(options: WardenOptions): Warden {
     try {
       start(spec)
     } catch (error) {
-      // what one row asks for must not end everything else that runs here
+      // one failing start must not end everything else that runs here
       notStarted(
-        spec.mark,
+        spec.runId,
         `the warden failed (${(error as NodeJS.ErrnoException).code ?? (error as Error).name})`,
       )
     }
@@ -96,31 +92,35 @@ export function createWarden(options: WardenOptions): Warden {
     })
   }
 
-  /** Said in the same turn: it was called off before it was started. */
-  function callOff(mark: string): boolean {
-    const at = waiting.findIndex((spec) => spec.mark === mark)
+  /** True when the start was still waiting and has been cancelled. */
+  function cancelStart(runId: string): boolean {
+    const at = waiting.findIndex((spec) => spec.runId === runId)
     if (at < 0) return false
     waiting.splice(at, 1)
-    notStarted(mark, 'it was called off')
+    notStarted(runId, 'it was cancelled')
     return true
   }
 
-  function notStarted(mark: string, why: string): void {
-    say({ t: 'exit', mark, exit: { code: null, signal: null, error: `cannot start: ${why}` } })
-    say({ t: 'gone', mark })
+  function notStarted(runId: string, why: string): void {
+    sendToAgent({
+      t: 'exit',
+      runId,
+      exit: { code: null, signal: null, error: `cannot start: ${why}` },
+    })
+    sendToAgent({ t: 'gone', runId })
   }
 
   function start(spec: StartSpec): void {
-    const { mark, about } = spec
+    const { runId, about } = spec
     const known = terms.get(about.assignment_id)
     const term = known?.epoch === about.epoch ? known.term : null
     if (
       (about.leased && known?.epoch !== about.epoch) ||
       (term !== null && clock() >= term.termAtMs)
     ) {
-      return notStarted(mark, 'the lease it would run under is over')
+      return notStarted(runId, 'the lease it would run under is over')
     }
-    const process = host.start(spec)
+    const process = runner.start(spec)
     const entry: Entry = {
       process,
       term,
@@ -130,13 +130,13 @@ export function createWarden(options: WardenOptions): Warden {
       fenced: false,
       armed: false,
     }
-    entries.set(mark, entry)
+    entries.set(runId, entry)
     void process.started.then((started) => {
       entry.started = started
       if (!started) return
-      say({
+      sendToAgent({
         t: 'started',
-        mark,
+        runId,
         pid: started.pid,
         rootPid: process.rootPid(),
         startTicks: started.startTicks,
@@ -145,15 +145,15 @@ export function createWarden(options: WardenOptions): Warden {
     })
     void process.exit.then((exit) => {
       entry.exit = exit
-      say({ t: 'exit', mark, exit })
+      sendToAgent({ t: 'exit', runId, exit })
     })
-    // of what was killed the end of the tree may be seen before that of its root: who hears that it is gone has heard how it ended
+    // a killed tree may be found gone before its root is reaped: `exit` is sent before `gone`
     void Promise.all([process.exit, process.gone]).then(() => {
       entry.gone = true
-      if (attached) say({ t: 'gone', mark })
-      tidy()
+      if (attached) sendToAgent({ t: 'gone', runId })
+      forgetGone()
     })
-    look()
+    enforceDeadlines()
   }
 
   function renew(renewed: readonly LeaseTerm[]): void {
@@ -172,15 +172,18 @@ export function createWarden(options: WardenOptions): Warden {
       if (known?.epoch === entry.process.about.epoch) entry.term = known.term
     }
     const nowMs = clock()
-    // a renewal is complete, a ping is empty; what it does not name keeps its deadline until that is over
+    // a renewal names all assignments, a ping none: what it does not name keeps its deadline
     const named = new Set(renewed.map(([id]) => id))
     for (const [id, { term }] of terms)
       if (term === null ? named.size > 0 && !named.has(id) : nowMs >= term.endAtMs) terms.delete(id)
-    look()
+    enforceDeadlines()
   }
 
-  /** Stops what is due and comes back for the next. The boot clock decides, not the timer: it goes on while a machine sleeps. */
-  function look(): void {
+  /**
+   * Stops what is due, and sets a timer for the next deadline. The boot clock decides what is due,
+   * because it counts while the machine sleeps and a timer does not.
+   */
+  function enforceDeadlines(): void {
     clearTimeout(timer)
     const nowMs = clock()
     let soonestMs = Infinity
@@ -192,12 +195,12 @@ export function createWarden(options: WardenOptions): Warden {
       else if (nowMs < endAtMs) soonestMs = Math.min(soonestMs, endAtMs)
       if (nowMs < termAtMs || entry.fenced) continue
       entry.fenced = true
-      say({ t: 'fenced', mark: entry.process.mark })
+      sendToAgent({ t: 'fenced', runId: entry.process.runId })
       entry.process.fence(Math.max(0, endAtMs - nowMs))
     }
     arming ??= setTimeout(arm, ARM_WITHIN_MS)
     if (soonestMs < Infinity)
-      timer = setTimeout(look, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
+      timer = setTimeout(enforceDeadlines, Math.min(LONGEST_SLEEP_MS, soonestMs - nowMs))
   }
 
   function armSoon(): void {
@@ -229,32 +232,32 @@ export function createWarden(options: WardenOptions): Warden {
     for (const entry of doomed) entry.armed = true
   }
 
-  /** What is gone and told is forgotten. */
-  function tidy(): void {
-    if (attached) for (const [mark, entry] of entries) if (entry.gone) entries.delete(mark)
-    look()
+  /** Forgets what is gone, once an agent has been informed. */
+  function forgetGone(): void {
+    if (attached) for (const [runId, entry] of entries) if (entry.gone) entries.delete(runId)
+    enforceDeadlines()
     if ([...entries.values()].every((entry) => entry.gone)) options.onEmpty()
   }
 
   return {
-    attach(agent) {
+    attach(send) {
       attached = true
-      say = agent
-      say({
+      sendToAgent = send
+      sendToAgent({
         t: 'hello',
         protocol: PROTOCOL,
         id: options.id,
         pid: process.pid,
         containment: options.containment,
-        running: [...entries.values()].map(told),
+        running: [...entries.values()].map(describe),
       })
-      for (const [mark, entry] of entries) if (entry.gone) say({ t: 'gone', mark })
-      tidy()
+      for (const [runId, entry] of entries) if (entry.gone) sendToAgent({ t: 'gone', runId })
+      forgetGone()
     },
     detach() {
       attached = false
-      say = () => {}
-      // nobody knows of them
+      sendToAgent = () => {}
+      // the next agent does not know of these starts
       waiting.length = 0
     },
     receive(message) {
@@ -263,11 +266,11 @@ export function createWarden(options: WardenOptions): Warden {
           waiting.push(message.spec)
           return startNext()
         case 'end':
-          if (!callOff(message.mark)) entries.get(message.mark)?.process.end(message.graceMs)
+          if (!cancelStart(message.runId)) entries.get(message.runId)?.process.end(message.graceMs)
           return
         case 'lease':
           renew(message.terms)
-          return say({ t: 'ack', nr: message.nr })
+          return sendToAgent({ t: 'ack', nr: message.nr })
         case 'hello':
           return
       }
@@ -276,15 +279,15 @@ export function createWarden(options: WardenOptions): Warden {
   }
 }
 
-/** A deadline is moved on, never back; one that was lifted is given again when it is named again. */
+/** A deadline is only ever extended. After `null` (no deadline) any deadline is accepted. */
 function later(before: Term | undefined, now: Term): Term {
   return before && now && before.endAtMs > now.endAtMs ? before : now
 }
 
-function told({ process, started, exit, fenced }: Entry): RunningProcess {
-  const { mark, about, startedAtMs } = process
+function describe({ process, started, exit, fenced }: Entry): RunningProcess {
+  const { runId, about, startedAtMs } = process
   return {
-    mark,
+    runId,
     about,
     pid: started?.pid ?? null,
     rootPid: process.rootPid(),

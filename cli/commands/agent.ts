@@ -32,45 +32,45 @@ interface AgentOptions extends DatabaseOptions {
 
 export function addAgent(program: Command): void {
   databaseCommand(program.command('agent'))
-    .description('run the agent of this host: it starts and stops what is placed here')
+    .description('run the agent of this host, which starts and stops the instances placed here')
     .option('--name <name>', 'name of the node (default: the name of the host)')
     .option(
       '--trust <regexp>',
-      'which packages run here, matched against name@version; without it none do',
+      'packages that may run here, matched against name@version (default: none)',
     )
-    .option('--allow-exec', 'deployments may bring a command of their own')
-    .option('--allow-scripts', 'packages may run their install scripts')
+    .option('--allow-exec', 'allow deployments with a command of their own')
+    .option('--allow-scripts', 'allow install scripts of packages')
     .option(
       '--label <key=value>',
-      'label for selectors, may be repeated; given once, they replace the labels of the node',
+      'label for selectors; repeatable; replaces all labels of the node',
       collectLabel,
     )
-    .option('--max-assignments <n>', 'at most so many assignments here', parseCount)
-    .option('--agent-base-url <url>', 'where this agent can be reached')
-    .option('--gateway-base-url <url>', 'where what runs here can be reached')
+    .option('--max-assignments <n>', 'at most so many assignments on this node', parseCount)
+    .option('--agent-base-url <url>', 'address of this agent')
+    .option('--gateway-base-url <url>', 'address of the workloads on this node')
     .addOption(
       new Option(
         '--containment <level>',
-        'at most this much (default: the best this host has)',
+        'upper limit of containment (default: the best this host has)',
       ).choices([...CONTAINMENT_LEVELS]),
     )
     .option(
       '--handover',
-      'take over from the agent of this name that runs on this host: it ends, what it runs goes on',
+      'take over from the running agent of this name on this host; its workloads run on',
     )
     .option(
       '--keep-logs <duration>',
-      'how long the log of an assignment is kept after its end here: 12h, 30d, 0 or forever (default: 7d)',
+      'retention of logs after an assignment ends: 12h, 30d, 0 or forever (default: 7d)',
       parseKeep,
     )
     .option(
       '--keep-packages <duration>',
-      'how long an installed version is kept that nothing here needs any more (default: 7d)',
+      'retention of unused package versions (default: 7d)',
       parseKeep,
     )
     .option(
       '--keep-work <duration>',
-      'how long what a command left in its work folder is kept after its end here (default: forever)',
+      'retention of work folders of ended commands (default: forever)',
       parseKeep,
     )
     .addOption(logLevelOption())
@@ -78,8 +78,10 @@ export function addAgent(program: Command): void {
     .addHelpText(
       'after',
       `
-SIGTERM or Ctrl-C stops everything this agent runs, gives it back for other nodes, and exits 0. A second signal kills it all at once.
-SIGUSR2 ends the agent alone: what it runs goes on for the next agent of this name on this host, which has until the leases end to come.
+SIGTERM or Ctrl-C stops all workloads of this agent, releases them for other
+nodes, and exits 0. A second signal kills them at once.
+SIGUSR2 ends the agent alone. Its workloads run on until their leases end, for
+the next agent of this name on this host to take over.
 
   mooring agent --name host-a --trust '^http-server@'`,
     )
@@ -116,7 +118,7 @@ async function runAgent(options: AgentOptions): Promise<void> {
     })
   } catch (error) {
     throw error instanceof AgentConfigError
-      ? new UsageError(error.message, '`mooring agent --help` shows what can be said')
+      ? new UsageError(error.message, '`mooring agent --help` lists the options')
       : error
   }
   await requireSchemaIfReachable(databaseUrl)

@@ -5,7 +5,8 @@ import { withDb } from '../database.js'
 import { UsageError } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 interface ApplyOptions extends DatabaseOptions, JsonOptions {
   dryRun?: boolean
@@ -13,18 +14,17 @@ interface ApplyOptions extends DatabaseOptions, JsonOptions {
 
 export function addApply(program: Command): void {
   databaseCommand(program.command('apply'))
-    .description(
-      'make the deployments of a file so, each known by its name: new ones are inserted, known ones changed',
-    )
+    .description('make the deployments match a file: inserts new names, changes known ones')
     .argument('<file>', "JSON or YAML; '-' reads stdin")
-    .option('--dry-run', 'say what would change, and change nothing')
+    .option('--dry-run', 'show what would change, and change nothing')
     .addOption(jsonOption('print [{id, name, outcome}] as JSON'))
     .addHelpText(
       'after',
       `
-The file holds {"deployments": [...]}, an array, or one JSON object per line; the fields are the columns of mooring.deployment.
-It is the whole truth about a deployment: what it leaves out goes to the default, but enabled and replicas, which stay as they are.
-Deployments that are not in the file are left alone. All of the file is applied, or nothing.`,
+The file holds {"deployments": [...]}, an array, or one JSON object per line.
+The fields are the columns of mooring.deployment. An omitted field gets its
+default; only enabled and replicas stay as they are. Deployments that are not in
+the file stay unchanged. The whole file is applied, or nothing.`,
     )
     .action(apply)
 }
@@ -43,13 +43,18 @@ async function apply(file: string, options: ApplyOptions): Promise<void> {
   })
 }
 
+const REASONS: Record<string, string> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a folder',
+}
+
 async function readDocument(file: string, source: string): Promise<unknown> {
   const text =
     file === '-'
       ? await readAll(process.stdin)
       : await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
           throw new UsageError(
-            `${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.code === 'EISDIR' ? 'it is a folder' : error.message}`,
+            `${file} cannot be read: ${REASONS[error.code ?? ''] ?? error.message}`,
           )
         })
   if (text.trim() === '') throw new UsageError(`${source} is empty`)

@@ -4,7 +4,8 @@ import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { CommandError } from '../errors.js'
 import { jsonOption, stateDirOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 type DbOptions = DatabaseOptions & JsonOptions
 
@@ -23,12 +24,13 @@ export function addDb(program: Command): void {
       .addOption(jsonOption())
       .action(action)
   }
-  add('up', 'start it, and make it first where there is none', up)
+  add('up', 'start it, after creating it where needed', up)
   add('down', 'stop it; the data stays', down)
   add('url', 'print the address of the database, with its password', printUrl)
   db.addHelpText(
     'after',
-    '\nDATABASE_URL always wins: with it set, `mooring db url` prints it and the embedded server is not touched.',
+    '\nDATABASE_URL overrides the embedded server: `mooring db url` prints it,\n' +
+      'and the embedded server is not touched.',
   )
 }
 
@@ -48,9 +50,9 @@ async function up(options: DbOptions): Promise<void> {
   })
   const url = parseDatabaseUrl(cluster.url).redacted
   if (options.json) return print(json({ started: cluster.started, url, data_dir: cluster.dataDir }))
-  print(
-    `${cluster.started ? 'started' : 'runs already'}: ${url}\ndata: ${cluster.dataDir}\nthe address with its password: \`mooring db url\``,
-  )
+  print(`${cluster.started ? 'started' : 'runs already'}: ${url}`)
+  print(`data: ${cluster.dataDir}`)
+  print('the address with its password: `mooring db url`')
 }
 
 async function down(options: DbOptions): Promise<void> {

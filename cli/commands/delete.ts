@@ -1,11 +1,17 @@
 import type { Command } from 'commander'
-import { confirm } from '../terminal/confirm.js'
+import type { DeploymentRow } from '../queries/rows.js'
 import { withDb } from '../database.js'
 import { calledBy } from '../targets/names.js'
-import { databaseCommand, jsonOption } from '../options.js'
+import { databaseCommand, jsonOption, psqlAndExample, yesOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
-import { isFound, selectedDeployments, selectedNodes, selecting } from '../targets/selection.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import {
+  confirmFound,
+  selectedDeployments,
+  selectedNodes,
+  selecting,
+} from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
 
 type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
@@ -16,26 +22,28 @@ export function addDelete(program: Command): void {
     .description('delete deployments, or nodes whose agent has stopped')
   databaseCommand(selecting(remove.command('deployment'), 'deployment'))
     .alias('deployments')
-    .description('stop its processes and delete it')
-    .option('--yes', 'do not ask; needed with -l and --all where there is no terminal')
+    .description('stop its processes and delete the row')
+    .addOption(yesOption())
     .addOption(jsonOption('print [{id, name, stopping}] as JSON'))
     .addHelpText(
       'after',
-      `
-In psql: delete from mooring.deployment where name = 'web';
-Example: mooring delete deployment web`,
+      psqlAndExample(
+        "delete from mooring.deployment where name = 'web';",
+        'mooring delete deployment web',
+      ),
     )
     .action(deleteDeployments)
   databaseCommand(selecting(remove.command('node'), 'node'))
     .alias('nodes')
     .description('forget a node whose agent has stopped and that owns nothing')
-    .option('--yes', 'do not ask; needed with -l and --all where there is no terminal')
+    .addOption(yesOption())
     .addOption(jsonOption('print [{node}] as JSON'))
     .addHelpText(
       'after',
-      `
-In psql: select from mooring.forget_node('host-a');
-Example: mooring drain host-a --wait, stop its agent, mooring delete node host-a`,
+      psqlAndExample(
+        "select from mooring.forget_node('host-a');",
+        'mooring drain host-a --wait, stop its agent, mooring delete node host-a',
+      ),
     )
     .action(deleteNodes)
 }
@@ -43,12 +51,7 @@ Example: mooring drain host-a --wait, stop its agent, mooring delete node host-a
 async function deleteDeployments(named: string[], options: Options): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await selectedDeployments(db, named, options)
-    if (isFound(options))
-      await confirm(
-        rows.length === 1 ? 'delete the deployment' : `delete ${rows.length} deployments:`,
-        rows.map(calledBy),
-        options,
-      )
+    await confirmFound('delete', 'deployment', rows.map(calledBy), options)
     const deleted = new Set(
       (await db.deleteDeployments(rows.map(({ id }) => id))).map(({ id }) => id),
     )
@@ -60,30 +63,24 @@ async function deleteDeployments(named: string[], options: Options): Promise<voi
       return print(
         json(done.map(({ id, name }) => ({ id, name, stopping: stopping.get(id) ?? 0 }))),
       )
-    print(
-      done
-        .map(
-          (row) =>
-            `${calledBy(row)} is deleted${stopping.has(row.id) ? `; ${stopping.get(row.id)} still to stop: \`mooring events -f --deployment ${row.id}\`` : ''}`,
-        )
-        .join('\n') || 'somebody else has deleted it',
-    )
+    const text = (row: DeploymentRow): string => {
+      const left = stopping.get(row.id)
+      const events = `\`mooring events -f --deployment ${row.id}\``
+      return `${calledBy(row)} is deleted${left ? `; ${left} still to stop: ${events}` : ''}`
+    }
+    print(done.map(text).join('\n') || 'another session has deleted it')
   })
 }
 
 async function deleteNodes(named: string[], options: Options): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await selectedNodes(db, named, options)
-    if (isFound(options))
-      await confirm(
-        rows.length === 1 ? 'delete the node' : `delete ${rows.length} nodes:`,
-        rows.map(({ node }) => node),
-        options,
-      )
-    for (const { node } of rows) {
+    const names = rows.map(({ node }) => node)
+    await confirmFound('delete', 'node', names, options)
+    for (const node of names) {
       await db.forgetNode(node)
       if (!options.json) print(`${node} is forgotten`)
     }
-    if (options.json) print(json(rows.map(({ node }) => ({ node }))))
+    if (options.json) print(json(names.map((node) => ({ node }))))
   })
 }

@@ -1,30 +1,31 @@
 import type { Command } from 'commander'
 import { ASSIGNMENT_COLUMNS, packageText } from '../terminal/columns.js'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import type { EventRow, PlacementRow } from '../queries/rows.js'
 import { calledBy, deploymentsNamed, nodesNamed } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { cell, colors, interval, json, print, printable, table } from '../terminal/table.js'
-import { eventText } from '../up/snapshot.js'
+import { cell, colors, interval, printable } from '../terminal/text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
+import { eventText } from '../terminal/event-text.js'
 import { drainText } from '../progress/drain.js'
 
 interface DescribeOptions extends DatabaseOptions, JsonOptions {
   events: number
 }
 
-/** Of a node that runs thousands the first page is shown; `mooring get assignments --node` pages through all. */
+/** The first page of a large node. `mooring get assignments --node` shows the others. */
 const PLACEMENTS_SHOWN = 50
-/** Nothing finds the events of one thing but a look at all of them: so many of the last. */
+/** The events of one target are found by scanning: this many of the newest are scanned. */
 const EVENTS_LOOKED_AT = 100_000
 
 export function addDescribe(program: Command): void {
   const describe = program
     .command('describe')
-    .description(
-      'show all that is known of a deployment or a node: spec, placements, what waits and why, last events',
-    )
+    .description('show a deployment or a node: its row, placements, obstacles and last events')
   const kind = (
     name: string,
     fields: string,
@@ -33,25 +34,25 @@ export function addDescribe(program: Command): void {
     databaseCommand(describe.command(name))
       .alias(`${name}s`)
       .argument(`<${name}>`, 'id or name')
-      .option('--events <n>', 'so many of its last events', parseCount, 10)
+      .option('--events <n>', 'the last n events', parseCount, 10)
       .addOption(jsonOption(`print ${fields} as JSON`))
       .action(action)
   kind('deployment', '{deployment, private, placements, unplaced, events}', deployment)
-    .description(
-      'spec, what runs where, why it waits. Of the environment the names are shown to those who may read them, values never',
-    )
+    .description('its spec, placements and obstacles; names of the environment, never its values')
     .addHelpText(
       'after',
       `
-In psql: select * from mooring.placement where deployment_id = 7;  select * from mooring.unplaced where deployment_id = 7;
+In psql: select * from mooring.placement where deployment_id = 7;
+         select * from mooring.unplaced where deployment_id = 7;
 Example: mooring describe deployment web`,
     )
   kind('node', '{node, drain, placements, events}', node)
-    .description('what it says of itself, what it runs, whether it drains')
+    .description('its row, its placements, its drain')
     .addHelpText(
       'after',
       `
-In psql: select * from mooring.node_status where node = 'host-a';  select * from mooring.placements_of('host-a');
+In psql: select * from mooring.node_status where node = 'host-a';
+         select * from mooring.placements_of('host-a');
 Example: mooring describe node host-a`,
     )
 }
@@ -127,12 +128,12 @@ async function deployment(named: string, options: DescribeOptions): Promise<void
       paragraphs.push(
         [...new Set(unplaced.map(({ reason }) => reason))]
           .map((reason) => colors.yellow(`waiting: ${printable(reason)}`))
-          .join('\n') + `\nevery node and why: \`mooring explain ${calledBy(row!)}\``,
+          .join('\n') + `\nthe reason for each node: \`mooring explain ${calledBy(row!)}\``,
       )
     const failing = placements.find(
       ({ run_state }) => run_state === 'backoff' || run_state === 'failed',
     )
-    if (failing) paragraphs.push(`what it wrote: \`mooring logs ${failing.assignment_id}\``)
+    if (failing) paragraphs.push(`its output: \`mooring logs ${failing.assignment_id}\``)
     print([...paragraphs, ...eventsText(events)].join('\n\n'))
   })
 }
@@ -186,7 +187,7 @@ async function node(named: string, options: DescribeOptions): Promise<void> {
 }
 
 const lastEvents = (
-  db: CliDb,
+  db: Queries,
   filter: { deployment?: string; node?: string },
   { events }: DescribeOptions,
 ): Promise<EventRow[]> => db.events(filter, events, EVENTS_LOOKED_AT)
@@ -196,7 +197,7 @@ const eventsText = (events: readonly EventRow[]): string[] =>
 
 type Fields = [title: string, value: unknown][]
 
-/** What is null or empty is left out: there is enough to read. */
+/** Null and empty values are left out. */
 function fieldsText(title: string, fields: Fields): string {
   const shown = fields.filter(
     ([, value]) =>
@@ -211,7 +212,7 @@ function fieldsText(title: string, fields: Fields): string {
   ].join('\n')
 }
 
-/** An array of words as the server writes it: the connection does not read its array types. */
+/** An array as the server writes it, because the connection knows no array types. */
 const listText = (value: unknown): string =>
   String(value ?? '')
     .replace(/[{}"]/g, '')

@@ -1,31 +1,34 @@
 import type { Command } from 'commander'
-import { answered } from '../../postgres/deadline.js'
+import { answerWithin } from '../../postgres/deadline.js'
 import { committedMigrations } from '../../postgres/migrate/committed-migrations.js'
 import { connect, databaseUrlOf } from '../database.js'
-import type { Finding, Level } from '../queries/doctor.js'
+import type { Finding, Level } from '../queries/rows.js'
 import { examine } from '../doctor/client-checks.js'
 import { EXIT_FAILED } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { colors, json, print, printable } from '../terminal/table.js'
+import { colors, printable } from '../terminal/text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
-/** Of all its questions; in a large fleet on a busy server they take seconds. */
+/** For all its queries, which take seconds in a large fleet on a busy server. */
 const PATIENCE_MS = 60_000
 
 export function addDoctor(program: Command): void {
   databaseCommand(program.command('doctor'))
-    .description('look for what is wrong, or soon will be, and say what to type')
+    .description('check the fleet and the database, and show what to type')
     .addOption(
       jsonOption('print {check_name, level, found, way_out} for each check as a JSON array'),
     )
     .addHelpText(
       'after',
       `
-One line for each check: ok, warning or problem, what was found, and after -> the next thing to type. Exit code 1 when there is a problem.
-All but the first five come from the database: select * from mooring.doctor(); shows the same in psql.
+One line for each check: ok, warning or problem, what was found, and after ->
+the next thing to type. Exit code 1 when there is a problem. All checks but the
+first five come from the database; in psql: select * from mooring.doctor();
 
 Example:
-  mooring doctor --json | jq -r '.[] | select(.level != "ok") | .check_name + ": " + .way_out'`,
+  mooring doctor --json | jq -r '.[] | select(.level != "ok") | .way_out'`,
     )
     .action(doctor)
 }
@@ -34,7 +37,7 @@ async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   const url = await databaseUrlOf(options)
   const sql = await connect(url)
   try {
-    const findings = await answered(
+    const findings = await answerWithin(
       PATIENCE_MS,
       examine({ sql, url, knownSchema: committedMigrations().length }),
     )
@@ -52,10 +55,12 @@ const PAINT: Record<Level, (text: string) => string> = {
 }
 
 function line({ check_name, level, found, way_out }: Finding): string {
-  return `${PAINT[level](level.padEnd(8))} ${check_name.padEnd(21)} ${printable(found)}${way_out === null ? '' : `  -> ${colors.cyan(printable(way_out))}`}`
+  const next = way_out === null ? '' : `  -> ${colors.cyan(printable(way_out))}`
+  return `${PAINT[level](level.padEnd(8))} ${check_name.padEnd(21)} ${printable(found)}${next}`
 }
 
 function summary(findings: readonly Finding[]): string {
   const count = (wanted: Level): number => findings.filter(({ level }) => level === wanted).length
-  return `${findings.length} checks: ${count('ok')} ok, ${count('warning')} warnings, ${count('problem')} problems`
+  const counts = `${count('ok')} ok, ${count('warning')} warnings, ${count('problem')} problems`
+  return `${findings.length} checks: ${counts}`
 }

@@ -1,11 +1,16 @@
 import type { Command } from 'commander'
-import { confirm } from '../terminal/confirm.js'
 import { withDb } from '../database.js'
 import { calledBy } from '../targets/names.js'
-import { databaseCommand, jsonOption } from '../options.js'
+import { databaseCommand, jsonOption, psqlAndExample, yesOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
-import { isFound, selectedDeployments, selectedNodes, selecting } from '../targets/selection.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import {
+  confirmFound,
+  selectedDeployments,
+  selectedNodes,
+  selecting,
+} from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
 
 type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
@@ -20,7 +25,7 @@ export function addEnable(program: Command): void {
     .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON'))
     .addHelpText(
       'after',
-      SQL(
+      psqlAndExample(
         "update mooring.deployment set enabled = true where name = 'web';",
         'mooring enable deployment web',
       ),
@@ -32,7 +37,10 @@ export function addEnable(program: Command): void {
     .addOption(jsonOption('print [{node, enabled}] as JSON'))
     .addHelpText(
       'after',
-      SQL("select from mooring.set_node_enabled('host-a', true);", 'mooring enable node host-a'),
+      psqlAndExample(
+        "select from mooring.set_node_enabled('host-a', true);",
+        'mooring enable node host-a',
+      ),
     )
     .action((named: string[], options: Options) => switchNodes(named, options, true))
 }
@@ -40,15 +48,15 @@ export function addEnable(program: Command): void {
 export function addDisable(program: Command): void {
   const disable = program
     .command('disable')
-    .description('stop deployments and keep their rows, or give nodes nothing new')
+    .description('stop deployments and keep their rows, or give nodes no new work')
   databaseCommand(selecting(disable.command('deployment'), 'deployment'))
     .alias('deployments')
     .description('stop its processes; the row stays')
-    .option('--yes', 'do not ask; needed with -l and --all where there is no terminal')
+    .addOption(yesOption())
     .addOption(jsonOption('print [{id, name, enabled, changed}] as JSON'))
     .addHelpText(
       'after',
-      SQL(
+      psqlAndExample(
         "update mooring.deployment set enabled = false where name = 'web';",
         'mooring disable deployment -l tier=batch',
       ),
@@ -56,18 +64,17 @@ export function addDisable(program: Command): void {
     .action((named: string[], options: Options) => switchDeployments(named, options, false))
   databaseCommand(selecting(disable.command('node'), 'node'))
     .alias('nodes')
-    .description('give it nothing new; what it runs stays (to move that away: mooring drain)')
+    .description('give it no new work; its instances stay (mooring drain moves them)')
     .addOption(jsonOption('print [{node, enabled}] as JSON'))
     .addHelpText(
       'after',
-      SQL("select from mooring.set_node_enabled('host-a', false);", 'mooring disable node host-a'),
+      psqlAndExample(
+        "select from mooring.set_node_enabled('host-a', false);",
+        'mooring disable node host-a',
+      ),
     )
     .action((named: string[], options: Options) => switchNodes(named, options, false))
 }
-
-const SQL = (statement: string, example: string): string => `
-In psql: ${statement}
-Example: ${example}`
 
 async function switchDeployments(
   named: string[],
@@ -76,12 +83,7 @@ async function switchDeployments(
 ): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await selectedDeployments(db, named, options)
-    if (!enabled && isFound(options))
-      await confirm(
-        rows.length === 1 ? 'disable the deployment' : `disable ${rows.length} deployments:`,
-        rows.map(calledBy),
-        options,
-      )
+    if (!enabled) await confirmFound('disable', 'deployment', rows.map(calledBy), options)
     const changed = new Set(
       (
         await db.enableDeployments(
@@ -95,14 +97,8 @@ async function switchDeployments(
         json(rows.map(({ id, name }) => ({ id, name, enabled, changed: changed.has(id) }))),
       )
     const done = enabled ? 'is enabled' : 'is disabled: its processes stop'
-    print(
-      rows
-        .map(
-          (row) =>
-            `${calledBy(row)} ${changed.has(row.id) ? done : `was ${enabled ? 'enabled' : 'disabled'} already`}`,
-        )
-        .join('\n'),
-    )
+    const before = `was ${enabled ? 'enabled' : 'disabled'} already`
+    print(rows.map((row) => `${calledBy(row)} ${changed.has(row.id) ? done : before}`).join('\n'))
   })
 }
 

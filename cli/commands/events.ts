@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import type { EventRow } from '../queries/rows.js'
 import type { EventFilter } from '../queries/events.js'
 import { UnknownNameError, UsageError } from '../errors.js'
@@ -12,8 +12,9 @@ import { deploymentId, nearest, nodesNamed, unknown } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { createPatience } from '../progress/patience.js'
-import { json, jsonLine, print } from '../terminal/table.js'
-import { eventText } from '../up/snapshot.js'
+import { json, jsonLine } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { eventText } from '../terminal/event-text.js'
 
 interface EventsOptions extends DatabaseOptions, JsonOptions {
   limit?: number
@@ -30,30 +31,28 @@ const DEFAULT_LIMIT = 50
 
 export function addEvents(program: Command): void {
   databaseCommand(program.command('events'))
-    .description('show what happened last: who moved what, when, why')
+    .description('show the last events: what changed, when, by which actor, and why')
     .option(
       '-n, --limit <n>',
-      `so many of the last (default: ${DEFAULT_LIMIT}; with --since all)`,
+      `the last n (default: ${DEFAULT_LIMIT}; with --since all)`,
       parseCount,
     )
-    .option('-f, --follow', 'go on with what comes')
+    .option('-f, --follow', 'continue with new events')
     .option(
       '--kind <kinds>',
-      'of these kinds: claimed,released,reaped ...; repeatable',
+      'these kinds only: claimed,released,reaped ...; repeatable',
       collectKinds,
     )
     .option('--node <node>', 'about a node')
-    .option(
-      '--deployment <deployment>',
-      'about a deployment, by id or name; one that was deleted by its id',
-    )
+    .option('--deployment <deployment>', 'about a deployment, by id or name; a deleted one by id')
     .option('--assignment <assignment>', 'about an assignment', parseId)
     .option('--since <duration>', 'of the last 10m, 90s, 1h30m', parseDuration)
     .addOption(jsonOption('print a JSON array; with -f one JSON object per line'))
     .addHelpText(
       'after',
       `
-In psql: select * from mooring.last_events(50);  select * from mooring.event where deployment_id = 7 order by id;
+In psql: select * from mooring.last_events(50);
+         select * from mooring.event where deployment_id = 7 order by id;
 Example: mooring events -f --kind reaped,move_dropped --since 1h`,
     )
     .action(showEvents)
@@ -79,7 +78,7 @@ async function showEvents(options: EventsOptions): Promise<void> {
 }
 
 async function follow(
-  db: CliDb,
+  db: Queries,
   filter: EventFilter,
   limit: number | null,
   options: EventsOptions,
@@ -91,11 +90,11 @@ async function follow(
         events.map((event) => (asJson ? jsonLine(event).trimEnd() : eventText(event))).join('\n'),
       )
   }
-  // how old an event may be is asked of those that are there; what comes is new, and what comes late is too
+  // the age applies to existing events only: later ones are new, late commits included
   const follower = createEventFollower({ ...filter, since: undefined })
   await follower.next(db)
   const last = await db.events(filter, limit)
-  follower.told(last)
+  follower.markShown(last)
   if (last.length === 0) await checkKnown(db, filter)
   write(last)
   for (const patience = createPatience(); ; await pause(POLL_INTERVAL_MS)) {
@@ -108,8 +107,11 @@ async function follow(
   }
 }
 
-/** History outlives nodes and assignments, so what is not there is only wrong when nothing is known of it. */
-async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilter): Promise<void> {
+/** Events outlive nodes and assignments. A name is unknown only where it has no event either. */
+async function checkKnown(
+  db: Queries,
+  { node, deployment, assignment }: EventFilter,
+): Promise<void> {
   if (node !== undefined && (await db.events({ node }, 1)).length === 0)
     await nodesNamed(db, [node])
   if (
@@ -130,11 +132,11 @@ async function checkKnown(db: CliDb, { node, deployment, assignment }: EventFilt
   }
 }
 
-/** What may be the id of a deployment that is gone. */
+/** The id, where the text may be one of a deleted deployment. */
 const deletedId = (typed: string): string | null => /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? null
 
 async function filterOf(
-  db: CliDb,
+  db: Queries,
   { kind, node, deployment, assignment, since }: EventsOptions,
 ): Promise<EventFilter> {
   const known =
@@ -154,7 +156,7 @@ function collectKinds(value: string, before: string[] = []): string[] {
     throw new InvalidArgumentError(
       'Kinds are words such as claimed or move_dropped, joined by commas.',
     )
-  // nothing would ever come
+  // an unknown kind would never match
   const wrong = kinds.find((kind) => !EVENT_KINDS.includes(kind))
   if (wrong !== undefined) {
     const near = nearest(wrong, EVENT_KINDS)

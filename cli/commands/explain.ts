@@ -3,18 +3,20 @@ import { withDb } from '../database.js'
 import { deploymentId } from '../targets/names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { columnsOf, json, print, table } from '../terminal/table.js'
+import { columnsOf, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 export function addExplain(program: Command): void {
   databaseCommand(program.command('explain'))
-    .description('say for each node why a deployment may run there, or not')
+    .description('show for each node why a deployment may run there or not')
     .argument('<deployment>', 'id or name')
     .option('--wide', 'show every predicate as a column')
     .addOption(jsonOption('print the rows of mooring.explain() as a JSON array'))
     .action(explain)
 }
 
-/** The verdict names the predicate that fails; the rest is for --wide and --json. */
+/** The verdict names the failing predicate. The other columns are for --wide and --json. */
 const BRIEF = ['node', 'verdict', 'cost', 'assigned', 'here']
 
 async function explain(

@@ -3,19 +3,20 @@ import {
   ASSIGNMENT_COLUMNS,
   DEPLOYMENT_COLUMNS,
   DEPLOYMENT_COLUMNS_WIDE,
+  NODE_COLUMNS,
+  NODE_COLUMNS_WIDE,
+  withStates,
 } from '../terminal/columns.js'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
-import type { Requirement } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { Requirement } from '../queries/labels.js'
 import { UsageError } from '../errors.js'
 import { show } from '../terminal/listing.js'
 import type { Listing, ListingOptions } from '../terminal/listing.js'
 import { deploymentId, deploymentsNamed, nodesNamed, unknown } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseAssignmentId, parseCount } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { collectSelector } from '../targets/selection.js'
-import { NODE_COLUMNS } from '../up/frame.js'
-import { statesOf } from '../up/snapshot.js'
+import { collectSelector, SELECTOR_HELP } from '../targets/selection.js'
 
 interface GetOptions extends DatabaseOptions, ListingOptions {
   selector?: Requirement[]
@@ -26,23 +27,13 @@ interface GetOptions extends DatabaseOptions, ListingOptions {
   node?: string
 }
 
-const NODE_COLUMNS_WIDE = [
-  ...NODE_COLUMNS,
-  { key: 'weight', align: 'right' as const },
-  { key: 'max_assignments', title: 'at most', align: 'right' as const },
-  { key: 'trusts' },
-  { key: 'containment' },
-  { key: 'version' },
-  { key: 'labels' },
-]
-
 export function addGet(program: Command): void {
   const get = program.command('get').description('list deployments, nodes or assignments')
   const kind = (
     name: string,
     argument: string,
     view: string,
-    listing: (db: CliDb, named: string[], options: GetOptions) => Promise<Listing>,
+    listing: (db: Queries, named: string[], options: GetOptions) => Promise<Listing>,
   ) => {
     const command = get
       .command(name)
@@ -51,21 +42,21 @@ export function addGet(program: Command): void {
       .argument(`[${argument}...]`, 'these only')
       .option(
         '-l, --selector <labels>',
-        `those with these labels: key=value, key!=value, key, !key, joined by commas${name === 'assignments' ? '; of their deployments' : ''}`,
+        `${SELECTOR_HELP}${name === 'assignments' ? '; labels of their deployments' : ''}`,
         collectSelector,
       )
-      .option('-w, --watch', 'go on: what changes is shown until Ctrl-C')
+      .option('-w, --watch', 'show changes until Ctrl-C')
       .option('-n, --limit <n>', 'at most so many', parseCount)
       .option('--skip <n>', 'after the first n', parseCount, 0)
-      .addOption(jsonOption(`print ${view} as a JSON array; with --watch one object per line`))
+      .addOption(jsonOption(`print ${view} as a JSON array; with --watch one object a line`))
       .action((named: string[], options: GetOptions) => {
         if (named.length > 0 && options.selector)
-          throw new UsageError('names and -l exclude each other', 'say one of them')
+          throw new UsageError('names and -l exclude each other', 'use one of them')
         return withDb(options, async (db) => show(await listing(db, named, options), options))
       })
     return databaseCommand(command)
   }
-  kind('deployments', 'deployment', 'the deployments, without command, args and env,', deployments)
+  kind('deployments', 'deployment', 'the deployments without command, args and env', deployments)
     .option('--wide', 'more columns')
     .addHelpText(
       'after',
@@ -87,13 +78,14 @@ Example: mooring get nodes -l zone=a --watch`,
     .addHelpText(
       'after',
       `
-In psql: select * from mooring.placement where node = 'host-a';  select * from mooring.placements_of('host-a', 200, 0);
+In psql: select * from mooring.placement where node = 'host-a';
+         select * from mooring.placements_of('host-a', 200, 0);
 Example: mooring get assignments --node host-a -n 200 --skip 200`,
     )
 }
 
 async function deployments(
-  db: CliDb,
+  db: Queries,
   named: string[],
   { selector, limit, skip, wide }: GetOptions,
 ): Promise<Listing> {
@@ -103,13 +95,13 @@ async function deployments(
     columns: wide ? DEPLOYMENT_COLUMNS_WIDE : DEPLOYMENT_COLUMNS,
     empty: selector
       ? 'no deployment has these labels'
-      : 'no deployments yet: `mooring apply FILE`, or insert into mooring.deployment in `mooring psql`',
+      : 'no deployments yet: `mooring apply FILE`, or insert in `mooring psql`',
     read: () => db.deployments({ ids, labels: selector, limit, skip }),
   }
 }
 
 async function nodes(
-  db: CliDb,
+  db: Queries,
   named: string[],
   { selector, limit, skip, wide }: GetOptions,
 ): Promise<Listing> {
@@ -123,16 +115,16 @@ async function nodes(
       : "no nodes yet: start one with `mooring agent --name host-a --trust '^http-server@'`",
     async read() {
       const [rows, states] = [await db.nodes(selector), await db.states()]
-      return rows
+      const shown = rows
         .filter(({ node }) => names?.includes(node) ?? true)
         .slice(skip, limit === undefined ? undefined : skip + limit)
-        .map((row) => ({ ...row, states: statesOf(row.node, states) }))
+      return withStates(shown, states)
     },
   }
 }
 
 async function assignments(
-  db: CliDb,
+  db: Queries,
   named: string[],
   { selector, limit, skip, deployment, node }: GetOptions,
 ): Promise<Listing> {

@@ -2,11 +2,13 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { databaseCommand, jsonOption, parseAssignmentId } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
 
 export function addHistory(program: Command): void {
   databaseCommand(program.command('history'))
-    .description('show who owned an assignment, from when until when, and why')
+    .description('show which nodes owned an assignment, when, and why')
     .argument('<assignment>', 'its id, as in the view mooring.placement')
     .addOption(jsonOption('print the rows of mooring.history() as a JSON array'))
     .action(history)
@@ -31,7 +33,7 @@ async function history(assignment: string, options: DatabaseOptions & JsonOption
             { key: 'actor' },
             { key: 'ended_why', title: 'ended' },
           ])
-        : `nobody has owned assignment ${id} within setting.event_retention`,
+        : `no node has owned assignment ${id} within setting.event_retention`,
     )
   })
 }

@@ -1,12 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
-import { codeOf } from '../../postgres/errors.js'
+import { errorCode } from '../../postgres/errors.js'
 import type { LogStart } from '../../state-folder/log-reader.js'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
-import type { Requirement } from '../queries/deployments.js'
-import type { LoggedRow } from '../queries/logs.js'
+import type { Queries } from '../queries/queries.js'
+import type { Requirement } from '../queries/labels.js'
+import type { LoggedRow } from '../queries/rows.js'
 import {
   CommandError,
   EXIT_FAILED,
@@ -22,7 +22,7 @@ import { fileSource, openLog, type LogSource } from '../logs/sources.js'
 import { deploymentId, unknown } from '../targets/names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { collectSelector, requirementText } from '../targets/selection.js'
+import { collectSelector, requirementText, SELECTOR_HELP } from '../targets/selection.js'
 
 interface LogsOptions extends DatabaseOptions, JsonOptions {
   follow?: boolean
@@ -33,43 +33,32 @@ interface LogsOptions extends DatabaseOptions, JsonOptions {
   selector?: Requirement[]
 }
 
-/** How often a follower looks where the work is. */
+/** How often a follower looks up the owner. */
 const LOOK_AROUND_MS = 1_000
-/** Each log that is followed keeps a request open. */
+/** Each followed log keeps a request open. */
 const MOST_LOGS = 50
 /** In place of the deployment where the row of an assignment is gone. */
 const GONE = ''
 
 export function addLogs(program: Command): void {
   databaseCommand(program.command('logs'))
-    .description(
-      'show what an assignment, or every assignment of a deployment, wrote to stdout and stderr, on whatever host',
-    )
+    .description('show stdout and stderr of an assignment, or of all assignments of a deployment')
     .argument('[assignment|deployment]', 'id of an assignment, else name or id of a deployment')
-    .option('-f, --follow', 'go on with what comes, also after a rotation and on the next node')
-    .option('--tail <n>', "so many of the last lines, or 'all'", parseTail, 200)
-    .option(
-      '-l, --selector <labels>',
-      'every assignment of the deployments with these labels: key=value, key!=value, key, !key, joined by commas',
-      collectSelector,
-    )
-    .option('-d, --deployment', 'the number is the id of a deployment')
-    .option(
-      '--node <node>',
-      'the log on this node, where it ran before, say (default: where it runs, or ran last)',
-    )
+    .option('-f, --follow', 'continue with new lines, through rotations and moves')
+    .option('--tail <n>', "the last n lines, or 'all'", parseTail, 200)
+    .option('-l, --selector <labels>', `${SELECTOR_HELP}; labels of deployments`, collectSelector)
+    .option('-d, --deployment', 'read the number as the id of a deployment')
+    .option('--node <node>', 'the log on this node (default: where it runs, or ran last)')
     .addOption(
-      new Option(
-        '--prefix',
-        'begin each line with [assignment@node] (default: where there are several)',
-      ),
+      new Option('--prefix', 'begin each line with [assignment@node] (default: for several logs)'),
     )
-    .addOption(new Option('--no-prefix', 'never do'))
+    .addOption(new Option('--no-prefix', 'never print that prefix'))
     .addOption(jsonOption('print {assignment_id, node, line} as JSON, one object per line'))
     .addHelpText(
       'after',
       `
-The log stays on the host that wrote it: the agent there sends what is asked for through Postgres, 128 KiB at a time. What the agents of this host wrote is read from the state directory.
+A log stays on its host. The agent there sends the requested part through
+Postgres, 128 KiB at a time. The state directory holds the logs of this host.
 
   mooring logs web -f
   mooring logs 7 --tail all --node host-a > 7.log`,
@@ -89,7 +78,7 @@ function parseTail(value: string): number {
 async function showLogs(target: string | undefined, options: LogsOptions): Promise<void> {
   if ((target === undefined) === (options.selector === undefined)) {
     throw new UsageError(
-      target === undefined ? 'whose log?' : 'a name and --selector at once',
+      target === undefined ? 'which log?' : 'a name and --selector exclude each other',
       '`mooring logs 7`, `mooring logs web`, or `mooring logs --selector app=web`',
     )
   }
@@ -105,17 +94,17 @@ async function showLogs(target: string | undefined, options: LogsOptions): Promi
       if (found.length === 0)
         throw new CommandError(
           `no deployment has the labels ${options.selector?.map(requirementText).join(',')}`,
-          'see the labels there are: `mooring get deployments --wide`',
+          '`mooring get deployments --wide` shows the labels',
         )
       if (found.length > MOST_LOGS)
         throw new CommandError(
-          `these are ${found.length} logs, and ${MOST_LOGS} at most are shown at once`,
+          `these are ${found.length} logs, and at most ${MOST_LOGS} are shown at once`,
           'name an assignment, or a narrower --selector',
         )
       await (options.follow ? followAll(db, found, lookUp, options) : showAll(db, found, options))
     })
   } catch (error) {
-    // the files are here whatever the database does
+    // the files of this host are readable without a database
     const file =
       target !== undefined && /^\d+$/.test(target) && !options.deployment
         ? logFilesOf(options.stateDir, target).find(
@@ -141,17 +130,17 @@ async function showLogs(target: string | undefined, options: LogsOptions): Promi
 }
 
 function noteFile(error: unknown, node: string): void {
-  process.stderr.write(`${problemOf(error).message}; this is what ${node} wrote here\n`)
+  process.stderr.write(`${problemOf(error).message}; this is the log that ${node} wrote here\n`)
 }
 
-async function named(db: CliDb, target: string, options: LogsOptions): Promise<LoggedRow[]> {
+async function named(db: Queries, target: string, options: LogsOptions): Promise<LoggedRow[]> {
   if (/^(id|name):/.test(target))
     return db.assignments({ deployments: [await deploymentId(db, target)] })
   const assignment = options.deployment ? null : await db.placementOfAssignment(target)
   if (assignment) return [assignment]
   const placements = await db.placementsOfDeployment(target)
   if (placements.length > 0) return placements
-  // its row is gone, its log may be there
+  // the row is gone, but its log may exist
   if (
     !options.deployment &&
     /^\d{1,18}$/.test(target) &&
@@ -166,10 +155,10 @@ async function named(db: CliDb, target: string, options: LogsOptions): Promise<L
   )
 }
 
-/** Every node that ever owned it, the last one first. */
-async function formerNodes(db: CliDb, assignmentId: string): Promise<string[]> {
+/** All nodes that owned it, the latest first. */
+async function formerNodes(db: Queries, assignmentId: string): Promise<string[]> {
   const owned = await db.history(assignmentId).catch((error: unknown) => {
-    if (codeOf(error) === 'MR003') return []
+    if (errorCode(error) === 'MR003') return []
     throw error
   })
   return [...new Set(owned.map(({ node }) => node).reverse())]
@@ -187,7 +176,7 @@ const startOf = ({ tail }: LogsOptions): LogStart =>
   Number.isFinite(tail) ? { tailLines: tail } : { fromByte: 0 }
 
 async function showAll(
-  db: CliDb,
+  db: Queries,
   found: readonly LoggedRow[],
   options: LogsOptions,
 ): Promise<void> {
@@ -203,7 +192,7 @@ async function showAll(
 }
 
 async function show(
-  db: CliDb,
+  db: Queries,
   row: LoggedRow,
   several: boolean,
   options: LogsOptions,
@@ -213,7 +202,7 @@ async function show(
   if (node === undefined)
     throw new CommandError(
       `assignment ${id} runs nowhere yet, and has no log`,
-      `\`mooring explain ${deployment_id}\` says why`,
+      `\`mooring explain ${deployment_id}\` shows why`,
     )
   const writer = writerOf(id, several, options)
   const copied = await copyLog(
@@ -221,9 +210,9 @@ async function show(
     writer,
     startOf(options),
   ).catch(async (error: unknown) => {
-    // an agent that was stopped has left its files
+    // a stopped agent leaves its files
     if (
-      codeOf(error) !== 'MR006' ||
+      errorCode(error) !== 'MR006' ||
       (await db.sessionOf(node)) !== null ||
       !logFilesOf(options.stateDir, id).some((file) => file.node === node)
     )
@@ -232,14 +221,15 @@ async function show(
     return copyLog(fileSource(options.stateDir, id, node), writer, startOf(options))
   })
   if (!copied) {
+    const yet = row.node === node ? ` yet${state ? ` (state: ${state})` : ''}` : ''
     throw new CommandError(
-      `assignment ${id} on ${node} has written nothing${row.node === node ? ` yet${state ? ` (state: ${state})` : ''}` : ''}`,
-      `\`mooring logs ${id} -f\` once it runs; \`mooring history ${id}\` says where it ran`,
+      `assignment ${id} on ${node} has written nothing${yet}`,
+      `\`mooring logs ${id} -f\` once it runs; \`mooring history ${id}\` shows where it ran`,
     )
   }
 }
 
-/** What there is now, and not what comes meanwhile; false when there is no log. */
+/** Copies what exists at this moment. False when there is no log. */
 async function copyLog(source: LogSource, writer: LineWriter, start: LogStart): Promise<boolean> {
   let left: number | null = null
   for (let next = start; left !== 0;) {
@@ -256,7 +246,7 @@ async function copyLog(source: LogSource, writer: LineWriter, start: LogStart): 
 }
 
 async function followAll(
-  db: CliDb,
+  db: Queries,
   found: readonly LoggedRow[],
   lookUp: () => Promise<LoggedRow[]>,
   options: LogsOptions,
@@ -306,14 +296,14 @@ async function followAll(
   for (look(found, startOf(options)); left > 0 && failed === null;) {
     await pause(LOOK_AROUND_MS)
     try {
-      // of a deployment that was deleted the rows go when its processes are gone: then the logs end
+      // the rows of a deleted deployment go once its processes have ended; then its logs end
       look(
         (await lookUp()).filter((row) => row.deployment_id !== GONE),
         { fromByte: 0 },
       )
     } catch (error) {
       if (isForGood(error)) throw error
-      // else the database is away, which each follower says
+      // else the database is absent, which each follower reports
       if (error instanceof CommandError) known.clear()
     }
   }

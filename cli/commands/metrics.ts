@@ -1,22 +1,22 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { FleetRow, RunningRow } from '../queries/rows.js'
-import type { NodeRow } from '../queries/nodes.js'
+import type { FleetRow, RunningRow, NodeRow } from '../queries/rows.js'
 import { databaseCommand } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
-import { print } from '../terminal/table.js'
+import { print } from '../terminal/stdout.js'
 
 type Sample = readonly [labels: Record<string, string | number | null>, value: number | null]
 
 export function addMetrics(program: Command): void {
   databaseCommand(program.command('metrics'))
-    .description('print what runs, the nodes and the fleet in the text format of Prometheus')
+    .description('print processes, nodes and the fleet in the text format of Prometheus')
     .addHelpText(
       'after',
       `
-For the textfile collector of node_exporter, every so often:
+For the textfile collector of node_exporter, at intervals:
   mooring metrics > mooring.prom.new && mv mooring.prom.new mooring.prom
-mooring_deployment_info has the ids of each running process as labels, to be joined with metrics of the process by pid and node.`,
+mooring_deployment_info labels each running process with its ids. Join it with
+the metrics of the process by pid and node.`,
     )
     .action(async (options: DatabaseOptions) => {
       await withDb(options, async (db) =>
@@ -75,7 +75,7 @@ export function metricsText(
         ['assignments', 'Instances, waiting ones and daemons included.'],
         ['assigned', 'Owned by a node.'],
         ['running', 'Observed running.'],
-        ['waiting', 'Wanted, and owned by nobody.'],
+        ['waiting', 'Wanted, and without an owner.'],
         ['workers', 'Worker processes that ticked lately.'],
       ] as const
     ).map(([column, help]) => metric(`mooring_fleet_${column}`, help, [[{}, fleet[column]]])),
@@ -90,7 +90,7 @@ export function metricsText(
     .join('\n')
 }
 
-/** What is not known is left out: 0 would be a value. */
+/** Unknown values are left out, because 0 would be a value. */
 function metric(name: string, help: string, samples: readonly Sample[]): string {
   const known = samples.filter(([, value]) => value !== null)
   if (known.length === 0) return ''

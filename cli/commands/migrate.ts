@@ -3,8 +3,9 @@ import { databaseUrlOf } from '../database.js'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
-import { migrateText } from '../progress/migrate-text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { migrateText } from '../terminal/migrate-text.js'
 
 export function addMigrate(program: Command): void {
   databaseCommand(program.command('migrate'))
@@ -13,7 +14,8 @@ export function addMigrate(program: Command): void {
     .addHelpText(
       'after',
       `
-Harmless to repeat, and safe while agents beat and others migrate: it never waits in front of anybody for a lock, it tries again.`,
+Harmless to repeat, also while agents run and other hosts migrate. It waits
+500 ms for a lock at most, then tries again, so it blocks no other session.`,
     )
     .action(runMigrate)
 }
@@ -24,7 +26,7 @@ async function runMigrate(options: DatabaseOptions & JsonOptions): Promise<void>
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => {
-      stop.abort(new Error(`stopped by ${signal}; what had not committed is rolled back`))
+      stop.abort(new Error(`stopped by ${signal}; uncommitted changes are rolled back`))
     })
   const result = await migrate({
     databaseUrl,

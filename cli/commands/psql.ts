@@ -9,14 +9,15 @@ import type { DatabaseOptions } from '../options.js'
 
 export function addPsql(program: Command): void {
   databaseCommand(program.command('psql'))
-    .description("open psql on Mooring's database; everything after the options goes to psql")
+    .description("open psql on Mooring's database; further arguments go to psql")
     .argument('[arguments...]', "arguments of psql, such as -c 'select * from mooring.placement'")
     .allowUnknownOption()
     .passThroughOptions()
     .addHelpText(
       'after',
       `
-psql is searched in PATH and $PGBINDIR. Without one, -c, -f and SQL on stdin still work, through Mooring itself.`,
+psql is looked for in PATH and $PGBINDIR. Without it Mooring itself runs -c, -f
+and SQL on stdin.`,
     )
     .action(openPsql)
 }
@@ -30,7 +31,9 @@ async function openPsql(args: string[], options: DatabaseOptions): Promise<void>
   if (script === null) {
     throw new CommandError(
       'psql is not installed on this machine, and the embedded server comes without it',
-      "install the client (Debian: apt-get install postgresql-client), or type the statement: `mooring psql -c 'select * from mooring.fleet'`; any other client works with the address of `mooring db url`",
+      'install the client (Debian: apt-get install postgresql-client), ' +
+        "or type the statement: `mooring psql -c 'select * from mooring.fleet'`; " +
+        'any other client works with the address of `mooring db url`',
     )
   }
   await runScript(url, script, (text) => process.stdout.write(text))
@@ -39,12 +42,12 @@ async function openPsql(args: string[], options: DatabaseOptions): Promise<void>
 async function run(program: string, args: readonly string[], url: string): Promise<void> {
   const { parseDatabaseUrl } = await import('../../postgres/database-url.js')
   const { password } = parseDatabaseUrl(url)
-  // the command line of a process is readable by everybody on the host: the password travels in the environment
+  // all users of the host can read a command line, so the password is in the environment
   const child = spawn(program, [withoutPassword(url), ...args], {
     stdio: 'inherit',
     env: { ...process.env, ...(password === undefined ? {} : { PGPASSWORD: password }) },
   })
-  const ignore = () => {} // Ctrl-C is psql's: it cancels a query and does not end the session
+  const ignore = () => {} // psql handles Ctrl-C: it cancels a query, and the session goes on
   process.on('SIGINT', ignore)
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject)
@@ -56,7 +59,7 @@ async function run(program: string, args: readonly string[], url: string): Promi
   if (code !== 0) process.exitCode = 1
 }
 
-/** Only the user part of the address before the last @ can hold one: parseDatabaseUrl has refused the rest. */
+/** Removes the password before the @. parseDatabaseUrl has refused one in any other place. */
 export function withoutPassword(url: string): string {
   return url.replace(/^(\w+:\/\/[^:/@]*):[^@]*@/, '$1@')
 }
@@ -80,7 +83,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** What psql would have run: its -c and -f in order, else stdin when that is no terminal. null: it would have asked. */
+/** The texts of -c and -f in order, else of stdin. Null when stdin is a terminal. */
 function scriptOf(args: readonly string[]): string[] | null {
   const script: string[] = []
   for (let i = 0; i < args.length; i++) {
@@ -88,7 +91,7 @@ function scriptOf(args: readonly string[]): string[] | null {
     const value = flag ? (inline ?? args[++i]) : undefined
     if (!flag || value === undefined)
       throw new UsageError(
-        `without psql only -c and -f are understood, not ${args[i] ?? 'nothing after them'}`,
+        `without psql only -c and -f are possible, not ${args[i] ?? 'nothing after them'}`,
         'install the client (Debian: apt-get install postgresql-client)',
       )
     script.push(

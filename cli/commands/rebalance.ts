@@ -2,7 +2,9 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { databaseCommand, jsonOption, parsePositive } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
 
 interface RebalanceOptions extends DatabaseOptions, JsonOptions {
   maxMoves: number
@@ -12,13 +14,14 @@ interface RebalanceOptions extends DatabaseOptions, JsonOptions {
 export function addRebalance(program: Command): void {
   databaseCommand(program.command('rebalance'))
     .description('show which moves would even out the load; with --apply make them')
-    .option('--max-moves <n>', 'so many on their way at once', parsePositive, 10)
-    .option('--apply', 'move them: each is stopped where it runs, and then started where it goes')
+    .option('--max-moves <n>', 'at most so many under way at once', parsePositive, 10)
+    .option('--apply', 'make the moves: each is stopped, then started on its new node')
     .addOption(jsonOption('print the rows of mooring.rebalance() as a JSON array'))
     .addHelpText(
       'after',
       `
-Left alone: pinned work, daemons, what is on its way already, what came to its node within setting.rebalance_cooldown, work under policies of kind affinity.`,
+Not moved: pinned deployments, daemons, policies of kind affinity, moves under
+way, and instances that moved within setting.rebalance_cooldown.`,
     )
     .action(rebalance)
 }
@@ -29,7 +32,9 @@ async function rebalance(options: RebalanceOptions): Promise<void> {
     if (options.json) return print(json(rows))
     if (rows.length === 0)
       return print(
-        `nothing to move: no move is worth it, or what could move came to its node within setting.rebalance_cooldown, or ${options.maxMoves === 1 ? '1 is on its' : `${options.maxMoves} are on their`} way already`,
+        'nothing to move: no move is worth it, or the candidates moved within ' +
+          'setting.rebalance_cooldown, or ' +
+          `${options.maxMoves} ${options.maxMoves === 1 ? 'is' : 'are'} under way already`,
       )
     const moves = rows.length === 1 ? '1 move' : `${rows.length} moves`
     print(

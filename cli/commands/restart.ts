@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import { CommandError } from '../errors.js'
 import { calledBy, unknown } from '../targets/names.js'
 import {
@@ -13,12 +13,14 @@ import {
   parsePositive,
 } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { clock, json, jsonLine, print, printable } from '../terminal/table.js'
+import { clock, printable } from '../terminal/text.js'
+import { json, jsonLine } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 import { rollingRestart } from '../progress/rolling-restart.js'
 import type { RollNews } from '../progress/rolling-restart.js'
 import { selectedDeployments, selecting } from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
-import { onStopSignal } from '../signals.js'
+import { stopSignal } from '../signals.js'
 
 interface RollCommandOptions extends DatabaseOptions, JsonOptions {
   atOnce: number
@@ -31,16 +33,19 @@ type DeploymentOptions = RollCommandOptions & SelectionOptions & { hard?: boolea
 export function addRestart(program: Command): void {
   const restart = program
     .command('restart')
-    .description('restart what runs, one after the other or all at once')
+    .description('restart instances, one after the other or all at once')
   rolling(selecting(restart.command('deployment'), 'deployment'))
     .alias('deployments')
-    .description('restart its instances, each when the one before was seen running')
-    .option('--hard', 'all at once, where they are: adds 1 to its generation')
+    .description('restart its instances, each after the one before was observed running')
+    .option('--hard', 'all at once, on their nodes: adds 1 to the generation')
     .addHelpText(
       'after',
       `
-Each is stopped, and started again on its node when that still takes it, else wherever it may run. Ctrl-C orders nothing more; what was ordered comes back by itself.
-In psql, for each assignment: select * from mooring.restart(7);  --hard: update mooring.deployment set generation = generation + 1 where name = 'web';
+Each instance is stopped, then started on its node, or on another permitted one.
+Ctrl-C ends the command; instances already stopped are started by themselves.
+In psql, for each assignment: select * from mooring.restart(7);
+  --hard: update mooring.deployment set generation = generation + 1
+           where name = 'web';
 Example: mooring restart deployment web --at-once 2`,
     )
     .action(restartDeployments)
@@ -62,21 +67,22 @@ Example: mooring restart assignment 7`,
 
 function rolling(command: Command): Command {
   return databaseCommand(command)
-    .option('--at-once <n>', 'so many on their way at once', parsePositive, 1)
+    .option('--at-once <n>', 'at most so many under way at once', parsePositive, 1)
     .addOption(
-      new Option('--steady <duration>', 'so long it has to run without a crash before the next')
+      new Option('--steady <duration>', 'time each has to run without a crash before the next')
         .argParser(parseDuration)
         .default(parseDuration('2s'), '2s'),
     )
     .addOption(
-      new Option('--timeout <duration>', 'so long each may take to be up again')
+      new Option('--timeout <duration>', 'time each may take until it runs again')
         .argParser(parseTimeout)
         .default(parseTimeout('5m'), '5m'),
     )
     .option('--reason <text>', 'kept with the events')
     .addOption(
       jsonOption(
-        'print one object for each change, and {restarted, skipped} at the end; with --hard [{id, name, generation}]',
+        'print an object for each change, then {restarted, skipped}; ' +
+          'with --hard [{id, name, generation}]',
       ),
     )
 }
@@ -107,7 +113,9 @@ async function restartDeployments(named: string[], options: DeploymentOptions): 
       done
         .map(
           (row) =>
-            `${calledBy(row)} restarts: ${row.enabled ? `${row.running} processes` : 'nothing, it is disabled'}; it is at generation ${generations.get(row.id)}`,
+            `${calledBy(row)} restarts: ` +
+            `${row.enabled ? `${row.running} processes` : 'nothing, it is disabled'}; ` +
+            `it is at generation ${generations.get(row.id)}`,
         )
         .join('\n'),
     )
@@ -131,17 +139,12 @@ async function restartAssignments(ids: string[], options: RollCommandOptions): P
 }
 
 async function roll(
-  db: CliDb,
+  db: Queries,
   deployments: string[],
   assignments: string[] | undefined,
   options: RollCommandOptions,
   again: string,
 ): Promise<void> {
-  const stopped = new AbortController()
-  onStopSignal(
-    () => stopped.abort(),
-    () => process.exit(1),
-  )
   const result = await rollingRestart(db, {
     deployments,
     assignments,
@@ -149,32 +152,32 @@ async function roll(
     steadyFor: options.steady,
     timeoutMs: millisecondsOf(options.timeout),
     reason: options.reason,
-    signal: stopped.signal,
+    signal: stopSignal(),
     say: (news) => print(options.json ? jsonLine(news) : newsText(news)),
   })
   const { restarted, skipped, left } = result
   if (left > 0)
     throw new CommandError(
-      `stopped here: ${restarted} restarted, ${left} left; what was under way comes back by itself`,
-      `to go on: \`${again}\``,
+      `stopped here: ${restarted} restarted, ${left} left; those under way start by themselves`,
+      `to continue: \`${again}\``,
     )
   if (options.json) return print(jsonLine({ restarted, skipped }))
   print(
     restarted + skipped === 0
-      ? 'nothing to restart: nothing of it runs'
+      ? 'nothing to restart: no instance runs'
       : `${restarted} restarted${skipped > 0 ? `, ${skipped} left as they were` : ''}`,
   )
 }
 
 function newsText({ state, assignment_id, deployment_id, name, node, note }: RollNews): string {
-  const what = `${clock(new Date())} assignment ${assignment_id} of ${printable(calledBy({ id: deployment_id, name }))}`
+  const deployment = printable(calledBy({ id: deployment_id, name }))
+  const what = `${clock(new Date())} assignment ${assignment_id} of ${deployment}`
   if (state === 'skipped') return `${what} is left as it is: ${printable(note ?? '')}`
   return state === 'stopping' ? `${what} stops on ${node}` : `${what} runs on ${node}`
 }
 
 function parseTimeout(value: string): string {
   const duration = parseDuration(value)
-  if (millisecondsOf(duration) === 0)
-    throw new InvalidArgumentError('It must be longer than nothing.')
+  if (millisecondsOf(duration) === 0) throw new InvalidArgumentError('It must be longer than 0.')
   return duration
 }

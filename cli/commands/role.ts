@@ -5,12 +5,13 @@ import { NAME_PATTERN } from '../../syntax/name.js'
 import { UsageError } from '../errors.js'
 import { jsonOption } from '../options.js'
 import type { JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 /**
- * Prints the SQL that makes a login for one of the group roles; runs nothing and needs no database: who may make roles is a DBA, and he
- * wants to read it first. A password is never printed. It is read from a file, or generated into one; the SQL carries its SCRAM verifier,
- * so that neither the server's log nor a shell history learns it.
+ * Prints the SQL that makes a login of a group role. It runs nothing and needs no database, because
+ * a DBA wants to read the SQL first. A password is read from a file, or generated into one, and
+ * never printed: the SQL carries its SCRAM verifier, so no server log or shell history learns it.
  */
 const KINDS = {
   agent: 'mooring_agent',
@@ -37,7 +38,7 @@ export function addRole(program: Command): void {
     .option('--name <role>', 'name of the login (default: mooring_<node> for an agent)')
     .option(
       '--password-file <file>',
-      'the password; generated into the file, readable by you alone, where there is none',
+      'file of the password; generated, readable by you alone, if it does not exist',
     )
     .addOption(jsonOption('print {role, node, sql} as JSON'))
     .action(create)
@@ -56,13 +57,11 @@ function create(kind: string, options: CreateOptions): void {
       'mooring role create agent --node host-a',
     )
   if (kind !== 'agent' && node !== null)
-    throw new UsageError(
-      `--node is for agents, and this is a role for ${kind === 'operator' ? 'an operator' : `a ${kind}`}`,
-    )
+    throw new UsageError(`--node is for agents, and this is a role for ${AN_OR_A[kind]}`)
   if (node !== null && !NAME_PATTERN.test(node))
     throw new UsageError(
       `${node} cannot be the name of a node`,
-      'use 1 to 63 letters, digits, dots, underscores and hyphens, beginning with a letter or digit',
+      'use 1 to 63 letters, digits, dots, underscores and hyphens; begin with a letter or digit',
     )
   const name =
     options.name ??
@@ -74,6 +73,13 @@ function create(kind: string, options: CreateOptions): void {
     options.passwordFile === undefined ? null : scramVerifier(passwordOf(options.passwordFile))
   const sql = roleSql({ kind, name, node, verifier })
   print(options.json ? json({ role: name, node, sql }) : sql)
+}
+
+const AN_OR_A: Record<Kind, string> = {
+  agent: 'an agent',
+  operator: 'an operator',
+  viewer: 'a viewer',
+  workload: 'a workload',
 }
 
 const isKind = (text: string): text is Kind => Object.hasOwn(KINDS, text)
@@ -94,7 +100,7 @@ function checkRoleName(name: string): void {
   }
 }
 
-/** Pure. What it says can be run by a superuser, or by a role with createrole that may grant the group and owns the schema. */
+/** Pure. To be run by a superuser, or by the owner of the schema with createrole and the group. */
 export function roleSql({
   kind,
   name,
@@ -109,32 +115,40 @@ export function roleSql({
   const role = identifier(name)
   // an agent holds up to five connections, and for a moment those of its successor
   const limit = kind === 'agent' ? ' connection limit 10' : ''
+  const password = verifier === null ? '' : ` password ${literal(verifier)}`
   const lines = [
     'begin;',
-    `create role ${role} login${limit}${verifier === null ? '' : ` password ${literal(verifier)}`};`,
+    `create role ${role} login${limit}${password};`,
     ...(verifier === null
       ? [
-          `-- no password: it logs in by certificate or peer (pg_hba.conf), or give it one with \\password ${name}`,
+          '-- no password: use certificate or peer authentication (pg_hba.conf),',
+          `-- or set a password with \\password ${name}`,
         ]
       : []),
     `grant ${KINDS[kind]} to ${role};`,
   ]
   if (node !== null) {
     lines.push(
-      '-- the name belongs to this login from now on; an agent of another role that holds it is refused with its next beat',
-      `insert into mooring.node (name, role_name) values (${literal(node)}, ${literal(name)}) on conflict (name) do update set role_name = excluded.role_name;`,
+      '-- binds the name to this login: the next beat of an agent with another role is rejected',
+      'insert into mooring.node (name, role_name)',
+      `values (${literal(node)}, ${literal(name)})`,
+      'on conflict (name) do update set role_name = excluded.role_name;',
     )
   }
   return [...lines, 'commit;'].join('\n')
 }
 
-/** As Postgres stores it (RFC 5803, 4096 rounds). Plain ASCII only, for which SASLprep changes nothing. */
+/**
+ * As Postgres stores it (RFC 5803, 4096 rounds). Plain ASCII only, for which SASLprep changes
+ * nothing.
+ */
 export function scramVerifier(password: string, salt = randomBytes(16)): string {
   const rounds = 4096
   const salted = pbkdf2Sync(password, salt, rounds, 32, 'sha256')
   const keyOf = (text: string): Buffer => createHmac('sha256', salted).update(text).digest()
   const stored = createHash('sha256').update(keyOf('Client Key')).digest('base64')
-  return `SCRAM-SHA-256$${rounds}:${salt.toString('base64')}$${stored}:${keyOf('Server Key').toString('base64')}`
+  const server = keyOf('Server Key').toString('base64')
+  return `SCRAM-SHA-256$${rounds}:${salt.toString('base64')}$${stored}:${server}`
 }
 
 function passwordOf(file: string): string {
@@ -151,7 +165,8 @@ function passwordOf(file: string): string {
   if (!/^[!-~]{8,1000}$/.test(text))
     throw new UsageError(
       `${file} holds no password that can be used`,
-      'one line of 8 to 1000 printable ASCII characters without spaces; or name a file that is not there yet',
+      'write one line of 8 to 1000 printable ASCII characters without spaces, ' +
+        'or name a file that does not exist yet',
     )
   return text
 }
@@ -168,7 +183,8 @@ function generatedInto(file: string): string | null {
     )
   }
   try {
-    const password = randomBytes(24).toString('base64url') // needs no percent-encoding in DATABASE_URL
+    // needs no percent-encoding in DATABASE_URL
+    const password = randomBytes(24).toString('base64url')
     writeSync(handle, `${password}\n`)
     return password
   } finally {

@@ -2,26 +2,28 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { CommandError } from '../errors.js'
 import { calledBy } from '../targets/names.js'
-import { databaseCommand, jsonOption, parseCount } from '../options.js'
+import { databaseCommand, jsonOption, parseCount, psqlAndExample } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 import { selectedDeployments, selecting } from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
 
 type Options = DatabaseOptions & JsonOptions & SelectionOptions & { replicas: number }
 
 export function addScale(program: Command): void {
-  const scale = program.command('scale').description('say how many instances of a deployment run')
+  const scale = program.command('scale').description('set how many instances of a deployment run')
   databaseCommand(selecting(scale.command('deployment'), 'deployment'))
     .alias('deployments')
     .description('set its replicas')
-    .requiredOption('--replicas <n>', 'so many; 0 stops them all', parseCount)
+    .requiredOption('--replicas <n>', 'number of instances; 0 stops them all', parseCount)
     .addOption(jsonOption('print [{id, name, replicas, was}] as JSON'))
     .addHelpText(
       'after',
-      `
-In psql: update mooring.deployment set replicas = 3 where name = 'web';
-Example: mooring scale deployment web --replicas 3`,
+      psqlAndExample(
+        "update mooring.deployment set replicas = 3 where name = 'web';",
+        'mooring scale deployment web --replicas 3',
+      ),
     )
     .action(scaleDeployments)
 }
@@ -32,10 +34,9 @@ async function scaleDeployments(named: string[], options: Options): Promise<void
     const daemon = rows.find(({ type }) => type === 'daemon')
     if (daemon)
       throw new CommandError(
-        `${calledBy(daemon)} is a daemon and is not scaled: it runs once on every node that is permitted to run it`,
-        'to have it on fewer nodes give it a selector, to have it on none: `mooring disable deployment ' +
-          calledBy(daemon) +
-          '`',
+        `${calledBy(daemon)} is a daemon and is not scaled: it runs once on every permitted node`,
+        'for fewer nodes give it a selector, for none: ' +
+          `\`mooring disable deployment ${calledBy(daemon)}\``,
       )
     await db.scaleDeployments(
       rows.map(({ id }) => id),
@@ -56,9 +57,13 @@ async function scaleDeployments(named: string[], options: Options): Promise<void
       rows
         .map(
           (row) =>
-            `${calledBy(row)} ${row.replicas === options.replicas ? `has ${row.replicas} already` : `goes from ${row.replicas} to ${options.replicas}`}${row.enabled ? '' : ', and is disabled'}`,
+            `${calledBy(row)} ${changeText(row.replicas, options.replicas)}` +
+            (row.enabled ? '' : ', and is disabled'),
         )
         .join('\n'),
     )
   })
 }
+
+const changeText = (from: number, to: number): string =>
+  from === to ? `has ${from} already` : `goes from ${from} to ${to}`

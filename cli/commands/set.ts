@@ -1,9 +1,17 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { UsageError } from '../errors.js'
-import { collectLabel, databaseCommand, jsonOption, parseCount } from '../options.js'
+import {
+  collectLabel,
+  databaseCommand,
+  jsonOption,
+  parseCount,
+  psqlAndExample,
+} from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
 
 interface SetOptions extends DatabaseOptions, JsonOptions {
   weight?: number
@@ -16,21 +24,22 @@ interface SetOptions extends DatabaseOptions, JsonOptions {
 export function addSet(program: Command): void {
   const set = program
     .command('set')
-    .description('add a node, or change what is known of it (deployments: mooring apply)')
+    .description('add a node, or change its settings (deployments: mooring apply)')
   databaseCommand(set.command('node'))
-    .description('add a node, or change what is given of it')
+    .description('add a node, or change its settings')
     .argument('<node>')
     .option('--weight <n>', 'capacity relative to 100', Number)
     .option('--label <key=value>', 'all its labels; repeatable', collectLabel)
     .option('--max-assignments <n>', 'at most so many, daemons not counted', parseCount)
-    .option('--agent-url <url>', 'where its agent is reached')
-    .option('--gateway-url <url>', 'where its workloads are reached')
+    .option('--agent-url <url>', 'address of its agent')
+    .option('--gateway-url <url>', 'address of its workloads')
     .addOption(jsonOption('print the row of mooring.node_status as JSON'))
     .addHelpText(
       'after',
-      `
-In psql: select * from mooring.upsert_node('host-a', weight => 200);
-Example: mooring set node host-a --weight 200 --label zone=a --label disk=ssd`,
+      psqlAndExample(
+        "select * from mooring.upsert_node('host-a', weight => 200);",
+        'mooring set node host-a --weight 200 --label zone=a --label disk=ssd',
+      ),
     )
     .action(setNode)
 }
@@ -48,10 +57,11 @@ async function setNode(name: string, options: SetOptions): Promise<void> {
       ...(agentUrl === undefined ? {} : { agentBaseUrl: agentUrl }),
       ...(gatewayUrl === undefined ? {} : { gatewayBaseUrl: gatewayUrl }),
     })
-    // misspelt, it would be a node that never comes
+    // a misspelt name makes a node that no agent ever registers
     if (isNew)
       process.stderr.write(
-        `${name} is new: no agent of this name has come yet (\`mooring delete node ${name}\` takes it away)\n`,
+        `${name} is new: no agent of this name has registered yet ` +
+          `(\`mooring delete node ${name}\` removes it)\n`,
       )
     if (options.json) return print(json(row))
     print(

@@ -1,36 +1,34 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import type { CliDb } from '../queries/queries.js'
-import type { ForetoldRow } from '../queries/forecasts.js'
+import type { Queries } from '../queries/queries.js'
+import type { SimulatedMoveRow } from '../queries/rows.js'
 import { UsageError } from '../errors.js'
-import { databaseCommand, jsonOption, parsePositive } from '../options.js'
+import { databaseCommand, jsonOption, maxMovesOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print, table } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
 
 type Options = DatabaseOptions & JsonOptions
 
 export function addSimulate(program: Command): void {
   const simulate = program
     .command('simulate')
-    .description('show what would go where, on the live state; nothing is locked or changed')
+    .description('show placements that would follow; nothing is locked or changed')
   databaseCommand(simulate.command('loss'))
     .description('if a node were lost')
     .argument('<node>')
     .addOption(jsonOption('print the rows of mooring.simulate_node_loss() as a JSON array'))
     .action((node: string, options: Options) =>
-      foretell(node, options, (db) => db.simulateNodeLoss(node)),
+      simulateMoves(node, options, (db) => db.simulateNodeLoss(node)),
     )
   databaseCommand(simulate.command('drain'))
     .description('if a node were drained')
     .argument('<node>')
-    .option(
-      '--max-moves <n>',
-      'so many on their way at once (default: setting.drain_max_moves)',
-      parsePositive,
-    )
+    .addOption(maxMovesOption())
     .addOption(jsonOption('print the rows of mooring.simulate_drain() as a JSON array'))
     .action((node: string, options: Options & { maxMoves?: number }) =>
-      foretell(node, options, (db) => db.simulateDrain(node, options.maxMoves)),
+      simulateMoves(node, options, (db) => db.simulateDrain(node, options.maxMoves)),
     )
   databaseCommand(simulate.command('insert'))
     .description('if a deployment were inserted')
@@ -42,15 +40,15 @@ export function addSimulate(program: Command): void {
     .action(insert)
 }
 
-async function foretell(
+async function simulateMoves(
   node: string,
   options: Options,
-  ask: (db: CliDb) => Promise<ForetoldRow[]>,
+  ask: (db: Queries) => Promise<SimulatedMoveRow[]>,
 ): Promise<void> {
   await withDb(options, async (db) => {
     const rows = await ask(db)
     if (options.json) return print(json(rows))
-    if (rows.length === 0) return print(`${node} runs nothing that would have to go elsewhere`)
+    if (rows.length === 0) return print(`${node} runs no instance that would have to move`)
     const nowhere = rows.filter(({ to_node }) => to_node === null).length
     print(
       table(rows, [
@@ -61,7 +59,8 @@ async function foretell(
       ]),
     )
     print(
-      `${rows.length - nowhere} would go elsewhere${nowhere > 0 ? `, ${nowhere} nowhere` : ''}; nothing was changed`,
+      `${rows.length - nowhere} would go elsewhere` +
+        `${nowhere > 0 ? `, ${nowhere} nowhere` : ''}; nothing was changed`,
     )
   })
 }
@@ -89,10 +88,10 @@ function objectOf(text: string): Record<string, unknown> {
     if (typeof value === 'object' && value !== null && !Array.isArray(value))
       return value as Record<string, unknown>
   } catch {
-    // the text itself may hold a secret: it is not repeated
+    // the text is not repeated, because it may hold a secret
   }
   throw new UsageError(
-    'a deployment is said as one JSON object of its columns',
+    'a deployment is given as one JSON object of its columns',
     `for example: mooring simulate insert '{"package_name": "http-server", "replicas": 3}'`,
   )
 }

@@ -3,9 +3,12 @@ import { withDb } from '../database.js'
 import { drainText } from '../progress/drain.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { clock, colors, json, print, table } from '../terminal/table.js'
-import { NODE_COLUMNS } from '../up/frame.js'
-import { fleetText, statesOf } from '../up/snapshot.js'
+import { clock, colors } from '../terminal/text.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
+import { table } from '../terminal/table.js'
+import { NODE_COLUMNS, withStates } from '../terminal/columns.js'
+import { fleetText } from '../terminal/fleet-text.js'
 
 interface StatusOptions extends DatabaseOptions, JsonOptions {
   limit: number
@@ -13,12 +16,10 @@ interface StatusOptions extends DatabaseOptions, JsonOptions {
 
 export function addStatus(program: Command): void {
   databaseCommand(program.command('status'))
-    .description('show the fleet: nodes, counts, and what waits and why')
-    .option('-n, --limit <n>', 'show at most so many waiting assignments', parseCount, 20)
+    .description('show the fleet: nodes, counts, waiting assignments with their reasons')
+    .option('-n, --limit <n>', 'at most n waiting assignments', parseCount, 20)
     .addOption(
-      jsonOption(
-        'print {fleet, nodes, unplaced, drains} as JSON: the rows of the views fleet, node_status, unplaced and drain_progress',
-      ),
+      jsonOption('print {fleet, nodes, unplaced, drains} as JSON, the rows of these views'),
     )
     .action(showStatus)
 }
@@ -40,10 +41,7 @@ async function showStatus(options: StatusOptions): Promise<void> {
       )
     paragraphs.push(
       nodes.length > 0
-        ? table(
-            nodes.map((node) => ({ ...node, states: statesOf(node.node, states) })),
-            NODE_COLUMNS,
-          )
+        ? table(withStates(nodes, states), NODE_COLUMNS)
         : "no nodes yet; start one with `mooring agent --name host-a --trust '^http-server@'`",
     )
     if (drains.length > 0)

@@ -2,13 +2,12 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { json, print } from '../terminal/table.js'
+import { json } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 
 export function addUndrain(program: Command): void {
   databaseCommand(program.command('undrain'))
-    .description(
-      'end the drain of a node and open it for new work; what has begun to stop goes where it was to go',
-    )
+    .description('end the drain of a node and open it for new work; moves under way are completed')
     .argument('<node>')
     .addOption(jsonOption('print {node, draining, enabled} as JSON'))
     .action(async (node: string, options: DatabaseOptions & JsonOptions) => {
@@ -28,5 +27,6 @@ export function addUndrain(program: Command): void {
 
 function undrainText(node: string, wasDraining: boolean, enabled: boolean): string {
   if (enabled) return wasDraining ? `${node} takes new work again` : `${node} was not draining`
-  return `${node} ${wasDraining ? 'is no longer draining, but' : 'was not draining, and'} is disabled: \`mooring enable node ${node}\``
+  const drain = wasDraining ? 'is no longer draining, but' : 'was not draining, and'
+  return `${node} ${drain} is disabled: \`mooring enable node ${node}\``
 }

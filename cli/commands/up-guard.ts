@@ -6,13 +6,15 @@ import type { DatabaseOptions } from '../options.js'
 import { isAlive } from '../../host/lock-file.js'
 import { readUpRecord, upFile } from '../up/up-lock.js'
 
-/** Longer than a graceful stop of agents takes; then the server is stopped under whoever is left. */
+/**
+ * Longer than a graceful stop of agents. After it the server is stopped, even while some are left.
+ */
 const CHILDREN_WAIT_MS = 60_000
 
 /**
- * Stops the embedded server after a `mooring up` that was killed without a chance to do it. Children end by themselves
- * when their stdin does; a server that pg_ctl started has none, so this small process holds the pipe for it.
- * It does nothing when `up` ended in order (it says so), or when another `up` has taken over.
+ * Stops the embedded server after a killed `mooring up`. Other children end when their stdin does.
+ * The server was started by pg_ctl and has no such pipe, so this process holds one for it. It does
+ * nothing when `up` ended in order and wrote "done", or when another `up` has taken over.
  */
 export function addUpGuard(program: Command): void {
   program

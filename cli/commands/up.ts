@@ -18,17 +18,18 @@ export function addUp(program: Command): void {
     .option('--demo', 'at the first start, insert 21 deployments of http-server')
     .option(
       '--trust <regexp>',
-      'what the two agents run, matched against name@version',
+      'packages the two agents may run, matched against name@version',
       '^http-server@',
     )
-    .option('--allow-exec', 'deployments may bring a command of their own')
-    .option('--allow-scripts', 'packages may run their install scripts')
+    .option('--allow-exec', 'allow deployments with a command of their own')
+    .option('--allow-scripts', 'allow install scripts of packages')
     .addOption(jsonOption('print one JSON object per change'))
     .addHelpText(
       'after',
       `
-A terminal shows a live table, a pipe one line per change. Ctrl-C stops all that was started: first the agents with what they run, then the
-worker, then the server; the data stays and the next \`mooring up\` goes on with it. A second Ctrl-C does not wait for anybody.`,
+A terminal shows a live table, a pipe one line for each change. Ctrl-C stops the
+agents with what they run, then the worker, then the server. The data stays, and
+the next \`mooring up\` continues with it. A second Ctrl-C kills all at once.`,
     )
     .action(async (options: UpOptions) => {
       const [{ trustProblem }, { runUp }] = await Promise.all([

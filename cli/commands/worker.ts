@@ -10,14 +10,15 @@ interface WorkerOptions extends DatabaseOptions {
 
 export function addWorker(program: Command): void {
   databaseCommand(program.command('worker'))
-    .description('run a worker: it places what waits and takes back what a lost node held')
+    .description('run a worker, which places waiting assignments and reaps lost nodes')
     .option('--concurrency <n>', 'jobs at once', parseCount)
     .addOption(logLevelOption())
     .addOption(stopOnStdinEndOption())
     .addHelpText(
       'after',
       `
-Any number of workers may run, on any hosts. With none alive the agents do the rounds themselves, only later.`,
+Any number of workers may run, on any hosts. Without any the agents do the
+rounds themselves, only later.`,
     )
     .action(runWorker)
 }

@@ -1,11 +1,12 @@
 /**
- * What only a client can find out: whether the database answers at this address, whether what it notifies arrives, how far the clocks are apart, whether the
- * versions fit and the way is encrypted. Each look is a finding; a look that fails is one too, and the others go on.
+ * The checks that only a client can make: does the database answer at this address, do
+ * notifications arrive, how far apart are the clocks, do the versions fit, is the connection
+ * encrypted. A check that fails becomes a finding, and the others go on.
  */
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import type { Sql } from 'postgres'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 import { packageVersion } from '../../host/package-version.js'
 import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../../postgres/database-url.js'
 import {
@@ -16,17 +17,15 @@ import {
   listenTo,
   notify,
   schemaVersion,
-  type ConnectionRow,
-  type Finding,
-  type Level,
 } from '../queries/doctor.js'
+import { type ConnectionRow, type Finding, type Level } from '../queries/rows.js'
 import { problemOf } from '../errors.js'
-import { primaryHost } from '../../postgres/find-primary.js'
-import { age } from '../terminal/table.js'
+import { findPrimary } from '../../postgres/find-primary.js'
+import { age } from '../terminal/text.js'
 
 export const NOTIFICATION_PATIENCE_MS = 3_000
 const CLOCK_SAMPLES = 7
-/** Nothing depends on it; beyond this, times in logs and times in events are hard to put in one order. */
+/** Above it, times in logs and in events are hard to compare. Nothing else depends on it. */
 const CLOCK_TOLERANCE_MS = 1_000
 
 export interface Examined {
@@ -58,7 +57,7 @@ export async function examine({ sql, url, knownSchema }: Examined): Promise<Find
       finding(
         'your role',
         'problem',
-        `${connection.user} may not call mooring.doctor(): what it looks at is not visible for this role`,
+        `${connection.user} may not call mooring.doctor(), so its checks were not made`,
         `grant mooring_viewer to ${pg.escapeIdentifier(connection.user)};`,
       ),
     )
@@ -81,7 +80,7 @@ function failed(check: string, error: unknown): Finding {
   return finding(check, 'warning', `could not be looked at: ${message}`, hint ?? null)
 }
 
-/** Which hosts count as this machine: what never leaves it needs no TLS. */
+/** True for addresses of this machine, which need no TLS. */
 function isLocal(host: string): boolean {
   return host.startsWith('/') || host === 'localhost' || host === '::1' || /^127\./.test(host)
 }
@@ -94,25 +93,25 @@ export function transport(
   const wayOut = 'sslmode=verify-full&sslrootcert=FILE in DATABASE_URL; docs/security.md'
   if (remote.length === 0)
     return finding('TLS', 'ok', `${tls ? 'on' : 'off'}: the server is on this machine`)
-  // behind a pooler tls speaks of its way to the server; the way to it is what the address asks for
+  // behind a pooler `tls` is about its connection to the server; sslmode is about ours
   if (sslmode === 'disable')
     return finding(
       'TLS',
       'warning',
-      `off, and ${remote.join(', ')} is another machine: what is sent can be read and changed on the way`,
+      `off, and ${remote.join(', ')} is another machine: traffic can be read and changed`,
       wayOut,
     )
   if (sslmode === 'require')
     return finding(
       'TLS',
       'warning',
-      `on, but nobody checks that ${remote.join(', ')} is the server (sslmode=require)`,
+      `on, but the identity of ${remote.join(', ')} is not checked (sslmode=require)`,
       wayOut,
     )
   return finding('TLS', 'ok', `on, the server is checked (sslmode=${sslmode})`)
 }
 
-/** The quickest of a few questions bounds the offset best: the server's clock was read somewhere between asking and hearing. */
+/** The quickest query bounds the offset best: the server reads its clock during the round trip. */
 async function clockFinding(sql: Sql): Promise<Finding> {
   let best = { offsetMs: 0, tripMs: Infinity }
   for (let i = 0; i < CLOCK_SAMPLES; i++) {
@@ -127,18 +126,28 @@ async function clockFinding(sql: Sql): Promise<Finding> {
 export function clockVerdict({ offsetMs, tripMs }: { offsetMs: number; tripMs: number }): Finding {
   // Date.now() counts whole milliseconds
   const boundMs = tripMs / 2 + 1
-  const found = `${Math.abs(offsetMs) <= boundMs ? 'no offset seen' : `this machine is ${age(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the database`} (± ${boundMs.toFixed(1)} ms, a round trip takes ${tripMs.toFixed(1)} ms)`
+  const side = offsetMs > 0 ? 'ahead of' : 'behind'
+  const offset =
+    Math.abs(offsetMs) <= boundMs
+      ? 'no offset seen'
+      : `this machine is ${age(Math.abs(offsetMs))} ${side} the database`
+  const trip = `a round trip takes ${tripMs.toFixed(1)} ms`
+  const found = `${offset} (± ${boundMs.toFixed(1)} ms, ${trip})`
   return Math.abs(offsetMs) - boundMs > CLOCK_TOLERANCE_MS
     ? finding(
         'clock',
         'warning',
         found,
-        'let both keep time (chronyc tracking, timedatectl); leases go by the database alone, but logs and events do not fit together',
+        'synchronize both clocks (chronyc tracking, timedatectl); leases use the database clock ' +
+          'alone, but times in logs and events differ',
       )
     : finding('clock', 'ok', found)
 }
 
-/** A pooler that lends a session for each transaction takes LISTEN and never delivers. So one connection listens, as an agent does, and another notifies. */
+/**
+ * A pooler in transaction mode accepts LISTEN and delivers nothing. One connection listens here,
+ * another notifies.
+ */
 async function notificationFinding(
   sql: Sql,
   address: DatabaseUrl,
@@ -147,10 +156,10 @@ async function notificationFinding(
   if (standby) return finding('notifications', 'ok', 'not tried: a standby has none')
   const channel = `mooring_doctor_${randomUUID().replaceAll('-', '')}`
   const listener = new pg.Client({
-    ...pgConfig(await primaryHost(address), { application_name: 'mooring doctor' }),
+    ...pgConfig(await findPrimary(address), { application_name: 'mooring doctor' }),
     query_timeout: NOTIFICATION_PATIENCE_MS,
   })
-  listener.on('error', () => {}) // the query's own rejection says it
+  listener.on('error', () => {}) // the query rejects with it
   try {
     await listener.connect()
     const heard = new Promise<number>((resolve) =>
@@ -159,13 +168,14 @@ async function notificationFinding(
     await listenTo(listener, channel)
     const sent = performance.now()
     await notify(sql, channel)
-    const at = await inTime(NOTIFICATION_PATIENCE_MS, heard, () => null)
+    const at = await raceDeadline(NOTIFICATION_PATIENCE_MS, heard, () => null)
     return at === null
       ? finding(
           'notifications',
           'problem',
-          `lost: LISTEN was accepted, and nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. A pooler in transaction mode does that: hints and jobs wait for the next poll`,
-          'give agents and workers the address of the server itself, or of a pool in session mode, as DATABASE_URL',
+          `lost: LISTEN was accepted, nothing came within ${NOTIFICATION_PATIENCE_MS / 1000} s. ` +
+            'A pooler in transaction mode does that: hints and jobs wait for the next poll',
+          'point DATABASE_URL of agents and workers at the server, or at a pool in session mode',
         )
       : finding(
           'notifications',
@@ -211,7 +221,10 @@ async function programFinding(
     : finding(
         'program',
         'warning',
-        `this program is ${mine}; agents: ${others.map((agent) => `${agent.version} on ${agent.nodes}`).join(', ')}`,
+        `this program is ${mine}; agents: ${others.map(versionText).join(', ')}`,
         'bring all hosts to one version: mooring agent --handover ... beside each older agent',
       )
 }
+
+const versionText = ({ version, nodes }: { version: string; nodes: number }): string =>
+  `${version} on ${nodes}`

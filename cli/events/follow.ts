@@ -1,24 +1,27 @@
 /**
  * Follows the events: each once, none lost.
  *
- * Ids come from a sequence when an event is written, and events become visible when their transaction is committed. A low id may therefore turn up
- * long after a high one: whoever asks for what is above the highest id he saw loses it. So each look goes back to an id below which nothing can come any more, because
- * every transaction that was open when that id was the last has ended, and leaves out what was told before. While somebody's transaction stays open the looks get
- * longer, up to WINDOW events; beyond that a straggler is not waited for.
+ * Ids come from a sequence, and an event becomes visible when its transaction commits. So a low id
+ * may appear long after a high one, and a reader that asks for ids above its highest one would lose
+ * it.
+ *
+ * Each look therefore starts at an id below which nothing new can appear: every transaction that
+ * was open when that id was the last has ended. Events returned before are left out. An open
+ * transaction makes the looks longer, up to WINDOW events; later stragglers beyond that are lost.
  */
 import type { EventRow } from '../queries/rows.js'
-import type { EventDb, EventFilter } from '../queries/events.js'
+import type { EventQueries, EventFilter } from '../queries/events.js'
 
 export interface EventFollower {
-  /** What came since the last call, in order of id. The first call takes the present for known and returns nothing. */
-  next(db: EventDb): Promise<EventRow[]>
-  /** These have been told: they are not returned. */
-  told(events: readonly EventRow[]): void
+  /** The events since the last call, in order of id. The first call returns none. */
+  next(db: EventQueries): Promise<EventRow[]>
+  /** These were shown already: next() leaves them out. */
+  markShown(events: readonly EventRow[]): void
 }
 
 export const WINDOW = 10_000n
 const PAGE = 5_000
-/** A transaction takes an id for its event a moment before it has a number of its own and counts as open. */
+/** A transaction takes the id of its event a moment before it counts as open. */
 const GRACE_MS = 2_000
 
 interface Mark {
@@ -33,14 +36,14 @@ export function createEventFollower(
   filter: EventFilter = {},
   now: () => number = () => performance.now(),
 ): EventFollower {
-  const told = new Set<string>()
+  const shown = new Set<string>()
   let marks: Mark[] = []
   let low = 0n
   let lastTop: bigint | null = null
 
   return {
-    told(events) {
-      for (const { id } of events) told.add(id)
+    markShown(events) {
+      for (const { id } of events) shown.add(id)
     },
     async next(db) {
       const horizon = await db.eventHorizon()
@@ -56,9 +59,9 @@ export function createEventFollower(
         found.push(...page)
         if (page.length < PAGE) break
       }
-      // only now: a look that failed half way has told nothing, and what is settled had to be read once more
-      const fresh = first ? [] : found.filter(({ id }) => !told.has(id))
-      for (const { id } of found) told.add(id)
+      // only here, because a look that fails half way returns nothing
+      const fresh = first ? [] : found.filter(({ id }) => !shown.has(id))
+      for (const { id } of found) shown.add(id)
       low = marks
         .filter(
           (mark) =>
@@ -66,9 +69,9 @@ export function createEventFollower(
         )
         .map((mark) => mark.top)
         .reduce(larger, low)
-      for (const id of told) if (BigInt(id) <= low) told.delete(id)
+      for (const id of shown) if (BigInt(id) <= low) shown.delete(id)
       marks = marks.filter((mark) => mark.top > low)
-      // where nothing came since the last mark that one says as much, and sooner
+      // without new events since the last mark, that mark suffices
       if (top > (marks.at(-1)?.top ?? low))
         marks.push({ top, openUntil: BigInt(horizon.open_until), at: now() })
       lastTop = top

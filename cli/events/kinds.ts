@@ -1,4 +1,6 @@
-/** Every kind of event there is. A test compares them with what the SQL writes, and with the table of docs/operating.md. */
+/**
+ * All kinds of events. A test compares them with the SQL and with the table of docs/operating.md.
+ */
 export const EVENT_KINDS: readonly string[] = [
   'claimed',
   'released',

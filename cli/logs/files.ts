@@ -1,6 +1,6 @@
 /**
- * Finds what agents of this host wrote: <state>/agents/<node>/logs/<assignment>.log, read as state-folder/log-reader.ts says.
- * Needs no database, so it works in an outage too.
+ * Finds the logs of this host's agents: <state>/agents/<node>/logs/<assignment>.log. It needs no
+ * database, so it works in an outage too.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ export interface LogFile {
   modifiedAt: number
 }
 
-/** Of every local agent that ever ran the assignment, the last written first. */
+/** The logs of all local agents that ran the assignment, the last written first. */
 export function logFilesOf(stateDir: string, assignmentId: string): LogFile[] {
   const agents = join(stateDir, 'agents')
   if (!existsSync(agents)) return []
@@ -30,7 +30,7 @@ export function logFilesOf(stateDir: string, assignmentId: string): LogFile[] {
     .sort((a, b) => b.modifiedAt - a.modifiedAt)
 }
 
-/** The session that an agent of this name in this state directory registered last; null: there is no such agent here. */
+/** The session that the local agent of this name registered last; null: there is no such agent. */
 export function localSession(stateDir: string, node: string): string | null {
   try {
     const { session } = JSON.parse(

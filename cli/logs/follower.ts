@@ -1,34 +1,35 @@
 /**
- * Follows the logs of assignments wherever these go: on with what comes, behind every rotation, to the next node when the owner changes, over a database that is away
- * for a while. What a node cannot tell now is not lost: its log stays where it is, and is read on where this left it.
+ * Follows the log of an assignment: through rotations, to the next node when the owner changes, and
+ * through an absent database. A log that cannot be read now is continued later where it was left.
  *
- * When the owner changes, what the former one still has to say comes first. What the new one wrote when it owned the assignment before is old and not shown: where each
- * former owner's log ends is asked at the beginning.
+ * When the owner changes, the rest of the former owner's log comes first. Lines that the new owner
+ * wrote in an earlier ownership are not shown: the ends of all former logs are looked up at the
+ * beginning.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LogStart } from '../../state-folder/log-reader.js'
-import { codeOf } from '../../postgres/errors.js'
+import { errorCode } from '../../postgres/errors.js'
 import type { LineWriter } from './lines.js'
 import type { LogSource, Slice } from './sources.js'
 import { isConnectionProblem, problemOf } from '../errors.js'
 
 export interface FollowOptions {
   assignmentId: string
-  /** Where to begin with the log that is shown first. */
+  /** The start within the first log. */
   start: LogStart
-  /** The present owner, looked up every now and then; null: nobody. */
+  /** The present owner, looked up at intervals; null: none. */
   owner(): string | null
-  /** Nodes that owned it before, the last one first. */
+  /** Former owners, the latest first. */
   former: readonly string[]
   open(node: string): Promise<LogSource>
   writer: LineWriter
-  /** To the person at the terminal. */
+  /** Shown to people. */
   note(text: string): void
-  /** The assignment is gone for good. */
+  /** The assignment was deleted. */
   ended(): boolean
 }
 
-/** How long an agent waits for something new before it says that there is nothing: one notification each. */
+/** How long an agent waits for new lines before it answers without any. */
 const WAIT_MS = 10_000
 const RETRY_MS = 500
 
@@ -39,7 +40,7 @@ export async function follow(options: FollowOptions): Promise<void> {
   let node = first
   let noted = ''
 
-  // not waited for: one that is silent must not keep the others' lines
+  // not awaited: a silent node must not hold up the lines of the others
   for (const past of former) if (past !== first) void noteEnd(past)
 
   async function noteEnd(past: string): Promise<void> {
@@ -54,7 +55,7 @@ export async function follow(options: FollowOptions): Promise<void> {
     const place = places.get(at)
     if (place !== undefined) return { after: place }
     if (at === first) return options.start
-    // it could not be asked at the beginning: what it wrote then cannot be told from what it writes now
+    // its end could not be looked up, so old lines cannot be told from new ones
     return former.includes(at) ? { tailLines: 0 } : { fromByte: 0 }
   }
 
@@ -65,7 +66,7 @@ export async function follow(options: FollowOptions): Promise<void> {
     return slice.bytes.length
   }
 
-  /** What a former owner still has to say. When it is dead it says no more. */
+  /** Reads the rest of a former owner's log. A dead node answers no more. */
   async function drain(at: string): Promise<void> {
     for (let read = 1; read > 0;) {
       try {
@@ -74,9 +75,7 @@ export async function follow(options: FollowOptions): Promise<void> {
       } catch (error) {
         if (isConnectionProblem(error)) await pause(RETRY_MS)
         else {
-          note(
-            `${at} does not answer any more: the last lines of ${assignmentId} there may be missing`,
-          )
+          note(`${at} does not answer: the last lines of ${assignmentId} there may be missing`)
           break
         }
       }
@@ -110,7 +109,7 @@ export async function follow(options: FollowOptions): Promise<void> {
       noted = ''
     } catch (error) {
       if (isForGood(error)) throw error
-      // whether it is the file here that is read is looked up anew
+      // the next attempt decides again whether a local file is read
       source = null
       const { message, code = message } = problemOf(error)
       if (code !== noted) note(`${message}; waiting`)
@@ -121,7 +120,7 @@ export async function follow(options: FollowOptions): Promise<void> {
   if (node !== null) await drain(node)
 }
 
-/** A right or a definition that is missing does not come with time. */
+/** True where waiting does not help: a missing right or definition. */
 export function isForGood(error: unknown): boolean {
-  return /^(42|28|3[DF])/.test(codeOf(error) ?? '')
+  return /^(42|28|3[DF])/.test(errorCode(error) ?? '')
 }

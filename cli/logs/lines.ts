@@ -1,14 +1,16 @@
 /**
- * Bytes of logs in, whole lines out: neither the border of a slice nor another log ever cuts a line or a character in two.
+ * Bytes of logs in, whole lines out. The border of a slice never cuts a line or a character.
  *
- * A line without an end is held back until it has one, or its log is left; one of more than a MiB is written in pieces. On a pipe lines are written as the program
- * wrote them, byte for byte; on a terminal without escape sequences and control characters, which would steer it.
+ * A line without an end is held back until it ends or its log is left. Above a MiB it is written in
+ * pieces. A pipe gets the bytes of the program. A terminal gets them without escape sequences and
+ * control characters, which would steer it.
  */
-import { jsonLine, printable } from '../terminal/table.js'
+import { jsonLine } from '../terminal/json.js'
+import { printable } from '../terminal/text.js'
 
 export interface LineWriter {
   write(node: string, bytes: Buffer): Promise<void>
-  /** Nothing more comes from there: writes what stands there without an end. */
+  /** The log is left: writes its unfinished line. */
   end(): Promise<void>
 }
 
@@ -82,17 +84,28 @@ export function createLineWriter(
   }
 }
 
-/** Colours, titles, moves of the cursor: a sequence goes whole. One that does not end stays, so that it hides nothing; its first character goes with the control characters. */
+/* eslint-disable no-control-regex */
+const ESCAPE_SEQUENCE = new RegExp(
+  [
+    /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]/, // CSI
+    // OSC, DCS, SOS, PM, APC with their text up to BEL or ST
+    /(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)/,
+    /\x1b[ -/]*[0-Z\\`-~]/, // the others, of two and more characters
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+  'g',
+)
+/* eslint-enable no-control-regex */
+
+/**
+ * Removes whole escape sequences. An unfinished one stays visible, without its control character.
+ */
 function withoutEscapes(text: string): string {
-  // CSI; OSC, DCS, SOS, PM, APC with their text up to BEL or ST; the others of two and more characters
-  // eslint-disable-next-line no-control-regex
-  return text.replace(
-    /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\`-~]/g,
-    '',
-  )
+  return text.replace(ESCAPE_SEQUENCE, '')
 }
 
-/** The last place at which no UTF-8 character is cut in two. */
+/** The last place at which no UTF-8 character is cut. */
 export function characterBorder(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(4, bytes.length); back++) {
     const byte = bytes[bytes.length - back]!

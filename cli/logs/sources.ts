@@ -1,14 +1,15 @@
 /**
- * Where the log of an assignment on a node is read from: its file, where the node's agent keeps it in our state directory, else through Postgres, a slice at a time.
+ * Where the log of an assignment on a node is read: its file, where the node's agent keeps it in
+ * this state directory, else through Postgres, a slice at a time.
  *
- * A folder of the node's name is not enough: a state directory may belong to another fleet, in which the same id on a host of the same name means something else. So
- * the session that the agent noted there has to be the one that holds the name in the database.
+ * A folder of the node's name is not enough, because the state directory may belong to another
+ * fleet. The session noted in the folder must be the one that holds the name in the database.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { readLedger, whyLogIsGone } from '../../state-folder/removal-ledger.js'
+import { readRemovalLedger, whyLogIsGone } from '../../state-folder/removal-ledger.js'
 import { logState, readLog, logFileOf, type LogStart } from '../../state-folder/log-reader.js'
 import { join } from 'node:path'
-import type { LogDb } from '../queries/logs.js'
+import type { LogQueries } from '../queries/logs.js'
 import { CommandError } from '../errors.js'
 import { localSession } from './files.js'
 
@@ -23,18 +24,18 @@ export interface Slice {
 export interface LogSource {
   readonly node: string
   /**
-   * null: there is no log yet, or `givenUp` said that nobody wants it any more. Where there is nothing new, waits up to waitMs for it.
+   * Null: there is no log yet, or `givenUp` returned true. Waits up to waitMs for new lines.
    * Rejects when the node does not answer (MR006), or its agent has removed the log.
    */
   read(start: LogStart, waitMs: number, givenUp?: () => boolean): Promise<Slice | null>
 }
 
-/** Local reads are not bounded by what the database shall carry. */
+/** Local reads may be larger than those through the database. */
 const LOCAL_SLICE_BYTES = 4 * 1024 * 1024
 const LOOK_MS = { first: 10, most: 200 }
 
 export async function openLog(
-  db: LogDb,
+  db: LogQueries,
   stateDir: string,
   assignmentId: string,
   node: string,
@@ -51,16 +52,18 @@ export function fileSource(stateDir: string, assignmentId: string, node: string)
     node,
     async read(start, waitMs, givenUp = () => false) {
       const until = performance.now() + waitMs
-      for (let seen: string | null = null; ; await pause(LOOK_MS.most)) {
-        const over = performance.now() >= until
+      for (let known: string | null = null; ; await pause(LOOK_MS.most)) {
+        const late = performance.now() >= until
         const state = await logState(path)
-        if (state !== seen || over) {
-          seen = state
+        if (state !== known || late) {
+          known = state
           const slice = await readLog(path, start, LOCAL_SLICE_BYTES)
           const gone =
-            over && slice === null ? whyLogIsGone(readLedger(folder), node, assignmentId) : null
+            late && slice === null
+              ? whyLogIsGone(readRemovalLedger(folder), node, assignmentId)
+              : null
           if (gone !== null) throw new CommandError(gone, elsewhere(assignmentId))
-          if (over || (slice !== null && slice.bytes.length > 0)) return slice
+          if (late || (slice !== null && slice.bytes.length > 0)) return slice
         }
         if (givenUp()) return null
       }
@@ -68,7 +71,7 @@ export function fileSource(stateDir: string, assignmentId: string, node: string)
   }
 }
 
-function askedSource(db: LogDb, assignmentId: string, node: string): LogSource {
+function askedSource(db: LogQueries, assignmentId: string, node: string): LogSource {
   return {
     node,
     async read(start, waitMs, givenUp = () => false) {
@@ -94,4 +97,5 @@ function askedSource(db: LogDb, assignmentId: string, node: string): LogSource {
 }
 
 const elsewhere = (assignmentId: string): string =>
-  `where else it ran says \`mooring history ${assignmentId}\`: then \`mooring logs ${assignmentId} --node NAME\``
+  `\`mooring history ${assignmentId}\` shows its other nodes; ` +
+  `then \`mooring logs ${assignmentId} --node NAME\``

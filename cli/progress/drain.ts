@@ -1,24 +1,27 @@
 /**
- * Looks on while a node is drained. On a pipe one line for each change, on a terminal a bar in its place.
+ * Shows the progress of a drain: one line for each change on a pipe, a bar on a terminal.
  *
- * Resolves only when nothing is left on the node. Rejects when the drain was ended by somebody, or when for a while nothing moves, nothing can and
- * nothing will: everything that is left is blocked, without a deadline. It changes nothing, so it may be interrupted and begun again.
+ * Resolves when nothing is left on the node. Rejects when another session ended the drain, or when
+ * for 10 s all that is left is blocked and no deadline is set. It changes nothing, so it may be
+ * interrupted and started again.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb } from '../queries/queries.js'
-import type { DrainRow } from '../queries/nodes.js'
+import type { Queries } from '../queries/queries.js'
+import type { DrainRow } from '../queries/rows.js'
 import { CommandError } from '../errors.js'
 import { createPatience, type Patience } from './patience.js'
-import { colors, interval, jsonLine, print, printable } from '../terminal/table.js'
+import { colors, interval, printable } from '../terminal/text.js'
+import { jsonLine } from '../terminal/json.js'
+import { print } from '../terminal/stdout.js'
 import { createScreen } from '../terminal/screen.js'
 
 const POLL_INTERVAL_MS = 500
-/** Longer than a place round, and than a node's return from a restart of its agent. */
+/** Longer than a place round, and than a restart of an agent. */
 const STUCK_AFTER_MS = 10_000
 const BAR_WIDTH = 30
 
 export async function watchDrain(
-  db: Pick<CliDb, 'drainProgress'>,
+  db: Pick<Queries, 'drainProgress'>,
   node: string,
   {
     json,
@@ -33,8 +36,8 @@ export async function watchDrain(
     for (; ; await pause(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {})) {
       if (signal?.aborted)
         throw new CommandError(
-          `the drain of ${node} goes on, without anybody who looks`,
-          `to look on: \`mooring drain ${node} --wait\`; to end it: \`mooring undrain ${node}\``,
+          `the drain of ${node} goes on, unwatched`,
+          `to watch it: \`mooring drain ${node} --wait\`; to end it: \`mooring undrain ${node}\``,
         )
       let row: DrainRow | null
       try {
@@ -46,8 +49,8 @@ export async function watchDrain(
       }
       if (!row)
         throw new CommandError(
-          `the drain of ${node} was ended by somebody`,
-          'see `mooring events`; to begin again: `mooring drain ' + node + ' --wait`',
+          `another session has ended the drain of ${node}`,
+          `see \`mooring events\`; to begin again: \`mooring drain ${node} --wait\``,
         )
       const text = json ? jsonLine(withoutClock(row)) : drainText(row)
       if (terminal)
@@ -62,7 +65,8 @@ export async function watchDrain(
       else if (performance.now() - (stuckSince ??= performance.now()) > STUCK_AFTER_MS) {
         throw new CommandError(
           `${row.left} of ${node} have nowhere to go: ${row.why ?? ''}`,
-          `make room for them, or stop them: \`mooring drain ${node} --deadline 0 --wait\`; to give up: \`mooring undrain ${node}\``,
+          `make room for them, or stop them: \`mooring drain ${node} --deadline 0 --wait\`; ` +
+            `to give up: \`mooring undrain ${node}\``,
         )
       }
     }
@@ -75,12 +79,15 @@ const isStuck = (row: DrainRow): boolean =>
   row.blocked === row.left && row.moving === 0 && row.deadline_at === null
 
 export function drainText(row: DrainRow): string {
-  if (row.done)
-    return `${row.node} is drained: nothing is left on it${row.moving > 0 ? `, ${row.moving} on their way` : ''}`
+  if (row.done) {
+    const moving = row.moving > 0 ? `, ${row.moving} on their way` : ''
+    return `${row.node} is drained: nothing is left on it${moving}`
+  }
   const facts = [`${row.left} of ${row.total} left`, `${row.moving} moving`]
   if (row.blocked > 0) facts.push(`${row.blocked} blocked`)
   if (row.eta !== null && process.stdout.isTTY) facts.push(`about ${interval(row.eta)}`)
-  return `${row.node} drains: ${facts.join(', ')}${row.why === null || process.stdout.isTTY ? '' : ` (${printable(row.why)})`}`
+  const why = row.why === null || process.stdout.isTTY ? '' : ` (${printable(row.why)})`
+  return `${row.node} drains: ${facts.join(', ')}${why}`
 }
 
 export function bar(row: Pick<DrainRow, 'total' | 'left'>): string {
@@ -89,7 +96,7 @@ export function bar(row: Pick<DrainRow, 'total' | 'left'>): string {
   return `[${'#'.repeat(full)}${'.'.repeat(BAR_WIDTH - full)}]`
 }
 
-/** The estimate changes with every look: a line for each would say nothing new. */
+/** Leaves out the estimate, because it changes with every look. */
 function withoutClock({ eta: _, ...row }: DrainRow): Record<string, unknown> {
   return row
 }

@@ -1,9 +1,12 @@
-/** How long a command that looks on waits for a database that is away: from its last answer. */
+/** How long a watching command waits for an absent database, counted from the last answer. */
 import { isConnectionProblem } from '../errors.js'
 
 export interface Patience {
   answered(): void
-  /** Throws what more patience does not help with: no matter of the connection, unless `passes` says that it passes all the same, or away for too long. */
+  /**
+   * Throws the error when waiting does not help: `passes` is false, or the last answer is too old.
+   * By default connection problems pass.
+   */
   bear(error: unknown, passes?: boolean): void
 }
 

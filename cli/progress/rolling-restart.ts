@@ -1,12 +1,15 @@
 /**
- * Restarts instances a few at a time: each is stopped, started again by the scheduler, and seen running for a moment before its place in the roll is given to the next.
+ * Restarts instances a few at a time. Each is stopped, started by the scheduler, and observed
+ * running for a moment before the next takes its turn. The roll ends at the first one that does not
+ * come up.
  *
- * Every order is a transaction of its own and everything known is in the rows, so the roll may end between any two: what was ordered comes back by itself, the
- * rest runs as it was, and a second roll takes what it finds on its way for its own. It ends at the first instance that does not come up. It stops nothing by itself.
+ * Every order is its own transaction, and the rows hold all state. So the roll may end between any
+ * two orders: ordered restarts are completed, the rest runs on, and a second roll adopts what is
+ * under way.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { CliDb } from '../queries/queries.js'
-import type { InstanceRow } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { InstanceRow } from '../queries/rows.js'
 import { CommandError, isConnectionProblem } from '../errors.js'
 import { calledBy } from '../targets/names.js'
 import { createPatience } from './patience.js'
@@ -16,11 +19,11 @@ export interface RollOptions {
   /** Only these of their assignments. */
   assignments?: readonly string[] | undefined
   atOnce: number
-  /** As intervals of Postgres would say it, and what it is in milliseconds. */
+  /** An interval of Postgres. */
   steadyFor: string
   timeoutMs: number
   reason?: string | undefined
-  /** Aborted: nothing more is ordered. */
+  /** Once it aborts, nothing more is ordered. */
   signal: AbortSignal
   say(news: RollNews): void
 }
@@ -40,7 +43,7 @@ export interface RollResult {
   left: number
 }
 
-type RollDb = Pick<CliDb, 'instances' | 'restart' | 'unplacedOf'>
+type RollQueries = Pick<Queries, 'instances' | 'restart' | 'unplacedOf'>
 
 interface UnderWay {
   row: InstanceRow
@@ -48,11 +51,11 @@ interface UnderWay {
 }
 
 const POLL_INTERVAL_MS = 250
-/** A lock that somebody holds: the next look tries again. */
+/** Another session holds a lock: the next look tries again. */
 const BUSY = new Set<unknown>(['MR004', '55P03'])
 const REFUSED = 'MR006'
 
-export async function rollingRestart(db: RollDb, options: RollOptions): Promise<RollResult> {
+export async function rollingRestart(db: RollQueries, options: RollOptions): Promise<RollResult> {
   const { atOnce, timeoutMs, signal, say } = options
   const look = async (): Promise<Map<string, InstanceRow>> =>
     new Map(
@@ -67,14 +70,17 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
     note: string | null = null,
   ) => say({ state, assignment_id, deployment_id, name, node, note })
 
-  /** null: it is ordered. Else why it is passed by; what is refused for another reason than what happened to it since the look ends the roll. */
+  /**
+   * Null: the restart is ordered. A text: why the instance is skipped. Throws where the refusal has
+   * another reason than a change of the instance since the last look.
+   */
   const order = async (row: InstanceRow): Promise<string | null> => {
     try {
       await db.restart(row.assignment_id, options.reason)
       return null
     } catch (error) {
       if ((error as { code?: unknown }).code !== REFUSED) throw error
-      // a daemon has no other node: where its own is silent there is nothing to wait for
+      // a daemon has no other node, so a silent one leaves nothing to wait for
       const obstacle =
         row.type === 'daemon'
           ? (error as Error).message
@@ -90,7 +96,7 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
   const waiting: InstanceRow[] = []
   const underWay = new Map<string, UnderWay>()
   let [restarted, skipped] = [0, 0]
-  // where an earlier roll was interrupted
+  // an earlier roll was interrupted at these
   for (const row of before) {
     if (isRestarting(row) && !row.steady)
       underWay.set(placeOf(row), { row, since: performance.now() })
@@ -138,7 +144,7 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
         }
       }
     } catch (error) {
-      // an order whose answer was lost is found in the rows by the next look
+      // the next look finds an order whose answer was lost in the rows
       patience.bear(
         error,
         isConnectionProblem(error) || BUSY.has((error as { code?: unknown }).code),
@@ -148,7 +154,7 @@ export async function rollingRestart(db: RollDb, options: RollOptions): Promise<
   }
 }
 
-/** A daemon's row is made anew by a restart; its place is its node. */
+/** A restart replaces the row of a daemon, so a daemon is known by its node. */
 const placeOf = ({ type, assignment_id, deployment_id, node }: InstanceRow): string =>
   type === 'daemon' ? `daemon ${deployment_id} on ${node}` : assignment_id
 
@@ -159,7 +165,7 @@ const isRestarting = (row: InstanceRow): boolean =>
 function obstacleOf(row: InstanceRow | undefined, before: InstanceRow): string | null {
   if (!row) return 'it is gone'
   if (row.assignment_id !== before.assignment_id || row.epoch !== before.epoch)
-    return 'it began anew meanwhile'
+    return 'it was started again meanwhile'
   if (row.wanted === 'stop')
     return isRestarting(row)
       ? null
@@ -167,14 +173,14 @@ function obstacleOf(row: InstanceRow | undefined, before: InstanceRow): string |
   return row.node === null ? 'it waits for a node' : null
 }
 
-/** null: not yet. A text: it came to an end of another kind. */
+/** Null: not yet. Another text: why the instance left the roll. */
 function endOf(
   ordered: InstanceRow,
   row: InstanceRow | undefined,
 ): 'up' | 'failing' | string | null {
-  // a daemon's row is away for a moment
+  // a daemon's row is absent for a moment
   if (!row) return ordered.type === 'daemon' ? null : 'it is gone'
-  const anew =
+  const isNew =
     row.epoch !== ordered.epoch ||
     row.assignment_id !== ordered.assignment_id ||
     (ordered.wanted === 'run' && isRestarting(ordered))
@@ -182,7 +188,7 @@ function endOf(
     return isRestarting(row)
       ? null
       : `it is to stop${row.stop_reason === null ? '' : `: ${row.stop_reason}`}`
-  if (!anew) return null
+  if (!isNew) return null
   if (row.steady) return 'up'
   return row.node !== null &&
     (row.run_state === 'backoff' || row.run_state === 'failed' || row.restarts > 0)
@@ -191,11 +197,12 @@ function endOf(
 }
 
 async function troubleOf(
-  db: RollDb,
+  db: RollQueries,
   ordered: InstanceRow,
   row: InstanceRow | undefined,
 ): Promise<string> {
-  const what = `assignment ${row?.assignment_id ?? ordered.assignment_id} of ${calledBy({ id: ordered.deployment_id, name: ordered.name })}`
+  const deployment = calledBy({ id: ordered.deployment_id, name: ordered.name })
+  const what = `assignment ${row?.assignment_id ?? ordered.assignment_id} of ${deployment}`
   if (!row || row.wanted === 'stop') return `${what} has not stopped on ${ordered.node} in time`
   if (row.node === null) {
     const reason = (await db.unplacedOf(row.deployment_id)).find(
@@ -204,7 +211,9 @@ async function troubleOf(
     return `${what} waits for a node since its restart${reason === undefined ? '' : `: ${reason}`}`
   }
   const state = row.run_state ?? 'not yet seen'
-  return `${what} does not come up on ${row.node}: ${state}${row.restarts > 0 ? `, started again ${row.restarts} times` : ''}${row.last_error === null ? '' : ` (${row.last_error})`}`
+  const restarts = row.restarts > 0 ? `, started again ${row.restarts} times` : ''
+  const error = row.last_error === null ? '' : ` (${row.last_error})`
+  return `${what} does not come up on ${row.node}: ${state}${restarts}${error}`
 }
 
 const leftText = (left: number): string =>
@@ -213,5 +222,6 @@ const leftText = (left: number): string =>
 function hintOf(ordered: InstanceRow, row: InstanceRow | undefined): string {
   const name = calledBy({ id: ordered.deployment_id, name: ordered.name })
   if (row?.node === null) return `\`mooring explain ${name}\``
-  return `see \`mooring logs ${row?.assignment_id ?? ordered.assignment_id}\`; then go on with \`mooring restart deployment ${name}\``
+  const id = row?.assignment_id ?? ordered.assignment_id
+  return `see \`mooring logs ${id}\`; then continue with \`mooring restart deployment ${name}\``
 }

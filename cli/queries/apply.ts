@@ -1,38 +1,37 @@
-/** The statements that say deployments: what a file declares, and the demo. Joined to the rest in db.ts. */
+/** The statements that declare deployments: those of a file, and the demo. Part of queries.ts. */
 import type { Sql } from 'postgres'
 import type { DeploymentSpec } from '../targets/deployment-file.js'
+import type { AppliedRow } from './rows.js'
 
-export interface AppliedRow {
-  id: string
-  name: string
-  outcome: 'created' | 'changed' | 'unchanged'
-}
-
-export interface ApplyDb {
-  /** Says the deployments, all or none of them. With dryRun the database ends as it was. */
+export interface ApplyQueries {
+  /** Declares all of the deployments or none. With dryRun the database ends as it was. */
   apply(specs: readonly DeploymentSpec[], options: { dryRun: boolean }): Promise<AppliedRow[]>
-  /** The 21 deployments of the demo; only in a database that never had a deployment. */
+  /** Inserts the 21 deployments of the demo, unless the database ever had a deployment. */
   insertDemo(): Promise<number>
 }
 
-export function createApplyDb(sql: Sql): ApplyDb {
+export function createApplyQueries(sql: Sql): ApplyQueries {
   return {
     apply: (specs, options) => apply(sql, specs, options),
     async insertDemo() {
-      // http-server looks for a free port by itself, but twenty-one of them at once find the same one: ' 0' (a string that is not
-      // false, so it is used as it stands) lets the kernel choose. 127.0.0.1: a demo does not open ports to the network.
+      // http-server looks for a free port itself, and twenty-one at once find the same one. The
+      // port ' 0' passes its check for "not set", and the kernel chooses. 127.0.0.1: no open ports.
       const rows = await sql`
         insert into mooring.deployment (package_name, package_version, args, enabled)
-        select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]', true from generate_series(1, 21)
-         where (select pg_sequence_last_value(pg_get_serial_sequence('mooring.deployment', 'id'))) is null
+        select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]', true
+          from generate_series(1, 21)
+         where (
+           select pg_sequence_last_value(pg_get_serial_sequence('mooring.deployment', 'id'))
+         ) is null
         returning id`
       return rows.length
     },
   }
 }
 
-/** What operators change by hand between two applies: kept when the file does not name it. Everything else goes to its default. */
+/** Operators change these by hand between two applies: they stay where the file omits them. */
 const KEPT_UNLESS_NAMED = ['enabled', 'replicas'] as const
+/** These get their default where the file omits them. */
 const DECLARED = [
   'labels',
   'type',
@@ -61,33 +60,7 @@ async function apply(
   const applied: AppliedRow[] = []
   try {
     await sql.begin(async (tx) => {
-      for (const spec of specs) {
-        const row = Object.fromEntries(
-          Object.entries(spec).map(([key, value]) => [
-            key,
-            isJson(key) ? tx.json(value as never) : value,
-          ]),
-        )
-        const compared = [...DECLARED, ...KEPT_UNLESS_NAMED.filter((column) => column in row)]
-        // no alias for the table: the driver would read `as` before the row as a list of columns. `excluded` carries the column's default for what the file leaves out
-        const [hit] = await tx<{ id: string; outcome: 'created' | 'changed' }[]>`
-          insert into mooring.deployment ${tx(row as Record<string, never>)}
-          on conflict (name) do update set ${compared.map((column, i) => tx`${i ? tx`, ` : tx``}${tx(column)} = excluded.${tx(column)}`)}
-           where (${compared.map((column, i) => tx`${i ? tx`, ` : tx``}deployment.${tx(column)}`)})
-                 is distinct from (${compared.map((column, i) => tx`${i ? tx`, ` : tx``}excluded.${tx(column)}`)})
-          returning deployment.id, case when deployment.xmax = 0 then 'created' else 'changed' end as outcome`.catch(
-          (error: unknown) => {
-            throw named(error, spec.name)
-          },
-        )
-        if (hit) applied.push({ id: hit.id, name: spec.name, outcome: hit.outcome })
-        else {
-          const [same] = await tx<
-            { id: string }[]
-          >`select d.id from mooring.deployment d where d.name = ${spec.name}`
-          applied.push({ id: same?.id ?? '', name: spec.name, outcome: 'unchanged' })
-        }
-      }
+      for (const spec of specs) applied.push(await applyOne(tx as unknown as Sql, spec))
       if (options.dryRun) throw new DryRun()
     })
   } catch (error) {
@@ -96,12 +69,40 @@ async function apply(
   return applied
 }
 
-const JSON_COLUMNS: readonly string[] = ['labels', 'args', 'env', 'selector']
-function isJson(column: string): boolean {
-  return JSON_COLUMNS.includes(column)
+async function applyOne(tx: Sql, spec: DeploymentSpec): Promise<AppliedRow> {
+  const row = Object.fromEntries(
+    Object.entries(spec).map(([key, value]) => [
+      key,
+      isJson(key) ? tx.json(value as never) : value,
+    ]),
+  )
+  const columns = [...DECLARED, ...KEPT_UNLESS_NAMED.filter((column) => column in row)]
+  const listed = (part: (column: string) => ReturnType<Sql>) =>
+    columns.map((column, i) => tx`${i ? tx`, ` : tx``}${part(column)}`)
+  // No alias for the table: the driver reads `as` before the row as a list of columns.
+  // `excluded` carries the column's default for what the file omits.
+  const [hit] = await tx<{ id: string; outcome: 'created' | 'changed' }[]>`
+    insert into mooring.deployment ${tx(row as Record<string, never>)}
+    on conflict (name) do update
+       set ${listed((column) => tx`${tx(column)} = excluded.${tx(column)}`)}
+     where (${listed((column) => tx`deployment.${tx(column)}`)})
+           is distinct from (${listed((column) => tx`excluded.${tx(column)}`)})
+    returning deployment.id,
+        case when deployment.xmax = 0 then 'created' else 'changed' end as outcome`.catch(
+    (error: unknown) => {
+      throw named(error, spec.name)
+    },
+  )
+  if (hit) return { id: hit.id, name: spec.name, outcome: hit.outcome }
+  const [same] = await tx<{ id: string }[]>`
+    select d.id from mooring.deployment d where d.name = ${spec.name}`
+  return { id: same?.id ?? '', name: spec.name, outcome: 'unchanged' }
 }
 
-/** The server's detail shows the whole failing row, env and all: only the message may travel on. */
+const JSON_COLUMNS: readonly string[] = ['labels', 'args', 'env', 'selector']
+const isJson = (column: string): boolean => JSON_COLUMNS.includes(column)
+
+/** Drops the server's detail, because it shows the whole failing row, env included. */
 function named(error: unknown, name: string): unknown {
   if (!(error instanceof Error)) return error
   error.message = `deployment ${name}: ${error.message}`

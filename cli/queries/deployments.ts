@@ -1,16 +1,20 @@
-/** SQL of the commands about deployments and their assignments. Joined to the rest in db.ts. */
+/** SQL of the commands about deployments and their assignments. Part of queries.ts. */
 import type { Sql } from 'postgres'
-import type { PlacementRow, UnplacedRow } from './rows.js'
+import { labelled } from './labels.js'
+import type { Requirement } from './labels.js'
+import { idArray, textList } from './lists.js'
+import type {
+  DeploymentRow,
+  EditedRow,
+  InstanceRow,
+  PlacementRow,
+  PrivateRow,
+  UnplacedRow,
+} from './rows.js'
 
-/** One part of a label selector; value null: whatever it is. */
-export interface Requirement {
-  key: string
-  op: 'is' | 'is_not' | 'exists' | 'absent'
-  value: string | null
-}
-
-/** What is left out does not restrict. named: by name or id. */
+/** An absent field does not restrict. */
 export interface Filter {
+  /** By name or id. */
   named?: readonly string[] | undefined
   ids?: readonly string[] | undefined
   labels?: readonly Requirement[] | undefined
@@ -18,69 +22,12 @@ export interface Filter {
   skip?: number | undefined
 }
 
-export interface DeploymentRow {
-  id: string
-  name: string | null
-  type: 'deployment' | 'daemon'
-  package_name: string | null
-  package_version: string | null
-  enabled: boolean
-  replicas: number
-  policy: string
-  labels: Record<string, unknown>
-  selector: Record<string, unknown>
-  pinned_node: string | null
-  generation: string
-  created_at: Date
-  updated_at: Date
-  /** Rows there are; of these: observed running and wanted so, without a node, told to stop. */
-  assignments: number
-  running: number
-  waiting: number
-  stopping: number
-  /** Crashed or not startable, and tried again later; refused; on a node that is silent. */
-  failing: number
-  silent: number
-  [column: string]: unknown
-}
-
-/** What a viewer may not read; of the environment the names alone. */
-export interface PrivateRow {
-  command: string | null
-  args: string[]
-  env_names: string[]
-}
-
 export interface AssignmentFilter extends Omit<Filter, 'named'> {
   deployments?: readonly string[] | undefined
   node?: string | undefined
 }
 
-/** An assignment as a restart looks at it. steady: observed running for a while, without a crash. */
-export interface InstanceRow {
-  assignment_id: string
-  deployment_id: string
-  name: string | null
-  type: 'deployment' | 'daemon'
-  node: string | null
-  epoch: string
-  wanted: 'run' | 'stop'
-  move_reason: string | null
-  stop_reason: string | null
-  run_state: string | null
-  restarts: number
-  last_error: string | null
-  steady: boolean
-}
-
-export interface EditedRow {
-  id: string
-  generation: string
-  replicas: number
-  enabled: boolean
-}
-
-export interface DeploymentDb {
+export interface DeploymentQueries {
   /** In order of id. */
   deployments(filter: Filter): Promise<DeploymentRow[]>
   /** Null where the role may not read it. */
@@ -88,92 +35,122 @@ export interface DeploymentDb {
   unplacedOf(deploymentId: string): Promise<UnplacedRow[]>
   assignments(filter: AssignmentFilter): Promise<PlacementRow[]>
   instances(deploymentIds: readonly string[], steadyFor: string): Promise<InstanceRow[]>
-  /** Orders the restart of one assignment; its epoch then. */
+  /** Orders the restart of one assignment. Resolves with the epoch the assignment has then. */
   restart(assignmentId: string, reason: string | undefined): Promise<string>
-  /** These return what they changed. */
+  /** The next four resolve with the rows they changed. */
   enableDeployments(ids: readonly string[], enabled: boolean): Promise<EditedRow[]>
   scaleDeployments(ids: readonly string[], replicas: number): Promise<EditedRow[]>
   renewDeployments(ids: readonly string[]): Promise<EditedRow[]>
   deleteDeployments(ids: readonly string[]): Promise<EditedRow[]>
 }
 
-/** Lists travel as JSON: the connection has not asked for the server's array types (see database.ts). */
-export function createDeploymentDb(sql: Sql): DeploymentDb {
-  const ids = (list: readonly string[]) =>
-    sql`array(select u.id::bigint from jsonb_array_elements_text(${sql.json([...list])}::jsonb) u (id) where u.id ~ '^\\d{1,18}$')`
+export function createDeploymentQueries(sql: Sql): DeploymentQueries {
+  const ids = (list: readonly string[]) => idArray(sql, list)
   const edited = sql`d.id, d.generation, d.replicas, d.enabled`
   return {
     deployments: ({ named, ids: listed, labels, limit, skip = 0 }) => sql<DeploymentRow[]>`
-      select d.id, d.name, d.type, d.package_name, d.package_version, d.enabled, d.replicas, coalesce(d.policy, s.default_policy) as policy, d.labels, d.selector, d.pinned_node, d.needs_urls,
-          d.on_lost, d.lease_ttl, d.stop_grace, d.generation, d.created_at, d.updated_at, p.assignments, p.running, p.waiting, p.stopping, p.failing, p.silent
-        from mooring.deployment d cross join mooring.setting s
-       cross join lateral (
-         select count(*)::int as assignments, (count(*) filter (where p.run_state = 'running' and p.wanted = 'run'))::int as running,
-             (count(*) filter (where p.node is null and p.wanted = 'run'))::int as waiting, (count(*) filter (where p.node is not null and p.wanted = 'stop'))::int as stopping,
-             (count(*) filter (where p.wanted = 'run' and p.run_state in ('backoff', 'failed', 'refused')))::int as failing, (count(*) filter (where p.run_state = 'unknown'))::int as silent
-           from mooring.placement p where p.deployment_id = d.id and p.handover is null) p
-       where ${named ? sql`(d.name in (select u.name from jsonb_array_elements_text(${sql.json([...named])}::jsonb) u (name)) or d.id = any (${ids(named)}))` : sql`true`}
-         and ${listed ? sql`d.id = any (${ids(listed)})` : sql`true`} and ${labelled(sql, sql`d.labels`, labels)}
-       order by d.id limit ${limit ?? null}::int offset ${skip}::int`,
+      select d.id, d.name, d.type, d.package_name, d.package_version, d.enabled, d.replicas,
+          coalesce(d.policy, s.default_policy) as policy, d.labels, d.selector, d.pinned_node,
+          d.needs_urls, d.on_lost, d.lease_ttl, d.stop_grace, d.generation, d.created_at,
+          d.updated_at, p.assignments, p.running, p.waiting, p.stopping, p.failing, p.silent
+        from mooring.deployment d
+       cross join mooring.setting s
+       cross join lateral (${countsOf(sql)}) p
+       where ${
+         named
+           ? sql`(d.name in (${textList(sql, named)}) or d.id = any (${ids(named)}))`
+           : sql`true`
+       }
+         and ${listed ? sql`d.id = any (${ids(listed)})` : sql`true`}
+         and ${labelled(sql, sql`d.labels`, labels)}
+       order by d.id
+       limit ${limit ?? null}::int offset ${skip}::int`,
     async privateOf(deploymentId) {
-      const [may] = await sql<
-        { read: boolean }[]
-      >`select has_column_privilege('mooring.deployment', 'env', 'select') as read`
+      const [may] = await sql<{ read: boolean }[]>`
+        select has_column_privilege('mooring.deployment', 'env', 'select') as read`
       if (!may!.read) return null
       const [row] = await sql<PrivateRow[]>`
-        select d.command, d.args, coalesce((select jsonb_agg(k.name order by k.name) from jsonb_object_keys(d.env) k (name)), '[]') as env_names from mooring.deployment d where d.id = ${deploymentId}::bigint`
+        select d.command, d.args,
+            coalesce(
+              (select jsonb_agg(k.name order by k.name) from jsonb_object_keys(d.env) k (name)),
+              '[]') as env_names
+          from mooring.deployment d
+         where d.id = ${deploymentId}::bigint`
       return row ?? null
     },
-    unplacedOf: (deploymentId) =>
-      sql<
-        UnplacedRow[]
-      >`select u.* from mooring.unplaced u where u.deployment_id = ${deploymentId}::bigint order by u.assignment_id`,
+    unplacedOf: (deploymentId) => sql<UnplacedRow[]>`
+      select u.*
+        from mooring.unplaced u
+       where u.deployment_id = ${deploymentId}::bigint
+       order by u.assignment_id`,
     assignments: ({ ids: listed, deployments, node, labels, limit, skip = 0 }) => sql<
       PlacementRow[]
     >`
-      select p.* from mooring.placement p
-       where ${listed ? sql`p.assignment_id = any (${ids(listed)})` : sql`true`} and ${deployments ? sql`p.deployment_id = any (${ids(deployments)})` : sql`true`}
+      select p.*
+        from mooring.placement p
+       where ${listed ? sql`p.assignment_id = any (${ids(listed)})` : sql`true`}
+         and ${deployments ? sql`p.deployment_id = any (${ids(deployments)})` : sql`true`}
          and ${node === undefined ? sql`true` : sql`p.node = ${node}`}
-         and ${labels ? sql`p.deployment_id in (select d.id from mooring.deployment d where ${labelled(sql, sql`d.labels`, labels)})` : sql`true`}
-       order by p.assignment_id limit ${limit ?? null}::int offset ${skip}::int`,
+         and ${
+           labels
+             ? sql`p.deployment_id in (
+                 select d.id
+                   from mooring.deployment d
+                  where ${labelled(sql, sql`d.labels`, labels)})`
+             : sql`true`
+         }
+       order by p.assignment_id
+       limit ${limit ?? null}::int offset ${skip}::int`,
     instances: (deploymentIds, steadyFor) => sql<InstanceRow[]>`
-      select p.assignment_id, p.deployment_id, p.name, p.type, p.node, p.epoch, p.wanted, p.move_reason, p.stop_reason, p.run_state, p.restarts, p.last_error,
-          coalesce(p.run_state = 'running' and p.wanted = 'run' and p.restarts = 0 and p.last_deployed_at + ${steadyFor}::interval <= clock_timestamp(), false) as steady
-        from mooring.placement p where p.deployment_id = any (${ids(deploymentIds)}) and p.handover is null order by p.deployment_id, p.ordinal, p.node, p.assignment_id`,
+      select p.assignment_id, p.deployment_id, p.name, p.type, p.node, p.epoch, p.wanted,
+          p.move_reason, p.stop_reason, p.run_state, p.restarts, p.last_error,
+          coalesce(
+            p.run_state = 'running' and p.wanted = 'run' and p.restarts = 0
+              and p.last_deployed_at + ${steadyFor}::interval <= clock_timestamp(),
+            false) as steady
+        from mooring.placement p
+       where p.deployment_id = any (${ids(deploymentIds)})
+         and p.handover is null
+       order by p.deployment_id, p.ordinal, p.node, p.assignment_id`,
     async restart(assignmentId, reason) {
-      const [row] = await sql<
-        { epoch: string }[]
-      >`select r.epoch from mooring.restart(${assignmentId}::bigint, ${reason ?? null}) r`
+      const [row] = await sql<{ epoch: string }[]>`
+        select r.epoch from mooring.restart(${assignmentId}::bigint, ${reason ?? null}) r`
       return row!.epoch
     },
-    enableDeployments: (list, enabled) =>
-      sql<
-        EditedRow[]
-      >`update mooring.deployment d set enabled = ${enabled} where d.id = any (${ids(list)}) and d.enabled <> ${enabled} returning ${edited}`,
-    scaleDeployments: (list, replicas) =>
-      sql<
-        EditedRow[]
-      >`update mooring.deployment d set replicas = ${replicas} where d.id = any (${ids(list)}) and d.replicas <> ${replicas} returning ${edited}`,
-    renewDeployments: (list) =>
-      sql<
-        EditedRow[]
-      >`update mooring.deployment d set generation = d.generation + 1 where d.id = any (${ids(list)}) returning ${edited}`,
-    deleteDeployments: (list) =>
-      sql<
-        EditedRow[]
-      >`delete from mooring.deployment d where d.id = any (${ids(list)}) returning ${edited}`,
+    enableDeployments: (list, enabled) => sql<EditedRow[]>`
+      update mooring.deployment d
+         set enabled = ${enabled}
+       where d.id = any (${ids(list)})
+         and d.enabled <> ${enabled}
+      returning ${edited}`,
+    scaleDeployments: (list, replicas) => sql<EditedRow[]>`
+      update mooring.deployment d
+         set replicas = ${replicas}
+       where d.id = any (${ids(list)})
+         and d.replicas <> ${replicas}
+      returning ${edited}`,
+    renewDeployments: (list) => sql<EditedRow[]>`
+      update mooring.deployment d
+         set generation = d.generation + 1
+       where d.id = any (${ids(list)})
+      returning ${edited}`,
+    deleteDeployments: (list) => sql<EditedRow[]>`
+      delete from mooring.deployment d
+       where d.id = any (${ids(list)})
+      returning ${edited}`,
   }
 }
 
-/** True for rows whose labels meet every requirement. Values are compared as text, so that 5 and "5" are one. */
-export function labelled(
-  sql: Sql,
-  labels: ReturnType<Sql>,
-  requirements: readonly Requirement[] | undefined,
-) {
-  if (!requirements) return sql`true`
-  return sql`(
-    select coalesce(bool_and(case r.op when 'is' then ${labels} ->> r.key is not distinct from r.value when 'is_not' then ${labels} ->> r.key is distinct from r.value
-                               when 'exists' then ${labels} ? r.key when 'absent' then not ${labels} ? r.key else false end), false)
-      from jsonb_to_recordset(${sql.json(requirements as never)}::jsonb) r (key text, op text, value text))`
-}
+/** The instances of the deployment d by state, successors of a handover left out. */
+const countsOf = (sql: Sql) => sql`
+  select count(*)::int as assignments,
+      (count(*) filter (where p.run_state = 'running' and p.wanted = 'run'))::int as running,
+      (count(*) filter (where p.node is null and p.wanted = 'run'))::int as waiting,
+      (count(*) filter (where p.node is not null and p.wanted = 'stop'))::int as stopping,
+      (count(*) filter (
+        where p.wanted = 'run'
+          and p.run_state in ('backoff', 'failed', 'refused')))::int as failing,
+      (count(*) filter (where p.run_state = 'unknown'))::int as silent
+    from mooring.placement p
+   where p.deployment_id = d.id
+     and p.handover is null`

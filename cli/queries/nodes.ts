@@ -1,40 +1,10 @@
-/** SQL of the commands about nodes and their drains. Joined to the rest in db.ts. */
+/** SQL of the commands about nodes and their drains. Part of queries.ts. */
 import type { Sql } from 'postgres'
-import { labelled } from './deployments.js'
-import type { Requirement } from './deployments.js'
+import { labelled } from './labels.js'
+import type { Requirement } from './labels.js'
+import type { DrainRow, NodeRow } from './rows.js'
 
-export interface NodeRow {
-  node: string
-  health: string
-  enabled: boolean
-  draining: boolean
-  beat_age: string | null
-  assignments: number
-  running: number
-  cpu_pct: number | null
-  memory_mb: number | null
-  disk_free_pct: number | null
-  weight: number
-  labels: Record<string, unknown>
-  session: string | null
-  [column: string]: unknown
-}
-
-export interface DrainRow {
-  node: string
-  total: number
-  left: number
-  moving: number
-  blocked: number
-  why: string | null
-  since: Date
-  eta: string | null
-  done: boolean
-  deadline_at: Date | null
-  [column: string]: unknown
-}
-
-/** What is left out stays as it is. */
+/** An absent field stays as it is. */
 export interface NodeEdit {
   weight?: number
   labels?: Record<string, string>
@@ -43,18 +13,17 @@ export interface NodeEdit {
   gatewayBaseUrl?: string
 }
 
-export interface NodeDb {
+export interface DrainOrder {
+  target?: string | undefined
+  maxMoves?: number | undefined
+  deadline?: string | undefined
+}
+
+export interface NodeQueries {
   nodes(labels?: readonly Requirement[]): Promise<NodeRow[]>
   drains(): Promise<DrainRow[]>
   drainProgress(node: string): Promise<DrainRow | null>
-  drainNode(
-    node: string,
-    options: {
-      target?: string | undefined
-      maxMoves?: number | undefined
-      deadline?: string | undefined
-    },
-  ): Promise<DrainRow>
+  drainNode(node: string, order: DrainOrder): Promise<DrainRow>
   undrainNode(node: string): Promise<void>
   setNodeEnabled(node: string, enabled: boolean): Promise<void>
   forgetNode(node: string): Promise<void>
@@ -62,52 +31,54 @@ export interface NodeDb {
   placementsOf(node: string, limit: number, skip: number): Promise<Record<string, unknown>[]>
 }
 
-export function createNodeDb(sql: Sql): NodeDb {
-  const drainProgress = async (node: string): Promise<DrainRow | null> =>
-    (await sql<DrainRow[]>`select p.* from mooring.drain_progress p where p.node = ${node}`)[0] ??
-    null
-  const said = async (verb: PromiseLike<unknown>): Promise<void> => void (await verb)
+export function createNodeQueries(sql: Sql): NodeQueries {
+  const drainProgress = async (node: string): Promise<DrainRow | null> => {
+    const rows = await sql<DrainRow[]>`
+      select p.* from mooring.drain_progress p where p.node = ${node}`
+    return rows[0] ?? null
+  }
   return {
-    nodes: (labels) =>
-      sql<
-        NodeRow[]
-      >`select n.* from mooring.node_status n where ${labelled(sql, sql`n.labels`, labels)} order by n.node`,
-    drains: () =>
-      sql<DrainRow[]>`select p.* from mooring.drain_progress p order by p.since, p.node`,
+    nodes: (labels) => sql<NodeRow[]>`
+      select n.*
+        from mooring.node_status n
+       where ${labelled(sql, sql`n.labels`, labels)}
+       order by n.node`,
+    drains: () => sql<DrainRow[]>`
+      select p.* from mooring.drain_progress p order by p.since, p.node`,
     drainProgress,
-    async drainNode(
-      node,
-      {
-        target = null,
-        maxMoves = null,
-        deadline = null,
-      }: {
-        target?: string | null | undefined
-        maxMoves?: number | null | undefined
-        deadline?: string | null | undefined
-      },
-    ) {
-      await sql`select d.node from mooring.drain_node(${node}, ${target}, ${maxMoves}::int, ${deadline}::interval) d`
+    async drainNode(node, { target, maxMoves, deadline }) {
+      await sql`
+        select d.node
+          from mooring.drain_node(
+                 ${node},
+                 ${target ?? null},
+                 ${maxMoves ?? null}::int,
+                 ${deadline ?? null}::interval) d`
       return (await drainProgress(node))!
     },
-    undrainNode: (node) => said(sql`select n.name from mooring.undrain_node(${node}) n`),
-    setNodeEnabled: (node, enabled) =>
-      said(sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`),
-    forgetNode: (node) => said(sql`select from mooring.forget_node(${node})`),
-    async upsertNode(
-      node,
-      {
-        weight = null,
-        labels = null,
-        maxAssignments = null,
-        agentBaseUrl = null,
-        gatewayBaseUrl = null,
-      }: { [key in keyof NodeEdit]: NodeEdit[key] | null },
-    ) {
-      await sql`select n.name from mooring.upsert_node(${node}, ${weight}::float8, ${labels === null ? null : sql.json(labels)}::jsonb, ${maxAssignments}::int, ${agentBaseUrl}, ${gatewayBaseUrl}) n`
-      return (await sql`select n.* from mooring.node_status n where n.node = ${node}`)[0]!
+    async undrainNode(node) {
+      await sql`select n.name from mooring.undrain_node(${node}) n`
     },
-    placementsOf: (node, limit, skip) =>
-      sql`select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
+    async setNodeEnabled(node, enabled) {
+      await sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`
+    },
+    async forgetNode(node) {
+      await sql`select from mooring.forget_node(${node})`
+    },
+    async upsertNode(node, { weight, labels, maxAssignments, agentBaseUrl, gatewayBaseUrl }) {
+      await sql`
+        select n.name
+          from mooring.upsert_node(
+                 ${node},
+                 ${weight ?? null}::float8,
+                 ${labels === undefined ? null : sql.json(labels)}::jsonb,
+                 ${maxAssignments ?? null}::int,
+                 ${agentBaseUrl ?? null},
+                 ${gatewayBaseUrl ?? null}) n`
+      const [row] = await sql`select n.* from mooring.node_status n where n.node = ${node}`
+      return row!
+    },
+    placementsOf: (node, limit, skip) => sql`
+      select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
   }
 }

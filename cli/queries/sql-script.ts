@@ -1,28 +1,28 @@
 /**
- * Runs the user's own SQL where no psql is installed, and prints what comes back as psql's tables do. With the driver `pg`,
- * because it tells the results of several statements apart; values are shown as the server writes them.
+ * Runs the user's SQL where no psql is installed, and prints the results as psql does. It uses the
+ * driver `pg`, because that separates the results of several statements. Values stay as text.
  */
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../../postgres/database-url.js'
-import { primaryHost } from '../../postgres/find-primary.js'
-import { printable } from '../terminal/table.js'
+import { findPrimary } from '../../postgres/find-primary.js'
+import { printable } from '../terminal/text.js'
 
 type Result = pg.QueryArrayResult<(string | null)[]>
 
-/** Each text is one round trip and one implicit transaction, as with psql -c. The first error ends it. */
+/** Each text is one implicit transaction, as with psql -c. The first error ends the script. */
 export async function runScript(
   url: string,
   texts: readonly string[],
   write: (text: string) => void,
 ): Promise<void> {
-  const config = pgConfig(await primaryHost(parseDatabaseUrl(url)), {
+  const config = pgConfig(await findPrimary(parseDatabaseUrl(url)), {
     application_name: 'mooring psql',
   })
   const client = new pg.Client({
     ...config,
     types: { getTypeParser: () => (value: string) => value },
   })
-  client.on('error', () => {}) // the query's own rejection says it
+  client.on('error', () => {}) // the query rejects with it
   client.on('notice', (notice) => {
     process.stderr.write(`${notice.severity ?? 'NOTICE'}: ${printable(notice.message ?? '')}\n`)
   })
@@ -41,10 +41,7 @@ export async function runScript(
 }
 
 function resultText({ fields, rows, command, rowCount }: Result): string {
-  if (fields.length === 0)
-    return command
-      ? `${command}${rowCount === null ? '' : ` ${command === 'INSERT' ? '0 ' : ''}${rowCount}`}\n`
-      : ''
+  if (fields.length === 0) return command ? `${command}${countText(command, rowCount)}\n` : ''
   const names = fields.map((field) => printable(field.name))
   const lines = rows.map((row) => row.map((value) => printable(value ?? '')))
   const widths = names.map((name, i) =>
@@ -64,3 +61,7 @@ function resultText({ fields, rows, command, rowCount }: Result): string {
     '',
   ].join('\n')
 }
+
+/** As psql: INSERT has an oid, always 0, before its count. */
+const countText = (command: string, rows: number | null): string =>
+  rows === null ? '' : ` ${command === 'INSERT' ? '0 ' : ''}${rows}`

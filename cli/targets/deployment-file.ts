@@ -1,12 +1,13 @@
 /**
- * What `mooring apply` reads: deployments by name, as JSON or YAML. Pure: text in, specs or all complaints out.
+ * The file of `mooring apply`: deployments by name, as JSON or YAML. Pure: a document becomes
+ * specs, or all complaints about it.
  *
- *   {"deployments": [{"name": "web", "package_name": "http-server", "package_version": "14.1.1", "replicas": 3}]}
+ *   {"deployments": [{"name": "web", "package_name": "http-server", "replicas": 3}]}
  *   [{"name": "web", ...}, ...]
  *   {"name": "web", ...}            one per line
  *
- * Names of fields are the columns of mooring.deployment. The table's constraints judge again; they are repeated here
- * only as far as a typo is told apart by it, so that a file of fifty deployments is complained about once.
+ * Fields are the columns of mooring.deployment. The table's constraints are repeated here only as
+ * far as they find typos, so that all complaints about a file of fifty deployments come at once.
  */
 import { z } from 'zod'
 import { NAME_PATTERN } from '../../syntax/name.js'
@@ -18,7 +19,7 @@ const name = (what: string) =>
     .string()
     .regex(
       NAME_PATTERN,
-      `${what} is letters, digits, '.', '_' or '-', begins with a letter or digit and has at most 63`,
+      `${what} has 1 to 63 letters, digits, '.', '_' or '-', and begins with a letter or digit`,
     )
 // eslint-disable-next-line no-control-regex
 const text = z.string().regex(/^[^\u0000]*$/, 'must not hold NUL')
@@ -67,10 +68,10 @@ const Deployment = z
     error: 'needs a package_name or a command',
   })
 
-/** A deployment as the file says it; fields the file does not name are absent. */
+/** A deployment of the file. Omitted fields are absent. */
 export type DeploymentSpec = z.infer<typeof Deployment>
 
-/** How messages name what was read. */
+/** The name of the source in messages. */
 export const sourceName = (path: string): string => (path === '-' ? 'standard input' : path)
 
 export function deploymentSpecs(document: unknown, path: string): DeploymentSpec[] {
@@ -90,7 +91,7 @@ export function deploymentSpecs(document: unknown, path: string): DeploymentSpec
     if (result.success) {
       specs.push(result.data)
       if (seen.has(result.data.name))
-        complaints.push(`${where}: the name stands twice in this file`)
+        complaints.push(`${where}: the name occurs twice in this file`)
       seen.add(result.data.name)
     } else {
       for (const issue of result.error.issues)
@@ -114,7 +115,7 @@ function labelOf(item: unknown): string {
   return typeof named === 'string' ? ` (${named})` : ''
 }
 
-// a value is never repeated: it may be a secret of env
+// values are never repeated, because they may be secrets of env
 function messageOf(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys')
     return `unknown field${issue.keys.length > 1 ? 's' : ''} ${issue.keys.join(', ')}`

@@ -1,20 +1,20 @@
 /**
- * People name a thing by its name or its id, and say id:7 or name:7 where a number could be either: no name holds a colon. What is mistyped is told with the nearest names; what could be two things is not guessed.
+ * Targets by name or id; id:7 or name:7 where a number could be either, because no name holds a
+ * colon. Unknown names are answered with the nearest ones, ambiguous ones are refused.
  */
-import type { CliDb } from '../queries/queries.js'
-import type { NodeRow } from '../queries/nodes.js'
-import type { DeploymentRow } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { NodeRow, DeploymentRow } from '../queries/rows.js'
 import { CommandError, UnknownNameError } from '../errors.js'
 
 const NEAREST_SHOWN = 3
 
-export async function deploymentId(db: CliDb, idOrName: string): Promise<string> {
+export async function deploymentId(db: Queries, idOrName: string): Promise<string> {
   return (await deploymentsNamed(db, [idOrName]))[0]!.id
 }
 
-/** All of them or an error; each once, in the order they were named. */
+/** All of them or an error; each once, in the given order. */
 export async function deploymentsNamed(
-  db: CliDb,
+  db: Queries,
   typed: readonly string[],
 ): Promise<DeploymentRow[]> {
   const rows = await db.deployments({ named: typed.map(bare) })
@@ -28,12 +28,12 @@ export async function deploymentsNamed(
     if (hits.length > 1)
       throw new CommandError(
         `'${text}' is the name of one deployment and the id of another`,
-        `say which: ${ID}${text} (${whatIs(hits, ({ id }) => id === withoutZeros(text))}) or ${NAME}${text} (${whatIs(hits, ({ name }) => name === text)})`,
+        `write ${ID}${text} (${whatIs(hits, ({ id }) => id === withoutZeros(text))}) ` +
+          `or ${NAME}${text} (${whatIs(hits, ({ name }) => name === text)})`,
       )
     const [row] = hits
     if (!row)
       throw unknown('deployment', text, await db.deploymentNames(), '`mooring get deployments`')
-    // an id named where the name of another is that number stays what it is: the row that was found
     found.set(row.id, row)
   }
   return [...found.values()]
@@ -41,7 +41,7 @@ export async function deploymentsNamed(
 
 const [ID, NAME] = ['id:', 'name:']
 
-/** What was typed, without what says how it is meant. */
+/** The text without its prefix id: or name:. */
 const bare = (text: string): string =>
   text.startsWith(ID)
     ? text.slice(ID.length)
@@ -54,7 +54,7 @@ function whatIs(hits: readonly DeploymentRow[], isMeant: (row: DeploymentRow) =>
   return `deployment ${id}${name === null ? ', which has no name' : `, named ${name}`}`
 }
 
-export async function nodesNamed(db: CliDb, typed: readonly string[]): Promise<NodeRow[]> {
+export async function nodesNamed(db: Queries, typed: readonly string[]): Promise<NodeRow[]> {
   const rows = await db.nodes()
   return [...new Set(typed)].map((text) => {
     const row =
@@ -83,7 +83,7 @@ export function unknown(
   )
 }
 
-/** Close enough to be a slip of the fingers: at most a third of it differs. The nearest first. */
+/** The names of which at most a third differs from the typed one. The nearest comes first. */
 export function nearest(typed: string, names: readonly string[]): string[] {
   const limit = Math.max(1, Math.floor(typed.length / 3))
   return names
@@ -94,13 +94,13 @@ export function nearest(typed: string, names: readonly string[]): string[] {
     .map(({ name }) => name)
 }
 
-/** What people call it: its name, or its id where it has none. */
+/** The name of a deployment, or its id where it has none. */
 export const calledBy = ({ id, name }: { id: string; name: string | null }): string => name ?? id
 
 const withoutZeros = (text: string): string =>
   /^\d+$/.test(text) ? text.replace(/^0+(?=\d)/, '') : text
 
-/** Of letters left out, put in, taken for others, or swapped with their neighbour. */
+/** The number of letters omitted, inserted, replaced, or swapped with their neighbour. */
 function editDistance(a: string, b: string): number {
   let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)

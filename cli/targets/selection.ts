@@ -1,18 +1,24 @@
-/** Which deployments or nodes a command is about: those that are named, those that match a label selector, or all that there are. */
+/** The targets of a command: deployments or nodes by name, by label selector, or all of them. */
 import { InvalidArgumentError } from 'commander'
 import type { Command } from 'commander'
-import type { CliDb } from '../queries/queries.js'
-import type { NodeRow } from '../queries/nodes.js'
-import type { DeploymentRow, Requirement } from '../queries/deployments.js'
+import type { Queries } from '../queries/queries.js'
+import type { NodeRow, DeploymentRow } from '../queries/rows.js'
+import type { Requirement } from '../queries/labels.js'
 import { CommandError, UsageError } from '../errors.js'
+import { confirm } from '../terminal/confirm.js'
 import { deploymentsNamed, nodesNamed } from './names.js'
+
+export const SELECTOR_HELP = 'by labels: key=value, key!=value, key, !key, joined by commas'
 
 export interface SelectionOptions {
   selector?: Requirement[]
   all?: boolean
 }
 
-/** For commands that change something: whom is always said. A selector that was meant to say something and says nothing matches nobody. */
+/**
+ * Commands that change something need a target: names, a label selector (-l), or --all. An empty
+ * selector is refused.
+ */
 export function selecting(command: Command, kind: string): Command {
   return (
     command
@@ -22,51 +28,43 @@ export function selecting(command: Command, kind: string): Command {
           ? 'by id or name; id:7 or name:7 where a number could be either'
           : 'by id or name',
       )
-      .option(
-        '-l, --selector <labels>',
-        'those with these labels: key=value, key!=value, key, !key, joined by commas',
-        collectSelector,
-      )
+      .option('-l, --selector <labels>', SELECTOR_HELP, collectSelector)
       .option('--all', `every ${kind}`)
-      // before any database is asked
+      // before any connection to the database
       .hook('preAction', (_, action) =>
         checkSelection(kind, action.args, action.opts<SelectionOptions>()),
       )
   )
 }
 
-/** What is typed by name is meant; what a selector finds is shown first, and asked about. */
-export const isFound = ({ selector, all }: SelectionOptions): boolean =>
-  selector !== undefined || all === true
+/** Asks before changing what a selector or --all found. Named targets are not asked about. */
+export async function confirmFound(
+  verb: string,
+  kind: string,
+  names: readonly string[],
+  options: SelectionOptions & { yes?: boolean },
+): Promise<void> {
+  if (options.selector === undefined && options.all !== true) return
+  const what = names.length === 1 ? `${verb} the ${kind}` : `${verb} ${names.length} ${kind}s:`
+  await confirm(what, names, options)
+}
 
 export async function selectedDeployments(
-  db: CliDb,
+  db: Queries,
   named: string[],
   options: SelectionOptions,
 ): Promise<DeploymentRow[]> {
   if (named.length > 0) return deploymentsNamed(db, named)
-  const rows = await db.deployments({ labels: options.selector })
-  if (rows.length === 0)
-    throw new CommandError(
-      nobody('deployment', options),
-      'see the labels there are: `mooring get deployments --wide`',
-    )
-  return rows
+  return found(await db.deployments({ labels: options.selector }), 'deployment', options)
 }
 
 export async function selectedNodes(
-  db: CliDb,
+  db: Queries,
   named: string[],
   options: SelectionOptions,
 ): Promise<NodeRow[]> {
   if (named.length > 0) return nodesNamed(db, named)
-  const rows = await db.nodes(options.selector)
-  if (rows.length === 0)
-    throw new CommandError(
-      nobody('node', options),
-      'see the labels there are: `mooring get nodes --wide`',
-    )
-  return rows
+  return found(await db.nodes(options.selector), 'node', options)
 }
 
 function checkSelection(
@@ -78,15 +76,21 @@ function checkSelection(
   if (ways === 0)
     throw new UsageError(
       `which ${kind}s?`,
-      `name them, select them by label (-l key=value), or say --all`,
+      'commands that change something need a target: names, a label selector (-l), or --all',
     )
-  if (ways > 1) throw new UsageError('names, -l and --all exclude each other', 'say one of them')
+  if (ways > 1) throw new UsageError('names, -l and --all exclude each other', 'use one of them')
 }
 
-const nobody = (kind: string, { selector }: SelectionOptions): string =>
-  selector
-    ? `no ${kind} has the labels ${selector.map(requirementText).join(',')}`
-    : `there is no ${kind}`
+/** The rows, unless there are none. */
+function found<R>(rows: R[], kind: string, { selector }: SelectionOptions): R[] {
+  if (rows.length > 0) return rows
+  throw new CommandError(
+    selector
+      ? `no ${kind} has the labels ${selector.map(requirementText).join(',')}`
+      : `there is no ${kind}`,
+    `\`mooring get ${kind}s --wide\` shows the labels`,
+  )
+}
 
 export function collectSelector(value: string, before: Requirement[] = []): Requirement[] {
   return [...before, ...value.split(',').map((part) => requirementOf(part.trim()))]

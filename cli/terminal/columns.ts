@@ -1,6 +1,6 @@
-/** How deployments and assignments are shown, wherever they are. Nodes: NODE_COLUMNS in up-frame.ts. */
-import type { DeploymentRow } from '../queries/deployments.js'
-import { cell, colors } from './table.js'
+/** The columns of deployments, assignments and nodes, the same in every table. */
+import type { DeploymentRow, NodeRow, StateCount } from '../queries/rows.js'
+import { cell, colors, interval } from './text.js'
 import type { Column, Row } from './table.js'
 
 export const DEPLOYMENT_COLUMNS: readonly Column[] = [
@@ -49,13 +49,70 @@ export const ASSIGNMENT_COLUMNS: readonly Column[] = [
   { key: 'last_error', title: 'last error' },
 ]
 
+const HEALTH_COLOURS: Record<string, (text: string) => string> = {
+  HEALTHY: colors.green,
+  DRAINING: colors.yellow,
+  DISABLED: colors.yellow,
+  UNHEALTHY: colors.red,
+  STALE: colors.red,
+  UNKNOWN: colors.dim,
+}
+
+/** For rows that withStates() has completed. */
+export const NODE_COLUMNS: readonly Column[] = [
+  { key: 'node' },
+  { key: 'health', paint: health },
+  { key: 'beat_age', title: 'last beat', align: 'right', text: (value) => interval(value) },
+  { key: 'assignments', title: 'assigned', align: 'right' },
+  { key: 'running', align: 'right' },
+  { key: 'states', title: 'not running', text: (value) => othersText(value) },
+  { key: 'cpu_pct', title: 'cpu %', align: 'right' },
+  {
+    key: 'memory_mb',
+    title: 'memory MiB',
+    align: 'right',
+    text: (value) =>
+      value === null || value === undefined ? '-' : String(Math.round(Number(value))),
+  },
+  { key: 'disk_free_pct', title: 'disk free %', align: 'right' },
+]
+
+export const NODE_COLUMNS_WIDE: readonly Column[] = [
+  ...NODE_COLUMNS,
+  { key: 'weight', align: 'right' },
+  { key: 'max_assignments', title: 'at most', align: 'right' },
+  { key: 'trusts' },
+  { key: 'containment' },
+  { key: 'version' },
+  { key: 'labels' },
+]
+
+/** Adds to each node how many of its assignments are in which state. */
+export function withStates(
+  nodes: readonly NodeRow[],
+  states: readonly StateCount[],
+): (NodeRow & { states: Record<string, number> })[] {
+  return nodes.map((node) => ({ ...node, states: statesOf(node.node, states) }))
+}
+
+export function statesOf(
+  node: string | null,
+  states: readonly StateCount[],
+): Record<string, number> {
+  return Object.fromEntries(
+    states
+      .filter((count) => count.node === node)
+      .map((count) => [count.run_state, count.assignments]),
+  )
+}
+
 export function packageText(row: Row): string {
   return row['package_name'] === null
     ? '(a command)'
     : `${cell(row['package_name'])}@${cell(row['package_version'])}`
 }
 
-/** How many are to run; a daemon as many as there are nodes that may run it. */
+/** How many instances shall run. A daemon runs one on every node that may run it. */
 function wantedOf(row: DeploymentRow): number {
   if (!row.enabled) return 0
   return row.type === 'daemon' ? row.assignments - row.stopping : row.replicas
@@ -76,4 +133,15 @@ function stateOf(row: DeploymentRow): string {
     parts.join(', ') ||
     (wantedOf(row) === 0 ? 'nothing to run' : row.running >= wantedOf(row) ? 'running' : 'starting')
   )
+}
+
+function health(text: string): string {
+  return (HEALTH_COLOURS[text] ?? String)(text)
+}
+
+function othersText(value: unknown): string {
+  const states = Object.entries((value ?? {}) as Record<string, number>).filter(
+    ([state]) => state !== 'running',
+  )
+  return states.length === 0 ? '-' : states.map(([state, count]) => `${count} ${state}`).join(', ')
 }

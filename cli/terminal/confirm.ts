@@ -1,7 +1,7 @@
-/** Asks before what cannot be taken back. Where nobody can answer, --yes has to have said it. */
+/** Asks before a change that cannot be undone. Without a terminal the option --yes is needed. */
 import { createInterface } from 'node:readline/promises'
 import { CommandError, UsageError } from '../errors.js'
-import { printable } from './table.js'
+import { printable } from './text.js'
 
 const SHOWN = 10
 
@@ -11,7 +11,8 @@ export async function confirm(
   { yes }: { yes?: boolean },
 ): Promise<void> {
   if (yes) return
-  const list = `${names.slice(0, SHOWN).map(printable).join(', ')}${names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''}`
+  const more = names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''
+  const list = `${names.slice(0, SHOWN).map(printable).join(', ')}${more}`
   if (!process.stdin.isTTY || !process.stderr.isTTY)
     throw new UsageError(
       `${what} ${list} needs a yes, and there is no terminal to ask`,

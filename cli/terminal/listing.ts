@@ -1,9 +1,15 @@
-/** Shows rows once, or for as long as somebody watches: a table redrawn on a terminal, what changes on a pipe, one object per line as JSON. */
+/**
+ * Shows rows once, or with --watch until Ctrl-C: a table redrawn in place on a terminal, the
+ * changes on a pipe, one object a line with --json.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import { createPatience } from '../progress/patience.js'
-import { clock, json, jsonLine, print, table, textOf } from './table.js'
+import { clock } from './text.js'
+import { json, jsonLine } from './json.js'
+import { print } from './stdout.js'
+import { table, textOf } from './table.js'
 import type { Column, Row } from './table.js'
-import { onStopSignal } from '../signals.js'
+import { stopSignal } from '../signals.js'
 import { createScreen, roomOf } from './screen.js'
 
 export interface Listing {
@@ -11,9 +17,9 @@ export interface Listing {
   /** The column that names a row. */
   key: string
   columns: readonly Column[]
-  /** Columns that change by themselves, such as ages: no news. */
+  /** Columns that change by themselves, such as ages. Their changes are not shown. */
   ticking?: readonly string[]
-  /** Said instead of an empty table. */
+  /** Shown instead of an empty table. */
   empty: string
 }
 
@@ -34,11 +40,7 @@ async function watch(
   { read, key, columns, ticking = [], empty }: Listing,
   options: ListingOptions,
 ): Promise<void> {
-  const stopped = new AbortController()
-  onStopSignal(
-    () => stopped.abort(),
-    () => process.exit(1),
-  )
+  const stopped = stopSignal()
   const screen =
     !options.json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
   const news = columns.filter((column) => !ticking.includes(column.key))
@@ -46,8 +48,8 @@ async function watch(
   try {
     for (
       const patience = createPatience();
-      !stopped.signal.aborted;
-      await pause(POLL_INTERVAL_MS, undefined, { signal: stopped.signal }).catch(() => {})
+      !stopped.aborted;
+      await pause(POLL_INTERVAL_MS, undefined, { signal: stopped }).catch(() => {})
     ) {
       let rows: Row[]
       try {
@@ -89,7 +91,7 @@ async function watch(
   }
 }
 
-/** As many lines as a terminal of so many shows; the last one says what is left out. */
+/** As many lines as fit into the terminal. The last one counts the lines left out. */
 export function fitting(lines: readonly string[], rows?: number): readonly string[] {
   const room = roomOf(rows)
   return lines.length <= room

@@ -1,13 +1,13 @@
 /**
- * Redraws a block of lines in place. One write per frame, each line erased only behind its own end, nothing written
- * when nothing changed: no flicker. The block is never higher or wider than the terminal, since a wrapped line would
- * break the arithmetic of the next frame.
+ * Redraws a block of lines in place, without flicker: one write for each frame, each line erased
+ * behind its own end only, nothing written when nothing changed. The block is never higher or wider
+ * than the terminal, because a wrapped line would break the arithmetic of the next frame.
  */
 export interface Screen {
   draw(lines: readonly string[]): void
-  /** A line above the block, which stays. */
+  /** Prints a line above the block. The line stays. */
   print(line: string): void
-  /** Leaves what is drawn standing and gives the cursor back. Idempotent. */
+  /** Leaves the block on the terminal and shows the cursor again. Idempotent. */
   close(): void
 }
 
@@ -24,7 +24,7 @@ const END_FRAME = '\x1b[?2026l'
 const ERASE_LINE = '\x1b[K'
 const ERASE_BELOW = '\x1b[J'
 
-/** How many lines a terminal of so many rows shows: the cursor stands below the last one. */
+/** How many lines fit into a terminal. The cursor needs the row below the last line. */
 export const roomOf = (rows = 24): number => Math.max(1, rows - 1)
 
 export function createScreen(terminal: Terminal): Screen {
@@ -33,7 +33,7 @@ export function createScreen(terminal: Terminal): Screen {
   let width = 0
 
   const back = () => {
-    // the terminal re-wraps what it shows when it is resized: how high the old frame is now is unknown, so start below it
+    // a resized terminal wraps its lines again: the height of the old frame is unknown, start below
     if (terminal.columns !== width && drawn.length > 0) drawn = []
     width = terminal.columns ?? 80
     return drawn.length > 0 ? `\x1b[${drawn.length}A\r` : '\r'
@@ -51,18 +51,15 @@ export function createScreen(terminal: Terminal): Screen {
       )
         return
       const start = back()
-      terminal.write(
-        `${hidden ? '' : HIDE_CURSOR}${BEGIN_FRAME}${start}${frame.map((line) => `${line}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`,
-      )
+      const hide = hidden ? '' : HIDE_CURSOR
+      terminal.write(`${hide}${BEGIN_FRAME}${start}${block(frame)}${ERASE_BELOW}${END_FRAME}`)
       hidden = true
       drawn = frame
     },
     print(line) {
       const frame = drawn
       const start = back()
-      terminal.write(
-        `${BEGIN_FRAME}${start}${line}${ERASE_LINE}\n${frame.map((old) => `${old}${ERASE_LINE}\n`).join('')}${ERASE_BELOW}${END_FRAME}`,
-      )
+      terminal.write(`${BEGIN_FRAME}${start}${block([line, ...frame])}${ERASE_BELOW}${END_FRAME}`)
       drawn = frame
     },
     close() {
@@ -73,7 +70,10 @@ export function createScreen(terminal: Terminal): Screen {
   }
 }
 
-/** Cuts a line to so many columns, colour codes not counted, and ends the colours it cut. */
+const block = (lines: readonly string[]): string =>
+  lines.map((line) => `${line}${ERASE_LINE}\n`).join('')
+
+/** Cuts a line to a number of columns and ends its colours. Colour codes take no column. */
 export function clip(line: string, columns: number): string {
   let room = columns
   let cut = ''

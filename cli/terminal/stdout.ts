@@ -1,7 +1,8 @@
 /**
- * What becomes of the output: a reader that has seen enough is no failure, a disk that is full is one, and nothing of what was printed is lost at the end.
+ * What happens when the output cannot be written. A reader that closes its pipe is no failure. A
+ * full disk is one. At the end of a command everything it printed has been written.
  *
- * Not for what runs on whatever happens to its output (`up`, `agent`, `worker`): a full disk costs these their words, and not the work on this host.
+ * `up`, `agent` and `worker` go on without their output: a full disk must not stop the workloads.
  */
 import { CommandError, EXIT_DONE } from '../errors.js'
 
@@ -11,28 +12,33 @@ const REASONS: Record<string, string> = {
   EFBIG: 'the file would be too large',
   EIO: 'the device fails',
 }
-/** What must end does not wait for a reader that has stopped reading. */
+/** How long a process that must end waits for a reader that has stopped reading. */
 const LAST_WORDS_MS = 1_000
 
-/** Calls `failed` once when the output cannot be written. A pipe whose reader has gone ends the process, at the next line: Node has no way to learn of it before. */
+/**
+ * Calls `failed` once when the output cannot be written. When the reader of a pipe has gone, the
+ * next line ends the process: Node has no earlier sign of it.
+ */
 export function watchOutput(failed: (error: CommandError) => void): void {
-  let over = false
+  let reported = false
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(EXIT_DONE)
-    if (over) return
-    over = true
+    if (reported) return
+    reported = true
     failed(
       new CommandError(
         `cannot write the output: ${REASONS[error.code ?? ''] ?? error.message}`,
-        'what was written is not whole',
+        'the written part is incomplete',
       ),
     )
   })
-  // nowhere is left to say it
+  // no stream is left to report this on
   process.stderr.on('error', () => {})
 }
 
-/** Exits when everything that was printed is written: a pipe takes 64 KiB, and the rest waits in this process for its reader. */
+/**
+ * Exits once everything printed is written. A pipe takes 64 KiB; the rest waits in this process.
+ */
 export async function exitWhenWritten(code: number | undefined, mustEnd: boolean): Promise<never> {
   const written = Promise.all(
     [process.stdout, process.stderr].map(
@@ -44,9 +50,13 @@ export async function exitWhenWritten(code: number | undefined, mustEnd: boolean
         }),
     ),
   )
-  // undefined would put back the exit code that a command has set
+  // an explicit undefined would clear the exit code that a command has set
   const exit = (): never => process.exit(code ?? process.exitCode)
   if (mustEnd) setTimeout(exit, LAST_WORDS_MS)
   await written
   return exit()
+}
+
+export function print(text: string): void {
+  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`)
 }

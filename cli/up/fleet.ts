@@ -15,26 +15,27 @@ export interface UpFleetOptions {
   stateDir: string
   lock: UpLock
   output: UpOutput
-  /** Options of `mooring agent`, for both. */
+  /** Options of both `mooring agent`. */
   agentArgs: readonly string[]
   demo: boolean
   footer: string
 }
 
 export interface UpFleet {
-  /** Until the signal, and then until everything has stopped. */
+  /** Runs until the signal. Resolves when everything has stopped. */
   run(signal: AbortSignal): Promise<void>
-  /** Once it stops: nobody is waited for any more. */
+  /** While it stops: ends all children at once. */
   force(): void
 }
 
 const AGENTS = ['host-a', 'host-b']
 const LOOK_INTERVAL_MS = 500
 const REVIVE_INTERVAL_MS = 2_000
-/** With a node missing for so long the demo goes to those that are there. */
+/** After this time the demo is inserted even while an agent is missing. */
 const AGENTS_WAIT_MS = 15_000
 const STOPPING =
-  'stopping: the agents with what they run, then the worker, then the server; Ctrl-C again does not wait'
+  'stopping: the agents with what they run, then the worker, then the server; ' +
+  'Ctrl-C again does not wait'
 
 export function createUpFleet({
   server,
@@ -68,8 +69,8 @@ export function createUpFleet({
   const changed = () => {
     const guard = server.guard()
     const alive = children.flatMap((each) => {
-      const pid = each.pid()
-      return pid === null ? [] : [{ name: each.view().name, ...markOf(pid) }]
+      const { name, pid } = each.view()
+      return pid === null ? [] : [{ name, ...markOf(pid) }]
     })
     lock.note({ children: guard ? [...alive, { name: 'guard', ...guard }] : alive })
     draw()
@@ -95,12 +96,12 @@ export function createUpFleet({
       snapshot.problem = problemOf(error).message
       return false
     })
-    // they hold the old address in their environment
+    // their environment holds the old address
     if (moved) await Promise.all(children.map((each) => each.restart()))
   }
 
-  // Only when all agents are live: at a cold start the first one to register, some milliseconds ahead, would be the only node
-  // there is, and get everything.
+  // Waits until all agents are live. At a cold start the first to register would be the only node
+  // for some milliseconds, and get every deployment.
   const giveUpAt = performance.now() + AGENTS_WAIT_MS
   const insertDemo = async ({ nodes }: FleetView) => {
     const live = AGENTS.every((name) =>
@@ -116,7 +117,7 @@ export function createUpFleet({
 
   return {
     async run(signal) {
-      // what happened in an earlier life is not shown as news
+      // events of an earlier `up` are not shown as changes
       snapshot.view = await watcher.look()
       for (const each of children) each.start()
       draw = () => {

@@ -1,6 +1,9 @@
-/** Where `mooring up` says things: a table drawn in place on a terminal, else a line or a JSON object per change. */
+/**
+ * The output of `mooring up`: a table drawn in place on a terminal, else a line for each change.
+ */
 import { frameOf } from './frame.js'
-import { jsonLine, printable } from '../terminal/table.js'
+import { jsonLine } from '../terminal/json.js'
+import { printable } from '../terminal/text.js'
 import { createScreen } from '../terminal/screen.js'
 import { changeLine, changesBetween, NOTHING } from './snapshot.js'
 import type { Change, Snapshot } from './snapshot.js'
@@ -8,7 +11,7 @@ import type { Change, Snapshot } from './snapshot.js'
 export interface UpOutput {
   note(text: string): void
   show(snapshot: Snapshot, footer: string): void
-  /** Takes the table away; notes may follow. Idempotent. */
+  /** Removes the table. Notes may follow. Idempotent. */
   close(): void
 }
 

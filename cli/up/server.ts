@@ -1,7 +1,7 @@
 /**
- * The database of `mooring up`: the one of DATABASE_URL, which is nobody's to start or stop here, or the embedded server.
- * The server ends with the `up` that started it, also with one that inherits it from a SIGKILLed predecessor; one that
- * `mooring db up` started stays.
+ * The database of `mooring up`: the one of DATABASE_URL, which `up` never starts or stops, or the
+ * embedded server. That server ends with the `up` that started it, or that inherited it from a
+ * killed predecessor. A server that `mooring db up` started stays.
  */
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { clusterUrl, ensureCluster, stopCluster } from '../../postgres/embedded/cluster.js'
@@ -14,7 +14,9 @@ export interface UpServer {
   url(): string
   description(): string
   guard(): ProcessMark | null
-  /** Starts the embedded server again when it has ended and is ours. True: its address has changed. */
+  /**
+   * Restarts the embedded server when it has ended and `up` owns it. True: it has a new address.
+   */
   revive(): Promise<boolean>
   stop(): Promise<void>
 }
@@ -39,7 +41,7 @@ export async function openUpServer(
   const found = await clusterUrl({ stateDir })
   const owns = found === undefined || inherited
   const guard = owns ? startGuard(stateDir) : null
-  // said before it is true, so that a kill in between leaves no server behind
+  // noted before the server starts, so that a kill in between leaves no server behind
   lock.note({ owns_server: owns })
   let { url } = await ensureCluster({ stateDir, log: note })
   return {
@@ -49,7 +51,7 @@ export async function openUpServer(
     async revive() {
       if (!owns) return false
       const cluster = await ensureCluster({ stateDir, log: note })
-      if (cluster.started) note('the embedded server had ended, and was started again')
+      if (cluster.started) note('the embedded server had ended and was started again')
       const moved = cluster.url !== url
       url = cluster.url
       return moved
@@ -68,7 +70,8 @@ function startGuard(stateDir: string): { mark: ProcessMark; dismiss(): void } {
     env,
     `${stateDir}/up/guard.log`,
   )
-  guard.on('error', () => {}) // without it a SIGKILL of this process leaves the server running, nothing else
+  // without a guard a SIGKILL of this process leaves the server running; the rest works
+  guard.on('error', () => {})
   guard.stdin?.on('error', () => {})
   guard.unref()
   return {

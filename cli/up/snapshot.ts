@@ -1,16 +1,19 @@
 /**
- * What `mooring up` knows at one moment, and what is new since the last look. Pure.
- * The table on a terminal is drawn from a snapshot; lines on a pipe and --json are the changes between two of them.
+ * What `mooring up` knows at one moment, and the changes between two such moments. Pure.
+ * A terminal shows a snapshot as a table. A pipe and --json show the changes.
  */
-import type { EventRow, FleetRow, StateCount, UnplacedRow } from '../queries/rows.js'
-import type { NodeRow } from '../queries/nodes.js'
-import { cell, clock } from '../terminal/table.js'
+import type { ChildState } from '../../host/child-process.js'
+import type { EventRow, FleetRow, NodeRow, StateCount, UnplacedRow } from '../queries/rows.js'
+import { statesOf } from '../terminal/columns.js'
+import { eventText } from '../terminal/event-text.js'
+import { fleetText } from '../terminal/fleet-text.js'
+import { cell } from '../terminal/text.js'
 
 export interface FleetView {
   fleet: FleetRow
   nodes: NodeRow[]
   states: StateCount[]
-  /** The few that wait longest, when something waits. */
+  /** The few that have waited longest. */
   unplaced: UnplacedRow[]
   /** The last events, oldest first. */
   events: EventRow[]
@@ -18,16 +21,16 @@ export interface FleetView {
 
 export interface ProcessView {
   name: string
-  state: 'starting' | 'running' | 'stopping' | 'stopped' | 'waiting' | 'failed'
+  state: ChildState
   pid: number | null
   restarts: number
   note: string | null
 }
 
 export interface Snapshot {
-  /** The last one that could be read; null before the first. */
+  /** The last view that could be read; null before the first. */
   view: FleetView | null
-  /** Why the view is not of now; null when it is. */
+  /** Why the view is not up to date; null when it is. */
   problem: string | null
   processes: ProcessView[]
 }
@@ -107,24 +110,13 @@ function nodeChange(node: NodeRow, states: readonly StateCount[]) {
   }
 }
 
-export function statesOf(
-  node: string | null,
-  states: readonly StateCount[],
-): Record<string, number> {
-  return Object.fromEntries(
-    states
-      .filter((count) => count.node === node)
-      .map((count) => [count.run_state, count.assignments]),
-  )
-}
-
 /**
- * Events of `after` that `before` does not hold. Ids come from a sequence and become visible at commit, so a lower id
- * may turn up after a higher one: what was seen is compared, not the highest id.
+ * Events of `after` that `before` does not hold. All ids are compared, not the highest one: ids
+ * come from a sequence and become visible at commit, so a lower id may appear after a higher one.
  */
 export function newEvents(before: readonly EventRow[], after: readonly EventRow[]): EventRow[] {
-  const seen = new Set(before.map((event) => event.id))
-  return after.filter((event) => !seen.has(event.id))
+  const known = new Set(before.map((event) => event.id))
+  return after.filter((event) => !known.has(event.id))
 }
 
 export function changeLine(change: Change): string {
@@ -135,8 +127,10 @@ export function changeLine(change: Change): string {
       return `database: ${change.text}`
     case 'process':
       return `process ${change.name}: ${processText(change)}`
-    case 'node':
-      return `node ${cell(change.node)}: ${change.health}, ${change.assignments} assigned${stateText(change.states)}`
+    case 'node': {
+      const counts = `${change.assignments} assigned${stateText(change.states)}`
+      return `node ${cell(change.node)}: ${change.health}, ${counts}`
+    }
     case 'node_gone':
       return `node ${cell(change.node)}: forgotten`
     case 'fleet':
@@ -152,33 +146,8 @@ export function processText(process: ProcessView): string {
   return `${process.state}${pid}${restarts}${process.note ? `: ${cell(process.note)}` : ''}`
 }
 
-export function fleetText(fleet: FleetRow): string {
-  const hold =
-    fleet.hold === null
-      ? ''
-      : ` - on hold, nothing is claimed, reaped or started: ${cell(fleet.hold)}`
-  const paused =
-    fleet.reap_paused === null
-      ? ''
-      : ` - reaping is paused: ${cell(fleet.reap_paused)} (are they dead? \`mooring resume-reaping\`)`
-  return (
-    `${fleet.healthy} of ${fleet.nodes} nodes healthy, ${fleet.deployments} deployments, ${fleet.assigned} of ${fleet.assignments} assigned, ` +
-    `${fleet.running} running, ${fleet.waiting} waiting, ${fleet.workers} worker${fleet.workers === 1 ? '' : 's'}${hold}${paused}`
-  )
-}
-
-export function stateText(states: Record<string, number>): string {
+function stateText(states: Record<string, number>): string {
   return Object.entries(states)
     .map(([state, count]) => `, ${count} ${state}`)
     .join('')
-}
-
-export function eventText(event: EventRow): string {
-  const parts = [clock(event.at), event.kind]
-  if (event.assignment_id !== null) parts.push(`assignment ${event.assignment_id}`)
-  if (event.deployment_id !== null) parts.push(`deployment ${event.deployment_id}`)
-  if (event.node !== null) parts.push(cell(event.node))
-  if (event.epoch !== null) parts.push(`epoch ${event.epoch}`)
-  if (event.reason !== null && event.reason !== '') parts.push(`- ${cell(event.reason)}`)
-  return parts.join(' ')
 }

@@ -1,9 +1,9 @@
 /**
- * Who runs `mooring up` in a state directory: one file, which names the process, whether the database server is its to stop, and its children. It answers
- * three questions:
- *   - a second `up`: who runs already?
- *   - an `up` after a SIGKILLed one: which of its children are still ending, and is the server that runs mine to stop?
- *   - the guard of a SIGKILLed one: has somebody taken over?
+ * The lock file of `mooring up` in a state directory. It names the process, its children, and
+ * whether the process owns the database server. Its readers:
+ *   - a second `up`: is one running already?
+ *   - an `up` after a killed one: which children are still ending, does it inherit the server?
+ *   - the guard of a killed one: has another `up` taken over?
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,13 +12,13 @@ import type { LockFile, LockRecord, ProcessMark } from '../../host/lock-file.js'
 import { CommandError } from '../errors.js'
 
 interface UpFields {
-  /** The embedded server was started by `mooring up` and ends with it. */
+  /** `mooring up` started the embedded server and ends it. */
   owns_server: boolean
   children: (ProcessMark & { name: string })[]
 }
 
 export type UpRecord = LockRecord & UpFields
-/** `inherited`: what a SIGKILLed predecessor left behind. */
+/** `inherited` is the record of a killed predecessor. */
 export type UpLock = LockFile<UpFields>
 
 export function takeUpLock(stateDir: string): UpLock {
@@ -43,6 +43,7 @@ export function upFile(stateDir: string): string {
 function runningAlready(stateDir: string, holder: LockRecord): CommandError {
   return new CommandError(
     `\`mooring up\` runs already in ${stateDir}: pid ${holder.pid}, since ${holder.since}`,
-    `\`mooring status\` shows it; stop it with Ctrl-C in its terminal or \`kill ${holder.pid}\`, or use another --state-dir`,
+    '`mooring status` shows it; stop it with Ctrl-C in its terminal or ' +
+      `\`kill ${holder.pid}\`, or use another --state-dir`,
   )
 }

@@ -1,17 +1,18 @@
 /**
  * `mooring up`: database, migration, one worker and two agents as child processes, in one terminal.
  *
- * Who ends what, and how:
- *   Ctrl-C (or SIGTERM, SIGHUP)  agents stop what they run and leave, then the worker, then the server, if it is ours
- *   a second one                 the agents kill at once, nobody is waited for longer than a few seconds
- *   SIGKILL of this process      each child's stdin ends, and it stops as after SIGTERM; the guard stops the server after them
- *   a child dies                 it is started again, with backoff
- *   the embedded server dies     it is started again
+ *   Ctrl-C, SIGTERM or SIGHUP  the agents stop what they run and leave; then the worker stops; then
+ *                              the server, if `up` owns it
+ *   a second one               the agents kill at once; after 5 s `up` kills its children
+ *   SIGKILL of this process    each child's stdin ends, and it stops as after SIGTERM; then the
+ *                              guard stops the server
+ *   a child dies               `up` restarts it with a back-off
+ *   the embedded server dies   `up` restarts it
  */
 import { resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
-import { migrateText } from '../progress/migrate-text.js'
+import { migrateText } from '../terminal/migrate-text.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
 import { DEFAULT_STATE_DIR } from '../options.js'
 import { onStopSignal } from '../signals.js'
@@ -33,7 +34,7 @@ export interface UpOptions {
   allowScripts?: boolean
 }
 
-/** Longer than a graceful stop of a predecessor's agents takes. */
+/** Longer than the graceful stop of a predecessor's agents. */
 const PREDECESSOR_WAIT_MS = 60_000
 
 export async function runUp(options: UpOptions): Promise<void> {
@@ -80,21 +81,20 @@ export async function runUp(options: UpOptions): Promise<void> {
     lock.release()
     output.close()
   }
-  output.note(`stopped; the data stays, and \`${programName()} up\` goes on with it`)
+  output.note(`stopped; the data stays, and \`${programName()} up\` continues with it`)
 }
 
-/** A SIGKILLed `up` leaves children that stop by themselves; their names are free only then. */
+/** The children of a killed `up` stop by themselves. Until then they hold their names. */
 async function waitForPredecessor(
   lock: UpLock,
   output: UpOutput,
   signal: AbortSignal,
 ): Promise<void> {
   const left = () => (lock.inherited?.children ?? []).filter(isAlive)
-  if (left().length === 0) return
+  const names = left().map((child) => `${child.name} (pid ${child.pid})`)
+  if (names.length === 0) return
   output.note(
-    `the last \`mooring up\` was killed; waiting for its processes to stop: ${left()
-      .map((child) => `${child.name} (pid ${child.pid})`)
-      .join(', ')}`,
+    `the last \`mooring up\` was killed; waiting for its processes to stop: ${names.join(', ')}`,
   )
   const deadline = performance.now() + PREDECESSOR_WAIT_MS
   while (left().length > 0 && performance.now() < deadline && !signal.aborted) await pause(100)
@@ -114,7 +114,7 @@ function agentArgs({ trust, allowExec, allowScripts }: UpOptions): string[] {
   ]
 }
 
-/** How the reader of this terminal calls the program in another one. */
+/** How to call the program in another terminal: directly, or with npx. */
 export function programName(
   env: NodeJS.ProcessEnv = process.env,
   script = process.argv[1] ?? '',

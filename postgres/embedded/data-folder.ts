@@ -18,12 +18,13 @@ import type { Binaries } from './binaries.js'
 import { reachable, type Identity } from './identity.js'
 
 export const DATABASE = 'mooring'
-// not `mooring`: "$user" in the search_path would put a user's own tables into our schema
+// not `mooring`: "$user" in the search_path would put a user's own tables into that schema
 export const SUPERUSER = 'postgres'
 
 /**
- * The folder below which the server's user may write. Inside the state folder where that user can
- * get there; else a folder in /var/tmp that is named after it, so that every later start finds it.
+ * The folder below which the server's user may write. It is inside the state folder where that user
+ * can reach it. Else it is a folder in /var/tmp, named after the state folder so that later starts
+ * find it.
  */
 export function serverRoot(stateDir: string, identity: Identity): string {
   const key = createHash('sha256').update(realpathSync(stateDir)).digest('hex').slice(0, 12)
@@ -40,19 +41,21 @@ export function makeServerRoot(stateDir: string, identity: Identity): string {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }
-  // looked at before anything is done with it: in /var/tmp anybody may have been there first, with a folder or a link of his own
+  // checked before use: in /var/tmp another user may have made a folder or a link of this name
   const stat = lstatSync(root)
   const me = process.getuid?.()
   if (!stat.isDirectory() || ![me, identity.uid ?? me].includes(stat.uid))
-    throw new Error(`${root} is no folder of ours; remove it, or choose another state directory`)
+    throw new Error(
+      `${root} is no folder of this user; remove it, or choose another state directory`,
+    )
   give(root, identity)
   return root
 }
 
-/** The folder carries the major version: a newer server never meets an older one's files. */
+/** The name carries the major version: a newer server never reads the files of an older one. */
 export const dataFolder = (root: string, major: number): string => join(root, `data-${major}`)
 
-/** Only where ours is still to be made: the first start after an update of the server is the moment to say so. */
+/** Data folders of other major versions; reported once, at the first start of a new version. */
 export function otherMajors(root: string, major: number): string[] {
   if (existsSync(dataFolder(root, major))) return []
   return readdirSync(root)
@@ -61,8 +64,8 @@ export function otherMajors(root: string, major: number): string[] {
 }
 
 /**
- * Makes the cluster and its database, once. Two first starts at once each make their own in a
- * private folder; the rename decides, the loser deletes its own.
+ * Makes the cluster and its database, once. Of two first starts at once each makes its own in a
+ * private folder. The rename decides, and the loser deletes its folder.
  */
 export async function makeDataFolder(
   root: string,
@@ -92,7 +95,7 @@ export async function makeDataFolder(
       '--locale=C',
       ...(durable ? [] : ['--no-sync']),
     ])
-    // single-user mode: the database is there in the moment the folder gets its name
+    // single-user mode: the database exists before the folder gets its name
     await run(
       binaries,
       'postgres',
@@ -106,7 +109,7 @@ export async function makeDataFolder(
     give(join(unfinished, 'mooring.password'), identity)
     appendFileSync(
       join(unfinished, 'postgresql.conf'),
-      `\ninclude 'mooring.conf'   # written anew at every start\n`,
+      `\ninclude 'mooring.conf'   # written again at every start\n`,
     )
     renameSync(unfinished, dataDir)
   } catch (error) {
@@ -121,7 +124,7 @@ export async function makeDataFolder(
 export const passwordOf = (dataDir: string): string =>
   readFileSync(join(dataDir, 'mooring.password'), 'utf8').trim()
 
-/** The port of the last start: kept, so that an address somebody wrote down stays true. */
+/** The port of the last start. It is kept, so that a noted address stays valid. */
 export function lastPort(dataDir: string): number | undefined {
   return (
     Number(/^port = (\d+)$/m.exec(readFileSync(join(dataDir, 'mooring.conf'), 'utf8'))?.[1]) ||
@@ -148,7 +151,7 @@ export function writeSettings(
   renameSync(unfinished, join(dataDir, 'mooring.conf'))
 }
 
-/** Runs one of the server's programs as the server's user; PG* variables of the caller never reach it. */
+/** Runs one of the server's programs as the server's user, without the caller's PG* variables. */
 export function run(
   binaries: Binaries,
   name: string,

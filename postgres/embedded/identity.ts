@@ -1,15 +1,15 @@
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 
-/** The operating system user the local server runs as. Empty: the user we already are. */
+/** The operating system user of the local server. Empty: the user of this process. */
 export interface Identity {
   uid?: number
   gid?: number
 }
 
 /**
- * Postgres refuses to run as root, so root lends the server another user: `postgres` where it
- * exists, else `nobody`. No user is ever created.
+ * The user of this process, unless that is root: Postgres refuses to run as root. Then it is
+ * `postgres` where it exists, else `nobody`. No user is created.
  */
 export function serverIdentity(): Identity {
   if (process.getuid?.() !== 0) return {}
@@ -21,14 +21,14 @@ export function serverIdentity(): Identity {
     if (account?.[2] && account[3]) return { uid: Number(account[2]), gid: Number(account[3]) }
   }
   throw new Error(
-    'Postgres refuses to run as root, and this machine has neither a postgres nor a nobody user to run it as. ' +
+    'Postgres refuses to run as root, and this machine has no user postgres or nobody. ' +
       'Start as an ordinary user, or set DATABASE_URL to a server that runs elsewhere.',
   )
 }
 
 /**
- * Can that user walk down to `path` and enter or execute it? A 0700 home directory or a checkout
- * under mkdtemp is the usual reason why not.
+ * True when that user can walk down to `path` and enter or execute it. A 0700 home directory or a
+ * checkout under mkdtemp is the usual obstacle.
  */
 export function reachable(path: string, identity: Identity): boolean {
   if (identity.uid === undefined) return true

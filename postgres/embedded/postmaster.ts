@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
 /**
- * What a data folder's server is doing. `pg_ctl status` believes a lock file whose pid has been
- * recycled or is a zombie, so we look at the process ourselves and then really connect.
+ * The state of a data folder's server. `pg_ctl status` believes a lock file whose pid was recycled
+ * or is a zombie. So the process itself is examined, and a connection is made.
  */
 export type ServerState =
   | { is: 'ready'; pid: number; port: number }
-  /** starting, stopping, or its backends are still ending after the postmaster was killed */
+  /** Starting, stopping, or its backends are still ending after the postmaster was killed. */
   | { is: 'changing'; pid: number }
   | { is: 'absent' }
 
@@ -21,7 +21,7 @@ export async function serverState(dataDir: string): Promise<ServerState> {
   const lines = lock.split('\n')
   const pid = Number(lines[0])
   if (!isServerOf(pid, dataDir)) {
-    // never drop the lock under backends that still end: it names the shared memory they use
+    // the lock file names the shared memory of the backends: it stays while any of them lives
     if (processesOfServer(dataDir).length > 0) return { is: 'changing', pid }
     if (readOrUndefined(lockFile) === lock) rmSync(lockFile, { force: true })
     return { is: 'absent' }
@@ -31,12 +31,15 @@ export async function serverState(dataDir: string): Promise<ServerState> {
   return { is: 'ready', pid, port }
 }
 
-/** What its lock file says. Throws where there is none. */
+/** The pid in its lock file. Throws where there is none. */
 export function postmasterPid(dataDir: string): number {
   return Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0])
 }
 
-/** Fast shutdown: sessions are ended, a checkpoint is written. Resolves when the server is gone; false if there was none. */
+/**
+ * Fast shutdown: ends the sessions and writes a checkpoint. Resolves when the server is gone, with
+ * false when there was none.
+ */
 export async function stopServer(dataDir: string, timeoutMs = 30_000): Promise<boolean> {
   const first = await serverState(dataDir)
   if (first.is === 'absent') return false
@@ -64,7 +67,7 @@ function signal(pid: number, dataDir: string, name: NodeJS.Signals): boolean {
   }
 }
 
-/** A postmaster's working directory is its data folder: a recycled pid, even of another Postgres, is not ours. */
+/** A postmaster's working directory is its data folder. A recycled pid has another one. */
 function isServerOf(pid: number, dataDir: string): boolean {
   if (!Number.isInteger(pid) || pid <= 1) return false
   if (process.platform === 'linux') return cwdOf(pid) === realpathSync(dataDir) && !isZombie(pid)
@@ -78,7 +81,7 @@ function isServerOf(pid: number, dataDir: string): boolean {
   }
 }
 
-/** The postmaster and all its backends: they work in the data folder, and nothing else does. */
+/** The postmaster and its backends: the processes whose working directory is the data folder. */
 export function processesOfServer(dataDir: string): number[] {
   if (process.platform !== 'linux') return []
   const real = realpathSync(dataDir)

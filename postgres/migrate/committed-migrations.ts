@@ -5,16 +5,16 @@ import { fileURLToPath } from 'node:url'
 
 /** One file of migrations/committed, as graphile-migrate reads it. */
 export interface CommittedMigration {
-  /** 000001-schema.sql */
+  /** 000001-schema.sql, in the folder. */
   file: string
-  /** 000001.sql: what graphile_migrate.migrations says */
+  /** 000001.sql, as in graphile_migrate.migrations. */
   filename: string
   hash: string
   previousHash: string | null
   body: string
 }
 
-/** The folder `migrations` of this package, wherever it is installed. */
+/** The folder `migrations` of this package. */
 export function migrationsFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'package.json'))) {
@@ -25,7 +25,7 @@ export function migrationsFolder(): string {
   return join(folder, 'migrations')
 }
 
-/** In order. Throws when a file was edited after it was committed, or one is missing in between. */
+/** In order. Throws when a file was changed after its commit, or one is missing in between. */
 export function committedMigrations(folder = migrationsFolder()): CommittedMigration[] {
   const committed = join(folder, 'committed')
   const files = existsSync(committed)
@@ -40,7 +40,8 @@ export function committedMigrations(folder = migrationsFolder()): CommittedMigra
       throw new Error(`migrations/committed/${file} does not follow the file before it`)
     if (hashOf(migration.body, previous) !== migration.hash) {
       throw new Error(
-        `migrations/committed/${file} was changed after it was committed: its hash is not the one it declares`,
+        `migrations/committed/${file} was changed after it was committed: ` +
+          'its hash is not the one it declares',
       )
     }
     previous = migration.hash
@@ -48,7 +49,7 @@ export function committedMigrations(folder = migrationsFolder()): CommittedMigra
   })
 }
 
-/** The number graphile-migrate makes: sha1 over the previous hash and the trimmed body. */
+/** As graphile-migrate makes it: sha1 over the previous hash and the trimmed body. */
 export function hashOf(body: string, previousHash: string | null): string {
   return `sha1:${createHash('sha1')
     .update(`${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`)

@@ -5,37 +5,42 @@ import { parseDatabaseUrl } from '../database-url.js'
 
 export interface MigrateOptions {
   databaseUrl: string
-  /** What is being done, one sentence at a time. Never holds the password. */
+  /** Gets one sentence for each step. Never holds the password. */
   log?: (message: string) => void
-  /** For how long a migration that waits for somebody's lock is tried again. Default 10 minutes. */
+  /** How long a migration that needs a held lock is tried again. Default 10 minutes. */
   retryForMs?: number
-  /** Another folder than the package's own `migrations`; for tests of migrations to come. */
+  /**
+   * Default: the folder `migrations` of the package. Tests of later migrations give another one.
+   */
   folder?: string
   signal?: AbortSignal
 }
 
 export interface MigrateResult {
-  /** Files of migrations/committed that this call ran, in order; empty: the database was up to date. */
+  /** The files of migrations/committed that this call ran, in order. */
   applied: string[]
-  /** The newest migration the database now has. */
+  /** The newest migration of the database. */
   version: string
   /**
-   * Whether psql finds `deployment` without its schema: `set` by this call, `present` before, or `left` alone because
-   * another table of that name is visible or we may not alter the database; then `searchPathLine` is the line to run.
+   * Whether psql finds `deployment` without its schema: `set` by this call, or `present` before. It
+   * is `left` alone where another table of that name is visible, or the role may not alter the
+   * database; then searchPathLine is the statement to run.
    */
   searchPath: 'set' | 'present' | 'left'
   searchPathLine: string | null
-  /** What could not be done for the group roles (set_up_roles), with the way out; empty: all is done. */
+  /** What mooring.set_up_roles() could not do, each with the way out. */
   roleProblems: string[]
 }
 
-/** Why the database was not migrated, with the way out. `code` is a SQLSTATE or errno where there is one. */
+/**
+ * Why the database was not migrated, with the way out. `code` is a SQLSTATE, an errno or our own.
+ */
 export class MigrateError extends Error {
   override readonly name = 'MigrateError'
   readonly code: string | undefined
   readonly detail: string | undefined
   readonly hint: string | undefined
-  // of a server that does not answer
+  // these three name a server that does not answer
   readonly address: string | undefined
   readonly hostname: string | undefined
   readonly port: number | undefined
@@ -51,11 +56,11 @@ export class MigrateError extends Error {
 }
 
 /**
- * Brings the database to the schema of this program: graphile-worker's schema, then our committed
- * migrations. Harmless to repeat, safe when many hosts do it at once, and it blocks nobody: where it
- * would have to wait for a lock it gives up after 500 ms and tries again.
+ * Brings the database to the schema of this program: graphile-worker's schema, then the committed
+ * migrations. Repeating it is harmless, and many hosts may do it at once. It blocks no other
+ * session: it waits 500 ms for a lock, gives up, and tries again.
  *
- * Runs in a process of its own, because graphile-migrate ends its process when a connection breaks.
+ * It runs in its own process, because graphile-migrate ends its process when a connection breaks.
  */
 export async function migrate({
   databaseUrl,
@@ -94,13 +99,14 @@ export async function migrate({
       else if (signal?.aborted) reject(signal.reason)
       else
         reject(
-          new MigrateError('the migration broke off; what it had not committed is rolled back', {
+          new MigrateError('the migration broke off; uncommitted changes are rolled back', {
             detail: stderr.trim() || undefined,
             hint: 'run it again',
           }),
         )
     })
-    const order: MigrateOrder = { databaseUrl, retryForMs, folder: folder ?? migrationsFolder() } // not in argv or env: those can be read by others
+    // not in argv or env, because other users can read those
+    const order: MigrateOrder = { databaseUrl, retryForMs, folder: folder ?? migrationsFolder() }
     child.send(order)
   })
 }

@@ -1,19 +1,19 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { answered } from '../../postgres/deadline.js'
+import { answerWithin } from '../deadline.js'
 import { pgConfig, type DatabaseUrl } from '../database-url.js'
 
-/** The statements around a migration, all on one connection of its own; it holds our lock while it is open. */
+/** The statements around a migration, on one connection. It holds the migration lock while open. */
 export interface MigrationSession {
-  /** Waits until no other host migrates this database; says so once when it has to wait. */
+  /** Waits until no other host migrates this database. Calls onWait once when it has to wait. */
   lock(onWait: () => void): Promise<void>
-  /** What graphile_migrate.migrations says, in order; empty where it does not exist. */
+  /** The rows of graphile_migrate.migrations, in order; none where the table does not exist. */
   appliedMigrations(): Promise<AppliedMigration[]>
-  /** Who makes `applicationName` wait for a lock right now, in words. */
+  /** The sessions that make `applicationName` wait for a lock at this moment, in words. */
   blockersOf(applicationName: string): Promise<string[]>
   searchPathState(): Promise<SearchPathState>
   setSearchPath(line: string): Promise<void>
-  /** Makes the group roles and their grants; answers with what could not be done. */
+  /** Makes the group roles and their grants. Resolves with what could not be done. */
   setUpRoles(): Promise<string[]>
   close(): Promise<void>
 }
@@ -25,10 +25,10 @@ export interface AppliedMigration {
 
 export interface SearchPathState {
   database: string
-  /** as it is for a new session, without settings of single roles */
+  /** As in a new session, without settings of single roles. */
   search_path: string
   has_mooring: boolean
-  /** another schema's table `deployment` that would be found first */
+  /** A table `deployment` of another schema that would be found first. */
   other_deployment: string | null
 }
 
@@ -38,15 +38,15 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
   })
   const socket = new Socket()
   const client = new pg.Client({ ...config, stream: () => socket })
-  client.on('error', () => {}) // the next statement says it
-  // of its own deadline the driver says "timeout expired" and nothing else
-  await answered(connectionTimeoutMillis, client.connect()).catch((error: unknown) => {
+  client.on('error', () => {}) // the next statement rejects with it
+  // the driver's own timeout would say "timeout expired" and nothing else
+  await answerWithin(connectionTimeoutMillis, client.connect()).catch((error: unknown) => {
     socket.destroy()
     throw error
   })
   return {
     async lock(onWait) {
-      // hashtextextended over a text, so that the number has an origin; per database, like every advisory lock
+      // a hash of a text, so that the number has an origin; advisory locks are per database
       const key = `pg_catalog.hashtextextended('mooring migrate', 0)`
       const { rows } = await client.query<{ locked: boolean }>(
         `select pg_catalog.pg_try_advisory_lock(${key}) as locked`,
@@ -90,33 +90,63 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
 }
 
 const BLOCKERS = `
-  select pg_catalog.format('pid %s (%s%s, %s for %s s)', b.pid, coalesce(nullif(b.application_name, ''), 'unnamed'),
-           coalesce(' of ' || b.usename, ''), coalesce(b.state, 'running'), extract(epoch from pg_catalog.clock_timestamp() - b.state_change)::int) as blocker
+  select pg_catalog.format(
+           'pid %s (%s%s, %s for %s s)',
+           b.pid,
+           coalesce(nullif(b.application_name, ''), 'unnamed'),
+           coalesce(' of ' || b.usename, ''),
+           coalesce(b.state, 'running'),
+           extract(epoch from pg_catalog.clock_timestamp() - b.state_change)::int) as blocker
     from pg_catalog.pg_stat_activity w
-    cross join lateral unnest(pg_catalog.pg_blocking_pids(w.pid)) as p(pid)
+   cross join lateral unnest(pg_catalog.pg_blocking_pids(w.pid)) as p(pid)
     join pg_catalog.pg_stat_activity b on b.pid = p.pid
-   where w.datname = pg_catalog.current_database() and w.application_name = $1
+   where w.datname = pg_catalog.current_database()
+     and w.application_name = $1
    order by b.pid`
 
-// The database's own setting counts, else what the server starts with; a role's setting is that role's business.
-// Schemas are compared as names: quoted and mixed-case entries are read as Postgres reads them. "$user" is not taken for
-// mooring even where our role is called so: other roles shall find the tables too.
+// The database's own setting counts, else the server's. A setting of one role is left to that role.
+// Schemas are compared as names: quoted and mixed-case entries are read as Postgres reads them.
+// "$user" does not count as mooring even for a role of that name: other roles need the tables too.
 const SEARCH_PATH = `
   with path as (
     select coalesce(
-      (select substr(c.setting, 13) from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) as c(setting)
-        where s.setdatabase = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
-          and s.setrole = 0 and c.setting like 'search\\_path=%'),
-      (select case when s.source in ('default', 'configuration file', 'command line', 'environment variable') then s.setting else s.boot_val end
-         from pg_catalog.pg_settings s where s.name = 'search_path')) as search_path
+             (select substr(c.setting, 13)
+                from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) as c(setting)
+               where s.setdatabase = (
+                       select d.oid
+                         from pg_catalog.pg_database d
+                        where d.datname = pg_catalog.current_database())
+                 and s.setrole = 0
+                 and c.setting like 'search\\_path=%'),
+             (select case
+                       when s.source in (
+                              'default', 'configuration file', 'command line',
+                              'environment variable')
+                       then s.setting
+                       else s.boot_val
+                     end
+                from pg_catalog.pg_settings s
+               where s.name = 'search_path')) as search_path
   ), entry as (
-    select case when e.part like '"%"' then replace(substr(e.part, 2, length(e.part) - 2), '""', '"')
-                else lower(e.part) end as schema
+    select case
+             when e.part like '"%"' then replace(substr(e.part, 2, length(e.part) - 2), '""', '"')
+             else lower(e.part)
+           end as schema
       from path, pg_catalog.regexp_split_to_table(path.search_path, '\\s*,\\s*') as e(part)
   )
-  select pg_catalog.current_database()::text as database, path.search_path,
+  select pg_catalog.current_database()::text as database,
+         path.search_path,
          exists (select 1 from entry where entry.schema = 'mooring') as has_mooring,
-         (select min(n.nspname || '.' || c.relname) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-           where c.relname = 'deployment' and c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'mooring'
-             and n.nspname in (select case entry.schema when '$user' then current_user::text else entry.schema end from entry)) as other_deployment
+         (select min(n.nspname || '.' || c.relname)
+            from pg_catalog.pg_class c
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+           where c.relname = 'deployment'
+             and c.relkind in ('r', 'p', 'v', 'm', 'f')
+             and n.nspname <> 'mooring'
+             and n.nspname in (
+                   select case entry.schema
+                            when '$user' then current_user::text
+                            else entry.schema
+                          end
+                     from entry)) as other_deployment
     from path`

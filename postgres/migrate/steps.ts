@@ -11,18 +11,18 @@ import {
 } from '../database-url.js'
 import { MigrateError, type MigrateOrder, type MigrateResult } from './migrate.js'
 import { openMigrationSession, type AppliedMigration, type MigrationSession } from './queries.js'
-import { primaryHost } from '../find-primary.js'
+import { findPrimary } from '../find-primary.js'
 
 /**
- * The steps of `migrate`, in this process. What waits for a table lock makes every later reader and
- * writer of that table wait behind it, a heartbeat too: so no step waits longer than LOCK_TIMEOUT_MS,
- * and between two tries everybody gets through.
+ * The steps of `migrate`, in this process. A session that waits for a table lock makes every later
+ * reader and writer of that table wait behind it, heartbeats included. So no step waits longer than
+ * LOCK_TIMEOUT_MS, and all other sessions proceed between two tries.
  */
 export async function runMigrations(
   order: MigrateOrder,
   log: (message: string) => void,
 ): Promise<MigrateResult> {
-  const url = await primaryHost(parseDatabaseUrl(order.databaseUrl))
+  const url = await findPrimary(parseDatabaseUrl(order.databaseUrl))
   const files = committedMigrations(order.folder)
   const session = await openMigrationSession(url)
   try {
@@ -36,9 +36,9 @@ export async function runMigrations(
         runCommitted({
           connectionString: pgConnectionString(url, { application_name: APPLICATION_NAME }),
           migrationsFolder: order.folder,
-          // an unqualified name must fail here and not find something by chance
+          // an unqualified name must fail here, not find a table by chance
           pgSettings: { search_path: 'pg_catalog', lock_timeout: String(LOCK_TIMEOUT_MS) },
-          logger: SILENT, // it prints every statement of a failed migration; the error says what is needed
+          logger: SILENT, // it would print every statement of a failed migration
         }),
       )
     }
@@ -61,7 +61,7 @@ const APPLICATION_NAME = 'mooring migrate'
 const PAUSE_MS = 500
 const SILENT = new Logger(() => () => {})
 
-/** The database's migrations must be ours, from the first one on. Newer or other ones: this program must not touch it. */
+/** Refuses a database with newer or other migrations than this program has. */
 function refuseForeignHistory(
   applied: readonly AppliedMigration[],
   files: readonly CommittedMigration[],
@@ -73,12 +73,13 @@ function refuseForeignHistory(
   )
   if (different) {
     throw new MigrateError(
-      `the database was migrated with another version of ${different.filename} than this program has`,
+      `the database was migrated with another version of ${different.filename}`,
       {
         code: 'MIGRATION_DIFFERS',
         detail:
-          'A migration is never changed after its release; this database was made by an unreleased build, or by another program.',
-        hint: 'use the program that made this database, or start with an empty one',
+          'A migration is never changed after its release. ' +
+          'An unreleased build or another program made this database.',
+        hint: 'use the program that made this database, or start with an empty database',
       },
     )
   }
@@ -112,34 +113,35 @@ interface Tries {
   until: number
 }
 
-/** Tries again while somebody holds a lock that the step needs. What had committed stays; the rest was rolled back. */
+/** Repeats the step while another session holds a lock it needs. Committed parts stay. */
 async function withoutBlocking(
   { session, log, until }: Tries,
   step: () => Promise<unknown>,
 ): Promise<void> {
-  for (let said = ''; ;) {
+  for (let reported = ''; ;) {
     const watch = watchBlockers(session)
     try {
       await step()
       return
     } catch (error) {
       const { code, message } = error as Error & { code?: string }
-      // 55P03 lock_not_available, 40P01 deadlock_detected; the text is graphile-migrate's own lock, held by its command line
+      // 55P03 lock_not_available, 40P01 deadlock_detected; the text means graphile-migrate's own
+      // lock
       if (code !== '55P03' && code !== '40P01' && message !== 'Failed to get exclusive lock')
         throw error
       const blockers = (await watch.stop()).join(', ') || 'another session'
       if (performance.now() > until) {
-        throw new MigrateError(`the migration gave up: ${blockers} keeps a lock that it needs`, {
+        throw new MigrateError(`the migration gave up: ${blockers} holds a lock that it needs`, {
           code: '55P03',
-          hint: 'end that transaction (select pg_terminate_backend(pid)) and run the migration again; it changed nothing so far that it had not finished',
+          hint:
+            'end that transaction (select pg_terminate_backend(pid)), then migrate again; ' +
+            'unfinished steps have changed nothing',
         })
       }
       const pids = blockers.replaceAll(/ for \d+ s/g, '')
-      if (pids !== said)
-        log(
-          `a lock is held by ${blockers}; trying again until it is free, without making others wait`,
-        )
-      said = pids
+      if (pids !== reported)
+        log(`a lock is held by ${blockers}; trying again until it is free, without blocking others`)
+      reported = pids
     } finally {
       await watch.stop()
     }
@@ -147,29 +149,29 @@ async function withoutBlocking(
   }
 }
 
-/** Who blocked can only be seen while it blocks. */
+/** Collects the blocking sessions. They can be observed only while they block. */
 function watchBlockers(session: MigrationSession): { stop(): Promise<string[]> } {
   const stopped = new AbortController()
-  let seen: string[] = []
+  let blockers: string[] = []
   const watching = (async () => {
     while (!stopped.signal.aborted) {
       await pause(LOCK_TIMEOUT_MS / 4, undefined, { signal: stopped.signal }).catch(() => {})
       const now = stopped.signal.aborted
         ? []
         : await session.blockersOf(APPLICATION_NAME).catch(() => [])
-      if (now.length > 0) seen = now
+      if (now.length > 0) blockers = now
     }
   })()
   return {
     async stop() {
       stopped.abort()
       await watching
-      return seen
+      return blockers
     },
   }
 }
 
-/** So that `insert into deployment ...` works in psql as it stands. Appended last: it never hides anybody's table. */
+/** Makes `insert into deployment ...` work in psql. Appended last, it hides no other table. */
 async function appendSearchPath(
   session: MigrationSession,
 ): Promise<Pick<MigrateResult, 'searchPath' | 'searchPathLine'>> {
@@ -182,7 +184,8 @@ async function appendSearchPath(
     await session.setSearchPath(line)
     return { searchPath: 'set', searchPathLine: null }
   } catch (error) {
-    if ((error as { code?: string }).code !== '42501') throw error // we are not the owner of the database
+    // this role does not own the database
+    if ((error as { code?: string }).code !== '42501') throw error
     return { searchPath: 'left', searchPathLine: line }
   }
 }

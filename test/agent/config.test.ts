@@ -84,7 +84,7 @@ const REFUSED = [
 ]
 
 t.test(
-  'a trust pattern that Postgres and JavaScript would read differently is refused here as it is there',
+  'a trust pattern that Postgres and JavaScript read differently is refused here, as it is there',
   async (t) => {
     const { sql } = await testDatabase(t)
     for (const pattern of [...READ_ALIKE, ...REFUSED]) {

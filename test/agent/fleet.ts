@@ -28,9 +28,15 @@ export function heardLog(): HeardLog {
   }
 }
 
-/** Scaled down: a beat each 200 ms, and leases that can be waited for and are not lost to a machine that stands still for a moment: SIGTERM 6 s after the last beat. */
+/**
+ * Scaled down: a beat each 200 ms, and SIGTERM 6 s after the last beat. A test can wait for the end
+ * of such a lease, and a machine that stands still for a moment does not lose it.
+ */
 export async function scaleDown(sql: Sql): Promise<void> {
-  await sql`update mooring.setting set beat_interval = '200 ms', lease_ttl = '10 s', reap_margin = '500 ms', round_interval = '200 ms'`
+  await sql`
+    update mooring.setting
+    set beat_interval = '200 ms', lease_ttl = '10 s', reap_margin = '500 ms',
+    round_interval = '200 ms'`
 }
 
 export interface TestAgent extends HeardLog {
@@ -38,7 +44,7 @@ export interface TestAgent extends HeardLog {
   stateDir: string
 }
 
-/** An agent in this process that runs custom commands; stopped, and failing that killed, with the test. Not started yet. */
+/** An agent in this process that runs custom commands. Not started; killed with the test. */
 export function testAgent(
   t: Test,
   databaseUrl: string,
@@ -84,7 +90,8 @@ export interface PlacedRow {
 
 export async function placements(sql: Sql): Promise<PlacedRow[]> {
   return await sql<PlacedRow[]>`
-    select p.assignment_id, p.deployment_id, p.node, p.epoch, p.wanted, p.run_state, p.pid, p.restarts, p.last_error from mooring.placement p order by p.assignment_id`
+    select p.assignment_id, p.deployment_id, p.node, p.epoch, p.wanted, p.run_state, p.pid,
+    p.restarts, p.last_error from mooring.placement p order by p.assignment_id`
 }
 
 /** Waits until n assignments run; answers their rows. */

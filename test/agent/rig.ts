@@ -4,14 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import type { OwnedAssignment, RunReport } from '../../agent/rows.js'
+import type { OwnedAssignment, AssignmentReport } from '../../agent/rows.js'
 import { readProcess } from '../../host/process-table.js'
-import { markPrefix } from '../../state-folder/process-files.js'
+import { runIdPrefix } from '../../state-folder/process-files.js'
 import { createSupervisor } from '../../agent/supervisor/supervisor.js'
 import type { Supervisor, SupervisorDependencies } from '../../agent/supervisor/supervisor.js'
-import { createLocalHost } from '../../agent/warden/local-host.js'
+import { createLocalRunner } from '../../agent/warden/local-runner.js'
 import { removeFolder } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
+import { NO_SPREAD } from '../../host/backoff.js'
 
 export const silent = pino({ level: 'silent' })
 
@@ -57,38 +58,38 @@ export function ownedPackage(
 export interface Rig {
   supervisor: Supervisor
   stateDir: string
-  reports: RunReport[]
-  last(assignment: OwnedAssignment): RunReport | undefined
+  reports: AssignmentReport[]
+  last(assignment: OwnedAssignment): AssignmentReport | undefined
   states(assignment: OwnedAssignment): string[]
   /** Resolves with the first report (of those to come or already there) in that state. */
   reached(
     assignment: OwnedAssignment,
-    state: RunReport['state'],
-    more?: Partial<RunReport>,
-  ): Promise<RunReport>
+    state: AssignmentReport['state'],
+    more?: Partial<AssignmentReport>,
+  ): Promise<AssignmentReport>
   logText(assignment: OwnedAssignment): string
 }
 
 export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): Promise<Rig> {
   const stateDir = more.stateDir ?? (await temporaryFolder(t))
-  const reports: RunReport[] = []
+  const reports: AssignmentReport[] = []
   const supervisor = createSupervisor({
     node: 'host-a',
     stateDir,
-    host: { ...createLocalHost(), markPrefix: markPrefix(stateDir) },
+    host: { ...createLocalRunner(), runIdPrefix: runIdPrefix(stateDir) },
     trusts: /./,
     allowExec: true,
     allowScripts: false,
     log: silent,
     report: (r) => reports.push(r),
-    backoff: { firstMs: 40, jitter: 0 },
+    backoff: { firstMs: 40, spread: NO_SPREAD },
     ...more,
   })
   t.teardown(async () => {
     supervisor.killAll()
     await supervisor.stopAll()
   })
-  const of = (assignment: OwnedAssignment): RunReport[] =>
+  const of = (assignment: OwnedAssignment): AssignmentReport[] =>
     reports.filter((r) => r.assignment_id === assignment.assignment_id)
   return {
     supervisor,
@@ -102,7 +103,9 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
           of(assignment).find(
             (r) =>
               r.state === state &&
-              Object.entries(fields).every(([key, value]) => r[key as keyof RunReport] === value),
+              Object.entries(fields).every(
+                ([key, value]) => r[key as keyof AssignmentReport] === value,
+              ),
           ),
         {
           label: `assignment ${assignment.assignment_id} is ${state} ${JSON.stringify(fields)}`,

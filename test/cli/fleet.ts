@@ -19,7 +19,10 @@ export async function run(
   return { code, stdout: program.stdout(), stderr: program.stderr() }
 }
 
-/** Without agents: one node that has just registered, deployments of these names placed on it, and `odd`, which nobody trusts. */
+/**
+ * Without agents: one node that has just registered, deployments of these names placed on it, and
+ * `odd`, which nobody trusts.
+ */
 export async function fleet(t: Test, ...names: string[]) {
   const pg = await testDatabase(t)
   const state = tempDir(t)

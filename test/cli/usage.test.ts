@@ -89,18 +89,18 @@ t.test('bad usage exits with 2 and names the help', async (t) => {
     [['explain'], /missing required argument 'deployment'/],
     [
       ['agent', '--keep-logs', '7'],
-      /'7' is invalid\. Say the unit: 7d, 7h\. 0 is as soon as possible, forever is never/,
+      /'7' is invalid\. Add the unit: 7d, 7h\. 0 deletes as soon as possible, forever never/,
     ],
     [['agent', '--keep-packages', 'a week'], /It must be a duration/],
     [
       ['describe', 'host-a'],
-      /unknown command 'host-a'\n\(there are `mooring describe deployment`, `mooring describe node`; `mooring describe --help` shows what can be said\)/,
+      /unknown command 'host-a'\n\(there are `mooring describe deployment`, `mooring describe node`; `mooring describe --help` lists the options\)/,
     ],
     [['get', 'pods'], /unknown command 'pods'.*mooring get --help/s],
     [['get', 'deployments', 'web', '-l', 'a=b'], /names and -l exclude each other/],
     [
       ['disable', 'deployment'],
-      /error: which deployments\?\nhint: name them, select them by label \(-l key=value\), or say --all/,
+      /error: which deployments\?\nhint: commands that change something need a target: names, a label selector \(-l\), or --all/,
     ],
     [['delete', 'deployment', '-l', ''], /Labels are written key=value/],
     [['delete', 'deployment', '-l', 'a=b,'], /none may be empty/],

@@ -37,7 +37,7 @@ function kindsOf(expression: string, file: string): string[] {
   if (/^(release|add_event)\.kind$/.test(expression)) return []
   if (/^\w+\.kind$/.test(expression))
     return [
-      ...file.matchAll(/\bthen ('[a-z_]+' else '[a-z_]+') end as kind\b/g),
+      ...file.matchAll(/\bthen ('[a-z_]+'\s+else '[a-z_]+')\s+end as kind\b/g),
       ...file.matchAll(/('[a-z_]+') as kind\b/g),
       ...file.matchAll(/\bunion all\s+select ('[a-z_]+'),/g),
     ].flatMap(([, word]) => literals(word!))
@@ -48,7 +48,7 @@ function kindsOf(expression: string, file: string): string[] {
 function kindsIn(source: string): string[] {
   const code = source.replace(/--.*$/gm, '')
   const inserted = [
-    ...code.matchAll(/insert into mooring\.event \(kind,[^)]*\)\s+(?:select|values \()\s*/g),
+    ...code.matchAll(/insert into mooring\.event\s*\(\s*kind,[^)]*\)\s+(?:select|values\s*\()\s*/g),
   ].map((found) => firstOf(code.slice(found.index + found[0].length)))
   const added = [...code.matchAll(/perform mooring_internal\.add_event\(/g)].map((found) =>
     firstOf(code.slice(found.index + found[0].length)),
@@ -56,7 +56,9 @@ function kindsIn(source: string): string[] {
   const given = [
     ...code.matchAll(/mooring_internal\.release\(([^;]*?)\)(?: \w+)?(?:\s|;|\))/g),
   ].flatMap(([, args]) => literals(args!).slice(0, 1))
+  const all = [...code.matchAll(/\binsert into mooring\.event\b/g)].length
   return [
+    ...(inserted.length < all ? ['?'] : []),
     ...[...inserted, ...added].flatMap((expression) => {
       const kinds = kindsOf(expression.trim(), code)
       return kinds.length === 0 && !/^(release|add_event)\.kind$/.test(expression.trim())
@@ -129,6 +131,11 @@ t.test('negative control: a kind that is new is missed, however it is written', 
     'ship_sunk',
   ])
   t.same(kindsIn('insert into mooring.event (kind, reason) select what(1), reason from x'), ['?'])
+  t.same(
+    kindsIn("insert into mooring.event\n  (kind, reason)\nselect\n    'ship_sunk', 'why' from x"),
+    ['ship_sunk'],
+  )
+  t.same(kindsIn("insert into mooring.event (reason, kind) values ('why', 'ship_sunk')"), ['?'])
   t.same(tabled('## Events\n| `a`, `b` | x |\n|`c`|\n| `d` | `e` |\n## More\n| `f` | x |\n'), [
     'a',
     'b',

@@ -151,8 +151,8 @@ t.test(
           dead.stderr(),
           new RegExp(
             `error: node ${second} does not answer, and the log is there: it is STALE, its ` +
-              `last beat was [\\d.]+ s ago\\nhint: .*mooring history ${row!.assignment_id}: ` +
-              `then mooring logs ${row!.assignment_id} --node NAME`,
+              `last beat was [\\d.]+ s ago\\nhint: .*mooring history ${row!.assignment_id} lists ` +
+              `where else it ran: then mooring logs ${row!.assignment_id} --node NAME`,
           ),
         )
         const tail = mooring(

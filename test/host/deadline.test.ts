@@ -1,30 +1,27 @@
 import t from 'tap'
-import { inTime } from '../../host/deadline.js'
+import { raceDeadline } from '../../host/deadline.js'
 
 const never = new Promise<never>(() => {})
 
-t.test(
-  'what comes in time is the answer, its failure too, and nobody is asked what to do without it',
-  async (t) => {
-    const late = (): never => t.fail('it was not late') as never
-    t.equal(await inTime(60_000, Promise.resolve(7), late), 7)
-    await t.rejects(inTime(60_000, Promise.reject(new Error('no')), late), { message: 'no' })
-  },
-)
+t.test('a result or a failure in time is passed on, and onLate is not called', async (t) => {
+  const late = (): never => t.fail('it was not late') as never
+  t.equal(await raceDeadline(60_000, Promise.resolve(7), late), 7)
+  await t.rejects(raceDeadline(60_000, Promise.reject(new Error('no')), late), { message: 'no' })
+})
 
 t.test(
-  'what is late is answered by somebody else, or is a failure, and how it ends then bothers nobody',
+  'a late result is replaced or becomes a failure, and its own end has no effect',
   async (t) => {
-    t.equal(await inTime(1, never, () => 'nothing'), 'nothing')
+    t.equal(await raceDeadline(1, never, () => 'nothing'), 'nothing')
     await t.rejects(
-      inTime(1, never, () => {
+      raceDeadline(1, never, () => {
         throw new Error('too late')
       }),
       { message: 'too late' },
     )
     let fail = (_: Error): void => {}
     t.equal(
-      await inTime(
+      await raceDeadline(
         1,
         new Promise<never>((_, reject) => {
           fail = reject

@@ -1,28 +1,28 @@
 import t from 'tap'
-import { createLane } from '../../postgres/connection.js'
+import { createConnection } from '../../postgres/connection.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
 
-const one = { applicationName: 'lane under test' }
+const one = { applicationName: 'connection under test' }
 
 t.test(
   'a call that misses its deadline rejects, and the next one goes over a new connection',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     const proxy = await tcpProxy(t, url)
-    const lane = createLane({ databaseUrl: proxy.url, ...one })
-    t.teardown(lane.close)
+    const connection = createConnection({ databaseUrl: proxy.url, ...one })
+    t.teardown(connection.close)
     const pid = () =>
-      lane
+      connection
         .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`)
         .then(([row]) => row!.pid)
     const first = await pid()
     t.equal(await pid(), first, 'kept warm')
     proxy.cut()
     await t.rejects(
-      lane.run(100, (q) => q`select 1`),
+      connection.run(100, (q) => q`select 1`),
       { code: 'CALL_DEADLINE' },
     )
     proxy.restore()
@@ -36,42 +36,42 @@ t.test(
 
 t.test('a statement that outlives its client is ended by the server', async (t) => {
   const { url, sql } = await testDatabase(t)
-  const lane = createLane({ databaseUrl: url, ...one })
-  t.teardown(lane.close)
+  const connection = createConnection({ databaseUrl: url, ...one })
+  t.teardown(connection.close)
   await t.rejects(
-    lane.run(200, (q) => q`select pg_sleep(60)`),
+    connection.run(200, (q) => q`select pg_sleep(60)`),
     { code: /^(CALL_DEADLINE|57014)$/ },
   )
   await waitFor(
     async () =>
       (
-        await sql`select 1 from pg_stat_activity where application_name = 'lane under test' and state = 'active'`
+        await sql`select 1 from pg_stat_activity where application_name = 'connection under test' and state = 'active'`
       ).length === 0,
     { label: 'no backend sleeps on' },
   )
 })
 
 t.test(
-  'everything in flight rejects when the lane is dropped, and nothing rejects unheard',
+  'everything in flight rejects when the connection is dropped, and nothing rejects unheard',
   async (t) => {
     const { url } = await testDatabase(t)
     const proxy = await tcpProxy(t, url)
     for (let round = 0; round < 20; round += 1) {
       // dropped while it dials, while it logs in, and while it works
-      const lane = createLane({ databaseUrl: proxy.url, ...one })
+      const connection = createConnection({ databaseUrl: proxy.url, ...one })
       const calls = [
-        lane.run(5_000, (q) => q`select pg_sleep(10)`),
-        lane.run(5_000, (q) => q`select 1`),
+        connection.run(5_000, (q) => q`select pg_sleep(10)`),
+        connection.run(5_000, (q) => q`select 1`),
       ]
       const results = Promise.allSettled(calls)
       await new Promise((resolve) =>
         round % 2 ? setImmediate(resolve) : setTimeout(resolve, round),
       )
-      lane.close()
+      connection.close()
       t.ok((await results).some((each) => each.status === 'rejected'))
       await t.rejects(
-        lane.run(5_000, (q) => q`select 1`),
-        { code: 'LANE_CLOSED' },
+        connection.run(5_000, (q) => q`select 1`),
+        { code: 'CALL_AFTER_CLOSE' },
       )
     }
     await waitFor(() => proxy.connections() === 0, { label: 'no socket is left' })
@@ -82,46 +82,52 @@ t.test('a server that comes and goes is used again at once when it is there', as
   const { url } = await testDatabase(t)
   const proxy = await tcpProxy(t, url)
   let lost = 0
-  const lane = createLane({
+  const connection = createConnection({
     databaseUrl: proxy.url,
     ...one,
     onDisconnect: () => {
       lost += 1
     },
   })
-  t.teardown(lane.close)
+  t.teardown(connection.close)
   for (let round = 0; round < 3; round += 1) {
-    await lane.run(5_000, (q) => q`select 1`)
+    await connection.run(5_000, (q) => q`select 1`)
     const before = lost
     proxy.reset()
     await waitFor(() => lost > before, { label: 'the loss is noticed without a call' })
     for (let tries = 0; tries < 3; tries += 1)
       await t.rejects(
-        lane.run(5_000, (q) => q`select 1`),
+        connection.run(5_000, (q) => q`select 1`),
         { code: /^(ECONNRESET|ECONNREFUSED|CONNECTION_CLOSED|CLIENT_DROPPED)$/ },
       )
     proxy.restore()
   }
-  t.ok(await lane.run(5_000, (q) => q`select 1`))
+  t.ok(await connection.run(5_000, (q) => q`select 1`))
 })
 
 t.test('of several hosts the one that answers is used', async (t) => {
   const { url } = await testDatabase(t)
   const { host } = new URL(url)
-  const lane = createLane({ databaseUrl: url.replace(host, `127.0.0.1:1,${host}`), ...one })
-  t.teardown(lane.close)
-  t.ok(await lane.run(5_000, (q) => q`select 1`))
+  const connection = createConnection({
+    databaseUrl: url.replace(host, `127.0.0.1:1,${host}`),
+    ...one,
+  })
+  t.teardown(connection.close)
+  t.ok(await connection.run(5_000, (q) => q`select 1`))
 })
 
 t.test(
   'a proxy without a server, which takes connections and closes them, is asked once for each call',
   async (t) => {
     const { port, connections } = await rudeServer(t, (socket) => void socket.end())
-    const lane = createLane({ databaseUrl: `postgres://u:p@127.0.0.1:${port}/d`, ...one })
-    t.teardown(lane.close)
+    const connection = createConnection({
+      databaseUrl: `postgres://u:p@127.0.0.1:${port}/d`,
+      ...one,
+    })
+    t.teardown(connection.close)
     for (let nr = 1; nr <= 3; nr += 1) {
       await t.rejects(
-        lane.run(5_000, (q) => q`select 1`),
+        connection.run(5_000, (q) => q`select 1`),
         { code: 'CLIENT_DROPPED', message: /closed before the server said anything/ },
       )
       t.equal(connections(), nr)

@@ -1,6 +1,5 @@
 import t from 'tap'
-import { createBackoff } from '../../host/backoff.js'
-import { describeError, freeInMs, kindOf } from '../../postgres/errors.js'
+import { describeError, freeInMs, errorKind } from '../../postgres/errors.js'
 
 const coded = (code: string, more: object = {}) =>
   Object.assign(new Error(`said with ${code}`), { code, ...more })
@@ -29,10 +28,13 @@ t.test('what to do about an error is decided by its code', (t) => {
     ],
   }
   for (const [kind, codes] of Object.entries(kinds))
-    for (const code of codes) t.equal(kindOf(coded(code)), kind, code)
-  t.equal(kindOf(new Error('no code at all')), 'retry')
-  t.equal(kindOf('not even an error'), 'retry')
-  t.equal(kindOf(new AggregateError([coded('ECONNREFUSED'), coded('EHOSTUNREACH')], '')), 'retry')
+    for (const code of codes) t.equal(errorKind(coded(code)), kind, code)
+  t.equal(errorKind(new Error('no code at all')), 'retry')
+  t.equal(errorKind('not even an error'), 'retry')
+  t.equal(
+    errorKind(new AggregateError([coded('ECONNREFUSED'), coded('EHOSTUNREACH')], '')),
+    'retry',
+  )
   t.end()
 })
 
@@ -59,23 +61,3 @@ t.test('a name that is taken says when it is free, and nothing else is believed'
   t.equal(freeInMs(null), null)
   t.end()
 })
-
-t.test(
-  'waits double up to a limit, their upper half random, and begin anew after a success',
-  (t) => {
-    const [least, most] = [createBackoff(100, 2_000, () => 0), createBackoff(100, 2_000, () => 1)]
-    t.same(
-      [1, 2, 3, 4, 5, 6, 7].map(() => least.nextMs()),
-      [50, 100, 200, 400, 800, 1_000, 1_000],
-    )
-    t.same(
-      [1, 2, 3, 4, 5, 6, 7].map(() => most.nextMs()),
-      [100, 200, 400, 800, 1_600, 2_000, 2_000],
-    )
-    most.reset()
-    t.equal(most.nextMs(), 100)
-    for (let failures = 0; failures < 2_000; failures += 1) least.nextMs()
-    t.equal(least.nextMs(), 1_000, 'also after a year of failures')
-    t.end()
-  },
-)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
-import { primaryHost } from '../../postgres/find-primary.js'
+import { findPrimary } from '../../postgres/find-primary.js'
 import { deadPort } from '../helpers/dead-port.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { emptyDatabase } from '../helpers/postgres.js'
@@ -11,7 +11,7 @@ t.test('of several hosts the first primary that answers is taken', async (t) => 
   const { url } = await emptyDatabase(t)
   const { host, port } = new URL(url)
   const several = url.replace(host, `127.0.0.1:${await deadPort()},${host}`)
-  t.strictSame((await primaryHost(parseDatabaseUrl(several))).hosts, [
+  t.strictSame((await findPrimary(parseDatabaseUrl(several))).hosts, [
     { host: '127.0.0.1', port: Number(port) },
   ])
   t.match(
@@ -40,14 +40,14 @@ t.test(
 
 t.test('one host is taken as it is, without asking it', async (t) => {
   const url = parseDatabaseUrl(`postgres://u:p@127.0.0.1:${await deadPort()}/d`)
-  t.equal(await primaryHost(url), url)
+  t.equal(await findPrimary(url), url)
 })
 
 t.test(
   'when none is a primary, each is named with its reason, and the password is not',
   async (t) => {
     const [one, two] = [await deadPort(), await deadPort()]
-    const error = (await primaryHost(
+    const error = (await findPrimary(
       parseDatabaseUrl(`postgres://u:hunter2@127.0.0.1:${one},127.0.0.1:${two}/d`),
     ).catch((error: unknown) => error)) as Error
     t.match(error.message, new RegExp(`127.0.0.1:${one}: .*ECONNREFUSED.*; 127.0.0.1:${two}: `))
@@ -82,5 +82,5 @@ t.test('a host that says it is the primary, and nothing more, is not waited for'
     })
   })
   const url = parseDatabaseUrl(`postgres://u:p@127.0.0.1:${await deadPort()},127.0.0.1:${port}/d`)
-  t.strictSame((await primaryHost(url)).hosts, [{ host: '127.0.0.1', port }])
+  t.strictSame((await findPrimary(url)).hosts, [{ host: '127.0.0.1', port }])
 })

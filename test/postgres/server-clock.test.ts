@@ -1,25 +1,25 @@
 import t from 'tap'
 import { createAgentDb } from '../../agent/session/verbs.js'
-import { createTickWatch } from '../../postgres/server-clock.js'
+import { createServerClock } from '../../postgres/server-clock.js'
 import { testDatabase } from '../helpers/postgres.js'
 
 t.test(
   'a tick says how long ago the last one was asked, and what the database showed then',
   (t) => {
     let now = 1_000
-    const watch = createTickWatch(() => now)
-    t.same(watch.asking(), { clockMs: null, sinceMs: null }, 'the first knows of none')
+    const watch = createServerClock(() => now)
+    t.same(watch.beforeTick(), { clockMs: null, sinceMs: null }, 'the first knows of none')
     now = 1_400 // the answer took that long
-    watch.answered(77_000)
+    watch.afterTick(77_000)
     now = 3_000
-    t.same(watch.asking(), { clockMs: 77_000, sinceMs: 2_000 })
+    t.same(watch.beforeTick(), { clockMs: 77_000, sinceMs: 2_000 })
     t.same(
-      watch.asking(),
+      watch.beforeTick(),
       { clockMs: null, sinceMs: null },
       'after one without an answer it says nothing',
     )
-    watch.answered(80_000)
-    t.same(watch.asking(), { clockMs: 80_000, sinceMs: 0 })
+    watch.afterTick(80_000)
+    t.same(watch.beforeTick(), { clockMs: 80_000, sinceMs: 0 })
     t.end()
   },
 )

@@ -62,11 +62,7 @@ t.test(
       ['for update of a skip locked', ''],
     )
     await rewrite(pg.sql, 'release', [' and a.epoch = o.epoch', ''])
-    const gate = await gateBefore(
-      pg,
-      'reap',
-      'return query select r.* from mooring_internal.release(',
-    )
+    const gate = await gateBefore(pg, 'reap', 'return query\n      select r.*')
     await gate.stopHere(second)
     const reaping = second.start((sql) => sql`select * from mooring.reap()`)
     await waitsFor(t, pg, second, gate.session)

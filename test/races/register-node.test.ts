@@ -232,7 +232,7 @@ t.test(
     const { pg, first, second, registers, holder } = await twoAgents(t)
     await node(pg.sql, { name: 'host-a', drivers: ['npm'], seen: '61 seconds ago' })
     await rewrite(pg.sql, 'register_node', [
-      'where h.node = register_node.node for update;',
+      'where h.node = register_node.node\n       for update;',
       'where h.node = register_node.node;',
     ])
     await first.begin()

@@ -130,11 +130,7 @@ t.test('a reap frees only what the silent node owned when it was judged', async 
 
 t.test('what a reap has chosen no other verb frees before it does', async (t) => {
   const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
-  const gate = await gateBefore(
-    pg,
-    'reap',
-    'return query select r.* from mooring_internal.release(',
-  )
+  const gate = await gateBefore(pg, 'reap', 'return query\n      select r.*')
   await gate.stopHere(rounds)
   const reaping = rounds.start((sql) => sql`select * from mooring.reap()`)
   await waitsFor(t, pg, rounds, gate.session)

@@ -211,7 +211,10 @@ t.test(
   'negative control: without skip locked the second callers wait, and run the round again',
   async (t) => {
     const pg = await stage(t)
-    await rewrite(pg.sql, 'tick', ['for update skip locked\n  ),\n  taken', '),\n  taken'])
+    await rewrite(pg.sql, 'tick', [
+      'for update skip locked\n  ),\n  won_rounds',
+      '),\n  won_rounds',
+    ])
     const [first, second] = [await pg.session('first'), await pg.session('second')]
     await first.begin()
     t.same((await first.sql`select rounds from mooring.tick('first')`)[0]!.rounds, ROUNDS)

@@ -8,8 +8,8 @@ import pg from 'pg'
 import { pino } from 'pino'
 import postgres from 'postgres'
 import t from 'tap'
-import { createLane } from '../../postgres/connection.js'
-import { createListener } from '../../agent/session/notifications.js'
+import { createConnection } from '../../postgres/connection.js'
+import { createNotificationListener } from '../../agent/session/notifications.js'
 import { connect } from '../../cli/database.js'
 import { ensureCluster } from '../../postgres/embedded/cluster.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
@@ -70,11 +70,12 @@ t.test('TLS with verify-full', { skip }, async (t) => {
   /** One connection of each kind that Mooring makes; what it says of itself, or its error. */
   const connections: Record<string, (url: string) => Promise<boolean>> = {
     'the agent (postgres, with sockets of its own)': async (url) => {
-      const lane = createLane({ databaseUrl: url, applicationName: 'tls: lane' })
+      const connection = createConnection({ databaseUrl: url, applicationName: 'tls: connection' })
       try {
-        return (await lane.run(5_000, (sql) => sql.unsafe<{ ssl: boolean }[]>(IS_TLS)))[0]!.ssl
+        return (await connection.run(5_000, (sql) => sql.unsafe<{ ssl: boolean }[]>(IS_TLS)))[0]!
+          .ssl
       } finally {
-        lane.close()
+        connection.close()
       }
     },
     'the command line (postgres)': async (url) => {
@@ -109,7 +110,7 @@ t.test('TLS with verify-full', { skip }, async (t) => {
 
   await t.test('the listener (pg-listen) hears over TLS', async (t) => {
     let hints = 0
-    const listener = createListener({
+    const listener = createNotificationListener({
       databaseUrl: urlOf(ours),
       applicationName: 'tls: listener',
       channel: 'mooring_node_1',

@@ -14,10 +14,10 @@ import { gunzipSync } from 'node:zlib'
 import t from 'tap'
 import type { Test } from 'tap'
 import {
-  createLogKeeper,
+  createLogRotation,
   cutByCopy,
   DEFAULT_ROTATION,
-  keepInSize,
+  rotate,
 } from '../../state-folder/log-rotation.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { owned, rig, silent, temporaryFolder } from '../agent/rig.js'
@@ -34,11 +34,18 @@ function everything(file: string): string {
   return text + readFileSync(file, 'utf8')
 }
 
-/** Appends `line 0`, `line 1` .., some MiB/s, holding one descriptor all the time, until told to stop; then says how many. */
+/** Appends `line 0`, `line 1` ... at some MiB/s through one descriptor. stop() counts them. */
 function writer(t: Test, file: string): { stop(): Promise<number> } {
   const fd = openSync(file, 'a')
-  const script =
-    'let n = 0; process.stdin.on("data", () => { process.stderr.write(String(n)); process.exit() }); const go = () => { let s = ""; for (let i = 0; i < 40; i++) s += "line " + n++ + "\\n"; require("fs").writeSync(1, s); setTimeout(go, 1) }; go()'
+  const script = `let n = 0
+    process.stdin.on('data', () => { process.stderr.write(String(n)); process.exit() })
+    const go = () => {
+      let s = ''
+      for (let i = 0; i < 40; i++) s += 'line ' + n++ + '\\n'
+      require('fs').writeSync(1, s)
+      setTimeout(go, 1)
+    }
+    go()`
   const child = spawn(process.execPath, ['-e', script], { stdio: ['pipe', fd, 'pipe'] })
   closeSync(fd)
   t.teardown(() => {
@@ -68,7 +75,7 @@ t.test(
         label: 'the log grows',
         timeoutMs: 60_000,
       })
-      await keepInSize(file, { maxBytes: 256 * KIB, count: 1_000, checkIntervalMs: 1 }, silent)
+      await rotate(file, { maxBytes: 256 * KIB, count: 1_000, checkIntervalMs: 1 }, silent)
     }
     const lines = await busy.stop()
     t.ok(existsSync(`${file}.1.gz`))
@@ -81,7 +88,7 @@ t.test(
 )
 
 t.test(
-  'Y38: a log is rotated by size and count, gzipped: at most count parts are kept, the newest is 1, and the end of the log stays readable',
+  'Y38: a log is rotated by size and count and gzipped; the newest part is 1, the end readable',
   async (t) => {
     t.match(
       DEFAULT_ROTATION,
@@ -92,7 +99,7 @@ t.test(
     const options = { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }
     for (let part = 0; part < 8; part++) {
       await writeFile(file, `${String(part).repeat(70 * KIB)}\n`, { flag: 'a' })
-      await keepInSize(file, options, silent)
+      await rotate(file, options, silent)
     }
     const names = (await readdir(join(file, '..'))).sort()
     t.strictSame(names, ['1.log', '1.log.1.gz', '1.log.2.gz', '1.log.3.gz'])
@@ -102,7 +109,7 @@ t.test(
 )
 
 t.test(
-  'where the file system cannot collapse, the rest is copied and nothing before or after the cut is lost',
+  'where the file system cannot collapse, the rest is copied and nothing around the cut is lost',
   async (t) => {
     const file = join(await temporaryFolder(t), '1.log')
     await writeFile(file, `${'a'.repeat(8192)}${'b'.repeat(200 * KIB)}end`)
@@ -128,7 +135,7 @@ t.test(
       )
       await writeFile(file, more, { flag: 'a' })
       written += more
-      await keepInSize(file, { maxBytes: 64 * KIB, count: 100, checkIntervalMs: 1 }, silent)
+      await rotate(file, { maxBytes: 64 * KIB, count: 100, checkIntervalMs: 1 }, silent)
     }
     t.ok(existsSync(`${file}.5.gz`))
     t.ok(everything(file) === written)
@@ -138,7 +145,7 @@ t.test(
 t.test('a writer far ahead of the compression costs disk for count parts, not more', async (t) => {
   const file = join(await temporaryFolder(t), '1.log')
   await writeFile(file, `${'x'.repeat(3 * 1024 * KIB)}last`)
-  await keepInSize(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
+  await rotate(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
   t.ok(everything(file).length <= 64 * KIB * 5)
   t.ok(everything(file).endsWith('xlast'))
 })
@@ -150,7 +157,7 @@ t.test('a log that cannot be compressed is cut all the same', async (t) => {
   // In the place of the temporary file: writing it fails, as on a full disk.
   await mkdir(`${file}.tmp`)
   await writeFile(join(`${file}.tmp`, 'x'), '')
-  await keepInSize(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
+  await rotate(file, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
   t.ok(statSync(file).size <= 64 * KIB)
   t.ok(readFileSync(file, 'utf8').endsWith('xlast'))
 })
@@ -178,7 +185,7 @@ t.test('what cannot have a log runs without one', async (t) => {
 
 t.test('the keeper rotates what runs, by itself', async (t) => {
   const folder = await temporaryFolder(t)
-  const keeper = createLogKeeper(folder, silent, {
+  const keeper = createLogRotation(folder, silent, {
     maxBytes: 64 * KIB,
     count: 5,
     checkIntervalMs: 10,

@@ -1,6 +1,6 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createTickWatch } from '../../postgres/server-clock.js'
+import { createServerClock } from '../../postgres/server-clock.js'
 import { createWorkerDb } from '../../workers/verbs.js'
 import { createMetronome, MAX_SLEEP_MS } from '../../workers/metronome.js'
 import { heardLog } from '../agent/fleet.js'
@@ -14,7 +14,7 @@ function ticking(
   worker: string,
   poolIds: string[] = [],
   log = pino({ level: 'silent' }),
-  watch = createTickWatch(),
+  watch = createServerClock(),
 ) {
   const db = createWorkerDb({ databaseUrl: url })
   const silences: unknown[] = []
@@ -40,7 +40,8 @@ t.test("a metronome keeps its worker's name alive and its pools known", async (t
   const first = await waitFor(
     async () =>
       (
-        await database.sql`select pool_ids, seen_at::text from mooring_internal.worker where id = 'w1'`
+        await database.sql`
+          select pool_ids, seen_at::text from mooring_internal.worker where id = 'w1'`
       )[0],
     { label: 'the first tick' },
   )
@@ -48,7 +49,9 @@ t.test("a metronome keeps its worker's name alive and its pools known", async (t
   await waitFor(
     async () =>
       (
-        await database.sql`select 1 from mooring_internal.worker where seen_at::text > ${first['seen_at'] as string}`
+        await database.sql`
+          select 1 from mooring_internal.worker
+          where seen_at::text > ${first['seen_at'] as string}`
       ).length,
     { label: 'the next', timeoutMs: MAX_SLEEP_MS + 5_000 },
   )
@@ -75,12 +78,12 @@ t.test('defect 12: of many metronomes one is let through for each round', async 
       label: 'all tick',
     },
   )
-  // nobody works on the jobs: there is one of each round, however many asked for it
+  // no worker runs the jobs: each round has one, however many ticks requested it
   const jobs = await waitFor(
     async () => {
-      const rows = await database.sql<
-        { task: string; n: number }[]
-      >`select j.task_identifier as task, count(*)::int as n from graphile_worker.jobs j group by 1 order by 1`
+      const rows = await database.sql<{ task: string; n: number }[]>`
+        select j.task_identifier as task, count(*)::int as n
+        from graphile_worker.jobs j group by 1 order by 1`
       return rows.length === 4 ? rows : null
     },
     { label: 'all rounds are queued' },
@@ -92,7 +95,7 @@ t.test('defect 12: of many metronomes one is let through for each round', async 
 })
 
 t.test(
-  "a metronome lets its own clock judge the database's: where they differ by a step, nothing is reaped",
+  'a metronome checks the database clock against its own: after a step nothing is reaped',
   async (t) => {
     const database = await testDatabase(t)
     await database.sql`update mooring.setting set lease_ttl = '1 hour'`
@@ -108,7 +111,7 @@ t.test(
       'w1',
       [],
       pino({ level: 'silent' }),
-      createTickWatch(() => performance.now() + ahead),
+      createServerClock(() => performance.now() + ahead),
     )
     // healthy: several ticks, and the clocks agree
     const ticks = new Set<string>()

@@ -32,7 +32,9 @@ const ticking = ({ sql }: TestDatabase, workers = 1) =>
     label: `${workers} workers tick`,
   })
 const locked = ({ sql }: TestDatabase) =>
-  sql`select 1 from graphile_worker.jobs j where j.locked_at is not null and j.task_identifier in ('place', 'slow')`.then(
+  sql`
+    select 1 from graphile_worker.jobs j
+    where j.locked_at is not null and j.task_identifier in ('place', 'slow')`.then(
     (rows) => rows.length,
   )
 const queued = ({ sql }: TestDatabase, task: string) =>
@@ -41,11 +43,13 @@ const queued = ({ sql }: TestDatabase, task: string) =>
   )
 /** What is placed now is placed by the job that its INSERT has asked for. */
 const withoutRounds = ({ sql }: TestDatabase) =>
-  sql`with far as (update mooring.setting set round_interval = '10 min') update mooring_internal.round set due_at = clock_timestamp() + interval '9 min'`
+  sql`
+    with far as (update mooring.setting set round_interval = '10 min')
+    update mooring_internal.round set due_at = clock_timestamp() + interval '9 min'`
 const placed = async ({ sql }: TestDatabase) =>
   (await assignments(sql)).filter((row) => row.node !== null).length
 
-/** Another session takes the right to place and keeps it until the end of its transaction: a forgotten psql. */
+/** Another session holds the placement lock in an open transaction: a forgotten psql. */
 async function holdPlacement(database: TestDatabase): Promise<{ release(): Promise<void> }> {
   const psql = database.client('a forgotten psql')
   await psql`begin`
@@ -105,7 +109,9 @@ t.test(
     await waitFor(
       async () =>
         (
-          await database.sql`select 1 from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`
+          await database.sql`
+            select 1 from pg_stat_activity a
+            where a.datname = current_database() and a.application_name like 'mooring worker%'`
         ).length === 0,
       { label: 'no connection is left' },
     )
@@ -113,7 +119,7 @@ t.test(
 )
 
 t.test(
-  "negative control: with the library's own settings a stopped worker leaves its job locked for hours",
+  "negative control: with the library's defaults a stopped worker leaves its job locked for hours",
   async (t) => {
     const database = await testDatabase(t)
     let finish = (): void => {}
@@ -145,7 +151,7 @@ t.test(
 )
 
 t.test(
-  'a worker takes no job before a tick has made it known: nobody would free what it leaves',
+  'a worker takes no job before a tick has made it known, because no other would free that job',
   async (t) => {
     const database = await testDatabase(t)
     await node(database.sql)
@@ -156,7 +162,10 @@ t.test(
     const worker = testWorker(t, database.url)
     worker.start()
     const waiting = () =>
-      database.sql`select 1 from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring worker: metronome' and a.wait_event_type = 'Lock'`
+      database.sql`
+        select 1 from pg_stat_activity a
+        where a.datname = current_database() and a.application_name = 'mooring worker: metronome'
+        and a.wait_event_type = 'Lock'`
     await waitFor(
       async () => worker.text().includes('looking for jobs') && (await waiting()).length,
       { label: 'it is there, and its tick waits' },
@@ -202,10 +211,11 @@ t.test('the jobs of a worker that was killed are freed by the tick of the others
 })
 
 t.test(
-  "five hundred place jobs and a placement that nobody ends do not keep a dead node's work from being reaped",
+  'five hundred place jobs and a placement without end do not delay the reaping of a dead node',
   async (t) => {
     const database = await testDatabase(t)
-    await database.sql`update mooring.setting set round_interval = '200 ms', placement_lock_timeout = '1 min'`
+    await database.sql`
+      update mooring.setting set round_interval = '200 ms', placement_lock_timeout = '1 min'`
     const dead = await node(database.sql, { name: 'dead' })
     const alive = await node(database.sql, { name: 'alive', max_assignments: 0 })
     await deployments(database.sql, 3)
@@ -262,7 +272,9 @@ t.test('a worker whose connections were all killed is back at once, listening', 
       label: `life ${lives}`,
     })
     if (lives === 4) break
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring worker%'`
+    await database.sql`
+      select pg_terminate_backend(a.pid) from pg_stat_activity a
+      where a.datname = current_database() and a.application_name like 'mooring worker%'`
   }
   await withoutRounds(database)
   await deployments(database.sql, 5)
@@ -270,7 +282,7 @@ t.test('a worker whose connections were all killed is back at once, listening', 
 })
 
 t.test(
-  'a database that is away at the start, goes silent and comes back is used again, and stop never waits for it',
+  'a database that is down at first, goes silent and comes back is used again; stop never waits',
   async (t) => {
     const database = await testDatabase(t)
     const host = await node(database.sql)
@@ -295,7 +307,10 @@ t.test(
         0,
       { label: 'it has ticked: whether there is a hold is decided' },
     )
-    await database.sql`update mooring_internal.pulse set hold_until = null, pulse_at = clock_timestamp()` // nobody ticked for a while
+    // no worker ticked for a while
+    await database.sql`
+      update mooring_internal.pulse
+      set hold_until = null, pulse_at = clock_timestamp()`
     await beat(database.sql, host)
     await deployments(database.sql, 1)
     await waitFor(async () => (await placed(database)) === 1, { label: 'placed' })

@@ -1,4 +1,4 @@
-/** evict: orders the stop of what is no longer permitted on its node, and makes missing daemon instances. */
+/** evict: stops what its node no longer permits, and makes missing daemon instances. */
 import type { Task } from 'graphile-worker'
 
 export const evict: Task = async (_payload, { query }) => {

@@ -1,14 +1,19 @@
 /**
- * place: gives pending assignments to nodes, a window per transaction, so that what is placed is seen and told at once. Cheap when there is
- * nothing to do: claim returns at once when another transaction waits to place, because that one will see our rows.
+ * place: gives pending assignments to nodes. Each window is a transaction of its own, so that a
+ * placement becomes visible, and its node notified, at once.
+ * claim() returns at once when another transaction waits to place, because that one will see the
+ * same rows.
  */
 import type { Task } from 'graphile-worker'
 import type { QueryConfig } from 'pg'
-import { codeOf } from '../../postgres/errors.js'
+import { errorCode } from '../../postgres/errors.js'
 
 const PLACEMENT_HELD = 'MR004'
 
-/** With a name it is parsed and planned once for each connection, which is a tenth of the time from an INSERT to its placement. */
+/**
+ * The name makes Postgres parse and plan it once for each connection. That saves a tenth of the
+ * time from an INSERT to its placement.
+ */
 const CLAIM_A_WINDOW: QueryConfig = {
   name: 'mooring: claim a window',
   text: `select count(a.id)::int as placed, s.claim_window
@@ -29,8 +34,8 @@ export const place: Task = async (_payload, { withPgClient, abortSignal, logger 
       } = await withPgClient((client) => client.query<Window>(CLAIM_A_WINDOW))
       if (window === undefined || window.placed < window.claim_window || abortSignal.aborted) return
     } catch (error) {
-      if (codeOf(error) !== PLACEMENT_HELD) throw error
-      // not this job's failure: the next round finds the rows
+      if (errorCode(error) !== PLACEMENT_HELD) throw error
+      // this is no failure of the job, because the next round finds the rows
       logger.warn(`${(error as Error).message}: ${(error as { detail?: string }).detail ?? ''}`)
       return
     }

@@ -1,4 +1,4 @@
-/** prune: deletes old events, a bounded batch per transaction, until a batch finds none. */
+/** prune: deletes old events. Each bounded batch is a transaction, until one finds none. */
 import type { Task } from 'graphile-worker'
 
 export const prune: Task = async (_payload, { query, abortSignal }) => {

@@ -1,10 +1,10 @@
 /**
- * reap: takes assignments from nodes whose lease was over when the round was started, by the time the tick vouched for; a bounded batch per transaction, until a
- * batch finds nothing more.
+ * reap: releases the assignments of nodes whose lease had ended when the round started, by the time
+ * that the tick vouched for. Each bounded batch is a transaction, until one finds no more.
  */
 import type { Task } from 'graphile-worker'
 
-/** A tenth of a second's work. What is freed is seen by the place job that the first batch asked for. */
+/** A tenth of a second of work. The place job that the first batch requests sees what is freed. */
 const BATCH = 10_000
 
 export const reap: Task = async (payload, { query, abortSignal }) => {

@@ -96,6 +96,6 @@ begin
 end;
 $$;
 comment on function mooring.heartbeat(text, uuid, float8, float8, float8, bigint, int) is
-  'Renews a node''s lease. Returns the digest of what it owns, when to beat next, whether there is '
-  'a hold, and whether rounds are overdue, so that the agent runs them. A null figure leaves the '
+  'Renews a node''s lease. Returns the digest of what it owns, when to beat next, and whether '
+  'there is a hold. round_overdue asks the agent to run the rounds. A null figure leaves the '
   'last one.';

@@ -28,5 +28,5 @@ begin
 end;
 $$;
 comment on function mooring_internal.raise_session_over(text) is
-  'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name, '
-  'MR003 for a node that does not exist.';
+  'Raises MR009 for a node of another role, MR001 for a session that no longer holds the name. '
+  'Raises MR003 for a node that does not exist.';

@@ -8,6 +8,9 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   hold text := mooring_internal.hold_reason();
+  -- a transaction that holds the placement lock for longer hangs
+  lock_patience interval := greatest(
+    2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s');
   has_agents boolean := exists (
     select from mooring.heartbeat h
      where h.session is not null);
@@ -118,8 +121,7 @@ begin
   return query
     select 'placement lock',
         case
-          when holder.xact_start < asked_at - greatest(
-            2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s')
+          when holder.xact_start < asked_at - lock_patience
             then 'problem'
           else 'ok'
         end,
@@ -134,8 +136,7 @@ begin
               '; since when is not visible to the owner of the schema'))
         end,
         case
-          when holder.xact_start < asked_at - greatest(
-            2 * (select s.placement_lock_timeout from mooring.setting s), interval '30 s')
+          when holder.xact_start < asked_at - lock_patience
             then format('select pg_terminate_backend(%s);', holder.pid)
         end;
   select count(*) as times,

@@ -8,7 +8,11 @@ as $$
 declare
   asked_at timestamptz := clock_timestamp();
   retention interval := (select s.event_retention from mooring.setting s);
+  -- an event that is older should have been pruned
+  prune_patience interval := retention
+    + greatest(4 * (select s.prune_interval from mooring.setting s), interval '1 hour');
   nodes bigint := (select count(*) from mooring.heartbeat);
+  is_replica boolean := current_setting('session_replication_role') = 'replica';
   t record;
   bloated boolean;
 begin
@@ -54,21 +58,20 @@ begin
   return query
     select 'triggers',
         case
-          when t.off is not null or current_setting('session_replication_role') = 'replica'
-            then 'problem'
+          when t.off is not null or is_replica then 'problem'
           else 'ok'
         end,
         case
           when t.off is not null
             then 'switched off: ' || mooring_internal.abbreviate_list(t.off)
-          when current_setting('session_replication_role') = 'replica'
+          when is_replica
             then 'this session runs none: session_replication_role is replica'
           else 'all are on'
         end,
         coalesce(
           t.first,
           case
-            when current_setting('session_replication_role') = 'replica'
+            when is_replica
               then 'reset session_replication_role; '
                 'where it is set for the database or the role, reset it there'
           end);
@@ -105,8 +108,7 @@ begin
   return query
     select 'history',
         case
-          when t.oldest < asked_at - retention - greatest(
-              4 * (select s.prune_interval from mooring.setting s), interval '1 hour')
+          when t.oldest < asked_at - prune_patience
             or t.events + t.history > 20 * 1024 ^ 3
             then 'warning'
           else 'ok'
@@ -121,8 +123,7 @@ begin
               || mooring_internal.format_duration(asked_at - t.oldest) || ' old',
             '')),
         case
-          when t.oldest < asked_at - retention - greatest(
-            4 * (select s.prune_interval from mooring.setting s), interval '1 hour')
+          when t.oldest < asked_at - prune_patience
             then 'select mooring.prune_events(); '
               'it deletes 50,000 at a time: repeat it while it returns as many'
           when t.events + t.history > 20 * 1024 ^ 3

@@ -42,7 +42,7 @@ begin
       errcode = 'MR003',
       message = format(
         'there is no request %s for a log', coalesce(read_log.request::text, 'null')),
-      hint = 'An answer can be read once, within a minute, by the login that requested it. '
+      hint = 'An answer can be read once, within a minute, and by the login that requested it. '
         'Request it again: select mooring.request_log(...).';
   elsif asked.answered_at is null
     and clock_timestamp() > asked.requested_at + asked.wait + interval '10 s'

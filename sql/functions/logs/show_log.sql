@@ -55,6 +55,5 @@ end;
 $$;
 comment on procedure mooring.show_log(bigint, int, text, text) is
   'The last lines of a log, from the host it is on: call mooring.show_log(7), or with the number '
-  'of'
-  'lines: call mooring.show_log(7, 500). Without the frame of psql: end the statement with '
+  'of lines: call mooring.show_log(7, 500). Without the frame of psql: end the statement with '
   '\g (format=unaligned tuples_only=on) in place of the semicolon.';

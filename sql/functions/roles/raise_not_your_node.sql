@@ -10,8 +10,7 @@ begin
       left(coalesce(raise_not_your_node.node, 'null'), 63), session_user),
     hint = format(
       'A node belongs to the role that first registered it. An operator may bind it to another '
-      'role:'
-      'update mooring.node set role_name = %L where name = %L; '
+      'role: update mooring.node set role_name = %L where name = %L; '
       'mooring role create agent prints how to make a role.',
       session_user, left(raise_not_your_node.node, 63));
 end;

@@ -92,5 +92,4 @@ end;
 $$;
 comment on function mooring.set_up_roles() is
   'Creates mooring_viewer, mooring_operator, mooring_agent and mooring_workload and grants their '
-  'rights.'
-  'Returns a row per role for what could not be done, with the way out.';
+  'rights. Returns a row per role for what could not be done, with the way out.';

@@ -6,7 +6,7 @@
 --   a foreign outage_marker  a restored dump
 --   an old pulse             no tick for half a lease: the database was down or paused, or no
 --                            caller was there
---   a pulse in the future    the clock was set back
+--   a pulse in the future    the clock was set back.
 -- notice_clock_step() finds the fifth sign. README.md tells when a hold begins again.
 -- Where no agent holds a name nothing can be running. Then nothing is held, and the pulse starts
 -- with the first agent.

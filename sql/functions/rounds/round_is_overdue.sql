@@ -1,5 +1,6 @@
--- A round is overdue after one and a quarter of its periods without work, or when its last work
--- lies in the future by the clock. Then the answer to a heartbeat asks the agent to run it.
+-- A round is overdue after one and a quarter of its periods without work. It is also overdue when
+-- its last work lies in the future by the clock. Then the answer to a heartbeat asks the agent to
+-- run it.
 -- That is sooner than the next beat by default. Otherwise an agent alone would tick with every
 -- second beat, half a lease apart, which is an outage by the rules of notice_outage().
 create or replace function mooring_internal.round_is_overdue(round mooring_internal.round)

@@ -1,7 +1,8 @@
--- The circuit breaker of reap(). When more than setting.reap_pause_share of the nodes are silent,
--- the cause is more often a network, a firewall or a wrong address than so many dead hosts. Moving
--- everything to the few nodes that are left would make it worse, so reaping pauses. One event and
--- fleet.reap_paused say so, until the nodes return or an operator calls resume_reaping().
+-- The circuit breaker of reap(). It pauses reaping when more than setting.reap_pause_share of the
+-- nodes are silent. The cause is then more often a network, a firewall or a wrong address than so
+-- many dead hosts. Moving everything to the few nodes that are left would make it worse.
+-- One event and fleet.reap_paused say so, until the nodes return or an operator calls
+-- resume_reaping().
 -- Counted are nodes that hold a session; README.md tells which of those that are gone.
 -- With nothing to reap nothing is paused. A pause, and what an operator resumed, ends when the
 -- share has fallen.

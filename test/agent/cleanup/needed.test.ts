@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createSupervisor } from '../../../agent/supervisor/supervisor.js'
-import { createTidying } from '../../../agent/cleanup/cleanup.js'
+import { createCleanup } from '../../../agent/cleanup/cleanup.js'
 import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { heardLog } from '../fleet.js'
@@ -12,7 +12,7 @@ import { ownedPackage, rig, temporaryFolder } from '../rig.js'
 await packageRegistry(t)
 
 t.test(
-  'Y42: what still runs or ends here needs its package, whatever the node owns; what a tag means nobody guesses',
+  'Y42: what still runs or ends here needs its package; the version of a tag is not guessed',
   async (t) => {
     const r = await rig(t)
     const a = ownedPackage('http-server', '14.1.1', {
@@ -23,11 +23,11 @@ t.test(
     const tagged = ownedPackage('is-number', 'latest')
     const asked = (): boolean[] =>
       ['http-server@14.1.1', 'http-server@14.1.0', 'is-number@7.0.0', '@scope+is-number@7.0.0'].map(
-        (folder) => r.supervisor.inUse([a, tagged]).package(folder),
+        (folder) => r.supervisor.needed([a, tagged]).package(folder),
       )
     t.strictSame(asked(), [true, false, true, false], 'not begun yet')
     r.supervisor.reconcile([a], { mayStart: true })
-    t.ok(r.supervisor.inUse([a]).package('http-server@14.1.1'), 'being installed')
+    t.ok(r.supervisor.needed([a]).package('http-server@14.1.1'), 'being installed')
     await r.reached(a, 'running')
     await waitFor(() => r.logText(a).includes('up'), { label: 'it does not mind SIGTERM' })
     t.strictSame(asked(), [true, false, true, false])
@@ -35,8 +35,8 @@ t.test(
     t.equal(r.last(a)?.state, 'stopping')
     t.strictSame(
       [
-        r.supervisor.inUse([]).package('http-server@14.1.1'),
-        r.supervisor.inUse([]).assignment(a.assignment_id),
+        r.supervisor.needed([]).package('http-server@14.1.1'),
+        r.supervisor.needed([]).assignment(a.assignment_id),
       ],
       [true, true],
     )
@@ -44,8 +44,8 @@ t.test(
     await r.reached(a, 'stopped')
     t.strictSame(
       [
-        r.supervisor.inUse([]).package('http-server@14.1.1'),
-        r.supervisor.inUse([]).assignment(a.assignment_id),
+        r.supervisor.needed([]).package('http-server@14.1.1'),
+        r.supervisor.needed([]).assignment(a.assignment_id),
       ],
       [false, false],
     )
@@ -53,20 +53,20 @@ t.test(
 )
 
 t.test(
-  'Y33: what is started again and again while everything that is over goes at once never meets half a package',
+  'Y33: repeated starts never find half a package while unused ones are removed at once',
   async (t) => {
     const r = await rig(t)
     let owned: ReturnType<typeof ownedPackage>[] = []
-    const tidying = createTidying({
+    const cleanup = createCleanup({
       folder: r.stateDir,
       node: 'host-a',
       keep: { logsMs: 0, packagesMs: 0, workMs: 0 },
-      inUse: () => r.supervisor.inUse(owned),
+      needed: () => r.supervisor.needed(owned),
       log: heardLog().log,
     })
-    let over = false
+    let done = false
     const looking = (async () => {
-      while (!over) await tidying.look()
+      while (!done) await cleanup.runOnce()
     })()
     for (let turn = 0; turn < 4; turn++) {
       // has a main that ends at once, and is started again as long as it is owned
@@ -81,7 +81,7 @@ t.test(
           label: 'nothing is left of the package',
         })
     }
-    over = true
+    done = true
     await looking
     t.strictSame(
       r.reports.filter(({ state, exit_code }) => state === 'failed' || (exit_code ?? 0) !== 0),
@@ -91,12 +91,12 @@ t.test(
 )
 
 t.test(
-  'of what an earlier agent started it is known which package only where the row is still the one it was started from',
+  'the package of an inherited instance is known only while its row is unchanged',
   async (t) => {
     const a = ownedPackage('http-server', '14.1.1')
     const inherited = [
       {
-        mark: 'inherited',
+        runId: 'inherited',
         about: {
           assignment_id: a.assignment_id,
           epoch: '1',
@@ -120,7 +120,7 @@ t.test(
       start() {
         throw new Error('nothing is started here')
       },
-      markPrefix: 'x.',
+      runIdPrefix: 'x.',
     }
     const supervisor = createSupervisor({
       node: 'host-a',
@@ -133,18 +133,15 @@ t.test(
       log: heardLog().log,
       report() {},
     })
-    t.teardown(() => supervisor.letGo())
-    t.ok(supervisor.inUse([a]).package('anything@1.0.0'), 'before it is told what is wanted')
+    t.teardown(() => supervisor.detach())
+    t.ok(supervisor.needed([a]).package('anything@1.0.0'), 'before the first reconcile')
     supervisor.reconcile([a], { mayStart: true })
-    t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.inUse([a]).package), [
+    t.strictSame(['http-server@14.1.1', 'anything@1.0.0'].map(supervisor.needed([a]).package), [
       true,
       false,
     ])
     const edited = { ...a, generation: '2', package_version: '14.1.0' }
     supervisor.reconcile([edited], { mayStart: true })
-    t.ok(
-      supervisor.inUse([edited]).package('http-server@14.1.1'),
-      'it ends, and nobody knows in which folder',
-    )
+    t.ok(supervisor.needed([edited]).package('http-server@14.1.1'), 'it ends, in an unknown folder')
   },
 )

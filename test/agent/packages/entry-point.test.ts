@@ -59,7 +59,8 @@ t.test('several bins are not guessed at: the error lists them', async (t) => {
   )
   await t.rejects(resolveEntry(folder), {
     message:
-      "thing@1.0.0 has several bins and none is named thing: a, b; name one of them as the deployment's command",
+      'thing@1.0.0 has several bins and none is named thing: a, b; ' +
+      "name one of them as the deployment's command",
   })
 })
 

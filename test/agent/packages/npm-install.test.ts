@@ -1,6 +1,6 @@
 /**
- * Real installs by the real npm, from a registry of the test's own. What must not reach npm is asked of a stand-in
- * that prints what it was given.
+ * Real installs by the real npm, from a registry of the test's own. A stand-in replaces npm only
+ * where a request must not reach it; it prints its arguments.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -14,7 +14,7 @@ import type { NpmInstaller } from '../../../agent/packages/npm-install.js'
 import { npmEnv } from '../../../agent/packages/npm-command.js'
 import type { NpmOptions } from '../../../agent/packages/npm-command.js'
 import { resolveEntry } from '../../../agent/packages/entry-point.js'
-import { markedWith } from '../../../host/process-table.js'
+import { withRunIdPrefix } from '../../../host/process-table.js'
 import type { PackageRef } from '../../../syntax/package-reference.js'
 import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -35,7 +35,7 @@ async function setup(t: Test, npm: NpmOptions = {}): Promise<Setup> {
   const packagesDir = join(await temporaryFolder(t), 'packages')
   const prefix = `npm-test-${process.pid}-${++setups}.`
   const again = (options: NpmOptions = npm): NpmInstaller =>
-    createNpmInstaller({ packagesDir, markPrefix: prefix, log: silent, npm: options })
+    createNpmInstaller({ packagesDir, runIdPrefix: prefix, log: silent, npm: options })
   return { installer: again(), packagesDir, prefix, again }
 }
 
@@ -59,7 +59,7 @@ const never = new AbortController().signal
 const isNumber = exact('is-number', '7.0.0')
 
 t.test(
-  'Y33: a package is installed once, shared by all who ask at the same time, and found afterwards without npm',
+  'Y33: concurrent callers share one install of a package, and later calls need no npm',
   async (t) => {
     const { installer, packagesDir, again } = await setup(t)
     t.equal(await installer.find(isNumber), null)
@@ -98,8 +98,10 @@ t.test('Y33: a dist-tag is looked up in the registry each time', async (t) => {
     installer.resolveTag({ name: 'is-number', version: 'no-such-tag', kind: 'tag' }, never),
     {
       name: 'InstallError',
-      message:
-        /there is no is-number@no-such-tag: `npm view is-number versions dist-tags` lists what there is/,
+      message: new RegExp(
+        'there is no is-number@no-such-tag: ' +
+          '`npm view is-number versions dist-tags` lists what there is',
+      ),
     },
   )
 })
@@ -126,8 +128,10 @@ t.test('a registry that cannot be reached is said to be that', async (t) => {
   const { installer } = await setup(t, { registry: `http://127.0.0.1:${port}/` })
   await t.rejects(installer.install(isNumber, never), {
     name: 'InstallError',
-    message:
-      /the npm registry cannot be reached from this host \(ECONNREFUSED\) to install is-number@7.0.0/,
+    message: new RegExp(
+      'the npm registry cannot be reached from this host \\(ECONNREFUSED\\) ' +
+        'to install is-number@7.0.0',
+    ),
   })
 })
 
@@ -138,7 +142,9 @@ t.test('defect 11: a failed install is not cached as success', async (t) => {
   )
   const liar = await standIn(
     t,
-    'mkdir -p node_modules/is-number; echo \'{"name":"is-number","version":"6.6.6"}\' > node_modules/is-number/package.json; exit 0',
+    'mkdir -p node_modules/is-number; ' +
+      'echo \'{"name":"is-number","version":"6.6.6"}\' > node_modules/is-number/package.json; ' +
+      'exit 0',
   )
   const idle = await standIn(t, 'exit 0')
   const { packagesDir, again } = await setup(t)
@@ -177,7 +183,7 @@ t.test('a package that something was deleted from is noticed and installed again
 })
 
 t.test(
-  'what a workload wrote beside its package is still there when what was deleted from it is put back, as is what it changed',
+  'what a workload wrote or changed beside its package stays when deleted files are put back',
   async (t) => {
     const { installer } = await setup(t)
     const ref = exact('@isaacs/cliui', '8.0.2')
@@ -209,7 +215,7 @@ t.test(
   },
 )
 
-t.test('an install nobody waits for any more is killed, and leaves nothing', async (t) => {
+t.test('an install whose last caller aborts is killed, and leaves nothing', async (t) => {
   const slow = await standIn(t, 'trap "" TERM; setsid sleep 1000 & sleep 1000')
   const { installer, packagesDir, prefix } = await setup(t, { path: slow.path })
   const [first, second] = [new AbortController(), new AbortController()]
@@ -218,13 +224,13 @@ t.test('an install nobody waits for any more is killed, and leaves nothing', asy
     installer.install(isNumber, second.signal),
   ]
   const both = Promise.allSettled([one, two])
-  await waitFor(() => markedWith(prefix).length >= 3, { label: 'npm and what it started run' })
+  await waitFor(() => withRunIdPrefix(prefix).length >= 3, { label: 'npm and what it started run' })
   first.abort(new Error('called off'))
   await t.rejects(one, { message: 'called off' })
-  t.ok(markedWith(prefix).length >= 3, 'somebody still waits')
+  t.ok(withRunIdPrefix(prefix).length >= 3, 'one caller still waits')
   second.abort(new Error('called off'))
   await both
-  await waitFor(() => markedWith(prefix).length === 0, {
+  await waitFor(() => withRunIdPrefix(prefix).length === 0, {
     label: 'npm and what it started are gone',
   })
   await waitFor(() => readdirSync(packagesDir).length === 0, {
@@ -238,7 +244,7 @@ t.test('an install that hangs is given up', async (t) => {
   await t.rejects(installer.install(isNumber, never), {
     message: /npm did not finish with is-number@7.0.0 within 0 s/,
   })
-  await waitFor(() => markedWith(prefix).length === 0, { label: 'npm is gone' })
+  await waitFor(() => withRunIdPrefix(prefix).length === 0, { label: 'npm is gone' })
 })
 
 t.test('at most two installs run at a time', async (t) => {
@@ -307,7 +313,9 @@ t.test('install scripts run only where they are allowed', async (t) => {
 t.test('what npm says is bounded and holds no credentials', async (t) => {
   const talker = await standIn(
     t,
-    'echo "npm error code EWHATEVER"; echo "npm error GET https://user:hunter2@registry.invalid/x"; yes "npm error words" | head -500; exit 1',
+    'echo "npm error code EWHATEVER"; ' +
+      'echo "npm error GET https://user:hunter2@registry.invalid/x"; ' +
+      'yes "npm error words" | head -500; exit 1',
   )
   const { installer } = await setup(t, { path: talker.path })
   const error = await installer.install(isNumber, never).then(
@@ -316,7 +324,10 @@ t.test('what npm says is bounded and holds no credentials', async (t) => {
   )
   t.match(
     error?.message,
-    /^npm failed to install is-number@7.0.0 \(EWHATEVER\): GET https:\/\/\*\*\*@registry.invalid\/x words words/,
+    new RegExp(
+      '^npm failed to install is-number@7.0.0 \\(EWHATEVER\\): ' +
+        'GET https://\\*\\*\\*@registry.invalid/x words words',
+    ),
   )
   t.ok(error!.message.length < 620)
 })

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { judge } from '../../../agent/packages/trust.js'
+import { checkTrust } from '../../../agent/packages/trust.js'
 import { parsePackageRef } from '../../../syntax/package-reference.js'
 import { owned, ownedPackage } from '../rig.js'
 
@@ -79,7 +79,7 @@ const HOSTILE_VERSIONS = [
 ]
 
 t.test(
-  'names and versions that npm would take for something else than a registry package are refused',
+  'names and versions that npm would not read as a package of the registry are refused',
   async (t) => {
     for (const name of HOSTILE_NAMES)
       t.match(
@@ -96,7 +96,7 @@ t.test(
   },
 )
 
-t.test('exact versions and dist-tags are told apart', async (t) => {
+t.test('exact versions and dist-tags are distinguished', async (t) => {
   for (const version of ['14.1.1', '0.0.0', '1.0.0-beta.1', '1.0.0-rc-2', '1.2.3+build.5'])
     t.match(parsePackageRef('http-server', version), { kind: 'exact', version })
   for (const tag of ['latest', 'next', 'beta.1', 'v', 'release-2024', 'xyz'])
@@ -111,36 +111,40 @@ t.test('what is quoted of a hostile name is printable and short', async (t) => {
 
 t.test('Y32: a package runs only where name@version matches the trust pattern', async (t) => {
   const trust = { trusts: /^http-server@14\./, allowExec: false }
-  t.match(judge(ownedPackage('http-server', '14.1.1'), trust), {
+  t.match(checkTrust(ownedPackage('http-server', '14.1.1'), trust), {
     ok: true,
     ref: { name: 'http-server', version: '14.1.1' },
   })
-  t.match(judge(ownedPackage('http-server', 'latest'), trust), {
+  t.match(checkTrust(ownedPackage('http-server', 'latest'), trust), {
     ok: false,
     reason: 'http-server@latest is not trusted here: this agent trusts ^http-server@14\\.',
   })
-  t.match(judge(ownedPackage('http-server', '14.1.1'), { ...trust, trusts: null }), {
+  t.match(checkTrust(ownedPackage('http-server', '14.1.1'), { ...trust, trusts: null }), {
     ok: false,
     reason: /trusts no package: start it with --trust/,
   })
 })
 
-t.test('a trust pattern with a sticky or global flag judges the same each time', async (t) => {
+t.test('a trust pattern with a sticky or global flag decides the same each time', async (t) => {
   const trust = { trusts: /serve/g, allowExec: false }
   for (let i = 0; i < 3; i++)
-    t.match(judge(ownedPackage('http-server', '1.0.0'), trust), { ok: true })
+    t.match(checkTrust(ownedPackage('http-server', '1.0.0'), trust), { ok: true })
 })
 
 t.test('a command of its own needs --allow-exec, also beside a trusted package', async (t) => {
   const trust = { trusts: /./, allowExec: false }
-  t.match(judge(owned(), trust), { ok: false, reason: /--allow-exec/ })
-  t.match(judge(ownedPackage('http-server', '14.1.1', { command: 'sh' }), trust), {
+  t.match(checkTrust(owned(), trust), { ok: false, reason: /--allow-exec/ })
+  t.match(checkTrust(ownedPackage('http-server', '14.1.1', { command: 'sh' }), trust), {
     ok: false,
     reason: /--allow-exec/,
   })
-  t.match(judge(owned(), { trusts: null, allowExec: true }), { ok: true, ref: null, command: 'sh' })
+  t.match(checkTrust(owned(), { trusts: null, allowExec: true }), {
+    ok: true,
+    ref: null,
+    command: 'sh',
+  })
   t.match(
-    judge(ownedPackage('evil', '1.0.0', { command: 'sh' }), {
+    checkTrust(ownedPackage('evil', '1.0.0', { command: 'sh' }), {
       trusts: /^http-server@/,
       allowExec: true,
     }),
@@ -149,7 +153,7 @@ t.test('a command of its own needs --allow-exec, also beside a trusted package',
 })
 
 t.test('an assignment with neither package nor command is refused with that reason', async (t) => {
-  t.match(judge(owned({ command: null }), { trusts: /./, allowExec: true }), {
+  t.match(checkTrust(owned({ command: null }), { trusts: /./, allowExec: true }), {
     ok: false,
     reason: 'it names neither a package nor a command',
   })

@@ -48,7 +48,7 @@ async function beating(
     sample: () => sample,
     running: () => 7,
     onBeat: (beat) => beats.push(beat),
-    onOver: (error) => over.push(error),
+    onSessionOver: (error) => over.push(error),
     log,
     ...more,
   })
@@ -68,8 +68,8 @@ t.test(
     t.match(beats, [
       { answer: { owned: 0, lease_ttl_ms: 12_000, next_beat_ms: 3_000, hold: false } },
     ])
-    const [row] =
-      await database.sql`select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running from mooring.heartbeat`
+    const [row] = await database.sql`
+        select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running from mooring.heartbeat`
     t.same(row, { ...sample, disk_free_bytes: '5000000000', running: 7 })
   },
 )
@@ -106,7 +106,9 @@ t.test('its time is the start of the request, however late the answer comes', as
         async () =>
           over ||
           (
-            await database.sql`select from pg_stat_activity a where ${beatBackends(database.sql)} and a.wait_event_type = 'Lock'`
+            await database.sql`
+              select from pg_stat_activity a
+              where ${beatBackends(database.sql)} and a.wait_event_type = 'Lock'`
           ).length > 0,
         { label: 'the beat waits for its row' },
       )
@@ -159,11 +161,13 @@ t.test(
     heartbeat.start()
     heartbeat.start()
     await waitFor(() => inFlight.length >= 20, { label: 'many attempts' })
-    // the server gives up on a beat when the agent does, give or take what a busy machine needs for it
+    // the server gives up a beat when the agent does, give or take what a busy machine needs
     await waitFor(
       async () =>
         (
-          await database.sql`select from pg_stat_activity a where ${beatBackends(database.sql)} and a.state = 'active'`
+          await database.sql`
+            select from pg_stat_activity a
+            where ${beatBackends(database.sql)} and a.state = 'active'`
         ).length <= 2,
       {
         label: 'twenty attempts have left no more than two backends, with the row still locked',
@@ -178,7 +182,7 @@ t.test(
   },
 )
 
-t.test('the next beat is brought forward when somebody asks for it', async (t) => {
+t.test('beatSoon brings the next beat forward', async (t) => {
   const database = await testDatabase(t)
   const { heartbeat, beats } = await beating(t, database, { beatIntervalMs: 3_600_000 })
   await database.sql`update mooring.setting set lease_ttl = '1 hour', beat_interval = '10 min'`
@@ -196,7 +200,9 @@ t.test('a terminated backend costs one beat', async (t) => {
   for (let kills = 0; kills < 5; kills += 1) {
     const soFar = beats.length
     await waitFor(() => beats.length > soFar, { label: 'a beat' })
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where ${beatBackends(database.sql)}`
+    await database.sql`
+      select pg_terminate_backend(a.pid) from pg_stat_activity a
+      where ${beatBackends(database.sql)}`
   }
   const epoch = beats.at(-1)!.connectionEpoch
   await waitFor(() => beats.at(-1)!.connectionEpoch > epoch || epoch >= 5, {

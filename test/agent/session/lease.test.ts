@@ -36,7 +36,7 @@ function leases(t: Test, reapMarginMs = 3_000) {
 }
 
 t.test(
-  'the right to run ends before the reaper may give the work away, by the margin or a tenth of the lease',
+  'a lease ends before the reaper may free the row, by the margin or a tenth of the lease',
   (t) => {
     t.same(termOf(row(), 0, 3_000), {
       termAtMs: 10_800 - CLOCK_GRAIN_MS - 4_000,
@@ -59,7 +59,7 @@ t.test(
 )
 
 t.test(
-  'the whole grace fits before the end, and the end before the lease of the beat, whatever the figures',
+  'the whole grace fits before the end, and the end before the lease of the beat, in any case',
   (t) => {
     for (const ttl of [300, 301, 999, 12_000, 3_600_000]) {
       for (const grace of [0, 1, ttl / 4, ttl, 10 * ttl]) {
@@ -99,7 +99,7 @@ t.test('daemons and what is to be kept are never fenced', async (t) => {
 })
 
 t.test(
-  'what no beat confirmed is stopped with its grace, and the kill comes at the end of the right to run',
+  'what no beat confirms is stopped with its grace, and the kill comes at the end of the lease',
   async (t) => {
     const { clock, fenced, confirm, isLive } = leases(t)
     confirm([row()], clock.nowMs - 6_800) // SIGTERM is due at 6,790 after the beat
@@ -189,7 +189,7 @@ t.test('a clock that jumped over a suspension is noticed at the next look', asyn
 })
 
 t.test(
-  'whoever runs the processes is given the term of everything confirmed, and of what has none that it has none',
+  'the warden gets the term of every confirmed row, and null for a row that is not fenced',
   (t) => {
     const { renewed, confirm } = leases(t)
     const leased = row()

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { createAgentDb, type AgentDb } from '../../../agent/session/verbs.js'
-import { createListener } from '../../../agent/session/notifications.js'
+import { createNotificationListener } from '../../../agent/session/notifications.js'
 import { createLogRequests, type LogRequestsOptions } from '../../../agent/session/log-requests.js'
 import { assignments, deployment, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -11,7 +11,7 @@ import { waitFor } from '../../helpers/wait-for.js'
 import { heardLog, scaleDown, testAgent } from '../fleet.js'
 import { temporaryFolder } from '../rig.js'
 
-/** An agent's answering part alone, on a real database, with a folder of logs; hints are given by the test. */
+/** The part that answers, on a real database, with a folder of logs. The test gives the hints. */
 async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
   const { sql, url } = await testDatabase(t)
   const host = await node(sql, { name: 'host-a' })
@@ -38,7 +38,7 @@ async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
     session: host.session,
     folder,
     whyGone: () => null,
-    onOver: (error) => over.push(error),
+    onSessionOver: (error) => over.push(error),
     log: heard.log,
     ...more,
   })
@@ -72,7 +72,7 @@ async function answering(t: Test, more: Partial<LogRequestsOptions> = {}) {
 }
 
 t.test(
-  'Y39: what is asked is read from the file and answered: a slice from the start, from the end, the last lines, and on from there',
+  'Y39: a slice is read from the start, from the end, as the last lines, and on from there',
   async (t) => {
     const { file, requests, ask, read } = await answering(t)
     await writeFile(file, 'one\ntwo\nthree\n')
@@ -101,7 +101,7 @@ t.test(
 )
 
 t.test(
-  'Y40: a request may wait for something new, and is answered when it comes, or with nothing when its time is over',
+  'Y40: a request may wait for new output: it is answered when that comes, or when its time ends',
   async (t) => {
     const { file, requests, ask, read, calls } = await answering(t)
     await writeFile(file, 'old\n')
@@ -137,7 +137,7 @@ t.test('that there is no log is an answer, and so is what cannot be read', async
 })
 
 t.test(
-  'Y40: a log that begins while somebody waits for it is read from its beginning',
+  'Y40: a log that begins while a reader waits for it is read from its beginning',
   async (t) => {
     const { file, requests, ask, read, calls } = await answering(t)
     const request = await ask(`, from_byte => 0, wait => '30 s'`)
@@ -164,19 +164,16 @@ t.test('a storm of hints is a few looks, and none of them costs more', async (t)
   t.equal(calls.answer, 1)
 })
 
-t.test(
-  'what is answered is bounded in bytes per second, so that nobody reads a host out of breath',
-  async (t) => {
-    const { file, requests, ask, read } = await answering(t, { bytesPerSecond: 20_000 })
-    await writeFile(file, 'x'.repeat(4_000))
-    const from = performance.now()
-    const asked = [await ask(), await ask(), await ask()]
-    requests.hint()
-    await Promise.all(asked.map(read))
-    // the third waits until the first two are paid for: 8,000 bytes of 20,000 in a second
-    t.ok(performance.now() - from >= 399, 'they take their time')
-  },
-)
+t.test('answers are bounded in bytes per second, so that no reader exhausts a host', async (t) => {
+  const { file, requests, ask, read } = await answering(t, { bytesPerSecond: 20_000 })
+  await writeFile(file, 'x'.repeat(4_000))
+  const from = performance.now()
+  const asked = [await ask(), await ask(), await ask()]
+  requests.hint()
+  await Promise.all(asked.map(read))
+  // the third waits until the first two are paid for: 8,000 bytes of 20,000 in a second
+  t.ok(performance.now() - from >= 399, 'they take their time')
+})
 
 t.test(
   'the end of a session is said once; a database that is away is nothing to stop for',
@@ -206,7 +203,7 @@ t.test(
   async (t) => {
     const { sql, url } = await testDatabase(t)
     const heard: string[] = []
-    const listener = createListener({
+    const listener = createNotificationListener({
       databaseUrl: url,
       applicationName: 'test: listener',
       channel: 'mooring_node_1',
@@ -228,16 +225,16 @@ t.test(
   },
 )
 
-t.test('an agent holds a connection for logs only while somebody asks for some', async (t) => {
+t.test('an agent holds a connection for logs only while a reader requests some', async (t) => {
   const { sql, url } = await testDatabase(t)
   await scaleDown(sql)
   const { agent } = testAgent(t, url)
   await agent.start()
   const connections = async () =>
     (
-      await sql<
-        { purpose: string }[]
-      >`select split_part(a.application_name, ': ', 2) as purpose from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring agent%'`
+      await sql<{ purpose: string }[]>`
+        select split_part(a.application_name, ': ', 2) as purpose from pg_stat_activity a
+        where a.datname = current_database() and a.application_name like 'mooring agent%'`
     ).map(({ purpose }) => purpose)
   await waitFor(async () => (await connections()).includes('listen'), {
     label: 'it listens',

@@ -49,7 +49,9 @@ t.test(
   'a database that crashes starts a hold: nothing moves, nothing new starts until it is over',
   async (t) => {
     const server = await ownServer(t)
-    await server.sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = '15 s', reap_margin = '500 ms'`
+    await server.sql`
+      update mooring.setting
+      set beat_interval = '500 ms', lease_ttl = '15 s', reap_margin = '500 ms'`
     testWorker(t, server.url)
     const { agent, events } = testAgent(t, server.url)
     await agent.start()
@@ -77,45 +79,46 @@ t.test(
   },
 )
 
-t.test(
-  'an agent and a worker live through a storm of cuts, resets and killed backends, and are whole afterwards',
-  async (t) => {
-    const { url, sql } = await testDatabase(t)
-    await scaleDown(sql)
-    const proxy = await tcpProxy(t, url)
-    const { worker } = testWorker(t, proxy.url)
-    const { agent } = testAgent(t, proxy.url)
-    await agent.start()
-    await sleeper(sql, { replicas: 4 })
-    await running(sql, 4)
-    const faults = [
-      () => proxy.cut(),
-      () => proxy.restore(),
-      () => proxy.reset(),
-      () => proxy.restore(),
-      () =>
-        void sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring %'`.catch(
-          () => {},
-        ),
-    ]
-    for (let round = 0; round < 40; round += 1) {
-      faults[round % faults.length]!()
-      await sql`select pg_sleep(${(round * 37) % 150} / 1000.0)` // of different length each time
-    }
-    proxy.restore()
-    await sleeper(sql)
-    await running(sql, 5)
-    await agent.stop()
-    await worker.stop()
-    t.same(
-      (await placements(sql)).map((row) => row.node),
-      [null, null, null, null, null],
-    )
-    t.equal(
-      (
-        await sql`select 1 from graphile_worker.jobs j where j.locked_at is not null and j.locked_at < now() - interval '1 hour'`
-      ).length,
-      0,
-    )
-  },
-)
+t.test('an agent and a worker survive a storm of cuts, resets and killed backends', async (t) => {
+  const { url, sql } = await testDatabase(t)
+  await scaleDown(sql)
+  const proxy = await tcpProxy(t, url)
+  const { worker } = testWorker(t, proxy.url)
+  const { agent } = testAgent(t, proxy.url)
+  await agent.start()
+  await sleeper(sql, { replicas: 4 })
+  await running(sql, 4)
+  const faults = [
+    () => proxy.cut(),
+    () => proxy.restore(),
+    () => proxy.reset(),
+    () => proxy.restore(),
+    () =>
+      void sql`
+          select pg_terminate_backend(a.pid) from pg_stat_activity a
+          where a.datname = current_database() and a.application_name like 'mooring %'`.catch(
+        () => {},
+      ),
+  ]
+  for (let round = 0; round < 40; round += 1) {
+    faults[round % faults.length]!()
+    await sql`select pg_sleep(${(round * 37) % 150} / 1000.0)` // of different length each time
+  }
+  proxy.restore()
+  await sleeper(sql)
+  await running(sql, 5)
+  await agent.stop()
+  await worker.stop()
+  t.same(
+    (await placements(sql)).map((row) => row.node),
+    [null, null, null, null, null],
+  )
+  t.equal(
+    (
+      await sql`
+          select 1 from graphile_worker.jobs j
+          where j.locked_at is not null and j.locked_at < now() - interval '1 hour'`
+    ).length,
+    0,
+  )
+})

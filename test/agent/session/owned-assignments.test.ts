@@ -1,12 +1,12 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { createAssignments } from '../../../agent/session/owned-assignments.js'
+import { createOwnedAssignments } from '../../../agent/session/owned-assignments.js'
 import { createAgentDb, type AgentDb } from '../../../agent/session/verbs.js'
 import { type OwnedAssignment } from '../../../agent/rows.js'
 import { createHeartbeat } from '../../../agent/session/heartbeat.js'
 import { bootClock } from '../../../host/boot-clock.js'
 import { createLeases } from '../../../agent/session/lease.js'
-import { createListener } from '../../../agent/session/notifications.js'
+import { createNotificationListener } from '../../../agent/session/notifications.js'
 import { age, assignments, deployment, node, report } from '../../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -30,7 +30,13 @@ async function following(
   const told: Seen[] = []
   const fenced: string[] = []
   const over: unknown[] = []
-  const parts = { db, node: 'host-a', session, onOver: (error: unknown) => over.push(error), log }
+  const parts = {
+    db,
+    node: 'host-a',
+    session,
+    onSessionOver: (error: unknown) => over.push(error),
+    log,
+  }
   const leases = createLeases({
     reapMarginMs: 3_000,
     fence: (ids) => fenced.push(...ids),
@@ -45,18 +51,18 @@ async function following(
     running: () => 0,
     clock,
     sample: () => ({ cpu_pct: null, memory_mb: null, disk_free_pct: null, disk_free_bytes: null }),
-    onBeat: (beat) => assignments.beaten(beat),
+    onBeat: (beat) => assignments.noteBeat(beat),
   })
   let wantedBeats = 0
-  const assignments = createAssignments({
+  const assignments = createOwnedAssignments({
     ...parts,
     leases,
     reconcile: (rows, { mayStart }) => told.push({ rows, mayStart }),
-    wantBeat: () => {
+    requestBeat: () => {
       wantedBeats += 1
     },
   })
-  const listener = createListener({
+  const listener = createNotificationListener({
     databaseUrl: database.url,
     applicationName: 'mooring agent host-a: listen',
     channel: `mooring_node_${id}`,
@@ -70,7 +76,7 @@ async function following(
     await Promise.all([listener.stop(), heartbeat.stop(), assignments.stop()])
   })
   /** On a busy machine a beat may miss its deadline; the loop would repeat it, and so does this. */
-  const beaten = () => waitFor(() => heartbeat.runOnce(), { label: 'a beat is answered' })
+  const beat = () => waitFor(() => heartbeat.runOnce(), { label: 'a beat is answered' })
   return {
     db,
     session,
@@ -78,7 +84,7 @@ async function following(
     fenced,
     over,
     leases,
-    beaten,
+    beat,
     assignments,
     listener,
     wantedBeats: () => wantedBeats,
@@ -89,11 +95,11 @@ async function following(
 const claim = (database: TestDatabase) => database.sql`select from mooring.claim()`
 
 t.test(
-  'Y30: a hint is followed at once: what was claimed is given to the supervisor without waiting for a beat',
+  'Y30: a hint is followed at once: the supervisor gets what was claimed before the next beat',
   async (t) => {
     const database = await testDatabase(t)
     const f = await following(t, database)
-    await f.beaten()
+    await f.beat()
     f.listener.start()
     await waitFor(() => f.told.length >= 2, {
       label: 'read after the first beat and after listening',
@@ -126,36 +132,42 @@ t.test('a storm of hints costs two reads: the one in flight and one more', async
   t.equal(reads, 2)
 })
 
-t.test('what was notified while nobody listened is found when listening again', async (t) => {
-  const database = await testDatabase(t)
-  const f = await following(t, database)
-  await f.beaten()
-  f.listener.start()
-  await waitFor(() => f.told.length >= 2, { label: 'listening' })
-  for (let kills = 1; kills <= 5; kills += 1) {
-    await deployment(database.sql, { command: 'sleep' })
-    await database.sql.begin(async (tx) => {
-      await tx`select from mooring.claim()`
-      await tx`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring agent host-a: listen'`
-    })
-    await waitFor(() => f.last()?.rows.length === kills, {
-      label: `after ${kills} lost connections all rows are known`,
-    })
-  }
-})
+t.test(
+  'a change notified while the agent did not listen is found when it listens again',
+  async (t) => {
+    const database = await testDatabase(t)
+    const f = await following(t, database)
+    await f.beat()
+    f.listener.start()
+    await waitFor(() => f.told.length >= 2, { label: 'listening' })
+    for (let kills = 1; kills <= 5; kills += 1) {
+      await deployment(database.sql, { command: 'sleep' })
+      await database.sql.begin(async (tx) => {
+        await tx`select from mooring.claim()`
+        await tx`
+        select pg_terminate_backend(a.pid) from pg_stat_activity a
+        where a.datname = current_database()
+        and a.application_name = 'mooring agent host-a: listen'`
+      })
+      await waitFor(() => f.last()?.rows.length === kills, {
+        label: `after ${kills} lost connections all rows are known`,
+      })
+    }
+  },
+)
 
 t.test('a lost hint costs one beat: its digest is not that of the set we hold', async (t) => {
   const database = await testDatabase(t)
   const f = await following(t, database)
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.told.length === 1, { label: 'the empty set' })
   await deployment(database.sql, { command: 'sleep' })
   await claim(database)
   t.same(f.last()?.rows, [])
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
   const before = f.told.length
-  await f.beaten()
+  await f.beat()
   t.equal(f.told.length, before, 'and an equal digest costs nothing')
 })
 
@@ -169,7 +181,7 @@ t.test(
     f.assignments.hint()
     await waitFor(() => f.wantedBeats() === 1, { label: 'read, and a beat is asked for' })
     t.same(f.told, [], 'and nothing is said against what may have been taken over')
-    await f.beaten()
+    await f.beat()
     t.match(
       f.last(),
       { rows: [{ wanted: 'run' }], mayStart: true },
@@ -192,7 +204,8 @@ t.test('a read that began before the beat was answered does not confirm by it', 
       async assignmentsOf(...args) {
         if (!first) return db.assignmentsOf(...args)
         first = false
-        const rows = await db.assignmentsOf(...args) // the set as it was before the claim was taken back
+        // the set as it was before the claim was undone
+        const rows = await db.assignmentsOf(...args)
         answered = true
         await held
         return rows
@@ -209,7 +222,7 @@ t.test('a read that began before the beat was answered does not confirm by it', 
   await report(database.sql, { name: 'host-a', session: f.session }, owned!, 'stopped')
   await database.sql`update mooring.deployment set enabled = true`
   await claim(database)
-  await f.beaten()
+  await f.beat()
   release()
   await waitFor(() => f.last()?.rows[0]?.epoch === '3', { label: 'the new epoch is given to run' })
   t.notOk(
@@ -223,71 +236,72 @@ t.test('in a hold nothing new may start, and the beat that ends it says so', asy
   await deployment(database.sql, { command: 'sleep' })
   const f = await following(t, database)
   await claim(database)
-  await database.sql`update mooring_internal.pulse set hold_until = clock_timestamp() + interval '1 hour'`
-  await f.beaten()
+  await database.sql`
+    update mooring_internal.pulse set hold_until = clock_timestamp() + interval '1 hour'`
+  await f.beat()
   await waitFor(() => f.last()?.rows.length === 1, { label: 'the row is told' })
   t.equal(f.last()?.mayStart, false)
-  await database.sql`update mooring_internal.pulse set hold_until = null, pulse_at = clock_timestamp()`
-  await f.beaten()
+  await database.sql`
+    update mooring_internal.pulse set hold_until = null, pulse_at = clock_timestamp()`
+  await f.beat()
   t.match(f.last(), { rows: [{}], mayStart: true })
 })
 
 t.test(
-  'after a lost connection nothing new starts until a beat was answered: another server may be there now',
+  'after a lost connection nothing new starts until a beat is answered: the server may be another',
   async (t) => {
     const database = await testDatabase(t)
     const f = await following(t, database)
-    await f.beaten()
+    await f.beat()
     await waitFor(() => f.told.length === 1, { label: 'the empty set' })
     t.ok(f.last()?.mayStart)
     const before = f.db.connectionEpoch()
-    await database.sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring agent host-a: calls'`
+    await database.sql`
+      select pg_terminate_backend(a.pid) from pg_stat_activity a
+      where a.datname = current_database() and a.application_name = 'mooring agent host-a: calls'`
     await waitFor(() => f.db.connectionEpoch() > before, { label: 'the loss is noticed' })
     await deployment(database.sql, { command: 'sleep' })
     await claim(database)
     f.assignments.hint()
     await waitFor(() => f.told.length === 2, { label: 'read over the new connection' })
     t.same(f.last(), { rows: [], mayStart: false })
-    await f.beaten()
+    await f.beat()
     await waitFor(() => f.last()?.rows.length === 1 && f.last()?.mayStart, {
       label: 'given to run',
     })
   },
 )
 
-t.test(
-  'a stop order needs no lease, and what lost its lease is listed again by the beat that revives it',
-  async (t) => {
-    const database = await testDatabase(t)
-    const clock = { nowMs: 1_000_000 }
-    const f = await following(t, database, { clock: () => clock.nowMs, lease: '12 s' })
-    const id = await deployment(database.sql, { command: 'sleep' })
-    await claim(database)
-    await f.beaten()
-    await waitFor(() => f.last()?.rows.length === 1, { label: 'given to run' })
-    clock.nowMs += 11_000
-    await waitFor(() => f.fenced.length, { label: 'fenced' })
-    f.assignments.hint()
-    await waitFor(() => f.last()?.rows.length === 0, { label: 'not listed: nothing may start it' })
-    await f.beaten()
-    t.match(f.last(), { rows: [{ wanted: 'run' }] }, 'revived')
-    clock.nowMs += 11_000
-    await waitFor(() => f.fenced.length === 2, { label: 'fenced again' })
-    await database.sql`update mooring.deployment set enabled = false where id = ${id}`
-    f.assignments.hint()
-    await waitFor(() => f.last()?.rows[0]?.wanted === 'stop', { label: 'the stop order is listed' })
-  },
-)
+t.test('a stop order needs no lease, and the beat that revives a row lists it again', async (t) => {
+  const database = await testDatabase(t)
+  const clock = { nowMs: 1_000_000 }
+  const f = await following(t, database, { clock: () => clock.nowMs, lease: '12 s' })
+  const id = await deployment(database.sql, { command: 'sleep' })
+  await claim(database)
+  await f.beat()
+  await waitFor(() => f.last()?.rows.length === 1, { label: 'given to run' })
+  clock.nowMs += 11_000
+  await waitFor(() => f.fenced.length, { label: 'fenced' })
+  f.assignments.hint()
+  await waitFor(() => f.last()?.rows.length === 0, { label: 'not listed: nothing may start it' })
+  await f.beat()
+  t.match(f.last(), { rows: [{ wanted: 'run' }] }, 'revived')
+  clock.nowMs += 11_000
+  await waitFor(() => f.fenced.length === 2, { label: 'fenced again' })
+  await database.sql`update mooring.deployment set enabled = false where id = ${id}`
+  f.assignments.hint()
+  await waitFor(() => f.last()?.rows[0]?.wanted === 'stop', { label: 'the stop order is listed' })
+})
 
 t.test('a frozen follower keeps confirming leases and tells the supervisor nothing', async (t) => {
   const database = await testDatabase(t)
   const f = await following(t, database)
-  await f.beaten()
+  await f.beat()
   await waitFor(() => f.told.length === 1, { label: 'the empty set' })
   f.assignments.freeze()
   await deployment(database.sql, { command: 'sleep' })
   await claim(database)
-  await f.beaten()
+  await f.beat()
   const [row] = await f.db.assignmentsOf('host-a', f.session)
   await waitFor(() => f.leases.isLive(row!), { label: 'its lease runs' })
   t.equal(f.told.length, 1)

@@ -15,7 +15,7 @@ const row = {
 } as const satisfies Partial<OwnedAssignment>
 
 t.test(
-  'the agent and the database digest the same set alike, in order of the number and not of its text',
+  'agent and database digest a set alike, in order of the number and not of its text',
   async (t) => {
     const { sql } = await testDatabase(t)
     const rows = (['9', '10', '9007199254740993', '2'] as const).map((assignment_id) => ({
@@ -25,15 +25,19 @@ t.test(
     }))
     for (const set of [[], rows.slice(0, 1), rows]) {
       const [theirs] = await sql<{ digest: string }[]>`
-      select mooring_internal.ownership_digest(array_agg(r.assignment_id || ':' || r.epoch || ':' || r.generation || ':' || r.wanted || ':' || r.on_lost || ':' || r.stop_grace_ms order by r.assignment_id)) as digest
-        from jsonb_to_recordset(${JSON.stringify(set)}::text::jsonb) r (assignment_id bigint, epoch bigint, generation bigint, wanted text, on_lost text, stop_grace_ms int)`
+      select mooring_internal.ownership_digest(array_agg(
+          r.assignment_id || ':' || r.epoch || ':' || r.generation || ':' || r.wanted || ':'
+            || r.on_lost || ':' || r.stop_grace_ms order by r.assignment_id)) as digest
+        from jsonb_to_recordset(${JSON.stringify(set)}::text::jsonb) r (
+            assignment_id bigint, epoch bigint, generation bigint, wanted text, on_lost text,
+            stop_grace_ms int)`
       t.equal(digestOf(set), theirs?.digest, `${set.length} rows`)
     }
   },
 )
 
 t.test(
-  'what a beat answers is the digest of what assignments_of reads, also of rows whose deployment is gone',
+  'a beat answers the digest of what assignments_of reads, also when a deployment is deleted',
   async (t) => {
     const { sql, url } = await testDatabase(t)
     const host = await node(sql, { name: 'host-a' })
@@ -56,8 +60,12 @@ t.test(
       t.equal(digest, digestOf(rows), `${edit}, read`)
     }
     // a digest of what restarts and stops things alone
-    await sql`create or replace function mooring_internal.ownership_line(assignment mooring.assignment, deployment mooring.deployment) returns text language sql stable
-    return assignment.id || ':' || assignment.epoch || ':' || coalesce(deployment.generation, 0) || ':' || assignment.wanted`
+    await sql`
+      create or replace function mooring_internal.ownership_line(
+        assignment mooring.assignment, deployment mooring.deployment)
+      returns text language sql stable
+      return assignment.id || ':' || assignment.epoch || ':'
+        || coalesce(deployment.generation, 0) || ':' || assignment.wanted`
     const { digest } = await beat(sql, host)
     await sql`update mooring.deployment set on_lost = 'keep', stop_grace = '3 s'`
     t.equal((await beat(sql, host)).digest, digest, 'would never tell')

@@ -1,7 +1,7 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
 import { createAgentDb } from '../../../agent/session/verbs.js'
-import { type RunReport, type RunState } from '../../../agent/rows.js'
+import { type AssignmentReport, type ObservedState } from '../../../agent/rows.js'
 import { createReports, REPORT_BATCH } from '../../../agent/session/reports.js'
 import { age, assignments, deployment, node, type AssignmentRow } from '../../helpers/factories.js'
 import { testDatabase, type TestDatabase } from '../../helpers/postgres.js'
@@ -20,7 +20,7 @@ async function reporting(
   await database.sql`select from mooring.claim()`
   const rows = await assignments(database.sql)
   const db = createAgentDb({ databaseUrl: url, node: 'host-a' })
-  const sent: (readonly RunReport[])[] = []
+  const sent: (readonly AssignmentReport[])[] = []
   const over: unknown[] = []
   const reports = createReports({
     db: {
@@ -31,7 +31,7 @@ async function reporting(
     },
     node: 'host-a',
     session,
-    onOver: (error) => over.push(error),
+    onSessionOver: (error) => over.push(error),
     log,
   })
   t.teardown(async () => {
@@ -41,7 +41,11 @@ async function reporting(
   return { rows, sent, over, reports, session }
 }
 
-function of(row: AssignmentRow, state: RunState, more: Partial<RunReport> = {}): RunReport {
+function of(
+  row: AssignmentRow,
+  state: ObservedState,
+  more: Partial<AssignmentReport> = {},
+): AssignmentReport {
   return {
     assignment_id: row.id,
     epoch: row.epoch,
@@ -86,7 +90,7 @@ t.test(
     const [row] = await assignments(database.sql)
     const db = createAgentDb({ databaseUrl: database.url, node: 'host-a' })
     let later = (): void => {}
-    // the answer to a read arrives so many microtasks after the answer to the report: both in one turn
+    // the answer to a read arrives so many microtasks after that to the report, in the same turn
     const report: typeof db.report = async (...args) => {
       const outcomes = await db.report(...args)
       later()
@@ -96,7 +100,7 @@ t.test(
       db: { report },
       node: 'host-a',
       session,
-      onOver: () => {},
+      onSessionOver: () => {},
       log,
     })
     t.teardown(async () => {
@@ -117,7 +121,9 @@ t.test(
       await waitFor(
         async () =>
           (
-            await database.sql`select from mooring.placement p where p.run_state = 'stopping' and p.restarts = ${microtasks + 1}`
+            await database.sql`
+              select from mooring.placement p
+              where p.run_state = 'stopping' and p.restarts = ${microtasks + 1}`
           ).length === 1,
         { label: `told ${microtasks} microtasks later` },
       )
@@ -137,7 +143,7 @@ t.test('batches are bounded', async (t) => {
 })
 
 t.test(
-  'while the database is away only the latest of each is kept, and it arrives when the database is back',
+  'while the database is unreachable only the latest of each is kept, and it arrives afterwards',
   async (t) => {
     const database = await testDatabase(t)
     const proxy = await tcpProxy(t, database.url)
@@ -209,7 +215,7 @@ t.test('one row that the database will never take does not hold back the others'
   const database = await testDatabase(t)
   const { rows, reports } = await reporting(t, database, { replicas: 3 })
   reports.push(of(rows[0]!, 'running'))
-  reports.push(of(rows[1]!, 'dancing' as RunState))
+  reports.push(of(rows[1]!, 'dancing' as ObservedState))
   reports.push(of(rows[2]!, 'running', { pid: 4_242 }))
   t.ok(await reports.flush(60_000))
   t.same(await states(database), ['running', null, 'running'])

@@ -14,7 +14,7 @@ const node = (sql: Awaited<ReturnType<typeof testDatabase>>['sql']) =>
   >`select session, health from mooring.node_status where node = 'host-a'`.then((rows) => rows[0])
 
 t.test(
-  'an agent registers, runs what it is given with no worker alive, and a graceful stop gives everything back',
+  'an agent registers, runs its assignments without a worker, and releases all at a graceful stop',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await scaleDown(sql)
@@ -38,7 +38,9 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select 1 from pg_stat_activity where datname = current_database() and application_name like 'mooring agent%'`
+          await sql`
+            select 1 from pg_stat_activity
+            where datname = current_database() and application_name like 'mooring agent%'`
         ).length === 0,
       { label: 'no connection is left' },
     )
@@ -97,7 +99,9 @@ t.test(
     const [{ theirs } = { theirs: '' }] = await sql<
       { theirs: string }[]
     >`select pg_get_functiondef('mooring.schema_version'::regproc) as theirs`
-    await sql`create or replace function mooring.schema_version() returns int language sql as 'select 999'`
+    await sql`
+      create or replace function mooring.schema_version()
+      returns int language sql as 'select 999'`
     const { agent, events } = testAgent(t, url)
     await agent.start()
     await waitFor(() => events('schema_differs').length, { label: 'it says so' })
@@ -141,7 +145,7 @@ t.test(
 )
 
 t.test(
-  'a session that is over stops everything first and registers anew, with another uuid and new processes',
+  'a session that is over stops everything, then registers again with a new uuid and new processes',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await scaleDown(sql)
@@ -151,9 +155,11 @@ t.test(
     const [before] = await running(sql, 1)
     const session = (await node(sql))?.session
     // what a second agent does when the lease of the first has run out
-    await sql`update mooring.heartbeat set session = gen_random_uuid(), beat_at = clock_timestamp() - interval '9.8 s'`
+    await sql`
+      update mooring.heartbeat
+      set session = gen_random_uuid(), beat_at = clock_timestamp() - interval '9.8 s'`
     await waitFor(() => events('session_over').length, { label: 'the agent hears of it' })
-    await waitFor(() => events('registered').length === 2, { label: 'registered anew' })
+    await waitFor(() => events('registered').length === 2, { label: 'registered again' })
     t.notOk(alive(before!.pid), 'the old process was gone before')
     t.not(events('registered')[1]?.['session'], session)
     const after = await waitFor(
@@ -169,14 +175,14 @@ t.test(
 )
 
 t.test(
-  'an agent that is cut off stops its processes before its lease ends, and goes on when the cut is over',
+  'an agent that is cut off stops its processes before its lease ends, and continues afterwards',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await scaleDown(sql)
     const proxy = await tcpProxy(t, url)
     const { agent, events } = testAgent(t, proxy.url)
     const stamps = join(tempDir(t, 'stamps'), 'stamps')
-    // it bears witness itself of when it was alive: whoever looks may look late
+    // the workload records when it was alive, because this test may look late
     await deployment(sql, {
       name: 'stops',
       command: 'sh',
@@ -200,7 +206,7 @@ t.test(
     t.ok(last!.at >= beat!.at)
     t.ok(
       lastWord < last!.at + 10_000,
-      `its last word came ${Math.round(lastWord - last!.at)} ms after the last beat, of a lease of 10,000`,
+      `last output ${Math.round(lastWord - last!.at)} ms after the last beat, of a lease of 10,000`,
     )
     t.ok(
       before.filter((row) => row !== fenced).every(({ pid }) => alive(pid)),
@@ -232,8 +238,9 @@ t.test('killed connections cost no process and no lease', async (t) => {
     (await sql<{ at: string }[]>`select h.beat_at::text as at from mooring.heartbeat h`)[0]!.at
   for (let bursts = 0; bursts < 3; bursts += 1) {
     for (let kills = 0; kills < 4;) {
-      const killed =
-        await sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name like 'mooring agent%'`
+      const killed = await sql`
+          select pg_terminate_backend(a.pid) from pg_stat_activity a
+          where a.datname = current_database() and a.application_name like 'mooring agent%'`
       if (killed.length > 0) kills += 1
     }
     const before = await beatAt()
@@ -271,7 +278,10 @@ t.test(
   'a name or a pattern that the database refuses ends the agent with its message',
   async (t) => {
     const { url, sql } = await testDatabase(t)
-    await sql`create or replace function mooring_internal.check_trust_pattern(pattern text) returns void language plpgsql as $$ begin raise exception using errcode = 'MR007', message = 'not this one'; end $$`
+    await sql`
+      create or replace function mooring_internal.check_trust_pattern(pattern text)
+      returns void language plpgsql as $$ begin
+      raise exception using errcode = 'MR007', message = 'not this one'; end $$`
     const { agent } = testAgent(t, url)
     await agent.start()
     await t.rejects(agent.done, { code: 'MR007', message: 'not this one' })

@@ -4,8 +4,8 @@ import type {
   OwnedAssignment,
   Registration,
   ReportOutcome,
-  RunReport,
-  RunState,
+  AssignmentReport,
+  ObservedState,
 } from '../../../agent/rows.js'
 import { testDatabase } from '../../helpers/postgres.js'
 
@@ -50,7 +50,7 @@ const COLUMNS: Record<string, Record<string, string>> = {
   >,
 }
 
-const REPORT_FIELDS: Record<keyof RunReport, true> = {
+const REPORT_FIELDS: Record<keyof AssignmentReport, true> = {
   assignment_id: true,
   epoch: true,
   generation: true,
@@ -63,7 +63,7 @@ const REPORT_FIELDS: Record<keyof RunReport, true> = {
   next_start_in_ms: true,
 }
 
-const STATES: Record<RunState, true> = {
+const STATES: Record<ObservedState, true> = {
   installing: true,
   starting: true,
   running: true,
@@ -79,7 +79,9 @@ t.test('the rows of the verbs are those the agent knows', async (t) => {
   for (const [verb, columns] of Object.entries(COLUMNS)) {
     const rows = await sql<{ name: string; type: string }[]>`
       select a.name, format_type(a.type, null) as type
-        from pg_proc p cross join lateral unnest(p.proargnames, p.proargmodes, p.proallargtypes) a (name, mode, type)
+        from pg_proc p
+        cross join lateral unnest(p.proargnames, p.proargmodes, p.proallargtypes)
+          a (name, mode, type)
        where p.oid = ${`mooring.${verb}`}::regproc and a.mode = 't'`
     t.same(Object.fromEntries(rows.map((row) => [row.name, row.type])), columns, verb)
   }
@@ -89,7 +91,8 @@ t.test('every field and every state of a report is read by the database', async 
   const { sql } = await testDatabase(t)
   const [row] = await sql<{ body: string; states: string }[]>`
     select pg_get_functiondef('mooring.report'::regproc) as body,
-        (select pg_get_constraintdef(c.oid) from pg_constraint c where c.conname = 'run_state_is_known') as states`
+        (select pg_get_constraintdef(c.oid) from pg_constraint c
+        where c.conname = 'run_state_is_known') as states`
   for (const field of Object.keys(REPORT_FIELDS))
     t.match(row?.body, new RegExp(`\\b${field}\\b`), field)
   for (const state of Object.keys(STATES)) t.match(row?.states, `'${state}'`, state)

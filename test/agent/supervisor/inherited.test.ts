@@ -1,11 +1,14 @@
-/** What an earlier agent left with its warden, and what the next one makes of it. Of real wardens and agents tells e2e/takeover. */
+/**
+ * Processes that an earlier agent left with its warden, under the next agent.
+ * test/e2e/takeover.test.ts has real wardens and agents.
+ */
 import t from 'tap'
-import type { HostedProcess } from '../../../agent/warden/host.js'
+import type { ManagedProcess } from '../../../agent/warden/process-runner.js'
 import { owned, rig } from '../rig.js'
 
 /** A process that ended by itself while no agent was there. */
-const ended = (assignment_id: string): HostedProcess => ({
-  mark: `inherited-${assignment_id}`,
+const ended = (assignment_id: string): ManagedProcess => ({
+  runId: `inherited-${assignment_id}`,
   about: {
     assignment_id,
     epoch: '1',
@@ -25,7 +28,7 @@ const ended = (assignment_id: string): HostedProcess => ({
 })
 
 t.test(
-  'what ended before the next agent knows what is wanted is no stop: it is waited for, counted and started again',
+  'a process that ended before the next agent has orders is counted and started again',
   async (t) => {
     const assignment = owned()
     const r = await rig(t, { inherited: [ended(assignment.assignment_id)] })

@@ -1,11 +1,15 @@
 import t from 'tap'
 import { reconcile } from '../../../agent/supervisor/reconcile.js'
-import type { Phase, Running } from '../../../agent/supervisor/reconcile.js'
+import type { Phase, LocalAssignment } from '../../../agent/supervisor/reconcile.js'
 import { owned } from '../rig.js'
 
 const PHASES: Phase[] = ['none', 'preparing', 'prepared', 'alive', 'ending', 'waiting', 'refused']
 
-function running(assignment_id: string, phase: Phase, more: Partial<Running> = {}): Running {
+function running(
+  assignment_id: string,
+  phase: Phase,
+  more: Partial<LocalAssignment> = {},
+): LocalAssignment {
   return {
     assignment_id,
     epoch: '1',
@@ -38,7 +42,7 @@ t.test('the same complete set again changes nothing', async (t) => {
 })
 
 t.test(
-  'nothing is started while anything of an earlier copy is alive, whatever changed',
+  'nothing starts while anything of an earlier instance is alive, whatever changed',
   async (t) => {
     for (const phase of ['alive', 'ending'] as const) {
       for (const change of [{ epoch: '2' }, { generation: '2' }, { wanted: 'stop' as const }]) {
@@ -62,7 +66,7 @@ t.test('a change of what must run names itself as the reason to stop', async (t)
   t.match(reasonFor({ wanted: 'stop' }), { reason: 'stop_wanted' })
 })
 
-t.test('what is prepared, timed or refused under an old generation begins anew', async (t) => {
+t.test('what is prepared, timed or refused under an old generation starts again', async (t) => {
   for (const phase of ['preparing', 'prepared', 'waiting', 'refused'] as const) {
     const want = owned({ generation: '2' })
     t.match(

@@ -2,11 +2,12 @@
 import t from 'tap'
 import { waitFor } from '../../helpers/wait-for.js'
 import { owned, ownedPackage, printed, rig } from '../rig.js'
+import { NO_SPREAD } from '../../../host/backoff.js'
 
 const may = { mayStart: true }
 
 t.test('Y37, defect 11: a crash loop is counted and backs off', async (t) => {
-  const r = await rig(t, { backoff: { firstMs: 20, maxMs: 80, jitter: 0 } })
+  const r = await rig(t, { backoff: { firstMs: 20, maxMs: 80, spread: NO_SPREAD } })
   const a = owned({ script: 'exit 3' })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff', { restarts: 5 })
@@ -27,11 +28,12 @@ t.test('Y37, defect 11: a crash loop is counted and backs off', async (t) => {
   })
 })
 
-t.test('a run that was stable begins the row of delays anew, the counter goes on', async (t) => {
-  const r = await rig(t, { backoff: { firstMs: 10, jitter: 0, stableMs: 4_000 } })
+t.test('a stable process starts the row of delays again, and the counter goes on', async (t) => {
+  const r = await rig(t, { backoff: { firstMs: 10, spread: NO_SPREAD, stableMs: 4_000 } })
   const a = owned({
     script:
-      'if [ -e second ]; then touch third; sleep 4.5; fi; [ -e first ] && touch second; touch first; exit 1',
+      'if [ -e second ]; then touch third; sleep 4.5; fi; ' +
+      '[ -e first ] && touch second; touch first; exit 1',
   })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff', { restarts: 3 })
@@ -67,7 +69,9 @@ t.test(
     const a = owned({
       stop_grace_ms: 200,
       script:
-        '[ -e here ] && ! kill -0 $(cat here) 2>/dev/null && echo clean=1; setsid -f sh -c \'trap "" TERM; echo $$ > here; while :; do sleep 0.02; done\'; while [ ! -s here ]; do sleep 0.01; done; exit 1',
+        '[ -e here ] && ! kill -0 $(cat here) 2>/dev/null && echo clean=1; ' +
+        'setsid -f sh -c \'trap "" TERM; echo $$ > here; while :; do sleep 0.02; done\'; ' +
+        'while [ ! -s here ]; do sleep 0.01; done; exit 1',
     })
     r.supervisor.reconcile([a], may)
     t.equal(await printed(r, a, 'clean'), 1)
@@ -87,7 +91,7 @@ t.test('a signal is told as the reason, and what was printed is not', async (t) 
 })
 
 t.test(
-  'what cannot be started is failed, with reason and backoff, and disturbs nobody',
+  'what cannot be started is failed, with reason and backoff, and disturbs nothing else',
   async (t) => {
     const r = await rig(t)
     const good = owned()
@@ -132,7 +136,7 @@ t.test('what failed is settled as soon as it is no longer wanted', async (t) => 
 })
 
 t.test(
-  'what this agent will not run is refused with the reason, again at each reconcile, and judged anew when the spec changes',
+  'a refusal names its reason, is repeated at each reconcile, and is judged again for a new spec',
   async (t) => {
     const r = await rig(t, { allowExec: false, trusts: /^http-server@/ })
     const a = owned()
@@ -160,7 +164,7 @@ t.test(
   },
 )
 
-t.test('a running copy whose new spec is refused ends, and is refused', async (t) => {
+t.test('a running instance whose new spec is refused ends, and is refused', async (t) => {
   const r = await rig(t, { trusts: null })
   const a = owned()
   r.supervisor.reconcile([a], may)

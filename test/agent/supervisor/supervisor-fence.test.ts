@@ -3,10 +3,11 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { waitFor } from '../../helpers/wait-for.js'
-import { markPrefix } from '../../../state-folder/process-files.js'
-import { createLocalHost } from '../../../agent/warden/local-host.js'
-import type { LocalProcess } from '../../../agent/warden/local-host.js'
+import { runIdPrefix } from '../../../state-folder/process-files.js'
+import { createLocalRunner } from '../../../agent/warden/local-runner.js'
+import type { LocalProcess } from '../../../agent/warden/local-runner.js'
 import { owned, printed, rig, temporaryFolder } from '../rig.js'
+import { NO_SPREAD } from '../../../host/backoff.js'
 
 const may = { mayStart: true }
 const mayNot = { mayStart: false }
@@ -42,7 +43,7 @@ t.test(
 t.test(
   'fenced work starts again by a later reconcile that lists it, also in a hold, and only then',
   async (t) => {
-    const r = await rig(t, { backoff: { firstMs: 1, jitter: 0 } })
+    const r = await rig(t, { backoff: { firstMs: 1, spread: NO_SPREAD } })
     const a = owned()
     r.supervisor.reconcile([a], may)
     await r.reached(a, 'running')
@@ -66,12 +67,12 @@ t.test(
     const started: LocalProcess[] = []
     const told: string[] = []
     const stateDir = await temporaryFolder(t)
-    const local = createLocalHost()
+    const local = createLocalRunner()
     const r = await rig(t, {
       stateDir,
       onFenced: (id) => told.push(id),
       host: {
-        markPrefix: markPrefix(stateDir),
+        runIdPrefix: runIdPrefix(stateDir),
         start: (spec) => started[started.push(local.start(spec)) - 1]!,
       },
     })
@@ -97,7 +98,7 @@ t.test('a fence shortens a stop that is under way', async (t) => {
 })
 
 t.test('a fence calls off a start that is timed', async (t) => {
-  const r = await rig(t, { backoff: { firstMs: 4_000, jitter: 0 } })
+  const r = await rig(t, { backoff: { firstMs: 4_000, spread: NO_SPREAD } })
   const a = owned({ script: 'exit 1' })
   r.supervisor.reconcile([a], may)
   await r.reached(a, 'backoff')
@@ -131,7 +132,7 @@ t.test(
     await r.reached(ran, 'running', { restarts: 1 })
     await r.reached(reclaimed, 'stopping')
     await waitFor(() => r.supervisor.running() === 1, {
-      label: 'the copy of the old epoch is gone',
+      label: 'the instance of the old epoch is gone',
     })
     t.strictSame(r.states(reclaimed), ['running', 'stopping'], 'its new epoch waits')
     r.supervisor.reconcile([ran, fresh, { ...reclaimed, epoch: '2' }], may)

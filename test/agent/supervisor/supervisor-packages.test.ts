@@ -5,8 +5,8 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { markPrefix } from '../../../state-folder/process-files.js'
-import { markedWith } from '../../../host/process-table.js'
+import { runIdPrefix } from '../../../state-folder/process-files.js'
+import { withRunIdPrefix } from '../../../host/process-table.js'
 import { packageRegistry } from '../../helpers/registry.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { ownedPackage, printed, rig, temporaryFolder } from '../rig.js'
@@ -152,7 +152,9 @@ t.test('an assignment that is stopped while it is being installed takes npm with
   await waitFor(async () => (await npm.verbs())[0] === 'install', { label: 'npm runs' })
   r.supervisor.reconcile([{ ...a, wanted: 'stop' }], may)
   t.strictSame(r.states(a), ['installing', 'stopped'])
-  await waitFor(() => markedWith(markPrefix(r.stateDir)).length === 0, { label: 'npm is gone' })
+  await waitFor(() => withRunIdPrefix(runIdPrefix(r.stateDir)).length === 0, {
+    label: 'npm is gone',
+  })
 })
 
 t.test('a fence, and the end of the agent, call an install off', async (t) => {
@@ -165,7 +167,9 @@ t.test('a fence, and the end of the agent, call an install off', async (t) => {
   t.match(r.last(a), { state: 'stopped', error: 'fenced: lease ended' })
   await r.supervisor.stopAll()
   t.equal(r.last(b)?.state, 'stopped')
-  await waitFor(() => markedWith(markPrefix(r.stateDir)).length === 0, { label: 'npm is gone' })
+  await waitFor(() => withRunIdPrefix(runIdPrefix(r.stateDir)).length === 0, {
+    label: 'npm is gone',
+  })
 })
 
 t.test('an install that ends in a hold is not started before the hold is over', async (t) => {

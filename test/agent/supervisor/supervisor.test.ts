@@ -1,4 +1,9 @@
-/** Real processes under a real supervisor: starts, stops, edits. What ends by itself or cannot start is in supervisor-backoff.test.ts, leases and holds in supervisor-fence.test.ts, packages and npm in supervisor-packages.test.ts. */
+/**
+ * Real processes under a real supervisor: starts, stops, edits. See also
+ *   supervisor-backoff.test.ts   processes that end by themselves or cannot start
+ *   supervisor-fence.test.ts     leases and holds
+ *   supervisor-packages.test.ts  packages and npm
+ */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -133,7 +138,8 @@ t.test('defect 7: the end of the agent leaves no orphans', async (t) => {
   const r = await rig(t)
   const a = owned({
     script:
-      "sh -c 'echo child=$$; while :; do sleep 0.05; done' & setsid -f sh -c 'echo daemon=$$; while :; do sleep 0.05; done'; echo leader=$$; wait",
+      "sh -c 'echo child=$$; while :; do sleep 0.05; done' & " +
+      "setsid -f sh -c 'echo daemon=$$; while :; do sleep 0.05; done'; echo leader=$$; wait",
   })
   const b = owned({ stop_grace_ms: 100, script: IGNORES_SIGTERM })
   r.supervisor.reconcile([a, b], may)
@@ -172,12 +178,16 @@ t.test('killAll has sent SIGKILL when it returns', async (t) => {
 })
 
 t.test(
-  'defect 10: an edit restarts without overlap: the new copy starts when the whole old tree is gone',
+  'defect 10: an edit restarts without overlap: the next process starts when the old tree is gone',
   async (t) => {
     const r = await rig(t)
-    // Each copy takes the folder as its own and complains when another is still there. The old one is slow to go, its child slower.
+    // Each instance makes a folder, and complains when that of an earlier one is still there. The
+    // old instance ends slowly, and its child more slowly.
     const script =
-      'mkdir here || echo OVERLAP; trap "sleep 0.2; rmdir here; exit 0" TERM; (trap "sleep 0.4; rmdir ../$MOORING_ASSIGNMENT_ID/there; exit 0" TERM; mkdir there || echo OVERLAP; while :; do sleep 0.02; done) & echo me$GEN=$$; while :; do sleep 0.02; done'
+      'mkdir here || echo OVERLAP; trap "sleep 0.2; rmdir here; exit 0" TERM; ' +
+      '(trap "sleep 0.4; rmdir ../$MOORING_ASSIGNMENT_ID/there; exit 0" TERM; ' +
+      'mkdir there || echo OVERLAP; while :; do sleep 0.02; done) & ' +
+      'echo me$GEN=$$; while :; do sleep 0.02; done'
     const a = owned({ script, env: { GEN: '1' } })
     r.supervisor.reconcile([a], may)
     const old = await printed(r, a, 'me1')
@@ -232,7 +242,7 @@ t.test('a new epoch is a new start, with the new epoch in its environment', asyn
 })
 
 t.test(
-  'a work folder goes with its assignment when it is empty, and stays when the workload left something',
+  'an empty work folder goes with its assignment, and one with files in it stays',
   async (t) => {
     const r = await rig(t)
     const [tidy, untidy] = [owned(), owned({ script: 'echo x > kept; echo done=1; sleep 1000' })]

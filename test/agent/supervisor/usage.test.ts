@@ -6,7 +6,7 @@ import { waitFor } from '../../helpers/wait-for.js'
 import { owned, printed, rig, temporaryFolder } from '../rig.js'
 
 t.test(
-  'Y19, defect 2: the first sample has no cpu share, because there is nothing to compare with: null, not 0',
+  'Y19, defect 2: the cpu share of the first sample is null and not 0, for lack of an earlier one',
   async (t) => {
     const sampler = createUsageSampler({ stateDir: await temporaryFolder(t) })
     const first = await sampler.sample([])
@@ -22,7 +22,9 @@ t.test(
   async (t) => {
     const r = await rig(t)
     const sampler = createUsageSampler({ stateDir: r.stateDir })
-    const burn = `"${process.execPath}" -e "const held = Buffer.alloc(100 << 20, 1); console.log('ready=1'); for (;;) held[0]++"`
+    const program =
+      "const held = Buffer.alloc(100 << 20, 1); console.log('ready=1'); for (;;) held[0]++"
+    const burn = `"${process.execPath}" -e "${program}"`
     const a = owned({ script: `setsid ${burn} & wait` })
     r.supervisor.reconcile([a], { mayStart: true })
     const alone = await sampler.sample([])

@@ -1,11 +1,10 @@
-/** When the dead-man timer holds what was just started: a stopped agent and a stopped warden arm nothing any more. With processes that are none. */
+/** When the dead-man timer includes a new process. The processes here are fakes. */
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { Doomed } from '../../../agent/warden/dead-man.js'
-import type { StartSpec } from '../../../agent/warden/host.js'
-import type { LocalProcess } from '../../../agent/warden/local-host.js'
-import type { StartedProcess } from '../../../agent/warden/spawn.js'
+import type { StartedProcess, StartSpec } from '../../../agent/warden/process-runner.js'
+import type { LocalProcess } from '../../../agent/warden/local-runner.js'
 import { createWarden } from '../../../agent/warden/warden.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
@@ -13,19 +12,19 @@ const FAR_MS = 3_600_000
 const never = new Promise<never>(() => {})
 
 function warden(t: Test, leased = true) {
-  let over: () => void = () => {}
+  let end: () => void = () => {}
   const gone = new Promise<void>((resolve) => {
-    over = resolve
+    end = resolve
   })
   const exit = gone.then(() => ({ code: 0, signal: null, error: null }))
-  t.teardown(() => over())
+  t.teardown(() => end())
   const armed: number[][] = []
   const up = new Map<string, () => void>()
-  const start = ({ mark, about }: StartSpec): LocalProcess => {
-    const root = { pid: Number(mark), startTicks: 1 }
-    const started = new Promise<StartedProcess>((resolve) => up.set(mark, () => resolve(root)))
+  const start = ({ runId, about }: StartSpec): LocalProcess => {
+    const root = { pid: Number(runId), startTicks: 1 }
+    const started = new Promise<StartedProcess>((resolve) => up.set(runId, () => resolve(root)))
     return {
-      mark,
+      runId,
       about,
       root,
       started,
@@ -43,7 +42,7 @@ function warden(t: Test, leased = true) {
   const made = createWarden({
     id: 'w',
     containment: 'process-group',
-    host: { start },
+    runner: { start },
     deadMan: { arm: (doomed: readonly Doomed[]) => armed.push(doomed.map(({ pid }) => pid)) > 0 },
     onEmpty() {},
     clock: () => clock.nowMs,
@@ -68,7 +67,7 @@ function warden(t: Test, leased = true) {
           cwd: '/',
           env: {},
           logFile: null,
-          mark: id,
+          runId: id,
           about: {
             assignment_id: id,
             epoch: '1',
@@ -83,17 +82,14 @@ function warden(t: Test, leased = true) {
   }
 }
 
-t.test(
-  'what has just been started is armed with the turn in which it is told to run',
-  async (t) => {
-    const w = warden(t)
-    w.start('1')
-    w.up('1')
-    await turn()
-    await turn()
-    t.strictSame(w.armed, [[1]])
-  },
-)
+t.test('a new process is armed in the turn in which it is reported to run', async (t) => {
+  const w = warden(t)
+  w.start('1')
+  w.up('1')
+  await turn()
+  await turn()
+  t.strictSame(w.armed, [[1]])
+})
 
 t.test('in a burst no timer is forked for each start, and all are armed', async (t) => {
   const w = warden(t)

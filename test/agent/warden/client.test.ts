@@ -1,4 +1,4 @@
-/** Agent and warden as two processes: each notices the end of the other, and nothing is left of what ran. */
+/** Agent and warden as two processes: each notices the other's end, and nothing stays running. */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
@@ -7,11 +7,11 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
-import { markedWith, readProcess } from '../../../host/process-table.js'
-import { markPrefix } from '../../../state-folder/process-files.js'
+import { withRunIdPrefix, readProcess } from '../../../host/process-table.js'
+import { runIdPrefix } from '../../../state-folder/process-files.js'
 import { attachWarden, silenceMs } from '../../../agent/warden/client.js'
 import type { WardenClient } from '../../../agent/warden/client.js'
-import type { HostedProcess } from '../../../agent/warden/host.js'
+import type { ManagedProcess } from '../../../agent/warden/process-runner.js'
 import { WARDEN_PROGRAM } from '../../helpers/processes.js'
 import { signalProcess } from '../../../agent/warden/process-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -21,17 +21,18 @@ import { silent, temporaryFolder } from '../rig.js'
 const RUDE = [
   'sh',
   '-c',
-  'trap "" TERM; setsid -f sh -c \'trap "" TERM; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done',
+  'trap "" TERM; setsid -f sh -c \'trap "" TERM; while :; do sleep 0.02; done\'; ' +
+    'while :; do sleep 0.02; done',
 ]
 const FAR_MS = 600_000
 
 async function folderOf(t: Test): Promise<string> {
   const folder = await temporaryFolder(t)
-  const prefix = markPrefix(folder)
+  const prefix = runIdPrefix(folder)
   t.teardown(async () => {
     await waitFor(
       () => {
-        const left = markedWith(prefix)
+        const left = withRunIdPrefix(prefix)
         for (const p of left) signalProcess(p, 'SIGKILL')
         return left.length === 0
       },
@@ -44,14 +45,14 @@ async function folderOf(t: Test): Promise<string> {
 const attach = (folder: string): Promise<WardenClient> =>
   attachWarden({ folder, log: silent, program: WARDEN_PROGRAM })
 
-function run(warden: WardenClient, id: string, argv: readonly string[] = RUDE): HostedProcess {
+function run(warden: WardenClient, id: string, argv: readonly string[] = RUDE): ManagedProcess {
   warden.renew([[id, '1', bootMs() + FAR_MS, bootMs() + FAR_MS]])
   return warden.start({
     argv,
     cwd: '/',
     env: { PATH: process.env['PATH']! },
     logFile: null,
-    mark: `${warden.markPrefix}${id}`,
+    runId: `${warden.runIdPrefix}${id}`,
     about: {
       assignment_id: id,
       epoch: '1',
@@ -64,7 +65,7 @@ function run(warden: WardenClient, id: string, argv: readonly string[] = RUDE): 
 }
 
 const bootMs = (): number => Math.round(Number(process.hrtime.bigint() / 1_000_000n))
-const alive = (mark: string): number => markedWith(mark).length
+const alive = (runId: string): number => withRunIdPrefix(runId).length
 
 t.test(
   'what it starts runs, ends, and is gone; without work and without agent the warden ends',
@@ -78,19 +79,19 @@ t.test(
     rude.end(50)
     await rude.gone
     t.match(await rude.exit, { signal: 'SIGKILL' })
-    t.equal(alive(warden.markPrefix + '1'), 0)
+    t.equal(alive(warden.runIdPrefix + '1'), 0)
     await warden.close()
     await warden.close()
     await waitFor(() => readProcess(warden.pid) === null, { label: 'it ends' })
     t.notOk(existsSync(join(folder, 'warden.sock')))
-    await waitFor(() => alive(warden.markPrefix) === 0, { label: 'and with it what stood ready' })
+    await waitFor(() => alive(warden.runIdPrefix) === 0, { label: 'and with it what stood ready' })
   },
 )
 
 /** An agent that has gone, and what its warden runs still. */
 async function goneAgent(
   t: Test,
-): Promise<{ folder: string; first: WardenClient; kept: HostedProcess }> {
+): Promise<{ folder: string; first: WardenClient; kept: ManagedProcess }> {
   const folder = await folderOf(t)
   const first = await attach(folder)
   const kept = run(first, '1')
@@ -109,24 +110,24 @@ t.test('an agent that goes leaves everything to the next one', async (t) => {
   )
   second.inherited[0]!.end(0)
   await second.inherited[0]!.gone
-  t.equal(alive(first.markPrefix + '1'), 0)
+  t.equal(alive(first.runIdPrefix + '1'), 0)
   await second.close()
 })
 
-t.test('one agent at a time: a second is told so and ends nothing', async (t) => {
+t.test('one agent at a time: a second one is refused and ends nothing', async (t) => {
   const folder = await folderOf(t)
   const warden = await attach(folder)
   await run(warden, '1').started
   await t.rejects(attach(folder), {
     message: new RegExp(`in the hands of another agent, pid ${process.pid}`),
   })
-  t.ok(alive(warden.markPrefix + '1') > 0)
+  t.ok(alive(warden.runIdPrefix + '1') > 0)
   await warden.close()
 })
 
 for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
   t.test(
-    `a warden that gets ${signal} is lost, and told as such when nothing of it is left`,
+    `a warden that gets ${signal} is lost, and reported so when nothing of it is left`,
     async (t) => {
       const warden = await attach(await folderOf(t))
       const processes = [run(warden, '1'), run(warden, '2')]
@@ -135,7 +136,7 @@ for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
       process.kill(warden.pid, signal)
       await Promise.all(processes.map((each) => each.gone))
       t.ok(warden.lost.aborted)
-      t.equal(alive(warden.markPrefix), 0)
+      t.equal(alive(warden.runIdPrefix), 0)
       t.match(await processes[0]!.exit, { signal: 'SIGKILL' })
       const late = run(warden, '3')
       await late.gone
@@ -145,7 +146,7 @@ for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
 }
 
 t.test(
-  'how long a warden may be silent: a beat and 400 ms, and where beats are frequent as long as by default, or a third of the lease',
+  'a warden may be silent for a beat + 400 ms, at least 3.4 s or a third of the lease',
   async (t) => {
     t.equal(silenceMs(3_000, 12_000), 3_400, 'by default')
     t.equal(silenceMs(200, 1_500), 600)
@@ -168,7 +169,7 @@ t.test(
     process.kill(warden.pid, 'SIGCONT')
     t.match(await run(warden, '2', ['true']).exit, { code: 0 }, 'it goes on')
     t.notOk(warden.lost.aborted)
-    t.ok(alive(warden.markPrefix + '1') > 0)
+    t.ok(alive(warden.runIdPrefix + '1') > 0)
     await warden.close()
   },
 )
@@ -180,7 +181,7 @@ t.test(
     process.kill(first.pid, 'SIGSTOP')
     const attaching = attach(folder)
     await Promise.race([attaching, pause(3_000)])
-    t.ok(alive(first.markPrefix + '1') > 0)
+    t.ok(alive(first.runIdPrefix + '1') > 0)
     process.kill(first.pid, 'SIGCONT')
     const second = await attaching
     t.equal(second.pid, first.pid)
@@ -207,7 +208,7 @@ t.test('one row that cannot be started ends nothing else', async (t) => {
       program.slice(0, 20),
     )
   t.notOk(warden.lost.aborted)
-  t.equal(alive(good.mark) > 0, true)
+  t.equal(alive(good.runId) > 0, true)
   good.end(0)
   await good.gone
   await warden.close()
@@ -234,7 +235,7 @@ t.test(
     const second = await attach(folder)
     t.not(second.pid, first.pid)
     t.equal(readProcess(first.pid), null)
-    t.equal(alive(first.markPrefix + '1'), 0)
+    t.equal(alive(first.runIdPrefix + '1'), 0)
     t.same(second.inherited, [])
     await second.close()
   },
@@ -245,20 +246,20 @@ t.test(
   async (t) => {
     const folder = join(await folderOf(t), 'x'.repeat(120))
     mkdirSync(folder)
-    const prefix = markPrefix(folder)
+    const prefix = runIdPrefix(folder)
     const warden = await attach(folder)
     await run(warden, '1', ['true']).gone
     await warden.close()
-    await waitFor(() => markedWith(prefix).length === 0, { label: 'it ends' })
+    await waitFor(() => withRunIdPrefix(prefix).length === 0, { label: 'it ends' })
   },
 )
 
-/** An agent with nothing but what it holds: a warden, the rude workload, and a lease of leaseMs, which it renews for as long as it lives. */
+/** An agent reduced to a warden, the rude workload and a lease of leaseMs that it renews. */
 async function holder(
   t: Test,
   folder: string,
   leaseMs: number,
-): Promise<{ child: ChildProcess; warden: number; mark: string }> {
+): Promise<{ child: ChildProcess; warden: number; runId: string }> {
   const client = pathToFileURL(join(WARDEN_PROGRAM, '..', 'client.js')).href
   const script = `
     const { attachWarden } = await import(${JSON.stringify(client)})
@@ -270,9 +271,23 @@ async function holder(
     }
     renew()
     setInterval(renew, 200)
-    const process1 = warden.start({ argv: ${JSON.stringify(RUDE)}, cwd: '/', env: { PATH: process.env.PATH }, logFile: null, mark: warden.markPrefix + '1', about: { assignment_id: '1', epoch: '1', generation: '1', stop_grace_ms: 100, leased: true, restarts: 0 } })
+    const process1 = warden.start({
+      argv: ${JSON.stringify(RUDE)},
+      cwd: '/',
+      env: { PATH: process.env.PATH },
+      logFile: null,
+      runId: warden.runIdPrefix + '1',
+      about: {
+        assignment_id: '1',
+        epoch: '1',
+        generation: '1',
+        stop_grace_ms: 100,
+        leased: true,
+        restarts: 0,
+      },
+    })
     await process1.started
-    console.log(JSON.stringify({ warden: warden.pid, mark: warden.markPrefix + '1' }))`
+    console.log(JSON.stringify({ warden: warden.pid, runId: warden.runIdPrefix + '1' }))`
   const child = spawn(
     'env',
     ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', script],
@@ -288,7 +303,7 @@ async function holder(
   const line = await waitFor(() => (said.includes('\n') ? said : null), {
     label: 'the holder holds',
   })
-  return { child, ...(JSON.parse(line) as { warden: number; mark: string }) }
+  return { child, ...(JSON.parse(line) as { warden: number; runId: string }) }
 }
 
 t.test('whatever is killed or stopped, nothing outlives the lease', async (t) => {
@@ -312,10 +327,10 @@ t.test('whatever is killed or stopped, nothing outlives the lease', async (t) =>
   ]
   for (const [fault, inject] of faults) {
     await t.test(fault, async (t) => {
-      const { child, warden, mark } = await holder(t, await folderOf(t), 4_000)
-      t.ok(alive(mark) > 0)
+      const { child, warden, runId } = await holder(t, await folderOf(t), 4_000)
+      t.ok(alive(runId) > 0)
       inject({ agent: child.pid!, warden })
-      await waitFor(() => alive(mark) === 0, { label: 'everything it ran is dead' })
+      await waitFor(() => alive(runId) === 0, { label: 'everything it ran is dead' })
     })
   }
 })

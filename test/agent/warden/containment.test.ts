@@ -1,15 +1,19 @@
-/** Each level this host has: the same promises at all of them, and what each adds when the one who started the workload is killed. */
+/**
+ * Each level of containment this host has. All keep the same promises; each adds to what happens
+ * when the process that started the workload is killed.
+ */
 import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { markedWith, readProcess } from '../../../host/process-table.js'
-import { makeCell, orderOf } from '../../../agent/warden/namespace.js'
+import { withRunIdPrefix, readProcess } from '../../../host/process-table.js'
+import { createNamespace } from '../../../agent/warden/namespace.js'
+import { runnerScript } from '../../../agent/warden/runner-script.js'
 import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
 import type { Containment } from '../../../agent/warden/containment.js'
 import { signalProcess } from '../../../agent/warden/process-tree.js'
-import { start, startInCell } from '../../../agent/warden/spawn.js'
+import { start, startInNamespace } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -20,31 +24,33 @@ const here = CONTAINMENT_LEVELS.map((level) => detectContainment(level)).filter(
 )
 let starts = 0
 
-const newMark = (): string => `containment-test-${process.pid}-${++starts}`
-const alive = (mark: string): number => markedWith(mark).length
+const newRunId = (): string => `containment-test-${process.pid}-${++starts}`
+const alive = (runId: string): number => withRunIdPrefix(runId).length
 
 function startIn(
   t: Test,
   { level, wrapper }: Containment,
   cwd: string,
   argv: string[],
-): ProcessHandle & { mark: string } {
-  const mark = newMark()
-  const spec = { argv, cwd, env: { PATH: process.env['PATH']! }, mark }
+): ProcessHandle & { runId: string } {
+  const runId = newRunId()
+  const spec = { argv, cwd, env: { PATH: process.env['PATH']! }, runId }
   const handle =
     level === 'pid-namespace'
-      ? startInCell({ ...spec, logFile: null }, () => makeCell(wrapper, mark))
+      ? startInNamespace({ ...spec, logFile: null }, () => createNamespace(wrapper, runId))
       : start({ ...spec, logFd: null }, wrapper)
   t.teardown(async () => {
     await stopTree(handle, 0).done
     await handle.close()
   })
-  return { ...handle, mark }
+  return { ...handle, runId }
 }
 
-/** A grandchild that ignores SIGTERM, forks twice and leaves the session; it says that it stands by making the file. */
+/** Its grandchild ignores SIGTERM and has left the session. It makes a file when it is ready. */
 const RUDE =
-  'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done'
+  'trap "" TERM; ' +
+  'setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; ' +
+  'while :; do sleep 0.02; done'
 
 t.test('at the best level of this host nothing else is asked of it than at the others', (t) => {
   t.ok(here.length >= 1)
@@ -67,12 +73,12 @@ for (const containment of here) {
       const started = await handle.started
       t.equal(readProcess(started!.pid)?.startTicks, started!.startTicks)
       await waitFor(
-        () => markedWith(handle.mark).length > 0 && /sleep/.test(commandOf(started!.pid)),
+        () => withRunIdPrefix(handle.runId).length > 0 && /sleep/.test(commandOf(started!.pid)),
         { label: 'it is the program itself' },
       )
     })
 
-    t.test('exit codes and signals are told apart', async (t) => {
+    t.test('exit codes and signals are distinguished', async (t) => {
       t.strictSame(await startIn(t, containment, '/', ['sh', '-c', 'exit 3']).exit, {
         code: 3,
         signal: null,
@@ -117,7 +123,7 @@ for (const containment of here) {
       await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
       await stopTree(handle, 50).done
       await handle.close()
-      t.equal(alive(handle.mark), 0)
+      t.equal(alive(handle.runId), 0)
     })
 
     t.test('what a workload leaves behind when it ends is alive until it is stopped', async (t) => {
@@ -125,37 +131,38 @@ for (const containment of here) {
       const handle = startIn(t, containment, folder, [
         'sh',
         '-c',
-        "setsid -f sh -c ': > stands; exec sleep 1000'; while [ ! -e stands ]; do sleep 0.01; done; exit 5",
+        "setsid -f sh -c ': > stands; exec sleep 1000'; " +
+          'while [ ! -e stands ]; do sleep 0.01; done; exit 5',
       ])
       t.match(await handle.exit, { code: 5 })
       t.equal(handle.treeAlive(), true)
       await stopTree(handle, 60_000).done
       await handle.close()
-      t.equal(alive(handle.mark), 0)
+      t.equal(alive(handle.runId), 0)
     })
 
-    t.test('when whoever started it is killed', async (t) => {
+    t.test('when the process that started it is killed', async (t) => {
       const folder = await temporaryFolder(t)
-      const mark = newMark()
-      const starter = starterOf(containment, folder, mark)
+      const runId = newRunId()
+      const starter = starterOf(containment, folder, runId)
       t.teardown(() => {
-        for (const p of markedWith(mark)) signalProcess(p, 'SIGKILL')
+        for (const p of withRunIdPrefix(runId)) signalProcess(p, 'SIGKILL')
       })
       await waitFor(() => existsSync(join(folder, 'stands')), { label: 'the grandchild stands' })
       starter.kill('SIGKILL')
       await new Promise((resolve) => starter.once('exit', resolve))
       if (containment.level === 'pid-namespace')
-        await waitFor(() => alive(mark) === 0, { label: 'nothing of it is left' })
+        await waitFor(() => alive(runId) === 0, { label: 'nothing of it is left' })
       else {
         const left =
           containment.level === 'pdeathsig'
             ? 'the workload is dead, but not what left its session'
             : 'all of it lives: only a deadline, or the next agent, ends it'
         const leaders = (): number =>
-          markedWith(mark).filter((p) => p.sid === p.pid && p.ppid !== 1).length
+          withRunIdPrefix(runId).filter((p) => p.sid === p.pid && p.ppid !== 1).length
         if (containment.level === 'pdeathsig')
           await waitFor(() => leaders() === 0, { label: 'the workload is dead' })
-        t.ok(alive(mark) > 0, left)
+        t.ok(alive(runId) > 0, left)
       }
     })
   })
@@ -165,15 +172,24 @@ for (const containment of here) {
 function starterOf(
   { level, wrapper }: Containment,
   cwd: string,
-  mark: string,
+  runId: string,
 ): ReturnType<typeof spawn> {
   const argv = ['sh', '-c', RUDE]
-  const inCell = level === 'pid-namespace'
-  const [program, ...args] = inCell ? wrapper : [...wrapper, ...argv]
-  const order = inCell
-    ? orderOf({ argv, cwd, env: { PATH: process.env['PATH']! }, mark, logFile: null })
+  const inNamespace = level === 'pid-namespace'
+  const [program, ...args] = inNamespace ? wrapper : [...wrapper, ...argv]
+  const input = inNamespace
+    ? runnerScript({ argv, cwd, env: { PATH: process.env['PATH']! }, runId, logFile: null })
     : ''
-  const script = `require('node:child_process').spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, { detached: true, cwd: ${JSON.stringify(cwd)}, stdio: ['pipe', 'ignore', 'ignore', 'pipe'], env: { ...process.env, MOORING_RUN: ${JSON.stringify(mark)} } }).stdin.write(${JSON.stringify(order)}); setInterval(() => {}, 1000)`
+  const script = `
+    require('node:child_process')
+      .spawn(${JSON.stringify(program)}, ${JSON.stringify(args)}, {
+        detached: true,
+        cwd: ${JSON.stringify(cwd)},
+        stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+        env: { ...process.env, MOORING_RUN: ${JSON.stringify(runId)} },
+      })
+      .stdin.write(${JSON.stringify(input)})
+    setInterval(() => {}, 1000)`
   return spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], { stdio: 'ignore' })
 }
 

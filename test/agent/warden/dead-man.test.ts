@@ -39,7 +39,7 @@ t.test(
 )
 
 t.test(
-  'armed anew, the earlier deadline is no more; armed with nothing, nobody is killed',
+  'armed again, the earlier deadline no longer counts; armed with nothing, nothing is killed',
   async (t) => {
     const deadMan = createDeadMan()
     const [moved, freed, witness] = [victim(t), victim(t), victim(t)]
@@ -50,7 +50,7 @@ t.test(
     deadMan.arm([{ ...moved, inMs: 600_000 }])
     const other = createDeadMan()
     other.arm([{ ...witness, inMs: 5_000 }])
-    await waitFor(() => !alive(witness), { label: 'the time of the first deadline is over' })
+    await waitFor(() => !alive(witness), { label: 'the first deadline has passed' })
     t.ok(alive(moved) && alive(freed))
     deadMan.arm([])
   },

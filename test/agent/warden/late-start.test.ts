@@ -1,20 +1,28 @@
-/** Starts that do not come to their program, and what is asked of them meanwhile. A shell that is stopped stands for all that may be waited for in there. */
+/**
+ * Starts that do not reach their program, and what is asked of them meanwhile. A stopped shell
+ * stands for everything that a start may wait for.
+ */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { Test } from 'tap'
-import { childrenOf, markedWith, processTable, readProcess } from '../../../host/process-table.js'
-import { makeCell } from '../../../agent/warden/namespace.js'
-import type { Cell } from '../../../agent/warden/namespace.js'
-import { createCells } from '../../../agent/warden/namespace-pool.js'
+import {
+  childrenOf,
+  withRunIdPrefix,
+  processTable,
+  readProcess,
+} from '../../../host/process-table.js'
+import { createNamespace } from '../../../agent/warden/namespace.js'
+import type { Namespace } from '../../../agent/warden/namespace.js'
+import { createNamespacePool } from '../../../agent/warden/namespace-pool.js'
 import { detectContainment } from '../../../agent/warden/containment.js'
-import { createLocalHost } from '../../../agent/warden/local-host.js'
-import type { LocalProcess } from '../../../agent/warden/local-host.js'
-import { startInCell } from '../../../agent/warden/spawn.js'
+import { createLocalRunner } from '../../../agent/warden/local-runner.js'
+import type { LocalProcess } from '../../../agent/warden/local-runner.js'
+import { startInNamespace } from '../../../agent/warden/spawn.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
 const { level, wrapper } = detectContainment()
 const skip = level === 'pid-namespace' ? false : 'no PID namespace can be made here'
-let cells = 0
+let namespaces = 0
 
 const about = {
   assignment_id: '1',
@@ -24,42 +32,42 @@ const about = {
   leased: true,
   restarts: 0,
 }
-const specOf = (mark: string, argv: readonly string[] = ['sleep', '1000']) => ({
+const specOf = (runId: string, argv: readonly string[] = ['sleep', '1000']) => ({
   argv,
   cwd: '/',
   env: { PATH: process.env['PATH']! },
   logFile: null,
-  mark,
+  runId,
   about,
 })
 
-function cell(t: Test): { cell: Cell; mark: string } {
-  const mark = `late-start-test-${process.pid}-${++cells}.`
-  const made = makeCell(wrapper, mark)
+function namespace(t: Test): { namespace: Namespace; runId: string } {
+  const runId = `late-start-test-${process.pid}-${++namespaces}.`
+  const made = createNamespace(wrapper, runId)
   t.teardown(async () => {
     made.kill()
     await made.ended
-    await waitFor(() => markedWith(mark).length === 0, { label: 'nothing is left' })
+    await waitFor(() => withRunIdPrefix(runId).length === 0, { label: 'nothing is left' })
   })
-  return { cell: made, mark }
+  return { namespace: made, runId }
 }
 
-async function stoppedCell(
+async function stoppedNamespace(
   t: Test,
   what: 'init' | 'runner' = 'runner',
-): Promise<{ cell: Cell; mark: string }> {
-  const { cell: made, mark } = cell(t)
-  await waitFor(made.stands, { label: 'it stands' })
+): Promise<{ namespace: Namespace; runId: string }> {
+  const { namespace: made, runId } = namespace(t)
+  await waitFor(made.isReady, { label: 'it is ready' })
   const [init] = childrenOf(made.root.pid)
   const pid = what === 'init' ? init! : childrenOf(init!)[0]!
   process.kill(pid, 'SIGSTOP')
   await waitFor(() => readProcess(pid)?.stopped, { label: 'it is stopped' })
-  return { cell: made, mark }
+  return { namespace: made, runId }
 }
 
 const isSleep = (pid: number): boolean => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n'
-const startIn = (cell: Cell, mark: string): LocalProcess =>
-  createLocalHost({ cells: { take: () => cell, close() {} } }).start(specOf(mark))
+const startIn = (namespace: Namespace, runId: string): LocalProcess =>
+  createLocalRunner({ namespaces: { take: () => namespace, close() {} } }).start(specOf(runId))
 
 /** Without a turn of the event loop. */
 function until(probe: () => boolean): void {
@@ -67,18 +75,24 @@ function until(probe: () => boolean): void {
   while (!probe()) if (performance.now() > end) throw new Error('it never ran')
 }
 
-t.test('what does not come to its program', { skip }, async (t) => {
-  t.test('no start gets a cell that somebody stopped', async (t) => {
-    const { cell: good } = cell(t)
-    await waitFor(good.stands, { label: 'it stands' })
-    const stopped = [(await stoppedCell(t, 'init')).cell, (await stoppedCell(t)).cell]
+t.test('what does not reach its program', { skip }, async (t) => {
+  t.test('no start gets a namespace that was stopped', async (t) => {
+    const { namespace: good } = namespace(t)
+    await waitFor(good.isReady, { label: 'it is ready' })
+    const stopped = [
+      (await stoppedNamespace(t, 'init')).namespace,
+      (await stoppedNamespace(t)).namespace,
+    ]
     t.strictSame(
-      stopped.map((each) => each.lives()),
+      stopped.map((each) => each.isAlive()),
       [false, false],
     )
-    t.equal(good.lives(), true, 'as one does that nobody stopped')
+    t.equal(good.isAlive(), true, 'unlike one that was not stopped')
     const made = [...stopped, good]
-    const pool = createCells(() => made.shift() ?? cell(t).cell, { mounts: () => '', ready: 3 })
+    const pool = createNamespacePool(() => made.shift() ?? namespace(t).namespace, {
+      mounts: () => '',
+      ready: 3,
+    })
     t.teardown(pool.close)
     await waitFor(() => made.length === 0, { label: 'all are ready' })
     t.equal(pool.take(), good)
@@ -88,10 +102,10 @@ t.test('what does not come to its program', { skip }, async (t) => {
   })
 
   t.test(
-    'asked to end before it was up it is gone after its grace, though it never stood',
+    'asked to end before it was up, it is gone after its grace, though it never ran',
     async (t) => {
-      const { cell: stopped, mark } = await stoppedCell(t)
-      const process = startIn(stopped, mark)
+      const { namespace: stopped, runId } = await stoppedNamespace(t)
+      const process = startIn(stopped, runId)
       process.end(3_600_000)
       process.end(50)
       process.end(3_600_000)
@@ -106,10 +120,10 @@ t.test('what does not come to its program', { skip }, async (t) => {
   )
 
   t.test(
-    'what is up before its grace is over gets the signal it was owed, and the rest of the grace',
+    'what is up within its grace gets the pending signal, and the rest of the grace',
     async (t) => {
-      const { cell: slow, mark } = cell(t)
-      const process = startIn(slow, mark)
+      const { namespace: slow, runId } = namespace(t)
+      const process = startIn(slow, runId)
       process.end(3_600_000)
       await process.gone
       t.match(await process.exit, { signal: 'SIGTERM' })
@@ -117,10 +131,10 @@ t.test('what does not come to its program', { skip }, async (t) => {
   )
 
   t.test(
-    'the signal that is owed reaches what ran only after this turn had begun and somebody had looked',
+    'the pending signal reaches what ran only after /proc was read in this turn',
     async (t) => {
       processTable()
-      const { cell: quick, mark } = cell(t)
+      const { namespace: quick, runId } = namespace(t)
       let up: (is: boolean) => void = () => {}
       const process = startIn(
         {
@@ -129,11 +143,11 @@ t.test('what does not come to its program', { skip }, async (t) => {
             up = resolve
           }),
         },
-        mark,
+        runId,
       )
       process.end(3_600_000)
       until(() => childrenOf(quick.root.pid).flatMap(childrenOf).some(isSleep))
-      // as when it is told in this very turn
+      // as if reported in this very turn
       up(true)
       let gone = false
       void process.gone.then(() => {
@@ -145,10 +159,10 @@ t.test('what does not come to its program', { skip }, async (t) => {
   )
 
   t.test(
-    'a start that does not come to its program in time has failed, and says what may be the reason',
+    'a start that does not reach its program in time has failed, with possible reasons',
     async (t) => {
-      const { cell: stopped, mark } = await stoppedCell(t)
-      const process = startInCell(specOf(mark), () => stopped, 50)
+      const { namespace: stopped, runId } = await stoppedNamespace(t)
+      const process = startInNamespace(specOf(runId), () => stopped, 50)
       const exit = await waitFor(async () => await Promise.race([process.exit, null]), {
         label: 'it has failed',
       })
@@ -163,13 +177,13 @@ t.test('what does not come to its program', { skip }, async (t) => {
     },
   )
 
-  t.test('a warden that was paused for longer hears first that it is up', async (t) => {
-    const { cell: good, mark } = cell(t)
-    await waitFor(good.stands, { label: 'it stands' })
+  t.test('a warden that was paused for longer first reads that the program is up', async (t) => {
+    const { namespace: good, runId } = namespace(t)
+    await waitFor(good.isReady, { label: 'it is ready' })
     const [init] = childrenOf(good.root.pid)
-    const process = startInCell(specOf(mark), () => good, 1)
+    const process = startInNamespace(specOf(runId), () => good, 1)
     const before = performance.now()
-    // nothing is heard meanwhile
+    // no event is handled meanwhile
     until(() => performance.now() > before + 5 && childrenOf(init!).some(isSleep))
     t.ok(await process.started)
     t.ok(process.treeAlive())

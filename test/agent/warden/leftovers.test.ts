@@ -6,12 +6,12 @@ import type { Test } from 'tap'
 import { killLeftovers } from '../../../agent/warden/leftovers.js'
 import { processTable, readProcess } from '../../../host/process-table.js'
 import {
-  markPrefix,
-  newMark,
+  runIdPrefix,
+  newRunId,
   readBootId,
-  writeRunFile,
+  writeProcessFile,
 } from '../../../state-folder/process-files.js'
-import type { RunFile } from '../../../state-folder/process-files.js'
+import type { ProcessFile } from '../../../state-folder/process-files.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { alive, owned, printed, rig, silent, temporaryFolder } from '../rig.js'
 
@@ -21,7 +21,7 @@ async function stateDirOf(t: Test): Promise<string> {
   return stateDir
 }
 
-/** A process this test does not belong to: of a stranger, as far as the agent knows. */
+/** A process that is unrelated to the agent. */
 function stranger(t: Test, env: Record<string, string> = {}): number {
   const child = spawn('sleep', ['1000'], {
     detached: true,
@@ -36,7 +36,7 @@ function stranger(t: Test, env: Record<string, string> = {}): number {
   return child.pid!
 }
 
-function fileFor(stateDir: string, pid: number, more: Partial<RunFile> = {}): RunFile {
+function fileFor(stateDir: string, pid: number, more: Partial<ProcessFile> = {}): ProcessFile {
   return {
     assignment_id: '1',
     epoch: '1',
@@ -44,60 +44,71 @@ function fileFor(stateDir: string, pid: number, more: Partial<RunFile> = {}): Ru
     pid,
     start_ticks: readProcess(pid)?.startTicks ?? 1,
     boot_id: readBootId(),
-    mark: newMark(markPrefix(stateDir)),
+    run_id: newRunId(runIdPrefix(stateDir)),
     ...more,
   }
 }
 
 t.test(
-  'what an earlier life left running is gone when the agent may register, grandchildren and daemons included',
+  'what an earlier life left running is gone when the agent registers, with its grandchildren',
   async (t) => {
     const first = await rig(t)
     const a = owned({
       script:
-        'trap "" TERM; setsid -f sh -c \'trap "" TERM; echo daemon=$$; while :; do sleep 0.05; done\'; echo leader=$$; while :; do sleep 0.05; done',
+        'trap "" TERM; ' +
+        'setsid -f sh -c \'trap "" TERM; echo daemon=$$; while :; do sleep 0.05; done\'; ' +
+        'echo leader=$$; while :; do sleep 0.05; done',
     })
     first.supervisor.reconcile([a], { mayStart: true })
     const [leader, daemon] = [await printed(first, a, 'leader'), await printed(first, a, 'daemon')]
-    // The first supervisor lives on in this process, but a next life knows only what is on disk and in /proc.
+    // the first supervisor still exists here, but a next life knows only the disk and /proc
     t.ok((await killLeftovers(first.stateDir, silent, { graceMs: 100 })) >= 2)
     t.notOk(alive(leader))
     t.notOk(alive(daemon))
   },
 )
 
-t.test('a tree whose leader died is found by its mark, also without a run file', async (t) => {
-  const stateDir = await stateDirOf(t)
-  const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
-  t.equal(await killLeftovers(stateDir, silent), 1)
-  t.notOk(alive(pid))
-})
+t.test(
+  'a tree whose leader died is found by its run id, also without a process file',
+  async (t) => {
+    const stateDir = await stateDirOf(t)
+    const pid = stranger(t, { MOORING_RUN: newRunId(runIdPrefix(stateDir)) })
+    t.equal(await killLeftovers(stateDir, silent), 1)
+    t.notOk(alive(pid))
+  },
+)
 
-t.test('what was started after somebody else looked, in the same turn, is found', async (t) => {
-  const stateDir = await stateDirOf(t)
-  processTable()
-  const pid = stranger(t, { MOORING_RUN: newMark(markPrefix(stateDir)) })
-  t.equal(await killLeftovers(stateDir, silent), 1)
-  t.notOk(alive(pid))
-})
+t.test(
+  'what was started after the process table was read, in the same turn, is found',
+  async (t) => {
+    const stateDir = await stateDirOf(t)
+    processTable()
+    const pid = stranger(t, { MOORING_RUN: newRunId(runIdPrefix(stateDir)) })
+    t.equal(await killLeftovers(stateDir, silent), 1)
+    t.notOk(alive(pid))
+  },
+)
 
-t.test('a number that was given to another process is not killed', async (t) => {
+t.test('a pid that belongs to another process by now is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t)
-  writeRunFile(stateDir, fileFor(stateDir, pid, { start_ticks: readProcess(pid)!.startTicks - 1 }))
+  writeProcessFile(
+    stateDir,
+    fileFor(stateDir, pid, { start_ticks: readProcess(pid)!.startTicks - 1 }),
+  )
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(pid))
 })
 
-t.test('the same number and start time of another boot is not killed', async (t) => {
+t.test('the same pid and start time of another boot is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const pid = stranger(t)
-  writeRunFile(stateDir, fileFor(stateDir, pid, { boot_id: 'another' }))
+  writeProcessFile(stateDir, fileFor(stateDir, pid, { boot_id: 'another' }))
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(pid))
 })
 
-t.test('the session of a daemon that got the number and ended is not taken for ours', async (t) => {
+t.test('the session of an ended process that had the same pid is not killed', async (t) => {
   const stateDir = await stateDirOf(t)
   const shell = spawn('sh', ['-c', 'sleep 1000 & echo $!; exit 0'], {
     detached: true,
@@ -113,7 +124,7 @@ t.test('the session of a daemon that got the number and ended is not taken for o
     if (alive(sleeper)) process.kill(sleeper, 'SIGKILL')
   })
   await waitFor(() => !alive(shell.pid!), { label: 'the leader of the session is gone' })
-  writeRunFile(stateDir, fileFor(stateDir, shell.pid!, { start_ticks: 5 }))
+  writeProcessFile(stateDir, fileFor(stateDir, shell.pid!, { start_ticks: 5 }))
   t.equal(await killLeftovers(stateDir, silent), 0)
   t.ok(alive(sleeper))
 })
@@ -121,7 +132,7 @@ t.test('the session of a daemon that got the number and ended is not taken for o
 t.test('processes of another agent on the same host are left alone', async (t) => {
   const [mine, other] = [await stateDirOf(t), await stateDirOf(t)]
   const pid = stranger(t, {
-    MOORING_RUN: newMark(markPrefix(other)),
+    MOORING_RUN: newRunId(runIdPrefix(other)),
     MOORING_ASSIGNMENT_ID: '1',
     MOORING_EPOCH: '1',
   })
@@ -129,15 +140,18 @@ t.test('processes of another agent on the same host are left alone', async (t) =
   t.ok(alive(pid))
 })
 
-t.test('a torn or foreign run file stops nobody, and the folder is clean afterwards', async (t) => {
-  const stateDir = await stateDirOf(t)
-  writeFileSync(join(stateDir, 'runs', '1.json'), '{"assignment_id":"1","pi')
-  writeFileSync(join(stateDir, 'runs', '2.json'), '{"pid":1}')
-  writeFileSync(join(stateDir, 'runs', '3.json'), '')
-  writeRunFile(stateDir, fileFor(stateDir, 999_999_999, { assignment_id: '4' }))
-  t.equal(await killLeftovers(stateDir, silent), 0)
-  t.strictSame(readdirSync(join(stateDir, 'runs')), [])
-})
+t.test(
+  'a torn or foreign process file stops nothing, and the folder is clean afterwards',
+  async (t) => {
+    const stateDir = await stateDirOf(t)
+    writeFileSync(join(stateDir, 'runs', '1.json'), '{"assignment_id":"1","pi')
+    writeFileSync(join(stateDir, 'runs', '2.json'), '{"pid":1}')
+    writeFileSync(join(stateDir, 'runs', '3.json'), '')
+    writeProcessFile(stateDir, fileFor(stateDir, 999_999_999, { assignment_id: '4' }))
+    t.equal(await killLeftovers(stateDir, silent), 0)
+    t.strictSame(readdirSync(join(stateDir, 'runs')), [])
+  },
+)
 
 t.test('a first life has nothing to clean up', async (t) => {
   t.equal(await killLeftovers(join(await temporaryFolder(t), 'agents', 'new'), silent), 0)

@@ -1,18 +1,21 @@
-/** Where this host has PID namespaces: what is ready beforehand, what becomes of it, and what a workload finds in it. Skipped where it has none. */
+/**
+ * PID namespaces: which ones are ready, what becomes of them, and what a workload finds in one.
+ * Skipped on a host without them.
+ */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { childrenOf, markedWith, readProcess } from '../../../host/process-table.js'
-import { makeCell } from '../../../agent/warden/namespace.js'
-import type { Cell } from '../../../agent/warden/namespace.js'
+import { childrenOf, withRunIdPrefix, readProcess } from '../../../host/process-table.js'
+import { createNamespace } from '../../../agent/warden/namespace.js'
+import type { Namespace } from '../../../agent/warden/namespace.js'
 import { readMounts } from '../../../host/mounts.js'
-import { CELLS_READY, createCells } from '../../../agent/warden/namespace-pool.js'
-import type { Cells } from '../../../agent/warden/namespace-pool.js'
+import { NAMESPACES_READY, createNamespacePool } from '../../../agent/warden/namespace-pool.js'
+import type { NamespacePool } from '../../../agent/warden/namespace-pool.js'
 import { detectContainment } from '../../../agent/warden/containment.js'
 import { createDeadMan } from '../../../agent/warden/dead-man.js'
-import { startInCell } from '../../../agent/warden/spawn.js'
+import { startInNamespace } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
 import { mounting, mountTmpfs } from '../../helpers/mount.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -23,8 +26,8 @@ const skip = level === 'pid-namespace' ? false : 'no PID namespace can be made h
 let tests = 0
 
 interface Kit {
-  cells: Cells
-  made: Cell[]
+  namespaces: NamespacePool
+  made: Namespace[]
   /** Until so many stand. */
   ready(count?: number): Promise<void>
   run(
@@ -33,45 +36,47 @@ interface Kit {
   ): ProcessHandle
 }
 
-/** Without a look at the mounts of this host: another test may be mounting. */
+/** Does not read the mounts of this host, because another test may be mounting. */
 function kit(
   t: Test,
-  options: Parameters<typeof createCells>[1] = {},
+  options: Parameters<typeof createNamespacePool>[1] = {},
   wrapperOf: (nr: number) => readonly string[] = () => wrapper,
 ): Kit {
-  const prefix = `cells-test-${process.pid}-${++tests}.`
-  const made: Cell[] = []
+  const prefix = `namespaces-test-${process.pid}-${++tests}.`
+  const made: Namespace[] = []
   let runs = 0
-  const cells = createCells(
+  const namespaces = createNamespacePool(
     () => {
-      made.push(makeCell(wrapperOf(made.length), `${prefix}warden`))
+      made.push(createNamespace(wrapperOf(made.length), `${prefix}warden`))
       return made.at(-1)!
     },
     { mounts: () => '', ...options },
   )
   t.teardown(async () => {
-    cells.close()
-    for (const cell of made) cell.kill()
-    await Promise.all(made.map((cell) => cell.ended))
-    await waitFor(() => markedWith(prefix).length === 0, { label: 'nothing is left' })
+    namespaces.close()
+    for (const namespace of made) namespace.kill()
+    await Promise.all(made.map((namespace) => namespace.ended))
+    await waitFor(() => withRunIdPrefix(prefix).length === 0, { label: 'nothing is left' })
   })
   return {
-    cells,
+    namespaces,
     made,
-    async ready(count = CELLS_READY) {
-      await waitFor(() => made.filter(standing).length === count, { label: `${count} cells stand` })
+    async ready(count = NAMESPACES_READY) {
+      await waitFor(() => made.filter(standing).length === count, {
+        label: `${count} namespaces stand`,
+      })
     },
     run: (argv, more = {}) =>
-      startInCell(
+      startInNamespace(
         {
           argv,
           cwd: '/',
           env: { PATH: process.env['PATH']! },
-          mark: `${prefix}${++runs}`,
+          runId: `${prefix}${++runs}`,
           logFile: null,
           ...more,
         },
-        cells.take,
+        namespaces.take,
       ),
   }
 }
@@ -79,22 +84,22 @@ function kit(
 /** By us, by a shell that is bash, by tap into all that a test starts. */
 const ADDED = /^(MOORING_RUN|_|NODE_OPTIONS|_TAPJS\w*)=/
 
-const standing = (cell: Cell): boolean => cell.stands() && cell.lives()
+const standing = (namespace: Namespace): boolean => namespace.isReady() && namespace.isAlive()
 const namespaceOf = (pid: number): string => readlinkSync(`/proc/${pid}/ns/pid`)
 
-t.test('cells', { skip }, async (t) => {
-  t.test('a start takes one that stood already, and another takes its place', async (t) => {
+t.test('namespace pool', { skip }, async (t) => {
+  t.test('a start takes one that is ready, and another takes its place', async (t) => {
     const { made, ready, run } = kit(t)
     await ready()
     const process = run(['sleep', '1000'])
     t.equal(process.root!.pid, made[0]!.root.pid)
-    t.equal(made.length, CELLS_READY, 'nothing was made for it')
+    t.equal(made.length, NAMESPACES_READY, 'nothing was made for it')
     await process.started
-    await waitFor(() => made.length === CELLS_READY + 1, { label: 'the next is made' })
+    await waitFor(() => made.length === NAMESPACES_READY + 1, { label: 'the next is made' })
   })
 
   t.test(
-    'more at once than are ready: each has a namespace of its own, and afterwards no more are ready than before',
+    'more starts than are ready: each has its own namespace, and later as many are ready as before',
     async (t) => {
       const { made, ready, run } = kit(t)
       await ready()
@@ -102,8 +107,10 @@ t.test('cells', { skip }, async (t) => {
       const started = await Promise.all(processes.map((each) => each.started))
       t.equal(new Set(started.map((each) => namespaceOf(each!.pid))).size, 5)
       t.notOk(started.some((each) => namespaceOf(each!.pid) === namespaceOf(process.pid)))
-      await waitFor(() => made.length === 5 + CELLS_READY, { label: 'as many as before are ready' })
-      await waitFor(() => made.every(standing), { label: 'and stand' })
+      await waitFor(() => made.length === 5 + NAMESPACES_READY, {
+        label: 'as many as before are ready',
+      })
+      await waitFor(() => made.every(standing), { label: 'all are ready' })
     },
   )
 
@@ -113,7 +120,7 @@ t.test('cells', { skip }, async (t) => {
     const process = run(['true'])
     t.match(await process.exit, { code: 0 })
     await process.close()
-    t.notOk(made[0]!.lives())
+    t.notOk(made[0]!.isAlive())
     t.not(run(['true']).root!.pid, process.root!.pid)
   })
 
@@ -121,14 +128,14 @@ t.test('cells', { skip }, async (t) => {
     for (const victim of ['init', 'root'] as const) {
       const { made, ready, run } = kit(t)
       await ready()
-      const victims = made.map((cell) =>
-        victim === 'init' ? childrenOf(cell.root.pid)[0]! : cell.root.pid,
+      const victims = made.map((namespace) =>
+        victim === 'init' ? childrenOf(namespace.root.pid)[0]! : namespace.root.pid,
       )
       for (const pid of victims) process.kill(pid, 'SIGKILL')
-      // in the same turn: nobody has told of it yet
+      // in the same turn, so no event has reported it yet
       while (victims.some((pid) => readProcess(pid) !== null));
       t.match(await run(['sh', '-c', 'exit 3']).exit, { code: 3, error: null }, victim)
-      await ready(CELLS_READY + 1)
+      await ready(NAMESPACES_READY + 1)
     }
   })
 
@@ -138,40 +145,54 @@ t.test('cells', { skip }, async (t) => {
     process.kill(made[0]!.root.pid, 'SIGKILL')
     await made[0]!.ended
     await ready()
-    t.equal(made.length, CELLS_READY + 1)
+    t.equal(made.length, NAMESPACES_READY + 1)
   })
 
   t.test(
-    'where none stands a start makes its own, which gets its order before it does; one that is being made stays where it is',
+    'where none is ready a start makes its own; one in the making stays in the pool',
     async (t) => {
       const { made, run } = kit(t, { ready: 1 }, (nr) => (nr === 0 ? ['sleep', '1000'] : wrapper))
-      await waitFor(() => made.length === 1, { label: 'the first is being made, and never stands' })
+      await waitFor(() => made.length === 1, {
+        label: 'the first is being made, and never gets ready',
+      })
       t.match(await run(['sh', '-c', 'exit 4']).exit, { code: 4 })
-      t.ok(made[0]!.lives())
+      t.ok(made[0]!.isAlive())
       t.equal(made.length, 2)
     },
   )
 
   t.test(
-    'where none can be made it is said of the start that needs one, and tried again',
+    'where none can be made the start fails with that reason, and the pool tries again',
     async (t) => {
       let tries = 0
-      const broken = createCells(() => {
+      const broken = createNamespacePool(() => {
         tries++
         throw Object.assign(new Error(), { code: 'EAGAIN' })
       })
       t.teardown(broken.close)
       await waitFor(() => tries >= 2, { label: 'it is tried again' })
-      const { exit } = startInCell(
-        { argv: ['true'], cwd: '/', env: { PATH: process.env['PATH']! }, mark: 'x', logFile: null },
+      const { exit } = startInNamespace(
+        {
+          argv: ['true'],
+          cwd: '/',
+          env: { PATH: process.env['PATH']! },
+          runId: 'x',
+          logFile: null,
+        },
         broken.take,
       )
       t.match(await exit, {
         error: 'cannot start: this host has no room for another process now (EAGAIN)',
       })
-      const refused = startInCell(
-        { argv: ['true'], cwd: '/', env: { PATH: process.env['PATH']! }, mark: 'x', logFile: null },
-        () => makeCell([...wrapper.slice(0, 4), 'sh', '-c', 'exit 7'], 'x'),
+      const refused = startInNamespace(
+        {
+          argv: ['true'],
+          cwd: '/',
+          env: { PATH: process.env['PATH']! },
+          runId: 'x',
+          logFile: null,
+        },
+        () => createNamespace([...wrapper.slice(0, 4), 'sh', '-c', 'exit 7'], 'x'),
       )
       t.equal(await refused.started, null)
       t.match(await refused.exit, {
@@ -207,33 +228,45 @@ t.test('cells', { skip }, async (t) => {
     await ready()
     mounts = 'after'
     const process = run(['sleep', '1000'])
-    t.notOk(made.slice(0, CELLS_READY).some((cell) => cell.root.pid === process.root!.pid))
-    await waitFor(() => made.filter(standing).length === CELLS_READY + 1, {
-      label: 'those of before are gone, and replaced',
+    t.notOk(
+      made.slice(0, NAMESPACES_READY).some((namespace) => namespace.root.pid === process.root!.pid),
+    )
+    await waitFor(() => made.filter(standing).length === NAMESPACES_READY + 1, {
+      label: 'the earlier ones are gone, and replaced',
     })
   })
 
-  t.test(
-    'when whoever made it is killed it ends, also where PDEATHSIG was set too late',
-    async (t) => {
-      const mark = `cells-test-${process.pid}-${++tests}.`
-      for (const [argv, what] of [
-        [wrapper, 'with PDEATHSIG'],
-        [wrapper.slice(4), 'without'],
-      ] as const) {
-        const script = `const child = require('node:child_process').spawn(${JSON.stringify(argv[0])}, ${JSON.stringify(argv.slice(1))}, { detached: true, cwd: '/', stdio: ['pipe', 'ignore', 'ignore', 'pipe'], env: { MOORING_RUN: ${JSON.stringify(mark)} } }); child.stdin.write('echo ready >&3\\n'); child.stdio[3].on('data', () => console.log('stands')); setInterval(() => {}, 1000)`
-        const maker = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], {
-          stdio: ['ignore', 'pipe', 'ignore'],
-        })
-        await new Promise((resolve) => maker.stdout.once('data', resolve))
-        t.ok(markedWith(mark).length >= 2, what)
-        maker.kill('SIGKILL')
-        await waitFor(() => markedWith(mark).length === 0, {
-          label: `nothing of it is left, ${what}`,
-        })
-      }
-    },
-  )
+  t.test('it ends when its maker is killed, also where PDEATHSIG was set too late', async (t) => {
+    const runId = `namespaces-test-${process.pid}-${++tests}.`
+    for (const [argv, what] of [
+      [wrapper, 'with PDEATHSIG'],
+      [wrapper.slice(4), 'without'],
+    ] as const) {
+      const script = `
+          const child = require('node:child_process').spawn(
+            ${JSON.stringify(argv[0])},
+            ${JSON.stringify(argv.slice(1))},
+            {
+              detached: true,
+              cwd: '/',
+              stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+              env: { MOORING_RUN: ${JSON.stringify(runId)} },
+            },
+          )
+          child.stdin.write('echo ready >&3\\n')
+          child.stdio[3].on('data', () => console.log('ready'))
+          setInterval(() => {}, 1000)`
+      const maker = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      })
+      await new Promise((resolve) => maker.stdout.once('data', resolve))
+      t.ok(withRunIdPrefix(runId).length >= 2, what)
+      maker.kill('SIGKILL')
+      await waitFor(() => withRunIdPrefix(runId).length === 0, {
+        label: `nothing of it is left, ${what}`,
+      })
+    }
+  })
 
   t.test(
     'the dead-man timer takes a workload that was put into a ready one, whatever it forked',
@@ -245,7 +278,9 @@ t.test('cells', { skip }, async (t) => {
         [
           'sh',
           '-c',
-          'trap "" TERM; setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; while :; do sleep 0.02; done',
+          'trap "" TERM; ' +
+            'setsid -f sh -c \'trap "" TERM; : > stands; while :; do sleep 0.02; done\'; ' +
+            'while :; do sleep 0.02; done',
         ],
         { cwd: folder },
       )
@@ -355,7 +390,9 @@ t.test('cells', { skip }, async (t) => {
         await said([
           'sh',
           '-c',
-          'echo $$; ls -d /proc/[0-9]*; orphan=$(sh -c "sleep 0.05 >/dev/null & echo \\$!"); while [ -e /proc/$orphan ]; do sleep 0.01; done; echo reaped',
+          'echo $$; ls -d /proc/[0-9]*; ' +
+            'orphan=$(sh -c "sleep 0.05 >/dev/null & echo \\$!"); ' +
+            'while [ -e /proc/$orphan ]; do sleep 0.01; done; echo reaped',
         ])
       )
         .trim()
@@ -365,13 +402,13 @@ t.test('cells', { skip }, async (t) => {
       t.equal(found.at(-1), 'reaped')
     })
 
-    t.test('it may do no more than whoever started it', async (t) => {
+    t.test('it has no more rights than the process that started it', async (t) => {
       const own = /^CapEff:\s*(\w+)/m.exec(readFileSync('/proc/self/status', 'latin1'))![1]
       const its = /^CapEff:\s*(\w+)/m.exec(await said(['cat', '/proc/self/status']))![1]
       t.equal(its, process.getuid!() === 0 ? own : '0000000000000000')
     })
 
-    t.test('what exec would refuse for its size is told as such', async (t) => {
+    t.test('what exec would refuse for its size is reported as such', async (t) => {
       t.match(await run(['true', 'x'.repeat(128 * 1024)]).exit, { error: /E2BIG/ })
       t.match(await run(['true', ...Array.from({ length: 70 }, () => 'x'.repeat(100_000))]).exit, {
         error: /E2BIG/,

@@ -2,11 +2,11 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { markedWith, processTable, readProcess } from '../../../host/process-table.js'
-import { createCells } from '../../../agent/warden/namespace-pool.js'
-import { makeCell } from '../../../agent/warden/namespace.js'
+import { withRunIdPrefix, processTable, readProcess } from '../../../host/process-table.js'
+import { createNamespacePool } from '../../../agent/warden/namespace-pool.js'
+import { createNamespace } from '../../../agent/warden/namespace.js'
 import { CONTAINMENT_LEVELS, detectContainment } from '../../../agent/warden/containment.js'
-import { start, startInCell } from '../../../agent/warden/spawn.js'
+import { start, startInNamespace } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle } from '../../../agent/warden/spawn.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -20,21 +20,23 @@ let starts = 0
 for (const { level, wrapper } of here) {
   t.test(level, async (t) => {
     const prefix = `group-test-${process.pid}-${level}.`
-    const cells = createCells(() => makeCell(wrapper, `${prefix}warden`), { ready: 0 })
+    const namespaces = createNamespacePool(() => createNamespace(wrapper, `${prefix}warden`), {
+      ready: 0,
+    })
     t.teardown(async () => {
-      cells.close()
-      await waitFor(() => markedWith(prefix).length === 0, { label: 'nothing is left' })
+      namespaces.close()
+      await waitFor(() => withRunIdPrefix(prefix).length === 0, { label: 'nothing is left' })
     })
     const run = (script: string, cwd = '/'): ProcessHandle => {
       const spec = {
         argv: ['sh', '-c', script],
         cwd,
         env: { PATH: process.env['PATH']! },
-        mark: `${prefix}${++starts}`,
+        runId: `${prefix}${++starts}`,
       }
       const handle =
         level === 'pid-namespace'
-          ? startInCell({ ...spec, logFile: null }, cells.take)
+          ? startInNamespace({ ...spec, logFile: null }, namespaces.take)
           : start({ ...spec, logFd: null }, wrapper)
       t.teardown(async () => {
         await stopTree(handle, 0).done
@@ -48,7 +50,7 @@ for (const { level, wrapper } of here) {
       t.match(readProcess(pid), { pgid: pid, sid: pid })
     })
 
-    t.test('a signal to its own group meets nobody else', async (t) => {
+    t.test('a signal to its own group reaches no other process', async (t) => {
       const inOneWay = ['HUP', 'INT', 'QUIT', 'USR1', 'TERM', 'ALRM'].map(
         (signal) => `trap : ${signal}; kill -${signal} 0; kill -${signal} -$$; exit 9`,
       )
@@ -57,7 +59,7 @@ for (const { level, wrapper } of here) {
         t.strictSame(await run(script).exit, { code: 9, signal: null, error: null }, script)
     })
 
-    t.test('one that kills its group has killed itself, and how is told', async (t) => {
+    t.test('one that kills its group has killed itself, and the signal is reported', async (t) => {
       for (const signal of ['HUP', 'INT', 'TERM', 'KILL'])
         t.match(await run(`kill -${signal} 0; sleep 1000`).exit, {
           code: null,
@@ -65,29 +67,32 @@ for (const { level, wrapper } of here) {
         })
     })
 
-    t.test('SIGTERM meets also what it started since somebody last looked', async (t) => {
+    t.test('SIGTERM also reaches what was started since /proc was last read', async (t) => {
       const folder = await temporaryFolder(t)
       const at = (file: string): string => join(folder, file)
       const handle = run(
-        'while [ ! -e go ]; do sleep 0.01; done; (trap ": > told; exit" TERM; : > there; while :; do sleep 0.01; done) & while :; do sleep 0.01; done',
+        'while [ ! -e go ]; do sleep 0.01; done; ' +
+          '(trap ": > told; exit" TERM; : > there; while :; do sleep 0.01; done) & ' +
+          'while :; do sleep 0.01; done',
         folder,
       )
       await handle.started
       processTable()
-      // without a turn of the event loop, so the look at the signal is that of before
+      // no turn of the event loop, so the signal uses the cached process table
       writeFileSync(at('go'), '')
       const end = performance.now() + 30_000
       while (!existsSync(at('there')) && performance.now() < end);
       t.ok(existsSync(at('there')))
       handle.signalTree('SIGTERM')
-      await waitFor(() => existsSync(at('told')), { label: 'the child was told' })
+      await waitFor(() => existsSync(at('told')), { label: 'the child got SIGTERM' })
     })
 
     t.test(
       'what it left behind in another session is there still, and is ended with the grace it has',
       async (t) => {
         const handle = run(
-          'setsid -f sh -c ": > stands; exec sleep 1000"; while [ ! -e stands ]; do sleep 0.01; done; kill -KILL 0',
+          'setsid -f sh -c ": > stands; exec sleep 1000"; ' +
+            'while [ ! -e stands ]; do sleep 0.01; done; kill -KILL 0',
           await temporaryFolder(t),
         )
         t.match(await handle.exit, { signal: 'SIGKILL' })

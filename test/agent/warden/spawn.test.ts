@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { start } from '../../../agent/warden/spawn.js'
 import type { ProcessHandle, SpawnSpec } from '../../../agent/warden/spawn.js'
-import { unfitFor } from '../../../agent/warden/start-errors.js'
+import { startProblem } from '../../../agent/warden/start-errors.js'
 import { stopTree } from '../../../agent/warden/stop-tree.js'
 import { readProcess } from '../../../host/process-table.js'
 import { temporaryFolder } from '../rig.js'
@@ -23,7 +23,7 @@ function startIn(
     cwd,
     env: { PATH: process.env['PATH']! },
     logFd: null,
-    mark: `spawn-test-${process.pid}-${++starts}`,
+    runId: `spawn-test-${process.pid}-${++starts}`,
     ...more,
   })
   t.teardown(() => stopTree(handle, 0).done)
@@ -41,7 +41,7 @@ t.test('what is started leads a session and a process group of its own', async (
   t.equal(handle.treeAlive(), true)
 })
 
-t.test('exit code and signal are told apart', async (t) => {
+t.test('exit code and signal are distinguished', async (t) => {
   const folder = await temporaryFolder(t)
   t.strictSame(await startIn(t, folder, ['sh', '-c', 'exit 3']).exit, {
     code: 3,
@@ -92,7 +92,10 @@ t.test(
     await writeFile(join(folder, 'a-file'), '')
     await symlink('loop', join(folder, 'loop'))
     const why = (program: string, more: Partial<SpawnSpec> = {}): string | null =>
-      unfitFor({ argv: [program], cwd: folder, env: { PATH: process.env['PATH']! }, ...more }, true)
+      startProblem(
+        { argv: [program], cwd: folder, env: { PATH: process.env['PATH']! }, ...more },
+        true,
+      )
     t.match(why('x'.repeat(300)), /there is no program/)
     t.match(why(`/${'x/'.repeat(3_000)}`), /there is no program/)
     t.match(why(join(folder, 'a-file', 'program')), /there is no program/)

@@ -1,11 +1,14 @@
-/** The warden itself, with a clock that the test moves and real processes. Of what becomes of it with its agent tell client.test.ts and e2e/takeover. */
+/**
+ * The warden alone, with real processes and a clock that the test moves.
+ * For agent and warden together see client.test.ts and e2e/takeover.test.ts.
+ */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
-import { markedWith } from '../../../host/process-table.js'
+import { withRunIdPrefix } from '../../../host/process-table.js'
 import type { Doomed } from '../../../agent/warden/dead-man.js'
-import { createLocalHost } from '../../../agent/warden/local-host.js'
+import { createLocalRunner } from '../../../agent/warden/local-runner.js'
 import { createWarden } from '../../../agent/warden/warden.js'
 import type { WardenOptions } from '../../../agent/warden/warden.js'
 import type { FromWarden, LeaseTerm } from '../../../agent/warden/protocol.js'
@@ -25,7 +28,7 @@ function warden(t: Test, more: Partial<WardenOptions> = {}) {
   const made = createWarden({
     id: 'w',
     containment: 'process-group',
-    host: createLocalHost(),
+    runner: createLocalRunner(),
     deadMan: { arm: (doomed) => armed.push(doomed) > 0 },
     onEmpty: () => void empty++,
     clock: () => clock.nowMs,
@@ -33,13 +36,13 @@ function warden(t: Test, more: Partial<WardenOptions> = {}) {
   })
   made.attach((message) => heard.push(message))
   t.teardown(async () => {
-    for (const p of markedWith(prefix)) signalProcess(p, 'SIGKILL')
+    for (const p of withRunIdPrefix(prefix)) signalProcess(p, 'SIGKILL')
     await waitFor(() => made.running() === 0, { label: 'all have ended' })
   })
   const of = <T extends FromWarden['t']>(kind: T, id: string) =>
     heard.filter(
-      (m): m is Extract<FromWarden, { t: T; mark: string }> =>
-        m.t === kind && 'mark' in m && m.mark === prefix + id,
+      (m): m is Extract<FromWarden, { t: T; runId: string }> =>
+        m.t === kind && 'runId' in m && m.runId === prefix + id,
     )
   return {
     ...made,
@@ -47,11 +50,11 @@ function warden(t: Test, more: Partial<WardenOptions> = {}) {
     heard,
     armed,
     of,
-    markOf: (id: string) => prefix + id,
+    runIdOf: (id: string) => prefix + id,
     empty: () => empty,
-    alive: (id: string) => markedWith(prefix + id).length > 0,
+    alive: (id: string) => withRunIdPrefix(prefix + id).length > 0,
     renew: (...terms: LeaseTerm[]) => made.receive({ t: 'lease', nr: ++nr, terms }),
-    /** Timers of a clock that stands still are not waited for: each renewal has the warden look. */
+    /** The clock stands still, so no timer fires: a ping makes the warden check its deadlines. */
     at(ms: number) {
       clock.nowMs = 1_000_000 + ms
       made.receive({ t: 'lease', nr: ++nr, terms: [] })
@@ -64,7 +67,7 @@ function warden(t: Test, more: Partial<WardenOptions> = {}) {
           cwd: '/',
           env: { PATH: process.env['PATH']! },
           logFile: null,
-          mark: prefix + id,
+          runId: prefix + id,
           about: {
             assignment_id: id,
             epoch: more.epoch ?? '1',
@@ -162,9 +165,9 @@ t.test('daemons and what is to be kept have no deadline, until they are given on
   t.equal(w.of('fenced', '1').length, 1, 'its deployment says on_lost = stop now')
 })
 
-t.test('it goes on without its agent, and the next one is told everything', async (t) => {
+t.test('it goes on without its agent, and the next agent learns everything', async (t) => {
   const w = warden(t)
-  w.renew(term('1', 5_000, 8_000), term('2', 5_000, 8_000), term('3', 500, 800))
+  w.renew(term('1', 5_000, 8_000), term('2', 5_000, 8_000), term('3', 500, 60_000))
   for (const id of ['1', '2', '3'])
     w.start(id, { script: id === '2' ? 'exit 4' : 'exec sleep 1000' })
   await Promise.all([w.runs('1'), w.runs('3')])
@@ -172,9 +175,9 @@ t.test('it goes on without its agent, and the next one is told everything', asyn
   w.clock.nowMs += 600
   w.receive({ t: 'lease', nr: 99, terms: [] })
   await waitFor(() => w.running() === 1, { label: 'what ended, and what lost its lease, are gone' })
-  const told: FromWarden[] = []
-  w.attach((message) => told.push(message))
-  const hello = told[0]
+  const received: FromWarden[] = []
+  w.attach((message) => received.push(message))
+  const hello = received[0]
   t.equal(hello?.t, 'hello')
   const running =
     hello?.t === 'hello'
@@ -183,15 +186,15 @@ t.test('it goes on without its agent, and the next one is told everything', asyn
   t.match(running['1'], { pid: Number, exit: null, fenced: false })
   t.match(running['3'], { exit: { signal: 'SIGTERM' }, fenced: true })
   t.match(
-    told.slice(1).map(({ t }) => t),
+    received.slice(1).map(({ t }) => t),
     ['gone'],
   )
 })
 
-t.test('a start that fails in the warden itself is told, and the next one is made', async (t) => {
-  const host = createLocalHost()
+t.test('a start that fails in the warden is reported, and the next one is made', async (t) => {
+  const host = createLocalRunner()
   const w = warden(t, {
-    host: {
+    runner: {
       start: (spec) => {
         if (spec.about.assignment_id === '1')
           throw Object.assign(new Error('s3cret'), { code: 'EIO' })
@@ -206,12 +209,12 @@ t.test('a start that fails in the warden itself is told, and the next one is mad
   t.equal(w.of('gone', '1').length, 1)
 })
 
-t.test('who hears that something is gone has heard how it ended', async (t) => {
+t.test('exit is always reported before gone', async (t) => {
   const w = warden(t)
   const ids = Array.from({ length: 10 }, (_, nr) => `${nr}`)
   for (const id of ids) w.start(id, { leased: false })
   await Promise.all(ids.map(w.runs))
-  for (const id of ids) w.receive({ t: 'end', mark: w.markOf(id), graceMs: 0 })
+  for (const id of ids) w.receive({ t: 'end', runId: w.runIdOf(id), graceMs: 0 })
   await waitFor(() => ids.every((id) => w.of('gone', id).length === 1), { label: 'all are gone' })
   for (const id of ids)
     t.equal(
@@ -250,21 +253,21 @@ t.test('the dead-man timer always holds exactly what has a deadline', async (t) 
 })
 
 t.test(
-  'many at once are started one a turn, and a sign of life is given in between; what is called off meanwhile never runs',
+  'many starts take one turn each, with answers in between; a cancelled one never runs',
   async (t) => {
     const w = warden(t)
     const ids = Array.from({ length: 20 }, (_, nr) => String(nr))
     w.renew(...ids.map((id) => term(id, 60_000, 90_000)))
     w.heard.length = 0
     for (const id of ids) w.start(id)
-    w.receive({ t: 'end', mark: w.markOf('19'), graceMs: 1_000 })
+    w.receive({ t: 'end', runId: w.runIdOf('19'), graceMs: 1_000 })
     w.at(1)
     t.ok(w.heard.some((message) => message.t === 'ack'))
     t.ok(w.running() < ids.length - 1, 'before all have been started')
     await waitFor(() => ids.slice(0, -1).every((id) => w.of('started', id).length === 1), {
       label: 'all run but the last',
     })
-    t.match(w.of('exit', '19'), [{ exit: { error: /called off/ } }])
+    t.match(w.of('exit', '19'), [{ exit: { error: /cancelled/ } }])
     t.equal(w.of('gone', '19').length, 1)
     t.equal(w.of('started', '19').length, 0)
   },

@@ -52,7 +52,7 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   await place.sql`select from mooring.reap()`
   t.match(
     (await run(t, place, ['status'])).stdout,
-    /reaping is paused: 1 of 1 nodes are silent \(are they dead\? `mooring resume-reaping`\)/,
+    /reaping is paused: 1 of 1 nodes are silent \(if the nodes are dead: `mooring resume-reaping`\)/,
   )
   t.same(JSON.parse((await run(t, place, ['resume-reaping', '--json'])).stdout), { resumed: true })
   t.equal((await place.sql`select from mooring.reap()`).length, 2)
@@ -216,7 +216,8 @@ t.test(
         JSON.stringify({ name: `web-${nr}`, package_name: 'http-server' }),
       ).join('\n'),
     )
-    // somebody else is about to insert its last row: there it waits, and does not end between two looks
+    // somebody else is about to insert its last row: there it waits, and does not end between two
+    // looks
     const other = await pg.client().reserve()
     await other`begin`
     await other`insert into mooring.deployment (name, package_name) values ('web-2999', 'http-server')`

@@ -1,4 +1,5 @@
-// The commands of every day, on rows: what they show, what they change, what they refuse. The roll of a restart has a file of its own.
+// The commands of every day, on rows: what they show, what they change, what they refuse. The roll
+// of a restart has a file of its own.
 import t from 'tap'
 import type { Test } from 'tap'
 import { assignments, deployment, node, report } from '../../helpers/factories.js'
@@ -6,7 +7,10 @@ import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
-/** host-a runs two of web and a daemon; odd waits; host-b is in zone b. Nobody beats, so the lease is long. */
+/**
+ * host-a runs two of web and a daemon; odd waits; host-b is in zone b. Nobody beats, so the lease
+ * is long.
+ */
 async function fleet(t: Test) {
   const pg = await testDatabase(t)
   const env = { MOORING_STATE_DIR: tempDir(t) }
@@ -143,7 +147,7 @@ t.test(
     t.match(await run('delete', 'deployment', id), {
       code: 1,
       stderr: new RegExp(
-        `'${id}' is the name of one deployment and the id of another\nhint: say which: id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`,
+        `'${id}' is the name of one deployment and the id of another\nhint: write id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`,
       ),
     })
     t.same(await named('deployment', `id:${id}`), ['web'])
@@ -169,7 +173,7 @@ t.test(
     t.notMatch(stdout, /hunter2/)
     t.match(
       (await run('describe', 'deployment', 'odd')).stdout,
-      /waiting: no node trusts[^]*every node and why: `mooring explain odd`/,
+      /waiting: no node trusts[^]*the reason for each node: `mooring explain odd`/,
     )
     const json = (await run('describe', 'deployment', 'web', '--json')).stdout
     t.match(JSON.parse(json), {
@@ -276,7 +280,7 @@ t.test(
         code: 0,
         stdout: /host-c +UNKNOWN/,
         stderr:
-          /^host-c is new: no agent of this name has come yet \(`mooring delete node host-c` takes it away\)\n$/,
+          /^host-c is new: no agent of this name has registered yet \(`mooring delete node host-c` removes it\)\n$/,
       },
     )
     t.match(
@@ -338,7 +342,7 @@ t.test('scale sets replicas, and refuses a daemon with the reason and the way ou
   t.match(await run('scale', 'deployment', 'web', 'watch', '--replicas', '1'), {
     code: 1,
     stderr:
-      /watch is a daemon and is not scaled: it runs once on every node.*\nhint: .*selector.*mooring disable deployment watch/,
+      /watch is a daemon and is not scaled: it runs once on every permitted node.*\nhint: .*selector.*mooring disable deployment watch/,
   })
   t.match(
     await sql`select replicas from mooring.deployment where name = 'web'`,

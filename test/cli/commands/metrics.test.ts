@@ -46,7 +46,8 @@ t.test(
       /disk_free_percent|s3cret/,
       'what is not known is left out, and so is what nobody may see',
     )
-    // the grammar: every line is a comment or name{label="value",...} number, and each name is declared once, before its samples
+    // the grammar: every line is a comment or name{label="value",...} number, and each name is
+    // declared once, before its samples
     for (const line of lines)
       t.match(
         line,

@@ -4,7 +4,10 @@ import { assignments, deployments, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'
 
-/** Five assignments on host-a, which have been there for a while; host-b is empty. No agents: nobody beats, so the lease is long. */
+/**
+ * Five assignments on host-a, which have been there for a while; host-b is empty. No agents: nobody
+ * beats, so the lease is long.
+ */
 async function fleet(t: Test) {
   const pg = await testDatabase(t)
   const env = { MOORING_STATE_DIR: tempDir(t) }
@@ -52,7 +55,10 @@ t.test('simulate says what would go where, and changes nothing', async (t) => {
     JSON.parse((await run('simulate', 'drain', 'host-a', '--max-moves', '2', '--json')).stdout),
     [{ from_node: 'host-a', to_node: 'host-b' }],
   )
-  t.match(await run('simulate', 'loss', 'host-b'), { code: 0, stdout: /runs nothing/ })
+  t.match(await run('simulate', 'loss', 'host-b'), {
+    code: 0,
+    stdout: /runs no instance that would have to move/,
+  })
   t.match(await run('simulate', 'drain', 'hots-a'), {
     code: 1,
     stderr: /no node hots-a\nhint: .*host-a/,
@@ -89,7 +95,7 @@ t.test('rebalance shows the plan, and makes it with --apply', async (t) => {
   t.match(await run('rebalance', '--apply', '--max-moves', '1'), {
     code: 0,
     stdout:
-      /^nothing to move: no move is worth it, or what could move came to its node within setting.rebalance_cooldown, or 1 is on its way already\n$/,
+      /^nothing to move: no move is worth it, or the candidates moved within setting.rebalance_cooldown, or 1 is under way already\n$/,
   })
   t.match(await run('rebalance', '--max-moves', '0'), { code: 2 })
 })

@@ -1,7 +1,7 @@
 import t from 'tap'
-import { createDeploymentDb } from '../../../cli/queries/deployments.js'
-import { createEventDb } from '../../../cli/queries/events.js'
-import type { EventDb } from '../../../cli/queries/events.js'
+import { createDeploymentQueries } from '../../../cli/queries/deployments.js'
+import { createEventQueries } from '../../../cli/queries/events.js'
+import type { EventQueries } from '../../../cli/queries/events.js'
 import { createEventFollower, WINDOW } from '../../../cli/events/follow.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
@@ -13,7 +13,7 @@ t.test(
   'an event whose transaction ends long after later ones were told is told, and none twice',
   async (t) => {
     const pg = await testDatabase(t)
-    const db = createEventDb(pg.sql)
+    const db = createEventQueries(pg.sql)
     let clock = 0
     const follower = createEventFollower({}, () => clock)
     const psql = pg.client()
@@ -42,7 +42,7 @@ t.test(
 
 t.test('negative control: who asks for what is above the highest id loses it', async (t) => {
   const pg = await testDatabase(t)
-  const db = createEventDb(pg.sql)
+  const db = createEventQueries(pg.sql)
   const psql = pg.client()
   await psql`begin`
   const [late] = await psql.unsafe<{ id: string }[]>(add, [1])
@@ -56,9 +56,9 @@ t.test(
   'it does not look back for ever: when nobody is left who could write there, the looks are short again',
   async (t) => {
     const pg = await testDatabase(t)
-    const real = createEventDb(pg.sql)
+    const real = createEventQueries(pg.sql)
     let from = 0n
-    const db: EventDb = {
+    const db: EventQueries = {
       ...real,
       eventsAfter: (id, filter, limit) => {
         from = id
@@ -84,7 +84,7 @@ t.test(
 
 t.test('more than a window at once is told whole', async (t) => {
   const pg = await testDatabase(t)
-  const db = createEventDb(pg.sql)
+  const db = createEventQueries(pg.sql)
   const follower = createEventFollower({}, () => 0)
   await follower.next(db)
   await pg.sql.unsafe(add, [Number(WINDOW) + 10])
@@ -93,9 +93,9 @@ t.test('more than a window at once is told whole', async (t) => {
 
 t.test('a look that fails has told nothing', async (t) => {
   const pg = await testDatabase(t)
-  const real = createEventDb(pg.sql)
+  const real = createEventQueries(pg.sql)
   let fail = true
-  const db: EventDb = {
+  const db: EventQueries = {
     ...real,
     eventsAfter: (...args) =>
       fail ? Promise.reject(new Error('away')) : real.eventsAfter(...args),
@@ -114,9 +114,9 @@ t.test('a look that fails has told nothing', async (t) => {
 
 t.test('filters are by kind, node, deployment, assignment and age', async (t) => {
   const pg = await testDatabase(t)
-  const db = createEventDb(pg.sql)
+  const db = createEventQueries(pg.sql)
   await pg.sql`insert into mooring.event (at, kind, node, deployment_id, assignment_id) values (now() - interval '2 h', 'claimed', 'host-a', 1, 10), (now(), 'claimed', 'host-b', 2, 20), (now(), 'reaped', 'host-a', 1, 11)`
-  const found = async (filter: Parameters<EventDb['events']>[0], lookBack?: number) =>
+  const found = async (filter: Parameters<EventQueries['events']>[0], lookBack?: number) =>
     (await db.events(filter, null, lookBack)).map(({ kind, node }) => `${kind} ${node}`)
   t.same(await found({ kinds: ['reaped', 'released'] }), ['reaped host-a'])
   t.same(await found({ node: 'host-a' }), ['claimed host-a', 'reaped host-a'])
@@ -129,7 +129,7 @@ t.test('filters are by kind, node, deployment, assignment and age', async (t) =>
 
 t.test('labels are matched as text, and a requirement nothing says matches nothing', async (t) => {
   const pg = await testDatabase(t)
-  const db = createDeploymentDb(pg.sql)
+  const db = createDeploymentQueries(pg.sql)
   await pg.sql`insert into mooring.deployment (name, package_name, labels) values ('a', 'x', '{"tier": "front", "n": 5}'), ('b', 'x', '{"tier": "back"}'), ('c', 'x', '{}')`
   const found = async (
     ...labels: [key: string, op: 'is' | 'is_not' | 'exists' | 'absent', value?: string][]

@@ -5,7 +5,10 @@ import { mooring, tempDir } from '../../helpers/processes.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { fleet, run } from '../fleet.js'
 
-/** Notes in the state directory the session that holds the name in the database, as the agent does: what is there is then read from there. */
+/**
+ * Notes in the state directory the session that holds the name in the database, as the agent does:
+ * what is there is then read from there.
+ */
 async function agentOfThisHost(
   place: Awaited<ReturnType<typeof fleet>>,
   node = 'host-a',
@@ -92,7 +95,7 @@ t.test('logs says what is missing and what to type', async (t) => {
   t.match(
     silent.stderr,
     new RegExp(
-      `assignment ${web} on host-a has written nothing yet\\nhint: \`mooring logs ${web} -f\` once it runs; \`mooring history ${web}\` says where it ran`,
+      `assignment ${web} on host-a has written nothing yet\\nhint: \`mooring logs ${web} -f\` once it runs; \`mooring history ${web}\` shows where it ran`,
     ),
   )
   t.match(
@@ -110,7 +113,7 @@ t.test('logs says what is missing and what to type', async (t) => {
   await place.sql`insert into mooring.deployment (name, package_name, replicas) values ('wide', 'http-server', 51)`
   t.match(
     (await run(t, place, ['logs', 'wide'])).stderr,
-    /these are 51 logs, and 50 at most are shown at once/,
+    /these are 51 logs, and at most 50 are shown at once/,
   )
   for (const args of [
     [],
@@ -165,7 +168,7 @@ t.test('an agent that was stopped has left its logs here', async (t) => {
   t.equal(stdout, 'last words\n')
   t.match(
     stderr,
-    /node host-a does not answer, and the log is there: it is STALE.*; this is what host-a wrote here/,
+    /node host-a does not answer, and the log is there: it is STALE.*; this is the log that host-a wrote here/,
   )
 })
 

@@ -7,7 +7,10 @@ import { waitFor } from '../../helpers/wait-for.js'
 import { bar } from '../../../cli/progress/drain.js'
 import { millisecondsOf, parseDuration } from '../../../cli/options.js'
 
-/** Two nodes without agents: host-a with n assignments, host-b empty. The test plays the agents and the place round. */
+/**
+ * Two nodes without agents: host-a with n assignments, host-b empty. The test plays the agents and
+ * the place round.
+ */
 async function fleet(t: Test, n: number) {
   const pg = await testDatabase(t)
   const env = { MOORING_STATE_DIR: tempDir(t) }
@@ -42,7 +45,7 @@ t.test(
     t.match(first, {
       code: 0,
       stdout:
-        /^host-a drains: 3 of 3 left, 0 moving\nsee it through with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/,
+        /^host-a drains: 3 of 3 left, 0 moving\nfollow it with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/,
     })
     t.match((await run('status')).stdout, 'host-a drains: 3 of 3 left, 0 moving')
     t.match(
@@ -122,7 +125,7 @@ t.test('--wait ends when somebody ends the drain', async (t) => {
   await waiting.said('2 of 2 left')
   t.match(await run('undrain', 'host-a'), { code: 0, stdout: 'host-a takes new work again\n' })
   t.equal((await waiting.exited).code, 1)
-  t.match(waiting.stderr(), /ended by somebody/)
+  t.match(waiting.stderr(), /another session has ended the drain of/)
 })
 
 t.test('--wait that is interrupted says that the drain goes on, and how to end it', async (t) => {
@@ -166,7 +169,7 @@ t.test('reassign tells where it goes, or why not and what to type', async (t) =>
   const id = (await assignments(sql))[0]!.id
   t.match(await run('reassign', id, 'host-b'), {
     code: 0,
-    stdout: `assignment ${id} stops on host-a and goes to host-b when it is gone`,
+    stdout: `assignment ${id} stops on host-a and goes to host-b when it has ended`,
   })
   t.match(JSON.parse((await run('reassign', id, 'host-b', '--json')).stdout), {
     id,

@@ -1,7 +1,7 @@
 // A rolling restart. The test plays the agents and the place round; the last story has real ones.
 import t from 'tap'
 import type { Test } from 'tap'
-import { createCliDb } from '../../../cli/queries/queries.js'
+import { createQueries } from '../../../cli/queries/queries.js'
 import { rollingRestart } from '../../../cli/progress/rolling-restart.js'
 import type { RollNews, RollOptions } from '../../../cli/progress/rolling-restart.js'
 import { hosts, live, PATIENCE_MS } from '../../e2e/hosts.js'
@@ -50,7 +50,7 @@ async function fleet(t: Test, spec: DeploymentSpec) {
     const { state, each, after = () => true, ...rest } = options
     const news: RollNews[] = []
     let over = false
-    const rolled = rollingRestart(createCliDb(pg.sql), {
+    const rolled = rollingRestart(createQueries(pg.sql), {
       deployments: [id],
       atOnce: 1,
       steadyFor: '0 s',
@@ -244,7 +244,7 @@ t.test(
     t.equal((await roll.exited).code, 1)
     t.match(
       roll.stderr(),
-      /stopped here: 0 restarted, 2 left; what was under way comes back by itself\nhint: to go on: `mooring restart deployment web`/,
+      /stopped here: 0 restarted, 2 left; those under way start by themselves\nhint: to continue: `mooring restart deployment web`/,
     )
     t.match(await sql`select count(*)::int as n from mooring_internal.moves_under_way()`, [
       { n: 1 },
@@ -259,7 +259,7 @@ t.test(
     await sql`insert into mooring.deployment (name, package_name, replicas) values ('none', 'x', 0)`
     t.match(await run('deployment', 'none'), {
       code: 0,
-      stdout: 'nothing to restart: nothing of it runs\n',
+      stdout: 'nothing to restart: no instance runs\n',
     })
   },
 )

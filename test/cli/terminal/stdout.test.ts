@@ -1,4 +1,5 @@
-// What becomes of what a command prints: on a full disk, on a pipe that takes less than all of it, and when the reader has gone.
+// What becomes of what a command prints: on a full disk, on a pipe that takes less than all of it,
+// and when the reader has gone.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'

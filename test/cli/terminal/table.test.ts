@@ -1,5 +1,6 @@
 import t from 'tap'
-import { age, cell, colorsFor, columnsOf, interval, table } from '../../../cli/terminal/table.js'
+import { age, cell, colorsFor, interval } from '../../../cli/terminal/text.js'
+import { columnsOf, table } from '../../../cli/terminal/table.js'
 
 t.test('an interval of Postgres is read in its two largest units', async (t) => {
   for (const [text, shown] of [

@@ -1,9 +1,12 @@
 import t from 'tap'
-import { backoffMs, lastComplaint } from '../../../cli/up/child.js'
+import { createBackoff } from '../../../host/backoff.js'
+import { lastComplaint, RESTART_WAITS } from '../../../cli/up/child.js'
 
 t.test('a child that keeps dying is started less and less often', async (t) => {
+  const { firstBackoffMs, maxBackoffMs } = RESTART_WAITS
+  const backoff = createBackoff(firstBackoffMs, maxBackoffMs, () => 1)
   t.same(
-    [1, 2, 3, 4, 5, 6, 40].map(backoffMs),
+    [1, 2, 3, 4, 5, 6, 7].map(() => backoff.nextMs()),
     [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000],
   )
 })

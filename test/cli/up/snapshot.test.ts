@@ -1,6 +1,5 @@
 import t from 'tap'
-import type { EventRow, FleetRow } from '../../../cli/queries/rows.js'
-import type { NodeRow } from '../../../cli/queries/nodes.js'
+import type { EventRow, FleetRow, NodeRow } from '../../../cli/queries/rows.js'
 import { changeLine, changesBetween, newEvents, NOTHING } from '../../../cli/up/snapshot.js'
 import type { FleetView, Snapshot } from '../../../cli/up/snapshot.js'
 import { frameOf } from '../../../cli/up/frame.js'

@@ -61,7 +61,7 @@ t.test(
       else symlinkSync(target, place)
       lchownSync(place, stranger, stranger)
       t.throws(() => makeServerRoot(stateDir, identity), {
-        message: `${place} is no folder of ours; remove it, or choose another state directory`,
+        message: `${place} is no folder of this user; remove it, or choose another state directory`,
       })
       t.same([lstatSync(place).uid, statSync(target).uid], [stranger, 0])
     }

@@ -153,9 +153,10 @@ t.test('what cannot be reached is said with its code and without its password', 
   })
 })
 
-// A forgotten psql has read the heartbeat table in a transaction that is still open. A migration wants ACCESS EXCLUSIVE on it and
-// queues behind that reader; every beat that comes later queues behind the migration. Beats then stop for as long as the psql
-// stays open, and the whole fleet fences itself. So the migration must leave the queue soon and come back later.
+// A forgotten psql has read the heartbeat table in a transaction that is still open. A migration
+// wants ACCESS EXCLUSIVE on it and queues behind that reader; every beat that comes later queues
+// behind the migration. Beats then stop for as long as the psql stays open, and the whole fleet
+// fences itself. So the migration must leave the queue soon and come back later.
 t.test('a server that takes the connection and says nothing is said to do that', async (t) => {
   const { port } = await rudeServer(t, () => {})
   await t.rejects(
@@ -171,7 +172,8 @@ t.test('a migration behind a forgotten psql lets every heartbeat through', async
   const [{ pid } = { pid: 0 }] = await forgotten<{ pid: number }[]>`select pg_backend_pid() as pid`
   await forgotten`begin`
   await forgotten`select from mooring.heartbeat`
-  // more than a real one waits (2 s): where nothing is scheduled for a while, it is not the migration that keeps a beat waiting
+  // more than a real one waits (2 s): where nothing is scheduled for a while, it is not the
+  // migration that keeps a beat waiting
   const agent = await beating(t, client('an agent'), '20s')
 
   const lines: string[] = []

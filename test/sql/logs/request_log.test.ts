@@ -146,7 +146,7 @@ story('Y39: what is huge, negative, infinite or twice said is refused by name', 
     [`, wait => '-1 s'`, /wait is -00:00:01/],
     [`, wait => '31 s'`, /wait is 00:00:31/],
     [', wait => null', /wait is null/],
-    [', from_byte => 1, tail_lines => 1', /at one of them/],
+    [', from_byte => 1, tail_lines => 1', /before the end, or at after: give one$/],
     [`, after => ''`, /'' is no place in a log/],
     [`, after => '../../etc/passwd'`, /is no place in a log/],
     [`, after => repeat('9', 100000)`, /is no place in a log/],
@@ -215,7 +215,7 @@ story(
     await sql`
       update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
     const hint = new RegExp(
-      `mooring status\\. .*mooring history ${id}: then mooring logs ${id} --node NAME`,
+      `mooring status\\. .*mooring history ${id} lists where else it ran: then mooring logs ${id} --node NAME`,
     )
     await refused(t, sql, (sql) => read(sql, request), {
       code: 'MR006',
@@ -253,7 +253,7 @@ story(
     await refused(t, sql, (sql) => ask(sql, id), {
       code: 'MR007',
       message: /150 log requests of .+ are open/,
-      hint: /read_log\(\) frees its place, and so does a minute/,
+      hint: /read_log\(\) closes a request, and so does a minute without it/,
     })
     await answer(sql, host, requests[0]!.r, 'x')
     await refused(

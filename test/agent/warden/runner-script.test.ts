@@ -1,16 +1,16 @@
-/** The order that a cell is given, by each of the shells that may wait for it. */
+/** The script of a namespace's runner, in each shell that may run it. */
 import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
-import { orderOf } from '../../../agent/warden/namespace.js'
+import { runnerScript } from '../../../agent/warden/runner-script.js'
 import { findProgram } from '../../../agent/warden/start-errors.js'
 
 const SHELLS = [['dash'], ['bash'], ['bash', '--posix'], ['busybox', 'sh']].filter(
   ([program]) => findProgram(program!, '/usr/local/bin:/usr/bin:/bin') !== null,
 )
 
-/** Those that a shell keeps for itself, and such as only look like it. */
+/** Names that a shell reserves. ORDINARY holds names that only look like them. */
 const KEPT = [
   '_',
   'OPTIND',
@@ -102,23 +102,23 @@ const ORDINARY = [
 ]
 const VALUES = ['', 'x y', '7', '5.1', '/nowhere', 's3cret']
 
-/** Into all that a test starts. */
+/** tap adds these to the environment of everything a test starts. */
 const BY_TAP = /^(NODE_OPTIONS|_TAPJS\w*)=/
 
-const orderFor = (env: Record<string, string>): string =>
-  orderOf({ argv: ['/usr/bin/env', '-0'], cwd: '/', env, mark: 'x', logFile: null })
+const scriptFor = (env: Record<string, string>): string =>
+  runnerScript({ argv: ['/usr/bin/env', '-0'], cwd: '/', env, runId: 'x', logFile: null })
 
-async function said(shell: readonly string[], env: Record<string, string>): Promise<string[]> {
+async function outputOf(shell: readonly string[], env: Record<string, string>): Promise<string[]> {
   const [program, ...args] = shell
   const child = spawn(program!, [...args, '-s'], {
     stdio: ['pipe', 'pipe', 'ignore', 'pipe'],
     env: { MOORING_RUN: 'warden' },
   })
-  // what the program prints goes where we read it, and not to its log
-  child.stdin!.end(orderFor(env).replace('exec </dev/null >/dev/null 2>&1', 'exec </dev/null'))
-  const [out, told] = await Promise.all([text(child.stdout!), text(child.stdio[3] as Readable)])
+  // the program's output goes to our pipe, not to its log
+  child.stdin!.end(scriptFor(env).replace('exec </dev/null >/dev/null 2>&1', 'exec </dev/null'))
+  const [out, report] = await Promise.all([text(child.stdout!), text(child.stdio[3] as Readable)])
   return [
-    told,
+    report,
     ...out
       .split('\0')
       .filter((entry) => entry !== '' && !BY_TAP.test(entry))
@@ -135,7 +135,7 @@ t.test('whatever a variable is called and holds, the program has it', async (t) 
         .map(([name, text]) => `${name}=${text}`)
         .sort()
       t.strictSame(
-        await said(shell, env),
+        await outputOf(shell, env),
         ['up\n', ...entries],
         `${shell.join(' ')}: ${JSON.stringify(value)}`,
       )
@@ -146,7 +146,7 @@ t.test('whatever a variable is called and holds, the program has it', async (t) 
 t.test('no shell adds anything of its own', async (t) => {
   for (const shell of SHELLS)
     t.strictSame(
-      (await said(shell, { A: '1' })).filter((entry) => !entry.startsWith('_=')),
+      (await outputOf(shell, { A: '1' })).filter((entry) => !entry.startsWith('_=')),
       ['up\n', 'A=1', 'MOORING_RUN=x'],
       shell.join(' '),
     )
@@ -154,7 +154,7 @@ t.test('no shell adds anything of its own', async (t) => {
 
 t.test('no value is on a command line because its name begins like one that a shell keeps', (t) => {
   const programOf = (name: string): string =>
-    orderFor({ [name]: 's3cret' })
+    scriptFor({ [name]: 's3cret' })
       .split(' && ')
       .at(-1)!
   for (const name of ORDINARY) t.notMatch(programOf(name), /s3cret/, name)

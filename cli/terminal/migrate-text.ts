@@ -1,6 +1,6 @@
 import type { MigrateResult } from '../../postgres/migrate/migrate.js'
 
-/** What a migration did, for people. */
+/** The result of a migration, for people. */
 export function migrateText(result: MigrateResult, database: string): string {
   const lines = [
     result.applied.length > 0
@@ -9,7 +9,8 @@ export function migrateText(result: MigrateResult, database: string): string {
   ]
   if (result.searchPath === 'set')
     lines.push(
-      'psql finds the tables by their plain names in new sessions: mooring was appended to the search_path of the database',
+      'mooring was appended to the search_path of the database: ' +
+        'in new sessions psql finds the tables by their plain names',
     )
   if (result.searchPathLine)
     lines.push(`to use the tables by their plain names, run: ${result.searchPathLine}`)

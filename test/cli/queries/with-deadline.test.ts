@@ -1,7 +1,10 @@
-/** A server that is stopped answers nothing, for ever: no command waits so long. The server is the file's own, and every process of it is stopped. */
+/**
+ * A server that is stopped answers nothing, for ever: no command waits so long. The server is the
+ * file's own, and every process of it is stopped.
+ */
 import t from 'tap'
-import { answered } from '../../../postgres/deadline.js'
-import { createAskedDb } from '../../../cli/queries/deadline.js'
+import { answerWithin } from '../../../postgres/deadline.js'
+import { createQueriesWithDeadline } from '../../../cli/queries/with-deadline.js'
 import { connect } from '../../../cli/database.js'
 import { watchDrain } from '../../../cli/progress/drain.js'
 import { isConnectionProblem, problemOf } from '../../../cli/errors.js'
@@ -15,12 +18,14 @@ const SHORT = { fewMs: 300, manyMs: 600 }
 t.test(
   'a question that is late fails as one over a lost connection, and says what to look at',
   async (t) => {
-    await t.rejects(answered(5, new Promise(() => {})), {
+    await t.rejects(answerWithin(5, new Promise(() => {})), {
       code: 'CALL_DEADLINE',
       message: 'the database did not answer within 0.005 s',
     })
-    t.equal(await answered(60_000, Promise.resolve('an answer')), 'an answer')
-    await t.rejects(answered(60_000, Promise.reject(new Error('refused'))), { message: 'refused' })
+    t.equal(await answerWithin(60_000, Promise.resolve('an answer')), 'an answer')
+    await t.rejects(answerWithin(60_000, Promise.reject(new Error('refused'))), {
+      message: 'refused',
+    })
   },
 )
 
@@ -28,9 +33,10 @@ t.test(
   'a server that was stopped costs each question its deadline, a longer one where it is about many rows, and is asked anew when it goes on',
   async (t) => {
     const server = await ownServer(t)
-    const asked = createAskedDb(() => connect(server.url), SHORT)
+    const asked = createQueriesWithDeadline(() => connect(server.url), SHORT)
     t.teardown(() => asked.close())
-    // the machine may be slow, so a deadline may be missed at any time; the connection that is lost is never asked twice
+    // the machine may be slow, so a deadline may be missed at any time; the connection that is lost
+    // is never asked twice
     const answer = () => waitFor(() => asked.db.fleet(), { label: 'it is answered' })
     t.equal((await answer()).nodes, 0)
     const goOn = server.pause()
@@ -45,7 +51,7 @@ t.test(
       message: /within 0.6 s/,
     })
     goOn()
-    const patient = createAskedDb(() => connect(server.url))
+    const patient = createQueriesWithDeadline(() => connect(server.url))
     t.teardown(() => patient.close())
     t.equal((await patient.db.fleet()).nodes, 0)
     t.equal((await answer()).nodes, 0)
@@ -66,7 +72,10 @@ t.test(
     await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
     await server.sql`select count(*) from mooring.claim()`
     await server.sql`select mooring.drain_node('host-a', deadline => '1 h')`
-    const asked = createAskedDb(() => connect(server.url), { fewMs: 2_000, manyMs: 2_000 })
+    const asked = createQueriesWithDeadline(() => connect(server.url), {
+      fewMs: 2_000,
+      manyMs: 2_000,
+    })
     t.teardown(() => asked.close())
     let looks = 0
     const db = {
