@@ -118,7 +118,7 @@ t.test(
     ])
     await age(pg.sql, 'host-a', '61 seconds ago')
     await reaper.sql`select * from mooring.reap()`
-    t.match(await lawful(), [/a copy has its replica/])
+    t.match(await lawful(), [/a successor has its replica/])
     t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
     t.notOk(
       (await rows()).some((row) => row.node === null || row.node === 'host-a'),

@@ -4,7 +4,7 @@ import t from 'tap'
 import { assignments, deployment, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { brokenLaws, snapshot } from '../invariants.js'
-import { arriving, copies, dies, fleet, says, shape, START_FIRST } from '../overlap.js'
+import { arriving, instances, dies, fleet, says, shape, START_FIRST } from '../overlap.js'
 import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
@@ -14,10 +14,10 @@ story(
   'a refused successor is deleted, the predecessor runs on, and the next one goes elsewhere',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
-    const before = (await copies(sql))[0]
-    const to = (await copies(sql))[1]!.node!
+    const before = (await instances(sql))[0]
+    const to = (await instances(sql))[1]!.node!
     t.equal(await says(sql, made, made.successor, 'refused', { error: 'not trusted' }), true)
-    t.same(await copies(sql), [before])
+    t.same(await instances(sql), [before])
     t.match(await events(sql, 'handover_failed'), [
       {
         assignment_id: made.old,
@@ -28,13 +28,13 @@ story(
     ])
     await claim(sql)
     t.same(
-      (await copies(sql)).map((row) => [row.node, row.handover]),
+      (await instances(sql)).map((row) => [row.node, row.handover]),
       [
         ['host-a', null],
         [to === 'host-b' ? 'host-c' : 'host-b', 'arriving'],
       ],
     )
-    const [next] = (await copies(sql)).filter((row) => row.handover)
+    const [next] = (await instances(sql)).filter((row) => row.handover)
     await says(sql, made, next!.id, 'refused')
     await claim(sql)
     t.match(
@@ -47,7 +47,7 @@ story(
 
 story('the host of a successor dies: another one is started elsewhere', async (t, sql) => {
   const made = await arriving(sql, {}, ['host-b', 'host-c'])
-  const to = (await copies(sql))[1]!.node!
+  const to = (await instances(sql))[1]!.node!
   await dies(sql, to)
   t.same(await shape(sql), [['host-a', null, 'run']])
   t.match(await events(sql, 'handover_failed'), [
@@ -67,7 +67,7 @@ story(
   'the host of a successor is drained or its agent stops: the successor is given up at once',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
-    const to = (await copies(sql))[1]!.node!
+    const to = (await instances(sql))[1]!.node!
     await sql`select from mooring.drain_node(${to})`
     await claim(sql)
     t.same((await shape(sql))[1], [to, 'arriving', 'stop'])
@@ -76,11 +76,11 @@ story(
     ])
     await says(sql, made, made.successor, 'stopped')
     await claim(sql)
-    const third = (await copies(sql))[1]!
+    const third = (await instances(sql))[1]!
     t.not(third.node, to)
     await sql`select from mooring.begin_leave(${third.node}, ${made.hosts[third.node!]!.session})`
     await claim(sql)
-    t.match((await copies(sql))[1], {
+    t.match((await instances(sql))[1], {
       id: third.id,
       wanted: 'stop',
       stop_reason: 'its node is draining or its agent is stopping',
@@ -96,18 +96,18 @@ story(
     const made = await fleet(sql, { replicas: 2 })
     await sql`select from mooring.drain_node('host-a', max_moves => 1)`
     await claim(sql)
-    const first = (await copies(sql)).find((row) => row.handover)!
+    const first = (await instances(sql)).find((row) => row.handover)!
     await says(sql, made, first.id, 'backoff', { restarts: 2, error: 'exited with code 1' })
     await claim(sql)
     t.match(
-      (await copies(sql)).find((row) => row.id === first.id),
+      (await instances(sql)).find((row) => row.id === first.id),
       { handover: 'arriving', wanted: 'run' },
       'twice is nothing',
     )
     await says(sql, made, first.id, 'backoff', { restarts: 3, error: 'exited with code 1' })
     await claim(sql)
     t.match(
-      (await copies(sql)).find((row) => row.id === first.id),
+      (await instances(sql)).find((row) => row.id === first.id),
       {
         handover: 'arriving',
         wanted: 'stop',
@@ -116,9 +116,9 @@ story(
     )
     await says(sql, made, first.id, 'stopped')
     await claim(sql)
-    const second = (await copies(sql)).find((row) => row.handover)!
+    const second = (await instances(sql)).find((row) => row.handover)!
     t.not(second.ordinal, first.ordinal, 'the other one has its turn')
-    const [resting] = (await copies(sql)).filter((row) => row.ordinal === first.ordinal)
+    const [resting] = (await instances(sql)).filter((row) => row.ordinal === first.ordinal)
     t.match(await sql`select "left", moving, blocked, why from mooring.drain_progress`, [
       {
         left: 2,
@@ -135,7 +135,11 @@ story(
     ])
     await says(sql, made, second.id, 'running', { pid: 2 })
     await claim(sql)
-    t.same((await copies(sql)).filter((row) => row.ordinal === first.ordinal).length, 1, 'it rests')
+    t.same(
+      (await instances(sql)).filter((row) => row.ordinal === first.ordinal).length,
+      1,
+      'it rests',
+    )
 
     await sql`
       update mooring.assignment
@@ -144,7 +148,7 @@ story(
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.equal(
-      (await copies(sql)).filter((row) => row.ordinal === first.ordinal).length,
+      (await instances(sql)).filter((row) => row.ordinal === first.ordinal).length,
       2,
       'and is tried again',
     )
@@ -177,7 +181,7 @@ story(
          set assigned_at = assigned_at - interval '6 min'
        where id = ${made.successor}`
     await claim(sql)
-    t.match((await copies(sql))[1], {
+    t.match((await instances(sql))[1], {
       wanted: 'stop',
       stop_reason: 'it does not run there after 00:05:00',
     })
@@ -214,7 +218,7 @@ story(
       ['host-b', 'arriving', 'run'],
     ])
     t.equal(await says(sql, made, made.old, 'stopped'), true)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { id: made.successor, node: 'host-b', handover: null, wanted: 'run', epoch: '1' },
     ])
   },
@@ -226,7 +230,7 @@ story(
     const made = await arriving(sql)
     await dies(sql, 'host-a')
     t.match(
-      await copies(sql),
+      await instances(sql),
       [{ id: made.successor, node: 'host-b', handover: null, wanted: 'run', epoch: '1' }],
       'nothing waits',
     )
@@ -253,10 +257,10 @@ story(
     const made = await arriving(sql, {}, ['host-b'])
     await sql`update mooring.heartbeat set beat_at = clock_timestamp() - interval '61 seconds'`
     await sql`select from mooring.reap()`
-    t.match(await copies(sql), [{ id: made.old, node: null, handover: null, wanted: 'run' }])
+    t.match(await instances(sql), [{ id: made.old, node: null, handover: null, wanted: 'run' }])
     await node(sql, { name: 'host-d' })
     await claim(sql)
-    t.match(await copies(sql), [{ id: made.old, node: 'host-d', epoch: '3' }])
+    t.match(await instances(sql), [{ id: made.old, node: 'host-d', epoch: '3' }])
   },
 )
 
@@ -266,16 +270,16 @@ story(
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     await says(sql, made, made.successor, 'running', { pid: 2 })
     await claim(sql)
-    const to = (await copies(sql)).find((row) => row.id === made.successor)!.node!
+    const to = (await instances(sql)).find((row) => row.id === made.successor)!.node!
     await dies(sql, to)
     t.match(
-      await copies(sql),
+      await instances(sql),
       [{ id: made.old, node: 'host-a', handover: null, wanted: 'stop' }],
       'never a third',
     )
     await says(sql, made, made.old, 'stopped')
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       {
         id: made.old,
         node: to === 'host-b' ? 'host-c' : 'host-b',
@@ -302,9 +306,9 @@ for (const [what, end] of [
       ])
       await claim(sql)
       t.equal(await says(sql, made, made[first], 'stopped'), true)
-      const [left] = await copies(sql)
+      const [left] = await instances(sql)
       t.match(
-        await copies(sql),
+        await instances(sql),
         [{ handover: null, wanted: 'stop', node: first === 'old' ? 'host-b' : 'host-a' }],
         'what is left is the replica',
       )
@@ -329,10 +333,10 @@ for (const first of ['old', 'successor'] as const) {
     await says(sql, made, made[first], 'stopped')
     await sql`update mooring.node set draining_since = null`
     t.equal((await claim(sql)).length, 0, 'one of them still runs')
-    const [left] = await copies(sql)
+    const [left] = await instances(sql)
     await says(sql, made, left!.id, 'stopped')
     t.same(await claim(sql), [left!.id])
-    t.equal((await copies(sql)).length, 1)
+    t.equal((await instances(sql)).length, 1)
   })
 }
 
@@ -344,7 +348,7 @@ story(
     await sql`
       update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { node: 'host-a', handover: null, wanted: 'run' },
       {
         node: 'host-b',
@@ -354,7 +358,7 @@ story(
       },
     ])
     await claim(sql)
-    t.equal((await copies(sql))[0]!.wanted, 'run', 'and is not moved before it is gone')
+    t.equal((await instances(sql))[0]!.wanted, 'run', 'and is not moved before it is gone')
     await says(sql, made, made.successor, 'stopped')
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
@@ -379,15 +383,15 @@ story(
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     await says(sql, made, made.successor, 'running', { pid: 2 })
     await claim(sql)
-    const to = (await copies(sql)).find((row) => row.id === made.successor)!.node!
+    const to = (await instances(sql)).find((row) => row.id === made.successor)!.node!
     await sql`select from mooring.drain_node(${to})`
     await claim(sql)
-    t.equal((await copies(sql)).length, 2)
+    t.equal((await instances(sql)).length, 2)
     await says(sql, made, made.old, 'stopped')
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.same(
-      (await copies(sql)).map((row) => row.handover),
+      (await instances(sql)).map((row) => row.handover),
       [null, 'arriving'],
     )
   },
@@ -430,7 +434,7 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
       await claim(sql)
     },
     reports: async () => {
-      const news = (await copies(sql)).filter(
+      const news = (await instances(sql)).filter(
         (row) => row.node !== null && (row.wanted === 'stop' || row.run_state !== 'running'),
       )
       if (news.length === 0) return

@@ -3,7 +3,7 @@
 import t from 'tap'
 import { assignments, beat, deployment, node, report } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
-import { arriving, copies, fleet, says, shape, START_FIRST } from '../overlap.js'
+import { arriving, instances, fleet, says, shape, START_FIRST } from '../overlap.js'
 import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
@@ -43,11 +43,11 @@ story(
     const { hosts } = made
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { node: 'host-a', handover: null, wanted: 'run', epoch: '1' },
       { node: 'host-b', handover: 'arriving', wanted: 'run', epoch: '1', ordinal: 0 },
     ])
-    const [old, successor] = await copies(sql)
+    const [old, successor] = await instances(sql)
     t.same(await loads(sql), { 'host-a': 1, 'host-b': 1 }, 'both take a place')
     t.match(await sql`select total, "left", moving, blocked, done from mooring.drain_progress`, [
       { total: 1, left: 1, moving: 1, blocked: 0, done: false },
@@ -67,7 +67,7 @@ story(
     await says(sql, made, successor!.id, 'running', { pid: 2 })
     await claim(sql)
     t.match(
-      await copies(sql),
+      await instances(sql),
       [
         {
           node: 'host-a',
@@ -89,7 +89,7 @@ story(
 
     t.equal(await says(sql, made, old!.id, 'stopped'), true)
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { id: successor!.id, node: 'host-b', handover: null, wanted: 'run' },
     ])
     t.same(await loads(sql), { 'host-a': 0, 'host-b': 1 })
@@ -177,7 +177,7 @@ story(
       round++
     ) {
       await claim(sql)
-      const now = await copies(sql)
+      const now = await instances(sql)
       t.ok(now.filter((row) => row.handover === 'arriving').length <= 3, 'so many arrive at a time')
       t.ok((await all()).length >= 10)
       for (const row of now)
@@ -186,7 +186,7 @@ story(
     }
     t.same(await loads(sql), { 'host-a': 0, 'host-b': 10 })
     t.same(
-      (await copies(sql)).map((row) => row.ordinal).sort((a, b) => a - b),
+      (await instances(sql)).map((row) => row.ordinal).sort((a, b) => a - b),
       [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
     )
     t.equal((await events(sql, 'handed_over')).length, 10)
@@ -197,11 +197,11 @@ story('a predecessor that stops slowly delays no other work: its row is unused',
   const made = await fleet(sql, { replicas: 2 })
   await sql`select from mooring.drain_node('host-a', max_moves => 1)`
   await claim(sql)
-  const [first] = (await copies(sql)).filter((row) => row.handover === 'arriving')
+  const [first] = (await instances(sql)).filter((row) => row.handover === 'arriving')
   await says(sql, made, first!.id, 'running', { pid: 2 })
   await claim(sql)
   t.same(
-    (await copies(sql)).map((row) => row.handover).sort(),
+    (await instances(sql)).map((row) => row.handover).sort(),
     ['arriving', 'leaving', null, null],
     'the second is on its way',
   )
@@ -211,7 +211,7 @@ story(
   'what does not run has nothing to keep up and is moved stop-first, so that a drain ends',
   async (t, sql) => {
     const made = await fleet(sql)
-    const [row] = await copies(sql)
+    const [row] = await instances(sql)
     await says(sql, made, row!.id, 'backoff', { restarts: 7 })
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
@@ -226,7 +226,7 @@ story('stop-first work beside it is stopped first', async (t, sql) => {
   await sql`update mooring.node set enabled = false where name = 'host-b'`
   await deployment(sql)
   await claim(sql)
-  for (const row of await copies(sql)) await says(sql, made, row.id, 'running', { pid: 1 })
+  for (const row of await instances(sql)) await says(sql, made, row.id, 'running', { pid: 1 })
   await sql`update mooring.node set enabled = true where name = 'host-b'`
   await sql`select from mooring.drain_node('host-a')`
   await claim(sql)
@@ -246,17 +246,17 @@ story(
     await sql`select from mooring.drain_node('host-a', deadline => '0')`
     await claim(sql)
     t.same(
-      (await copies(sql)).filter((row) => row.node === 'host-a').map((row) => row.wanted),
+      (await instances(sql)).filter((row) => row.node === 'host-a').map((row) => row.wanted),
       ['stop', 'stop'],
     )
-    for (const row of (await copies(sql)).filter((copy) => copy.node === 'host-a'))
+    for (const row of (await instances(sql)).filter((copy) => copy.node === 'host-a'))
       t.equal(await says(sql, made, row.id, 'stopped'), true)
     await claim(sql)
     t.same(await shape(sql), [
       ['host-b', null, 'run'],
       ['host-b', null, 'run'],
     ])
-    t.same((await copies(sql)).map((row) => row.ordinal).sort(), [0, 1])
+    t.same((await instances(sql)).map((row) => row.ordinal).sort(), [0, 1])
   },
 )
 
@@ -267,7 +267,7 @@ story(
     await sql`update mooring.node set max_assignments = 1 where name = 'host-b'`
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
-    t.equal((await copies(sql)).filter((row) => row.handover === 'arriving').length, 1)
+    t.equal((await instances(sql)).filter((row) => row.handover === 'arriving').length, 1)
     await claim(sql)
     t.match(await sql`select "left", moving, blocked, why from mooring.drain_progress`, [
       { left: 2, moving: 1, blocked: 1, why: /max_assignments already/ },
@@ -279,12 +279,12 @@ story(
   'D18: reassign starts the successor on the named node; a repeated call says what is under way',
   async (t, sql) => {
     const made = await fleet(sql, {}, ['host-b', 'host-c'])
-    const [row] = await copies(sql)
+    const [row] = await instances(sql)
     t.match(
       await sql`select id, node_id, handover from mooring.reassign(${row!.id}::bigint, 'host-c')`,
       [{ node_id: made.hosts['host-c']!.id, handover: 'arriving' }],
     )
-    const [old, successor] = await copies(sql)
+    const [old, successor] = await instances(sql)
     await refused(t, sql, (sql) => sql`select mooring.reassign(${old!.id}::bigint, 'host-b')`, {
       code: 'MR006',
       message: new RegExp(`is being handed over to assignment ${successor!.id} on host-c`),
@@ -328,7 +328,7 @@ story(
     await sql`update mooring.setting set rebalance_cooldown = '0'`
     t.equal((await sql`select * from mooring.rebalance(1, dry_run => false)`).length, 1)
     t.same(
-      (await copies(sql)).map((row) => row.wanted),
+      (await instances(sql)).map((row) => row.wanted),
       ['run', 'run', 'run', 'run', 'run'],
     )
     t.same(await loads(sql), { 'host-a': 4, 'host-b': 1 })
@@ -338,12 +338,12 @@ story(
       'one is on its way',
     )
     const plan = await sql<{ assignment_id: string }[]>`select * from mooring.rebalance(10)`
-    const before = await copies(sql)
+    const before = await instances(sql)
     const successor = before.find((row) => row.handover === 'arriving')!
     t.equal(plan.length, 0, '3 and 1 to be, with replicas of one deployment kept apart')
     await says(sql, made, successor.id, 'running', { pid: 2 })
     await claim(sql)
-    for (const row of await copies(sql))
+    for (const row of await instances(sql))
       if (row.wanted === 'stop') await says(sql, made, row.id, 'stopped')
     t.same(await loads(sql), { 'host-a': 3, 'host-b': 1 })
   },
@@ -424,7 +424,7 @@ story(
     await sql`update mooring.deployment set replicas = 2 where id = ${made.id}`
     t.equal((await claim(sql)).length, 1)
     t.same(
-      (await copies(sql)).map((row) => [row.ordinal, row.node, row.handover]),
+      (await instances(sql)).map((row) => [row.ordinal, row.node, row.handover]),
       [
         [0, 'host-a', null],
         [0, 'host-b', 'arriving'],
@@ -432,7 +432,7 @@ story(
       ],
     )
     t.equal(
-      await report(sql, made.hosts['host-c']!, (await copies(sql))[2]!, 'running', { pid: 1 }),
+      await report(sql, made.hosts['host-c']!, (await instances(sql))[2]!, 'running', { pid: 1 }),
       true,
     )
   },
