@@ -29,7 +29,7 @@ async function fleetOnItsOwnServer(t: Test) {
       await waitFor(
         async () =>
           (
-            await sql`select from mooring_internal.worker w where w.seen_at > ${restartedAt}::timestamptz`
+            await sql`select from mooring_internal.worker w where w.ticked_at > ${restartedAt}::timestamptz`
           ).length === 1,
         { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
       )

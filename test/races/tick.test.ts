@@ -151,14 +151,14 @@ t.test(
       (
         await pg.sql`select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
       ).map((row) => row.locked_by)
-    await pg.sql`update mooring_internal.worker set seen_at = clock_timestamp() - interval '5 s' where id = 'dead'`
+    await pg.sql`update mooring_internal.worker set ticked_at = clock_timestamp() - interval '5 s' where id = 'dead'`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
     t.same(
       await lockedBy(),
       ['pool-dead', 'pool-alive'],
       'a worker that was away for a moment keeps its own',
     )
-    await pg.sql`update mooring_internal.worker set seen_at = clock_timestamp() - interval '10 s' where id = 'dead'`
+    await pg.sql`update mooring_internal.worker set ticked_at = clock_timestamp() - interval '10 s' where id = 'dead'`
     const workers = await Promise.all(
       Array.from({ length: 8 }, (_, nr) => pg.session(`worker ${nr}`)),
     )
