@@ -167,7 +167,7 @@ export function createAgent(
               createSupervisor({
                 node: config.name,
                 stateDir: folder,
-                host: warden,
+                runner: warden,
                 inherited,
                 trusts: config.trust === null ? null : new RegExp(config.trust),
                 allowExec: config.allowExec,

@@ -23,6 +23,10 @@ export interface OwnedAssignment {
   env: Record<string, string>
 }
 
+/**
+ * No agent of today sends 'starting': a start takes a millisecond, so 'running' follows at once.
+ * report() accepts it, for agents that know a longer start.
+ */
 export type ObservedState =
   'installing' | 'starting' | 'running' | 'stopping' | 'backoff' | 'failed' | 'stopped' | 'refused'
 

@@ -9,6 +9,7 @@ import type { Queries } from './queries/queries.js'
 import { CommandError, isConnectionProblem } from './errors.js'
 import type { DatabaseOptions } from './options.js'
 import { findPrimary } from '../postgres/find-primary.js'
+import { schemaMismatch } from '../postgres/schema-match.js'
 
 /** For the way to the server and a small query. */
 const FIRST_ANSWER_MS = 10_000
@@ -75,18 +76,14 @@ async function requireSchema(sql: Sql): Promise<void> {
     )
   const { committedMigrations } = await import('../postgres/migrate/committed-migrations.js')
   const known = committedMigrations().length
-  if (version > known) {
+  const mismatch = schemaMismatch(version, known)
+  if (mismatch !== null) {
     throw new CommandError(
-      `the schema in ${database} is newer than this program: ` +
+      `the schema in ${database} ${mismatch.problem}: ` +
         `it is at ${version}, the program knows ${known}`,
-      'update mooring on this host',
+      mismatch.remedy,
     )
   }
-  if (version < known)
-    throw new CommandError(
-      `the schema in ${database} is older than this program: ` +
-        `it is at ${version}, the program needs ${known}; run \`mooring migrate\``,
-    )
 }
 
 /** Long-running commands wait for an absent database, but not for one with another schema. */

@@ -1,8 +1,8 @@
 /**
- * What start() and stop() promise for every part that has a life of its own.
+ * What start() and stop() promise for every part that is started and stopped.
  *
  *   start()  begins the work and returns at once. A second start() does nothing.
- *            A start() after stop() does nothing: a new life is a new part.
+ *            A start() after stop() does nothing: to start again, create a new part.
  *   stop()   ends the work. It is legal before start(), during the start, and repeatedly.
  *            It resolves when nothing is left: no timer, socket, listener, process or call.
  *

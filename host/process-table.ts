@@ -6,13 +6,13 @@
  *   - it is in the process group or session of the root, which leads both;
  *   - a member of the tree started it;
  *   - its environment carries the mark of this start (MOORING_RUN, unique for each start);
- *   - an earlier look found it, even if its parents have died since.
- * A process that sheds environment, session and parent between two looks is not found.
+ *   - an earlier scan found it, even if its parents have died since.
+ * A process that sheds environment, session and parent between two scans is not found.
  * Finding it takes a cgroup or a PID namespace.
  *
  * A process is identified by pid and start time, because the kernel reuses pids.
  * Reading is synchronous because a file in /proc is memory (about 20 microseconds each), and
- * because no other event may run in the middle of a look.
+ * because no other event may run in the middle of a scan.
  */
 import { readFileSync, readdirSync } from 'node:fs'
 
@@ -45,7 +45,7 @@ export interface TreeRoot {
   groupOutlivesRoot: boolean
 }
 
-/** Members of a tree found by earlier looks, pid -> start time. The caller keeps it. */
+/** Members of a tree found by earlier scans, pid -> start time. The caller keeps it. */
 export type KnownMembers = Map<number, number>
 
 export const hasProc = process.platform === 'linux'

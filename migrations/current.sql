@@ -367,6 +367,7 @@ create table mooring.deployment (
     constraint deployment_package_version_is_exact_or_a_tag
     check (
       length(package_version) <= 128
+      and package_version !~* '\.(?:tgz|tar|tar\.gz)$'
       and (
         -- an exact version, by the expression of semver.org
         package_version ~ ('^(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)'
@@ -375,7 +376,7 @@ create table mooring.deployment (
           '(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$')
         or (
           package_version ~ '^[A-Za-z][A-Za-z0-9._-]*$'
-          and package_version !~* '^v[0-9]|^x(?:\.|$)|\.(?:tgz|tar|tar\.gz)$'
+          and package_version !~* '^v[0-9]|^x(?:\.|$)'
         )
       )
     ),
@@ -529,7 +530,7 @@ create table mooring.assignment (
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
   constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null),
-  constraint assignment_copy_of_a_replica_always_has_a_node
+  constraint assignment_in_handover_always_has_a_node
     check (handover is null or ordinal is not null and node_id is not null)
 );
 -- Each replica has one row, and one more during a handover (begin_handovers() makes no third). This
@@ -626,8 +627,9 @@ comment on column mooring.run.node_id is 'The node that reported.';
 comment on column mooring.run.epoch is 'The epoch it was reported for.';
 comment on column mooring.run.generation is 'The generation of the spec that ran.';
 comment on column mooring.run.state is
-  'installing, starting, running, stopping, stopped, refused; backoff: it ended and will start '
-  'again; failed: it did not start and will be tried again; lost: its node was reaped.';
+  'installing, running, stopping, stopped, refused; starting: no agent of today sends it, because '
+  'running follows a start at once; backoff: it ended and will start again; failed: it did not '
+  'start and will be tried again; lost: its node was reaped.';
 comment on column mooring.run.pid is 'Process id on its node.';
 comment on column mooring.run.restarts is
   'How often it was started again on this node for this epoch.';
@@ -742,7 +744,7 @@ insert into mooring_internal.round (name) values ('reap'), ('place'), ('evict'),
 create table mooring_internal.worker (
   id text not null constraint worker_id_is_short check (length(id) between 1 and 200),
   pool_ids text[] not null default '{}',
-  seen_at timestamptz not null default clock_timestamp(),
+  ticked_at timestamptz not null default clock_timestamp(),
   constraint worker_pkey primary key (id)
 ) with (fillfactor = 50);
 comment on table mooring_internal.worker is
@@ -750,7 +752,7 @@ comment on table mooring_internal.worker is
 comment on column mooring_internal.worker.id is 'The worker process makes it at its start.';
 comment on column mooring_internal.worker.pool_ids is
   'graphile-worker pools whose locks are freed when the worker is dead.';
-comment on column mooring_internal.worker.seen_at is 'Its last tick.';
+comment on column mooring_internal.worker.ticked_at is 'Its last tick.';
 
 create table mooring_internal.pulse (
   only_row boolean not null default true constraint pulse_is_one_row check (only_row),

@@ -80,7 +80,7 @@
 --!include functions/placement/work_of_lost_node.sql
 --!include functions/placement/pending_signatures.sql
 --!include functions/placement/placeable_classes.sql
---!include functions/placement/choose_nodes.sql
+--!include functions/placement/cheapest_slots.sql
 --!include functions/placement/with_load.sql
 --!include functions/placement/spread_replicas.sql
 --!include functions/placement/choose_by_affinity.sql
@@ -135,7 +135,7 @@
 --!include functions/explain/reason_not_permitted.sql
 --!include functions/explain/reason_not_eligible.sql
 --!include functions/explain/remedy_if_not_eligible.sql
---!include functions/explain/pending_reason.sql
+--!include functions/explain/pending_reason_text.sql
 --!include functions/explain/pending_reasons.sql
 --!include functions/explain/plan_placement.sql
 --!include functions/explain/simulate_node_loss.sql

@@ -24,7 +24,7 @@ const TAG = /^[A-Za-z][A-Za-z0-9._-]*$/
 const VERSION_LENGTH_LIMIT = 128
 /** Tags that npm reads as a version or a range: v1.2.3, x, X.x. */
 const TAG_LIKE_VERSION = /^v[0-9]|^x(?:\.|$)/i
-/** npm reads `x@y.tgz` as a file in the current folder. */
+/** npm reads `x@y.tgz` as a file in the current folder, also where y.tgz is an exact version. */
 const FILE_LIKE = /\.(tgz|tar|tar\.gz)$/i
 
 export const isPackageName = (name: string): boolean =>
@@ -32,11 +32,9 @@ export const isPackageName = (name: string): boolean =>
 
 /** Null: npm would not read it as a version or tag of the registry. */
 export function versionKind(version: string): PackageRef['kind'] | null {
-  if (version.length > VERSION_LENGTH_LIMIT) return null
+  if (version.length > VERSION_LENGTH_LIMIT || FILE_LIKE.test(version)) return null
   if (EXACT.test(version)) return 'exact'
-  return TAG.test(version) && !TAG_LIKE_VERSION.test(version) && !FILE_LIKE.test(version)
-    ? 'tag'
-    : null
+  return TAG.test(version) && !TAG_LIKE_VERSION.test(version) ? 'tag' : null
 }
 
 export function parsePackageRef(name: string, version: string): PackageRef | { reason: string } {

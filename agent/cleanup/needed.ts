@@ -60,16 +60,17 @@ export function needed(
 export function packagesNeededBy({
   exact,
   started,
-  want,
-  isAboutWant,
+  wanted,
+  isCurrent,
 }: {
   exact: PackageRef | null
   started: boolean
-  want: OwnedAssignment | undefined
-  isAboutWant: boolean
+  wanted: OwnedAssignment | undefined
+  /** The instance is of this very version of the row. */
+  isCurrent: boolean
 }): InstanceNeeds['packages'] {
-  if (exact === null && started && !isAboutWant) return null
-  return [...(exact ? [exact] : []), ...(want && !(exact && isAboutWant) ? packagesOf(want) : [])]
+  if (exact === null && started && !isCurrent) return null
+  return [...(exact ? [exact] : []), ...(wanted && !(exact && isCurrent) ? packagesOf(wanted) : [])]
 }
 
 /** The package that the row names. A row does not tell which version a dist-tag means. */

@@ -3,11 +3,11 @@
  * README.md has the time line and the reasons. The arithmetic, on the boot clock:
  *
  *   t     the *start* of the beat that confirms a row, (assignment, epoch) by (assignment, epoch)
- *   end   t + T - least(reap margin, T/10)     SIGKILL: nothing of the row may live
- *   term  end - least(stop_grace, T/3)         SIGTERM
+ *   end   t + T - least(margin, T/10) - CLOCK_GRAIN_MS     SIGKILL: nothing of the row may live
+ *   term  end - least(stop_grace, T/3)                     SIGTERM
  *
  * The reaper frees the row at b + T + margin, and b >= t is when the beat was written. So the
- * margin and a tenth of the lease T lie between the last process here and the first elsewhere.
+ * margin plus least(margin, T/10) lie between the last process here and the first elsewhere.
  * The warden gets each term as well, and ends a lease when this process cannot.
  */
 import type { Logger } from 'pino'
@@ -18,12 +18,7 @@ import {
   type BootClock,
 } from '../../host/boot-clock.js'
 import type { OwnedAssignment } from '../rows.js'
-import type { LeaseTerm } from '../warden/protocol.js'
-
-export interface Term {
-  termAtMs: number
-  endAtMs: number
-}
+import type { Deadlines, LeaseTerm } from '../warden/protocol.js'
 
 export type LeasedRow = Pick<
   OwnedAssignment,
@@ -34,14 +29,18 @@ export type LeasedRow = Pick<
  * When the processes of the row get SIGTERM, and when they must be gone, unless something confirms
  * the row after confirmedAtMs.
  */
-export function termOf(row: LeasedRow, confirmedAtMs: number, reapMarginMs: number): Term {
+export function deadlinesOf(
+  row: LeasedRow,
+  confirmedAtMs: number,
+  reapMarginMs: number,
+): Deadlines {
   const ttl = row.lease_ttl_ms
   const endAtMs = confirmedAtMs + ttl - Math.min(reapMarginMs, ttl / 10) - CLOCK_GRAIN_MS
   return { termAtMs: endAtMs - Math.min(row.stop_grace_ms, ttl / 3), endAtMs }
 }
 
 /** Daemons and on_lost='keep' keep running without the database. */
-export function isFenced(row: LeasedRow): boolean {
+export function isLeased(row: LeasedRow): boolean {
   return row.type !== 'daemon' && row.on_lost === 'stop'
 }
 
@@ -66,7 +65,7 @@ export interface LeaseOptions {
   reapMarginMs: number
   /** Returns how many of them are still alive. */
   fence(assignmentIds: readonly string[], graceMs: number): number
-  /** Gives the warden the terms of all confirmed rows, before it must start any of them. */
+  /** Gives the warden the deadlines of all confirmed rows, before it must start any of them. */
   renew(terms: readonly LeaseTerm[]): void
   log: Logger
   clock?: BootClock
@@ -74,7 +73,7 @@ export interface LeaseOptions {
 
 interface Entry {
   row: LeasedRow
-  term: Term
+  deadlines: Deadlines
   listed: boolean
   fenced: boolean
 }
@@ -97,27 +96,27 @@ export function createLeases({
     let revived = false
     for (const entry of entries.values()) entry.listed = false
     for (const row of rows) {
-      const term = termOf(row, atMs, reapMarginMs)
+      const deadlines = deadlinesOf(row, atMs, reapMarginMs)
       const known = entries.get(row.assignment_id)
       if (known === undefined || known.row.epoch !== row.epoch) {
-        entries.set(row.assignment_id, { row, term, listed: true, fenced: false })
+        entries.set(row.assignment_id, { row, deadlines, listed: true, fenced: false })
         continue
       }
       // a late answer never shortens what a later beat has given
-      if (term.endAtMs > known.term.endAtMs) known.term = term
+      if (deadlines.endAtMs > known.deadlines.endAtMs) known.deadlines = deadlines
       known.row = row
       known.listed = true
-      if (known.fenced && nowMs < known.term.termAtMs) {
+      if (known.fenced && nowMs < known.deadlines.termAtMs) {
         known.fenced = false
         revived = true
       }
     }
     for (const [id, entry] of entries)
-      if (!entry.listed && nowMs >= entry.term.endAtMs) entries.delete(id)
+      if (!entry.listed && nowMs >= entry.deadlines.endAtMs) entries.delete(id)
     renew(
       rows.map((row) => {
-        const { termAtMs, endAtMs } = entries.get(row.assignment_id)!.term
-        return isFenced(row)
+        const { termAtMs, endAtMs } = entries.get(row.assignment_id)!.deadlines
+        return isLeased(row)
           ? [row.assignment_id, row.epoch, termAtMs, endAtMs]
           : [row.assignment_id, row.epoch, null, null]
       }),
@@ -127,14 +126,14 @@ export function createLeases({
   }
 
   function isLive(row: LeasedRow): boolean {
-    if (!isFenced(row)) return true
+    if (!isLeased(row)) return true
     const entry = entries.get(row.assignment_id)
     return (
       entry !== undefined &&
       entry.listed &&
       entry.row.epoch === row.epoch &&
       !entry.fenced &&
-      clock() < entry.term.termAtMs
+      clock() < entry.deadlines.termAtMs
     )
   }
 
@@ -145,7 +144,7 @@ export function createLeases({
     // the warden notifies row by row; one line is logged
     if (unlogged++ === 0)
       setImmediate(() => {
-        logEnding(unlogged, Math.max(0, entry.term.endAtMs - clock()))
+        logEnding(unlogged, Math.max(0, entry.deadlines.endAtMs - clock()))
         unlogged = 0
       })
   }
@@ -162,9 +161,9 @@ export function createLeases({
     const nowMs = clock()
     const due = new Map<number, string[]>()
     for (const [id, entry] of entries) {
-      if (entry.fenced || !isFenced(entry.row) || nowMs < entry.term.termAtMs) continue
+      if (entry.fenced || !isLeased(entry.row) || nowMs < entry.deadlines.termAtMs) continue
       entry.fenced = true
-      due.set(entry.term.endAtMs, [...(due.get(entry.term.endAtMs) ?? []), id])
+      due.set(entry.deadlines.endAtMs, [...(due.get(entry.deadlines.endAtMs) ?? []), id])
     }
     for (const [endAtMs, ids] of due) {
       const graceMs = Math.max(0, endAtMs - nowMs)
@@ -180,7 +179,8 @@ export function createLeases({
     if (stopped) return
     let soonestMs = Infinity
     for (const entry of entries.values())
-      if (!entry.fenced && isFenced(entry.row)) soonestMs = Math.min(soonestMs, entry.term.termAtMs)
+      if (!entry.fenced && isLeased(entry.row))
+        soonestMs = Math.min(soonestMs, entry.deadlines.termAtMs)
     if (soonestMs === Infinity) return
     timer = setTimeout(fenceDue, Math.min(LONGEST_SLEEP_MS, Math.max(0, soonestMs - clock())))
   }

@@ -6,7 +6,7 @@
  * differs from that of its set. One read is in flight, and one more follows when a hint came
  * meanwhile. So a lost hint costs one beat of latency, and a storm of hints costs two reads.
  *
- * The supervisor runs only what a confirmed lease covers (lease.ts says what confirms).
+ * The supervisor runs only what a confirmed lease covers (README.md, "What confirms what").
  * Nothing new starts in a hold. After a lost connection nothing new starts before a beat answers
  * that there is no hold: the server may be a promoted standby that lost the last claims.
  */
@@ -15,7 +15,7 @@ import type { AgentDb } from './verbs.js'
 import type { OwnedAssignment } from '../rows.js'
 import { digestOf } from './ownership-digest.js'
 import type { Beat } from './heartbeat.js'
-import { isFenced, type Leases } from './lease.js'
+import { isLeased, type Leases } from './lease.js'
 import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { createOnDemand } from '../../host/on-demand.js'
@@ -99,6 +99,8 @@ export function createOwnedAssignments(options: OwnedAssignmentsOptions): OwnedA
 
   function noteRead(rows: readonly OwnedAssignment[], beatBefore: Beat | null): void {
     owned = { rows, digest: digestOf(rows) }
+    // A beat with this very digest confirms, whenever it came. Any other must have been answered
+    // before the read began.
     const confirmedBy = lastBeat?.answer.digest === owned.digest ? lastBeat : beatBefore
     if (confirmedBy && confirmedBy.connectionEpoch === db.connectionEpoch())
       confirm(rows, confirmedBy.tMs)
@@ -129,7 +131,7 @@ export function createOwnedAssignments(options: OwnedAssignmentsOptions): OwnedA
   function apply(): void {
     if (frozen || owned === null || !confirmed) return
     const runnable = owned.rows.filter(
-      (row) => row.wanted === 'stop' || !isFenced(row) || leases.isLive(row),
+      (row) => row.wanted === 'stop' || !isLeased(row) || leases.isLive(row),
     )
     applied = { mayStart: mayStart(), complete: runnable.length === owned.rows.length }
     try {

@@ -9,6 +9,7 @@ import type { NodeDescription, Registration } from '../rows.js'
 import { sleep } from '../../host/waiting.js'
 import { createBackoff } from '../../host/backoff.js'
 import { describeError, freeInMs, errorKind } from '../../postgres/errors.js'
+import { schemaMismatch } from '../../postgres/schema-match.js'
 
 export interface Registered {
   session: string
@@ -54,7 +55,8 @@ export async function register(
       // Read before anything changes. An agent of another schema must neither release nor take over
       // what an earlier agent left running, because the node still owns it.
       const databaseVersion = await db.schemaVersion()
-      if (databaseVersion === options.schemaVersion)
+      const mismatch = schemaMismatch(databaseVersion, options.schemaVersion)
+      if (mismatch === null)
         return {
           session,
           registration: await db.registerNode(description, session, options.replaces),
@@ -62,9 +64,7 @@ export async function register(
       logOnce('schema', () =>
         log.error(
           { event: 'schema_differs', database: databaseVersion, program: options.schemaVersion },
-          databaseVersion > options.schemaVersion
-            ? 'the database is newer than this program: update mooring on this host'
-            : 'the database is older than this program: run `mooring migrate`',
+          `the database ${mismatch.problem}: ${mismatch.remedy}`,
         ),
       )
       await sleep(unfitBackoff.nextMs(), signal)

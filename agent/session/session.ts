@@ -92,7 +92,7 @@ export function createSession(options: SessionOptions): Session {
       reportsSentAt = beat.connectionEpoch
     },
   })
-  const tidying = createCleanup({
+  const cleanup = createCleanup({
     folder: options.folder,
     node,
     keep: {
@@ -111,15 +111,15 @@ export function createSession(options: SessionOptions): Session {
     leases,
     reconcile(owned, options) {
       supervisor.reconcile(owned, options)
-      tidying.noteNeeded()
-      tidying.start()
+      cleanup.noteNeeded()
+      cleanup.start()
     },
     requestBeat: heartbeat.beatSoon,
   })
   const logRequests = createLogRequests({
     ...parts,
     folder: options.folder,
-    whyGone: tidying.whyLogIsGone,
+    whyGone: cleanup.whyLogIsGone,
   })
   const listener = createNotificationListener({
     databaseUrl: config.databaseUrl,
@@ -144,7 +144,7 @@ export function createSession(options: SessionOptions): Session {
     const end =
       over.signal.aborted || warden.lost.aborted ? 'over' : stop.aborted ? 'left' : 'handed_over'
     assignments.freeze()
-    const cleanedUp = tidying.stop()
+    const cleanedUp = cleanup.stop()
     if (end === 'handed_over') await leaveRunning()
     else {
       if (end === 'left' && !killed) beginLeave()

@@ -1,29 +1,40 @@
 /**
  * One assignment on this host: from its row to a process, and back to nothing.
  *
- *   none -> preparing -> prepared -> alive -> ending -> none             stop ordered, or replaced
- *                 \                       \-> ending -> waiting -> none  ended, or failed to start
+ *   none -> preparing -> prepared -> alive -> ending -> none   stop ordered, or replaced
+ *   none -> alive                                              its command needs no package
+ *   preparing -> waiting -> none                               the preparation failed
+ *   alive -> ending -> waiting -> none                         ended by itself, or failed to start
+ *   none -> refused -> none                                    not trusted, until the row changes
  *
- * decide() alone says what to do next, after each event. This file does it and reports it.
+ * decide() says what to do next after each event; only fence() and stop() act without it.
+ * This file does it and reports it.
  * There is at most one process tree: `ending` lasts until all of it is gone.
  */
 import type { Logger } from 'pino'
 import { createRestartBackoff, type RestartBackoffOptions } from './restart-backoff.js'
-import { adoptWorkload, removeEmptyWorkDir, startWorkload } from './workload-process.js'
-import type { WorkloadDependencies, WorkloadProcess } from './workload-process.js'
+import {
+  adoptWorkload,
+  removeEmptyWorkDir,
+  startWorkload,
+  type WorkloadDependencies,
+  type WorkloadProcess,
+} from './workload-process.js'
 import type { AssignmentReport, ObservedState, OwnedAssignment } from '../rows.js'
-import { launchCommand } from '../packages/launch.js'
-import type { Launch } from '../packages/launch.js'
+import { launchCommand, type Launch } from '../packages/launch.js'
 import type { NpmInstaller } from '../packages/npm-install.js'
 import { packagesNeededBy, type InstanceNeeds } from '../cleanup/needed.js'
-import { checkTrust } from '../packages/trust.js'
-import type { Trust } from '../packages/trust.js'
+import { checkTrust, type Trust } from '../packages/trust.js'
 import { createPreparation } from './preparation.js'
-import { decide } from './reconcile.js'
-import type { Action, LocalAssignment, Phase, StopReason } from './reconcile.js'
+import {
+  decide,
+  type Action,
+  type LocalAssignment,
+  type Phase,
+  type StopReason,
+} from './reconcile.js'
 import { bootClock } from '../../host/boot-clock.js'
-import type { ManagedProcess } from '../warden/process-runner.js'
-import type { Exit } from '../warden/process-runner.js'
+import type { Exit, ManagedProcess } from '../warden/process-runner.js'
 
 export interface AssignmentDependencies extends WorkloadDependencies {
   trust: Trust
@@ -95,13 +106,17 @@ export function superviseAssignment(
   let prepared: Launch | null = null
   let timer: NodeJS.Timeout | undefined
   let workload: WorkloadProcess | null = null
-  /** When the next process follows one that ended by itself. */
+  /**
+   * When the next process follows one that ended by itself. On performance.now(), as the timer of
+   * wait(): neither counts while the machine sleeps. startedAtMs needs bootClock(), because it
+   * comes from the warden, another process.
+   */
   let restartAtMs: number | null = null
   /** Why the process could not be started. */
   let startFailure: string | null = null
   let detached = false
-  /** Adopted, and without orders yet: nothing is decided before the first orders. */
-  let awaitsOrders = false
+  /** Nothing is decided before the first orders. */
+  let adoptedWithoutOrders = false
 
   const local = (): LocalAssignment => ({
     assignment_id: assignmentId,
@@ -137,7 +152,7 @@ export function superviseAssignment(
     wanted && wanted.generation !== '0' ? wanted.stop_grace_ms : processGraceMs()
 
   const decideNext = (): void => {
-    if (detached || awaitsOrders) return
+    if (detached || adoptedWithoutOrders) return
     const action = decide(wanted, local(), { mayStart })
     if (action) apply(action)
   }
@@ -217,7 +232,8 @@ export function superviseAssignment(
     })
     void exit.then(onExit)
     void leaseEnded.then(() => {
-      // late news of an earlier process says nothing about the present one
+      // It may come after `gone`, when a later process runs. `exit` cannot: the next start waits
+      // for `gone`, which follows it.
       if (workload !== followed) return
       fence(null)
       deps.onFenced()
@@ -337,13 +353,13 @@ export function superviseAssignment(
     apply,
     fence,
     setWanted(assignment, startAllowed) {
-      awaitsOrders = false
+      adoptedWithoutOrders = false
       wanted = assignment
       mayStart = startAllowed
       fenced = false
     },
     stop(graceMs) {
-      awaitsOrders = false
+      adoptedWithoutOrders = false
       wanted = undefined
       mayStart = false
       if (phase === 'alive') stopProcess('agent_stops', graceMs ?? processGraceMs())
@@ -359,13 +375,13 @@ export function superviseAssignment(
       packagesNeededBy({
         exact: preparation.exact(),
         started: workload !== null,
-        want: wanted,
-        isAboutWant: wanted !== undefined && isCurrent(wanted),
+        wanted,
+        isCurrent: wanted !== undefined && isCurrent(wanted),
       }),
     adopt(process) {
       ;({ epoch, generation, restarts } = process.about)
       workload = adoptWorkload(process, { ...deps, log })
-      awaitsOrders = true
+      adoptedWithoutOrders = true
       follow(workload)
     },
   }

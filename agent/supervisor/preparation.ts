@@ -34,7 +34,7 @@ export function createPreparation(
   let exact: PackageRef | null = null
 
   const cancel = (): void => {
-    attempt?.abort(new Error('called off'))
+    attempt?.abort(new Error('cancelled'))
     attempt = null
   }
 

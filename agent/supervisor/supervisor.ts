@@ -64,9 +64,9 @@ export interface SupervisorDependencies {
   /** Tested against `name@version`; null trusts no package. */
   trusts: RegExp | null
   /** Runs the processes. */
-  host: ProcessRunner & { readonly runIdPrefix: string }
+  runner: ProcessRunner & { readonly runIdPrefix: string }
   /**
-   * Processes that the host already runs for this agent. They are adopted as they are.
+   * Processes that the runner already runs for this agent. They are adopted as they are.
    * The first reconcile() stops those it does not list.
    */
   inherited?: readonly ManagedProcess[]
@@ -76,7 +76,7 @@ export interface SupervisorDependencies {
   /** Called on every change of observed state. */
   report: (report: AssignmentReport) => void
   /**
-   * The host is stopping this process, because its lease ended there.
+   * The runner is stopping this process, because its lease ended there.
    * It starts again only by a later reconcile() that lists it.
    */
   onFenced?: (assignmentId: string) => void
@@ -101,8 +101,8 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     log,
     logs,
     agentEnv: { ...process.env },
-    host: deps.host,
-    runIdPrefix: deps.host.runIdPrefix,
+    runner: deps.runner,
+    runIdPrefix: deps.runner.runIdPrefix,
     bootId: readBootId(),
     trust: { trusts: deps.trusts, allowExec: deps.allowExec },
     installer: createNpmInstaller({

@@ -1,6 +1,6 @@
 /**
  * One start of an assignment: its process tree, and what is kept on disk beside it while it runs:
- * run file, log and work folder.
+ * process file, log and work folder.
  */
 import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import type { Logger } from 'pino'
 import type { OwnedAssignment } from '../rows.js'
 import type { Launch } from '../packages/launch.js'
 import type { LogRotation } from '../../state-folder/log-rotation.js'
-import { isFenced } from '../session/lease.js'
+import { isLeased } from '../session/lease.js'
 import { newRunId, removeProcessFile, writeProcessFile } from '../../state-folder/process-files.js'
 import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 import { workloadEnv } from './environment.js'
@@ -24,8 +24,8 @@ export interface WorkloadDependencies {
   /** A plain object, because reading process.env name by name costs a tenth of a start. */
   agentEnv: Readonly<Record<string, string | undefined>>
   stateDir: string
-  host: ProcessRunner
-  /** Of every process that the host starts for this agent. */
+  runner: ProcessRunner
+  /** Of every process that the runner starts for this agent. */
   runIdPrefix: string
   bootId: string | null
   logs: LogRotation
@@ -43,7 +43,7 @@ export function startWorkload(
   const cwd = launch.cwd ?? workDirOf(deps.stateDir, assignment_id)
   if (launch.cwd === null) makeFolder(cwd)
   return keepFilesOf(
-    deps.host.start({
+    deps.runner.start({
       argv: launch.argv,
       cwd,
       env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
@@ -54,7 +54,7 @@ export function startWorkload(
         epoch,
         generation,
         stop_grace_ms,
-        leased: isFenced(assignment),
+        leased: isLeased(assignment),
         restarts,
       },
     }),
@@ -80,7 +80,7 @@ function keepFilesOf(
     about: { assignment_id, epoch, generation },
   } = process
   let released = false
-  // Without the run file the mark finds the process: before it is written, or if it cannot be.
+  // Without the process file the mark finds the process: before it is written, or if it cannot be.
   void process.started.then((started) => {
     if (started === null || released) return
     try {
@@ -96,7 +96,7 @@ function keepFilesOf(
     } catch (error) {
       log.warn(
         { event: 'run_file_failed', code: (error as NodeJS.ErrnoException).code },
-        'the run file could not be written',
+        'the process file could not be written',
       )
     }
   })

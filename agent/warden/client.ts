@@ -63,8 +63,8 @@ export interface AttachOptions {
 const HELLO_WITHIN_MS = 10_000
 const STARTED_WITHIN_MS = 15_000
 const CLOSED_WITHIN_MS = 2_000
-const FIRST_LOOK_MS = 10
-const SLOWEST_LOOK_MS = 50
+const FIRST_CHECK_MS = 10
+const SLOWEST_CHECK_MS = 50
 /** Added to a beat: the time a loaded machine may need to answer. */
 const ANSWER_WITHIN_MS = 400
 const DEFAULT_BEAT_MS = 3_000
@@ -171,11 +171,11 @@ async function startWarden(
   })
   const until = performance.now() + STARTED_WITHIN_MS
   for (
-    let lookMs = FIRST_LOOK_MS;
+    let checkMs = FIRST_CHECK_MS;
     failure === null && performance.now() < until;
-    lookMs = Math.min(lookMs * 1.5, SLOWEST_LOOK_MS)
+    checkMs = Math.min(checkMs * 1.5, SLOWEST_CHECK_MS)
   ) {
-    await sleep(lookMs)
+    await sleep(checkMs)
     const greeted = await greet(folder)
     if (greeted?.hello.id === id) return greeted
   }
@@ -266,14 +266,14 @@ function createClient(
     clearInterval(watching)
     const limitMs = silenceMs(beatIntervalMs, leaseTtlMs)
     const everyMs = Math.max(20, beatIntervalMs / 2)
-    let lookedAtMs = bootClock()
+    let checkedAtMs = bootClock()
     let excused = false
     watching = setInterval(() => {
       // this process was stopped or not scheduled, so the warden may have been too: its time starts
       // again, but only once in a row
-      excused = !excused && bootClock() - lookedAtMs > everyMs + ANSWER_WITHIN_MS
-      lookedAtMs = bootClock()
-      if (excused && askedAtMs !== null) askedAtMs = lookedAtMs
+      excused = !excused && bootClock() - checkedAtMs > everyMs + ANSWER_WITHIN_MS
+      checkedAtMs = bootClock()
+      if (excused && askedAtMs !== null) askedAtMs = checkedAtMs
       // an answer may be waiting in the socket: it is read before the second check
       if (silentForMs() > limitMs)
         setImmediate(() => {

@@ -25,11 +25,11 @@ export function namespacedTree(
   root: TreeRoot,
   namespace: Pick<Namespace, 'init' | 'workload' | 'kill' | 'ended'>,
 ): ProcessTree {
-  const seen: KnownMembers = new Map()
+  const known: KnownMembers = new Map()
   const inside = (): Process[] => {
     const init = namespace.init()
-    if (init?.startTicks != null) seen.set(init.pid, init.startTicks)
-    return membersOf(root, seen).filter((p) => p.pid !== root.pid && p.pid !== init?.pid)
+    if (init?.startTicks != null) known.set(init.pid, init.startTicks)
+    return membersOf(root, known).filter((p) => p.pid !== root.pid && p.pid !== init?.pid)
   }
   return {
     signalTree(signal) {
@@ -46,16 +46,16 @@ export function namespacedTree(
 
 /** `rootHeld` is true until the root is reaped: so long no other process can have its pid. */
 export function processTree(root: TreeRoot, rootHeld: () => boolean): ProcessTree {
-  const seen: KnownMembers = new Map()
+  const known: KnownMembers = new Map()
   return {
     signalTree(signal) {
       // The members are listed before any of them is signalled: after the leader's end, what it
       // started in another session could not be found any more.
-      signalAll(membersOf(root, seen), rootHeld() || !hasProc ? root.pid : null, signal)
+      signalAll(membersOf(root, known), rootHeld() || !hasProc ? root.pid : null, signal)
     },
     treeAlive() {
       if (rootHeld()) return true
-      return hasProc ? membersOf(root, seen).length > 0 : signalGroup(root.pid, 0)
+      return hasProc ? membersOf(root, known).length > 0 : signalGroup(root.pid, 0)
     },
     close: () => Promise.resolve(),
   }
@@ -82,7 +82,7 @@ export function signalProcess(p: Process, signal: NodeJS.Signals): void {
   try {
     process.kill(p.pid, signal)
   } catch {
-    // gone, or of another user: the next look at /proc shows it
+    // gone, or of another user: the next scan of /proc shows it
   }
 }
 

@@ -12,12 +12,18 @@ import type { About, Exit, StartSpec } from './process-runner.js'
 /** Version of the protocol. An agent ends a warden of another version, with all it runs. */
 export const PROTOCOL = 2
 
-/** Times are on the boot clock; null: no deadline. A renewal only ever extends a deadline. */
+/** Of one lease, on the boot clock: SIGTERM at termAtMs, nothing of it lives at endAtMs. */
+export interface Deadlines {
+  termAtMs: number
+  endAtMs: number
+}
+
+/** As Deadlines; null: no deadline. A renewal only ever extends a deadline. */
 export type LeaseTerm = readonly [
   assignmentId: string,
   epoch: string,
-  termAtMs: number | null,
-  endAtMs: number | null,
+  termAtMs: Deadlines['termAtMs'] | null,
+  endAtMs: Deadlines['endAtMs'] | null,
 ]
 
 export type ToWarden =

@@ -2,11 +2,11 @@
  * Ends a process tree and notices when it is gone.
  *
  *   begin            leader exits        all gone
- *   |--- SIGTERM ----|-- looks at 5, 10, 20 .. 200 ms --| done
- *   |------------------------ grace --------------------| SIGKILL to the rest, at each look
+ *   |--- SIGTERM ----|-- checks at 5, 10, 20 .. 200 ms --| done
+ *   |------------------------ grace --------------------| SIGKILL to the rest, at each check
  *
  * Nothing is polled while the leader lives, because its end is an event. `done` needs two empty
- * looks in a row, because one look at /proc is not a snapshot. A process that SIGKILL does not end
+ * checks in a row, because one read of /proc is not a snapshot. A process that SIGKILL does not end
  * (stuck in the kernel) keeps `done` pending and so keeps the assignment: that is intended.
  */
 import type { ProcessTree } from './process-tree.js'
@@ -18,11 +18,11 @@ export interface Stop {
   hurry(graceMs: number): void
 }
 
-const FIRST_LOOK_MS = 5
-const SLOWEST_LOOK_MS = 200
+const FIRST_CHECK_MS = 5
+const SLOWEST_CHECK_MS = 200
 const KILL_AGAIN_MS = 50
 const STUCK_AFTER_MS = 5_000
-const STUCK_LOOK_MS = 1_000
+const STUCK_CHECK_MS = 1_000
 
 /** Calls `onStuck` once when SIGKILL has had no effect for STUCK_AFTER_MS. */
 export function stopTree(
@@ -40,7 +40,7 @@ export function stopTree(
     firstKillAt ??= performance.now()
     signal('SIGKILL')
   }
-  /** A look fails when no descriptor is left for /proc. The tree then counts as alive. */
+  /** A check fails when no descriptor is left for /proc. The tree then counts as alive. */
   const alive = (): boolean => {
     try {
       return tree.treeAlive()
@@ -52,7 +52,7 @@ export function stopTree(
     try {
       tree.signalTree(name)
     } catch {
-      // the next look sends SIGKILL, if not this signal
+      // the next check sends SIGKILL, if not this signal
     }
   }
   /** Not from timers/promises: waking one of those early takes an AbortController for each nap. */
@@ -67,12 +67,12 @@ export function stopTree(
 
   const run = async (): Promise<void> => {
     while (!leaderEnded && left() > 0) await nap(left())
-    let pauseMs = FIRST_LOOK_MS
+    let pauseMs = FIRST_CHECK_MS
     let warned = false
-    for (let emptyLooks = 0; ;) {
-      emptyLooks = alive() ? 0 : emptyLooks + 1
-      if (emptyLooks === 2) return
-      if (emptyLooks === 0 && left() <= 0) kill()
+    for (let emptyChecks = 0; ;) {
+      emptyChecks = alive() ? 0 : emptyChecks + 1
+      if (emptyChecks === 2) return
+      if (emptyChecks === 0 && left() <= 0) kill()
       const unheededMs = firstKillAt === null ? 0 : performance.now() - firstKillAt
       if (unheededMs > STUCK_AFTER_MS && !warned) {
         warned = true
@@ -80,12 +80,12 @@ export function stopTree(
       }
       await nap(
         warned
-          ? STUCK_LOOK_MS
+          ? STUCK_CHECK_MS
           : left() > 0
             ? Math.min(pauseMs, left())
             : Math.min(pauseMs, KILL_AGAIN_MS),
       )
-      pauseMs = Math.min(pauseMs * 2, SLOWEST_LOOK_MS)
+      pauseMs = Math.min(pauseMs * 2, SLOWEST_CHECK_MS)
     }
   }
 

@@ -16,7 +16,7 @@ import type { DeadMan, Doomed } from './dead-man.js'
 import type { Exit, StartedProcess, StartSpec } from './process-runner.js'
 import type { LocalRunner, LocalProcess } from './local-runner.js'
 import { PROTOCOL } from './protocol.js'
-import type { FromWarden, LeaseTerm, RunningProcess, ToWarden } from './protocol.js'
+import type { Deadlines, FromWarden, LeaseTerm, RunningProcess, ToWarden } from './protocol.js'
 
 export interface Warden {
   /** An agent has connected. `send` reaches it; the first message lists what runs. */
@@ -47,11 +47,10 @@ const ARM_WITHIN_MS = 20
 /** Retry when no timer could be forked. It comes long before the deadlines armed last. */
 const ARM_AGAIN_MS = 200
 
-/** Null: no deadline. */
-type Term = { termAtMs: number; endAtMs: number } | null
 interface Entry {
   process: LocalProcess
-  term: Term
+  /** Null: no deadline. */
+  deadlines: Deadlines | null
   started: StartedProcess | null
   exit: Exit | null
   gone: boolean
@@ -63,7 +62,7 @@ export function createWarden(options: WardenOptions): Warden {
   const { runner, deadMan, clock = bootClock } = options
   const entries = new Map<string, Entry>()
   /** By assignment: the deadline that its next process gets. */
-  const terms = new Map<string, { epoch: string; term: Term }>()
+  const leases = new Map<string, { epoch: string; deadlines: Deadlines | null }>()
   let sendToAgent: (message: FromWarden) => void = () => {}
   let attached = false
   /** One start per turn, so that a thousand starts do not delay the answers to the agent. */
@@ -112,18 +111,18 @@ export function createWarden(options: WardenOptions): Warden {
 
   function start(spec: StartSpec): void {
     const { runId, about } = spec
-    const known = terms.get(about.assignment_id)
-    const term = known?.epoch === about.epoch ? known.term : null
+    const known = leases.get(about.assignment_id)
+    const deadlines = known?.epoch === about.epoch ? known.deadlines : null
     if (
       (about.leased && known?.epoch !== about.epoch) ||
-      (term !== null && clock() >= term.termAtMs)
+      (deadlines !== null && clock() >= deadlines.termAtMs)
     ) {
       return notStarted(runId, 'the lease it would run under is over')
     }
     const process = runner.start(spec)
     const entry: Entry = {
       process,
-      term,
+      deadlines,
       started: null,
       exit: null,
       gone: false,
@@ -141,7 +140,7 @@ export function createWarden(options: WardenOptions): Warden {
         rootPid: process.rootPid(),
         startTicks: started.startTicks,
       })
-      if (entry.term !== null && !entry.armed) setImmediate(armSoon)
+      if (entry.deadlines !== null && !entry.armed) setImmediate(armSoon)
     })
     void process.exit.then((exit) => {
       entry.exit = exit
@@ -158,24 +157,25 @@ export function createWarden(options: WardenOptions): Warden {
 
   function renew(renewed: readonly LeaseTerm[]): void {
     for (const [id, epoch, termAtMs, endAtMs] of renewed) {
-      const before = terms.get(id)
-      terms.set(id, {
+      const before = leases.get(id)
+      leases.set(id, {
         epoch,
-        term: later(
-          before?.epoch === epoch ? before.term : undefined,
+        deadlines: later(
+          before?.epoch === epoch ? before.deadlines : undefined,
           termAtMs === null || endAtMs === null ? null : { termAtMs, endAtMs },
         ),
       })
     }
     for (const entry of entries.values()) {
-      const known = terms.get(entry.process.about.assignment_id)
-      if (known?.epoch === entry.process.about.epoch) entry.term = known.term
+      const known = leases.get(entry.process.about.assignment_id)
+      if (known?.epoch === entry.process.about.epoch) entry.deadlines = known.deadlines
     }
     const nowMs = clock()
     // a renewal names all assignments, a ping none: what it does not name keeps its deadline
     const named = new Set(renewed.map(([id]) => id))
-    for (const [id, { term }] of terms)
-      if (term === null ? named.size > 0 && !named.has(id) : nowMs >= term.endAtMs) terms.delete(id)
+    for (const [id, { deadlines }] of leases)
+      if (deadlines === null ? named.size > 0 && !named.has(id) : nowMs >= deadlines.endAtMs)
+        leases.delete(id)
     enforceDeadlines()
   }
 
@@ -188,8 +188,8 @@ export function createWarden(options: WardenOptions): Warden {
     const nowMs = clock()
     let soonestMs = Infinity
     for (const entry of entries.values()) {
-      if (entry.term === null || entry.gone) continue
-      const { termAtMs, endAtMs } = entry.term
+      if (entry.deadlines === null || entry.gone) continue
+      const { termAtMs, endAtMs } = entry.deadlines
       if (nowMs >= endAtMs) entry.process.end(0)
       if (nowMs < termAtMs) soonestMs = Math.min(soonestMs, termAtMs)
       else if (nowMs < endAtMs) soonestMs = Math.min(soonestMs, endAtMs)
@@ -204,7 +204,11 @@ export function createWarden(options: WardenOptions): Warden {
   }
 
   function armSoon(): void {
-    if ([...entries.values()].every(({ armed, term, gone }) => armed || term === null || gone))
+    if (
+      [...entries.values()].every(
+        ({ armed, deadlines, gone }) => armed || deadlines === null || gone,
+      )
+    )
       return
     const inMs = armedAtMs + ARM_WITHIN_MS - performance.now()
     if (inMs <= 0) return arm()
@@ -218,13 +222,13 @@ export function createWarden(options: WardenOptions): Warden {
     armedAtMs = performance.now()
     const nowMs = clock()
     const doomed = [...entries.values()].filter(
-      ({ process, term, gone }) => process.root !== null && term !== null && !gone,
+      ({ process, deadlines, gone }) => process.root !== null && deadlines !== null && !gone,
     )
     if (
       !deadMan.arm(
-        doomed.map(({ process, term }): Doomed => ({
+        doomed.map(({ process, deadlines }): Doomed => ({
           ...process.root!,
-          inMs: term!.endAtMs - nowMs,
+          inMs: deadlines!.endAtMs - nowMs,
         })),
       )
     )
@@ -280,7 +284,7 @@ export function createWarden(options: WardenOptions): Warden {
 }
 
 /** A deadline is only ever extended. After `null` (no deadline) any deadline is accepted. */
-function later(before: Term | undefined, now: Term): Term {
+function later(before: Deadlines | null | undefined, now: Deadlines | null): Deadlines | null {
   return before && now && before.endAtMs > now.endAtMs ? before : now
 }
 

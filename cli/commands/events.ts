@@ -8,7 +8,7 @@ import type { EventFilter } from '../queries/events.js'
 import { UnknownNameError, UsageError } from '../errors.js'
 import { EVENT_KINDS } from '../events/kinds.js'
 import { createEventFollower } from '../events/follow.js'
-import { deploymentId, nearest, nodesNamed, unknown } from '../targets/names.js'
+import { deploymentId, nearest, nodesNamed, noSuch } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { createPatience } from '../progress/patience.js'
@@ -119,7 +119,7 @@ async function checkKnown(
     (await db.placementOfAssignment(assignment)) === null &&
     (await db.events({ assignment }, 1)).length === 0
   )
-    throw unknown('assignment', assignment, [], '`mooring get assignments`')
+    throw noSuch('assignment', assignment, [], '`mooring get assignments`')
   if (
     deployment !== undefined &&
     (await db.deployments({ ids: [deployment] })).length === 0 &&

@@ -13,7 +13,7 @@ import type { Requirement } from '../queries/labels.js'
 import { UsageError } from '../errors.js'
 import { show } from '../terminal/listing.js'
 import type { Listing, ListingOptions } from '../terminal/listing.js'
-import { deploymentId, deploymentsNamed, nodesNamed, unknown } from '../targets/names.js'
+import { deploymentId, deploymentsNamed, nodesNamed, noSuch } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseAssignmentId, parseCount } from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { collectSelector, SELECTOR_HELP } from '../targets/selection.js'
@@ -32,7 +32,7 @@ export function addGet(program: Command): void {
   const kind = (
     name: string,
     argument: string,
-    view: string,
+    jsonHelp: string,
     listing: (db: Queries, named: string[], options: GetOptions) => Promise<Listing>,
   ) => {
     const command = get
@@ -46,9 +46,9 @@ export function addGet(program: Command): void {
         collectSelector,
       )
       .option('-w, --watch', 'show changes until Ctrl-C')
-      .option('-n, --limit <n>', 'at most so many', parseCount)
-      .option('--skip <n>', 'after the first n', parseCount, 0)
-      .addOption(jsonOption(`print ${view} as a JSON array; with --watch one object a line`))
+      .option('-n, --limit <n>', 'show at most n rows', parseCount)
+      .option('--skip <n>', 'leave out the first n', parseCount, 0)
+      .addOption(jsonOption(`print ${jsonHelp} as a JSON array; with --watch one object a line`))
       .action((named: string[], options: GetOptions) => {
         if (named.length > 0 && options.selector)
           throw new UsageError('names and -l exclude each other', 'use one of them')
@@ -109,11 +109,13 @@ async function nodes(
   return {
     key: 'node',
     columns: wide ? NODE_COLUMNS_WIDE : NODE_COLUMNS,
-    ticking: ['beat_age', 'cpu_pct', 'memory_mb', 'disk_free_pct'],
+    changesByItself: ['beat_age', 'cpu_pct', 'memory_mb', 'disk_free_pct'],
     empty: selector
       ? 'no node has these labels'
       : "no nodes yet: start one with `mooring agent --name host-a --trust '^http-server@'`",
     async read() {
+      // Limited here, because the names are picked here and a limit counts only those. A fleet has
+      // few nodes.
       const [rows, states] = [await db.nodes(selector), await db.states()]
       const shown = rows
         .filter(({ node }) => names?.includes(node) ?? true)
@@ -134,11 +136,11 @@ async function assignments(
     ids && new Set((await db.assignments({ ids })).map(({ assignment_id }) => assignment_id))
   const missing = ids?.find((id) => !found!.has(id))
   if (missing !== undefined)
-    throw unknown(
+    throw noSuch(
       'assignment',
       missing,
       [],
-      '`mooring get assignments`; where it was: `mooring history ' + missing + '`',
+      `\`mooring get assignments\`, its past with \`mooring history ${missing}\``,
     )
   const deploymentIds = deployment === undefined ? undefined : [await deploymentId(db, deployment)]
   const owner = node === undefined ? undefined : (await nodesNamed(db, [node]))[0]!.node

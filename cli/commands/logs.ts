@@ -19,7 +19,7 @@ import { logFilesOf } from '../logs/files.js'
 import { follow, isForGood } from '../logs/follower.js'
 import { createLineWriter, type LineWriter } from '../logs/lines.js'
 import { fileSource, openLog, type LogSource } from '../logs/sources.js'
-import { deploymentId, unknown } from '../targets/names.js'
+import { deploymentId, noSuch } from '../targets/names.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { collectSelector, requirementText, SELECTOR_HELP } from '../targets/selection.js'
@@ -33,8 +33,8 @@ interface LogsOptions extends DatabaseOptions, JsonOptions {
   selector?: Requirement[]
 }
 
-/** How often a follower looks up the owner. */
-const LOOK_AROUND_MS = 1_000
+/** How often a follower reads the owner. */
+const OWNER_READ_MS = 1_000
 /** Each followed log keeps a request open. */
 const MOST_LOGS = 50
 /** In place of the deployment where the row of an assignment is gone. */
@@ -147,7 +147,7 @@ async function named(db: Queries, target: string, options: LogsOptions): Promise
     (options.node !== undefined || (await formerNodes(db, target)).length > 0)
   )
     return [{ assignment_id: target, deployment_id: GONE, node: null, run_state: null }]
-  throw unknown(
+  throw noSuch(
     options.deployment ? 'deployment' : 'assignment or deployment',
     target,
     await db.deploymentNames(),
@@ -273,7 +273,7 @@ async function followAll(
     })
   }
 
-  function look(rows: readonly LoggedRow[], start: LogStart): void {
+  function followNew(rows: readonly LoggedRow[], start: LogStart): void {
     for (const id of known.keys())
       if (!rows.some((row) => row.assignment_id === id)) known.delete(id)
     for (const row of rows) {
@@ -293,11 +293,11 @@ async function followAll(
     }
   }
 
-  for (look(found, startOf(options)); left > 0 && failed === null;) {
-    await pause(LOOK_AROUND_MS)
+  for (followNew(found, startOf(options)); left > 0 && failed === null;) {
+    await pause(OWNER_READ_MS)
     try {
       // the rows of a deleted deployment go once its processes have ended; then its logs end
-      look(
+      followNew(
         (await lookUp()).filter((row) => row.deployment_id !== GONE),
         { fromByte: 0 },
       )
@@ -319,7 +319,7 @@ async function showFile(
   const writer = writerOf(assignmentId, false, options)
   if (!options.follow) return void (await copyLog(source, writer, startOf(options)))
   for (let start = startOf(options); ;) {
-    const slice = await source.read(start, LOOK_AROUND_MS)
+    const slice = await source.read(start, OWNER_READ_MS)
     if (slice === null) continue
     await writer.write(source.node, slice.bytes)
     start = { after: slice.next }

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { Queries } from '../queries/queries.js'
 import { CommandError } from '../errors.js'
-import { calledBy, unknown } from '../targets/names.js'
+import { calledBy, noSuch } from '../targets/names.js'
 import {
   databaseCommand,
   jsonOption,
@@ -127,7 +127,7 @@ async function restartAssignments(ids: string[], options: RollCommandOptions): P
   await withDb(options, async (db) => {
     const rows = await db.assignments({ ids: wanted })
     const missing = wanted.find((id) => !rows.some(({ assignment_id }) => assignment_id === id))
-    if (missing !== undefined) throw unknown('assignment', missing, [], '`mooring get assignments`')
+    if (missing !== undefined) throw noSuch('assignment', missing, [], '`mooring get assignments`')
     await roll(
       db,
       [...new Set(rows.map(({ deployment_id }) => deployment_id))],

@@ -12,10 +12,10 @@ export function addUndrain(program: Command): void {
     .addOption(jsonOption('print {node, draining, enabled} as JSON'))
     .action(async (node: string, options: DatabaseOptions & JsonOptions) => {
       await withDb(options, async (db) => {
-        const look = async () => (await db.nodes()).find((row) => row.node === node)
-        const before = await look()
+        const readNode = async () => (await db.nodes()).find((row) => row.node === node)
+        const before = await readNode()
         await db.undrainNode(node)
-        const { draining = false, enabled = true } = (await look()) ?? {}
+        const { draining = false, enabled = true } = (await readNode()) ?? {}
         print(
           options.json
             ? json({ node, draining, enabled })

@@ -46,9 +46,9 @@ export async function examine({ sql, url, knownSchema }: Examined): Promise<Find
   const findings = [
     finding('connection', 'ok', `${connection.user} at ${address.redacted}`),
     transport(address, connection),
-    ...(await looked('clock', () => clockFinding(sql))),
-    ...(await looked('notifications', () => notificationFinding(sql, address, connection))),
-    ...(await looked('program', () => programFinding(sql, connection, knownSchema))),
+    ...(await findingsOf('clock', () => clockFinding(sql))),
+    ...(await findingsOf('notifications', () => notificationFinding(sql, address, connection))),
+    ...(await findingsOf('program', () => programFinding(sql, connection, knownSchema))),
   ]
   if (connection.can_ask === true)
     findings.push(...(await doctorRows(sql).catch((error: unknown) => [failed('database', error)])))
@@ -71,8 +71,8 @@ const finding = (
   way_out: string | null = null,
 ): Finding => ({ check_name, level, found, way_out })
 
-async function looked(check: string, look: () => Promise<Finding>): Promise<Finding[]> {
-  return [await look().catch((error: unknown) => failed(check, error))]
+async function findingsOf(check: string, run: () => Promise<Finding>): Promise<Finding[]> {
+  return [await run().catch((error: unknown) => failed(check, error))]
 }
 
 function failed(check: string, error: unknown): Finding {
@@ -129,7 +129,7 @@ export function clockVerdict({ offsetMs, tripMs }: { offsetMs: number; tripMs: n
   const side = offsetMs > 0 ? 'ahead of' : 'behind'
   const offset =
     Math.abs(offsetMs) <= boundMs
-      ? 'no offset seen'
+      ? 'no offset measured'
       : `this machine is ${age(Math.abs(offsetMs))} ${side} the database`
   const trip = `a round trip takes ${tripMs.toFixed(1)} ms`
   const found = `${offset} (± ${boundMs.toFixed(1)} ms, ${trip})`

@@ -1,5 +1,5 @@
 /**
- * All kinds of events. A test compares them with the SQL and with the table of docs/operating.md.
+ * All kinds of events. A test compares them with the SQL and with the table of docs/history.md.
  */
 export const EVENT_KINDS: readonly string[] = [
   'claimed',

@@ -96,7 +96,7 @@ export function bar(row: Pick<DrainRow, 'total' | 'left'>): string {
   return `[${'#'.repeat(full)}${'.'.repeat(BAR_WIDTH - full)}]`
 }
 
-/** Leaves out the estimate, because it changes with every look. */
+/** Leaves out the estimate, because it changes with every read. */
 function withoutClock({ eta: _, ...row }: DrainRow): Record<string, unknown> {
   return row
 }

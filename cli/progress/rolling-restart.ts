@@ -51,13 +51,13 @@ interface UnderWay {
 }
 
 const POLL_INTERVAL_MS = 250
-/** Another session holds a lock: the next look tries again. */
+/** Another session holds a lock: the next read tries again. */
 const BUSY = new Set<unknown>(['MR004', '55P03'])
 const REFUSED = 'MR006'
 
 export async function rollingRestart(db: RollQueries, options: RollOptions): Promise<RollResult> {
   const { atOnce, timeoutMs, signal, say } = options
-  const look = async (): Promise<Map<string, InstanceRow>> =>
+  const readInstances = async (): Promise<Map<string, InstanceRow>> =>
     new Map(
       (await db.instances(options.deployments, options.steadyFor)).map((row) => [
         placeOf(row),
@@ -72,7 +72,7 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
 
   /**
    * Null: the restart is ordered. A text: why the instance is skipped. Throws where the refusal has
-   * another reason than a change of the instance since the last look.
+   * another reason than a change of the instance since the last read.
    */
   const order = async (row: InstanceRow): Promise<string | null> => {
     try {
@@ -84,13 +84,13 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
       const obstacle =
         row.type === 'daemon'
           ? (error as Error).message
-          : obstacleOf((await look()).get(placeOf(row)), row)
+          : obstacleOf((await readInstances()).get(placeOf(row)), row)
       if (obstacle === null) throw error
       return obstacle
     }
   }
 
-  const before = [...(await look()).values()].filter(
+  const before = [...(await readInstances()).values()].filter(
     ({ assignment_id }) => options.assignments?.includes(assignment_id) ?? true,
   )
   const waiting: InstanceRow[] = []
@@ -111,7 +111,7 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
   ) {
     if (signal.aborted) return unfinished()
     try {
-      const rows = await look()
+      const rows = await readInstances()
       patience.answered()
       for (const [place, { row: ordered, since }] of underWay) {
         const row = rows.get(place)
@@ -144,7 +144,7 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
         }
       }
     } catch (error) {
-      // the next look finds an order whose answer was lost in the rows
+      // the next read finds an order whose answer was lost in the rows
       patience.bear(
         error,
         isConnectionProblem(error) || BUSY.has((error as { code?: unknown }).code),
@@ -210,7 +210,7 @@ async function troubleOf(
     )?.reason
     return `${what} waits for a node since its restart${reason === undefined ? '' : `: ${reason}`}`
   }
-  const state = row.run_state ?? 'not yet seen'
+  const state = row.run_state ?? 'not yet reported'
   const restarts = row.restarts > 0 ? `, started again ${row.restarts} times` : ''
   const error = row.last_error === null ? '' : ` (${row.last_error})`
   return `${what} does not come up on ${row.node}: ${state}${restarts}${error}`

@@ -76,7 +76,7 @@ export function createQueries(sql: Sql): Queries {
       select p.node,
           coalesce(
             p.run_state,
-            case when p.node is null then 'waiting' else 'not yet seen' end) as run_state,
+            case when p.node is null then 'waiting' else 'not yet reported' end) as run_state,
           count(*)::int as assignments
         from mooring.placement p
        group by 1, 2

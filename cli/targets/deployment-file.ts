@@ -84,15 +84,15 @@ export function deploymentSpecs(document: unknown, path: string): DeploymentSpec
     )
   const complaints: string[] = []
   const specs: DeploymentSpec[] = []
-  const seen = new Set<string>()
+  const names = new Set<string>()
   for (const [index, item] of list.entries()) {
     const where = `deployments[${index}]${labelOf(item)}`
     const result = Deployment.safeParse(item)
     if (result.success) {
       specs.push(result.data)
-      if (seen.has(result.data.name))
+      if (names.has(result.data.name))
         complaints.push(`${where}: the name occurs twice in this file`)
-      seen.add(result.data.name)
+      names.add(result.data.name)
     } else {
       for (const issue of result.error.issues)
         complaints.push(`${[where, ...issue.path].join('.')}: ${messageOf(issue)}`)

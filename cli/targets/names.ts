@@ -33,7 +33,7 @@ export async function deploymentsNamed(
       )
     const [row] = hits
     if (!row)
-      throw unknown('deployment', text, await db.deploymentNames(), '`mooring get deployments`')
+      throw noSuch('deployment', text, await db.deploymentNames(), '`mooring get deployments`')
     found.set(row.id, row)
   }
   return [...found.values()]
@@ -60,7 +60,7 @@ export async function nodesNamed(db: Queries, typed: readonly string[]): Promise
     const row =
       rows.find(({ node }) => node === text) ?? rows.find(({ node_id }) => String(node_id) === text)
     if (!row)
-      throw unknown(
+      throw noSuch(
         'node',
         text,
         rows.map(({ node }) => node),
@@ -70,7 +70,7 @@ export async function nodesNamed(db: Queries, typed: readonly string[]): Promise
   })
 }
 
-export function unknown(
+export function noSuch(
   kind: string,
   typed: string,
   names: readonly string[],
@@ -79,7 +79,9 @@ export function unknown(
   const near = nearest(typed, names)
   return new UnknownNameError(
     `there is no ${kind} ${typed}`,
-    near.length > 0 ? `did you mean ${near.join(', ')}? See ${list}` : `see ${list}`,
+    near.length > 0
+      ? `did you mean ${near.join(', ')}? List them with ${list}`
+      : `list them with ${list}`,
   )
 }
 

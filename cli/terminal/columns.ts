@@ -41,7 +41,7 @@ export const ASSIGNMENT_COLUMNS: readonly Column[] = [
   {
     key: 'run_state',
     title: 'state',
-    text: (value, row) => String(value ?? (row['node'] === null ? 'waiting' : 'not yet seen')),
+    text: (value, row) => String(value ?? (row['node'] === null ? 'waiting' : 'not yet reported')),
   },
   { key: 'pid', align: 'right' },
   { key: 'restarts', align: 'right' },

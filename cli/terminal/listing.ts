@@ -18,7 +18,7 @@ export interface Listing {
   key: string
   columns: readonly Column[]
   /** Columns that change by themselves, such as ages. Their changes are not shown. */
-  ticking?: readonly string[]
+  changesByItself?: readonly string[]
   /** Shown instead of an empty table. */
   empty: string
 }
@@ -37,13 +37,13 @@ export async function show(listing: Listing, options: ListingOptions): Promise<v
 }
 
 async function watch(
-  { read, key, columns, ticking = [], empty }: Listing,
+  { read, key, columns, changesByItself = [], empty }: Listing,
   options: ListingOptions,
 ): Promise<void> {
   const stopped = stopSignal()
   const screen =
     !options.json && process.stdout.isTTY === true ? createScreen(process.stdout) : null
-  const news = columns.filter((column) => !ticking.includes(column.key))
+  const news = columns.filter((column) => !changesByItself.includes(column.key))
   let known: Map<string, string> | null = null
   try {
     for (

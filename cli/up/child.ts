@@ -1,5 +1,5 @@
 /**
- * One child process of `mooring up`: worker, agent or guard. host/child-process.ts restarts and
+ * One child process of `mooring up`: worker, agent or guard. host/restarted-child.ts restarts and
  * stops it. This file knows its command line, its log, and what the log says about its end.
  */
 import { spawn } from 'node:child_process'
@@ -16,8 +16,8 @@ import {
 } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createChildProcess } from '../../host/child-process.js'
-import type { ChildProcess } from '../../host/child-process.js'
+import { createRestartedChild } from '../../host/restarted-child.js'
+import type { RestartedChild } from '../../host/restarted-child.js'
 import { EXIT_USAGE } from '../errors.js'
 import type { ProcessView } from './snapshot.js'
 
@@ -31,7 +31,7 @@ export interface ChildSpec {
   onChange: () => void
 }
 
-export interface UpChild extends Omit<ChildProcess, 'state'> {
+export interface UpChild extends Omit<RestartedChild, 'state'> {
   view(): ProcessView
 }
 
@@ -66,7 +66,7 @@ export function spawnMooring(
 }
 
 export function createUpChild({ name, args, env, logFile, onChange }: ChildSpec): UpChild {
-  const { state, ...child } = createChildProcess({
+  const { state, ...child } = createRestartedChild({
     ...RESTART_WAITS,
     spawn: () => spawnMooring([...args, '--stop-on-stdin-end'], env(), logFile),
     explain({ how, exitCode }) {

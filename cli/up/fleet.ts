@@ -29,7 +29,7 @@ export interface UpFleet {
 }
 
 const AGENTS = ['host-a', 'host-b']
-const LOOK_INTERVAL_MS = 500
+const READ_INTERVAL_MS = 500
 const REVIVE_INTERVAL_MS = 2_000
 /** After this time the demo is inserted even while an agent is missing. */
 const AGENTS_WAIT_MS = 15_000
@@ -76,9 +76,9 @@ export function createUpFleet({
     draw()
   }
 
-  const look = async (stopping: AbortSignal) => {
+  const refresh = async (stopping: AbortSignal) => {
     try {
-      snapshot.view = await watcher.look()
+      snapshot.view = await watcher.read()
       snapshot.problem = null
       if (demo && !stopping.aborted) await insertDemo(snapshot.view)
     } catch (error) {
@@ -118,7 +118,7 @@ export function createUpFleet({
   return {
     async run(signal) {
       // events of an earlier `up` are not shown as changes
-      snapshot.view = await watcher.look()
+      snapshot.view = await watcher.read()
       for (const each of children) each.start()
       draw = () => {
         output.show(
@@ -129,8 +129,8 @@ export function createUpFleet({
       const ended = new AbortController()
       const watched = (async () => {
         while (!ended.signal.aborted) {
-          await look(signal)
-          await pause(LOOK_INTERVAL_MS, undefined, { signal: ended.signal }).catch(() => {})
+          await refresh(signal)
+          await pause(READ_INTERVAL_MS, undefined, { signal: ended.signal }).catch(() => {})
         }
       })()
       if (!signal.aborted)
@@ -142,7 +142,7 @@ export function createUpFleet({
       await worker.stop()
       ended.abort()
       await watched
-      await look(signal)
+      await refresh(signal)
       await watcher.close()
     },
     force() {

@@ -2,7 +2,7 @@
  * What `mooring up` knows at one moment, and the changes between two such moments. Pure.
  * A terminal shows a snapshot as a table. A pipe and --json show the changes.
  */
-import type { ChildState } from '../../host/child-process.js'
+import type { ChildState } from '../../host/restarted-child.js'
 import type { EventRow, FleetRow, NodeRow, StateCount, UnplacedRow } from '../queries/rows.js'
 import { statesOf } from '../terminal/columns.js'
 import { eventText } from '../terminal/event-text.js'

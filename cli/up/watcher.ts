@@ -8,13 +8,13 @@ import type { FleetView } from './snapshot.js'
 
 export interface Watcher {
   /**
-   * The fleet at this moment. Rejects when the database is late; the next look opens a connection.
+   * The fleet at this moment. Rejects when the database is late; the next read opens a connection.
    */
-  look(): Promise<FleetView>
+  read(): Promise<FleetView>
   close(): Promise<void>
 }
 
-const LOOK_DEADLINE_MS = 5_000
+const READ_DEADLINE_MS = 5_000
 const UNPLACED_SHOWN = 3
 const EVENTS_KEPT = 200
 
@@ -22,7 +22,7 @@ export function createWatcher(url: () => string): Watcher {
   const asked = createQueriesWithDeadline(() => connect(url()))
   const follower = createEventFollower()
   let events: FleetView['events'] | null = null
-  const look = async (db: Queries): Promise<FleetView> => {
+  const readFleet = async (db: Queries): Promise<FleetView> => {
     const fleet = await db.fleet()
     const [nodes, states, fresh] = [await db.nodes(), await db.states(), await follower.next(db)]
     if (events) events = [...events.slice(-EVENTS_KEPT), ...fresh]
@@ -36,7 +36,7 @@ export function createWatcher(url: () => string): Watcher {
     }
   }
   return {
-    look: () => asked.ask(LOOK_DEADLINE_MS, (sql) => look(createQueries(sql))),
+    read: () => asked.ask(READ_DEADLINE_MS, (sql) => readFleet(createQueries(sql))),
     close: asked.close,
   }
 }

@@ -105,7 +105,7 @@ export function running(sql: Sql, n: number, timeoutMs = PATIENCE_MS): Promise<P
   )
 }
 
-/** The pid of the process that an agent's run file names, or null. */
+/** The pid of the process that an agent's process file names, or null. */
 export function alive(pid: number | null): boolean {
   if (pid === null) return false
   try {

@@ -76,7 +76,7 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
   const supervisor = createSupervisor({
     node: 'host-a',
     stateDir,
-    host: { ...createLocalRunner(), runIdPrefix: runIdPrefix(stateDir) },
+    runner: { ...createLocalRunner(), runIdPrefix: runIdPrefix(stateDir) },
     trusts: /./,
     allowExec: true,
     allowScripts: false,

@@ -34,7 +34,7 @@ async function fleetOnItsOwnServer(t: Test) {
         async () =>
           (
             await sql`
-              select from mooring_internal.worker w where w.seen_at > ${restartedAt}::timestamptz`
+              select from mooring_internal.worker w where w.ticked_at > ${restartedAt}::timestamptz`
           ).length === 1,
         { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
       )

@@ -178,7 +178,7 @@ t.test(
       ).map((row) => row.locked_by)
     await pg.sql`
       update mooring_internal.worker
-         set seen_at = clock_timestamp() - interval '5 s'
+         set ticked_at = clock_timestamp() - interval '5 s'
        where id = 'dead'`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
     t.same(
@@ -188,7 +188,7 @@ t.test(
     )
     await pg.sql`
       update mooring_internal.worker
-         set seen_at = clock_timestamp() - interval '10 s'
+         set ticked_at = clock_timestamp() - interval '10 s'
        where id = 'dead'`
     const workers = await Promise.all(
       Array.from({ length: 8 }, (_, nr) => pg.session(`worker ${nr}`)),

@@ -41,7 +41,7 @@ t.test("a metronome keeps its worker's name alive and its pools known", async (t
     async () =>
       (
         await database.sql`
-          select pool_ids, seen_at::text from mooring_internal.worker where id = 'w1'`
+          select pool_ids, ticked_at::text from mooring_internal.worker where id = 'w1'`
       )[0],
     { label: 'the first tick' },
   )
@@ -51,7 +51,7 @@ t.test("a metronome keeps its worker's name alive and its pools known", async (t
       (
         await database.sql`
           select 1 from mooring_internal.worker
-          where seen_at::text > ${first['seen_at'] as string}`
+          where ticked_at::text > ${first['ticked_at'] as string}`
       ).length,
     { label: 'the next', timeoutMs: MAX_SLEEP_MS + 5_000 },
   )
@@ -103,7 +103,7 @@ t.test(
     const seen = () =>
       database.sql<
         { seen: string; hold: string | null }[]
-      >`select w.seen_at::text as seen, f.hold from mooring_internal.worker w, mooring.fleet f`
+      >`select w.ticked_at::text as seen, f.hold from mooring_internal.worker w, mooring.fleet f`
     let ahead = 0
     ticking(
       t,

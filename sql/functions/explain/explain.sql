@@ -73,7 +73,7 @@ begin
               and $4.node_id is null
               and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over ()
                 + (select g.sticky_slack from mooring.setting g),
-            false) as home
+            false) as returns_to_last_node
         from mooring_internal.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
@@ -116,8 +116,10 @@ begin
             'no: policy none places nothing by itself: '
             'reassign() it here, or choose another policy'
           when first_value((c.state).id) over w = (c.state).id then
-            'next: ' || case when c.home then 'back on its last node, ' else '' end
-              || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
+            'next: '
+              || case when c.returns_to_last_node then 'back on its last node, ' else '' end
+              || 'cheapest by ' || %2$L
+              || case when c.returns_to_last_node then ' or near it' else '' end
           else 'could run here'
         end,
         (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here,
@@ -128,9 +130,9 @@ begin
       left join mooring.heartbeat h on h.node_id = n.id
      cross join mooring.setting g
     window w as (
-      order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last,
+      order by (c.fit).eligible desc, c.refused, c.returns_to_last_node desc, c.cost nulls last,
         ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
-     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last,
+     order by (c.fit).eligible desc, c.refused, c.returns_to_last_node desc, c.cost nulls last,
        ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
     $query$,
     policy.kind,

@@ -55,7 +55,7 @@ begin atomic
   )
   select distinct on (f.signature)
       f.signature,
-      mooring_internal.pending_reason(d, f.rule, f.node_ids)
+      mooring_internal.pending_reason_text(d, f.rule, f.node_ids)
     from fallen f
     join mooring.deployment d on d.id = f.deployment_id
    order by f.signature, f.rule desc;

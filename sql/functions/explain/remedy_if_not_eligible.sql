@@ -40,7 +40,7 @@ begin
     when not predicates.live then format(
       '%s; start its agent',
       case
-        when beat.beat_at is null then 'it never came'
+        when beat.beat_at is null then 'it never registered'
         when beat.session is null then 'its agent has left'
         else format(
           'no beat for %s',

@@ -1,7 +1,7 @@
 -- The load that claim() may not give away again: what a node owns, and the places kept for moves
 -- to it. An assignment that only restarts on its node counts once.
 create or replace function mooring_internal.assigned_and_promised_per_node()
-  returns table (node_id int, taken int)
+  returns table (node_id int, assigned_and_promised int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$

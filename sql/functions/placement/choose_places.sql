@@ -38,7 +38,7 @@ begin
                   shuffle => false)
                 else chosen end;
   end if;
-  chosen := mooring_internal.choose_nodes(
+  chosen := mooring_internal.cheapest_slots(
     nodes, eligible, in_force.name, cardinality(assignments));
   if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
     returning_rows := mooring_internal.may_return_to_last_node(
@@ -68,7 +68,7 @@ begin
     return returning_to;
   end if;
   nodes := mooring_internal.with_load(nodes, returning_to);
-  chosen := mooring_internal.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
+  chosen := mooring_internal.cheapest_slots(nodes, eligible, in_force.name, cardinality(others));
   if replicated then
     chosen := mooring_internal.spread_replicas(
       array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o),

@@ -51,7 +51,8 @@ begin
           mooring_internal.node_is_live(h) as live,
           n.enabled,
           n.draining_since is null and not h.leaving as not_draining,
-          n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
+          n.max_assignments is null
+            or coalesce(l.assigned_and_promised, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null
             or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n

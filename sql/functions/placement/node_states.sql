@@ -5,8 +5,8 @@ create or replace function mooring_internal.node_states() returns setof mooring.
 as $$
 begin
   return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct,
-        h.memory_mb, h.disk_free_pct
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned_and_promised, 0),
+        h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
       left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id

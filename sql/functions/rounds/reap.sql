@@ -1,8 +1,9 @@
--- reap: frees work of nodes whose lease and margin are over by the database clock. It reads the
--- time first and uses it throughout.
+-- reap: frees work of nodes whose lease and margin are over by the database clock.
+-- Two times. Leases are judged by `at`: judged_at, or the start of the call if that is earlier.
+-- `read_at`, the start of the call, only repairs beats in the future.
 -- judged_at: tick() passes the time that it compared with its caller's clock. So a step of the
--- database clock between a tick and the reap it started frees nothing. An older time only finds
--- fewer leases over, so a job may wait with it for any time. null: now.
+-- database clock between a tick and the reap it started frees nothing. A job that waited long uses
+-- an old time: it finds fewer ended leases, never more. null: the start of the call.
 -- What stays with its node: daemons, unless they shall stop. And all work while reaping is paused,
 -- except that of nodes without a session, because those left by themselves.
 -- README.md tells what each lock and each skipped row is for.
@@ -21,7 +22,8 @@ declare
   margin interval;
   paused boolean;
   in_hold boolean;
-  silent int[];
+  -- nodes that left, and silent ones, with work that a reap may free
+  overdue int[];
   lost bigint[];
   lost_epochs bigint[];
 begin
@@ -44,9 +46,9 @@ begin
     return;
   end if;
   paused := mooring_internal.update_reap_pause(at);
-  -- offset 0: one index lookup for each silent node, up to the first hit; as a join it would read
+  -- offset 0: one index lookup for each such node, up to the first hit; as a join it would read
   -- all that each of them owns
-  select array_agg(h.node_id) into silent
+  select array_agg(h.node_id) into overdue
     from (
       select h.node_id
         from mooring.heartbeat h
@@ -59,17 +61,17 @@ begin
            offset 0)
        order by h.node_id
          for update skip locked) h;
-  if silent is not null then
+  if overdue is not null then
     -- Rows are locked as they are chosen. Otherwise rows locked elsewhere would be chosen again
     -- each time, and those behind them never.
     -- + 0: the planner knows neither number in a plan that it keeps. Without it, it reads the whole
-    -- table along its primary key instead of what the silent nodes own.
+    -- table along its primary key instead of what the overdue nodes own.
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (
         select a.id, a.epoch
           from mooring.assignment a
           join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent)
+         where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
            and mooring_internal.lease_end(h, a) + margin < at
          order by a.id + 0
@@ -86,7 +88,7 @@ begin
         select a.xmax as locked_by, min(a.id) as id, count(*) as n
           from mooring.assignment a
           join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent)
+         where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
            and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax

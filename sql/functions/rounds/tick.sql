@@ -69,7 +69,7 @@ begin
   perform mooring_internal.limit_idle();
   if not inline then
     update mooring_internal.worker w
-       set seen_at = clock_timestamp(), pool_ids = tick.pool_ids
+       set ticked_at = clock_timestamp(), pool_ids = tick.pool_ids
      where w.id = tick.worker;
     if not found then
       insert into mooring_internal.worker (id, pool_ids)

@@ -2,7 +2,7 @@
 create or replace function mooring_internal.worker_is_alive(worker mooring_internal.worker)
   returns boolean
   language sql stable
-return worker.seen_at
+return worker.ticked_at
   > clock_timestamp() - 3 * mooring_internal.round_interval('reap') - interval '3 s';
 comment on function mooring_internal.worker_is_alive(mooring_internal.worker) is
   'True while a worker process ticks.';

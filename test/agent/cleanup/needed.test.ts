@@ -125,7 +125,7 @@ t.test(
     const supervisor = createSupervisor({
       node: 'host-a',
       stateDir,
-      host,
+      runner: host,
       inherited,
       trusts: /./,
       allowExec: true,

@@ -69,6 +69,8 @@ const HOSTILE_VERSIONS = [
   '$(id)',
   'next.tgz',
   'a.tar.gz',
+  '1.0.0-x.tgz',
+  '1.0.0+x.tar',
   '-g',
   '1.0.0\n',
   'lat\0est',

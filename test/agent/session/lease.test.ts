@@ -1,7 +1,12 @@
 import pino from 'pino'
 import t, { type Test } from 'tap'
 import { CLOCK_GRAIN_MS } from '../../../host/boot-clock.js'
-import { createLeases, isFenced, termOf, type LeasedRow } from '../../../agent/session/lease.js'
+import {
+  createLeases,
+  isLeased,
+  deadlinesOf,
+  type LeasedRow,
+} from '../../../agent/session/lease.js'
 import type { LeaseTerm } from '../../../agent/warden/protocol.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
@@ -38,19 +43,19 @@ function leases(t: Test, reapMarginMs = 3_000) {
 t.test(
   'a lease ends before the reaper may free the row, by the margin or a tenth of the lease',
   (t) => {
-    t.same(termOf(row(), 0, 3_000), {
+    t.same(deadlinesOf(row(), 0, 3_000), {
       termAtMs: 10_800 - CLOCK_GRAIN_MS - 4_000,
       endAtMs: 10_800 - CLOCK_GRAIN_MS,
     }) // grace: a third of the lease
-    t.same(termOf(row({ stop_grace_ms: 500 }), 0, 3_000), {
+    t.same(deadlinesOf(row({ stop_grace_ms: 500 }), 0, 3_000), {
       termAtMs: 10_300 - CLOCK_GRAIN_MS,
       endAtMs: 10_800 - CLOCK_GRAIN_MS,
     })
-    t.same(termOf(row(), 0, 600), {
+    t.same(deadlinesOf(row(), 0, 600), {
       termAtMs: 7_400 - CLOCK_GRAIN_MS,
       endAtMs: 11_400 - CLOCK_GRAIN_MS,
     }) // a margin below a tenth
-    t.same(termOf(row({ lease_ttl_ms: 300 }), 50, 3_000), {
+    t.same(deadlinesOf(row({ lease_ttl_ms: 300 }), 50, 3_000), {
       termAtMs: 50 + 170 - CLOCK_GRAIN_MS,
       endAtMs: 50 + 270 - CLOCK_GRAIN_MS,
     })
@@ -64,7 +69,7 @@ t.test(
     for (const ttl of [300, 301, 999, 12_000, 3_600_000]) {
       for (const grace of [0, 1, ttl / 4, ttl, 10 * ttl]) {
         for (const margin of [50, ttl / 10, ttl]) {
-          const { termAtMs, endAtMs } = termOf(
+          const { termAtMs, endAtMs } = deadlinesOf(
             row({ lease_ttl_ms: ttl, stop_grace_ms: grace }),
             0,
             margin,
@@ -81,9 +86,9 @@ t.test(
 )
 
 t.test('daemons and what is to be kept are never fenced', async (t) => {
-  t.notOk(isFenced(row({ type: 'daemon' })))
-  t.notOk(isFenced(row({ on_lost: 'keep' })))
-  t.ok(isFenced(row()))
+  t.notOk(isLeased(row({ type: 'daemon' })))
+  t.notOk(isLeased(row({ on_lost: 'keep' })))
+  t.ok(isLeased(row()))
   const { clock, fenced, confirm, isLive } = leases(t)
   confirm(
     [
@@ -201,7 +206,7 @@ t.test(
       ],
       1_000_000,
     )
-    const { termAtMs, endAtMs } = termOf(leased, 1_000_000, 3_000)
+    const { termAtMs, endAtMs } = deadlinesOf(leased, 1_000_000, 3_000)
     t.same(renewed, [
       ['1', '1', termAtMs, endAtMs],
       ['2', '7', null, null],

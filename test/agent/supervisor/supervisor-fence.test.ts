@@ -71,7 +71,7 @@ t.test(
     const r = await rig(t, {
       stateDir,
       onFenced: (id) => told.push(id),
-      host: {
+      runner: {
         runIdPrefix: runIdPrefix(stateDir),
         start: (spec) => started[started.push(local.start(spec)) - 1]!,
       },

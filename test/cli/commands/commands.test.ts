@@ -11,7 +11,7 @@ t.test('status shows nodes, counts, and what waits with its reason', async (t) =
   const { code, stdout } = await run(t, place, ['status'])
   t.equal(code, 0)
   t.match(stdout, /^1 of 1 nodes healthy, 3 deployments, 2 of 3 assigned, 0 running, 1 waiting/)
-  t.match(stdout, /host-a +HEALTHY .* 2 +0 +2 not yet seen/)
+  t.match(stdout, /host-a +HEALTHY .* 2 +0 +2 not yet reported/)
   t.match(stdout, /left-pad .*no node trusts/)
   // eslint-disable-next-line no-control-regex
   t.notMatch(stdout, /\x1b/, 'no escape codes on a pipe')

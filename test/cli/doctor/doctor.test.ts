@@ -160,7 +160,7 @@ t.test(
   async (t) => {
     t.match(clockVerdict({ offsetMs: 0.4, tripMs: 0.6 }), {
       level: 'ok',
-      found: /^no offset seen \(± 1.3 ms/,
+      found: /^no offset measured \(± 1.3 ms/,
     })
     t.match(clockVerdict({ offsetMs: -300, tripMs: 2 }), {
       level: 'ok',

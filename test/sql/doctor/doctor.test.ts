@@ -119,7 +119,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
   [
     'no worker',
     'workers',
-    `update mooring_internal.worker set seen_at = now() - interval '1 min'`,
+    `update mooring_internal.worker set ticked_at = now() - interval '1 min'`,
     'warning',
     /the agents run the rounds/,
     /^mooring worker$/,

@@ -7,7 +7,7 @@
 -- decides, so that a fleet whose samples fail still fills evenly.
 -- Pure: it reads its arguments and the policy and locks nothing, so explaining and simulating use
 -- the same choice.
-create or replace function mooring_internal.choose_nodes(
+create or replace function mooring_internal.cheapest_slots(
   nodes mooring.node_state[],
   eligible int[],
   policy text,
@@ -26,7 +26,7 @@ declare
 begin
   select p.cost_function into strict cost_function
     from mooring.policy p
-   where p.name = choose_nodes.policy;
+   where p.name = cheapest_slots.policy;
   loop
     execute format($query$
       with slot as (
@@ -48,8 +48,8 @@ begin
       $query$, cost_function)
       into chosen, deepest, unknown
       using nodes, depth, n, eligible;
-    if unknown and choose_nodes.policy <> 'deployment_count' then
-      return mooring_internal.choose_nodes(nodes, eligible, 'deployment_count', n);
+    if unknown and cheapest_slots.policy <> 'deployment_count' then
+      return mooring_internal.cheapest_slots(nodes, eligible, 'deployment_count', n);
     end if;
     -- a node whose every offered slot was chosen might get more
     exit when chosen is null or deepest < depth or depth >= n;
@@ -58,5 +58,5 @@ begin
   return coalesce(chosen, '{}');
 end;
 $$;
-comment on function mooring_internal.choose_nodes(mooring.node_state[], int[], text, int) is
+comment on function mooring_internal.cheapest_slots(mooring.node_state[], int[], text, int) is
   'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';

@@ -32,7 +32,7 @@ export interface ChildOptions {
   killAfterMs: number
 }
 
-export interface ChildProcess {
+export interface RestartedChild {
   start(): void
   /** SIGTERM, for good. Resolves when the process is gone. Idempotent, legal before start. */
   stop(): Promise<void>
@@ -43,7 +43,7 @@ export interface ChildProcess {
   state(): { state: ChildState; pid: number | null; restarts: number; note: string | null }
 }
 
-export function createChildProcess(options: ChildOptions): ChildProcess {
+export function createRestartedChild(options: ChildOptions): RestartedChild {
   // up to a handful of children on one host: their waits need no jitter, and people read them
   const backoff = createBackoff(options.firstBackoffMs, options.maxBackoffMs, () => 1)
   let child: Spawned | null = null

@@ -1,7 +1,7 @@
 -- The words of pending_reasons(): each names what is in the way and the next step.
 -- rule is the one that leaves no node; node_ids are the nodes that got as far as that rule.
 -- rule 0: there is no node at all. rule 12: no rule is in the way.
-create or replace function mooring_internal.pending_reason(
+create or replace function mooring_internal.pending_reason_text(
   spec mooring.deployment,
   rule int,
   node_ids int[]
@@ -160,5 +160,5 @@ begin
   end;
 end;
 $$;
-comment on function mooring_internal.pending_reason(mooring.deployment, int, int[]) is
+comment on function mooring_internal.pending_reason_text(mooring.deployment, int, int[]) is
   'Why pending work of a deployment is not placed, and the way out, in words.';

@@ -31,7 +31,7 @@ async function choose(
     ...state,
   }))
   const [row] = await sql<{ chosen: number[] }[]>`
-    select mooring_internal.choose_nodes(
+    select mooring_internal.cheapest_slots(
       array(select s from jsonb_populate_recordset(null::mooring.node_state, ${sql.json(rows)}) s),
       ${eligible}::int[], ${policy}, ${n}
     ) as chosen`

@@ -1,14 +1,14 @@
 import { spawn } from 'node:child_process'
 import t from 'tap'
 import type { Test } from 'tap'
-import { createChildProcess } from '../../host/child-process.js'
-import type { ChildOptions } from '../../host/child-process.js'
+import { createRestartedChild } from '../../host/restarted-child.js'
+import type { ChildOptions } from '../../host/restarted-child.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 /** A child that runs a line of shell; what it becomes is noted. */
 function child(t: Test, line: string, more: Partial<ChildOptions> = {}) {
   const states: string[] = []
-  const made = createChildProcess({
+  const made = createRestartedChild({
     spawn: () => spawn('sh', ['-c', line], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] }),
     explain: ({ how }) => how,
     isFinal: ({ exitCode }) => exitCode === 2,
