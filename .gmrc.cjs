@@ -1,10 +1,12 @@
-// For graphile-migrate's own command line and for scripts/migration-commit.mjs. `mooring migrate` needs none of this:
+// For graphile-migrate's own command line and for scripts/migration-commit.mjs.
+// `mooring migrate` does not read this file:
 // it runs migrations/committed with the same pgSettings (postgres/migrate/steps.ts).
 module.exports = {
   migrationsFolder: `${__dirname}/migrations`,
   // an unqualified name must fail and not find something by chance
   pgSettings: { search_path: 'pg_catalog' },
-  // our triggers call graphile_worker.add_job, so its schema comes first, in the shadow database too
+  // our triggers call graphile_worker.add_job, so its schema comes first
+  // the shadow database needs it too
   afterReset: [
     { _: 'command', command: `node ${JSON.stringify(`${__dirname}/scripts/worker-schema.mjs`)}` },
   ],

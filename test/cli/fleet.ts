@@ -29,8 +29,16 @@ export async function fleet(t: Test, ...names: string[]) {
   // nobody beats here: what is live shall stay so
   await pg.sql`update mooring.setting set lease_ttl = '1 hour'`
   await pg.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
-  await pg.sql`insert into mooring.deployment (name, package_name, package_version) select u.name, 'http-server', '14.1.1' from unnest(${names}::text[]) with ordinality u (name, nr) order by u.nr`
-  await pg.sql`insert into mooring.deployment (name, package_name, env) values ('odd', 'left-pad', '{"TOKEN": "hunter2"}')`
+  await pg.sql`
+    insert into mooring.deployment (name, package_name, package_version)
+    select u.name, 'http-server', '14.1.1'
+    from unnest(${names}::text[]) with ordinality u (name, nr)
+    order by u.nr
+  `
+  await pg.sql`
+    insert into mooring.deployment (name, package_name, env)
+    values ('odd', 'left-pad', '{"TOKEN": "hunter2"}')
+  `
   await pg.sql`select count(*) from mooring.claim()`
   const rows = await pg.sql<
     { name: string; assignment_id: string; deployment_id: string }[]

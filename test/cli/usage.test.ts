@@ -94,13 +94,19 @@ t.test('bad usage exits with 2 and names the help', async (t) => {
     [['agent', '--keep-packages', 'a week'], /It must be a duration/],
     [
       ['describe', 'host-a'],
-      /unknown command 'host-a'\n\(there are `mooring describe deployment`, `mooring describe node`; `mooring describe --help` lists the options\)/,
+      new RegExp(
+        "unknown command 'host-a'\\n\\(there are `mooring describe deployment`, `mooring " +
+          'describe node`; `mooring describe --help` lists the options\\)',
+      ),
     ],
     [['get', 'pods'], /unknown command 'pods'.*mooring get --help/s],
     [['get', 'deployments', 'web', '-l', 'a=b'], /names and -l exclude each other/],
     [
       ['disable', 'deployment'],
-      /error: which deployments\?\nhint: commands that change something need a target: names, a label selector \(-l\), or --all/,
+      new RegExp(
+        'error: which deployments\\?\\nhint: commands that change something need a target: ' +
+          'names, a label selector \\(-l\\), or --all',
+      ),
     ],
     [['delete', 'deployment', '-l', ''], /Labels are written key=value/],
     [['delete', 'deployment', '-l', 'a=b,'], /none may be empty/],

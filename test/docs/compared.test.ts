@@ -1,4 +1,7 @@
-/** docs/compared.md says of each row of the replaced systems which test shows it. Here it is held to that. */
+/**
+ * docs/compared.md names for each row of the replaced systems the test that shows it.
+ * Here each row is checked.
+ */
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'

@@ -27,7 +27,10 @@ function firstOf(text: string): string {
   return text
 }
 
-/** What an expression for a kind can be: a word, a CASE of words (of its conditions nothing counts), a column whose words are in the same file, a parameter. */
+/**
+ * What an expression for a kind can be: a word, a CASE of words, a parameter, or a column whose
+ * words are in the same file. The conditions of a CASE do not count.
+ */
 function kindsOf(expression: string, file: string): string[] {
   if (/^case\b/.test(expression))
     return [...expression.matchAll(/\b(?:then|else)\s+('[a-z_]+')/g)].flatMap(([, word]) =>
@@ -107,7 +110,8 @@ t.test('negative control: a kind that is new is missed, however it is written', 
   ])
   t.same(
     kindsIn(
-      "perform mooring_internal.add_event(case when a = 'b' then 'ship_sunk' else 'ship_found' end, 'why');",
+      "perform mooring_internal.add_event(case when a = 'b' then 'ship_sunk' else " +
+        "'ship_found' end, 'why');",
     ),
     ['ship_sunk', 'ship_found'],
   )
@@ -117,13 +121,15 @@ t.test('negative control: a kind that is new is missed, however it is written', 
   )
   t.same(
     kindsIn(
-      "insert into mooring.event (kind, reason) select e.kind, e.reason from (select 'ship_sunk' as kind, 'x' as reason union all select 'ship_found', 'y') e",
+      'insert into mooring.event (kind, reason) select e.kind, e.reason from (select ' +
+        "'ship_sunk' as kind, 'x' as reason union all select 'ship_found', 'y') e",
     ),
     ['ship_sunk', 'ship_found'],
   )
   t.same(
     kindsIn(
-      "insert into mooring.event (kind, reason) select p.kind, 'why' from (select case when x then 'ship_sunk' else 'ship_found' end as kind from y) p",
+      "insert into mooring.event (kind, reason) select p.kind, 'why' from (select case " +
+        "when x then 'ship_sunk' else 'ship_found' end as kind from y) p",
     ),
     ['ship_sunk', 'ship_found'],
   )
@@ -152,10 +158,19 @@ t.test('every verb, view and setting that operators are told of is there', async
     sql`select p.proname as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace`,
   )
   const settings = await names(
-    sql`select a.attname as name from pg_attribute a where a.attrelid = 'mooring.setting'::regclass and a.attnum > 0`,
+    sql`
+      select a.attname as name
+      from pg_attribute a
+      where a.attrelid = 'mooring.setting'::regclass and a.attnum > 0
+    `,
   )
   const columns = await names(
-    sql`select c.relname || '.' || a.attname as name from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'`,
+    sql`
+      select c.relname || '.' || a.attname as name
+      from pg_class c
+      join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+      where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'
+    `,
   )
   const views = new Set([...columns].map((name) => name.split('.')[0]!))
   const told = (text: string) => [
@@ -195,7 +210,8 @@ t.test('every verb, view and setting that operators are told of is there', async
     t.not(told(readFileSync(join(ROOT, page), 'utf8')).length, 0, page)
   t.same(
     missing(
-      '`reasign(7)`, `select * from mooring.drain_nodes()`, `setting.leas_ttl`, `fleet.holds`, `reassign()`, `fleet.hold`',
+      '`reasign(7)`, `select * from mooring.drain_nodes()`, `setting.leas_ttl`, ' +
+        '`fleet.holds`, `reassign()`, `fleet.hold`',
     ),
     ['reasign', 'drain_nodes', 'setting.leas_ttl', 'fleet.holds'],
     'a name that is wrong is noticed',

@@ -1,4 +1,7 @@
-/** Markdown pages name files. Here each page is held to it: what it names exists, and a table of files is complete. */
+/**
+ * Markdown pages name files. Here each named file is checked to exist, and each table of files to
+ * be complete.
+ */
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import t from 'tap'
@@ -18,7 +21,10 @@ function filesBelow(folder: string): string[] {
   })
 }
 
-/** Links, and paths in text, tables and pictures. A path with a placeholder (`<verb>.sql`) is none. */
+/**
+ * Links, and paths in text, tables and pictures. A path with a placeholder (`<verb>.sql`) does not
+ * count.
+ */
 function namedIn(text: string): { links: string[]; paths: string[] } {
   const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)]
   const paths = text

@@ -6,7 +6,10 @@ export type Db = ISql
 
 export interface NodeSpec {
   name?: string
-  /** Age of its last beat, '61 seconds ago'; 'never': the row is there and no agent has come. Left out: just now. */
+  /**
+   * Age of its last beat, '61 seconds ago'. Left out: just now.
+   * 'never': the row exists and no agent has registered.
+   */
   seen?: string
   /** How long ago its agent came. Left out: long ago. */
   came?: string
@@ -55,15 +58,34 @@ export async function node(sql: Db, spec: NodeSpec = {}): Promise<TestNode> {
     gateway_base_url = null,
   } = spec
   if (spec.seen === 'never') {
-    await sql`insert into mooring.node (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url)
-      values (${name}, ${trusts}, ${drivers}, ${sql.json(labels as never)}, ${max_assignments}, ${agent_base_url}, ${gateway_base_url})`
+    await sql`
+      insert into mooring.node
+        (name, trusts, drivers, labels, max_assignments, agent_base_url, gateway_base_url)
+      values
+        (${name}, ${trusts}, ${drivers}, ${sql.json(labels as never)}, ${max_assignments},
+         ${agent_base_url}, ${gateway_base_url})
+    `
   } else {
-    await sql`select from mooring.register_node(${name}, ${session}, ${trusts}, ${drivers}, ${sql.json(labels as never)}, ${max_assignments}, ${agent_base_url}, ${gateway_base_url})`
-    await sql`update mooring.heartbeat set session_at = clock_timestamp() - ${spec.came ?? '1 day'}::interval where node = ${name}`
+    await sql`
+      select from mooring.register_node(
+        ${name}, ${session}, ${trusts}, ${drivers}, ${sql.json(labels as never)},
+        ${max_assignments}, ${agent_base_url}, ${gateway_base_url})
+    `
+    await sql`
+      update mooring.heartbeat
+      set session_at = clock_timestamp() - ${spec.came ?? '1 day'}::interval
+      where node = ${name}
+    `
   }
   const { weight = null, enabled = null, draining = false } = spec
   if (weight !== null || enabled !== null || draining) {
-    await sql`update mooring.node set weight = coalesce(${weight}, weight), enabled = coalesce(${enabled}, enabled), draining_since = case when ${draining} then now() end where name = ${name}`
+    await sql`
+      update mooring.node
+      set weight = coalesce(${weight}, weight),
+        enabled = coalesce(${enabled}, enabled),
+        draining_since = case when ${draining} then now() end
+      where name = ${name}
+    `
   }
   if (spec.sample) await beat(sql, { name, session }, spec.sample)
   if (spec.seen !== undefined && spec.seen !== 'never') await age(sql, name, spec.seen)
@@ -94,13 +116,19 @@ export async function beat(
       round_overdue: boolean
     }[]
   >`
-    select * from mooring.heartbeat(${name}, ${session}, ${cpu_pct}, ${memory_mb}, ${disk_free_pct}, ${disk_free_bytes}, ${running})`
+    select * from mooring.heartbeat(
+      ${name}, ${session}, ${cpu_pct}, ${memory_mb}, ${disk_free_pct}, ${disk_free_bytes},
+      ${running})`
   return answer!
 }
 
 /** Makes a node's last beat older: age(sql, 'host-a', '61 seconds ago'). */
 export async function age(sql: Db, name: string, ago: string): Promise<void> {
-  await sql`update mooring.heartbeat set beat_at = clock_timestamp() + ${ago}::interval where node_id = (select id from mooring.node where name = ${name})`
+  await sql`
+    update mooring.heartbeat
+    set beat_at = clock_timestamp() + ${ago}::interval
+    where node_id = (select id from mooring.node where name = ${name})
+  `
 }
 
 export interface DeploymentSpec {
@@ -142,10 +170,16 @@ export async function deployment(sql: Db, spec: DeploymentSpec = {}): Promise<st
   return made!.id
 }
 
-/** n deployments of one package in one statement, as a user writes it in psql; their ids, in order. */
+/**
+ * n deployments of one package in one statement, as a user writes it in psql.
+ * Resolves with their ids, in order.
+ */
 export async function deployments(sql: Db, n: number): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
-    insert into mooring.deployment (package_name, package_version, enabled) select 'http-server', '14.1.1', true from generate_series(1, ${n}::int) returning id`
+    insert into mooring.deployment (package_name, package_version, enabled)
+    select 'http-server', '14.1.1', true
+    from generate_series(1, ${n}::int)
+    returning id`
   return rows.map(({ id }) => id)
 }
 
@@ -163,8 +197,11 @@ export interface AssignmentRow {
 /** The assignments of a deployment, or all of them, with their owners' names, in order of id. */
 export async function assignments(sql: Db, deployment?: string): Promise<AssignmentRow[]> {
   return await sql<AssignmentRow[]>`
-    select a.id, a.deployment_id, a.ordinal, n.name as node, a.epoch, a.wanted, a.stop_reason, d.generation
-      from mooring.assignment a left join mooring.node n on n.id = a.node_id left join mooring.deployment d on d.id = a.deployment_id
+    select a.id, a.deployment_id, a.ordinal, n.name as node, a.epoch, a.wanted, a.stop_reason,
+           d.generation
+      from mooring.assignment a
+      left join mooring.node n on n.id = a.node_id
+      left join mooring.deployment d on d.id = a.deployment_id
      where ${deployment ?? null}::bigint is null or a.deployment_id = ${deployment ?? null}
      order by a.id`
 }

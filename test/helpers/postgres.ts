@@ -11,7 +11,7 @@ export interface TestDatabase {
   name: string
   /** at most 4 connections */
   sql: Sql
-  /** Another session, with one connection of its own: for transactions that stay open, and for who blocks whom. */
+  /** Another session, with one connection of its own: for open transactions and for locks. */
   client(applicationName?: string): Sql
 }
 
@@ -27,7 +27,8 @@ export const emptyDatabase = (t: Test): Promise<TestDatabase> =>
 
 async function makeDatabase(t: Test, { migrated }: { migrated: boolean }): Promise<TestDatabase> {
   const server = await testServer()
-  // the pid says whose it is: a server that is about to stop drops what dead test processes have left
+  // the pid names the test process that owns the database: a server that is about to stop drops
+  // the databases of dead test processes
   const name = `test_${process.pid}_${randomBytes(4).toString('hex')}`
   const clients: Sql[] = []
   t.teardown(async () => {
@@ -71,7 +72,10 @@ async function copyTemplate(
     }
     // settings of a database belong to its name and are not copied with it
     const [setting] = await admin<{ setconfig: string[] }[]>`
-      select s.setconfig from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase where d.datname = ${template} and s.setrole = 0`
+      select s.setconfig
+      from pg_db_role_setting s
+      join pg_database d on d.oid = s.setdatabase
+      where d.datname = ${template} and s.setrole = 0`
     for (const text of setting?.setconfig ?? [])
       await admin.unsafe(`alter database ${name} set ${text.replace('=', ' = ')}`)
     return

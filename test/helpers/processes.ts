@@ -46,7 +46,10 @@ const TAPS_OWN = [
 /** The warden, for a test that starts one by itself. */
 export const WARDEN_PROGRAM = join(ROOT, 'dist', 'agent', 'warden', 'main.js')
 
-/** `mooring <args>` as a real process (of dist/: run `npm run build` first). It and its descendants end with the test. */
+/**
+ * `mooring <args>` as a real process, of dist/: run `npm run build` first.
+ * It and its descendants end with the test.
+ */
 export function mooring(t: Test, args: readonly string[], options: ProgramOptions = {}): Program {
   return program(t, process.execPath, [MAIN, ...args], options)
 }
@@ -57,7 +60,8 @@ export function program(
   args: readonly string[],
   { databaseUrl, env = {}, cwd, user }: ProgramOptions = {},
 ): Program {
-  // tap puts a loader and exit handlers of its own into every child; `env` takes them out and becomes the program, same pid
+  // tap puts a loader and exit handlers of its own into every child. `env` removes them and becomes
+  // the program, with the same pid
   const child = spawn('env', [...TAPS_OWN.flatMap((name) => ['-u', name]), command, ...args], {
     ...user,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -117,7 +121,10 @@ export function program(
   return result
 }
 
-/** A folder that ends with the test, and with it every process that works in it (an agent's orphans, say). */
+/**
+ * A folder that ends with the test. Every process that works in it ends too, such as the orphans of
+ * an agent.
+ */
 export function tempDir(t: Test, name = 'state'): string {
   const folder = mkdtempSync(join(tmpdir(), `mooring-${name}-`))
   chmodSync(folder, 0o755) // another user may have to get in: the server, or a workload
@@ -128,7 +135,10 @@ export function tempDir(t: Test, name = 'state'): string {
   return folder
 }
 
-/** Who still writes into it (a workload of an agent that is ended later) makes files anew; rmSync's own retries look for no new ones. */
+/**
+ * A process that still writes into the folder makes new files, such as a workload that ends after
+ * its agent. The retries of rmSync do not look for new files.
+ */
 export function removeFolder(folder: string): void {
   for (let tries = 1; ; tries++) {
     try {

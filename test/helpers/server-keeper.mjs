@@ -1,4 +1,5 @@
-// Stops a test server (and drops the databases that killed tests left in it) when nobody has been connected for IDLE_MS.
+// Stops a test server when no client has been connected for IDLE_MS.
+// It drops the databases that killed tests left in the server.
 // Usage: KEEPER_URL=... node server-keeper.mjs DATA_DIR
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,13 +17,18 @@ const [{ mine }] =
 if (mine) {
   for (let idleSince = performance.now(); performance.now() - idleSince < IDLE_MS;) {
     const [{ others }] = await sql`
-      select count(*)::int as others from pg_stat_activity a where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()`
+      select count(*)::int as others
+      from pg_stat_activity a
+      where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()`
     if (others > 0) idleSince = performance.now()
     await pause(500)
   }
-  for (const {
-    datname,
-  } of await sql`select d.datname from pg_database d where d.datname like 'test\\_%' or d.datname like 'unfinished\\_%'`) {
+  const left = await sql`
+    select d.datname
+    from pg_database d
+    where d.datname like 'test\\_%' or d.datname like 'unfinished\\_%'
+  `
+  for (const { datname } of left) {
     await sql.unsafe(`drop database if exists ${datname} with (force)`)
   }
 }

@@ -7,8 +7,9 @@ import { ROOT } from './root.js'
 import settings from './server-settings.json' with { type: 'json' }
 
 /**
- * The server all test files share. `npm test` starts one and hands its address down; a single `tap run` starts
- * one below .mooring/test, and a keeper (server-keeper.mjs) stops it when nobody has been connected for a while.
+ * The server all test files share. `npm test` starts one and hands its address down. A single
+ * `tap run` starts one below .mooring/test. A keeper (server-keeper.mjs) stops that one when no
+ * client has been connected for a while.
  */
 export interface TestServer {
   /** connected to the server's maintenance database, as its superuser */

@@ -1,7 +1,10 @@
 import type { Test } from 'tap'
 import { openTcpProxy, type TcpProxy } from '../../faults/tcp-proxy.js'
 
-/** The proxy of the fault rig before the server of `url`, closed with the test; `url` is the same database, reached through it. */
+/**
+ * The proxy of the fault rig before the server of `url`, closed with the test.
+ * Its `url` reaches the same database through the proxy.
+ */
 export async function tcpProxy(t: Test, url: string): Promise<TcpProxy & { url: string }> {
   const target = new URL(url)
   const proxy = await openTcpProxy({ host: target.hostname, port: Number(target.port) })

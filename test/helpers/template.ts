@@ -4,7 +4,7 @@ import { committedMigrations } from '../../postgres/migrate/committed-migrations
 import { migrate } from '../../postgres/migrate/migrate.js'
 
 /**
- * The name of a database that has been migrated once and is copied by every test. It is named after the
+ * The name of a database that is migrated once. Every test starts from it. It is named after the
  * committed migrations: when they change (npm run migration:commit), the next test makes a new one.
  */
 export async function migratedTemplate(
@@ -24,9 +24,11 @@ export async function migratedTemplate(
   try {
     await lock`select pg_advisory_lock(hashtextextended('mooring test template', 0))`
     if (await exists(lock, template)) return template
-    const stale = await lock<
-      { datname: string }[]
-    >`select d.datname from pg_database d where d.datname like 'template\\_%' or d.datname = 'unfinished_template'`
+    const stale = await lock<{ datname: string }[]>`
+      select d.datname
+      from pg_database d
+      where d.datname like 'template\\_%' or d.datname = 'unfinished_template'
+    `
     for (const { datname } of stale)
       await lock.unsafe(`drop database if exists ${datname} with (force)`).catch(() => {})
     await lock.unsafe('create database unfinished_template')

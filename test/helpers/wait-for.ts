@@ -14,7 +14,8 @@ export interface WaitOptions {
 export const PATIENCE_MS = 60_000
 
 /**
- * Resolves with the probe's first truthy value. A probe that throws has not succeeded yet: the error is
+ * Resolves with the probe's first truthy value. A probe that throws has not succeeded yet: the
+ * error is
  * shown when the time is over.
  */
 export async function waitFor<T>(
@@ -32,11 +33,11 @@ export async function waitFor<T>(
       last = error
     }
     if (performance.now() > deadline) {
-      const shown = show
-        ? `\n${inspect(await Promise.resolve(show()).catch((error: unknown) => error), { depth: 6, breakLength: 160 })}`
-        : ''
+      const table = show && (await Promise.resolve(show()).catch((error: unknown) => error))
+      const shown = show ? `\n${inspect(table, { depth: 6, breakLength: 160 })}` : ''
       throw new Error(
-        `waited ${timeoutMs} ms in vain: ${label}\nlast value: ${inspect(last, { depth: 4 })}${shown}`,
+        `waited ${timeoutMs} ms in vain: ${label}\n` +
+          `last value: ${inspect(last, { depth: 4 })}${shown}`,
       )
     }
     await pause(waitMs)

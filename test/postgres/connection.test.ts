@@ -45,7 +45,11 @@ t.test('a statement that outlives its client is ended by the server', async (t) 
   await waitFor(
     async () =>
       (
-        await sql`select 1 from pg_stat_activity where application_name = 'connection under test' and state = 'active'`
+        await sql`
+          select 1
+          from pg_stat_activity
+          where application_name = 'connection under test' and state = 'active'
+        `
       ).length === 0,
     { label: 'no backend sleeps on' },
   )

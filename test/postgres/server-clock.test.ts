@@ -27,9 +27,30 @@ t.test(
 t.test('an agent that runs the rounds tells it as a worker does', async (t) => {
   const { sql, url } = await testDatabase(t)
   await sql`alter function mooring.tick rename to tock`
-  await sql`create table public.told (nr int generated always as identity, worker text, inline boolean, last_clock_ms float8, since_ms float8)`
-  await sql`create function mooring.tick(worker text, pool_ids text[] default '{}', inline boolean default false, last_clock_ms float8 default null, since_ms float8 default null)
-    returns table (clock_ms float8) language sql as $$ insert into public.told (worker, inline, last_clock_ms, since_ms) values ($1, $3, $4, $5) returning 4711.5 $$`
+  await sql`
+    create table public.told (
+      nr int generated always as identity,
+      worker text,
+      inline boolean,
+      last_clock_ms float8,
+      since_ms float8
+    )
+  `
+  await sql`
+    create function mooring.tick(
+      worker text,
+      pool_ids text[] default '{}',
+      inline boolean default false,
+      last_clock_ms float8 default null,
+      since_ms float8 default null
+    )
+    returns table (clock_ms float8)
+    language sql as $$
+      insert into public.told (worker, inline, last_clock_ms, since_ms)
+      values ($1, $3, $4, $5)
+      returning 4711.5
+    $$
+  `
   const db = createAgentDb({ databaseUrl: url, node: 'host-a' })
   t.teardown(() => db.close())
   await db.tick('agent host-a')

@@ -52,7 +52,10 @@ t.test('where reaping has paused status says so, and resume-reaping lets it go o
   await place.sql`select from mooring.reap()`
   t.match(
     (await run(t, place, ['status'])).stdout,
-    /reaping is paused: 1 of 1 nodes are silent \(if the nodes are dead: `mooring resume-reaping`\)/,
+    new RegExp(
+      'reaping is paused: 1 of 1 nodes are silent \\(if the nodes are dead: `mooring ' +
+        'resume-reaping`\\)',
+    ),
   )
   t.same(JSON.parse((await run(t, place, ['resume-reaping', '--json'])).stdout), { resumed: true })
   t.equal((await place.sql`select from mooring.reap()`).length, 2)
@@ -122,7 +125,12 @@ t.test('apply inserts, changes, and leaves alone what is so already', async (t) 
     return run(t, place, ['apply', file, ...args])
   }
   const rows = () =>
-    pg.sql`select d.name, d.package_version, d.replicas, d.enabled, d.args, d.env, d.stop_grace::text, d.generation from mooring.deployment d order by d.name`
+    pg.sql`
+      select d.name, d.package_version, d.replicas, d.enabled, d.args, d.env, d.stop_grace::text,
+        d.generation
+      from mooring.deployment d
+      order by d.name
+    `
   const web = {
     name: 'web',
     package_name: 'http-server',
@@ -220,22 +228,32 @@ t.test(
     // looks
     const other = await pg.client().reserve()
     await other`begin`
-    await other`insert into mooring.deployment (name, package_name) values ('web-2999', 'http-server')`
+    await other`
+      insert into mooring.deployment (name, package_name)
+      values ('web-2999', 'http-server')
+    `
     for (let time = 0; time < 3; time++) {
       const applying = run(t, place, ['apply', file])
       await waitFor(
         async () =>
           (
             await pg.sql`
-      select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name = 'mooring cli' and a.backend_xid is not null and a.wait_event_type = 'Lock'`
+      select pg_terminate_backend(a.pid)
+      from pg_stat_activity a
+      where a.datname = current_database()
+        and a.application_name = 'mooring cli'
+        and a.backend_xid is not null
+        and a.wait_event_type = 'Lock'`
           ).length,
         { label: 'it is ended while it writes' },
       )
       t.match(await applying, {
         code: 1,
         stdout: '',
-        stderr:
-          /^error: the (database )?server (broke|closed) the connection.*\nhint: try again in a moment\n$/,
+        stderr: new RegExp(
+          '^error: the (database )?server (broke|closed) the connection.*\\nhint: try again ' +
+            'in a moment\\n$',
+        ),
       })
     }
     await other`rollback`
@@ -250,7 +268,8 @@ t.test('apply reads YAML too', async (t) => {
   const file = join(place.state, 'fleet.yaml')
   writeFileSync(
     file,
-    'deployments:\n  - name: web\n    package_name: http-server\n    args: ["-p", "8080"]\n    selector: { rack: a }\n',
+    'deployments:\n  - name: web\n    package_name: http-server\n    args: ["-p", ' +
+      '"8080"]\n    selector: { rack: a }\n',
   )
   t.match((await run(t, place, ['apply', file])).stdout, 'web created')
   t.match(await pg.sql`select d.args, d.selector from mooring.deployment d`, [
@@ -286,7 +305,10 @@ t.test('an agent and a worker that are told to stop leave nothing behind and exi
     ],
     { databaseUrl: pg.url, env: { MOORING_STATE_DIR: state } },
   )
-  await pg.sql`insert into mooring.deployment (command, args, selector) values ('sleep', '["600"]', '{"rack": "a"}')`
+  await pg.sql`
+    insert into mooring.deployment (command, args, selector)
+    values ('sleep', '["600"]', '{"rack": "a"}')
+  `
   const { pid } = await waitFor(
     async () =>
       (
@@ -341,7 +363,8 @@ t.test('where no psql is installed, -c works all the same', async (t) => {
     [
       'psql',
       '-c',
-      "select name, package_name from mooring.deployment order by id; update mooring.deployment set enabled = false where name = 'api'",
+      'select name, package_name from mooring.deployment order by id; update ' +
+        "mooring.deployment set enabled = false where name = 'api'",
     ],
     nowhere,
   )
@@ -373,7 +396,8 @@ t.test('a database without the schema is named, with the command that installs i
 t.test('a database newer than the program is refused by name', async (t) => {
   const { url, sql, name } = await testDatabase(t)
   await sql.unsafe(
-    'create or replace function mooring.schema_version() returns int language sql immutable as $$ select 9999 $$',
+    'create or replace function mooring.schema_version() returns int language sql ' +
+      'immutable as $$ select 9999 $$',
   )
   const place = { url, state: tempDir(t) }
   for (const args of [['status'], ['worker'], ['agent', '--name', 'host-a', '--trust', 'x']]) {

@@ -104,7 +104,8 @@ t.test(
     t.match(await run('get', 'deployments', 'web', 'wep'), {
       code: 1,
       stderr:
-        'error: there is no deployment wep\nhint: did you mean web? See `mooring get deployments`\n',
+        'error: there is no deployment wep\nhint: did you mean web? See `mooring get ' +
+        'deployments`\n',
     })
     t.match(await run('describe', 'node', 'hots-a'), {
       code: 1,
@@ -140,14 +141,20 @@ t.test(
       stderr: /no deployment has the labels tier=frnt\nhint: .*--wide/,
     })
     t.equal((await sql`select from mooring.deployment where not enabled`).length, 0)
-    await sql`insert into mooring.deployment (name, package_name) select d.id::text, 'x' from mooring.deployment d where d.name = 'web'`
+    await sql`
+      insert into mooring.deployment (name, package_name)
+      select d.id::text, 'x'
+      from mooring.deployment d
+      where d.name = 'web'
+    `
     const [{ id } = { id: '' }] = await sql<
       { id: string }[]
     >`select d.id from mooring.deployment d where d.name = 'web'`
     t.match(await run('delete', 'deployment', id), {
       code: 1,
       stderr: new RegExp(
-        `'${id}' is the name of one deployment and the id of another\nhint: write id:${id} \\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`,
+        `'${id}' is the name of one deployment and the id of another\nhint: write id:${id} ` +
+          `\\(deployment ${id}, named web\\) or name:${id} \\(deployment \\d+, named ${id}\\)`,
       ),
     })
     t.same(await named('deployment', `id:${id}`), ['web'])
@@ -161,7 +168,7 @@ t.test(
 )
 
 t.test(
-  'Y CLI: describe: the spec without a value of env, what runs where, why it waits and what to type, the last events',
+  'Y CLI: describe shows the spec without values of env, what runs where, and why the rest waits',
   async (t) => {
     const { run, web } = await fleet(t)
     const { stdout } = await run('describe', 'deployment', 'web')
@@ -211,7 +218,11 @@ t.test(
     const [first] = await assignments(sql)
     await report(sql, host, first!, 'backoff', { error: 'exited with code 1' })
     t.match((await run('get', 'deployments', 'web')).stdout, /1\/2 +1 failing/)
-    await sql`update mooring.heartbeat set beat_at = beat_at - interval '2 hours' where node = 'host-a'`
+    await sql`
+      update mooring.heartbeat
+      set beat_at = beat_at - interval '2 hours'
+      where node = 'host-a'
+    `
     t.match((await run('get', 'deployments', 'web')).stdout, /0\/2 +2 unknown/)
     await sql`update mooring.deployment set replicas = 0 where name = 'odd'`
     t.match((await run('get', 'deployments', 'odd')).stdout, /0\/0 +nothing to run/)
@@ -252,7 +263,7 @@ t.test(
 )
 
 t.test(
-  'D15, D16: disable and enable a node by name or label; set changes its register; delete forgets it',
+  'D15, D16: a node is disabled, enabled, changed and deleted, by name or by label',
   async (t) => {
     const { run, parsed, sql } = await fleet(t)
     t.match(await run('disable', 'node', 'host-b'), {
@@ -279,12 +290,18 @@ t.test(
       {
         code: 0,
         stdout: /host-c +UNKNOWN/,
-        stderr:
-          /^host-c is new: no agent of this name has registered yet \(`mooring delete node host-c` removes it\)\n$/,
+        stderr: new RegExp(
+          '^host-c is new: no agent of this name has registered yet \\(`mooring delete node ' +
+            'host-c` removes it\\)\\n$',
+        ),
       },
     )
     t.match(
-      await sql`select weight, labels, max_assignments, agent_base_url from mooring.node where name = 'host-c'`,
+      await sql`
+        select weight, labels, max_assignments, agent_base_url
+        from mooring.node
+        where name = 'host-c'
+      `,
       [{ weight: 200, labels: { rack: 'c' }, max_assignments: 5, agent_base_url: 'http://c' }],
     )
     t.equal((await run('set', 'node', 'host-c', '--weight', '100')).stderr, '')
@@ -313,8 +330,10 @@ t.test('Y CLI: delete: by name at once, by label only after a yes', async (t) =>
   const { run, parsed, sql } = await fleet(t)
   t.match(await run('delete', 'deployment', '-l', 'tier=back'), {
     code: 2,
-    stderr:
-      /delete 2 deployments: watch, odd needs a yes, and there is no terminal to ask\nhint: add --yes/,
+    stderr: new RegExp(
+      'delete 2 deployments: watch, odd needs a yes, and there is no terminal to ' +
+        'ask\\nhint: add --yes',
+    ),
   })
   t.match(await run('delete', 'deployment', '--all'), { code: 2, stderr: /3 deployments/ })
   t.equal((await sql`select from mooring.deployment`).length, 3)
@@ -341,8 +360,10 @@ t.test('scale sets replicas, and refuses a daemon with the reason and the way ou
   ])
   t.match(await run('scale', 'deployment', 'web', 'watch', '--replicas', '1'), {
     code: 1,
-    stderr:
-      /watch is a daemon and is not scaled: it runs once on every permitted node.*\nhint: .*selector.*mooring disable deployment watch/,
+    stderr: new RegExp(
+      'watch is a daemon and is not scaled: it runs once on every permitted node.*\\nhint: ' +
+        '.*selector.*mooring disable deployment watch',
+    ),
   })
   t.match(
     await sql`select replicas from mooring.deployment where name = 'web'`,
@@ -355,7 +376,7 @@ t.test('scale sets replicas, and refuses a daemon with the reason and the way ou
 })
 
 t.test(
-  '--watch goes on with what changes: rows on a pipe, one object per line with --json, and ends with 0',
+  '--watch prints what changes: rows on a pipe, one object a line with --json, and ends with 0',
   async (t) => {
     const { start, sql } = await fleet(t)
     const [text, json] = [
@@ -421,18 +442,26 @@ t.test(
         await run('events', '--deployment', ...args),
         {
           code: 1,
-          stderr:
-            /^error: neither a deployment nor any event of the id 987654 is known\nhint: see `mooring get deployments`/,
+          stderr: new RegExp(
+            '^error: neither a deployment nor any event of the id 987654 is known\\nhint: ' +
+              'see `mooring get deployments`',
+          ),
         },
         args.join(' '),
       )
-    await sql`insert into mooring.deployment (name, package_name, enabled) values ('987655', 'http-server', false)`
+    await sql`
+      insert into mooring.deployment (name, package_name, enabled)
+      values ('987655', 'http-server', false)
+    `
     t.match(
       await run('events', '--deployment', '987655', '--kind', 'reaped'),
       { code: 0, stdout: 'nothing of the kind has happened\n' },
       'a name is not taken for an id',
     )
-    await sql`insert into mooring.event (at, kind, deployment_id, reason) values (now() - interval '3 h', 'released', 777, 'its deployment is gone')`
+    await sql`
+      insert into mooring.event (at, kind, deployment_id, reason)
+      values (now() - interval '3 h', 'released', 777, 'its deployment is gone')
+    `
     t.match(
       await run('events', '--deployment', '777'),
       { code: 0, stdout: /its deployment is gone/ },
@@ -446,7 +475,10 @@ t.test(
       code: 1,
       stderr: /"code":"MR003"/,
     })
-    await sql`insert into mooring.event (at, kind, assignment_id, reason) values (now() - interval '3 h', 'released', 8888, 'long gone')`
+    await sql`
+      insert into mooring.event (at, kind, assignment_id, reason)
+      values (now() - interval '3 h', 'released', 8888, 'long gone')
+    `
     t.match(await run('events', '--assignment', '8888'), { code: 0, stdout: /long gone/ })
     t.match(await run('events', '--assignment', '8888', '--kind', 'claimed'), {
       code: 0,
@@ -458,10 +490,16 @@ t.test(
     const follower = start('events', '-f', '--node', 'host-b', '--json', '-n', '0')
     const late = await sql.reserve()
     await late`begin`
-    await late`insert into mooring.event (kind, node, reason) values ('a_test', 'host-b', 'written first, committed last')`
+    await late`
+      insert into mooring.event (kind, node, reason)
+      values ('a_test', 'host-b', 'written first, committed last')
+    `
     await waitFor(
       async () => {
-        await sql`insert into mooring.event (kind, node, reason) values ('a_test', 'host-b', 'on time'), ('a_test', 'host-a', 'of another')`
+        await sql`
+          insert into mooring.event (kind, node, reason)
+          values ('a_test', 'host-b', 'on time'), ('a_test', 'host-a', 'of another')
+        `
         return follower.stdout().includes('on time')
       },
       { label: 'it follows', show: () => follower.stderr() },

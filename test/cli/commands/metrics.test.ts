@@ -6,7 +6,7 @@ import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'
 
 t.test(
-  'Y43: metrics tells of each running process by its ids, of nodes and of the fleet, in the words of Prometheus',
+  'Y43: metrics describes each running process, the nodes and the fleet in the words of Prometheus',
   async (t) => {
     const { sql, url } = await testDatabase(t)
     await sql`update mooring.setting set lease_ttl = '1 hour'`
@@ -27,7 +27,9 @@ t.test(
       samples.filter((line) => line.startsWith('mooring_deployment_info')),
       [1, 2].map(
         (nr) =>
-          `mooring_deployment_info{assignment_id="${nr}",deployment_id="1",name="site",type="deployment",ordinal="${nr - 1}",package_name="http-server",package_version="14.1.1",node="host-a",epoch="1",pid="${4700 + nr}"} 1`,
+          `mooring_deployment_info{assignment_id="${nr}",deployment_id="1",name="site",` +
+          `type="deployment",ordinal="${nr - 1}",package_name="http-server",` +
+          `package_version="14.1.1",node="host-a",epoch="1",pid="${4700 + nr}"} 1`,
       ),
     )
     for (const line of [
@@ -51,7 +53,10 @@ t.test(
     for (const line of lines)
       t.match(
         line,
-        /^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{([a-z_]+="([^"\\\n]|\\["\\n])*",?)*\})? -?\d+(\.\d+)?)$/,
+        new RegExp(
+          '^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\\{([a-z_]+="([^"\\\\\\n]|\\\\["\\\\n])*",?)*\\})? ' +
+            '-?\\d+(\\.\\d+)?)$',
+        ),
       )
     const declared = lines
       .filter((line) => line.startsWith('# TYPE'))

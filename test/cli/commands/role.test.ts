@@ -14,7 +14,7 @@ async function role(t: Test, ...args: string[]) {
 }
 
 t.test(
-  "an agent's login: the SQL is printed, the password is made into a file and printed nowhere, and it works",
+  "an agent's login: its SQL is printed, its password goes into a file only, and the login works",
   async (t) => {
     const pg = await testDatabase(t)
     const [file, name] = [join(tempDir(t), 'password'), `test_${process.pid}_agent`]

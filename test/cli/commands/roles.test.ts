@@ -13,7 +13,10 @@ async function fleet(t: Test, group: string) {
   // nobody beats here: what is live shall stay so
   await pg.sql`update mooring.setting set lease_ttl = '1 hour'`
   await pg.sql`select from mooring.register_node('host-a', gen_random_uuid(), '.', '{npm,exec}')`
-  await pg.sql`insert into mooring.deployment (name, command, env) values ('web', 'true', '{"TOKEN": "hunter2"}')`
+  await pg.sql`
+    insert into mooring.deployment (name, command, env)
+    values ('web', 'true', '{"TOKEN": "hunter2"}')
+  `
   await pg.sql`select from mooring.claim()`
   const state = tempDir(t)
   return async (...args: string[]) => {

@@ -47,8 +47,10 @@ t.test('simulate says what would go where, and changes nothing', async (t) => {
   const lost = await run('simulate', 'loss', 'host-a')
   t.match(lost, {
     code: 0,
-    stdout:
-      /host-a +host-b +cheapest by deployment_count[^]*nowhere +the nodes[^]*4 would go elsewhere, 1 nowhere; nothing was changed/,
+    stdout: new RegExp(
+      'host-a +host-b +cheapest by deployment_count[^]*nowhere +the nodes[^]*4 would go ' +
+        'elsewhere, 1 nowhere; nothing was changed',
+    ),
   })
   t.equal(JSON.parse((await run('simulate', 'loss', 'host-a', '--json')).stdout).length, 5)
   t.match(
@@ -94,8 +96,10 @@ t.test('rebalance shows the plan, and makes it with --apply', async (t) => {
   t.equal((await sql`select from mooring_internal.moves_under_way()`).length, 1)
   t.match(await run('rebalance', '--apply', '--max-moves', '1'), {
     code: 0,
-    stdout:
-      /^nothing to move: no move is worth it, or the candidates moved within setting.rebalance_cooldown, or 1 is under way already\n$/,
+    stdout: new RegExp(
+      '^nothing to move: no move is worth it, or the candidates moved within ' +
+        'setting.rebalance_cooldown, or 1 is under way already\\n$',
+    ),
   })
   t.match(await run('rebalance', '--max-moves', '0'), { code: 2 })
 })

@@ -7,7 +7,8 @@ import { testDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
 
 const add =
-  "insert into mooring.event (kind, reason) select 'a_test', 'event ' || g from generate_series(1, $1::int) g returning id"
+  "insert into mooring.event (kind, reason) select 'a_test', 'event ' || g " +
+  'from generate_series(1, $1::int) g returning id'
 
 t.test(
   'an event whose transaction ends long after later ones were told is told, and none twice',
@@ -53,7 +54,7 @@ t.test('negative control: who asks for what is above the highest id loses it', a
 })
 
 t.test(
-  'it does not look back for ever: when nobody is left who could write there, the looks are short again',
+  'it looks back only as long as a transaction can still write there; then the looks are short',
   async (t) => {
     const pg = await testDatabase(t)
     const real = createEventQueries(pg.sql)
@@ -115,7 +116,12 @@ t.test('a look that fails has told nothing', async (t) => {
 t.test('filters are by kind, node, deployment, assignment and age', async (t) => {
   const pg = await testDatabase(t)
   const db = createEventQueries(pg.sql)
-  await pg.sql`insert into mooring.event (at, kind, node, deployment_id, assignment_id) values (now() - interval '2 h', 'claimed', 'host-a', 1, 10), (now(), 'claimed', 'host-b', 2, 20), (now(), 'reaped', 'host-a', 1, 11)`
+  await pg.sql`
+    insert into mooring.event (at, kind, node, deployment_id, assignment_id)
+    values (now() - interval '2 h', 'claimed', 'host-a', 1, 10),
+      (now(), 'claimed', 'host-b', 2, 20),
+      (now(), 'reaped', 'host-a', 1, 11)
+  `
   const found = async (filter: Parameters<EventQueries['events']>[0], lookBack?: number) =>
     (await db.events(filter, null, lookBack)).map(({ kind, node }) => `${kind} ${node}`)
   t.same(await found({ kinds: ['reaped', 'released'] }), ['reaped host-a'])
@@ -130,7 +136,10 @@ t.test('filters are by kind, node, deployment, assignment and age', async (t) =>
 t.test('labels are matched as text, and a requirement nothing says matches nothing', async (t) => {
   const pg = await testDatabase(t)
   const db = createDeploymentQueries(pg.sql)
-  await pg.sql`insert into mooring.deployment (name, package_name, labels) values ('a', 'x', '{"tier": "front", "n": 5}'), ('b', 'x', '{"tier": "back"}'), ('c', 'x', '{}')`
+  await pg.sql`
+    insert into mooring.deployment (name, package_name, labels)
+    values ('a', 'x', '{"tier": "front", "n": 5}'), ('b', 'x', '{"tier": "back"}'), ('c', 'x', '{}')
+  `
   const found = async (
     ...labels: [key: string, op: 'is' | 'is_not' | 'exists' | 'absent', value?: string][]
   ) =>

@@ -26,7 +26,10 @@ t.test(
   'Y CLI: logs shows what an assignment wrote, and the prefixed lines of several',
   async (t) => {
     const place = await fleet(t, 'web')
-    await place.sql`insert into mooring.deployment (name, package_name, package_version, replicas, labels) values ('pair', 'http-server', '14.1.1', 2, '{"app": "pair"}')`
+    await place.sql`
+      insert into mooring.deployment (name, package_name, package_version, replicas, labels)
+      values ('pair', 'http-server', '14.1.1', 2, '{"app": "pair"}')
+    `
     await place.sql`select count(*) from mooring.claim()`
     const pair = await place.sql<
       { assignment_id: string }[]
@@ -95,7 +98,9 @@ t.test('logs says what is missing and what to type', async (t) => {
   t.match(
     silent.stderr,
     new RegExp(
-      `assignment ${web} on host-a has written nothing yet\\nhint: \`mooring logs ${web} -f\` once it runs; \`mooring history ${web}\` shows where it ran`,
+      `assignment ${web} on host-a has written nothing yet\\nhint: ` +
+        `\`mooring logs ${web} -f\` once it runs; ` +
+        `\`mooring history ${web}\` shows where it ran`,
     ),
   )
   t.match(
@@ -110,7 +115,10 @@ t.test('logs says what is missing and what to type', async (t) => {
     (await run(t, place, ['logs', '--selector', 'app=none'])).stderr,
     /no deployment has the labels app=none\nhint: .*mooring get deployments --wide/,
   )
-  await place.sql`insert into mooring.deployment (name, package_name, replicas) values ('wide', 'http-server', 51)`
+  await place.sql`
+    insert into mooring.deployment (name, package_name, replicas)
+    values ('wide', 'http-server', 51)
+  `
   t.match(
     (await run(t, place, ['logs', 'wide'])).stderr,
     /these are 51 logs, and at most 50 are shown at once/,
@@ -126,7 +134,7 @@ t.test('logs says what is missing and what to type', async (t) => {
 })
 
 t.test(
-  'a state directory of another fleet is not taken for the log: the node is asked, and named when it does not answer',
+  'the state directory of another fleet is not read as the log: the node is asked, and named',
   async (t) => {
     const place = await fleet(t, 'web')
     const folder = await agentOfThisHost(place)
@@ -142,7 +150,11 @@ t.test(
     await waitFor(
       async () =>
         (
-          await place.sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s' returning id`
+          await place.sql`
+            update mooring_internal.log_request
+            set requested_at = clock_timestamp() - interval '11 s'
+            returning id
+          `
         ).length > 0,
       { label: 'the node is asked' },
     )
@@ -151,7 +163,8 @@ t.test(
     t.match(
       program.stderr(),
       new RegExp(
-        `error: node host-a does not answer, and the log is there: it is HEALTHY, its last beat was [\\d.]+ s ago\\nhint: .*mooring logs ${web} --node NAME`,
+        'error: node host-a does not answer, and the log is there: it is HEALTHY, its last ' +
+          `beat was [\\d.]+ s ago\\nhint: .*mooring logs ${web} --node NAME`,
       ),
     )
   },
@@ -168,7 +181,10 @@ t.test('an agent that was stopped has left its logs here', async (t) => {
   t.equal(stdout, 'last words\n')
   t.match(
     stderr,
-    /node host-a does not answer, and the log is there: it is STALE.*; this is the log that host-a wrote here/,
+    new RegExp(
+      'node host-a does not answer, and the log is there: it is STALE.*; this is the log ' +
+        'that host-a wrote here',
+    ),
   )
 })
 

@@ -44,12 +44,18 @@ t.test(
     const first = await run('drain', 'host-a', '--max-moves', '1')
     t.match(first, {
       code: 0,
-      stdout:
-        /^host-a drains: 3 of 3 left, 0 moving\nfollow it with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/,
+      stdout: new RegExp(
+        '^host-a drains: 3 of 3 left, 0 moving\\nfollow it with `mooring drain host-a ' +
+          '--wait`, end it with `mooring undrain host-a`\\n$',
+      ),
     })
     t.match((await run('status')).stdout, 'host-a drains: 3 of 3 left, 0 moving')
     t.match(
-      await sql`select draining, max_moves from mooring.node_status s join mooring.drain_progress p on p.node = s.node`,
+      await sql`
+        select draining, max_moves
+        from mooring.node_status s
+        join mooring.drain_progress p on p.node = s.node
+      `,
       [{ draining: true, max_moves: 1 }],
     )
     const waiting = start('drain', 'host-a', '--wait')
@@ -114,7 +120,10 @@ t.test('--wait gives up when nothing moves and nothing can, and names the ways o
   t.match(stdout, /2 of 2 left, 0 moving, 2 blocked \(assignment \d+ and 1 more: .*pinned/)
   t.match(
     stderr,
-    /2 of host-a have nowhere to go: .*pinned.*\nhint: .*mooring drain host-a --deadline 0 --wait.*mooring undrain host-a/,
+    new RegExp(
+      '2 of host-a have nowhere to go: .*pinned.*\\nhint: .*mooring drain host-a --deadline 0 ' +
+        '--wait.*mooring undrain host-a',
+    ),
   )
 })
 

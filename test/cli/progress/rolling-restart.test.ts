@@ -83,7 +83,7 @@ async function fleet(t: Test, spec: DeploymentSpec) {
 }
 
 t.test(
-  'Y CLI: restart (rolling): one after the other, each seen running again on its node before the next is stopped',
+  'Y CLI: a rolling restart stops the next only when the one before runs again on its node',
   async (t) => {
     const { roll, rows, sql } = await fleet(t, { replicas: 3 })
     let mostStopped = 0
@@ -93,7 +93,10 @@ t.test(
           mostStopped,
           3 -
             (
-              await sql`select from mooring.placement where run_state = 'running' and wanted = 'run'`
+              await sql`
+                select from mooring.placement
+                where run_state = 'running' and wanted = 'run'
+              `
             ).length,
         )
       },
@@ -123,14 +126,15 @@ t.test('--at-once bounds how many are on their way', async (t) => {
 })
 
 t.test(
-  'one that does not come up ends the roll with its name and what to type; the others run on untouched',
+  'a process that does not come up ends the roll with its name and a hint; the others run on',
   async (t) => {
     const { roll, rows } = await fleet(t, { replicas: 3 })
     const { result } = await roll({ state: 'backoff' })
     const [first, ...others] = await rows()
     t.match(result, {
       message: new RegExp(
-        `^assignment ${first!.id} of web does not come up on host-a: backoff, started again 1 times \\(it fell over\\); 2 more were not touched$`,
+        `^assignment ${first!.id} of web does not come up on host-a: backoff, started ` +
+          'again 1 times \\(it fell over\\); 2 more were not touched$',
       ),
       hint: /mooring logs \d+.*mooring restart deployment web/,
     })
@@ -164,7 +168,7 @@ t.test(
 )
 
 t.test(
-  'interrupted it orders nothing more; the next roll takes up what is on its way and restarts nothing twice',
+  'an interrupted roll orders nothing more; the next roll goes on and restarts nothing twice',
   async (t) => {
     const { roll, rows, obey } = await fleet(t, { replicas: 3 })
     const stop = new AbortController()
@@ -221,7 +225,7 @@ t.test('a daemon is rolled too: its row is another one afterwards', async (t) =>
 })
 
 t.test(
-  'on the command line: what runs is told line by line; --hard is a new generation; where nothing runs it says so',
+  'on the command line a roll prints a line for each process; --hard makes a new generation',
   async (t) => {
     const { sql, url, id } = await fleet(t, { replicas: 2 })
     const env = { MOORING_STATE_DIR: tempDir(t) }
@@ -244,7 +248,10 @@ t.test(
     t.equal((await roll.exited).code, 1)
     t.match(
       roll.stderr(),
-      /stopped here: 0 restarted, 2 left; those under way start by themselves\nhint: to continue: `mooring restart deployment web`/,
+      new RegExp(
+        'stopped here: 0 restarted, 2 left; those under way start by themselves\\nhint: to ' +
+          'continue: `mooring restart deployment web`',
+      ),
     )
     t.match(await sql`select count(*)::int as n from mooring_internal.moves_under_way()`, [
       { n: 1 },
@@ -252,8 +259,10 @@ t.test(
     await sql`update mooring.deployment set enabled = false`
     t.match(await run('deployment', 'web'), {
       code: 0,
-      stdout:
-        /left as it is: it is to stop: its deployment is disabled[^]*0 restarted, 2 left as they were/,
+      stdout: new RegExp(
+        'left as it is: it is to stop: its deployment is disabled[^]*0 restarted, 2 left ' +
+          'as they were',
+      ),
     })
     await sql`delete from mooring.deployment`
     await sql`insert into mooring.deployment (name, package_name, replicas) values ('none', 'x', 0)`
@@ -275,9 +284,12 @@ t.test(
     await live(pg.sql, 'host-a', 'host-b')
     await deployment(pg.sql, { name: 'nap', command: 'sleep', args: ['600'], replicas: 2 })
     const running = async () =>
-      await pg.sql<
-        { node: string; pid: number; epoch: string }[]
-      >`select p.node, p.pid, p.epoch from mooring.placement p where p.run_state = 'running' and p.pid is not null order by p.assignment_id`
+      await pg.sql<{ node: string; pid: number; epoch: string }[]>`
+        select p.node, p.pid, p.epoch
+        from mooring.placement p
+        where p.run_state = 'running' and p.pid is not null
+        order by p.assignment_id
+      `
     await waitFor(async () => (await running()).length === 2, {
       label: 'both run',
       timeoutMs: PATIENCE_MS,

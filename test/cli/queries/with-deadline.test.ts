@@ -30,7 +30,7 @@ t.test(
 )
 
 t.test(
-  'a server that was stopped costs each question its deadline, a longer one where it is about many rows, and is asked anew when it goes on',
+  'a stopped server costs each question its deadline, and is asked again when it goes on',
   async (t) => {
     const server = await ownServer(t)
     const asked = createQueriesWithDeadline(() => connect(server.url), SHORT)
@@ -64,12 +64,18 @@ t.test(
 )
 
 t.test(
-  'who waits for a drain gives up a stopped server as he gives up one that is away, with the way out',
+  'a wait for a drain gives up a stopped server as it gives up an absent one, with a hint',
   async (t) => {
     const server = await ownServer(t)
     await server.sql`update mooring.setting set lease_ttl = '1 hour'`
-    await server.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
-    await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
+    await server.sql`
+      select *
+      from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')
+    `
+    await server.sql`
+      insert into mooring.deployment (name, package_name, package_version)
+      values ('web', 'http-server', '14.1.1')
+    `
     await server.sql`select count(*) from mooring.claim()`
     await server.sql`select mooring.drain_node('host-a', deadline => '1 h')`
     const asked = createQueriesWithDeadline(() => connect(server.url), {
@@ -107,12 +113,18 @@ t.test(
 )
 
 t.test(
-  'Y CLI: a follower of logs is told that a stopped server does not answer, and goes on when it does',
+  'Y CLI: a follower of logs reports that a stopped server does not answer, and goes on with it',
   async (t) => {
     const server = await ownServer(t)
     await server.sql`update mooring.setting set lease_ttl = '1 hour'`
-    await server.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')`
-    await server.sql`insert into mooring.deployment (name, package_name, package_version) values ('web', 'http-server', '14.1.1')`
+    await server.sql`
+      select *
+      from mooring.register_node('host-a', gen_random_uuid(), '^http-server@')
+    `
+    await server.sql`
+      insert into mooring.deployment (name, package_name, package_version)
+      values ('web', 'http-server', '14.1.1')
+    `
     await server.sql`select count(*) from mooring.claim()`
     const logs = mooring(t, ['logs', 'web', '-f'], { databaseUrl: server.url, cwd: tempDir(t) })
     await waitFor(

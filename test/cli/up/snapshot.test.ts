@@ -80,7 +80,8 @@ t.test('a quiet fleet says nothing, however old its beats grow', async (t) => {
 t.test('each change is one line', async (t) => {
   t.same(lines(NOTHING, snapshot()), [
     'node host-a: HEALTHY, 21 assigned, 20 running, 1 starting',
-    'fleet: 1 of 1 nodes healthy, 21 deployments, 21 of 21 assigned, 20 running, 0 waiting, 1 worker',
+    'fleet: 1 of 1 nodes healthy, 21 deployments, 21 of 21 assigned, 20 running, 0 ' +
+      'waiting, 1 worker',
   ])
   t.match(
     lines(

@@ -50,7 +50,7 @@ async function everythingIsGone(marks: Awaited<ReturnType<typeof children>>, sta
 }
 
 t.test(
-  'up --demo runs 21 deployments on two hosts, Ctrl-C stops all of it, and the next up goes on with the data',
+  'up --demo runs 21 deployments on two hosts, Ctrl-C stops them, and the next up keeps the data',
   async (t) => {
     const state = tempDir(t)
     const first = up(t, state, ['--demo'])
@@ -104,7 +104,8 @@ t.test(
     await next.end({ timeout: 1 })
     t.ok(
       shares.every(({ assigned }) => assigned >= 9 && assigned <= 12),
-      `the agent that came first has not taken everything: ${shares.map(({ assigned }) => assigned).join(' and ')}`,
+      'the agent that came first has not taken everything: ' +
+        `${shares.map(({ assigned }) => assigned).join(' and ')}`,
     )
     t.ok(changes.every((change) => !Number.isNaN(Date.parse(change.at))))
     again.kill('SIGTERM')
@@ -113,7 +114,7 @@ t.test(
 )
 
 t.test(
-  'nothing outlives an up that was killed without warning, and the next one takes its place at once',
+  'nothing outlives an up that was killed without warning, and the next one starts at once',
   async (t) => {
     const state = tempDir(t)
     const first = up(t, state)
@@ -176,7 +177,11 @@ t.test('a second Ctrl-C does not wait for work that does not want to end', async
   await program.said('2 of 2 nodes healthy', STARTED_WITHIN_MS)
   const sql = postgres((await clusterUrl({ stateDir: state }))!, { max: 1 })
   t.teardown(() => sql.end({ timeout: 1 }))
-  await sql`insert into mooring.deployment (name, command, args, stop_grace) values ('stubborn', 'sh', ${sql.json(['-c', 'trap "" TERM; while :; do sleep 0.1; done'])}, '10 min')`
+  await sql`
+    insert into mooring.deployment (name, command, args, stop_grace)
+    values ('stubborn', 'sh', ${sql.json(['-c', 'trap "" TERM; while :; do sleep 0.1; done'])},
+      '10 min')
+  `
   await program.said('1 running', STARTED_WITHIN_MS)
   const marks = await children(state, program)
   program.kill('SIGINT')

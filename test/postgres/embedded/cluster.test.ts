@@ -48,7 +48,7 @@ async function ask<T = string>(url: string, question: string): Promise<T> {
 }
 
 t.test(
-  "where a folder or a link of somebody else stands in the place of the server's, it is refused and left as it is",
+  "a strange folder or link in the place of the server's is refused and left as it is",
   { skip: process.getuid?.() === 0 ? false : 'only root can make what belongs to others' },
   (t) => {
     const identity = serverIdentity()
@@ -77,7 +77,8 @@ t.test(
     await t.rejects(
       ask(
         url,
-        `create table guarded (env text, n int check (n > 0)); insert into guarded values ('hunter2', 0)`,
+        `create table guarded (env text, n int check (n > 0));
+         insert into guarded values ('hunter2', 0)`,
       ),
       { code: '23514', detail: /hunter2/ },
     )
@@ -140,7 +141,10 @@ t.test('a server that was killed starts again, with its old backends still endin
     async () =>
       (await ask<number>(
         first.url,
-        `select count(*)::int as answer from pg_stat_activity a where a.query like 'select pg_sleep(60)'`,
+        `
+          select count(*)::int as answer
+          from pg_stat_activity a
+          where a.query like 'select pg_sleep(60)'`,
       )) > 0,
     { label: 'a backend is busy' },
   )
@@ -195,7 +199,10 @@ t.test(
     t.equal(
       await ask(
         url,
-        `select concat_ws(' ', current_setting('max_connections'), current_setting('cluster_name'), current_setting('fsync')) as answer`,
+        `select concat_ws(' ',
+           current_setting('max_connections'),
+           current_setting('cluster_name'),
+           current_setting('fsync')) as answer`,
       ),
       `17 it's ours off`,
     )
@@ -204,7 +211,10 @@ t.test(
     t.equal(
       await ask(
         durable.url,
-        `select concat_ws(' ', current_setting('max_connections'), current_setting('cluster_name'), current_setting('fsync')) as answer`,
+        `select concat_ws(' ',
+           current_setting('max_connections'),
+           current_setting('cluster_name'),
+           current_setting('fsync')) as answer`,
       ),
       '300  on',
     )

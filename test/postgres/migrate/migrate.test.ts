@@ -36,8 +36,11 @@ t.test('an empty database gets both schemas, and a second call finds nothing to 
     searchPathLine: null,
   })
   const psql = client()
-  const [row] =
-    await psql`select (select count(*) from deployment)::int as deployments, to_regprocedure('graphile_worker.add_job(text, json)') is not null as queue, to_regclass('fleet')::text as fleet`
+  const [row] = await psql`
+      select (select count(*) from deployment)::int as deployments,
+        to_regprocedure('graphile_worker.add_job(text, json)') is not null as queue,
+        to_regclass('fleet')::text as fleet
+    `
   t.match(row, { deployments: 0, fleet: 'fleet' })
 })
 
@@ -50,7 +53,11 @@ t.test('five at once: one migrates, four wait and find nothing to do', async (t)
 
 t.test('a database that is newer than the program is left alone', async (t) => {
   const { url, sql } = await testDatabase(t)
-  await sql`insert into graphile_migrate.migrations (hash, previous_hash, filename) select 'sha1:later', max(m.hash), '999999.sql' from graphile_migrate.migrations m`
+  await sql`
+    insert into graphile_migrate.migrations (hash, previous_hash, filename)
+    select 'sha1:later', max(m.hash), '999999.sql'
+    from graphile_migrate.migrations m
+  `
   await t.rejects(migrate({ databaseUrl: url }), {
     name: 'MigrateError',
     code: 'DATABASE_NEWER',
@@ -61,7 +68,11 @@ t.test('a database that is newer than the program is left alone', async (t) => {
 
 t.test('a database with another wording of a migration is left alone', async (t) => {
   const { url, sql } = await testDatabase(t)
-  await sql`update graphile_migrate.migrations m set hash = 'sha1:other' where m.filename = '000001.sql'`
+  await sql`
+    update graphile_migrate.migrations m
+    set hash = 'sha1:other'
+    where m.filename = '000001.sql'
+  `
   await t.rejects(migrate({ databaseUrl: url }), {
     code: 'MIGRATION_DIFFERS',
     message: /000001\.sql/,
@@ -90,7 +101,10 @@ t.test(
     })
     t.strictSame(
       (
-        await sql`select to_regclass('mooring.half') as half, (select count(*)::int from graphile_migrate.migrations) as migrations`
+        await sql`
+          select to_regclass('mooring.half') as half,
+            (select count(*)::int from graphile_migrate.migrations) as migrations
+        `
       )[0],
       { half: null, migrations: FILES.length },
     )
@@ -191,7 +205,10 @@ t.test('a migration behind a forgotten psql lets every heartbeat through', async
   t.strictSame(agent.failures(), [], 'no beat was given up')
   t.equal(
     (
-      await sql`select from information_schema.columns where table_schema = 'mooring' and column_name = 'spare'`
+      await sql`
+        select from information_schema.columns
+        where table_schema = 'mooring' and column_name = 'spare'
+      `
     ).length,
     1,
   )
@@ -254,7 +271,8 @@ function nextMigrations(t: Test, body: string): string {
   const previous = committedMigrations(folder).at(-1)?.hash ?? null
   writeFileSync(
     join(folder, 'committed', '999999-next.sql'),
-    `--! Previous: ${previous ?? '-'}\n--! Hash: ${hashOf(body, previous)}\n--! Message: next\n\n${body.trim()}\n`,
+    `--! Previous: ${previous ?? '-'}\n--! Hash: ${hashOf(body, previous)}\n` +
+      `--! Message: next\n\n${body.trim()}\n`,
   )
   return folder
 }

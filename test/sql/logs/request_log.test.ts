@@ -215,8 +215,8 @@ story(
     await sql`
       update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
     const hint = new RegExp(
-      `mooring status\\. .*mooring history ${id} lists where else it ran: ` +
-        `then mooring logs ${id} --node NAME`,
+      `mooring status\\. .*mooring history ${id} lists where else it ran: then mooring ` +
+        `logs ${id} --node NAME`,
     )
     await refused(t, sql, (sql) => read(sql, request), {
       code: 'MR006',
