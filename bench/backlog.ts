@@ -1,4 +1,7 @@
-/** Queues as fleets really have them: fifty kinds of work at once, and a mountain of work that nobody can take in front of the one row that somebody can. */
+/**
+ * Queues as fleets really have them: fifty kinds of work at once, and very many rows that no node
+ * may run in front of the one row that a node may run.
+ */
 import {
   assertEqual,
   elapsedMs,
@@ -14,7 +17,10 @@ export const benchmarks: Benchmark[] = [
   { name: 'claim/unplaceable', run: behindUnplaceable },
 ]
 
-/** Ten packages by five selectors, a fiftieth of each pinned to one of ten nodes; three trust patterns, five zones, two kinds of disk. */
+/**
+ * Ten packages by five selectors, a fiftieth of each pinned to one of ten nodes; three trust
+ * patterns, five zones, two kinds of disk.
+ */
 async function manySignatures(bench: Bench): Promise<Figure[]> {
   const rows = bench.size(100_000, 2_000)
   const nodes = bench.size(1_000, 60)
@@ -24,13 +30,20 @@ async function manySignatures(bench: Bench): Promise<Figure[]> {
     return bench.inDatabase(async ({ sql }) => {
       await sql`
         insert into mooring.node (name, trusts, labels)
-        select 'node-' || g, (array['^pkg', '^(pkg|other)', '^pkg[0-4]@'])[g % 3 + 1], jsonb_build_object('zone', g % 5, 'disk', (array['ssd', 'hdd'])[g % 2 + 1])
+        select 'node-' || g, (array['^pkg', '^(pkg|other)', '^pkg[0-4]@'])[g % 3 + 1],
+               jsonb_build_object('zone', g % 5, 'disk', (array['ssd', 'hdd'])[g % 2 + 1])
           from generate_series(1, ${nodes}::int) g`
       await keepAlive(sql)
       await sql`
         insert into mooring.deployment (package_name, package_version, selector, pinned_node)
-        select 'pkg' || g % 10, '1.0.0', (array['{}', '{"zone": 1}', '{"disk": "ssd"}', '{"zone": 2, "disk": "hdd"}', '{"zone": 3}'])[g / 10 % 5 + 1]::jsonb,
-            case when g / 10 % 50 = 5 then 'node-' || (g % 10 + 1) * 3 end
+        select 'pkg' || g % 10, '1.0.0',
+               (
+                 array[
+                   '{}', '{"zone": 1}', '{"disk": "ssd"}', '{"zone": 2, "disk": "hdd"}',
+                   '{"zone": 3}'
+                 ]
+               )[g / 10 % 5 + 1]::jsonb,
+               case when g / 10 % 50 = 5 then 'node-' || (g % 10 + 1) * 3 end
           from generate_series(1, ${rows}::int) g`
       const [distinct] = await sql<
         { n: number }[]
@@ -46,7 +59,9 @@ async function manySignatures(bench: Bench): Promise<Figure[]> {
   })
   return [
     {
-      what: `claim() of ${rows} with ${signatures} signatures (selector, package, pin) on ${nodes} nodes, events written`,
+      what:
+        `claim() of ${rows} with ${signatures} signatures (selector, package, pin) on ` +
+        `${nodes} nodes, events written`,
       unit: '/s',
       asked: { atLeast: 15_000 },
       floor: '34,000/s',

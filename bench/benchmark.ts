@@ -1,8 +1,9 @@
 /**
  * What a benchmark is, and how its values become one line of the table.
  *
- * A figure keeps every value it was made from: the median is what is compared with the target, minimum and maximum say how far to
- * trust it. Two ways of doing a thing are compared pair by pair in one run and given as a ratio, because two runs differ more than they do.
+ * A figure keeps every value it was made from. The median is compared with the target; minimum and
+ * maximum say how far to trust it. Two ways of doing a thing are compared pair by pair in one run
+ * and given as a ratio, because two runs differ more than the two ways do.
  */
 import type { Database } from './server.js'
 import type { Host } from './programs.js'
@@ -24,9 +25,11 @@ export interface Bench {
   size(full: number, quick: number): number
   /** A database of its own, migrated, dropped when `use` has ended. */
   inDatabase<T>(use: (database: Database) => Promise<T>): Promise<T>
-  /** Hosts and workers as real processes against that database; none is left when `use` has ended. */
+  /**
+   * Hosts and workers as real processes against that database; none is left when `use` has ended.
+   */
   onHost<T>(database: Database, use: (host: Host) => Promise<T>): Promise<T>
-  /** One line about what is going on, for whoever waits. */
+  /** One line of progress for the waiting user. */
   say(text: string): void
 }
 
@@ -67,7 +70,10 @@ export function assertEqual(actual: unknown, expected: unknown, what: string): v
 
 export const median = (values: readonly number[]): number => percentile(values, 50)
 
-/** Nearest rank, so that a p99 is a value that was measured; the median of an even number lies between two. */
+/**
+ * Nearest rank, so that a p99 is a value that was measured; the median of an even number lies
+ * between two.
+ */
 export function percentile(values: readonly number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b)
   const half = sorted.length / 2

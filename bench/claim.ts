@@ -1,8 +1,10 @@
 /**
- * claim() of 100,000 rows on 1,000 nodes: alone, against a bare update, with a hundred listeners, with a snapshot that keeps every dead row, without history.
+ * claim() of 100,000 rows on 1,000 nodes: alone, against a bare update, with a hundred listeners,
+ * with a snapshot that keeps every dead row, without history.
  *
- * Each run has a database of its own, and the rows were inserted a moment before: no vacuum and no analyze has seen them. Balance and events
- * are checked after each run: a fast claim that forgot something is an error, not a figure.
+ * Each run has a database of its own, and the rows were inserted a moment before: no vacuum and no
+ * analyze has read them. Balance and events are checked after each run, because a fast claim that
+ * forgot something is an error, not a figure.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
@@ -95,7 +97,9 @@ async function againstBareUpdate(bench: Bench): Promise<Figure[]> {
       asked: { atLeast: 0.4 },
       floor: '1',
       values: pairs.map((pair) => pair.claim / pair.bare),
-      note: 'lean: id, node, epoch, two times and the queue index; no triggers, no events, 100 updates of 1,000 in one transaction',
+      note:
+        'lean: id, node, epoch, two times and the queue index; no triggers, no events, ' +
+        '100 updates of 1,000 in one transaction',
     },
     {
       what: 'the same, against bare updates of a table like mooring.assignment',
@@ -112,18 +116,29 @@ async function againstBareUpdate(bench: Bench): Promise<Figure[]> {
   ]
 }
 
-/** The statement that issue trackers recommend for queues, a thousand rows at a time, to the same node. */
+/**
+ * The statement that issue trackers recommend for queues, a thousand rows at a time, to the same
+ * node.
+ */
 async function bareUpdates(bench: Bench, table: 'lean' | 'same'): Promise<number> {
   const { rows } = sizes(bench)
   const BATCH = 1_000
   return bench.inDatabase(async ({ sql }) => {
     if (table === 'lean') {
-      await sql`create table public.queue (id bigint primary key, node_id int, epoch bigint not null default 0, created_at timestamptz not null default now(), updated_at timestamptz not null default now())`
+      await sql`
+        create table public.queue (
+          id bigint primary key, node_id int, epoch bigint not null default 0,
+          created_at timestamptz not null default now(),
+          updated_at timestamptz not null default now()
+        )`
       await sql`create index on public.queue (updated_at, created_at, id) where node_id is null`
       await sql`insert into public.queue (id) select g from generate_series(1, ${rows}::int) g`
     } else {
       await sql`create table public.queue (like mooring.assignment including all)`
-      await sql`insert into public.queue (deployment_id, ordinal, signature, waiting_since) select g, 0, md5('one')::uuid, now() from generate_series(1, ${rows}::int) g`
+      await sql`
+        insert into public.queue (deployment_id, ordinal, signature, waiting_since)
+        select g, 0, md5('one')::uuid, now()
+          from generate_series(1, ${rows}::int) g`
     }
     const owned =
       table === 'lean'
@@ -136,9 +151,18 @@ async function bareUpdates(bench: Bench, table: 'lean' | 'same'): Promise<number
       sql.begin(async (tx) => {
         for (let batch = BATCH; batch === BATCH; updated += batch) {
           const result = await tx`
-          update public.queue u set node_id = 1, epoch = u.epoch + 1 ${owned}
-           where u.id = any (array(
-             select q.id from public.queue q where q.node_id is null ${ofOneQueue} order by q.updated_at, q.created_at, q.id for update skip locked limit ${BATCH}))`
+            update public.queue u
+               set node_id = 1, epoch = u.epoch + 1 ${owned}
+             where u.id = any (
+               array(
+                 select q.id
+                   from public.queue q
+                  where q.node_id is null ${ofOneQueue}
+                  order by q.updated_at, q.created_at, q.id
+                  for update skip locked
+                  limit ${BATCH}
+               )
+             )`
           batch = result.count
         }
       }),
@@ -284,7 +308,10 @@ async function keepNoHistory(sql: Sql): Promise<void> {
   await sql.unsafe(changed)
 }
 
-/** Each policy beside the default one, on a fleet whose nodes report figures; and everything that comes home after an absence of the whole fleet. */
+/**
+ * Each policy beside the default one, on a fleet whose nodes report figures. Then the return of all
+ * work to its last nodes after an absence of the whole fleet.
+ */
 async function byPolicy(bench: Bench): Promise<Figure[]> {
   const { rows, nodes } = sizes(bench)
   const perSecond = (
@@ -293,13 +320,26 @@ async function byPolicy(bench: Bench): Promise<Figure[]> {
   ): Promise<number> =>
     bench.inDatabase(async ({ sql }) => {
       await addNodes(sql, nodes)
-      await sql`update mooring.heartbeat set cpu_pct = node_id % 17, memory_mb = 100, disk_free_pct = 40 + node_id % 7, running = 0`
+      await sql`
+        update mooring.heartbeat
+           set cpu_pct = node_id % 17,
+               memory_mb = 100,
+               disk_free_pct = 40 + node_id % 7,
+               running = 0`
       await sql`update mooring.node set max_assignments = ${limit}`
       await sql`update mooring.setting set default_policy = ${policy}`
       await addDeployments(sql, rows)
       if (home) {
         await claim(sql)
-        await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, owner_reason = 'given back', lease_ttl = null, assigned_at = null, waiting_since = now(), last_node_id = node_id`
+        await sql`
+          update mooring.assignment
+             set node_id = null,
+                 epoch = epoch + 1,
+                 owner_reason = 'given back',
+                 lease_ttl = null,
+                 assigned_at = null,
+                 waiting_since = now(),
+                 last_node_id = node_id`
       }
       const ms = await elapsedMs(async () =>
         assertEqual(await claim(sql), rows, 'rows that claim() returned'),

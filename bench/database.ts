@@ -1,4 +1,7 @@
-/** What a database that goes away costs the work: for less than a lease nothing, for longer it is dead in time and back at once, on the same nodes. */
+/**
+ * What a database that goes away costs the work. For less than a lease: nothing. For longer: the
+ * work is dead in time and back at once, on the same nodes.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
@@ -22,10 +25,10 @@ async function restarted(bench: Bench): Promise<Figure[]> {
         bench.say(`Postgres restarts under ${ROWS}, run ${run}`)
         const before = await untilRunning(sql, ROWS)
         await database.restart(0)
-        // a whole lease: whoever does not come back is fenced by then
-        const [setting] = await sql<
-          { ms: number }[]
-        >`select extract(epoch from s.lease_ttl + s.reap_margin)::float8 * 1000 as ms from mooring.setting s`
+        // a whole lease: a node that does not come back is fenced by then
+        const [setting] = await sql<{ ms: number }[]>`
+          select extract(epoch from s.lease_ttl + s.reap_margin)::float8 * 1000 as ms
+            from mooring.setting s`
         await pause(bench.quick ? 2_000 : setting!.ms)
         const after = await untilRunning(sql, ROWS)
         return {
@@ -57,13 +60,17 @@ async function away(bench: Bench): Promise<Figure[]> {
     bench.onHost(database, async (host) => {
       const { sql } = database
       if (bench.quick)
-        await sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = '3 s', reap_margin = '500 ms'`
+        await sql`
+          update mooring.setting
+             set beat_interval = '500 ms', lease_ttl = '3 s', reap_margin = '500 ms'`
       await Promise.all([host.worker(), host.agent('host-a'), host.agent('host-b')])
       await insertCommands(sql, ROWS)
       const [{ lease_ms: leaseMs, beat_ms: beatMs }] = await sql<
         [{ lease_ms: number; beat_ms: number }]
       >`
-      select extract(epoch from s.lease_ttl)::float8 * 1000 as lease_ms, extract(epoch from s.beat_interval)::float8 * 1000 as beat_ms from mooring.setting s`
+        select extract(epoch from s.lease_ttl)::float8 * 1000 as lease_ms,
+               extract(epoch from s.beat_interval)::float8 * 1000 as beat_ms
+          from mooring.setting s`
       const runs = await repeat(bench, async (run) => {
         bench.say(`Postgres is away for longer than the lease, run ${run}`)
         const before = await untilRunning(sql, ROWS, PATIENCE_MS)
@@ -90,7 +97,9 @@ async function away(bench: Bench): Promise<Figure[]> {
       await removeDeployments(sql)
       return [
         {
-          what: `Postgres away for longer than the lease: last of ${ROWS} dead before its lease ended by`,
+          what:
+            `Postgres away for longer than the lease: last of ${ROWS} dead before its ` +
+            'lease ended by',
           unit: 'ms',
           asked: { atLeast: 0 },
           values: runs.map(({ earlyMs }) => earlyMs),
@@ -114,18 +123,24 @@ async function away(bench: Bench): Promise<Figure[]> {
   )
 }
 
-/** Epoch milliseconds at which each node's lease ends if its last beat was its last; returns when no beat is due for a moment. */
+/**
+ * Epoch milliseconds at which each node's lease ends if its last beat was its last; returns when no
+ * beat is due for a moment.
+ */
 async function leaseEnds(sql: Sql, beatMs: number): Promise<Map<string, number>> {
   for (;;) {
     const rows = await sql<{ node: string; age_ms: number; ends_at_ms: number }[]>`
-      select h.node, extract(epoch from clock_timestamp() - h.beat_at)::float8 * 1000 as age_ms, extract(epoch from h.beat_at + h.lease_ttl)::float8 * 1000 as ends_at_ms from mooring.heartbeat h where h.session is not null`
+      select h.node, extract(epoch from clock_timestamp() - h.beat_at)::float8 * 1000 as age_ms,
+             extract(epoch from h.beat_at + h.lease_ttl)::float8 * 1000 as ends_at_ms
+        from mooring.heartbeat h
+       where h.session is not null`
     if (rows.every(({ age_ms }) => age_ms < beatMs * 0.6))
       return new Map(rows.map(({ node, ends_at_ms }) => [node, ends_at_ms]))
     await pause(20)
   }
 }
 
-/** When the last process of each node was seen to be gone, in epoch milliseconds. */
+/** When the last process of each node was observed to be gone, in epoch milliseconds. */
 function lastDeaths(processes: readonly Running[]): { stop(): Map<string, number> } {
   const seenAlive = new Map<string, number>()
   const look = (): void => {

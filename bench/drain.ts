@@ -1,6 +1,7 @@
 /**
- * A host with 100 running deployments is drained. Start-first there is no moment with fewer than 100 running; stop-first there are as many fewer as are on their way.
- * Observed by another session that asks all the while; the real processes are looked at in test/e2e/handover.test.ts.
+ * A host with 100 running deployments is drained. Start-first there is no moment with fewer than
+ * 100 running; stop-first there are as many fewer as are on their way. Observed by another session
+ * that asks all the while; the real processes are looked at in test/e2e/handover.test.ts.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
@@ -35,8 +36,9 @@ async function drain(bench: Bench): Promise<Figure[]> {
       const measure = async (handover: string): Promise<Drained> => {
         await sql`update mooring.node n set draining_since = null, enabled = n.name = 'host-a'`
         await sql`
-        insert into mooring.deployment (command, args, on_lost, handover)
-        select '/bin/sleep', '["1000000"]', 'keep', ${handover} from generate_series(1, ${rows}::int)`
+          insert into mooring.deployment (command, args, on_lost, handover)
+          select '/bin/sleep', '["1000000"]', 'keep', ${handover}
+            from generate_series(1, ${rows}::int)`
         await hints.until(async () => (await countRunning(sql)) === rows)
         await sql`update mooring.node set enabled = true`
         const result: Drained = { fewest: rows, samples: 0, took_ms: 0 }
@@ -44,7 +46,13 @@ async function drain(bench: Bench): Promise<Figure[]> {
         await sql`select from mooring.drain_node('host-a', max_moves => ${atATime}::int)`
         for (let done = false; !done; result.samples++) {
           const [now] = await watcher<{ n: number; done: boolean }[]>`
-          select count(*) filter (where p.run_state = 'running')::int as n, (select d.done and d.moving = 0 from mooring.drain_progress d where d.node = 'host-a') as done from mooring.placement p`
+            select count(*) filter (where p.run_state = 'running')::int as n,
+                   (
+                     select d.done and d.moving = 0
+                       from mooring.drain_progress d
+                      where d.node = 'host-a'
+                   ) as done
+              from mooring.placement p`
           result.fewest = Math.min(result.fewest, now!.n)
           done = now!.done
           if (performance.now() - start > PATIENCE_MS)

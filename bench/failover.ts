@@ -1,7 +1,8 @@
 /**
- * A host with 21 running deployments loses power: its agent and all its processes are killed. Two hosts are left. Measured by the database's
- * clock from the end of the dead host's lease, which is its last beat + lease_ttl + reap_margin: no earlier may anybody take its work. The end is
- * the moment at which another session sees all 21 with the survivors.
+ * A host with 21 running deployments loses power: its agent and all its processes are killed. Two
+ * hosts are left. The database's clock measures from the end of the dead host's lease, which is its
+ * last beat + lease_ttl + reap_margin: no node may own its work earlier. The end is the moment at
+ * which another session reads all 21 on the survivors.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
@@ -22,7 +23,9 @@ async function failover(bench: Bench): Promise<Figure[]> {
     bench.onHost(database, async (host) => {
       const { sql } = database
       if (bench.quick)
-        await sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = '3 s', reap_margin = '500 ms'`
+        await sql`
+          update mooring.setting
+             set beat_interval = '500 ms', lease_ttl = '3 s', reap_margin = '500 ms'`
       await Promise.all([host.worker(), host.agent('host-b'), host.agent('host-c')])
       const runs = await repeat(bench, async (run) => {
         bench.say(`a host with ${ROWS} dies, run ${run}`)
@@ -34,13 +37,18 @@ async function failover(bench: Bench): Promise<Figure[]> {
         await sql`update mooring.node set enabled = true`
         await dying.die()
         const [lease] = await sql<{ ends_at: string; beat_at: string }[]>`
-        select (extract(epoch from h.beat_at + h.lease_ttl + s.reap_margin))::text as ends_at, (extract(epoch from h.beat_at))::text as beat_at
-          from mooring.heartbeat h cross join mooring.setting s where h.node_id = (select n.id from mooring.node n where n.name = 'host-a')`
+          select (extract(epoch from h.beat_at + h.lease_ttl + s.reap_margin))::text as ends_at,
+                 (extract(epoch from h.beat_at))::text as beat_at
+            from mooring.heartbeat h
+            cross join mooring.setting s
+           where h.node_id = (select n.id from mooring.node n where n.name = 'host-a')`
         const survivors = ['host-b', 'host-c']
         let assignedAt = 0
         await hints.until(async () => {
           const [row] = await sql<{ n: number; at: string }[]>`
-          select count(*)::int as n, extract(epoch from clock_timestamp())::text as at from mooring.placement p where p.node = any (${survivors})`
+            select count(*)::int as n, extract(epoch from clock_timestamp())::text as at
+              from mooring.placement p
+             where p.node = any (${survivors})`
           assignedAt = Number(row!.at)
           return row!.n === ROWS
         })
@@ -48,9 +56,12 @@ async function failover(bench: Bench): Promise<Figure[]> {
         const [now] = await sql<
           { at: string }[]
         >`select extract(epoch from clock_timestamp())::text as at`
-        const owners = await sql<
-          { n: number }[]
-        >`select count(*)::int as n from mooring.placement p where p.node is not null group by p.node order by 1`
+        const owners = await sql<{ n: number }[]>`
+          select count(*)::int as n
+            from mooring.placement p
+           where p.node is not null
+           group by p.node
+           order by 1`
         assertEqual(owners.map(({ n }) => n).join('/'), '10/11', 'assignments of the survivors')
         await removeDeployments(sql)
         const endsAt = Number(lease!.ends_at)

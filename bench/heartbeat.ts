@@ -1,4 +1,7 @@
-/** Heartbeats of 1,000 nodes that own 100,000 assignments: none of them may write an index, or the table and its index grow with every beat. */
+/**
+ * Heartbeats of 1,000 nodes that own 100,000 assignments: none of them may write an index, or the
+ * table and its index grow with every beat.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import {
   assertEqual,
@@ -25,13 +28,20 @@ async function beats(bench: Bench): Promise<Figure[]> {
     assertEqual(await claim(sql), nodes * perNode, 'rows that claim() returned')
     await sql`vacuum (analyze)`
     // in no order: a fleet does not beat page by page
-    const agents = await sql<
-      { name: string; session: string }[]
-    >`select n.name, h.session from mooring.node n join mooring.heartbeat h on h.node_id = n.id order by random()`
+    const agents = await sql<{ name: string; session: string }[]>`
+      select n.name, h.session
+        from mooring.node n
+        join mooring.heartbeat h on h.node_id = n.id
+       order by random()`
     const one = connect(1, 'bench: agent')
     const crowd = connect(8, 'bench: agents')
     const beat = (client: typeof one, { name, session }: { name: string; session: string }) =>
-      client`select h.* from mooring.heartbeat(${name}, ${session}::uuid, ${12.5}::float8, ${345.6}::float8, ${50}::float8, ${5e10}::bigint, ${perNode}::int) h`
+      client`
+        select h.*
+          from mooring.heartbeat(
+            ${name}, ${session}::uuid, ${12.5}::float8, ${345.6}::float8, ${50}::float8,
+            ${5e10}::bigint, ${perNode}::int
+          ) h`
     const runs = await repeat(bench, async (run) => {
       bench.say(`${nodes} nodes beat ${ROUNDS_PER_RUN + 1} times, run ${run}`)
       const before = await heartbeatTable(one)
@@ -101,7 +111,11 @@ async function heartbeatTable(sql: {
 }): Promise<HeartbeatTable> {
   await sql`select pg_stat_force_next_flush()`
   const rows = (await sql`
-    select t.n_tup_upd::int as updates, t.n_tup_hot_upd::int as hot, (pg_indexes_size('mooring.heartbeat') / current_setting('block_size')::int)::int as index_pages
-      from pg_stat_user_tables t where t.relid = 'mooring.heartbeat'::regclass`) as HeartbeatTable[]
+    select t.n_tup_upd::int as updates, t.n_tup_hot_upd::int as hot,
+           (
+             pg_indexes_size('mooring.heartbeat') / current_setting('block_size')::int
+           )::int as index_pages
+      from pg_stat_user_tables t
+     where t.relid = 'mooring.heartbeat'::regclass`) as HeartbeatTable[]
   return rows[0]!
 }

@@ -1,4 +1,7 @@
-/** 500 users insert a row each at the same moment, each in a transaction and a session of their own; one real worker places them. */
+/**
+ * 500 users insert a row each at the same moment, each in a transaction and a session of their own;
+ * one real worker places them.
+ */
 import {
   assertEqual,
   elapsedMs,

@@ -1,4 +1,7 @@
-/** INSERT of 21 deployments until another session sees all of them assigned: trigger, job, worker, claim, commit. Two agents run, and start what they get meanwhile. */
+/**
+ * INSERT of 21 deployments until another session sees all of them assigned: trigger, job, worker,
+ * claim, commit. Two agents run, and start what they get meanwhile.
+ */
 import { assertEqual, type Bench, type Benchmark, type Figure } from './benchmark.js'
 import { balance } from './fleet.js'
 import { hintsOf, insertCommands, removeDeployments } from './workload.js'

@@ -1,9 +1,12 @@
 /**
- * INSERT of one custom command until its process is there: trigger, job, worker, claim, hint, agent, spawn. One at a time, two agents.
+ * INSERT of one custom command until its process is there: trigger, job, worker, claim, hint,
+ * agent, spawn. One at a time, two agents.
  *
- * Seen from outside, by inotify. The agent writes runs/<assignment>.json when spawn() has given it a pid, and that is after the child's exec: this file's
- * appearance is "spawned", later than the exec by some tenths of a millisecond. The process, a shell, makes a file as its first act: that is
- * later by the start of the shell. (The start time in /proc comes in steps of 10 ms.)
+ * The benchmark observes from outside, by inotify. The agent writes runs/<assignment>.json when
+ * spawn() has given it a pid, and that is after the child's exec. The appearance of this file is
+ * "spawned", later than the exec by some tenths of a millisecond. The process, a shell, makes a
+ * file as its first act, which is later by the start of the shell. (The start time in /proc comes
+ * in steps of 10 ms.)
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -39,7 +42,9 @@ async function insertToSpawned(bench: Bench): Promise<Figure[]> {
       }> => {
         const start = performance.now()
         const [row] = await user<{ id: string }[]>`
-        insert into mooring.deployment (command, args, env) values (${COMMAND}, ${user.json(ARGS)}, ${user.json({ FIRST_ACT_IN: folder })}) returning id`
+          insert into mooring.deployment (command, args, env)
+          values (${COMMAND}, ${user.json(ARGS)}, ${user.json({ FIRST_ACT_IN: folder })})
+          returning id`
         const insertedMs = performance.now() - start
         const actedMs = (await firstActs.of(row!.id)) - start
         const [assignment] = await sql<

@@ -1,4 +1,7 @@
-/** What an operator's looks cost on a fleet of 1,000 nodes: they lock nothing, but somebody waits for them. Each is asked by a session that has asked before. */
+/**
+ * What an operator's queries cost on a fleet of 1,000 nodes: they lock nothing, but an operator
+ * waits for them. Each runs in a session that has run it before.
+ */
 import type { Sql } from 'postgres'
 import {
   assertEqual,
@@ -27,7 +30,12 @@ async function looks(bench: Bench): Promise<Figure[]> {
   const onLarge = bench.size(ON_THE_LARGE_NODE.full, ON_THE_LARGE_NODE.quick)
   return bench.inDatabase(async ({ sql, connect }) => {
     await addNodes(sql, nodes)
-    await sql`update mooring.node set labels = jsonb_build_object('zone', id % 3), max_assignments = 2000, version = '0.1.0', containment = 'pid-namespace'`
+    await sql`
+      update mooring.node
+         set labels = jsonb_build_object('zone', id % 3),
+             max_assignments = 2000,
+             version = '0.1.0',
+             containment = 'pid-namespace'`
     // the first node alone takes its share before the others are open
     await sql`update mooring.node set enabled = name = 'node-1'`
     await addDeployments(sql, onLarge)
@@ -38,9 +46,10 @@ async function looks(bench: Bench): Promise<Figure[]> {
     await observeAll(sql)
     await sql`vacuum (analyze)`
     const [one] = await sql<{ id: string }[]>`select min(id) as id from mooring.deployment`
-    const [waits] = await sql<
-      { id: string }[]
-    >`insert into mooring.deployment (package_name, selector) values ('other', '{"zone": 1}') returning id`
+    const [waits] = await sql<{ id: string }[]>`
+      insert into mooring.deployment (package_name, selector)
+      values ('other', '{"zone": 1}')
+      returning id`
     const exactly = (n: number) => (answer: readonly unknown[]) => answer.length === n
     const all: Look[] = [
       {
@@ -72,7 +81,11 @@ async function looks(bench: Bench): Promise<Figure[]> {
         what: 'simulate_insert() of 100 replicas',
         rows: exactly(bench.size(100, 10)),
         ask: (sql) =>
-          sql`select * from mooring.simulate_insert(${sql.json({ package_name: 'pkg', replicas: bench.size(100, 10) })})`,
+          sql`
+            select *
+              from mooring.simulate_insert(
+                ${sql.json({ package_name: 'pkg', replicas: bench.size(100, 10) })}
+              )`,
       },
       {
         what: 'doctor()',

@@ -1,6 +1,8 @@
 /**
- * npm run bench -- [name...]: what Mooring's figures come from. Real Postgres with durable settings, a database for each benchmark, agents and workers as
- * processes where the figure is about them. Prints what was asked and what was measured; a missed figure is no failure, a benchmark that breaks is.
+ * npm run bench -- [name...]: what Mooring's figures come from. Real Postgres with durable
+ * settings, a database for each benchmark, agents and workers as processes where the figure is
+ * about them. Prints what was asked and what was measured; a missed figure is no failure, a
+ * benchmark that breaks is.
  */
 import { Command } from 'commander'
 import { parseCount } from '../cli/options.js'
@@ -63,7 +65,8 @@ async function run(names: string[], options: Options): Promise<void> {
   const unknown = names.filter((name) => !ALL.some((benchmark) => isNamed(benchmark, name)))
   if (unknown.length > 0)
     program.error(
-      `no benchmark is named ${unknown.join(', ')}; there are ${ALL.map(({ name }) => name).join(', ')}`,
+      `no benchmark is named ${unknown.join(', ')}; there are ` +
+        `${ALL.map(({ name }) => name).join(', ')}`,
       { exitCode: 2 },
     )
   const chosen = ALL.filter(

@@ -1,4 +1,7 @@
-/** Hosts and workers as a user has them: `mooring agent` and `mooring worker` as processes of their own. */
+/**
+ * Hosts and workers as a user has them: `mooring agent` and `mooring worker` as processes of their
+ * own.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,6 +1,8 @@
 /**
- * reap() of 10,000 assignments: a hundred hosts of a fleet of a thousand fall silent at once. The assignments have been running, so each has an observation
- * that has to be marked lost, and the others' 90,000 rows stand beside them. One session listens to every lost node and counts what it hears.
+ * reap() of 10,000 assignments: a hundred hosts of a fleet of a thousand fall silent at once. The
+ * assignments have been running, so each has an observation that has to be marked lost, and the
+ * others' 90,000 rows stand beside them. One session listens to every lost node and counts what it
+ * hears.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import {
@@ -34,10 +36,18 @@ async function reapMany(bench: Bench): Promise<Figure[]> {
     return repeat(bench, async (run) => {
       bench.say(`reap of ${lost * perNode}, run ${run}`)
       const dead = await sql<{ node_id: number }[]>`
-        update mooring.heartbeat h set beat_at = clock_timestamp() - interval '2 hours' where h.node_id in (
-          select n.id from mooring.node n order by n.id offset ${run * lost} limit ${lost}) returning h.node_id`
-      // as those that live do every three seconds: what owns work and is late is looked at more closely
-      await sql`update mooring.heartbeat h set beat_at = clock_timestamp() where h.beat_at > clock_timestamp() - h.lease_ttl`
+        update mooring.heartbeat h
+           set beat_at = clock_timestamp() - interval '2 hours'
+         where h.node_id in (
+           select n.id from mooring.node n order by n.id offset ${run * lost} limit ${lost}
+         )
+        returning h.node_id`
+      // as those that live do every three seconds: what owns work and is late is looked at more
+      // closely
+      await sql`
+        update mooring.heartbeat h
+           set beat_at = clock_timestamp()
+         where h.beat_at > clock_timestamp() - h.lease_ttl`
       for (const { node_id } of dead) {
         await listener.listen(`mooring_node_${node_id}`, () => notifications++)
       }

@@ -31,7 +31,11 @@ export function renderTable(figures: readonly Measured[]): string {
 
 export function machineLine({ postgres, load }: Circumstances): string {
   const { cores, model, memoryGib, kernel, node } = machine()
-  return `${cores} x ${model}, ${memoryGib} GiB, Linux ${kernel}, Node ${node}, PostgreSQL ${postgres}, fsync on; load ${load.before.toFixed(1)} before, ${load.after.toFixed(1)} after`
+  return (
+    `${cores} x ${model}, ${memoryGib} GiB, Linux ${kernel}, Node ${node}, ` +
+    `PostgreSQL ${postgres}, fsync on; load ${load.before.toFixed(1)} before, ` +
+    `${load.after.toFixed(1)} after`
+  )
 }
 
 export function renderJson(figures: readonly Measured[], circumstances: Circumstances): string {

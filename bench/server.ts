@@ -1,6 +1,7 @@
 /**
- * The server benchmarks run on: the same binaries and settings as `mooring up` gives a user, fsync and all, in a folder of its own that is
- * gone afterwards. Only max_connections is higher, for the benchmarks that need hundreds of sessions.
+ * The server benchmarks run on: the same binaries and settings as `mooring up` gives a user, fsync
+ * and all, in a folder of its own that is gone afterwards. Only max_connections is higher, for the
+ * benchmarks that need hundreds of sessions.
  */
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -16,7 +17,10 @@ export interface Database {
   sql: Sql
   /** Other sessions of this database, for listeners, snapshots and crowds; closed with it. */
   connect(max: number, applicationName?: string): Sql
-  /** The whole server: stopped in order, started `awayMs` later, under the same address. Resolves when it answers. */
+  /**
+   * The whole server: stopped in order, started `awayMs` later, under the same address. Resolves
+   * when it answers.
+   */
   restart(awayMs: number): Promise<void>
 }
 

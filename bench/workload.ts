@@ -9,10 +9,16 @@ import type { Database } from './server.js'
 const PATIENCE_MS = 30_000
 
 export async function insertCommands(sql: Sql, count: number): Promise<void> {
-  await sql`insert into mooring.deployment (command, args) select '/bin/sleep', '["1000000"]' from generate_series(1, ${count}::int)`
+  await sql`
+    insert into mooring.deployment (command, args)
+    select '/bin/sleep', '["1000000"]'
+      from generate_series(1, ${count}::int)`
 }
 
-/** Deletes every deployment and waits until the last process is gone: the next measurement finds an idle fleet. */
+/**
+ * Deletes every deployment and waits until the last process is gone: the next measurement finds an
+ * idle fleet.
+ */
 export async function removeDeployments(sql: Sql): Promise<void> {
   await sql`delete from mooring.deployment`
   for (const deadline = performance.now() + PATIENCE_MS; ;) {
@@ -27,7 +33,10 @@ export async function removeDeployments(sql: Sql): Promise<void> {
 /** How many the database says are running: on these nodes, or at all. */
 export async function countRunning(sql: Sql, nodes?: readonly string[]): Promise<number> {
   const [row] = await sql<{ n: number }[]>`
-    select count(*)::int as n from mooring.placement p where p.run_state = 'running' and ${nodes ? sql`p.node = any (${[...nodes]})` : sql`true`}`
+    select count(*)::int as n
+      from mooring.placement p
+     where p.run_state = 'running'
+       and ${nodes ? sql`p.node = any (${[...nodes]})` : sql`true`}`
   return row!.n
 }
 
@@ -39,10 +48,16 @@ export interface Running {
   startTicks: number
 }
 
-/** What the database says is running and the kernel says is alive; a process is known by pid and start time. */
+/**
+ * What the database says is running and the kernel says is alive; a process is known by pid and
+ * start time.
+ */
 export async function runningOf(sql: Sql): Promise<Running[]> {
   const rows = await sql<Omit<Running, 'startTicks'>[]>`
-    select p.assignment_id, p.node, p.epoch, p.pid from mooring.placement p where p.run_state = 'running' and p.pid is not null order by p.assignment_id`
+    select p.assignment_id, p.node, p.epoch, p.pid
+      from mooring.placement p
+     where p.run_state = 'running' and p.pid is not null
+     order by p.assignment_id`
   return rows.flatMap((row) => {
     const process = readProcess(row.pid)
     return process === null ? [] : [{ ...row, startTicks: process.startTicks }]
@@ -67,8 +82,8 @@ export const alive = ({ pid, startTicks }: Running): boolean =>
   readProcess(pid)?.startTicks === startTicks
 
 /**
- * Wakes with the hints that agents get, which arrive with the commit that moved something, and asks then: an answer is late by one round trip, not by the
- * period of a poll.
+ * Wakes with the hints that agents get, which arrive with the commit that moved something, and then
+ * queries. An answer is late by one round trip, not by the period of a poll.
  */
 export async function hintsOf({
   sql,
@@ -91,12 +106,18 @@ export async function hintsOf({
 }
 
 export interface Appearances {
-  /** performance.now() of the moment this process was told that the file is there; waits for it. */
+  /**
+   * performance.now() of the moment at which the kernel reported the file to this process; waits
+   * for it.
+   */
   of(name: string): Promise<number>
   close(): void
 }
 
-/** When files appear in these folders, told by the kernel (inotify): late by a wake-up of this process, a tenth of a millisecond. */
+/**
+ * When files appear in these folders, as the kernel reports it (inotify): late by a wake-up of this
+ * process, a tenth of a millisecond.
+ */
 export function watchFiles(folders: readonly string[]): Appearances {
   const times = new Map<string, number>()
   const waiting = new Map<string, (at: number) => void>()

@@ -9,7 +9,7 @@ export interface Scene {
   fleet: Fleet
   /** The host the fault is about; for faults of the server or the worker any. */
   host: Host
-  /** In [0, 1), from the seed: whatever the fault leaves open. */
+  /** In [0, 1), from the seed: chooses what the fault leaves open. */
   draw: number
   /** The small disk that was prepared for this fault. */
   disk: SmallDisk | undefined
@@ -31,7 +31,9 @@ export interface Circumstances {
 export interface Fault {
   name: string
   what: string
-  /** Two faults of the server itself, or two of one host's network, would be in each other's way. */
+  /**
+   * Two faults of the server itself, or two of one host's network, would be in each other's way.
+   */
   at: 'host' | 'network' | 'server' | 'session' | 'worker'
   needs?: keyof Circumstances
   /** How the fleet has to be made. */
@@ -230,8 +232,10 @@ export const CATALOGUE: readonly Fault[] = [
       const ending = (async () => {
         while (!over.signal.aborted) {
           await withDeadline(
-            fleet.primary()
-              .sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
+            fleet.primary().sql`
+              select pg_terminate_backend(a.pid)
+                from pg_stat_activity a
+               where a.backend_type = 'client backend' and a.application_name not like 'faults:%'`,
             1_000,
           ).catch(() => {})
           await pause(150)
@@ -261,7 +265,8 @@ export const CATALOGUE: readonly Fault[] = [
         'select from mooring.node for update',
         'update mooring.node set weight = weight',
       ][Math.floor(4 * draw)]!
-      // no sql.begin(): where its connection is cut, the driver writes the rollback to a socket that is gone, which nobody can catch
+      // No sql.begin(): where its connection is cut, the driver writes the rollback to a closed
+      // socket, an error that no caller can catch.
       const end = (): void => void psql.end({ timeout: 0 }).catch(() => {})
       await withDeadline(psql.unsafe(`begin; ${held}`), 2_000).catch((error: unknown) => {
         end()
@@ -309,9 +314,11 @@ export const CATALOGUE: readonly Fault[] = [
     momentary: true,
     inject: async ({ fleet }) => {
       const [backend] = await withDeadline(
-        fleet.server.sql<
-          { pid: number }[]
-        >`select a.pid from pg_stat_activity a where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() limit 1`,
+        fleet.server.sql<{ pid: number }[]>`
+          select a.pid
+            from pg_stat_activity a
+           where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+           limit 1`,
         2_000,
       )
       signal(backend?.pid, 'SIGKILL')
@@ -381,8 +388,9 @@ export const CATALOGUE: readonly Fault[] = [
       disk!.fill()
       // what is there of the log of changes would last for long
       await withDeadline(
-        fleet.server
-          .sql`select pg_logical_emit_message(false, 'faults', repeat('x', 1000000)) from generate_series(1, 40)`,
+        fleet.server.sql`
+            select pg_logical_emit_message(false, 'faults', repeat('x', 1000000))
+              from generate_series(1, 40)`,
         2_000,
       ).catch(() => {})
       return () => {

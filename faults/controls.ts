@@ -1,6 +1,7 @@
 /**
- * Negative controls: a guard is switched off, the fault that needs it happens, and the judge has to see it. The same story with the guard in place
- * has to be in order, or it would prove nothing about the guard.
+ * Negative controls: a guard is switched off, the fault that needs it happens, and the judge has to
+ * see it. The same story with the guard in place has to be in order, or it would prove nothing
+ * about the guard.
  */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -47,7 +48,10 @@ const lease = (find: string, put: string): Mutation => ({
   put,
 })
 
-/** A beat may take half a lease: the network and locks of these stories are slower than a scaled-down fleet is prepared for. */
+/**
+ * A beat may take half a lease: the network and locks of these stories are slower than a
+ * scaled-down fleet is prepared for.
+ */
 const PATIENT_BEAT: Mutation = {
   in: { file: 'agent/session/heartbeat.js' },
   find: 'leaseTtlMs / 6',
@@ -91,7 +95,9 @@ async function cutFor(fleet: Fleet, ms = CUT_MS): Promise<void> {
 export const CONTROLS: readonly Control[] = [
   {
     name: 'no-fence',
-    what: 'nobody stops anything when a lease ends: not the agent, not the warden, not the dead-man timer',
+    what:
+      'no program stops anything when a lease ends: not the agent, not the warden, ' +
+      'not the dead-man timer',
     expects: 'overlap',
     inShort: true,
     guard: [
@@ -124,7 +130,9 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'late-kill',
-    what: 'no margin: the reaper waits for none, and the agent begins to stop when the lease is over',
+    what:
+      'no margin: the reaper waits for none, and the agent begins to stop when the ' +
+      'lease has ended',
     expects: 'overlap',
     settings: `lease_ttl = '4 s'`,
     manners: ['stubborn', 'stubborn', 'stubborn'],
@@ -176,25 +184,28 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-hold',
-    what: 'no hold: the clock of the server jumps, and the next reap takes everything from everybody',
+    what: 'no hold: the clock of the server jumps, and the next reap frees everything',
     expects: 'overlap',
     needs: 'fakeClock',
     prepare: 'fakeClock',
     manners: ['stubborn', 'stubborn', 'stubborn', 'stubborn'],
     graceMs: 6_000,
     inShort: true,
-    // what is taken away lives on for six of these, and is started elsewhere meanwhile also where nothing is in a hurry
+    // what is reaped lives on for six of these, and starts elsewhere meanwhile, even on an
+    // unhurried machine
     settings: `lease_ttl = '8 s', beat_interval = '600 ms'`,
     guard: NO_HOLD,
     async story({ server, hosts: [first] }) {
-      // the order in which it does harm, and not left to chance: the jump, a reap before anybody beats by the new clock, a beat of one host, and a round that gives it
-      // everything. Were the others back by then too, all would return to where it ran
+      // The order in which it does harm, fixed by the story: the jump, a reap before any beat by
+      // the new clock, a beat of one host, and a round that gives that host everything. If the
+      // others were back by then too, all work would return to where it ran.
       await server.sql.begin(async (tx) => {
         await tx`select mooring_internal.lock_placement()`
         await tx`select from mooring.heartbeat for update`
         server.setClock(60)
         await tx`select count(*) from mooring.reap()`
-        await tx`update mooring.heartbeat set beat_at = clock_timestamp() where node = ${first!.name}`
+        await tx`
+          update mooring.heartbeat set beat_at = clock_timestamp() where node = ${first!.name}`
         await tx`select count(*) from mooring.claim()`
       })
       await pause(5_000)
@@ -202,13 +213,15 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-hold-away',
-    what: 'no hold: Postgres was away for longer than the lease, and agents that live are robbed before they can beat',
+    what:
+      'no hold: Postgres was away for longer than the lease, and live agents are ' +
+      'reaped before they beat',
     expects: 'robbed',
     prepare: 'proxied',
     guard: NO_HOLD,
     async story(fleet) {
       await fleet.server.stop('fast')
-      // a slow network, so that the worker is the first who comes back
+      // a slow network, so that the worker is the first that comes back
       for (const { network } of fleet.hosts) network.delay({ there: 150, back: 150 })
       await pause(4_000)
       await fleet.server.start()
@@ -264,21 +277,30 @@ export const CONTROLS: readonly Control[] = [
           next_start_in_ms: null,
         },
       ]
-      await sql`select r.* from mooring.report(${node}, (select h.session from mooring.heartbeat h where h.node = ${node}), ${sql.json(report)}) r`
+      await sql`
+        select r.*
+          from mooring.report(
+            ${node}, (select h.session from mooring.heartbeat h where h.node = ${node}),
+            ${sql.json(report)}
+          ) r`
       await sql`update mooring.deployment set enabled = true`
       await pause(4_500)
     },
   },
   {
     name: 'no-timeline',
-    what: 'epochs without the timeline: a standby is promoted that never heard of the last claims, and hands their epochs to another node',
+    what:
+      'epochs without the timeline: a promoted standby gives the epochs of lost ' +
+      'claims to another node',
     expects: 'epoch back',
     prepare: 'standby',
     hosts: 2,
     guard: [
       {
         in: { function: 'next_epoch' },
-        find: `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), 8)))::bit(32))::bigint - 1`,
+        find:
+          `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), ` +
+          '8)))::bit(32))::bigint - 1',
         put: `(('x'::text || '00000001'::text)::bit(32))::bigint - 1`,
       },
     ],
@@ -322,7 +344,7 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     name: 'no-assert-owner',
-    what: 'assert_owner() lets everybody pass: a zombie that wakes up writes',
+    what: 'assert_owner() rejects no process: a zombie that wakes up writes',
     expects: 'late write',
     manners: ['writer', 'writer', 'writer'],
     needs: 'lab',
@@ -350,10 +372,13 @@ export const CONTROLS: readonly Control[] = [
 
 const DEFAULT_MANNERS: readonly Manners[] = ['plain', 'stubborn', 'plain', 'stubborn']
 
-/** A removed guard is missed as soon as it is seen once; a machine that was busy in the wrong moment may let a story go well. */
+/**
+ * One observed double run proves that a removed guard is missed. On a busy machine a story may go
+ * well by chance, so it is tried again.
+ */
 const TRIES = 3
 
-/** Once with the guard, and without it until its absence was seen. */
+/** Once with the guard, and without it until its absence shows. */
 export async function runControl(
   rig: Rig,
   control: Control,
@@ -371,7 +396,9 @@ export async function runControl(
       tries += 1
     }
     const ok = guarded === null && found !== null
-    const sentence = `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without it ${found ?? 'in order'}${tries > 1 ? ` (tried ${tries} times)` : ''}`
+    const sentence =
+      `${ok ? 'seen' : 'NOT OK'}: with the guard ${guarded ?? 'in order'}, without ` +
+      `it ${found ?? 'in order'}${tries > 1 ? ` (tried ${tries} times)` : ''}`
     return {
       ...base,
       ok,

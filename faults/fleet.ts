@@ -1,4 +1,7 @@
-/** A fleet under test: real agents and workers, each agent as if on a machine of its own, and workloads that stamp. */
+/**
+ * A fleet under test: real agents and workers, each agent as if on a machine of its own, and
+ * workloads that stamp.
+ */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import {
   closeSync,
@@ -33,7 +36,10 @@ export interface FleetOptions {
   server: Server
   standby?: Server
   lab: Lab | null
-  /** Does the network of that host go through a proxy, so that it can be slow? The proxies share the rig's event loop: as few as possible. */
+  /**
+   * Does the network of that host go through a proxy, so that it can be slow? The proxies share the
+   * rig's event loop: as few as possible.
+   */
   proxied(host: string): boolean
   /** Passed as --containment; undefined where this version has no such option. */
   level: string | undefined
@@ -74,7 +80,10 @@ export interface Fleet {
     more?: { pinned?: string; graceMs?: number },
   ): Promise<string[]>
   assignments(): readonly string[]
-  /** Every assignment observed as running, exactly one copy of each alive, and that where the database says. Null when so, else what is missing. */
+  /**
+   * Every assignment observed as running, exactly one instance of each alive, and that on its
+   * owner. Null when so, else what is missing.
+   */
   unsettled(): Promise<string | null>
   settle(patienceMs: number, label: string): Promise<number>
   stop(): Promise<void>
@@ -210,9 +219,11 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
       2_000,
     )
     const silent = await withDeadline(
-      primary.sql<
-        { node: string }[]
-      >`select s.node from mooring.node_status s where s.health <> 'HEALTHY' or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`,
+      primary.sql<{ node: string }[]>`
+        select s.node
+          from mooring.node_status s
+         where s.health <> 'HEALTHY'
+            or s.beat_age > (select 2 * t.beat_interval + '100 ms' from mooring.setting t)`,
       2_000,
     )
     if (silent.length > 0 || rows.length < wanted.length)
@@ -222,7 +233,10 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     for (const id of wanted) {
       const row = rows.find(({ assignment_id }) => assignment_id === id)
       if (!row?.node || row.run_state !== 'running')
-        return `assignment ${id} is ${row?.run_state ?? 'not observed'} on ${row?.node ?? 'no node'}`
+        return (
+          `assignment ${id} is ${row?.run_state ?? 'not observed'} on ` +
+          `${row?.node ?? 'no node'}`
+        )
       const copies = new Set(
         lives.filter(({ assignment }) => assignment === id).map(({ copy }) => copy),
       )
@@ -234,7 +248,10 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
           life.epoch === BigInt(row.epoch),
       )
       if (copies.size !== 1 || !here)
-        return `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} of them on ${row.node}`
+        return (
+          `assignment ${id} has ${copies.size} living copies, ${here ? 'one' : 'none'} ` +
+          `of them on ${row.node}`
+        )
     }
     return null
   }
@@ -256,10 +273,14 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
     async insert(manners, { pinned, graceMs } = {}) {
       const made: string[] = []
       for (const how of manners) {
+        const name = `${how}-${wanted.length + made.length + 1}`
+        const args = primary.sql.json([join(sources, 'workload.mjs')])
+        const env = primary.sql.json({ FAULTS_FOLDER: stamps, FAULTS_MANNERS: how })
+        const grace = `${graceMs ?? (how === 'plain' ? 1_000 : 400)} ms`
         const [row] = await primary.sql<{ id: string }[]>`
           insert into mooring.deployment (name, command, args, env, stop_grace, pinned_node)
-          values (${`${how}-${wanted.length + made.length + 1}`}, ${process.execPath}, ${primary.sql.json([join(sources, 'workload.mjs')])},
-            ${primary.sql.json({ FAULTS_FOLDER: stamps, FAULTS_MANNERS: how })}, ${`${graceMs ?? (how === 'plain' ? 1_000 : 400)} ms`}, ${pinned ?? null}) returning id`
+          values (${name}, ${process.execPath}, ${args}, ${env}, ${grace}, ${pinned ?? null})
+          returning id`
         const ids = await primary.sql<
           { id: string }[]
         >`select a.id from mooring.assignment a where a.deployment_id = ${row!.id}`

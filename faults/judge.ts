@@ -1,8 +1,10 @@
 /**
- * The judge: from the stamps of the workloads to what went wrong. Values in, values out; knows neither agents nor database.
+ * The judge: from the stamps of the workloads to what went wrong. Values in, values out; it knows
+ * neither agents nor database.
  *
- * A life is one process, from its first stamp to its last. Stamps are 15 ms apart, so a life is a little longer than it looks: an overlap found here was
- * at least that long, and every overlap found is real. A copy is what one start of an assignment brought forth, grandchildren included.
+ * A life is one process, from its first stamp to its last. Stamps are 15 ms apart, so a life is a
+ * little longer than it looks. Every overlap found is real, and was at least as long as reported.
+ * An instance is what one start of an assignment brought forth, grandchildren included.
  */
 export interface Life {
   assignment: string
@@ -39,7 +41,7 @@ export interface Overlap {
   assignment: string
   fromMs: number
   ms: number
-  /** Who was there first, and who came too early. */
+  /** The process that was there first, and the one that came too early. */
   by: readonly [
     Pick<Life, 'node' | 'epoch' | 'pid' | 'role'>,
     Pick<Life, 'node' | 'epoch' | 'pid' | 'role'>,
@@ -48,23 +50,23 @@ export interface Overlap {
 
 export interface Verdict {
   overlaps: readonly Overlap[]
-  /** The longest time for which two copies of one assignment were alive; 0 is what is asked. */
+  /** The longest time for which two instances of one assignment were alive; it has to be 0. */
   overlapMs: number
   /** The longest time without service of each assignment; 0 where it was never interrupted. */
   gaps: readonly { assignment: string; ms: number }[]
-  /** A copy that came later under a lower epoch, or under the epoch of another node. */
+  /** An instance that came later under a lower epoch, or under the epoch of another node. */
   epochsBack: readonly { assignment: string; before: string; after: string }[]
   /** Wanted, and not running at the end. */
   lost: readonly string[]
   robbed: readonly string[]
-  /** Rows committed by somebody who did not own the assignment any more. */
+  /** Rows committed by a process that did not own the assignment any more. */
   lateWrites: readonly Written[]
   ok: boolean
 }
 
 /** Shorter holes are the grain of the stamps on a busy machine. */
 export const SHORTEST_GAP_MS = 100
-/** Whoever stamped so short a time before the end is alive at the end. */
+/** A process that stamped so short a time before the end is alive at the end. */
 export const ALIVE_MS = 250
 
 export function judge({ lives, written, assignments, fromMs, toMs, robbed }: Case): Verdict {
@@ -95,7 +97,7 @@ export function judge({ lives, written, assignments, fromMs, toMs, robbed }: Cas
   }
 }
 
-/** Each two processes of different copies that were alive at one time. */
+/** Each two processes of different instances that were alive at one time. */
 function overlapsOf(lives: readonly Life[]): Overlap[] {
   const found: Overlap[] = []
   for (const [nr, first] of lives.entries()) {
@@ -146,7 +148,10 @@ function longestGap(lives: readonly Life[], fromMs: number, toMs: number): numbe
   return longest < SHORTEST_GAP_MS ? 0 : Math.round(longest)
 }
 
-/** Rows are in the order in which they were written, and a change of epoch waits for a writer: an epoch below one already seen came too late. */
+/**
+ * Rows are in the order in which they were written, and a change of epoch waits for a writer. So an
+ * epoch below an earlier one came too late.
+ */
 function late(written: readonly Written[]): Written[] {
   const highest = new Map<string, bigint>()
   return written.filter(({ assignment, epoch }) => {

@@ -1,8 +1,10 @@
 /**
- * Hosts with a network of their own: a bridge, and for each host a network namespace joined to it, made by the rig and taken down with it.
+ * Hosts with a network of their own: a bridge, and for each host a network namespace joined to it.
+ * The rig makes them and removes them.
  *
- * Names carry the rig's pid and start time. A rig that was killed leaves its lab behind; the next one finds that nobody of that name lives and
- * removes it (sweep). Needs root and iproute2; loss, one-way cuts and resets need nftables besides.
+ * Names carry the rig's pid and start time. A rig that was killed leaves its lab behind; the next
+ * rig finds no live process of that name and removes the lab (sweep). Needs root and iproute2.
+ * Loss, one-way cuts and resets need nftables as well.
  */
 import { execFile } from 'node:child_process'
 import { networkInterfaces } from 'node:os'
@@ -15,7 +17,7 @@ const exec = promisify(execFile)
 export interface LabHost {
   /** Runs a command as on that host: put before its argv. */
   prefix: readonly string[]
-  /** Link down: nothing passes, nobody is told. */
+  /** Link down: nothing passes, and neither end is notified. */
   cut(): Promise<void>
   /** What it sends arrives, what is sent to it does not; or the other way round. */
   deaf(): Promise<void>
@@ -26,12 +28,12 @@ export interface LabHost {
   reset(): Promise<void>
   heal(): Promise<void>
   pids(): Promise<number[]>
-  /** SIGKILL to everything that runs on it, whatever session or parent it has. */
+  /** SIGKILL to everything that runs on it, in any session and under any parent. */
   killAll(): Promise<void>
 }
 
 export interface Lab {
-  /** Where the server, seen from the hosts, is. */
+  /** The address of the server as the hosts reach it. */
   address: string
   addHost(): Promise<LabHost>
   stop(): Promise<void>
@@ -60,7 +62,10 @@ export async function whyNoLab(): Promise<string | null> {
     await exec('ip', ['netns', 'del', probe])
     return null
   } catch (error) {
-    return `the kernel gives no network namespace: ${(error as Error).message.split('\n').slice(-2)[0]}`
+    return (
+      'the kernel gives no network namespace: ' +
+      `${(error as Error).message.split('\n').slice(-2)[0]}`
+    )
   }
 }
 
@@ -104,11 +109,13 @@ export async function createLab(): Promise<Lab> {
       mute: () => filter('chain o { type filter hook output priority 0; oif eth0 drop; }'),
       lose: (percent) =>
         filter(
-          `chain i { type filter hook input priority 0; iif eth0 numgen random mod 100 < ${percent} drop; }`,
+          'chain i { type filter hook input priority 0; iif eth0 numgen random mod 100 < ' +
+            `${percent} drop; }`,
         ),
       reset: () =>
         filter(
-          'chain o { type filter hook output priority 0; oif eth0 meta l4proto tcp reject with tcp reset; }',
+          'chain o { type filter hook output priority 0; oif eth0 meta l4proto tcp ' +
+            'reject with tcp reset; }',
         ),
       async heal() {
         await ip('link', 'set', outer, 'up')
@@ -174,13 +181,19 @@ async function removeNamespace(namespace: string): Promise<void> {
   await ip('netns', 'del', namespace).catch(() => {})
 }
 
-/** Unique as long as labs of living rigs are: a hash would not tell a sweep whose it is, but the namespaces do. */
+/**
+ * Unique among the labs of living rigs. A hash would not show a sweep which rig owns it; the
+ * namespaces do.
+ */
 function device(kind: string, name: string, nr: number): string {
   const [pid = '', , lab = '0'] = name.split('-')
   return `${PREFIX}${kind}${pid}.${lab}.${nr}`.slice(0, 15)
 }
 
-/** 10.77.0.0/16 in pieces of 256 addresses; another rig may be looking at the same moment, so the bridge decides. */
+/**
+ * 10.77.0.0/16 in pieces of 256 addresses; another rig may be looking at the same moment, so the
+ * bridge decides.
+ */
 async function freeSubnet(bridge: string): Promise<string> {
   for (let piece = process.pid % 200, tries = 0; tries < 200; piece = (piece + 1) % 200, tries++) {
     const subnet = `10.77.${piece}`

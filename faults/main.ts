@@ -1,6 +1,7 @@
 /**
- * npm run faults: real agents, workers and a real Postgres are hurt at random, and a judge who knows only what the workloads stamped looks for two
- * copies of one assignment at one time. Exit code 0: everything in order; 1: not; 2: bad usage.
+ * npm run faults: real agents, workers and a real Postgres are hurt at random. A judge that knows
+ * only the stamps of the workloads looks for two instances of one assignment at one time. Exit code
+ * 0: everything in order; 1: not; 2: bad usage.
  */
 import { availableParallelism } from 'node:os'
 import { writeFileSync, readFileSync } from 'node:fs'
@@ -67,7 +68,8 @@ const program = new Command('faults')
   .option('--json [file]', 'everything as JSON, printed or into a file')
   .option(
     '--table [file]',
-    'each fault alone at each level, as Markdown; of a file that --json wrote, without running anything',
+    'each fault alone at each level, as Markdown; of a file that --json wrote, ' +
+      'without running anything',
   )
   .option(
     '--controls [names]',
@@ -146,7 +148,8 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
   const runs = await inParallel(options.jobs, work, async ({ level, plan }, nr) => {
     const result = await attempt(rig, level, plan, options.keep === true)
     say(
-      `${nr + 1}/${work.length} ${sentenceOf(result)}${result.ok ? '' : `\n#   again: ${commandFor(result, options)}`}`,
+      `${nr + 1}/${work.length} ` +
+        `${sentenceOf(result)}${result.ok ? '' : `\n#   again: ${commandFor(result, options)}`}`,
     )
     return result
   })
@@ -175,7 +178,7 @@ async function perform(rig: Rig, options: Options): Promise<Report> {
   }
 }
 
-/** A run that could not be carried out says so; it is not taken for one in order. */
+/** A run that could not be carried out is reported as such; it does not count as in order. */
 async function attempt(
   rig: Rig,
   level: string | undefined,
@@ -229,12 +232,18 @@ function choose(
   return { usable, skipped }
 }
 
-/** What leaves environment, session and parent behind is found in a PID namespace only: everywhere else it is a known leak, and shown in the table. */
+/**
+ * A process that sheds environment, session and parent is found in a PID namespace only. Everywhere
+ * else it is a known leak, and shown in the table.
+ */
 function mannersAt(level: string | undefined): readonly Manners[] {
   return level === 'pid-namespace' ? MANNERS : MANNERS.filter((manners) => manners !== 'shedder')
 }
 
-/** Each fault once, two at a time where they go together; those of the server first, of which only one fits into a run. */
+/**
+ * Each fault once, two at a time where they go together; those of the server first, of which only
+ * one fits into a run.
+ */
 function pairs(faults: readonly Fault[], seed: number, manners: readonly Manners[]): Plan[] {
   const left = [...faults].sort((a, b) => Number(b.at === 'server') - Number(a.at === 'server'))
   const plans: Plan[] = []
@@ -275,11 +284,14 @@ async function inParallel<T, R>(
 function list({ circumstances, levels, stage }: Rig): void {
   for (const fault of CATALOGUE)
     print(
-      `${fault.name.padEnd(18)} ${fault.what}${fault.needs && circumstances[fault.needs] ? ` (${circumstances[fault.needs]})` : ''}`,
+      `${fault.name.padEnd(18)} ` +
+        fault.what +
+        (fault.needs && circumstances[fault.needs] ? ` (${circumstances[fault.needs]})` : ''),
     )
   for (const control of CONTROLS) print(`control ${control.name.padEnd(22)} ${control.what}`)
   print(
-    `levels: ${levels.map((level) => level ?? 'none').join(', ')}; hosts are cut off by ${stage.namespaces ? 'network namespaces' : 'a TCP proxy'}`,
+    `levels: ${levels.map((level) => level ?? 'none').join(', ')}; hosts are cut ` +
+      `off by ${stage.namespaces ? 'network namespaces' : 'a TCP proxy'}`,
   )
 }
 

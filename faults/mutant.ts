@@ -1,6 +1,7 @@
 /**
- * A version of the product with one guard removed: a copy of dist/ with a text replaced, or a function of the test database. The product itself has no
- * switch for that. Each text must be there exactly once; where the code has moved on, the control says so and proves nothing.
+ * A version of the product with one guard removed: a duplicate of dist/ with a text replaced, or a
+ * function of the test database. The product itself has no switch for that. Each text must be there
+ * exactly once; where the code has moved on, the control says so and proves nothing.
  */
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -17,7 +18,9 @@ export function mutate(text: string, { find, put, in: where }: Mutation): string
   const times = text.split(find).length - 1
   if (times !== 1)
     throw new Error(
-      `${JSON.stringify(find)} is ${times} times in ${'file' in where ? where.file : `mooring.${where.function}`}, and should be there once: this control has to follow the code`,
+      `${JSON.stringify(find)} is ${times} times in ` +
+        `${'file' in where ? where.file : `mooring.${where.function}`}, and should be ` +
+        'there once: this control has to follow the code',
     )
   return text.replace(find, () => put)
 }
@@ -58,7 +61,10 @@ export async function mutateDatabase(sql: Sql, mutations: readonly Mutation[]): 
 /** The function as it stands in the database, ready to be run again. */
 export async function definitionOf(sql: Sql, name: string): Promise<string> {
   const found = await sql<{ definition: string }[]>`
-    select pg_get_functiondef(p.oid) as definition from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
+    select pg_get_functiondef(p.oid) as definition
+      from pg_proc p
+      join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   return found[0]!.definition
 }

@@ -1,4 +1,7 @@
-/** Between a host and the server: a namespace of its own where there is a lab, else a TCP proxy; delay is always the proxy's. */
+/**
+ * Between a host and the server: a namespace of its own where there is a lab, else a TCP proxy;
+ * delay is always the proxy's.
+ */
 import type { Lab } from './lab.js'
 import type { Server } from './server.js'
 import { openTcpProxy, type TcpProxy } from './tcp-proxy.js'
@@ -19,7 +22,10 @@ export interface HostNetwork {
   heal(): Promise<void>
   /** Of everything on this host, dead-man timers too; empty where there is no lab. */
   pids(): Promise<number[]>
-  /** SIGKILL to all that runs on this host; false where its processes cannot be told from others by their network. */
+  /**
+   * SIGKILL to all that runs on this host. False where its processes do not differ from others by
+   * their network.
+   */
   killAll(): Promise<boolean>
   close(): Promise<void>
 }

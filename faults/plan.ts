@@ -1,4 +1,6 @@
-/** From a seed to what is done to which fleet and when. Values only: the same seed is the same plan. */
+/**
+ * From a seed to what is done to which fleet and when. Values only: the same seed is the same plan.
+ */
 import type { Fault } from './catalogue.js'
 import type { Manners } from './fleet.js'
 
@@ -30,7 +32,10 @@ export function randomOf(seed: number): () => number {
   }
 }
 
-/** Beginnings lie so close together that a pair overlaps; a fault may be over within a beat or outlive lease and margin. */
+/**
+ * Beginnings lie so close together that a pair overlaps; a fault may be over within a beat or
+ * outlive lease and margin.
+ */
 const LATEST_START_MS = 1_500
 const LASTS_MS = { least: 150, most: 4_500 }
 
@@ -71,7 +76,10 @@ export function goTogether(a: Fault, b: Fault): boolean {
   return !(a.prepare !== undefined && a.prepare === b.prepare)
 }
 
-/** One fault alone for longer than lease and margin, with one workload of each kind: a cell of the table. */
+/**
+ * One fault alone for longer than lease and margin, with one workload of each kind: one field of
+ * the table.
+ */
 export function singlePlan(seed: number, fault: Fault, manners: readonly Manners[]): Plan {
   const random = randomOf(seed)
   return {

@@ -1,4 +1,7 @@
-/** Whose processes are whose: everything the rig starts works below its folder or has it in its environment, and is ended by that. */
+/**
+ * Which processes belong to the rig: everything it starts works below its folder or has that folder
+ * in its environment. The rig finds and ends its processes by that.
+ */
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { readProcess, type Process } from '../host/process-table.js'
@@ -25,7 +28,10 @@ function belongs(pid: number, folder: string): boolean {
   }
 }
 
-/** Workloads among the host's processes, by the pid the host knows them by: in a PID namespace of their own they stamp another. */
+/**
+ * Workloads among the host's processes, by the pid the host knows them by: in a PID namespace of
+ * their own they stamp another.
+ */
 export const isWorkload = (pid: number): boolean => {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1').includes('FAULTS_MANNERS=')

@@ -24,7 +24,12 @@ export function sentenceOf({
     verdict.lateWrites.length > 0 && `${verdict.lateWrites.length} late writes`,
     settledMs === null && `not settled${missing === null ? '' : ` ${missing}`}`,
   ].filter(Boolean)
-  return `${ok ? 'ok' : nothing === null ? 'NOT OK' : 'void'} seed ${seed} ${level}: ${steps}: ${nothing ?? (ok ? `settled ${settledMs} ms after the last heal` : `${wrong.join(', ')}; ${kept}`)}`
+  return (
+    `${ok ? 'ok' : nothing === null ? 'NOT OK' : 'void'} seed ${seed} ${level}: ` +
+    `${steps}: ` +
+    (nothing ??
+      (ok ? `settled ${settledMs} ms after the last heal` : `${wrong.join(', ')}; ${kept}`))
+  )
 }
 
 export function commandFor(
@@ -33,10 +38,19 @@ export function commandFor(
 ): string {
   const where = level === 'none' ? '' : ` --level ${level}`
   if (table)
-    return `npm run faults -- --table --runs 1 --seed ${seed}${where} --faults ${plan.steps.map(({ fault }) => fault).join(',')}`
+    return (
+      `npm run faults -- --table --runs 1 --seed ${seed}${where} --faults ` +
+      `${plan.steps.map(({ fault }) => fault).join(',')}`
+    )
   if (short)
-    return `npm run faults -- --runs 5 --seed ${seed}${where} --faults ${plan.steps.map(({ fault }) => fault).join(',')}`
-  return `npm run faults -- --runs 1 --seed ${seed}${where}${faults ? ` --faults ${faults.join(',')}` : ''}`
+    return (
+      `npm run faults -- --runs 5 --seed ${seed}${where} --faults ` +
+      `${plan.steps.map(({ fault }) => fault).join(',')}`
+    )
+  return (
+    'npm run faults -- --runs 1 --seed ' +
+    `${seed}${where}${faults ? ` --faults ${faults.join(',')}` : ''}`
+  )
 }
 
 export function summary({ runs, controls, skipped }: Report): string {
@@ -47,17 +61,24 @@ export function summary({ runs, controls, skipped }: Report): string {
       valid.reduce((all, run) => all + of(run), 0)
     const settled = valid.flatMap(({ settledMs }) => settledMs ?? [])
     lines.push(
-      `${valid.length} runs: ${sum(({ verdict }) => verdict.overlaps.length)} overlaps, ${sum(({ verdict }) => verdict.lost.length)} lost, ${sum(({ verdict }) => verdict.epochsBack.length)} epochs back, ` +
-        `${sum(({ verdict }) => verdict.robbed.length)} robbed, ${sum(({ verdict }) => verdict.lateWrites.length)} late writes, ${valid.filter(({ settledMs }) => settledMs === null).length} not settled; settled after ${ms(median(settled))} (most ${ms(Math.max(0, ...settled))})`,
+      `${valid.length} runs: ${sum(({ verdict }) => verdict.overlaps.length)} ` +
+        `overlaps, ${sum(({ verdict }) => verdict.lost.length)} lost, ` +
+        `${sum(({ verdict }) => verdict.epochsBack.length)} epochs back, ` +
+        `${sum(({ verdict }) => verdict.robbed.length)} robbed, ` +
+        `${sum(({ verdict }) => verdict.lateWrites.length)} late writes, ` +
+        `${valid.filter(({ settledMs }) => settledMs === null).length} not settled; ` +
+        `settled after ${ms(median(settled))} (most ${ms(Math.max(0, ...settled))})`,
     )
     if (valid.length < runs.length)
       lines.push(
-        `${runs.length - valid.length} runs are void: ${runs.find(({ void: nothing }) => nothing !== null)!.void}`,
+        `${runs.length - valid.length} runs are void: ` +
+          `${runs.find(({ void: nothing }) => nothing !== null)!.void}`,
       )
   }
   if (controls.length > 0)
     lines.push(
-      `${controls.filter(({ ok }) => ok).length} of ${controls.length} negative controls are seen by the judge`,
+      `${controls.filter(({ ok }) => ok).length} of ${controls.length} negative ` +
+        'controls are seen by the judge',
     )
   if (Object.keys(skipped).length > 0)
     lines.push(
@@ -104,7 +125,8 @@ function why(wrong: readonly RunResult[]): string {
     wrong.flatMap(({ verdict, settledMs }) =>
       [
         verdict.overlapMs > 0
-          ? `two copies (${[...new Set(verdict.overlaps.flatMap(({ by }) => by[0].role))].join(', ')})`
+          ? 'two copies ' +
+            `(${[...new Set(verdict.overlaps.flatMap(({ by }) => by[0].role))].join(', ')})`
           : [],
         verdict.lost.length > 0 ? 'lost' : [],
         verdict.epochsBack.length > 0 ? 'epoch back' : [],

@@ -1,4 +1,7 @@
-/** The rig itself: its folder, what this machine and this version offer, and what dead rigs left behind. */
+/**
+ * The rig itself: its folder, what this machine and this version offer, and what dead rigs left
+ * behind.
+ */
 import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -16,7 +19,10 @@ export const LEVELS = ['pid-namespace', 'pdeathsig', 'process-group'] as const
 export interface Rig {
   stage: Omit<Stage, 'level'>
   circumstances: Circumstances
-  /** Those this version knows and this machine can give, best first; of a version without any: one, undefined. */
+  /**
+   * Those this version knows and this machine can give, best first; of a version without any: one,
+   * undefined.
+   */
   levels: readonly (string | undefined)[]
   close(): Promise<void>
 }
@@ -72,7 +78,10 @@ export async function createRig({
   }
 }
 
-/** A rig that was killed leaves processes, namespaces, mounts and its folder; its name says that it is dead. */
+/**
+ * A rig that was killed leaves processes, namespaces, mounts and its folder; its name says that it
+ * is dead.
+ */
 async function sweep(): Promise<void> {
   await sweepLabs()
   for (const entry of readdirSync(tmpdir())) {

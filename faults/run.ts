@@ -1,4 +1,7 @@
-/** One run: a fleet is made, faults are injected and healed as planned, everything has to run exactly once again, and the judge reads the stamps. */
+/**
+ * One run: a fleet is made, faults are injected and healed as planned, everything has to run
+ * exactly once again, and the judge reads the stamps.
+ */
 import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -54,7 +57,10 @@ export interface RunResult {
 
 const HOST_NAMES = ['host-a', 'host-b', 'host-c']
 const START_PATIENCE_MS = 30_000
-/** Lease and margin, a hold of the same length, a start and what a busy machine adds; a lost assignment is not found after any time. */
+/**
+ * Lease and margin, a hold of the same length, a start and the delay of a busy machine. A lost
+ * assignment is not found after any time.
+ */
 const SETTLE_PATIENCE_MS = 25_000
 /** What looks settled may be about to fall: looked at again after a beat and a round. */
 const SECOND_LOOK_MS = 1_000
@@ -62,7 +68,10 @@ const AGENT_DISK_MB = 8
 const SERVER_DISK_MB = 160
 let runs = 0
 
-/** The scene of a scripted or random story: built before, taken down after, whatever happens in between. */
+/**
+ * The scene of a scripted or random story: built before, removed after, whatever happens in
+ * between.
+ */
 export async function withFleet<T>(
   stage: Stage,
   needs: {
@@ -219,7 +228,8 @@ export async function allRunning(
     if (row!.n === plan.hosts) break
     if (performance.now() > deadline)
       throw new Error(
-        `${row!.n} of ${plan.hosts} agents came up; the first one said:\n${fleet.hosts[0]?.log().slice(-2_000)}`,
+        `${row!.n} of ${plan.hosts} agents came up; the first one ` +
+          `said:\n${fleet.hosts[0]?.log().slice(-2_000)}`,
       )
   }
   await fleet.insert(plan.manners, plan.graceMs === undefined ? {} : { graceMs: plan.graceMs })
@@ -254,7 +264,8 @@ async function play(
   try {
     heal = await fault.inject({ fleet, host, draw: step.draw, disk })
   } catch (error) {
-    // the other fault of a pair may have been in the way: a server that is stopped terminates no backend
+    // the other fault of a pair may have been in the way: a server that is stopped terminates no
+    // backend
     said.problem = (error as Error).message
   }
   if (!fault.momentary) await pause(step.lastsMs)

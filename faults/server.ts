@@ -1,6 +1,8 @@
 /**
- * The Postgres of a run: a copy of a data folder that was made and migrated once, so that a run may kill it, fill its disk or promote its standby, and
- * the next one starts from the same state. fsync is off (nothing here cuts the power of the disk), commits are synchronous (a crash loses what was not written).
+ * The Postgres of a run: a duplicate of a data folder that was made and migrated once. So a run may
+ * kill it, fill its disk or promote its standby, and the next one starts from the same state. fsync
+ * is off, because nothing here cuts the power of the disk. Commits are synchronous, because a crash
+ * loses what was not written.
  */
 import { execFile } from 'node:child_process'
 import { appendFileSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
@@ -33,10 +35,15 @@ export interface ServerOptions {
 export interface Server {
   port: number
   dataDir: string
-  /** As the rig reaches it, whatever happens to the network. At most 3 connections, opened anew after each loss. */
+  /**
+   * As the rig reaches it, whatever happens to the network. At most 3 connections, opened again
+   * after each loss.
+   */
   sql: Sql
   url(host: string, port?: number): string
-  /** Waits until it answers; a server that crashed is started as soon as its last backend is gone. */
+  /**
+   * Waits until it answers; a server that crashed is started as soon as its last backend is gone.
+   */
   start(): Promise<void>
   stop(how: 'fast' | 'immediate'): Promise<void>
   promote(): Promise<void>
@@ -94,8 +101,16 @@ export async function makeTemplate(folder: string): Promise<Template> {
   const sql = postgres(cluster.url, { max: 1, onnotice: () => {} })
   await sql.unsafe(`
     create schema faults;
-    create table faults.written (id bigint generated always as identity primary key, assignment_id bigint not null, epoch bigint not null, node text not null, pid int not null, at timestamptz not null default clock_timestamp());
-    update mooring.setting set beat_interval = '400 ms', lease_ttl = '2 s', reap_margin = '500 ms', round_interval = '300 ms'`)
+    create table faults.written (
+      id bigint generated always as identity primary key, assignment_id bigint not null,
+      epoch bigint not null, node text not null, pid int not null,
+      at timestamptz not null default clock_timestamp()
+    );
+    update mooring.setting
+       set beat_interval = '400 ms',
+           lease_ttl = '2 s',
+           reap_margin = '500 ms',
+           round_interval = '300 ms'`)
   await sql.end()
   await cluster.stop()
   const { dataDir } = cluster
@@ -138,7 +153,9 @@ export async function makeTemplate(folder: string): Promise<Template> {
         port: await freePort(ANY_ADDRESS),
         options,
         settings: {
-          primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password} application_name=standby`,
+          primary_conninfo:
+            `host=127.0.0.1 port=${primary.port} user=postgres password=${password} ` +
+            'application_name=standby',
           wal_receiver_status_interval: '1s',
         },
       })

@@ -1,4 +1,7 @@
-/** A disk that can be full: a small tmpfs below the rig's folder. Needs root. A dead rig's are unmounted by the next one (sweep). */
+/**
+ * A disk that can be full: a small tmpfs below the rig's folder. Needs root. A dead rig's are
+ * unmounted by the next one (sweep).
+ */
 import { execFileSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -50,7 +53,7 @@ export function unmountBelow(folder: string): void {
     .filter((path) => path.startsWith(`${folder}/`))
   for (const path of mounted.reverse()) {
     try {
-      // whoever still has a file open there keeps it until the end
+      // a process that still has a file open there keeps it until the end
       execFileSync('umount', ['-l', path], { stdio: 'ignore' })
     } catch {
       // unmounted by itself in between

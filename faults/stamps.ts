@@ -1,4 +1,7 @@
-/** From the files the workloads write to lives. A last line that was cut off in the middle is left out. */
+/**
+ * From the files the workloads write to lives. A last line that was cut off in the middle is left
+ * out.
+ */
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Life } from './judge.js'
@@ -42,6 +45,9 @@ export function lifeOf(text: string): Life | undefined {
 /** The clock the workloads stamp with. */
 export const nowMs = (): number => Number(process.hrtime.bigint() / 1000n) / 1000
 
-/** Time the machine slept moves the boot clock and not the monotonic one: when this changes during a run, its stamps mean nothing. Grain 10 ms. */
+/**
+ * Time the machine slept moves the boot clock and not the monotonic one: when this changes during a
+ * run, its stamps mean nothing. Grain 10 ms.
+ */
 export const suspendedMs = (): number =>
   Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1000 - nowMs()

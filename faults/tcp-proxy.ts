@@ -1,9 +1,15 @@
-/** A TCP proxy before a server: the network between one host and Postgres where there are no namespaces, and everywhere the only way to be slow. */
+/**
+ * A TCP proxy before a server: the network between one host and Postgres where there are no
+ * namespaces. Everywhere it is the only way to be slow.
+ */
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 
 export interface TcpProxy {
   port: number
-  /** Nothing passes any more in either direction, and nobody is told: a cut cable. New connections are accepted and hear nothing. */
+  /**
+   * Nothing passes any more in either direction, and neither end is notified: a cut cable. New
+   * connections are accepted and hear nothing.
+   */
   cut(): void
   /** What is sent arrives, answers do not: one direction of the cable. */
   cutAnswers(): void
@@ -20,8 +26,9 @@ export interface TcpProxy {
 }
 
 /**
- * A reset where one can be sent. While a connection is being opened or an end is on its way, libuv refuses it, Node 20 takes the handle for
- * closed all the same, and at its exit waits for it for ever.
+ * A reset where one can be sent. While a connection opens, or an end is on its way, libuv refuses
+ * it. Node 20 then regards the handle as closed all the same, and waits for it at its exit for
+ * ever.
  */
 function reset(socket: Socket): void {
   if (socket.connecting || socket.writableEnded || socket.readableEnded) socket.destroy()

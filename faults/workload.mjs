@@ -1,11 +1,14 @@
 /**
- * A process that bears witness: every 15 ms it appends a line to a file of its own. The judge reads these files and knows nothing else.
+ * A process that bears witness: every 15 ms it appends a line to a file of its own. The judge reads
+ * these files and knows nothing else.
  *
- * Names come from the environment: FAULTS_FOLDER, FAULTS_MANNERS (plain, stubborn, daemon, shedder, writer) and the MOORING_* of an assignment. A copy is
- * one start by an agent; what it starts itself stamps under its own pid and the copy of the one that started it.
+ * Names come from the environment: FAULTS_FOLDER, FAULTS_MANNERS (plain, stubborn, daemon, shedder,
+ * writer) and the MOORING_* of an assignment. An instance is one start by an agent. Its children
+ * stamp under their own pid and the instance of their parent.
  *
- * The clock is CLOCK_MONOTONIC, which all processes of a machine share; it differs from the boot clock by the time the machine was suspended, so the rig
- * throws a run away during which it was.
+ * The clock is CLOCK_MONOTONIC, which all processes of a machine share. It differs from the boot
+ * clock by the time for which the machine was suspended. So the rig discards a run with a suspend
+ * in it.
  */
 import { spawn } from 'node:child_process'
 import { appendFileSync, readFileSync, readlinkSync, writeSync } from 'node:fs'
@@ -19,7 +22,8 @@ const {
   FAULTS_MANNERS: manners = 'plain',
 } = process.env
 const nowMs = () => Number(process.hrtime.bigint() / 1000n) / 1000
-// in a PID namespace of its own a process does not know the number that the host knows it by; the host's /proc does
+// in a PID namespace of its own a process does not know the number that the host knows it by; the
+// host's /proc does
 const pid = Number(readlinkSync('/proc/self'))
 const copy =
   process.env.FAULTS_COPY ??
@@ -63,7 +67,10 @@ if (role === 'main') {
   if (manners === 'writer') void write()
 }
 
-/** A grandchild in a session of its own whose parent is init: the shell between us ends at once. A shedder leaves its environment behind as well. */
+/**
+ * A grandchild in a session of its own whose parent is init: the shell between them ends at once. A
+ * shedder leaves its environment behind as well.
+ */
 function startDaemon() {
   const own = {
     FAULTS_COPY: copy,
@@ -81,7 +88,10 @@ function startDaemon() {
   }).on('error', () => {})
 }
 
-/** Writes what two copies must never write, as the documentation asks: assert_owner first, in the same transaction. */
+/**
+ * Writes what two instances must never write, as the documentation asks: assert_owner first, in the
+ * same transaction.
+ */
 async function write() {
   const { default: postgres } = await import('postgres')
   for (;;) {
@@ -99,7 +109,9 @@ async function write() {
             await tx`select mooring.assert_owner(${assignment}, ${epoch})`
             // the moment in which a zombie would do harm
             await pause(20)
-            await tx`insert into faults.written (assignment_id, epoch, node, pid) values (${assignment}, ${epoch}, ${node}, ${pid})`
+            await tx`
+              insert into faults.written (assignment_id, epoch, node, pid)
+              values (${assignment}, ${epoch}, ${node}, ${pid})`
           })
           await pause(30)
         }

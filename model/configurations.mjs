@@ -1,5 +1,6 @@
-// What `npm run model` checks: settings of model/lease.pml, and whether two hosts may be found running the same work.
-// A `double run` is a rule of the product taken away: it shows that the model would see what the rule prevents.
+// What `npm run model` checks: settings of model/lease.pml, and whether two hosts may run the same
+// work. A `double run` has a rule of the product removed: it shows that the model finds what the
+// rule prevents.
 // quick: the test suite runs it too. slow: minutes, only when named or with --full.
 const SAFE = 'safe'
 const DOUBLE = 'double run'
@@ -21,7 +22,7 @@ export const CONFIGURATIONS = [
   { name: 'drift-and-step-stale-5', expected: SAFE, set: { DRIFT: 1, STEP: 1, STALE: 5 } },
   { name: 'lease-from-answer', expected: DOUBLE, quick: true, set: { FROM_ANSWER: 1 } },
 
-  // who kills
+  // which program kills
   { name: 'no-fence', expected: DOUBLE, quick: true, set: { FENCE: 0 } },
   { name: 'fence-inside-agent', expected: DOUBLE, quick: true, set: { FENCE: 1 } },
   { name: 'agent-dies', expected: SAFE, set: { AGENT_DIES: 1 } },

@@ -1,15 +1,19 @@
 /*
  * One assignment, two hosts, one database, and the question: can both hosts run it at one instant?
  *
- * Every host has an agent and, beside it, a warden that kills by the deadline. Time is in ticks. What an agent counts is what is *left* of its
- * lease, what the database counts is the *age* of a node's last beat; the two are never compared, as in the product. Everything an actor can do
- * it may do at any moment or never: beats, answers, reads and reports are delayed for ever or lost, agents are paused, workloads end by themselves.
- * Only a deadline is prompt: no time passes while somebody who is able to has to kill.
+ * Every host has an agent and, beside it, a warden that kills by the deadline. Time is in ticks.
+ * An agent counts what is *left* of its lease. The database counts the *age* of a node's last beat.
+ * The two are never compared, as in the product.
  *
- * Epochs are numbers that nobody remembers any more: only equality is ever asked of them, so a forgotten one may be given again, and the
- * state stays finite without a bound on how often the work changes hands.
+ * An actor may do anything it can do at any moment or never. Beats, answers, reads and reports are
+ * delayed for ever or lost, agents are paused, workloads end by themselves. Only a deadline is
+ * prompt: no time passes while an actor that is able to kill has to kill.
  *
- * Each switch below is a rule of the product or its absence; model/configurations.mjs says with which settings it must be safe and with which not.
+ * Only equality of epochs is ever checked. So an epoch that no actor remembers may be given again,
+ * and the state stays finite without a bound on how often the work changes hands.
+ *
+ * Each switch below is a rule of the product or its absence. model/configurations.mjs says with
+ * which settings the model must be safe and with which not.
  */
 
 /* ticks */
@@ -17,7 +21,8 @@
 #define TTL 2              /* the agent's own lease: lease_ttl less the reserve of lease.ts */
 #endif
 #ifndef KILL
-#define KILL 1             /* from the deadline until the last process is gone, the warden's late wake-up included */
+/* from the deadline until the last process is gone, the warden's late wake-up included */
+#define KILL 1
 #endif
 #ifndef STALE
 #define STALE 3            /* reaped when a beat is older than this: lease_ttl + reap_margin */
@@ -32,9 +37,9 @@
 #define STEP 0             /* the database clock jumps forward by this, once */
 #endif
 
-/* who kills at the deadline */
+/* which program kills at the deadline */
 #ifndef FENCE
-#define FENCE 2            /* 0 nobody, 1 the agent while it is awake, 2 a warden of its own */
+#define FENCE 2            /* 0 none, 1 the agent while it is awake, 2 a warden of its own */
 #endif
 #ifndef DEADMAN
 #define DEADMAN 1          /* a timer that needs neither agent nor warden */
@@ -43,27 +48,33 @@
 #define WARDEN_DIES 0      /* 1: a warden may be killed or stopped for good */
 #endif
 #ifndef AGENT_DIES
-#define AGENT_DIES 0       /* 1: an agent may be killed, and a successor takes its name and its warden over */
+/* 1: an agent may be killed, and a successor takes over its name and its warden */
+#define AGENT_DIES 0
 #endif
 
 /* what a beat means */
 #ifndef FROM_ANSWER
-#define FROM_ANSWER 0      /* 1: the lease counts from the answer instead of the start of the request */
+/* 1: the lease counts from the answer instead of the start of the request */
+#define FROM_ANSWER 0
 #endif
 #ifndef NODE_LEASE
-#define NODE_LEASE 0       /* 1: any answer extends the lease of the whole node, 0: only of what it confirms */
+/* 1: any answer extends the lease of the whole node, 0: only of what it confirms */
+#define NODE_LEASE 0
 #endif
 #ifndef ONE_STATEMENT
 #define ONE_STATEMENT 0    /* 1: heartbeat() reads what is owned before it has the row it writes */
 #endif
 #ifndef READ
-#define READ 0             /* 0: the answer of a beat carries the owned set. 1: on host 0 its digest only, assignments_of() is a request of its own */
+/* 0: the answer of a beat carries the owned set. 1: on host 0 it carries the digest only, and
+   assignments_of() is a request of its own */
+#define READ 0
 #endif
 #ifndef READ_ANY_BEAT
-#define READ_ANY_BEAT 0    /* 1: what a read found is confirmed by a beat that was answered after the read began */
+/* 1: what a read found is confirmed by a beat that was answered after the read began */
+#define READ_ANY_BEAT 0
 #endif
 #ifndef REAP_LOCKED
-#define REAP_LOCKED 1      /* 0: reap() judges the beat first and takes the work later */
+#define REAP_LOCKED 1      /* 0: reap() judges the beat first and frees the work later */
 #endif
 
 /* sessions, stop orders, promotion */
@@ -71,16 +82,19 @@
 #define TWIN 0             /* 1: both hosts go by one name */
 #endif
 #ifndef SESSION
-#define SESSION 1          /* 0: whoever says the name is served */
+#define SESSION 1          /* 0: any caller that gives the name is served */
 #endif
 #ifndef MOVE
-#define MOVE 0             /* 1: host 0 may be ordered to stop; it reports, then the row is free. 2: work is moved away from it at once */
+/* 1: host 0 may be ordered to stop; it reports, then the row is free. 2: work is moved away from
+   it at once */
+#define MOVE 0
 #endif
 #ifndef REPORT_EPOCH
 #define REPORT_EPOCH 1     /* 0: a report of an older epoch counts */
 #endif
 #ifndef OUTAGE
-#define OUTAGE 0           /* once: 1 a crash or a synchronous standby (beats are lost), 2 an asynchronous one (claims too) */
+/* once: 1 a crash or a synchronous standby (beats are lost), 2 an asynchronous one (claims too) */
+#define OUTAGE 0
 #endif
 #ifndef HOLD
 #define HOLD 2             /* after it: 0 nothing, 1 no reap and no claim, 2 no new start either */
@@ -104,7 +118,7 @@ byte hold;                 /* ticks left of pulse.hold_until */
 byte condemned = NONE;     /* judged by a reap that holds no lock */
 bool stepped, out;
 
-/* what the standby got, once, at some moment before it is promoted */
+/* what the standby received, once, at some moment before it is promoted */
 bool copied, copy_stop;
 byte copy_owner = NONE, copy_epoch;
 
@@ -145,35 +159,65 @@ byte missed;               /* ticks host 0 may still miss */
 
 #define READS(h) (READ && h == 0)
 #define UP(h) (agent[h] == AWAKE && registered[h])
-#define CAN_KILL(h) (FENCE == 2 && (warden[h] || DEADMAN || agent[h] == AWAKE) || FENCE == 1 && agent[h] == AWAKE)
+#define CAN_KILL(h) (FENCE == 2 && (warden[h] || DEADMAN || agent[h] == AWAKE) || \
+                     FENCE == 1 && agent[h] == AWAKE)
 #define MUST_KILL(h) (work[h] == RUNS && left[h] == 0 && CAN_KILL(h))
 #define OWNED(h) (owner == NAME(h))
 #define SERVED(h) (!SESSION || session[NAME(h)] == h)
 
-#define USED(e) (epoch == e || copy_epoch == e || held[0] == e || held[1] == e || says[0] == e || says[1] == e || rd_says[0] == e || rd_says[1] == e || report[0] == e || report[1] == e)
-#define UNUSED (!USED(1) -> 1 : (!USED(2) -> 2 : (!USED(3) -> 3 : (!USED(4) -> 4 : (!USED(5) -> 5 : (!USED(6) -> 6 : (!USED(7) -> 7 : (!USED(8) -> 8 : (!USED(9) -> 9 : (!USED(10) -> 10 : 11))))))))))
+#define USED(e) (epoch == e || copy_epoch == e || held[0] == e || held[1] == e || \
+                 says[0] == e || says[1] == e || rd_says[0] == e || rd_says[1] == e || \
+                 report[0] == e || report[1] == e)
+#define UNUSED (!USED(1) -> 1 : (!USED(2) -> 2 : (!USED(3) -> 3 : (!USED(4) -> 4 : \
+               (!USED(5) -> 5 : (!USED(6) -> 6 : (!USED(7) -> 7 : (!USED(8) -> 8 : \
+               (!USED(9) -> 9 : (!USED(10) -> 10 : 11))))))))))
 
-inline lose_beat(h) { beat[h] = IDLE; says[h] = 0; says_stop[h] = false; says_hold[h] = false; since[h] = 0 }
+inline lose_beat(h) {
+  beat[h] = IDLE; says[h] = 0; says_stop[h] = false; says_hold[h] = false; since[h] = 0
+}
 inline lose_read(h) { rd[h] = IDLE; rd_says[h] = 0; rd_stop[h] = false; rd_since[h] = 0 }
-/* what no rule will ask for again is forgotten, so that states that behave alike are one: without a lease an epoch matters where it is reported
-   or compared with an answer, and it can be compared with one only while the row or a message has it */
+/* A value that no rule reads again is forgotten, so that states that behave alike are one. Without
+   a lease an epoch matters only where it is reported or compared with an answer. It can be compared
+   with an answer only while the row or a message has it. */
 #define NAMED(h, e) (e == epoch || e == copy_epoch || e == says[h] || e == rd_says[h])
 inline tidy(h) {
   if :: left[h] == 0 -> leased[h] = false :: else fi;
-  if :: !leased[h] && !(MOVE && held_stop[h] && (!REPORT_EPOCH || NAMED(h, held[h]))) && !(READS(h) && NAMED(h, held[h])) -> held[h] = 0; held_stop[h] = false :: else fi;
-  if :: READS(h) && says[h] != epoch && says[h] != copy_epoch && says[h] != held[h] && says[h] != rd_says[h] -> says[h] = 0; says_stop[h] = false :: else fi;
-  if :: rd_since[h] == TTL && !READ_ANY_BEAT && !rd_stop[h] && rd_says[h] != epoch && rd_says[h] != copy_epoch && rd_says[h] != says[h] -> rd_says[h] = 0; rd_stop[h] = false :: else fi;
+  if
+  :: !leased[h] && !(MOVE && held_stop[h] && (!REPORT_EPOCH || NAMED(h, held[h]))) &&
+       !(READS(h) && NAMED(h, held[h])) ->
+     held[h] = 0; held_stop[h] = false
+  :: else
+  fi;
+  if
+  :: READS(h) && says[h] != epoch && says[h] != copy_epoch && says[h] != held[h] &&
+       says[h] != rd_says[h] ->
+     says[h] = 0; says_stop[h] = false
+  :: else
+  fi;
+  if
+  :: rd_since[h] == TTL && !READ_ANY_BEAT && !rd_stop[h] && rd_says[h] != epoch &&
+       rd_says[h] != copy_epoch && rd_says[h] != says[h] ->
+     rd_says[h] = 0; rd_stop[h] = false
+  :: else
+  fi;
   if :: REPORT_EPOCH && report[h] != epoch && report[h] != copy_epoch -> report[h] = 0 :: else fi
 }
-inline forget(h) { held[h] = 0; held_stop[h] = false; may_start[h] = !OUTAGE; leased[h] = false; last[h] = TTL; lose_read(h) }
+inline forget(h) {
+  held[h] = 0; held_stop[h] = false; may_start[h] = !OUTAGE; leased[h] = false; last[h] = TTL;
+  lose_read(h)
+}
 inline free_row() { owner = NONE; epoch = 0; stop = false }
-inline look(h) { says[h] = (OWNED(h) -> epoch : 0); says_stop[h] = (OWNED(h) && stop); says_hold[h] = (hold > 0 && HOLD == 2) }
+inline look(h) {
+  says[h] = (OWNED(h) -> epoch : 0); says_stop[h] = (OWNED(h) && stop);
+  says_hold[h] = (hold > 0 && HOLD == 2)
+}
 
 /* lease.ts, confirm(): never shortens, and counts from the start of the request */
 inline confirm(h, ago) {
   if
   :: FROM_ANSWER -> left[h] = TTL; leased[h] = true
-  :: !FROM_ANSWER && ago < TTL -> left[h] = (TTL - ago > left[h] -> TTL - ago : left[h]); leased[h] = true
+  :: !FROM_ANSWER && ago < TTL ->
+     left[h] = (TTL - ago > left[h] -> TTL - ago : left[h]); leased[h] = true
   :: else
   fi
 }
@@ -185,7 +229,8 @@ inline take(h, it, it_stop) {
 }
 
 inline hear(h) {
-  may_start[h] = !says_hold[h]; /* without an outage there is no hold, and the first answer is not waited for */
+  /* without an outage there is no hold, and the first answer is not waited for */
+  may_start[h] = !says_hold[h];
   if
   :: READS(h) ->
      last[h] = since[h];
@@ -205,13 +250,16 @@ inline hear(h) {
 
 proctype Agent(byte h) {
   do
-  :: atomic { agent[h] == AWAKE && !registered[h] && (session[NAME(h)] == h || session[NAME(h)] == NONE || age[NAME(h)] > FREE || !SESSION) ->
+  :: atomic { agent[h] == AWAKE && !registered[h] &&
+       (session[NAME(h)] == h || session[NAME(h)] == NONE || age[NAME(h)] > FREE || !SESSION) ->
        session[NAME(h)] = h; age[NAME(h)] = 0; registered[h] = true; lose_beat(h); report[h] = 0 }
 
   :: atomic { UP(h) && beat[h] == IDLE -> beat[h] = ASKED; since[h] = 0 }
   :: atomic { beat[h] != IDLE -> lose_beat(h) }
   :: atomic { UP(h) && beat[h] == ANSWERED -> hear(h) }
-  :: atomic { UP(h) && beat[h] == ASKED && !SERVED(h) -> lose_beat(h); forget(h); registered[h] = false } /* MR001 */
+  /* MR001 */
+  :: atomic { UP(h) && beat[h] == ASKED && !SERVED(h) ->
+       lose_beat(h); forget(h); registered[h] = false }
 #if READ
   :: atomic { READS(h) && UP(h) && rd[h] == IDLE -> rd[h] = ASKED; rd_since[h] = last[h] }
   :: atomic { rd[h] != IDLE -> lose_read(h) }
@@ -224,12 +272,14 @@ proctype Agent(byte h) {
        fi;
        lose_read(h); tidy(h) }
 #endif
-  :: atomic { UP(h) && held[h] != 0 && !held_stop[h] && may_start[h] && leased[h] && left[h] > 0 && work[h] == GONE ->
+  :: atomic { UP(h) && held[h] != 0 && !held_stop[h] && may_start[h] && leased[h] && left[h] > 0 &&
+       work[h] == GONE ->
        work[h] = RUNS; assert(work[0] == GONE || work[1] == GONE) }
-  /* ordered, not listed any more, or ended by itself: stopping is always allowed */
+  /* ordered, no longer listed, or ended by itself: stopping is always allowed */
   :: atomic { agent[h] == AWAKE && work[h] == RUNS -> work[h] = DYING + KILL }
 #if MOVE
-  :: atomic { UP(h) && held[h] != 0 && held_stop[h] && work[h] == GONE && report[h] == 0 -> report[h] = held[h] }
+  :: atomic { UP(h) && held[h] != 0 && held_stop[h] && work[h] == GONE && report[h] == 0 ->
+       report[h] = held[h] }
 #endif
   :: atomic { agent[h] == AWAKE -> agent[h] = PAUSED }
   :: atomic { agent[h] == PAUSED -> agent[h] = AWAKE }
@@ -252,7 +302,8 @@ proctype Warden(byte h) {
 inline land(h) {
   if
   :: beat[h] == ASKED && SERVED(h) && ONE_STATEMENT -> look(h); beat[h] = LANDED
-  :: beat[h] == ASKED && SERVED(h) && !ONE_STATEMENT -> age[NAME(h)] = 0; look(h); beat[h] = ANSWERED
+  :: beat[h] == ASKED && SERVED(h) && !ONE_STATEMENT ->
+     age[NAME(h)] = 0; look(h); beat[h] = ANSWERED
   :: beat[h] == LANDED -> age[NAME(h)] = 0; beat[h] = ANSWERED
   fi
 }
@@ -262,34 +313,52 @@ proctype Database() {
   :: atomic { beat[0] == LANDED || beat[0] == ASKED && SERVED(0) -> land(0) }
   :: atomic { beat[1] == LANDED || beat[1] == ASKED && SERVED(1) -> land(1) }
 #if READ
-  :: atomic { rd[0] == ASKED && SERVED(0) -> rd_says[0] = (OWNED(0) -> epoch : 0); rd_stop[0] = (OWNED(0) && stop); rd[0] = ANSWERED }
-  :: atomic { rd[1] == ASKED && SERVED(1) -> rd_says[1] = (OWNED(1) -> epoch : 0); rd_stop[1] = (OWNED(1) && stop); rd[1] = ANSWERED }
+  :: atomic { rd[0] == ASKED && SERVED(0) ->
+       rd_says[0] = (OWNED(0) -> epoch : 0); rd_stop[0] = (OWNED(0) && stop);
+       rd[0] = ANSWERED }
+  :: atomic { rd[1] == ASKED && SERVED(1) ->
+       rd_says[1] = (OWNED(1) -> epoch : 0); rd_stop[1] = (OWNED(1) && stop);
+       rd[1] = ANSWERED }
 #endif
   /* claim(): a node that is live by the database's clock */
-  :: atomic { owner == NONE && hold == 0 && session[0] != NONE && age[0] <= TTL -> owner = 0; epoch = UNUSED }
+  :: atomic { owner == NONE && hold == 0 && session[0] != NONE && age[0] <= TTL ->
+       owner = 0; epoch = UNUSED }
 #if !TWIN
-  :: atomic { owner == NONE && hold == 0 && session[1] != NONE && age[1] <= TTL -> owner = 1; epoch = UNUSED }
+  :: atomic { owner == NONE && hold == 0 && session[1] != NONE && age[1] <= TTL ->
+       owner = 1; epoch = UNUSED }
 #endif
   /* reap() */
 #if REAP_LOCKED
   :: atomic { owner != NONE && hold == 0 && age[owner] > STALE -> free_row() }
 #else
-  :: atomic { owner != NONE && hold == 0 && age[owner] > STALE && condemned == NONE -> condemned = owner }
-  :: atomic { condemned != NONE -> if :: owner == condemned -> free_row() :: else fi; condemned = NONE }
+  :: atomic { owner != NONE && hold == 0 && age[owner] > STALE && condemned == NONE ->
+       condemned = owner }
+  :: atomic { condemned != NONE ->
+       if :: owner == condemned -> free_row() :: else fi;
+       condemned = NONE }
 #endif
 #if MOVE == 1
   :: atomic { OWNED(0) && !stop -> stop = true }
-  /* report(): a late copy of it may come once more */
-  :: atomic { report[0] != 0 -> if :: OWNED(0) && stop && SERVED(0) && (epoch == report[0] || !REPORT_EPOCH) -> free_row() :: else fi; if :: report[0] = 0 :: skip fi }
+  /* report(): a late duplicate of it may come once more */
+  :: atomic { report[0] != 0 ->
+       if
+       :: OWNED(0) && stop && SERVED(0) && (epoch == report[0] || !REPORT_EPOCH) -> free_row()
+       :: else
+       fi;
+       if :: report[0] = 0 :: skip fi }
 #elif MOVE == 2
   :: atomic { OWNED(0) && age[1] <= TTL && session[1] != NONE -> owner = 1; epoch = UNUSED }
 #endif
 #if STEP
-  :: atomic { !stepped -> stepped = true; age[0] = (age[0] + STEP > OLD -> OLD : age[0] + STEP); age[1] = (age[1] + STEP > OLD -> OLD : age[1] + STEP) }
+  :: atomic { !stepped ->
+       stepped = true; age[0] = (age[0] + STEP > OLD -> OLD : age[0] + STEP);
+       age[1] = (age[1] + STEP > OLD -> OLD : age[1] + STEP) }
 #endif
 #if OUTAGE == 2
   :: atomic { !copied -> copied = true; copy_owner = owner; copy_epoch = epoch; copy_stop = stop }
-  :: atomic { copied && !out -> out = true; owner = copy_owner; epoch = copy_epoch; stop = copy_stop; copy_owner = NONE; copy_epoch = 0; copy_stop = false;
+  :: atomic { copied && !out ->
+       out = true; owner = copy_owner; epoch = copy_epoch; stop = copy_stop;
+       copy_owner = NONE; copy_epoch = 0; copy_stop = false;
        age[0] = OLD; age[1] = OLD; hold = (HOLD -> STALE + 1 : 0) }
 #elif OUTAGE == 1
   :: atomic { !out -> out = true; age[0] = OLD; age[1] = OLD; hold = (HOLD -> STALE + 1 : 0) }
@@ -297,7 +366,8 @@ proctype Database() {
   od
 }
 
-/* the host's clock counts everything the agent and the warden count; the database's counts ages and holds */
+/* The host's clock counts everything the agent and the warden count. The database's clock counts
+   ages and holds. */
 inline count(h) {
   if :: left[h] > 0 -> left[h]-- :: else fi;
   tidy(h);
@@ -305,7 +375,9 @@ inline count(h) {
   if :: rd[h] != IDLE && rd_since[h] < TTL -> rd_since[h]++ :: else fi;
   if :: last[h] < TTL -> last[h]++ :: else fi
 }
-inline die(h) { if :: work[h] > DYING -> work[h]-- :: work[h] == DYING -> work[h] = GONE :: else fi }
+inline die(h) {
+  if :: work[h] > DYING -> work[h]-- :: work[h] == DYING -> work[h] = GONE :: else fi
+}
 
 proctype Clock() {
   do

@@ -1,6 +1,9 @@
-// npm run model [-- NAME...]: model-checks model/lease.pml in every configuration, or in those named; --quick: those the tests run; --full: the slow ones too.
+// npm run model [-- NAME...]: model-checks model/lease.pml in every configuration, or in those
+// named. --quick: those the tests run; --full: the slow ones too.
 // npm run model -- STALE=2 KILL=1 --expect=safe: a configuration of your own.
-// One line each; fails when a safe one finds a double run, when a negative one finds none, or when the search could not be completed.
+//
+// It prints one line each. It fails when a safe one finds a double run, when a negative one finds
+// none, or when the search could not be completed.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,8 +11,12 @@ import { join, resolve } from 'node:path'
 import { CONFIGURATIONS } from './configurations.mjs'
 
 const MODEL = resolve(import.meta.dirname, 'lease.pml')
-/** Steps of the longest path, MiB and seconds one configuration may take: beyond them it has no answer, which is a failure. */
-const DEPTHS = [1_000_000, 8_000_000, 60_000_000] // the stack of the search is reserved beforehand: 50 MiB, 400 MiB, 3 GiB
+/**
+ * Steps of the longest path, MiB and seconds one configuration may take: beyond them it has no
+ * answer, which is a failure.
+ */
+// the stack of the search is reserved beforehand: 50 MiB, 400 MiB, 3 GiB
+const DEPTHS = [1_000_000, 8_000_000, 60_000_000]
 const MAX_MEMORY_MB = 4_000
 const MAX_SECONDS = 900
 
@@ -30,7 +37,9 @@ if (missing.length > 0) {
     const figures =
       states === undefined ? '' : `  ${states} states  ${memoryMb} MB  ${seconds.toFixed(1)} s`
     console.log(
-      `${right ? 'ok    ' : 'NOT OK'}  ${configuration.name}: ${found}${right ? '' : ` instead of ${configuration.expected}`}${figures}  ${switches(configuration).join(' ')}`,
+      `${right ? 'ok    ' : 'NOT OK'}  ${configuration.name}: ` +
+        `${found}${right ? '' : ` instead of ${configuration.expected}`}${figures}  ` +
+        `${switches(configuration).join(' ')}`,
     )
   }
   console.log(`${chosen.length - failed} as expected, ${failed} not`)
@@ -54,7 +63,8 @@ function choose(args) {
   const unknown = args.filter((arg) => !CONFIGURATIONS.some(({ name }) => name === arg))
   if (unknown.length > 0) {
     console.error(
-      `no configuration is called ${unknown.join(', ')}; there are: ${CONFIGURATIONS.map(({ name }) => name).join(' ')}`,
+      `no configuration is called ${unknown.join(', ')}; there are: ` +
+        `${CONFIGURATIONS.map(({ name }) => name).join(' ')}`,
     )
     process.exit(2)
   }
@@ -116,7 +126,10 @@ function run(folder, program, args) {
   })
   if (error || signal || (status !== 0 && program !== 'nice'))
     throw new Error(
-      `${program}: ${error?.message ?? signal ?? `${stdout}${stderr}`.trim().split('\n').slice(0, 5).join(' | ')}`,
+      `${program}: ` +
+        (error?.message ??
+          signal ??
+          `${stdout}${stderr}`.trim().split('\n').slice(0, 5).join(' | ')),
     )
   return stdout
 }

@@ -1,4 +1,5 @@
-// What migrations/current.sql becomes when it is committed: its includes resolved, and which number it gets.
+// What migrations/current.sql becomes when it is committed: its includes resolved, and which number
+// it gets.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Logger, compile } from 'graphile-migrate'
@@ -8,8 +9,11 @@ export const FOLDER = join(import.meta.dirname, '..', 'migrations')
 export const SILENT = new Logger(() => () => {})
 
 /**
- * @returns {Promise<null | {message: string, body: string, kept: object[], replaces: object | undefined}>} null when current.sql is blank.
- * `kept` are the committed migrations that stay; `replaces` is the last one when current.sql is its newer wording.
+ * Null when current.sql is blank. `kept` are the committed migrations that stay; `replaces` is the
+ * last one when current.sql is its newer wording.
+ *
+ * @typedef {{message: string, body: string, kept: object[], replaces?: object}} Compiled
+ * @returns {Promise<null | Compiled>}
  */
 export async function compileCurrent() {
   const text = readFileSync(join(FOLDER, 'current.sql'), 'utf8')
@@ -23,7 +27,8 @@ export async function compileCurrent() {
   const replaces = last?.file.slice(7, -4) === message ? last : undefined
   if (replaces && releasedFiles().includes(replaces.file)) {
     throw new Error(
-      `${replaces.file} is released and never changes: give migrations/current.sql a message of its own`,
+      `${replaces.file} is released and never changes: give migrations/current.sql a ` +
+        'message of its own',
     )
   }
   const source = text.replace(/^--! Message:.*\n+/, '')

@@ -1,7 +1,10 @@
 /** What failed, out of the TAP of one file: the reader of a long run sees its end first. */
 const DIAGNOSTIC_LINES = 40
 
-/** One text for each point that is not ok, with its diagnostics; those that only sum up others are left out. */
+/**
+ * One text for each point that is not ok, with its diagnostics; those that only sum up others are
+ * left out.
+ */
 export function failuresIn(report) {
   const lines = report.split('\n')
   return lines

@@ -3,7 +3,9 @@ import { posix } from 'node:path'
 
 const PROGRAMS = ['agent', 'workers', 'cli']
 const GROUND = ['postgres', 'state-folder', 'syntax', 'host']
-/** What each folder may import besides itself: programs stand on the ground, the ground on host/. */
+/**
+ * What each folder may import besides itself: programs stand on the ground, the ground on host/.
+ */
 const MAY_IMPORT = {
   ...Object.fromEntries(PROGRAMS.map((program) => [program, GROUND])),
   postgres: ['host'],
@@ -13,7 +15,9 @@ const MAY_IMPORT = {
 }
 /** The two commands that are a program: each imports the program it starts, and nothing else. */
 const STARTS = { 'cli/commands/agent.ts': 'agent', 'cli/commands/worker.ts': 'workers' }
-/** Rooms that import less than their program: the warden must stay small, a command stands alone. */
+/**
+ * Rooms that import less than their program: the warden must stay small, a command stands alone.
+ */
 const ROOMS = [
   {
     room: 'agent/warden/',

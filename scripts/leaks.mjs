@@ -1,4 +1,5 @@
-// What a test run must not leave behind. Each function returns sentences; processes are also ended, by pid.
+// What a test run must not leave behind. Each function returns sentences; processes are also ended,
+// by pid.
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import postgres from 'postgres'
@@ -9,7 +10,10 @@ const ADMIN = 'test run'
 export const connectAdmin = (url) =>
   postgres(url, { max: 1, onnotice() {}, connection: { application_name: ADMIN } })
 
-/** A process belongs to the run when its TMPDIR or its working directory is the run's: workloads inherit the former. */
+/**
+ * A process belongs to the run when its TMPDIR or its working directory is the run's: workloads
+ * inherit the former.
+ */
 export async function leftProcesses(temporary) {
   const left = await settled(() =>
     pids().filter((pid) => pid !== process.pid && belongs(pid, temporary)),
@@ -30,15 +34,19 @@ export async function leftProcesses(temporary) {
 export async function leftSessions(admin) {
   const left = await settled(
     () => admin`
-    select a.pid, a.datname, a.application_name from pg_stat_activity a
-     where a.backend_type = 'client backend' and a.application_name not in (${ADMIN}, 'test server keeper')`,
+      select a.pid, a.datname, a.application_name
+        from pg_stat_activity a
+       where a.backend_type = 'client backend'
+         and a.application_name not in (${ADMIN}, 'test server keeper')`,
   )
   return left.map((row) => `session ${row.pid} (${row.application_name}) in ${row.datname}`)
 }
 
 export async function leftDatabases(admin) {
-  const left =
-    await admin`select d.datname from pg_database d where d.datname like 'test\\_%' or d.datname like 'unfinished\\_%'`
+  const left = await admin`
+      select d.datname
+        from pg_database d
+       where d.datname like 'test\\_%' or d.datname like 'unfinished\\_%'`
   return left.map((row) => `database ${row.datname}`)
 }
 

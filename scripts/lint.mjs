@@ -23,12 +23,22 @@ const product = (file) =>
 const GENERATED = /^(migrations\/committed\/|package-lock\.json)/
 
 // where a statement may stand: the doors to the database, and what makes one
-const DOORS =
-  /^(agent\/session\/verbs|cli\/queries\/[^/]+|workers\/verbs|workers\/tasks\/[^/]+|postgres\/migrate\/queries|postgres\/find-primary|postgres\/embedded\/data-folder)\.ts$/
+const DOORS = new RegExp(
+  `^(${[
+    'agent/session/verbs',
+    'cli/queries/[^/]+',
+    'workers/verbs',
+    'workers/tasks/[^/]+',
+    'postgres/migrate/queries',
+    'postgres/find-primary',
+    'postgres/embedded/data-folder',
+  ].join('|')})\\.ts$`,
+)
 const STATEMENT = /((?<![.\w])sql(<[^`]*>)?`|\.(query|unsafe)(<[^(]*>)?\(\s*['"`])/
 // deployment is the user's table, and a command stands for what the user would type
-const WRITE =
-  /\b(update\s+(?!mooring\.deployment\b)[a-z_]+(\.[a-z_]+)?(\s+as\s+\w+|\s+\w+)?\s+set|delete\s+from(?!\s+mooring\.deployment\b))\b/i
+const UPDATE = /update\s+(?!mooring\.deployment\b)[a-z_]+(\.[a-z_]+)?(\s+as\s+\w+|\s+\w+)?\s+set/
+const DELETE = /delete\s+from(?!\s+mooring\.deployment\b)/
+const WRITE = new RegExp(`\\b(${UPDATE.source}|${DELETE.source})\\b`, 'i')
 
 const LINE_LAWS = [
   {

@@ -1,7 +1,9 @@
 // npm run migration:commit
-// Writes migrations/committed from migrations/current.sql, through `graphile-migrate commit` against a server that lives as
-// long as this script: so what is written has run, from nothing and on top of the earlier migrations.
-// graphile-migrate blanks current.sql afterwards; it does so in a copy, because ours stays until the release (migrations/README.md).
+//
+// Writes migrations/committed from migrations/current.sql, through `graphile-migrate commit`
+// against a server that lives as long as this script. So what is written has run, from nothing and
+// on top of the earlier migrations. graphile-migrate blanks current.sql afterwards. It does so in a
+// duplicate, because ours stays until the release (migrations/README.md).
 import {
   chmodSync,
   cpSync,
@@ -68,14 +70,18 @@ try {
   writeFileSync(join(FOLDER, 'committed', written), text)
   committedMigrations(FOLDER) // reads back what `mooring migrate` will read
   console.log(
-    `${current.replaces ? 'rewrote' : 'wrote'} migrations/committed/${written} (${text.split('\n').length} lines)`,
+    `${current.replaces ? 'rewrote' : 'wrote'} migrations/committed/${written} ` +
+      `(${text.split('\n').length} lines)`,
   )
 } catch (error) {
   // a server's error points into the compiled text: show the place, for the includes have moved it
   const at = Number(error.position ?? error.internalPosition) || 0
   const line = at && !error.internalPosition ? current.body.slice(0, at).split('\n').length : 0
   console.error(
-    `not committed: ${error.message}${error.detail ? `\ndetail: ${error.detail}` : ''}${error.where ? `\nwhere: ${error.where}` : ''}`,
+    'not committed: ' +
+      error.message +
+      (error.detail ? `\ndetail: ${error.detail}` : '') +
+      (error.where ? `\nwhere: ${error.where}` : ''),
   )
   if (line) {
     const lines = current.body.split('\n')
@@ -93,7 +99,9 @@ try {
   }
   process.exitCode = 1
 } finally {
-  await setTimeout(300) // graphile-migrate keeps idle connections for 200 ms and ends this process when one of them breaks
+  // graphile-migrate keeps idle connections for 200 ms and ends this process when one of them
+  // breaks
+  await setTimeout(300)
   await cluster?.stop()
   rmSync(workshop, { recursive: true, force: true })
 }

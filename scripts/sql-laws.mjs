@@ -1,9 +1,15 @@
-// How SQL is laid out: one function a file of its own name, one clause a line. Part of npm run lint.
+// How SQL is laid out: one function a file of its own name, one clause a line. Part of npm run
+// lint.
 
-/** Files that hold a family: trigger functions stand beside their triggers, policies are one list. */
+/**
+ * Files that hold a family: trigger functions stand beside their triggers, policies are one list.
+ */
 const FAMILY = /^sql\/(triggers\/|functions\/placement\/policies\.sql$)/
-const CLAUSES =
-  /\b(select|from|where|group by|having|order by|limit|returning|set|values|union|left join|cross join|join|on conflict|for update|for key share)\b/g
+const CLAUSES = new RegExp(
+  '\\b(select|from|where|group by|having|order by|limit|returning|set|values|union|left join|' +
+    'cross join|join|on conflict|for update|for key share)\\b',
+  'g',
+)
 
 /**
  * @param {Map<string, string>} texts path from the root -> text
@@ -33,7 +39,8 @@ function ofNames(file, text) {
 function ofClauses(file, text) {
   return text.split('\n').flatMap((line, index) => {
     const found = outsideParentheses(line).match(CLAUSES) ?? []
-    // "select from t" asks for existence; "insert ... select", "delete from" and "update ... set" begin one
+    // "select from t" asks for existence; "insert ... select", "delete from" and "update ... set"
+    // begin one
     const clauses = found.filter((clause, at) => at > 0 || clause !== 'select')
     const law = `${found.join(', ')} on one line: one clause a line`
     return clauses.length > 1 ? [{ file, line: index + 1, law }] : []

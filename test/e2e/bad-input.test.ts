@@ -20,7 +20,9 @@ async function placementOf(sql: Sql, deployment: string) {
       exit_code: number | null
     }[]
   >`
-    select p.node, p.run_state, p.pid, p.restarts, p.last_error, p.exit_code from mooring.placement p where p.deployment_id = ${deployment}`
+    select p.node, p.run_state, p.pid, p.restarts, p.last_error, p.exit_code
+      from mooring.placement p
+     where p.deployment_id = ${deployment}`
   return rows[0]!
 }
 
@@ -45,7 +47,7 @@ const runs = (sql: Sql, deployment: string) =>
 await packageRegistry(t)
 
 t.test(
-  'packages that cannot be run say why and run when the row is mended (defect 11: a failed install was kept as a success)',
+  'packages that cannot run say why and run once mended (defect 11: failure kept as success)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -70,7 +72,8 @@ t.test(
       node: 'host-a',
       pid: null,
     })
-    await sql`update mooring.deployment set package_name = 'http-server', package_version = '14.1.1'`
+    await sql`
+      update mooring.deployment set package_name = 'http-server', package_version = '14.1.1'`
     t.match(await runs(sql, missing), { node: 'host-a', restarts: 0 })
     t.match(await runs(sql, library), { node: 'host-a', restarts: 0 })
     t.equal(host.ended(), false)
@@ -78,7 +81,7 @@ t.test(
 )
 
 t.test(
-  'defect 8: what no agent trusts is never claimed and says so; it runs when an agent comes that does',
+  'defect 8: what no agent trusts is not claimed and says so; it runs when a trusting agent comes',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -111,7 +114,8 @@ t.test(
     )
     t.equal(await eventsOf(sql, 'claimed'), 0)
 
-    await sql`update mooring.deployment set command = 'sleep', args = '["1000"]' where id = ${untrusted}`
+    await sql`
+      update mooring.deployment set command = 'sleep', args = '["1000"]' where id = ${untrusted}`
     agent('host-b', { trust: '^@types/' })
     t.match(await runs(sql, command), { node: 'host-b' })
     t.match(await runs(sql, untrusted), { node: 'host-b' })
@@ -120,7 +124,7 @@ t.test(
 )
 
 t.test(
-  'a command that cannot be started, and one that crashes again and again, tell it, disturb nobody, and run when mended (defect 11: a crash loop once a second, not counted)',
+  'a command that cannot start or crashes says so and runs once mended (defect 11: crash loop)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -153,9 +157,15 @@ t.test(
     })
     t.match(await saysError(sql, large, /E2BIG/), { node: 'host-a', pid: null })
     t.notMatch(
-      `${host.stderr()}${JSON.stringify(await sql`select * from mooring.placement`)}${JSON.stringify(await sql`select * from mooring.event`)}`,
+      `${host.stderr()}${JSON.stringify(
+        await sql`
+        select * from mooring.placement`,
+      )}${JSON.stringify(
+        await sql`
+        select * from mooring.event`,
+      )}`,
       /geheim/,
-      'no value of the environment is told to anybody',
+      'no value of the environment is shown anywhere',
     )
     const crashed = await waitFor(
       async () => {
@@ -178,7 +188,10 @@ t.test(
       `each wait is longer than the one before: ${delays.join(', ')} ms`,
     )
 
-    await sql`update mooring.deployment set command = 'sleep', args = '["1000"]', env = '{}' where id = any (${[absent, large, crashing]})`
+    await sql`
+      update mooring.deployment
+         set command = 'sleep', args = '["1000"]', env = '{}'
+       where id = any (${[absent, large, crashing]})`
     for (const id of [absent, large, crashing])
       t.match(await runs(sql, id), { node: 'host-a', restarts: 0 })
     const rows = await running(sql, 4, PATIENCE_MS)

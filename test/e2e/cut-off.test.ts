@@ -16,7 +16,7 @@ import {
 } from './hosts.js'
 
 t.test(
-  'a host that is cut off ends its work before others start it, but for on_lost = keep (defect 6: it went on beside the new copies)',
+  'a host that is cut off ends its work before others start it, unless on_lost = keep (defect 6)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -57,7 +57,7 @@ t.test(
       'under new epochs',
     )
     await waitFor(() => after.every((row) => bothOf(row.assignment_id).includes('host-b')), {
-      label: 'the new copies have said that they live',
+      label: 'the new instances have stamped',
       timeoutMs: PATIENCE_MS,
       show: lives,
     })
@@ -65,7 +65,7 @@ t.test(
       fenced.some((row) => alive(row.pid)),
       'what host-a might have run twice has ended',
     )
-    t.ok(alive(kept.pid), 'what it was told to keep runs on')
+    t.ok(alive(kept.pid), 'what it was ordered to keep runs on')
     t.equal(a.events('lease_ending').length > 0, true)
 
     const ids = fenced.map((row) => row.assignment_id)
@@ -75,9 +75,9 @@ t.test(
       'each lived once here and once there',
     )
     t.equal(overlap(ids), 0, 'and never both at once')
-    // the judge is not blind: where the fence was forbidden he sees two
+    // control of the judge: where the fence was forbidden it finds two
     await waitFor(() => overlap([kept.assignment_id]) > 0, {
-      label: 'the judge sees both copies of what is kept',
+      label: 'the judge finds both instances of what is kept',
       timeoutMs: PATIENCE_MS,
       show: lives,
     })
@@ -93,7 +93,7 @@ t.test(
 )
 
 t.test(
-  'a host that is cut off for less than a lease keeps everything (defect 5: rows were lost for good after a short absence)',
+  'a host that is cut off for less than a lease keeps everything (defect 5: rows were lost)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '60 s')

@@ -18,10 +18,14 @@ async function fleetOnItsOwnServer(t: Test) {
     ...server,
     before,
     programs,
-    /** Everybody has come back, and everything is as it was. */
+    /** Every agent has come back, and everything is as it was. */
     async unchanged(t: Test, restartedAt: string) {
       const back = () =>
-        sql`select from mooring.node_status s join mooring.heartbeat h using (node) where h.beat_at > ${restartedAt}::timestamptz`
+        sql`
+          select
+            from mooring.node_status s
+            join mooring.heartbeat h using (node)
+           where h.beat_at > ${restartedAt}::timestamptz`
       await waitFor(async () => (await back()).length === 2, {
         label: 'both agents beat again',
         timeoutMs: PATIENCE_MS,
@@ -29,12 +33,13 @@ async function fleetOnItsOwnServer(t: Test) {
       await waitFor(
         async () =>
           (
-            await sql`select from mooring_internal.worker w where w.ticked_at > ${restartedAt}::timestamptz`
+            await sql`
+              select from mooring_internal.worker w where w.ticked_at > ${restartedAt}::timestamptz`
           ).length === 1,
         { label: 'the worker ticks again', timeoutMs: PATIENCE_MS },
       )
       const after = await running(sql, 6, PATIENCE_MS)
-      t.strictSame(processes(after), processes(before), 'nothing moved, nothing was started anew')
+      t.strictSame(processes(after), processes(before), 'nothing moved, nothing was started again')
       t.ok(after.every((row) => alive(row.pid)))
       t.equal(await eventsOf(sql, 'reaped'), 0)
       t.notOk(
@@ -50,7 +55,7 @@ async function fleetOnItsOwnServer(t: Test) {
 }
 
 t.test(
-  'a database that is restarted under a running fleet: all come back by themselves, nothing moves (defect 5: a restart of the control plane stole rows)',
+  'the database restarts under a fleet: all come back, nothing moves (defect 5: stolen rows)',
   async (t) => {
     const fleet = await fleetOnItsOwnServer(t)
     await fleet.restart()

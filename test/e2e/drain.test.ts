@@ -34,7 +34,7 @@ const allRunOn = (sql: Sql, n: number, node: string) =>
   )
 
 t.test(
-  'D19: a host of six is drained to its end, one process after the other: none runs twice, none is lost, five of six run at any time',
+  'D19: a host of six is drained one by one: none runs twice, none is lost, five run at any time',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '10 s')
@@ -162,7 +162,7 @@ t.test(
 )
 
 t.test(
-  'a host that dies in the middle of its drain: the rest follows when its lease is over, and nothing runs twice',
+  'a host dies in the middle of its drain: the rest follows its lease, and nothing runs twice',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -204,7 +204,7 @@ t.test(
 )
 
 t.test(
-  'the host that everything goes to dies in the middle: what was on its way goes to the third, nothing is lost and nothing runs twice',
+  'the target of a drain dies: its work goes to the third, none is lost, none runs twice',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -225,7 +225,7 @@ t.test(
     await waitFor(
       async () => (await eventsOf(sql, 'reaped')) + (await eventsOf(sql, 'move_dropped')) > 0,
       {
-        label: 'what was given to the dead is taken from it',
+        label: 'what the dead host was promised is freed',
         timeoutMs: PATIENCE_MS,
         show: () => placements(sql),
       },
@@ -233,7 +233,8 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from mooring.drain_progress p where p.why ~ 'host-b cannot take it' or p.done`
+          await sql`
+            select from mooring.drain_progress p where p.why ~ 'host-b cannot take it' or p.done`
         ).length === 1,
       {
         label: 'what is left is blocked, with the reason',

@@ -16,7 +16,7 @@ import {
 } from './hosts.js'
 
 t.test(
-  'Y3: a host dies with all that ran on it: the survivors run everything, and the host is used again when it comes back',
+  'Y3: a host dies with its work: the survivors run everything, and the host is used again later',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -26,10 +26,16 @@ t.test(
     agent('host-b')
     const c = agent('host-c')
     await live(sql, 'host-a', 'host-b', 'host-c')
-    await sql`insert into mooring.deployment (command, args) select 'sleep', '["1000"]' from generate_series(1, 21)`
+    await sql`
+      insert into mooring.deployment (command, args)
+      select 'sleep', '["1000"]'
+        from generate_series(1, 21)`
     const before = await running(sql, 21, PATIENCE_MS)
     const specs = () =>
-      sql`select d.id, d.generation, d.created_at::text, d.updated_at::text, d.pinned_node from mooring.deployment d order by d.id`
+      sql`
+        select d.id, d.generation, d.created_at::text, d.updated_at::text, d.pinned_node
+          from mooring.deployment d
+         order by d.id`
     const asked = await specs()
     const orphans = before.filter((row) => row.node === 'host-c')
     t.equal(orphans.length, 7)
@@ -59,7 +65,7 @@ t.test(
     t.ok(after.every((row) => alive(row.pid)))
 
     await t.test(
-      'defect 3: all orphans are taken in one pass, in the order of the queue',
+      'defect 3: all orphans are claimed in one pass, in the order of the queue',
       async (t) => {
         const taken = await claims(sql, event)
         t.same(
@@ -69,13 +75,17 @@ t.test(
         t.equal(new Set(taken.map((claim) => claim.tx)).size, 1)
         t.same(
           [
-            ...(await sql`select p.node, count(*)::int from mooring.placement p group by p.node order by count(*), p.node`),
+            ...(await sql`
+              select p.node, count(*)::int
+                from mooring.placement p
+               group by p.node
+               order by count(*), p.node`),
           ].map(({ count }) => count as number),
           [10, 11],
         )
       },
     )
-    await t.test('defect 5: nothing of a live host has moved or was started anew', (t) => {
+    await t.test('defect 5: nothing of a live host has moved or was started again', (t) => {
       const stayed = before.filter((row) => row.node !== 'host-c')
       t.strictSame(
         processes(
@@ -88,17 +98,20 @@ t.test(
     t.strictSame(
       await specs(),
       asked,
-      'failover writes nothing to what the user wrote: no place in the queue is lost, no pin is touched',
+      'failover changes no user column: no place in the queue is lost, no pin is touched',
     )
 
     const again = agent('host-c')
     await live(sql, 'host-a', 'host-b', 'host-c')
-    await sql`insert into mooring.deployment (command, args) select 'sleep', '["1000"]' from generate_series(1, 9)`
+    await sql`
+      insert into mooring.deployment (command, args)
+      select 'sleep', '["1000"]'
+        from generate_series(1, 9)`
     const all = await running(sql, 30, PATIENCE_MS)
     t.strictSame(
       processes(all.slice(0, 21)),
       processes(after),
-      'a host that comes back robs nobody',
+      'a host that comes back robs no other host',
     )
     t.same(
       all.slice(21).map((row) => row.node),

@@ -16,7 +16,7 @@ import {
 } from './hosts.js'
 
 t.test(
-  'Y42: SIGTERM to an agent ends every process it started, gives the work to the others, and exits 0 (defect 7: orphans beside the new copies)',
+  'Y42: SIGTERM to an agent ends its processes, frees its work, and exits 0 (defect 7: orphans)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s') // so long that only a goodbye can have moved the work
@@ -63,7 +63,7 @@ t.test(
 )
 
 t.test(
-  'a second agent of the same name is told so, disturbs nothing, and gets the name when the first has left (defect 7: the newcomer was killed)',
+  'a second agent of one name is refused, and gets the name when the first has left (defect 7)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -81,7 +81,7 @@ t.test(
     t.strictSame(
       processes(await placements(sql)),
       processes(before),
-      'nothing has moved, nothing was started anew',
+      'nothing has moved, nothing was started again',
     )
     t.ok(before.every((row) => alive(row.pid)))
 

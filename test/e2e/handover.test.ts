@@ -38,7 +38,10 @@ function sampling(sql: Sql) {
   }
 }
 
-/** Replicas that bear witness run on host-a; host-b and host-c are there; then host-a is drained to its end, watched all the while. */
+/**
+ * Replicas that bear witness run on host-a; host-b and host-c are there; then host-a is drained to
+ * its end, watched all the while.
+ */
 async function drainUnderWatch(
   t: Parameters<typeof testDatabase>[0],
   handover: 'start-first' | 'stop-first',
@@ -51,7 +54,7 @@ async function drainUnderWatch(
   worker()
   agent('host-a')
   await live(sql, 'host-a')
-  // stopped first, they are away for so long that nobody who looks on can miss it
+  // stopped first, they are away for so long that no observer can miss it
   await insert(sql, {
     on_lost: 'keep',
     handover,
@@ -94,7 +97,7 @@ async function drainUnderWatch(
 }
 
 t.test(
-  'D19: a host is drained of start-first work, and there is no moment with fewer processes than replicas',
+  'D19: a host is drained of start-first work, with never fewer processes than replicas',
   async (t) => {
     const { sql, before, sampled, fewest } = await drainUnderWatch(t, 'start-first')
     t.ok(sampled.asked > 20)
@@ -136,7 +139,7 @@ t.test(
 )
 
 t.test(
-  'a successor that does not stay up is given up, and the process it was to follow has noticed nothing',
+  'a successor that crashes is given up, and its predecessor has noticed nothing',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '10 s')
@@ -159,7 +162,10 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from mooring.drain_progress p where p.why ~ 'does not stay up there: exited with code 3'`
+          await sql`
+            select
+              from mooring.drain_progress p
+             where p.why ~ 'does not stay up there: exited with code 3'`
         ).length === 1,
       {
         label: 'the drain says so',

@@ -1,4 +1,7 @@
-/** Hosts as users run them: `mooring agent` and `mooring worker` as processes of their own. And a workload that bears witness. */
+/**
+ * Hosts as users run them: `mooring agent` and `mooring worker` as processes of their own. And a
+ * workload that bears witness.
+ */
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Sql } from 'postgres'
@@ -11,9 +14,17 @@ import type { PlacedRow } from '../agent/fleet.js'
 
 export { PATIENCE_MS }
 
-/** Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end 6 s after the last beat. */
+/**
+ * Leases that can be waited for, and that a busy machine still keeps: what runs is asked to end 6 s
+ * after the last beat.
+ */
 export async function shortLeases(sql: Sql, lease = '10 s'): Promise<void> {
-  await sql`update mooring.setting set beat_interval = '300 ms', lease_ttl = ${lease}, reap_margin = '600 ms', round_interval = '300 ms'`
+  await sql`
+    update mooring.setting
+       set beat_interval = '300 ms',
+           lease_ttl = ${lease},
+           reap_margin = '600 ms',
+           round_interval = '300 ms'`
 }
 
 export interface Host extends Program {
@@ -34,7 +45,10 @@ export interface Hosts {
   worker(): Program
 }
 
-/** Agents get a state folder in common, as on one machine; all of it ends with the test. Ask for the database first. */
+/**
+ * Agents get a state folder in common, as on one machine; all of it ends with the test. Ask for the
+ * database first.
+ */
 export function hosts(t: Test, databaseUrl: string): Hosts {
   const state = tempDir(t)
   return {
@@ -87,7 +101,8 @@ export async function live(sql: Sql, ...names: string[]): Promise<void> {
   await waitFor(
     async () =>
       (
-        await sql`select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`
+        await sql`
+          select from mooring.node_status s where s.health = 'HEALTHY' and s.node = any (${names})`
       ).length === names.length,
     {
       label: `${names.join(', ')} are healthy`,
@@ -115,7 +130,10 @@ export async function gone(pids: readonly (number | null)[], label: string): Pro
   })
 }
 
-/** The pid of a workload's only child, as its host sees it: what the workload itself is told is a number of its own namespace. */
+/**
+ * The pid of a workload's only child, as its host numbers it. The workload itself gets a number of
+ * its own namespace.
+ */
 export function childOf(pid: number | null): Promise<number> {
   return waitFor(() => childrenOf(pid ?? -1)[0], {
     label: `process ${pid} has a child`,
@@ -133,7 +151,10 @@ export async function claims(
   after = '0',
 ): Promise<{ id: string; assignment_id: string; node: string; tx: string }[]> {
   return await sql<{ id: string; assignment_id: string; node: string; tx: string }[]>`
-    select e.id, e.assignment_id, e.node, e.xmin::text as tx from mooring.event e where e.kind = 'claimed' and e.id > ${after} order by e.id`
+    select e.id, e.assignment_id, e.node, e.xmin::text as tx
+      from mooring.event e
+     where e.kind = 'claimed' and e.id > ${after}
+     order by e.id`
 }
 
 export const lastEvent = async (sql: Sql): Promise<string> =>
@@ -169,14 +190,24 @@ export function listeningPort(pid: number): number | null {
 }
 
 /**
- * Every 10 ms it says that it lives, by the clock all processes of the machine share; asked to end it takes its time. It was born with the first act of its process, which a
- * shell notes down, and not when Node came to speak: by up to 20 ms later than the truth, never earlier.
+ * A workload that stamps every 10 ms, by the clock that all processes of the machine share. Asked
+ * to end it delays its end. Its life begins with the first act of its process, which a shell notes
+ * down, not with the first line of Node. The recorded birth is up to 20 ms later than the truth,
+ * never earlier.
  */
 const WITNESS = `
 const { appendFileSync, readFileSync } = require('node:fs')
-const { MOORING_ASSIGNMENT_ID: id, MOORING_NODE: node, WITNESS_FILE: file, WITNESS_WORD: word = '', WITNESS_GOODBYE_MS: goodbyeMs = '150', WITNESS_BORN: bornAt } = process.env
+const {
+  MOORING_ASSIGNMENT_ID: id,
+  MOORING_NODE: node,
+  WITNESS_FILE: file,
+  WITNESS_WORD: word = '',
+  WITNESS_GOODBYE_MS: goodbyeMs = '150',
+  WITNESS_BORN: bornAt,
+} = process.env
 const now = () => Number(process.hrtime.bigint() / 1000n)
-const ageUs = Math.round((parseFloat(readFileSync('/proc/uptime', 'latin1')) - Number(bornAt)) * 1e6)
+const uptimeS = parseFloat(readFileSync('/proc/uptime', 'latin1'))
+const ageUs = Math.round((uptimeS - Number(bornAt)) * 1e6)
 const born = now() - Math.max(0, ageUs - 10_000)
 const stamp = () => appendFileSync(file, [id, node, born, now(), word].join(' ') + '\\n')
 stamp()
@@ -186,7 +217,10 @@ process.on('SIGTERM', () => setTimeout(() => { stamp(); process.exit(0) }, Numbe
 
 const NOTE_BIRTH = 'read -r born rest < /proc/uptime; WITNESS_BORN=$born exec "$0" "$1"'
 
-/** Times in microseconds. Which process it was is known by its birth: pids are told apart only inside a namespace. */
+/**
+ * Times in microseconds. A process is identified by its birth, because pids differ only inside a
+ * namespace.
+ */
 export interface Life {
   assignment_id: string
   node: string
@@ -197,15 +231,22 @@ export interface Life {
 
 export interface Witness {
   insert(sql: Sql, more?: DeploymentSpec): Promise<string>
-  /** Each process that ever spoke, from its birth to its last word, in microseconds, in order of their births. */
+  /**
+   * Each process that ever spoke, from its birth to its last word, in microseconds, in order of
+   * their births.
+   */
   lives(): Life[]
-  /** For how many microseconds two processes of one assignment lived at once, over all assignments given. */
+  /**
+   * For how many microseconds two processes of one assignment lived at once, over all assignments
+   * given.
+   */
   overlap(assignmentIds: readonly string[]): number
 }
 
 /**
- * How many processes lived at the worst moment since `from`; it can only have become fewer where a life ended. Whoever lives at the end lives on from its last stamp,
- * which a busy machine may have let grow old.
+ * How many processes lived at the worst moment since `from`. The number can only fall where a life
+ * ended. A process that lives at the end lives on from its last stamp, which may be old on a busy
+ * machine.
  */
 export function fewestAlive(
   lives: readonly Life[],
@@ -224,7 +265,10 @@ export function fewestAlive(
   )
 }
 
-/** Deployments whose processes leave stamps in a file, and the judge who reads it and knows nothing else. */
+/**
+ * Deployments whose processes leave stamps in a file, and the judge, which reads that file and
+ * knows nothing else.
+ */
 export function witness(t: Test): Witness {
   const folder = tempDir(t, 'witness')
   const script = join(folder, 'witness.cjs')

@@ -9,14 +9,18 @@ import { mooring, tempDir, type Program } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { hosts, live, PATIENCE_MS, shortLeases } from './hosts.js'
 
-/** Writes numbered lines that are no ASCII, the very first time a burst of long ones; says when it is asked to end. */
+/**
+ * Writes numbered lines that are no ASCII, the very first time a burst of long ones; says when it
+ * is asked to end.
+ */
 const CHATTY = `
 const { readFileSync, writeFileSync } = require('node:fs')
 const { MOORING_NODE: node, BURST_FILE: file } = process.env
 const burst = Number(readFileSync(file, 'utf8'))
 writeFileSync(file, '0')
 let n = 0
-const line = (more = '') => process.stdout.write(node + ' says ' + n++ + ' \\u00fc\\u65e5\\ud83d\\ude00' + more + '\\n')
+const LETTERS = ' \\u00fc\\u65e5\\ud83d\\ude00'
+const line = (more = '') => process.stdout.write(node + ' says ' + n++ + LETTERS + more + '\\n')
 for (let i = 0; i < burst; i++) line('.'.repeat(1000))
 setInterval(line, 20)
 process.on('SIGTERM', () => process.stdout.write(node + ' says goodbye\\n', () => process.exit(0)))
@@ -27,10 +31,13 @@ interface Heard {
   n: number
 }
 
-/** unshare(1), which some containments put before a workload, may say a word of its own into the log when it ends. */
+/**
+ * unshare(1), which some containments put before a workload, may say a word of its own into the log
+ * when it ends.
+ */
 const NOT_ITS_OWN = /^unshare: /
 
-/** What a follower has shown so far; whatever is not a whole line fails the test. */
+/** What a follower has shown so far; anything but whole lines fails the test. */
 function heard(t: Test, follower: Program): Heard[] {
   return follower
     .stdout()
@@ -48,7 +55,7 @@ const isGapless = (lines: readonly Heard[]): boolean =>
   lines.every(({ n }, index) => n === lines[0]!.n + index)
 
 t.test(
-  'Y40: a log is followed from any host with nothing but DATABASE_URL: live, across a rotation, to the next node and on to the one after a failover',
+  'Y40: with DATABASE_URL alone a log is followed live, across rotation, moves and failover',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -87,9 +94,14 @@ t.test(
     t.equal(of(first)[0]?.n, 0, 'from the oldest line on')
     t.ok(isGapless(of(first)), 'no line is lost or doubled by the rotation')
 
-    // whoever carries it may lose his connections
-    const cut =
-      await sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and (a.application_name = 'mooring cli' or a.application_name like 'mooring agent%: logs')`
+    // the follower may lose its connections
+    const cut = await sql`
+        select pg_terminate_backend(a.pid)
+          from pg_stat_activity a
+         where a.datname = current_database()
+           and (
+             a.application_name = 'mooring cli' or a.application_name like 'mooring agent%: logs'
+           )`
     t.ok(cut.length > 0)
     await upTo(first, of(first).at(-1)!.n + 100)
     t.ok(isGapless(of(first)), 'nor by connections that are lost')
@@ -131,14 +143,16 @@ t.test(
     )
 
     await t.test(
-      'the former node is asked by name, and a dead one is named with its health, its last beat, and what to type next',
+      'a former node answers by name; for a dead one: health, last beat, and what to type next',
       async (t) => {
         const dead = mooring(t, ['logs', row!.assignment_id, '--node', second], elsewhere)
         t.equal((await dead.exited).code, 1)
         t.match(
           dead.stderr(),
           new RegExp(
-            `error: node ${second} does not answer, and the log is there: it is STALE, its last beat was [\\d.]+ s ago\\nhint: .*mooring history ${row!.assignment_id} lists where else it ran: then mooring logs ${row!.assignment_id} --node NAME`,
+            `error: node ${second} does not answer, and the log is there: it is STALE, its ` +
+              `last beat was [\\d.]+ s ago\\nhint: .*mooring history ${row!.assignment_id} lists ` +
+              `where else it ran: then mooring logs ${row!.assignment_id} --node NAME`,
           ),
         )
         const tail = mooring(
@@ -155,7 +169,10 @@ t.test(
     t.equal((await follower.exited).code, 0, 'a follower ends with what it follows')
     t.match(follower.stdout(), /says goodbye\n(unshare: .*\n)*$/)
     t.same(
-      await sql`select r.data from mooring_internal.log_request r where r.answered_at < now() - interval '2 min'`,
+      await sql`
+        select r.data
+          from mooring_internal.log_request r
+         where r.answered_at < now() - interval '2 min'`,
       [],
       'nothing stays in the database',
     )

@@ -1,6 +1,8 @@
 /**
- * A network that loses connections at any moment: while they are made, in the middle of a query, between two. Drivers tell most of it by the promise of the
- * query, and some of it by a promise that nobody has; that one ends a Node process. So agent and worker run here as processes, and are looked at from outside.
+ * A network that loses connections at any moment: while they open, in the middle of a query,
+ * between two. Drivers report most losses by the promise of the query. Some they report by a
+ * promise without an owner, and that one ends a Node process. So agent and worker run here as
+ * processes, and are observed from outside.
  */
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
@@ -12,7 +14,10 @@ import { mooring, program } from '../helpers/processes.js'
 import { waitFor } from '../helpers/wait-for.js'
 import { alive, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
-/** Every second connection dies within 40 ms of being made, of the others every second one within a second. */
+/**
+ * Every second connection dies within 40 ms of being made, of the others every second one within a
+ * second.
+ */
 async function lossyProxy(
   t: Test,
   url: string,
@@ -61,7 +66,7 @@ async function lossyProxy(
 }
 
 t.test(
-  'under a network that loses connections at any moment agent and worker go on, say nothing unhandled, and run what comes afterwards',
+  'agent and worker go on under a lossy network, leave nothing unhandled, and run what comes later',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -74,7 +79,10 @@ t.test(
     proxy.lose(true)
     // what is already open would live through it
     const cut = () =>
-      sql`select pg_terminate_backend(a.pid) from pg_stat_activity a where a.datname = current_database() and a.application_name ~ '^mooring (agent|worker)'`
+      sql`
+        select pg_terminate_backend(a.pid)
+          from pg_stat_activity a
+         where a.datname = current_database() and a.application_name ~ '^mooring (agent|worker)'`
     for (let wanted = 20; wanted <= 120; wanted += 20) {
       await cut()
       await waitFor(() => proxy.lost() >= wanted, {
@@ -126,7 +134,7 @@ t.test(
 )
 
 t.test(
-  'negative control: a process that leaves one promise to nobody is seen to end, and to say it',
+  'negative control: a process that leaves one promise unhandled ends, and prints it',
   async (t) => {
     const careless = program(t, process.execPath, [
       '-e',

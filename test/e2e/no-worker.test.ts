@@ -5,7 +5,9 @@ import { waitFor } from '../helpers/wait-for.js'
 import { alive, eventsOf, gone, hosts, live, PATIENCE_MS, processes, shortLeases } from './hosts.js'
 
 t.test(
-  'with no worker at all the agents place what is inserted, and take over from a host that dies (defect 1: nothing was placed by a dead scheduler)',
+  `
+    with no worker at all the agents place what is inserted, and take over
+      from a host that dies (defect 1: nothing was placed by a dead scheduler)`,
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -14,11 +16,19 @@ t.test(
     const b = agent('host-b')
     await live(sql, 'host-a', 'host-b')
     await sleeper(sql, { type: 'daemon' })
-    await sql`insert into mooring.deployment (command, args) select 'sleep', '["1000"]' from generate_series(1, 10)`
+    await sql`
+      insert into mooring.deployment (command, args)
+      select 'sleep', '["1000"]'
+        from generate_series(1, 10)`
     const before = await running(sql, 12, PATIENCE_MS)
     t.same(
       [
-        ...(await sql`select p.node, count(*)::int from mooring.placement p where p.type = 'deployment' group by p.node order by p.node`),
+        ...(await sql`
+          select p.node, count(*)::int
+            from mooring.placement p
+           where p.type = 'deployment'
+           group by p.node
+           order by p.node`),
       ],
       [
         { node: 'host-a', count: 5 },
@@ -69,11 +79,11 @@ t.test(
 )
 
 t.test(
-  'a worker that is killed in the middle of its work is replaced: by another that runs, or by one that comes later',
+  'a worker that is killed at its work is replaced: by another that runs, or by a later one',
   async (t) => {
     const { url, sql, client } = await testDatabase(t)
     await shortLeases(sql, '30 s')
-    // nobody but workers: an agent would do their rounds
+    // only workers: an agent would do their rounds
     await sql`select from mooring.register_node('host-a', gen_random_uuid(), '.', '{npm,exec}')`
     const { worker } = hosts(t, url)
     const insert = () =>
@@ -96,7 +106,8 @@ t.test(
     // its job waits for the placement lock, which this transaction holds
     const stranger = await client().reserve()
     await stranger`begin`
-    // in one go: it may sit idle for longer than the lock allows, since here a machine that stands still is no accident to be survived
+    // in one transaction: it may be idle for longer than the lock allows, because here a machine
+    // that stands still is no fault to survive
     await Promise.all([
       stranger`select mooring_internal.lock_placement()`,
       stranger`set local idle_in_transaction_session_timeout = 0`,
@@ -105,9 +116,12 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from graphile_worker.jobs j where j.locked_at is not null and j.task_identifier = 'place'`
+          await sql`
+            select
+              from graphile_worker.jobs j
+             where j.locked_at is not null and j.task_identifier = 'place'`
         ).length > 0,
-      { label: 'the worker has taken its job', timeoutMs: PATIENCE_MS },
+      { label: 'the worker has locked its job', timeoutMs: PATIENCE_MS },
     )
     first.kill('SIGKILL')
     await first.exited
@@ -128,7 +142,10 @@ t.test(
     await waitFor(
       async () =>
         (
-          await sql`select from graphile_worker.jobs j where j.locked_by is not null and j.locked_at < now() - interval '10 s'`
+          await sql`
+            select
+              from graphile_worker.jobs j
+             where j.locked_by is not null and j.locked_at < now() - interval '10 s'`
         ).length === 0,
       { label: 'the jobs of the dead are free', timeoutMs: PATIENCE_MS },
     )

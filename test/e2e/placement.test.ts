@@ -35,10 +35,13 @@ t.test(
       agent('host-b', { trust: '^http-server@', exec: false }),
     ]
     await live(sql, 'host-a', 'host-b')
-    // ' 0': any free port; a plain 0 would have http-server look for one itself, and 21 at once find the same
+    // ' 0': any free port; a plain 0 would have http-server look for one itself, and 21 at once
+    // find the same
     await sql`
-    insert into mooring.deployment (package_name, package_version, args, env, enabled)
-    select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]', jsonb_build_object('GREETING', 'hello ' || n), true from generate_series(1, 21) n`
+      insert into mooring.deployment (package_name, package_version, args, env, enabled)
+      select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]',
+             jsonb_build_object('GREETING', 'hello ' || n), true
+        from generate_series(1, 21) n`
     const rows = await running(sql, 21, 180_000)
 
     const given = await claims(sql)
@@ -125,7 +128,7 @@ t.test('Y20: a daemon runs on every host, and on one that joins later', async (t
 })
 
 t.test(
-  'delete, disable and scale-down stop whole process trees, and a row is kept until its tree is gone',
+  'delete, disable and scale-down stop process trees, and a row stays until its tree is gone',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -202,7 +205,7 @@ t.test(
 )
 
 t.test(
-  'Y31: an edit of env restarts the process, the old one dead first; other edits restart nothing (defect 10: any edit restarted, and both copies ran at once)',
+  'Y31: an edit of env restarts the process, stop-first; other edits restart nothing (defect 10)',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '30 s')
@@ -216,9 +219,13 @@ t.test(
     await waitFor(() => lives().length === 1, { label: 'it runs', timeoutMs: PATIENCE_MS })
     const [before] = await running(sql, 1, PATIENCE_MS)
 
-    await sql`update mooring.deployment set name = 'renamed', labels = '{"team": "x"}', stop_grace = '6 s'`
+    await sql`
+      update mooring.deployment set name = 'renamed', labels = '{"team": "x"}', stop_grace = '6 s'`
     for (const word of ['second', 'third', 'fourth']) {
-      await sql`update mooring.deployment set env = env || jsonb_build_object('WITNESS_WORD', ${word}::text) where id = ${id}`
+      await sql`
+        update mooring.deployment
+           set env = env || jsonb_build_object('WITNESS_WORD', ${word}::text)
+         where id = ${id}`
       await waitFor(() => lives().some((life) => life.word === word), {
         label: `the ${word} runs`,
         timeoutMs: PATIENCE_MS,
@@ -233,7 +240,7 @@ t.test(
             alive(row.pid) &&
             environmentOf(row.pid)['WITNESS_WORD'] === 'fourth',
         ),
-      { label: 'the last is told of', timeoutMs: PATIENCE_MS, show: () => placements(sql) },
+      { label: 'the last one was recorded', timeoutMs: PATIENCE_MS, show: () => placements(sql) },
     )
     t.match(
       after,

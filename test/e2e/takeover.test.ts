@@ -1,6 +1,7 @@
 /**
- * An agent ends and its work does not: the warden keeps what runs until the lease ends, and the next agent of that name takes it over as it is. When none
- * comes, it is dead before anything of it starts elsewhere.
+ * An agent ends and its work does not. The warden keeps what runs until the lease ends, and the
+ * next agent of that name takes it over as it is. When none comes, the work is dead before anything
+ * of it starts elsewhere.
  */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -28,7 +29,7 @@ async function kill(host: Host): Promise<void> {
   await host.exited
 }
 
-/** The successor has told the database what it found. */
+/** The successor has reported to the database what it found. */
 const takenOver = (sql: Sql, session: string | null) =>
   waitFor(
     async () => {
@@ -41,7 +42,7 @@ const takenOver = (sql: Sql, session: string | null) =>
   )
 
 t.test(
-  'defect 7: an agent that is killed and started again takes its processes over, and none of them notices',
+  'defect 7: an agent that is killed and restarted takes over its processes, and none notices',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '20 s')
@@ -189,7 +190,7 @@ t.test(
 )
 
 t.test(
-  'a warden that is killed or stopped takes everything with it, and the agent begins anew at once',
+  'a warden that is killed or stopped ends everything with it, and the agent begins again at once',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql, '20 s')

@@ -1,4 +1,7 @@
-/** A control removes a guard by its text. Here each text is found once, so that no control proves nothing. */
+/**
+ * A control removes a guard by its text. Here each text is found once, so that no control proves
+ * nothing.
+ */
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'

@@ -52,25 +52,25 @@ t.test(
   },
 )
 
-t.test('a grandchild that outlives its copy is an owner too, and is named', async (t) => {
+t.test('a grandchild that outlives its instance is an owner too, and is named', async (t) => {
   const grandchild = life(10, 900, { role: 'grandchild', pid: 101 })
   const { overlaps } = judge(aCase([life(0, 400), grandchild, life(450, 1_000, onB)]))
   t.match(overlaps, [{ ms: 450, by: [{ pid: 101, role: 'grandchild' }, { pid: 200 }] }])
   t.equal(
     judge(aCase([life(0, 1_000), { ...grandchild, lastMs: 1_000 }])).ok,
     true,
-    'beside its own copy it is none',
+    'beside its own instance it is none',
   )
 })
 
-t.test('two copies on one node are an overlap as well', async (t) => {
+t.test('two instances on one node are an overlap as well', async (t) => {
   t.equal(
     judge(aCase([life(0, 600, { copy: 'x' }), life(500, 1_000, { copy: 'y' })])).overlapMs,
     100,
   )
 })
 
-t.test('copies of different assignments have nothing to do with each other', async (t) => {
+t.test('instances of different assignments have nothing to do with each other', async (t) => {
   t.equal(
     judge(
       aCase([life(0, 1_000), life(0, 1_000, { ...onB, assignment: '2' })], {
@@ -92,9 +92,9 @@ t.test('a grandchild alone is no service', async (t) => {
   )
 })
 
-t.test('who does not run at the end is lost', async (t) => {
+t.test('an assignment that does not run at the end is lost', async (t) => {
   t.match(judge(aCase([life(0, 600)])), { ok: false, lost: ['1'], gaps: [{ ms: 400 }] })
-  t.match(judge(aCase([])), { ok: false, lost: ['1'] }, 'also who never ran')
+  t.match(judge(aCase([])), { ok: false, lost: ['1'] }, 'also one that never ran')
   t.match(
     judge(aCase([life(0, 600), life(10, 1_000, { role: 'grandchild' })])),
     { lost: ['1'] },

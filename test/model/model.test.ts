@@ -1,6 +1,7 @@
 /**
- * The model of model is checked as a text that could be edited wrongly: a few rules that must hold, and for each a rule taken away that must be
- * missed. `npm run model` checks all of it. In CI spin has to be there; elsewhere the test says why it does nothing.
+ * The model is checked as a text that could be edited wrongly: a few rules must hold, and each is
+ * missed when it is removed. `npm run model` checks all of it. In CI spin has to be there;
+ * elsewhere the test says why it does nothing.
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -21,7 +22,7 @@ async function model(t: Test, ...args: string[]) {
 }
 
 t.test(
-  'no rule of the quick part of the model is broken, and each negative variant finds the double run',
+  'the quick part of the model breaks no rule, and each negative variant finds the double run',
   { skip },
   async (t) => {
     t.same(missing, [], 'spin and cc are installed')

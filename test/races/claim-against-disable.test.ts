@@ -1,8 +1,10 @@
 /**
- * Somebody switches a deployment off while it is being placed. If the claim picks its rows with one look and writes them with a later one, a deployment that
- * was switched off in between is started, and nobody stops it: it was not running when it was switched off.
+ * A user switches a deployment off while a claim places it. A claim that picks its rows with one
+ * snapshot and writes them with a later one starts a deployment that was switched off in between.
+ * Nothing stops it then: it was not running when it was switched off.
  *
- * Both lock the assignment: the claim skips a row that is being switched off, and who switches off waits for a claim in progress and then orders the stop.
+ * Both lock the assignment. The claim skips a row that is being switched off. The switch waits for
+ * a claim in progress, and then orders the stop.
  */
 import t from 'tap'
 import { assignments, deployment, node } from '../helpers/factories.js'
@@ -36,7 +38,7 @@ t.test('and takes it when the switch is rolled back', async (t) => {
 })
 
 t.test(
-  'who switches off during a claim waits for it, and what was placed is ordered to stop',
+  'a disable during a claim waits for it, and what was placed is ordered to stop',
   async (t) => {
     const { pg, id, psql, worker } = await oneThatWaits(t)
     await worker.begin()
@@ -53,7 +55,7 @@ t.test(
   },
 )
 
-t.test('who deletes during a claim waits for it as well', async (t) => {
+t.test('a delete during a claim waits for it as well', async (t) => {
   const { pg, id, psql, worker } = await oneThatWaits(t)
   await worker.begin()
   t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
@@ -80,7 +82,7 @@ for (const [what, change, left] of [
   ],
 ] as const) {
   t.test(
-    `what is ${what} between the claim's first look and its lock is left alone, and the others are placed`,
+    `what is ${what} between a claim's first look and its lock stays, and the others are placed`,
     async (t) => {
       const { pg, id, psql, worker } = await oneThatWaits(t)
       const other = await deployment(pg.sql)
@@ -102,7 +104,7 @@ for (const [what, change, left] of [
 }
 
 t.test(
-  'negative control: without the second look under the lock, what was switched off in between is started',
+  'negative control: without the second look under the lock, a disabled deployment is started',
   async (t) => {
     const { pg, id, psql, worker } = await oneThatWaits(t)
     await rewrite(

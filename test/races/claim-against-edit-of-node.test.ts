@@ -1,9 +1,11 @@
 /**
- * A claim looks at the nodes once, at its beginning. While it runs, an operator takes a label from a node, narrows what it trusts or switches it off. The edit does
- * not wait for the claim, and cannot see what the claim has not committed; the claim does not see the edit. Together they leave work on a node that
- * must not run it, and neither of them will ever look again.
+ * A claim looks at the nodes once, at its beginning. While it runs, an operator takes a label from
+ * a node, narrows what it trusts or switches it off. The edit does not wait for the claim, and
+ * cannot see what the claim has not committed; the claim does not see the edit. Together they leave
+ * work on a node that must not run it, and neither of them will ever look again.
  *
- * The evict round looks: what must hold all the time (label, trust, pin) is judged for everything that is owned, however it came there.
+ * The evict round looks: what must hold all the time (label, trust, pin) is judged for everything
+ * that is owned, however it came there.
  */
 import t from 'tap'
 import { assignments, deployment, node, report } from '../helpers/factories.js'
@@ -34,7 +36,7 @@ for (const [what, edit, reason] of [
   ],
 ] as const) {
   t.test(
-    `a node that ${what} while work is on the way to it gets the work, and the evict round takes it away`,
+    `a node that ${what} while work is on the way gets the work, and the evict round frees it`,
     async (t) => {
       const { pg, hostA, id, psql, claiming, gate } = await aClaimInTheMiddle(t)
       await psql.sql.unsafe(edit)
@@ -69,7 +71,7 @@ t.test(
     t.equal(
       (await pg.sql`select * from mooring.evict()`).length,
       0,
-      'still permitted, as far as anybody knows',
+      'still permitted, as far as the database knows',
     )
     await psql.commit()
     t.equal((await pg.sql`select * from mooring.evict()`).length, 1)
@@ -91,7 +93,7 @@ t.test(
 )
 
 t.test(
-  'work that is freed and placed elsewhere while an evict round looks is not stopped at its new node',
+  'work that is freed and placed elsewhere during an evict round is not stopped at its new node',
   async (t) => {
     const pg = await stage(t)
     const hostA = await node(pg.sql, { name: 'host-a', labels: { zone: 'b' } })
@@ -99,7 +101,8 @@ t.test(
     await pg.sql`select mooring.claim()`
     const [row] = await assignments(pg.sql, id)
     await node(pg.sql, { name: 'host-b', labels: { zone: 'b' } })
-    // host-a stops being fit without anybody noticing yet, as after a claim in the middle of an edit
+    // host-a stops being fit and no round has noticed it yet, as after a claim in the middle of an
+    // edit
     await pg.sql`alter table mooring.node disable trigger tg_node__change`
     await pg.sql`update mooring.node set labels = '{}' where name = 'host-a'`
     const rounds = await pg.session('rounds')

@@ -1,9 +1,11 @@
 /**
- * The database goes down hard and comes back after some time. No agent could beat meanwhile, so every lease in the table is over, and the first reap after the
- * restart would take all work from all hosts that are alive and well: a reap storm, and a double run wherever an agent has not yet noticed.
+ * The database goes down hard and comes back after some time. No agent could beat meanwhile, so
+ * every lease in the table has ended. The first reap after the restart would free all work of all
+ * live hosts. That is a reap storm, and a double run wherever an agent has not yet noticed.
  *
- * An unlogged table is emptied by crash recovery and by nothing else: while it is empty there was an outage, and for one lease and margin nothing is
- * reaped, claimed or started. The stories run on a server of their own, because they kill it.
+ * An unlogged table is emptied by crash recovery and by nothing else. While it is empty there was
+ * an outage: for one lease and margin nothing is reaped, claimed or started. The stories run on a
+ * server of their own, because they kill it.
  */
 import t from 'tap'
 import { age, assignments, beat, deployments, node } from '../helpers/factories.js'
@@ -12,7 +14,7 @@ import { aFleetOn, CRASHED, hold } from './own-server.js'
 import { stage } from './stage.js'
 
 t.test(
-  'after a kill -9 of the server nothing is reaped, claimed or started for one lease and margin; then everything goes on',
+  'after a kill -9 of the server nothing is reaped, claimed or started for one lease and margin',
   async (t) => {
     const { server, sql: before } = await aFleetOn(t)
     const hostA = await node(before, { name: 'host-a' })
@@ -31,7 +33,7 @@ t.test(
       3,
       'what was claimed has survived, whatever the session preferred',
     )
-    t.equal((await hold(sql)).hold, CRASHED, 'seen before anybody has noticed it')
+    t.equal((await hold(sql)).hold, CRASHED, 'reported before any session has noticed it')
     const others = await Promise.all(
       ['first', 'second', 'third', 'fourth'].map((name) => server.open(name)),
     )
@@ -54,7 +56,7 @@ t.test(
     t.ok(first.ends_in! > 590 && first.ends_in! <= 603, `it ends ${first.ends_in} s from now`)
     await sql`select mooring.tick('worker')`
     await sql`select mooring.tick('agent host-a', inline => true)`
-    t.ok((await hold(sql)).ends_in! < first.ends_in!, 'and is not set anew')
+    t.ok((await hold(sql)).ends_in! < first.ends_in!, 'and is not set again')
     t.equal(
       (await sql`select from mooring.event where kind = 'hold_started'`).length,
       1,
@@ -62,7 +64,9 @@ t.test(
     )
 
     // eleven minutes later: host-a is dead after all
-    await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+    await sql`
+      update mooring_internal.pulse
+         set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
     await age(sql, 'host-a', '11 minutes ago')
     t.equal((await hold(sql)).hold, null)
     t.equal((await sql`select * from mooring.reap()`).length, 3)
@@ -110,7 +114,7 @@ t.test('a clean restart shorter than the lease changes nothing', async (t) => {
   t.equal((await sql`select from mooring.event where kind = 'hold_started'`).length, 0)
 })
 
-t.test('a clean restart after a time longer than the lease: the old pulse tells', async (t) => {
+t.test('a clean restart after a time longer than the lease: the old pulse shows it', async (t) => {
   const { server, sql: before } = await aFleetOn(t)
   await node(before, { name: 'host-a' })
   await deployments(before, 3)
@@ -122,7 +126,7 @@ t.test('a clean restart after a time longer than the lease: the old pulse tells'
   await server.stopFast()
   const { sql } = await server.open()
   t.equal((await sql`select * from mooring.reap()`).length, 0)
-  t.match((await hold(sql)).hold, /^nobody ticked for 00:20:/)
+  t.match((await hold(sql)).hold, /^no worker or agent ticked for 00:20:/)
 })
 
 t.test(
@@ -160,7 +164,7 @@ t.test('a crash with no agent anywhere holds nothing: nothing can be running', a
 })
 
 t.test(
-  'negative control: with a marker that survives the crash, the first reap takes everything from everybody',
+  'negative control: with a marker that survives the crash, the first reap frees everything',
   async (t) => {
     const { server, sql: before } = await aFleetOn(t)
     await before`alter table mooring_internal.outage_marker set logged`
@@ -178,7 +182,7 @@ t.test(
 // what needs no crash runs on the server that all tests share
 
 t.test(
-  'a gap in the pulse begins one hold, however many notice it at once, and nobody waits for the one who writes it',
+  'a gap in the pulse begins one hold for any number of observers, and none waits for its writer',
   async (t) => {
     const pg = await stage(t)
     const hostA = await node(pg.sql, { name: 'host-a' })
@@ -209,17 +213,22 @@ t.test(
     const [began] = await pg.sql`select hold_until from mooring_internal.pulse`
     for (const gap of ['1 s', '4 s', '3 s'])
       await pg.sql.unsafe(
-        `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
+        `
+          update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}';
+          select mooring.tick('worker')`,
       )
     t.same([...(await pg.sql`select hold_until from mooring_internal.pulse`)], [began])
-    await pg.sql`update mooring_internal.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
+    await pg.sql`
+      update mooring_internal.pulse
+         set hold_until = clock_timestamp() - interval '1 s',
+             pulse_at = clock_timestamp() - interval '1 s'`
     t.equal((await pg.sql`select * from mooring.claim()`).length, 1, 'and it ends by itself')
     t.equal((await pg.sql`select from mooring.event where kind = 'hold_started'`).length, 1)
   },
 )
 
 t.test(
-  "a quiet database without an agent: the agent that comes first is not held, and nobody waits for another's transaction",
+  'a quiet database without an agent: the first agent is not held, and no transaction waits',
   async (t) => {
     const pg = await stage(t)
     await pg.sql`select mooring.tick('worker')`

@@ -1,8 +1,11 @@
 /**
- * The database's machine stands still for longer than a lease: a snapshot of the VM, a full disk, a debugger. Nothing crashes and nothing restarts. When it goes on, its
- * clock has gone on as well: every beat in the table is older than a lease, and the agents' next beats are still on their way. Whoever reaps first takes everything.
+ * The database's machine stands still for longer than a lease: a snapshot of the VM, a full disk, a
+ * debugger. Nothing crashes and nothing restarts. When the machine goes on, its clock has gone on
+ * as well. Every beat in the table is older than a lease, and the next beats of the agents are
+ * still on their way. The first reaper would free everything.
  *
- * What tells is the pulse: nobody has ticked for more than half a lease, so nobody can have beaten either.
+ * The pulse shows the outage. No worker has ticked for more than half a lease, so no agent can have
+ * beaten either.
  */
 import t from 'tap'
 import type { Test } from 'tap'
@@ -15,13 +18,20 @@ import type { Session } from './stage.js'
 const LEASE_MS = 8_000
 const MARGIN_MS = 300
 
-/** A node with three assignments and one that waits, and the database stopped in mid-air until its lease and margin are over. */
+/**
+ * A node with three assignments and one that waits, and the database stopped in mid-air until its
+ * lease and margin are over.
+ */
 async function pausedForLongerThanALease(
   t: Test,
   prepare: (sql: Session['sql']) => Promise<unknown>,
 ) {
   const { server, sql } = await aFleetOn(t)
-  await sql`update mooring.setting set beat_interval = '500 ms', lease_ttl = ${`${LEASE_MS} ms`}, reap_margin = ${`${MARGIN_MS} ms`}`
+  await sql`
+    update mooring.setting
+       set beat_interval = '500 ms',
+           lease_ttl = ${`${LEASE_MS} ms`},
+           reap_margin = ${`${MARGIN_MS} ms`}`
   await prepare(sql)
   const host = await node(sql, { name: 'host-a' })
   await deployments(sql, 4)
@@ -39,18 +49,18 @@ async function pausedForLongerThanALease(
 }
 
 t.test(
-  'after a pause longer than a lease nothing is reaped or claimed until everybody could beat; then everything goes on by itself',
+  'after a pause longer than a lease nothing is reaped or claimed until every node could beat',
   async (t) => {
     const { sql, host } = await pausedForLongerThanALease(t, async () => {})
     t.equal((await sql`select * from mooring.reap()`).length, 0)
-    t.match((await hold(sql)).hold, /^nobody ticked for 00:00:(0[89]|[1-5])/)
+    t.match((await hold(sql)).hold, /^no worker or agent ticked for 00:00:(0[89]|[1-5])/)
     t.equal((await sql`select * from mooring.claim()`).length, 0)
     t.match(
       await beat(sql, host),
       { owned: 3, hold: true },
       'its agent comes back and starts nothing',
     )
-    // everybody goes on as usual, and nobody does anything about it
+    // every agent and worker goes on as usual, without help
     await waitFor(
       async () => {
         await beat(sql, host)
@@ -77,7 +87,10 @@ t.test('negative control: without the hold the first reap takes everything', asy
   const { sql } = await pausedForLongerThanALease(
     t,
     (sql) =>
-      sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`,
+      sql`
+        create or replace function mooring_internal.notice_outage() returns boolean
+          language sql
+          return false`,
   )
   t.equal((await sql`select * from mooring.reap()`).length, 3)
 })

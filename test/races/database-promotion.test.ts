@@ -1,9 +1,12 @@
 /**
- * A standby is promoted. It has what its primary had streamed to it, which with an asynchronous standby is not all: the primary may have handed work to other
- * hosts a moment before. The standby believes the old owners, and when it hands out the same work again, it counts on from what it has: the number that is
- * meant to tell the new owner from the old ones is handed out a second time, and whoever fences with it lets both in.
+ * A standby is promoted. It has what its primary had streamed to it. With an asynchronous standby
+ * that is not all: the primary may have handed work to other hosts a moment before. The standby
+ * believes the old owners, and counts on from its own epochs when it hands out the same work again.
+ * So it hands out a second time the number that tells the new owner from the old ones. A fence by
+ * that number lets both in.
  *
- * The timeline, which rises with each promotion, is the high part of each epoch. And as after a crash the first lease and margin are a hold.
+ * The timeline, which rises with each promotion, is the high part of each epoch. As after a crash,
+ * the first lease and margin are a hold.
  */
 import t from 'tap'
 import type { Test } from 'tap'
@@ -48,14 +51,18 @@ t.test(
   },
 )
 
-/** The hold after the promotion is over, and nobody has beaten since. */
+/** The hold after the promotion has ended, and no node has beaten since. */
 async function holdIsOver(t: Test, sql: Session['sql']): Promise<void> {
   t.equal((await sql`select * from mooring.claim()`).length, 0, 'the promotion is noticed')
-  await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await sql`
+    update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
   await age(sql, 'host-a', '11 minutes ago')
 }
 
-/** Three assignments placed; their standby is promoted without the claims that its primary made last. The epochs these had, and those handed out next. */
+/**
+ * Three assignments placed; their standby is promoted without the claims that its primary made
+ * last. The epochs these had, and those handed out next.
+ */
 async function promotedWithoutTheLastClaims(
   t: Test,
   prepare: (sql: Session['sql']) => Promise<unknown>,
@@ -106,7 +113,10 @@ t.test('negative control: an epoch without the timeline is handed out twice', as
   const { lost, next } = await promotedWithoutTheLastClaims(
     t,
     (sql) =>
-      sql`create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint language sql stable return epoch + 1`,
+      sql`
+        create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint
+          language sql stable
+          return epoch + 1`,
   )
   t.same(next, lost)
 })

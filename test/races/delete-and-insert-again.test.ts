@@ -1,9 +1,11 @@
 /**
- * Somebody deletes a deployment and inserts it again under the same id, as dumps, sync scripts and impatient people do, while a host runs it. If the row that
- * says who owns it went with the deployment, the new row would know nothing of the process that still runs: it would be placed on another
- * host at once, and two copies would run until the first host has heard of it, or for ever, if it never does.
+ * A user deletes a deployment and inserts it again under the same id, as dumps and sync scripts do,
+ * while a host runs it. If its assignment went with the deployment, the new row would know nothing
+ * of the process that still runs. It would be placed on another host at once. Two instances would
+ * run until the first host has heard of it, or for ever if it never does.
  *
- * So an owned assignment outlives its deployment, the new deployment adopts it, and the epoch goes on.
+ * So an owned assignment outlives its deployment, the new deployment adopts it, and the epoch goes
+ * on.
  */
 import t from 'tap'
 import { age, assignments, deployment, node, report } from '../helpers/factories.js'
@@ -29,7 +31,8 @@ async function oneThatRuns(t: Parameters<typeof stage>[0]) {
 
 for (const inOneTransaction of [true, false]) {
   t.test(
-    `deleted and inserted again (${inOneTransaction ? 'in one transaction' : 'in two'}) it waits for the copy that runs`,
+    `inserted again (${inOneTransaction ? 'in one transaction' : 'in two'}) it ` +
+      'waits for its process',
     async (t) => {
       const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
       if (inOneTransaction) await psql.begin()
@@ -44,7 +47,7 @@ for (const inOneTransaction of [true, false]) {
       t.match(
         await assignments(pg.sql, id),
         [{ id: row.id, node: 'host-a', epoch: '1', wanted: 'stop' }],
-        'host-a is told to stop and keeps its row',
+        'host-a is ordered to stop and keeps its row',
       )
       t.equal(await report(pg.sql, hostA, row, 'stopped'), true)
       t.match(
@@ -83,7 +86,7 @@ t.test(
     await psql.begin()
     await psql.sql`delete from mooring.deployment where id = ${id}`
     await deployment(psql.sql, { id })
-    t.equal(await report(pg.sql, hostA, row, 'stopped'), null, 'nobody waits for psql')
+    t.equal(await report(pg.sql, hostA, row, 'stopped'), null, 'no session waits for psql')
     t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1' }])
     await psql.commit()
     t.equal(await report(pg.sql, hostA, row, 'stopped'), true)
@@ -97,7 +100,7 @@ t.test(
 )
 
 t.test(
-  'it comes back in the moment in which its last copy is ended: its row is made anew, none is lost and none is left over',
+  'inserted again while its last instance ends: its row is made again, none is lost, none is left',
   async (t) => {
     const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
     await pg.sql`delete from mooring.deployment where id = ${id}`
@@ -111,12 +114,25 @@ t.test(
     await gate.stopHere(agent)
     const reporting = agent.start(
       (sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: row.id, epoch: row.epoch, generation: '1', state: 'stopped' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([
+              {
+                assignment_id: row.id,
+                epoch: row.epoch,
+                generation: '1',
+                state: 'stopped',
+              },
+            ])}
+          )`,
     )
     await waitsFor(t, pg, agent, gate.session)
     const inserting = psql.start(
       (sql) =>
-        sql`insert into mooring.deployment (id, package_name, package_version) values (${id}, 'http-server', '14.1.1')`,
+        sql`
+          insert into mooring.deployment (id, package_name, package_version)
+          values (${id}, 'http-server', '14.1.1')`,
     )
     await waitsFor(t, pg, psql, agent)
     await gate.open()
@@ -131,11 +147,12 @@ t.test(
 )
 
 t.test(
-  'negative control: when its rows go with the deployment, a second copy starts while the first one runs',
+  'negative control: when its rows go with the deployment, a second instance starts beside it',
   async (t) => {
     const { pg, hostA, id, row, psql, claim } = await oneThatRuns(t)
     await pg.sql
-      .unsafe(`create or replace function mooring_internal.tg_deployment__end() returns trigger language plpgsql as $$
+      .unsafe(`create or replace function mooring_internal.tg_deployment__end() returns trigger
+      language plpgsql as $$
     begin
       perform set_config('mooring.owner_is_done', 'yes', true);
       delete from mooring.assignment a using old_deployment o where a.deployment_id = o.id;
@@ -143,7 +160,7 @@ t.test(
     end; $$`)
     await psql.sql`delete from mooring.deployment where id = ${id}`
     await deployment(psql.sql, { id })
-    t.equal(await claim(), 1, 'placed at once, and nobody has asked host-a')
+    t.equal(await claim(), 1, 'placed at once, without a stop of host-a')
     const [second] = await assignments(pg.sql, id)
     t.not(second!.id, row.id)
     t.equal(

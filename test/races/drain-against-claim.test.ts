@@ -1,10 +1,13 @@
 /**
- * A node is drained while a claim is on its way that has chosen it. The drain does not wait for the claim and cannot see what it has not committed; the claim
- * looked at the nodes before the drain was committed. If the drain listed what is to be moved when it was asked for, the work that arrives a moment later is on
- * nobody's list: the node is said to be empty, is switched off, and a process dies with it.
+ * A node is drained while a claim in progress has chosen it. The drain does not wait for the claim,
+ * and cannot see what the claim has not committed. The claim read the nodes before the drain was
+ * committed. If the drain listed its moves at its start, the work that arrives a moment later would
+ * be on no list. The node would be reported empty and switched off, and a process would die with
+ * it.
  *
- * So a drain lists nothing. Each claim ends with a look at what draining nodes own now, under the lock that every claim holds: whatever a claim in flight brings
- * is seen by it or by the next one, which the drain itself has asked for. And a node is called drained by that look only.
+ * So a drain lists nothing. Each claim ends with a look at what draining nodes own now, under the
+ * lock that every claim holds. Work of a claim in flight is found by that look or by the next
+ * claim, which the drain itself has asked for. Only that look reports a node as drained.
  */
 import t from 'tap'
 import { assignments, deployment, node, report } from '../helpers/factories.js'
@@ -73,7 +76,7 @@ t.test(
     const next = await pg.session('next worker')
     const claiming = next.start((sql) => sql`select * from mooring.claim()`)
     await waitsFor(t, pg, next, worker)
-    t.equal(await drained(pg), 0, 'nobody says that the node is empty meanwhile')
+    t.equal(await drained(pg), 0, 'the node is not reported empty meanwhile')
     await worker.commit()
     await claiming.done
     t.match(await assignments(pg.sql, id), [{ node: 'host-a', epoch: '1', wanted: 'stop' }])
@@ -82,7 +85,7 @@ t.test(
 )
 
 t.test(
-  'negative control: a drain that lists what there is when it is asked for leaves the newcomer on a node that is called empty',
+  'negative control: a drain that lists its moves at its start leaves work on a node called empty',
   async (t) => {
     const { pg, id, worker, psql } = await drainAfterTheLastLook(t)
     await rewrite(pg.sql, 'claim', [
@@ -102,7 +105,7 @@ t.test(
 )
 
 t.test(
-  'a stranger who holds a row holds up that row, and no claim and no other move',
+  'a foreign session that locks a row holds up that row, and no claim and no other move',
   async (t) => {
     const { pg, id, worker, psql } = await twoHosts(t)
     await pg.sql`select * from mooring.claim()`

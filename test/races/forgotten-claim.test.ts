@@ -1,21 +1,30 @@
 /**
- * Somebody tries `begin; select mooring.claim()` in psql and goes to lunch. Placement is serialised, so that loads are exact; if it were serialised by a plain lock,
- * every worker's slot and every agent's rounds would now wait for that psql, and nothing would be placed or failed over until lunch is over.
+ * A user types `begin; select mooring.claim()` in psql and goes to lunch. Placement is serialised,
+ * so that loads are exact. With a plain lock, every worker's slot and every agent's rounds would
+ * wait for that psql. Nothing would be placed or failed over until lunch ends.
  *
- * One transaction places, at most one waits for it, and everybody else goes home at once: the one that waits takes its first look after it has
- * the lock, so it sees their rows. The wait is bounded, and the server ends a transaction that holds the lock and does nothing.
+ * One transaction places, at most one waits for it, and every other claim returns at once. The
+ * waiting one takes its first snapshot after it has the lock, so it observes their rows. The wait
+ * is bounded, and the server ends a transaction that holds the lock and does nothing.
  */
 import t from 'tap'
 import { waitFor } from '../helpers/wait-for.js'
 import { assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { activity, stage, waitsFor, type Stage } from './stage.js'
 
-/** Who holds or waits for which of the two placement locks. */
+/** The sessions that hold or await each of the two placement locks. */
 const placementLocks = (pg: Stage) => pg.sql<
   { pid: number; lock: 'placing' | 'waiting'; granted: boolean }[]
 >`
-  select l.pid, case l.objid when mooring_internal.lock_key('placing') then 'placing' else 'waiting' end as lock, l.granted
-    from pg_locks l where l.locktype = 'advisory' and l.classid = mooring_internal.lock_space() and l.database = (select oid from pg_database where datname = current_database())
+  select l.pid,
+         case l.objid
+           when mooring_internal.lock_key('placing') then 'placing'
+           else 'waiting' end as lock,
+         l.granted
+    from pg_locks l
+   where l.locktype = 'advisory'
+     and l.classid = mooring_internal.lock_space()
+     and l.database = (select oid from pg_database where datname = current_database())
    order by l.granted desc, 2, l.pid`
 
 async function aForgottenClaim(t: Parameters<typeof stage>[0]) {
@@ -26,47 +35,45 @@ async function aForgottenClaim(t: Parameters<typeof stage>[0]) {
   return { pg, hostA, psql }
 }
 
-t.test(
-  "one places, one waits, the others go home at once, and nobody's rows are forgotten",
-  async (t) => {
-    const { pg, psql } = await aForgottenClaim(t)
-    await psql.begin()
-    t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
-    const second = await pg.session('a worker that waits')
-    const waiting = second.start(
-      (sql) => sql<{ deployment_id: string }[]>`select * from mooring.claim()`,
-    )
-    await waitsFor(t, pg, second, psql)
-    // rows that are committed while psql holds the lock, each with a claim of its own that finds somebody waiting
-    const late: string[] = []
-    for (const name of ['third', 'fourth', 'fifth']) {
-      late.push(await deployment(pg.sql))
-      const other = await pg.session(name)
-      t.equal((await other.sql`select * from mooring.claim()`).length, 0, `the ${name} goes home`)
-    }
-    t.same(
-      (await placementLocks(pg)).map(({ pid, lock, granted }) => [pid, lock, granted]),
-      [
-        [psql.pid, 'placing', true],
-        [second.pid, 'waiting', true],
-        [second.pid, 'placing', false],
-      ],
-      'one holds, one waits',
-    )
-    t.match(
-      (await pg.sql`select placement_lock_holder from mooring.fleet`)[0],
-      { placement_lock_holder: psql.pid },
-      'fleet names the holder',
-    )
-    await psql.commit()
-    t.same(
-      (await waiting.done).map((row) => row.deployment_id),
-      late,
-      'the one that waited places the rows of those who went home',
-    )
-    t.same(await placementLocks(pg), [], 'and both locks are free')
-  },
-)
+t.test('one places, one waits, the others return at once, and no row is forgotten', async (t) => {
+  const { pg, psql } = await aForgottenClaim(t)
+  await psql.begin()
+  t.equal((await psql.sql`select * from mooring.claim()`).length, 3)
+  const second = await pg.session('a worker that waits')
+  const waiting = second.start(
+    (sql) => sql<{ deployment_id: string }[]>`select * from mooring.claim()`,
+  )
+  await waitsFor(t, pg, second, psql)
+  // rows that are committed while psql holds the lock, each with its own claim, which finds one
+  // waiting
+  const late: string[] = []
+  for (const name of ['third', 'fourth', 'fifth']) {
+    late.push(await deployment(pg.sql))
+    const other = await pg.session(name)
+    t.equal((await other.sql`select * from mooring.claim()`).length, 0, `the ${name} goes home`)
+  }
+  t.same(
+    (await placementLocks(pg)).map(({ pid, lock, granted }) => [pid, lock, granted]),
+    [
+      [psql.pid, 'placing', true],
+      [second.pid, 'waiting', true],
+      [second.pid, 'placing', false],
+    ],
+    'one holds, one waits',
+  )
+  t.match(
+    (await pg.sql`select placement_lock_holder from mooring.fleet`)[0],
+    { placement_lock_holder: psql.pid },
+    'fleet names the holder',
+  )
+  await psql.commit()
+  t.same(
+    (await waiting.done).map((row) => row.deployment_id),
+    late,
+    'the claim that waited places the rows of those that returned',
+  )
+  t.same(await placementLocks(pg), [], 'and both locks are free')
+})
 
 t.test('inserts, beats and reports go on behind a forgotten claim', async (t) => {
   const { pg, hostA, psql } = await aForgottenClaim(t)
@@ -88,7 +95,7 @@ t.test('inserts, beats and reports go on behind a forgotten claim', async (t) =>
 })
 
 t.test(
-  'the server ends a transaction that placed something and does nothing; its claim is undone, and the next one places all',
+  'the server ends a transaction that placed and idles; its claim is undone, the next places all',
   async (t) => {
     const { pg, psql } = await aForgottenClaim(t)
     await pg.sql`update mooring.setting set placement_lock_timeout = '300 ms'`
@@ -106,7 +113,7 @@ t.test(
 )
 
 t.test(
-  'behind a transaction that is busy with something else a claim gives up, with the pid; the next one may wait again',
+  'behind a busy transaction a claim gives up, with the pid; the next one may wait again',
   async (t) => {
     const { pg, psql } = await aForgottenClaim(t)
     await pg.sql`update mooring.setting set placement_lock_timeout = '200 ms'`
@@ -134,7 +141,7 @@ t.test(
       { patience: '0' },
       'its own settings are as before',
     )
-    // a worker that is told to stop waiting leaves nothing behind either
+    // a worker whose wait is cancelled leaves nothing behind either
     await pg.sql`update mooring.setting set placement_lock_timeout = '1 min'`
     const waiting = worker.start((sql) => sql`select * from mooring.claim()`)
     await waitsFor(t, pg, worker, psql)
@@ -183,20 +190,25 @@ t.test('a hold that begins while a claim waits is kept: it places nothing', asyn
   const worker = await pg.session('worker')
   const waiting = worker.start((sql) => sql`select * from mooring.claim()`)
   await waitsFor(t, pg, worker, psql)
-  await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = clock_timestamp() + interval '14 s', hold_reason = 'noticed by somebody else'`
+  await pg.sql`
+    update mooring_internal.pulse
+       set pulse_at = clock_timestamp(),
+           hold_until = clock_timestamp() + interval '14 s',
+           hold_reason = 'noticed by somebody else'`
   await psql.commit()
   t.equal((await waiting.done).length, 0)
   t.match((await pg.sql`select waiting from mooring.fleet`)[0], { waiting: 2 })
 })
 
 t.test(
-  'negative control: serialised by a plain lock, everybody waits for the forgotten psql, and the server lets it sit',
+  'negative control: behind a plain lock every session waits for the forgotten psql, which may sit',
   async (t) => {
     const { pg, psql } = await aForgottenClaim(t)
-    await pg.sql
-      .unsafe(`create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language plpgsql as $$
+    await pg.sql.unsafe(`create or replace function mooring_internal.lock_placement(
+      must_wait boolean default false) returns boolean language plpgsql as $$
     begin
-      perform pg_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
+      perform pg_advisory_xact_lock(
+        mooring_internal.lock_space(), mooring_internal.lock_key('placing'));
       return true;
     end; $$`)
     await psql.begin()
@@ -222,17 +234,22 @@ t.test(
 )
 
 t.test(
-  'negative control: when everybody goes home, what came in during a claim is forgotten',
+  'negative control: when every other claim returns, rows that came during a claim are forgotten',
   async (t) => {
     const { pg, psql } = await aForgottenClaim(t)
-    await pg.sql
-      .unsafe(`create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language sql
-    return pg_try_advisory_xact_lock(mooring_internal.lock_space(), mooring_internal.lock_key('placing'))`)
+    await pg.sql.unsafe(`
+        create or replace function mooring_internal.lock_placement(
+          must_wait boolean default false
+        ) returns boolean
+          language sql
+          return pg_try_advisory_xact_lock(
+            mooring_internal.lock_space(), mooring_internal.lock_key('placing')
+          )`)
     await psql.begin()
     await psql.sql`select mooring.claim()`
     const late = await deployment(pg.sql)
-    t.equal((await pg.sql`select * from mooring.claim()`).length, 0, 'its claim goes home')
+    t.equal((await pg.sql`select * from mooring.claim()`).length, 0, 'its claim returns')
     await psql.commit()
-    t.match(await assignments(pg.sql, late), [{ node: null }], 'and nobody else looks')
+    t.match(await assignments(pg.sql, late), [{ node: null }], 'and no other session looks')
   },
 )

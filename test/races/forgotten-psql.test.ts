@@ -1,7 +1,8 @@
 /**
- * An open transaction in a psql that nobody looks at is the commonest way to stop a system whose state is rows. For every lock that Mooring's own work
- * needs, one of three holds: it is passed by (skip locked), it is nobody else's, or the server ends the transaction that sits on it.
- * Each story leaves a transaction open and lets the fleet go on around it.
+ * An open transaction in a forgotten psql is the commonest way to stop a system whose state is
+ * rows. For every lock that Mooring's own work needs, one of three holds. It is passed by (skip
+ * locked), no other session needs it, or the server ends the transaction that holds it. Each story
+ * leaves a transaction open and lets the fleet go on around it.
  */
 import t from 'tap'
 import { waitFor } from '../helpers/wait-for.js'
@@ -33,14 +34,17 @@ interface Scene {
   fleet: Session
 }
 
-/** host-a and host-b with four deployments; whatever the fleet does, it does without waiting for psql. */
+/**
+ * host-a and host-b with four deployments. Everything the fleet does, it does without waiting for
+ * psql.
+ */
 async function aFleet(t: Parameters<typeof stage>[0]): Promise<Scene> {
   const pg = await stage(t)
   const hostA = await node(pg.sql, { name: 'host-a' })
   const hostB = await node(pg.sql, { name: 'host-b' })
   await deployments(pg.sql, 4)
   t.equal((await pg.sql`select * from mooring.claim()`).length, 4)
-  // nobody ticks while a story waits for the server, and that is no outage
+  // no worker ticks while a story waits for the server, and that is no outage
   await pg.sql`update mooring.setting set lease_ttl = '10 min'`
   await pg.sql`select mooring.tick('worker')`
   for (const row of await assignments(pg.sql))
@@ -71,8 +75,12 @@ t.test(
     t.equal((await fleet.sql`select * from mooring.reap()`).length, 2)
     t.equal((await fleet.sql`select * from mooring.claim()`).length, 2)
     t.match(await assignments(pg.sql, late), [{ epoch: '1' }])
-    // the agent of host-a starts anew, as it was
-    await fleet.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '.', '{npm,exec}', replaces => ${hostA.session})`
+    // the agent of host-a starts again, as it was
+    await fleet.sql`
+      select *
+        from mooring.register_node(
+          'host-a', gen_random_uuid(), '.', '{npm,exec}', replaces => ${hostA.session}
+        )`
     t.pass('nobody waited')
   },
 )
@@ -85,7 +93,12 @@ t.test('alter table node, not committed: beats go on, so nobody is fenced', asyn
   t.equal((await beat(fleet.sql, hostB)).owned, 2)
   const mine =
     await fleet.sql`select * from mooring.assignments_of(${hostA.name}, ${hostA.session})`
-  await fleet.sql`select * from mooring.report(${hostA.name}, ${hostA.session}, ${fleet.sql.json(mine.map((of) => ({ ...of, state: 'running' })))})`
+  await fleet.sql`
+    select *
+      from mooring.report(
+        ${hostA.name}, ${hostA.session},
+        ${fleet.sql.json(mine.map((of) => ({ ...of, state: 'running' })))}
+      )`
   await psql.rollback()
   // the same with the lock behind another one, as a migration takes it
   await psql.begin()
@@ -102,9 +115,12 @@ t.test(
   'negative control: a beat that looks its node up in the table node waits for the alter table',
   async (t) => {
     const { pg, hostA, psql, fleet } = await aFleet(t)
-    await pg.sql
-      .unsafe(`create function mooring.beat_by_node(node text, session uuid) returns void language sql as $$
-    update mooring.heartbeat h set beat_at = clock_timestamp() where h.node_id = (select n.id from mooring.node n where n.name = beat_by_node.node) and h.session = beat_by_node.session $$`)
+    await pg.sql.unsafe(`create function mooring.beat_by_node(node text, session uuid) returns void
+      language sql as $$
+    update mooring.heartbeat h
+       set beat_at = clock_timestamp()
+     where h.node_id = (select n.id from mooring.node n where n.name = beat_by_node.node)
+       and h.session = beat_by_node.session $$`)
     await psql.begin()
     await psql.sql`alter table mooring.node add column rack text`
     await t.rejects(fleet.sql`select mooring.beat_by_node(${hostA.name}, ${hostA.session})`, {
@@ -114,14 +130,17 @@ t.test(
 )
 
 t.test(
-  'edited deployments, not committed: their rows are passed by, everything else is placed, beats and reports go on',
+  'uncommitted edits of deployments: their rows are passed by, all else is placed, beats go on',
   async (t) => {
     const scene = await aFleet(t)
     const { pg, psql, fleet } = scene
     const [placed] = await assignments(pg.sql)
     const waiting = await deployment(pg.sql)
     await psql.begin()
-    await psql.sql`update mooring.deployment set enabled = false where id in (${placed!.deployment_id}, ${waiting})`
+    await psql.sql`
+      update mooring.deployment
+         set enabled = false
+       where id in (${placed!.deployment_id}, ${waiting})`
     await beatsAndReports(scene)
     const late = await deployments(fleet.sql, 2)
     t.same(
@@ -133,7 +152,8 @@ t.test(
 )
 
 t.test(
-  'edited deployments, not committed, of a host that dies: the others of its work go on elsewhere, the edited one waits and says for whom',
+  'uncommitted edits and a dead host: other work goes on, the edited row waits ' +
+    'and says for which pid',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [held, free] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
@@ -155,12 +175,16 @@ t.test(
 )
 
 t.test(
-  'edited deployments, not committed, whose assignments somebody moves and restarts: he waits without the right to place, and is told for whom',
+  'uncommitted edits and a move or restart: it waits without the placement lock, ' +
+    'and says for which',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     const [moved, restarted] = (await assignments(pg.sql)).filter((row) => row.node === 'host-a')
     await psql.begin()
-    await psql.sql`update mooring.deployment set enabled = false where id in (${moved!.deployment_id}, ${restarted!.deployment_id})`
+    await psql.sql`
+      update mooring.deployment
+         set enabled = false
+       where id in (${moved!.deployment_id}, ${restarted!.deployment_id})`
     const [mover, restarter] = [await pg.session('mover'), await pg.session('restarter')]
     const moving = mover.start((sql) => sql`select from mooring.reassign(${moved!.id}, 'host-b')`)
     const restarting = restarter.start((sql) => sql`select from mooring.restart(${restarted!.id})`)
@@ -183,11 +207,12 @@ t.test(
 )
 
 t.test(
-  'a new version or environment, not committed, holds up no failover: it changes nothing of the placement',
+  'an uncommitted version or environment holds up no failover: it changes nothing of the placement',
   async (t) => {
     const { pg, psql, fleet } = await aFleet(t)
     await psql.begin()
-    await psql.sql`update mooring.deployment set env = '{"LEVEL": "debug"}', generation = generation + 1`
+    await psql.sql`
+      update mooring.deployment set env = '{"LEVEL": "debug"}', generation = generation + 1`
     await age(pg.sql, 'host-a', '1 hour ago')
     t.equal((await fleet.sql`select id from mooring.reap()`).length, 2)
   },
@@ -202,14 +227,18 @@ t.test('select for update of run rows: reaping goes on', async (t) => {
   t.equal((await fleet.sql`select * from mooring.claim()`).length, 2)
 })
 
-t.test('daemons that somebody edits do not hold up the rounds', async (t) => {
+t.test('uncommitted edits of daemons do not hold up the rounds', async (t) => {
   const { pg, hostA, psql, fleet } = await aFleet(t)
   const daemon = await deployment(pg.sql, { type: 'daemon' })
   await psql.begin()
   await psql.sql`update mooring.deployment set enabled = false where id = ${daemon}`
   await fleet.sql`select * from mooring.evict()`
   await fleet.sql`update mooring.node set trusts = 'nothing-of-the-kind' where name = 'host-a'`
-  await fleet.sql`select * from mooring.register_node('host-a', gen_random_uuid(), '^http-server@', '{npm}', replaces => ${hostA.session})`
+  await fleet.sql`
+    select *
+      from mooring.register_node(
+        'host-a', gen_random_uuid(), '^http-server@', '{npm}', replaces => ${hostA.session}
+      )`
   await fleet.sql`select * from mooring.tick('agent host-b', inline => true)`
   await psql.commit()
   t.match(await assignments(pg.sql, daemon), [{ wanted: 'stop' }, { wanted: 'stop' }])
@@ -228,7 +257,11 @@ for (const [verb, call] of [
   [
     'register_node',
     ({ hostB }) =>
-      `select * from mooring.register_node('host-b', gen_random_uuid(), '.', '{npm,exec}', replaces => '${hostB.session}')`,
+      `
+        select *
+          from mooring.register_node(
+            'host-b', gen_random_uuid(), '.', '{npm,exec}', replaces => '${hostB.session}'
+          )`,
   ],
   ['leave', ({ hostB }) => `select * from mooring.leave('host-b', '${hostB.session}')`],
   ['report', ({ hostB }) => `select * from mooring.report('host-b', '${hostB.session}', '[]')`],
@@ -251,7 +284,7 @@ for (const [verb, call] of [
       t.equal(
         (await fleet.sql`select * from mooring.reap()`).length,
         2,
-        'what psql began is undone, and the work of the dead host is taken',
+        'what psql began is undone, and the work of the dead host is reaped',
       )
       t.ok(
         (await fleet.sql`select rounds from mooring.tick('worker')`)[0]!.rounds.includes('place'),
@@ -263,7 +296,7 @@ for (const [verb, call] of [
 }
 
 t.test(
-  'Y39: begin; select read_log: the agent is told of all it is asked meanwhile, and the server ends the transaction',
+  'Y39: begin; select read_log: the agent hears of other requests, the server ends the reader',
   async (t) => {
     const { pg, hostA, psql, fleet } = await aFleet(t)
     const requests: string[] = []
@@ -292,7 +325,7 @@ t.test(
 )
 
 t.test(
-  'an agent whose tick takes long lets others write the pulse, and no hold begins behind it',
+  'an agent whose tick is slow lets others write the pulse, and no hold begins behind it',
   async (t) => {
     const { pg, psql: agent, fleet } = await aFleet(t)
     const gate = await gateBefore(pg, 'tick', 'case name')
@@ -306,7 +339,9 @@ t.test(
     await fleet.sql`select * from mooring.tick('worker')`
     t.match(
       (
-        await pg.sql`select pulse_at > clock_timestamp() - interval '30 s' as beats from mooring_internal.pulse`
+        await pg.sql`
+          select pulse_at > clock_timestamp() - interval '30 s' as beats
+            from mooring_internal.pulse`
       )[0],
       { beats: true },
     )
@@ -347,7 +382,9 @@ t.test('five hundred inserts at once commit while one more sits idle', async (t)
     users.map(async ({ sql }) => {
       await sql`select set_config('lock_timeout', '10 s', false)`
       for (let nr = 0; nr < 20; nr++)
-        await sql`insert into mooring.deployment (package_name, package_version, enabled) values ('http-server', '14.1.1', true)`
+        await sql`
+          insert into mooring.deployment (package_name, package_version, enabled)
+          values ('http-server', '14.1.1', true)`
     }),
   )
   t.equal(
@@ -361,11 +398,11 @@ t.test('five hundred inserts at once commit while one more sits idle', async (t)
 })
 
 t.test(
-  'negative control: with one job key for everybody, an idle insert stops all the others',
+  'negative control: with one job key for all, an idle insert stops all other inserts',
   async (t) => {
     const pg = await stage(t)
-    await pg.sql
-      .unsafe(`create or replace function mooring_internal.enqueue(task text) returns void language plpgsql as $$
+    await pg.sql.unsafe(`create or replace function mooring_internal.enqueue(task text) returns void
+      language plpgsql as $$
     begin
       perform graphile_worker.add_job(enqueue.task, job_key => enqueue.task, max_attempts => 1);
     end; $$`)
@@ -375,7 +412,9 @@ t.test(
     const user = await pg.session('user')
     const inserting = user.start(
       (sql) =>
-        sql`insert into mooring.deployment (package_name, package_version) values ('http-server', '14.1.1')`,
+        sql`
+          insert into mooring.deployment (package_name, package_version)
+          values ('http-server', '14.1.1')`,
     )
     await waitsFor(t, pg, user, psql)
     await psql.commit()
@@ -384,7 +423,7 @@ t.test(
 )
 
 t.test(
-  'negative control: with a table of signatures, the first insert of a signature stops all others of it',
+  'negative control: with a table of signatures, the first insert of one stops all others of it',
   async (t) => {
     const pg = await stage(t)
     await pg.sql.unsafe(`
@@ -394,14 +433,17 @@ t.test(
       insert into mooring.signature values (new.signature) on conflict do nothing;
       return null;
     end; $$;
-    create trigger tg_deployment__intern after insert on mooring.deployment for each row execute function mooring.tg_intern()`)
+    create trigger tg_deployment__intern after insert on mooring.deployment
+      for each row execute function mooring.tg_intern()`)
     const psql = await pg.session('psql')
     await psql.begin()
     await deployment(psql.sql)
     const user = await pg.session('user')
     const inserting = user.start(
       (sql) =>
-        sql`insert into mooring.deployment (package_name, package_version) values ('http-server', '14.1.1')`,
+        sql`
+          insert into mooring.deployment (package_name, package_version)
+          values ('http-server', '14.1.1')`,
     )
     await waitsFor(t, pg, user, psql)
     await psql.commit()

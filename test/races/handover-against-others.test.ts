@@ -1,9 +1,13 @@
 /**
- * A replica that is handed over is two rows, and each of them has others who want something of it: the old host dies, the deployment is deleted, the successor says that
- * it runs, all at the same moment.
- *   Who takes one of the two rows takes both, or leaves both for later; nobody waits with one of them in his hand.
- *   Who releases a replica that has a copy makes the copy the replica, in the same transaction: it never waits in the queue beside a copy that runs.
- *   Who deletes locks the rows before he looks for them, so that a successor that is being born is among them.
+ * A replica in a handover is two rows, and other verbs want each of them. At the same moment the
+ * old host dies, the deployment is deleted, or the successor reports that it runs.
+ *
+ *   - A verb that locks one of the two rows locks both, or leaves both for later; none waits with
+ *     one.
+ *   - A release of a replica that has a successor makes the successor the replica, in the same
+ *     transaction. So the replica is never pending beside an instance that runs.
+ *   - A delete locks the rows before it looks for them, so that a successor being made is among
+ *     them.
  */
 import t from 'tap'
 import { age, deployment, node, report } from '../helpers/factories.js'
@@ -31,7 +35,9 @@ async function drained(t: Parameters<typeof stage>[0]) {
         stop_reason: string | null
       }[]
     >`
-    select p.assignment_id as id, p.epoch, p.node, p.handover, p.wanted, p.stop_reason from mooring.placement p order by 1`
+      select p.assignment_id as id, p.epoch, p.node, p.handover, p.wanted, p.stop_reason
+        from mooring.placement p
+       order by 1`
   const runs = async (handover: string | null) => {
     const row = (await rows()).find((copy) => copy.handover === handover)!
     return await report(pg.sql, hosts[row.node!]!, row, 'running', { pid: 1 })
@@ -61,7 +67,7 @@ async function aboutToTakeOver(t: Parameters<typeof stage>[0]) {
 }
 
 t.test(
-  'the old host is reaped while its successor takes over: the reaper passes by, and ends what is left afterwards',
+  'the old host is reaped during a takeover: the reaper passes by, and ends the rest later',
   async (t) => {
     const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
     await age(pg.sql, 'host-a', '61 seconds ago')
@@ -83,7 +89,7 @@ t.test(
 )
 
 t.test(
-  'the successor takes over while its old host is being reaped: the reap makes it the replica, and the claim passes by',
+  'a takeover while the old host is reaped: the reap makes it the replica, and the claim passes by',
   async (t) => {
     const { pg, rows, lawful, worker, reaper } = await aboutToTakeOver(t)
     await age(pg.sql, 'host-a', '61 seconds ago')
@@ -103,7 +109,7 @@ t.test(
 )
 
 t.test(
-  'negative control: released without a look at its copy, the replica waits, and is started a second time',
+  'negative control: a release that ignores the successor leaves a pending replica, started twice',
   async (t) => {
     const { pg, rows, lawful, reaper, worker } = await aboutToTakeOver(t)
     await rewrite(pg.sql, 'release', [
@@ -112,7 +118,7 @@ t.test(
     ])
     await age(pg.sql, 'host-a', '61 seconds ago')
     await reaper.sql`select * from mooring.reap()`
-    t.match(await lawful(), [/a copy has its replica/])
+    t.match(await lawful(), [/a successor has its replica/])
     t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
     t.notOk(
       (await rows()).some((row) => row.node === null || row.node === 'host-a'),
@@ -123,7 +129,7 @@ t.test(
 )
 
 t.test(
-  'a successor takes over while the deployment is being deleted: the claim passes by, and both stop',
+  'a takeover while the deployment is deleted: the claim passes by, and both stop',
   async (t) => {
     const { id, rows, lawful, worker, psql } = await aboutToTakeOver(t)
     await psql.begin()
@@ -145,7 +151,7 @@ t.test(
 )
 
 t.test(
-  'the deployment is deleted while the successor takes over: who deletes waits, and both stop',
+  'the deployment is deleted during a takeover: the delete waits, and both stop',
   async (t) => {
     const { pg, id, rows, lawful, worker, psql } = await aboutToTakeOver(t)
     await worker.begin()
@@ -162,7 +168,7 @@ t.test(
   },
 )
 
-t.test('deleted while the successor is being born: who deletes waits, and finds it', async (t) => {
+t.test('deleted while the successor is being made: the delete waits, and finds it', async (t) => {
   const { pg, id, rows, lawful, worker, psql } = await drained(t)
   await worker.begin()
   await worker.sql`select mooring.claim()`
@@ -178,7 +184,7 @@ t.test('deleted while the successor is being born: who deletes waits, and finds 
 })
 
 t.test(
-  'negative control: who deletes without locking first does not find it, and it runs for a deployment that is gone',
+  'negative control: a delete without a lock first misses it, and it runs for no deployment',
   async (t) => {
     const { pg, id, rows, worker, psql } = await drained(t)
     await rewrite(pg.sql, 'make_assignments', [

@@ -1,9 +1,11 @@
 /**
- * A host was away for longer than its lease and comes back in the very moment its work is taken from it. The reap holds the node's heartbeat row; the beat
- * waits for it. Then the reap commits, and the beat is written: the node is live again.
+ * A host was away for longer than its lease and comes back while its work is being reaped. The reap
+ * holds the node's heartbeat row, and the beat waits for it. Then the reap commits, and the beat is
+ * written: the node is live again.
  *
- * The answer must not confirm what the reap took away. A beat that is one statement reads the owned rows with the snapshot it had before it waited: it
- * confirms them all, the agent runs on under a fresh lease, and a second node starts the same work.
+ * The answer must not confirm what the reap freed. A beat that is one statement reads the owned
+ * rows with the snapshot it had before it waited, and confirms them all. The agent then runs on
+ * under a fresh lease, and a second node starts the same work.
  */
 import { createHash } from 'node:crypto'
 import t from 'tap'
@@ -53,14 +55,22 @@ t.test(
   'negative control: as one statement the beat confirms work that was reaped while it waited',
   async (t) => {
     const { pg, hostA, id, confirmed, reaper, agent } = await anAgentThatComesBack(t)
-    await pg.sql`create function mooring.beat_in_one_statement(node text, session uuid) returns table (digest text, owned int) language sql as $$
+    await pg.sql`
+    create function mooring.beat_in_one_statement(node text, session uuid)
+      returns table (digest text, owned int) language sql as $$
     with beat as (
       update mooring.heartbeat h set beat_at = clock_timestamp()
-       where h.node_id = (select n.id from mooring.node n where n.name = beat_in_one_statement.node) and h.session = beat_in_one_statement.session
+       where h.node_id = (
+               select n.id from mooring.node n where n.name = beat_in_one_statement.node)
+         and h.session = beat_in_one_statement.session
       returning h.node_id
     )
-    select mooring_internal.ownership_digest(array_agg(mooring_internal.ownership_line(a, d) order by a.id)), count(*)::int
-      from beat join mooring.assignment a on a.node_id = beat.node_id join mooring.deployment d on d.id = a.deployment_id
+    select mooring_internal.ownership_digest(
+             array_agg(mooring_internal.ownership_line(a, d) order by a.id)),
+           count(*)::int
+      from beat
+      join mooring.assignment a on a.node_id = beat.node_id
+      join mooring.deployment d on d.id = a.deployment_id
   $$`
     await reaper.begin()
     t.equal((await reaper.sql`select * from mooring.reap()`).length, 1)
@@ -73,7 +83,7 @@ t.test(
     await waitsFor(t, pg, agent, reaper)
     await reaper.commit()
     const [answer] = await beating.done
-    t.match(answer, { owned: 1, digest: confirmed }, 'it is told to run on')
+    t.match(answer, { owned: 1, digest: confirmed }, 'it is confirmed and runs on')
     t.match(
       (await assignments(pg.sql, id))[0],
       { node: null },

@@ -1,8 +1,10 @@
 /**
- * Hold tells an outage by two rows: the pulse, which says until when a hold lasts that somebody has set already, and the outage marker, which says
- * whether anybody has noticed yet. The obvious version reads one after the other. Between the two reads somebody else may notice, set the hold
- * and write the marker: the pulse that was read is of before, the marker of after, and together they say that nothing ever happened. Whoever reads so
- * reaps every host that could not beat through the outage.
+ * Hold recognises an outage by two rows. The pulse says until when a hold lasts that is set
+ * already. The outage marker says whether any session has noticed the outage yet.
+ *
+ * The obvious version reads one after the other. Between the two reads another session may notice,
+ * set the hold and write the marker. The pulse that was read is from before, the marker from after,
+ * and together they deny the outage. Such a reader reaps every host that could not beat through it.
  */
 import t from 'tap'
 import type { Test } from 'tap'
@@ -11,7 +13,9 @@ import { stage } from './stage.js'
 
 const ROUNDS = 150
 
-/** Everybody asks at once after each outage; how many were told that there is none. */
+/**
+ * All sessions ask at once after each outage. Returns how many were answered that there is none.
+ */
 async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promise<number> {
   const { sql, session } = await stage(t)
   await sql`update mooring.setting set beat_interval = '1 min', lease_ttl = '10 min'`
@@ -23,7 +27,9 @@ async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promis
   for (let round = 0; round < ROUNDS; round++) {
     await sql.begin(async (sql) => {
       await sql`delete from mooring_internal.outage_marker`
-      await sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
+      await sql`
+        update mooring_internal.pulse
+           set pulse_at = clock_timestamp(), hold_until = null, hold_reason = null`
     })
     const answers = await Promise.all(
       askers.map(({ sql }, nr) => sql.unsafe<{ hold: boolean }[]>(`select ${ask(nr)} as hold`)),
@@ -33,7 +39,10 @@ async function toldNothingHappened(t: Test, ask: (nr: number) => string): Promis
   return wrong
 }
 
-/** What notice_outage() would be if it read the one and then the other; the pause only makes the gap wide enough to be met each time. */
+/**
+ * A notice_outage() that reads one and then the other. The pause makes the gap wide enough to be
+ * met each time.
+ */
 const OBVIOUS = `
 create function public.obvious_hold() returns boolean language plpgsql as $$
 declare
@@ -41,18 +50,22 @@ declare
 begin
   select p.hold_until into until from mooring_internal.pulse p;
   perform pg_sleep(0.002);
-  return until > clock_timestamp() or not mooring_internal.outage_marker_is_present() and mooring_internal.notice_outage();
+  return until > clock_timestamp()
+    or not mooring_internal.outage_marker_is_present() and mooring_internal.notice_outage();
 end;
 $$`
 
-t.test('however many ask at once after an outage, each is told to hold', async (t) => {
+t.test('any number may ask at once after an outage: each is answered to hold', async (t) => {
   t.equal(await toldNothingHappened(t, () => 'mooring_internal.notice_outage()'), 0)
 })
 
-t.test('without reading both at one instant somebody is told that nothing happened', async (t) => {
-  t.ok(
-    (await toldNothingHappened(t, (nr) =>
-      nr === 0 ? 'mooring_internal.notice_outage()' : 'public.obvious_hold()',
-    )) > 0,
-  )
-})
+t.test(
+  'unless both are read at one instant, some session is answered that nothing happened',
+  async (t) => {
+    t.ok(
+      (await toldNothingHappened(t, (nr) =>
+        nr === 0 ? 'mooring_internal.notice_outage()' : 'public.obvious_hold()',
+      )) > 0,
+    )
+  },
+)

@@ -1,7 +1,8 @@
 /**
- * Sixteen workers claim and four reap, all at once, as fast as they can, while hosts fall silent and come back: the crowd that finds what the stories with two
- * actors did not. Afterwards the history has to add up: nothing was given twice under one epoch, no epoch was skipped or repeated, no load is
- * counted wrong, and nobody died in a deadlock.
+ * Sixteen workers claim and four reap, all at once, as fast as they can, while hosts fall silent
+ * and come back. Such a crowd finds what the stories with two actors did not. Afterwards the
+ * history has to add up: nothing was given twice under one epoch, no epoch was skipped or repeated,
+ * no load is counted wrong, and no session died in a deadlock.
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -13,26 +14,53 @@ import { rewrite, stage, waitsFor, type Stage } from './stage.js'
 const DEPLOYMENTS = 1_000
 
 async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise<void> {
-  const twice =
-    await pg.sql`select assignment_id, epoch, count(*) from mooring.event where kind in ('claimed', 'released', 'reaped', 'refused') group by 1, 2 having count(*) > 1`
+  const twice = await pg.sql`
+      select assignment_id, epoch, count(*)
+        from mooring.event
+       where kind in ('claimed', 'released', 'reaped', 'refused')
+       group by 1, 2
+       having count(*) > 1`
   t.same([...twice], [], 'one event for each assignment and epoch')
   const wrong = await pg.sql`
     select e.assignment_id, e.kind, e.epoch, e.before
-      from (select e.assignment_id, e.kind, e.epoch, lag(e.epoch) over w as before, lag(e.kind) over w as kind_before from mooring.event e
-             where e.kind in ('claimed', 'released', 'reaped', 'refused') window w as (partition by e.assignment_id order by e.epoch)) e
-     where e.epoch <> coalesce(e.before, 0) + 1 or (e.kind = 'claimed') = (coalesce(e.kind_before, 'released') = 'claimed')`
-  t.same([...wrong], [], 'claimed and taken in turn, the epoch one higher each time')
+      from (
+        select e.assignment_id, e.kind, e.epoch, lag(e.epoch) over w as before,
+               lag(e.kind) over w as kind_before
+          from mooring.event e
+         where e.kind in ('claimed', 'released', 'reaped', 'refused') window w as (
+           partition by e.assignment_id order by e.epoch
+         )
+      ) e
+     where e.epoch <> coalesce(e.before, 0) + 1
+        or (e.kind = 'claimed') = (coalesce(e.kind_before, 'released') = 'claimed')`
+  t.same([...wrong], [], 'claimed and reaped in turn, the epoch one higher each time')
   const stale = await pg.sql`
-    select a.id, a.epoch from mooring.assignment a
-     where a.epoch <> (select max(e.epoch) from mooring.event e where e.assignment_id = a.id and e.kind in ('claimed', 'released', 'reaped', 'refused'))
-        or a.node_id is distinct from (select case e.kind when 'claimed' then e.node_id end from mooring.event e
-                                        where e.assignment_id = a.id and e.epoch = a.epoch and e.kind in ('claimed', 'released', 'reaped', 'refused'))`
+    select a.id, a.epoch
+      from mooring.assignment a
+     where a.epoch <> (
+       select max(e.epoch)
+         from mooring.event e
+        where e.assignment_id = a.id and e.kind in ('claimed', 'released', 'reaped', 'refused')
+     )
+        or a.node_id is distinct from (
+          select case e.kind when 'claimed' then e.node_id end
+            from mooring.event e
+           where e.assignment_id = a.id
+             and e.epoch = a.epoch
+             and e.kind in ('claimed', 'released', 'reaped', 'refused')
+        )`
   t.same([...stale], [], 'and each row is as its last event says')
   t.same(
     [
       ...(await pg.sql`
-    select n.name from mooring.node n left join mooring_internal.assigned_per_node() l on l.node_id = n.id
-     where coalesce(l.assigned, 0) <> (select count(*) from mooring.assignment a where a.node_id = n.id and a.ordinal is not null)`),
+        select n.name
+          from mooring.node n
+          left join mooring_internal.assigned_per_node() l on l.node_id = n.id
+         where coalesce(l.assigned, 0) <> (
+           select count(*)
+             from mooring.assignment a
+            where a.node_id = n.id and a.ordinal is not null
+         )`),
     ],
     [],
     'the loads are what is owned',
@@ -48,7 +76,7 @@ async function historyAddsUp(t: Parameters<typeof stage>[0], pg: Stage): Promise
 
 for (const claimers of [2, 16]) {
   t.test(
-    `defect 13: ${claimers} claimers over ${DEPLOYMENTS} deployments: each is placed once, and evenly`,
+    `defect 13: ${claimers} claimers place ${DEPLOYMENTS} deployments, each once, and evenly`,
     async (t) => {
       const pg = await stage(t)
       for (const name of ['host-a', 'host-b', 'host-c', 'host-d']) await node(pg.sql, { name })
@@ -85,7 +113,7 @@ for (const claimers of [2, 16]) {
 }
 
 t.test(
-  `sixteen claimers and four reapers over ${DEPLOYMENTS} deployments while hosts fall silent, come back, and refuse`,
+  `16 claimers and 4 reapers of ${DEPLOYMENTS} deployments while hosts go, return, and refuse`,
   async (t) => {
     const pg = await stage(t)
     const hosts = await Promise.all(
@@ -108,13 +136,18 @@ t.test(
     const reapers = Array.from({ length: 4 }, (_, nr) =>
       loop(`reaper ${nr}`, (sql) => sql`select count(*) from mooring.reap(50)`),
     )
-    // each host is silent every third time it is looked at, and beats again soon after, with a new session at times
+    // each host is silent every third time it is looked at, and beats again soon after, with a new
+    // session at times
     const agents = hosts.map((host, nr) =>
       loop(`agent ${nr}`, async (sql, round) => {
         if (round % 3 === nr % 3) await age(sql, host.name, '61 seconds ago')
         else if (round % 7 === 0) {
           const session = randomUUID()
-          await sql`select * from mooring.register_node(${host.name}, ${session}, '.', '{npm,exec}', replaces => ${host.session})`
+          await sql`
+            select *
+              from mooring.register_node(
+                ${host.name}, ${session}, '.', '{npm,exec}', replaces => ${host.session}
+              )`
           host.session = session
         } else await beat(sql, host)
         const mine = await sql<
@@ -131,10 +164,12 @@ t.test(
       }),
     )
     const user = loop('user', async (sql, round) => {
-      await sql`update mooring.deployment set generation = generation + 1 where id % 50 = ${round % 50}`
-      await sql`update mooring.deployment set enabled = not enabled where id % 50 = ${(round * 7) % 50}`
+      await sql`
+        update mooring.deployment set generation = generation + 1 where id % 50 = ${round % 50}`
+      await sql`
+        update mooring.deployment set enabled = not enabled where id % 50 = ${(round * 7) % 50}`
     })
-    // however long it takes here: where nobody ticks, everything is held
+    // however long it takes here: where no worker ticks, everything is held
     const metronome = loop('metronome', async (sql) => {
       await sql`update mooring_internal.pulse set pulse_at = clock_timestamp()`
       await pause(50)
@@ -165,14 +200,19 @@ t.test(
 )
 
 t.test(
-  'negative control: two claimers without a lock on placement and on the rows place the same work twice',
+  'negative control: without locks on placement and rows two claimers place the same work',
   async (t) => {
     const pg = await stage(t)
     await node(pg.sql, { name: 'host-a' })
     await node(pg.sql, { name: 'host-b' })
     await deployments(pg.sql, 1)
     await pg.sql.unsafe(
-      `create or replace function mooring_internal.lock_placement(must_wait boolean default false) returns boolean language sql return true`,
+      `
+        create or replace function mooring_internal.lock_placement(
+          must_wait boolean default false
+        ) returns boolean
+          language sql
+          return true`,
     )
     await rewrite(pg.sql, 'claim', ['for update skip locked', ''])
     const [first, second] = [await pg.session('first'), await pg.session('second')]

@@ -1,8 +1,12 @@
 /**
- * A move takes a while, and everything else goes on: the deployment is deleted, a host dies, the place it was promised is wanted by others.
- *   The stop wins: who deletes or disables waits for the row and forgets the move; the release looks at the deployment again.
- *   A host that dies in the middle is waited for like any host that dies: lease and margin.
- *   A promise is made under the placement lock, so that the last place is given once.
+ * A move takes a while, and everything else goes on. The deployment is deleted, a host dies, or
+ * other work wants the promised place.
+ *
+ *   - The stop wins. A delete or disable waits for the row and cancels the move; the release reads
+ *     the
+ *     deployment again.
+ *   - A host that dies in the middle is waited for like any dead host: lease and margin.
+ *   - A promise is made under the placement lock, so that the last place is given once.
  */
 import t from 'tap'
 import { age, assignments, deployment, deployments, node, report } from '../helpers/factories.js'
@@ -43,7 +47,7 @@ t.test('a drain passes by what is being deleted', async (t) => {
 })
 
 t.test(
-  'who deletes while a drain gives its orders waits for it, and the work goes nowhere',
+  'a delete while a drain gives its orders waits for it, and the work goes nowhere',
   async (t) => {
     const { pg, hostA, id, first, worker, psql } = await oneThatRuns(t)
     await pg.sql`select from mooring.drain_node('host-a')`
@@ -93,7 +97,10 @@ t.test(
   async (t) => {
     const { pg, hostA, id, first, row, worker, psql } = await oneThatRuns(t)
     await rewrite(pg.sql, 'place_moves', [' and d.enabled', ''])
-    await pg.sql`create or replace function mooring_internal.requeue(deployments bigint[]) returns void language sql as 'select'`
+    await pg.sql`
+      create or replace function mooring_internal.requeue(deployments bigint[]) returns void
+        language sql
+        as 'select'`
     await pg.sql`select from mooring.reassign(${first.id}, 'host-b')`
     t.equal(await report(pg.sql, hostA, first, 'stopped'), true)
     const gate = await gateBefore(pg, 'place_moves', 'select array_agg(l.id) into waiting')
@@ -157,7 +164,7 @@ async function theLastPlace(t: Parameters<typeof stage>[0]) {
 }
 
 t.test(
-  'the last place is given once: a reassign waits for the claim that takes it, and is told',
+  'the last place is given once: a reassign waits for the claim that fills it, and is refused',
   async (t) => {
     const { pg, first, row, worker, psql } = await theLastPlace(t)
     const reassigning = psql.start(
@@ -171,7 +178,7 @@ t.test(
 )
 
 t.test(
-  'negative control: without the lock of placement it is stopped for a place that is taken',
+  'negative control: without the placement lock it is stopped for a place that is full',
   async (t) => {
     const { pg, hostA, first, row, worker, psql } = await theLastPlace(t)
     await rewrite(pg.sql, 'lock_to_move', [
@@ -189,7 +196,7 @@ t.test(
 )
 
 t.test(
-  'who places by hand waits with its row in his hand for no placement, so reassign() of the same row never waits for him in a circle',
+  'a claim that holds its row never waits for placement, so it forms no circle with reassign()',
   async (t) => {
     const pg = await stage(t)
     const host = await node(pg.sql, { name: 'host-a' })
@@ -199,7 +206,11 @@ t.test(
     const gate = await gateBefore(
       pg,
       'lock_to_move',
-      'select a.* into row\n        from mooring.assignment a\n       where a.id = lock_to_move.assignment\n         for no key update nowait;',
+      `
+        select a.* into row\n
+          from mooring.assignment a\n
+         where a.id = lock_to_move.assignment\n
+         for no key update nowait;`,
     )
     await gate.stopHere(operator)
     const moving = operator.start(

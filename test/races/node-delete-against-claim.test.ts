@@ -1,8 +1,9 @@
 /**
- * Somebody deletes a node while a claim that is not yet committed gives it work. The delete counts what the node owns and finds nothing; the claim has looked at
- * the nodes and found it. Afterwards the work belongs to a node that does not exist: no heartbeat row, so no lease that could end, so no reap, for ever.
+ * A user deletes a node while an uncommitted claim gives it work. The delete counts what the node
+ * owns and finds nothing. The claim has read the nodes and found it. Afterwards the work belongs to
+ * a node that does not exist: no heartbeat row, so no lease that could end, so no reap, for ever.
  *
- * A delete holds the placement lock, and waits for it, however many wait already.
+ * A delete holds the placement lock, and waits for it behind any number of waiting sessions.
  */
 import t from 'tap'
 import { assignments, deployment, node } from '../helpers/factories.js'
@@ -17,7 +18,11 @@ async function aNodeToDelete(t: Parameters<typeof stage>[0]) {
 
 const orphans = async (pg: Awaited<ReturnType<typeof stage>>) =>
   (
-    await pg.sql`select a.id from mooring.assignment a where a.node_id is not null and not exists (select from mooring.node n where n.id = a.node_id)`
+    await pg.sql`
+      select a.id
+        from mooring.assignment a
+       where a.node_id is not null
+         and not exists (select from mooring.node n where n.id = a.node_id)`
   ).length
 
 t.test(
@@ -26,7 +31,7 @@ t.test(
     const { pg, id, worker, psql } = await aNodeToDelete(t)
     await worker.begin()
     t.equal((await worker.sql`select * from mooring.claim()`).length, 1)
-    // somebody waits already: others would be sent home, a delete is not
+    // one session waits already: other claims would return, a delete does not
     const waiting = await pg.session('another worker')
     const claiming = waiting.start((sql) => sql`select * from mooring.claim()`)
     await waitsFor(t, pg, waiting, worker)
@@ -51,7 +56,7 @@ t.test('a claim that comes during a delete waits for it and places nothing there
 })
 
 t.test(
-  'an agent that beats or registers while its node is deleted finds out that it is gone, and makes it anew',
+  'an agent that beats or registers while its node is deleted finds it gone, and makes it again',
   async (t) => {
     const { pg, hostA, worker: agent, psql } = await aNodeToDelete(t)
     await psql.begin()
@@ -75,14 +80,17 @@ t.test(
     await psql.commit()
     const [registered] = await registering.done
     t.match(
-      await pg.sql`select n.id, h.session is not null as live from mooring.node n join mooring.heartbeat h on h.node_id = n.id`,
+      await pg.sql`
+        select n.id, h.session is not null as live
+          from mooring.node n
+          join mooring.heartbeat h on h.node_id = n.id`,
       [{ id: registered!.node_id, live: true }],
     )
   },
 )
 
 t.test(
-  'a delete that waits for placement and an agent that registers with another version do not wait for each other',
+  'a delete that waits for placement and an agent with another version do not wait for each other',
   async (t) => {
     const { pg, hostA, worker, psql } = await aNodeToDelete(t)
     await worker.begin()
@@ -92,9 +100,11 @@ t.test(
     const agent = await pg.session('agent')
     const registering = agent.start(
       (sql) =>
-        sql<
-          { node_id: number }[]
-        >`select node_id from mooring.register_node('host-a', gen_random_uuid(), '.', version => '2.0', replaces => ${hostA.session})`,
+        sql<{ node_id: number }[]>`
+          select node_id
+            from mooring.register_node(
+              'host-a', gen_random_uuid(), '.', version => '2.0', replaces => ${hostA.session}
+            )`,
     )
     await waitsFor(t, pg, agent, psql)
     await worker.commit()
@@ -106,7 +116,7 @@ t.test(
 )
 
 t.test(
-  'a daemon that is inserted while its node is deleted leaves a row that the evict round clears away',
+  'a daemon that is inserted while its node is deleted leaves a row that the evict round deletes',
   async (t) => {
     const { pg, psql } = await aNodeToDelete(t)
     await psql.begin()
@@ -119,7 +129,7 @@ t.test(
 )
 
 t.test(
-  'negative control: a delete that goes home as claims do leaves work with a node that does not exist',
+  'negative control: a delete that returns as claims do leaves work with a deleted node',
   async (t) => {
     const { pg, id, worker, psql } = await aNodeToDelete(t)
     await rewrite(pg.sql, 'tg_node__guard', [
@@ -135,7 +145,7 @@ t.test(
     await worker.commit()
     await claiming.done
     t.equal(await orphans(pg), 1)
-    t.equal((await pg.sql`select * from mooring.reap()`).length, 0, 'nobody will ever find it')
+    t.equal((await pg.sql`select * from mooring.reap()`).length, 0, 'no round will ever find it')
     t.match(await assignments(pg.sql, id), [{ node: null, epoch: '1' }], 'owned, by no name')
   },
 )

@@ -1,9 +1,13 @@
 /**
- * The promise that everything else is for: at no moment have two nodes the right to run one assignment. Four agents, played here with nothing but the verbs, beat,
- * fall silent for a while and come back, as fast as the settings allow; workers reap and claim; a user edits, deletes and inserts again. Each agent notes from
- * when to when it was allowed to run what: from the start of a beat whose answer confirmed it, for the lease it was given with. A judge compares the notes.
+ * The promise that everything else serves: at no moment have two nodes the right to run one
+ * assignment. Four agents, which are only calls of the verbs, beat, fall silent for a while and
+ * come back, as fast as the settings allow. Workers reap and claim; a user edits, deletes and
+ * inserts again.
  *
- * All of them share one machine and one clock, so the judge needs no tolerance: an overlap of any length is a broken promise.
+ * Each agent notes from when to when it was allowed to run what. The right begins at the start of a
+ * beat whose answer confirmed it, and lasts for the lease in that answer. A judge compares the
+ * notes. All of them share one machine and one clock, so the judge needs no tolerance. An overlap
+ * of any length is a broken promise.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as silence } from 'node:timers/promises'
@@ -44,13 +48,16 @@ const digestOf = (owned: readonly Owned[]) =>
       owned
         .map(
           (a) =>
-            `${a.assignment_id}:${a.epoch}:${a.generation}:${a.wanted}:${a.on_lost}:${a.stop_grace_ms}`,
+            `${a.assignment_id}:${a.epoch}:${a.generation}:` +
+            `${a.wanted}:${a.on_lost}:${a.stop_grace_ms}`,
         )
         .join(','),
     )
     .digest('hex')
 
-/** Beats until it is over, and notes the rights it has. beliefMs is how long it takes a lease for. */
+/**
+ * Beats until it is over, and notes the rights it has. beliefMs is how long it takes a lease for.
+ */
 async function playAgent(
   pg: Stage,
   name: string,
@@ -84,9 +91,9 @@ async function playAgent(
         )
       } else {
         // what is new may be run when the next beat has confirmed it
-        known = await sql<
-          Owned[]
-        >`select assignment_id, epoch, generation, wanted, on_lost, stop_grace_ms from mooring.assignments_of(${name}, ${session})`
+        known = await sql<Owned[]>`
+          select assignment_id, epoch, generation, wanted, on_lost, stop_grace_ms
+            from mooring.assignments_of(${name}, ${session})`
       }
       const stopping = known.filter(({ wanted }) => wanted === 'stop')
       if (stopping.length > 0) {
@@ -97,7 +104,11 @@ async function playAgent(
             stopping.some((a) => a.assignment_id === right.assignment && a.epoch === right.epoch)
           )
             right.untilMs = Math.min(right.untilMs, performance.now())
-        await sql`select * from mooring.report(${name}, ${session}, ${sql.json(stopping.map((a) => ({ ...a, state: 'stopped' })))})`
+        await sql`
+          select *
+            from mooring.report(
+              ${name}, ${session}, ${sql.json(stopping.map((a) => ({ ...a, state: 'stopped' })))}
+            )`
       }
     } catch (error) {
       if (!['MR001', 'MR002'].includes((error as { code: string }).code)) throw error
@@ -141,7 +152,10 @@ async function play(
       if (round % 3 === 0)
         await sql`update mooring.deployment set enabled = not enabled where id = ${id}`
       else if (round % 3 === 1)
-        await sql`update mooring.deployment set generation = generation + 1, enabled = true where id = ${id}`
+        await sql`
+          update mooring.deployment
+             set generation = generation + 1, enabled = true
+           where id = ${id}`
       else
         await sql.begin(async (sql) => {
           await sql`delete from mooring.deployment where id = ${id}`
@@ -166,7 +180,10 @@ async function play(
   return rights
 }
 
-/** Rights of different agents to one assignment at one time; fromMs to untilMs of each is when a process may run. */
+/**
+ * Rights of different agents to one assignment at one time; fromMs to untilMs of each is when a
+ * process may run.
+ */
 function overlaps(rights: readonly Right[]): [Right, Right][] {
   const of = new Map<string, Right[]>()
   for (const right of rights) of.set(right.assignment, [...(of.get(right.assignment) ?? []), right])
@@ -188,7 +205,7 @@ t.test('no two agents have the right to run one assignment, whatever falls silen
 })
 
 t.test(
-  'negative control: agents that take the lease for longer than it is are seen running beside the next owner',
+  'negative control: agents that overestimate their lease run beside the next owner',
   async (t) => {
     const rights = await play(t, 3 * LEASE_MS, (_, rights) => overlaps(rights).length > 0)
     t.ok(overlaps(rights).length > 0, `${overlaps(rights).length} overlaps`)

@@ -1,5 +1,6 @@
 /**
- * A server of a file's own, for stories that kill, stop or promote it, and a migrated database on it for each of them.
+ * A server of a file's own, for stories that kill, stop or promote it, and a migrated database on
+ * it for each of them.
  */
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -18,7 +19,9 @@ import { tempDir } from '../helpers/processes.js'
 import { openSession, type Session } from './stage.js'
 
 export interface OwnServer {
-  /** A migrated database of this story, and a session in it; to be asked for again after a restart. */
+  /**
+   * A migrated database of this story, and a session in it; to be asked for again after a restart.
+   */
   open(name?: string): Promise<Session>
   killPostmaster(): Promise<void>
   stopFast(): Promise<void>
@@ -26,7 +29,10 @@ export interface OwnServer {
   pause(): () => void
   /** The story's database under another name, as out of a dump: a session in it. */
   restored(): Promise<Session>
-  /** A copy of the stopped server, started as a standby: a session in it, and its promotion. It ends with the story. */
+  /**
+   * A clone of the stopped server, started as a standby: a session in it, and its promotion. It
+   * ends with the story.
+   */
   copyAsStandby(): Promise<{ standby: Session; promote(): Promise<void> }>
 }
 
@@ -38,7 +44,10 @@ await migrate({ databaseUrl: (await start()).url })
 
 let stories = 0
 
-/** Leases are long, so that no restart, however slow the machine, is long beside them: what holds is the crash and not the time. */
+/**
+ * Leases are long, so that no restart, however slow the machine, is long beside them: what holds is
+ * the crash and not the time.
+ */
 export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Session['sql'] }> {
   const database = `story_${++stories}`
   const urlOf = (url: string, name: string) =>
@@ -110,7 +119,8 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
 export const hold = async (sql: Session['sql']) =>
   (
     await sql<{ hold: string | null; ends_in: number | null }[]>`
-  select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in from mooring.fleet f`
+      select f.hold, extract(epoch from f.hold_until - clock_timestamp())::float8 as ends_in
+        from mooring.fleet f`
   )[0]!
 
 export const CRASHED = 'the database crashed, was promoted or restored'

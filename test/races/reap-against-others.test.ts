@@ -1,7 +1,8 @@
 /**
- * Reaping meets everything: another reap of another worker, the agent that leaves in order, the agent that says "stopped", the claim that gives the silent node more
- * work. Whoever is second must find what the first one left, and must not undo it: a row released twice would raise its epoch twice and, worse, be taken
- * from the owner it has by then.
+ * A reap meets everything: the reap of another worker, an agent that leaves in order, a report of
+ * "stopped", a claim that gives the silent node more work. The second of two must find what the
+ * first left, and must not undo it. A row released twice would raise its epoch twice. Worse, it
+ * would be freed from the owner it has by then.
  */
 import t from 'tap'
 import { age, assignments, beat, deployments, node, report } from '../helpers/factories.js'
@@ -20,7 +21,7 @@ async function aSilentHost(t: Parameters<typeof stage>[0], { silent = true, n = 
 const reapIn = async ({ sql }: Awaited<ReturnType<Awaited<ReturnType<typeof stage>>['session']>>) =>
   (await sql`select * from mooring.reap()`).length
 
-t.test('two reaps at once: one takes all, the other nothing, and nobody waits', async (t) => {
+t.test('two reaps at once: one frees all, the other nothing, and neither waits', async (t) => {
   const { pg, first, second } = await aSilentHost(t)
   await first.begin()
   t.equal(await reapIn(first), 3)
@@ -50,7 +51,7 @@ t.test(
 )
 
 t.test(
-  'negative control: a reap that locks neither heartbeat nor row and compares no epoch takes the work from its next owner',
+  'negative control: a reap without locks or epochs frees the work of its next owner',
   async (t) => {
     const { pg, first, second } = await aSilentHost(t)
     const hostB = await node(pg.sql, { name: 'host-b' })
@@ -67,7 +68,7 @@ t.test(
     await waitsFor(t, pg, second, gate.session)
     t.equal(await reapIn(first), 3)
     t.equal((await first.sql`select * from mooring.claim()`).length, 3)
-    t.equal((await beat(pg.sql, hostB)).owned, 3, 'host-b, which lives, is told to run it')
+    t.equal((await beat(pg.sql, hostB)).owned, 3, 'host-b, which lives, is ordered to run it')
     await gate.open()
     t.equal((await reaping.done).length, 3)
     t.match(await assignments(pg.sql), Array(3).fill({ node: null, epoch: '4' }), 'and loses it')
@@ -101,7 +102,7 @@ t.test('a reap that meets an agent in the middle of leaving passes by', async (t
 })
 
 t.test(
-  'a claim that began before its node left places work there: the next reap takes it back, without waiting for a lease nobody holds',
+  'a claim that began before its node left places work there: the next reap frees it at once',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t, { silent: false })
     await node(pg.sql, { name: 'host-b', max_assignments: 0 })
@@ -123,7 +124,8 @@ t.test(
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t)
     const [stopping] = await assignments(pg.sql)
-    await pg.sql`update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
+    await pg.sql`
+      update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
     await first.begin()
     t.equal(await report(first.sql, hostA, stopping!, 'stopped'), true)
     t.equal(await reapIn(second), 2)
@@ -142,17 +144,19 @@ t.test(
 )
 
 t.test(
-  'rows that somebody holds keep a batch from none that lie behind them, and one event says it of all he holds',
+  'locked rows keep a batch from none that lie behind them, and one event names all of a holder',
   async (t) => {
     const { pg, first, second } = await aSilentHost(t)
     const held = (await assignments(pg.sql)).slice(0, 2).map(({ id }) => id)
     await first.begin()
-    await first.sql`select from mooring.assignment a where a.id = any (${held}::bigint[]) for update`
+    await first.sql`
+      select from mooring.assignment a where a.id = any (${held}::bigint[]) for update`
     const batch = async () => (await second.sql`select * from mooring.reap(2)`).length
     t.equal(await batch(), 1, 'a batch of two, and the first two are held')
     t.equal(await batch(), 0)
     t.match(
-      await pg.sql`select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked'`,
+      await pg.sql`
+        select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked'`,
       [
         {
           assignment_id: held[0],
@@ -167,16 +171,28 @@ t.test(
 )
 
 t.test(
-  '"stopped" that comes while the reap is not yet committed waits for its observation only, and comes too late',
+  'a "stopped" during an uncommitted reap waits for its observation only, and comes too late',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t)
     const [stopping] = await assignments(pg.sql)
-    await pg.sql`update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
+    await pg.sql`
+      update mooring.deployment set enabled = false where id = ${stopping!.deployment_id}`
     await first.begin()
     t.equal(await reapIn(first), 3)
     const reporting = second.start(
       (sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: stopping!.id, epoch: stopping!.epoch, generation: '1', state: 'stopped' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([
+              {
+                assignment_id: stopping!.id,
+                epoch: stopping!.epoch,
+                generation: '1',
+                state: 'stopped',
+              },
+            ])}
+          )`,
     )
     await waitsFor(t, pg, second, first)
     await first.commit()
@@ -190,7 +206,7 @@ t.test(
 )
 
 t.test(
-  'reports of everything a host runs and a reap of all of it do not deadlock, whoever holds which row first',
+  'reports of all that a host runs and a reap of all of it do not deadlock, in any order of locks',
   async (t) => {
     const { pg, hostA, first, second } = await aSilentHost(t, { n: 50 })
     const rows = await assignments(pg.sql)
@@ -205,19 +221,24 @@ t.test(
     await report(first.sql, hostA, rows[30]!, 'running')
     const reaping = second.start((sql) => sql`select * from mooring.reap()`)
     t.equal((await reaping.done).length, 50, 'an observation that is being written stops no reap')
-    await first.sql`select * from mooring.report(${hostA.name}, ${hostA.session}, ${first.sql.json(batch([...rows].reverse()))})`
+    await first.sql`
+      select *
+        from mooring.report(
+          ${hostA.name}, ${hostA.session}, ${first.sql.json(batch([...rows].reverse()))}
+        )`
     await first.commit()
     t.match(await assignments(pg.sql), Array(50).fill({ node: null, epoch: '2' }))
   },
 )
 
 t.test(
-  'work that was just claimed under a short lease of its own is not reaped before its node could hear of it',
+  'work just claimed under a short lease of its own is not reaped before its node could hear of it',
   async (t) => {
     const { pg, hostA, first } = await aSilentHost(t, { silent: false })
     await pg.sql`update mooring.setting set reap_margin = '50 ms'`
     await age(pg.sql, 'host-a', '2 seconds ago')
-    await pg.sql`insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '300 ms')`
+    await pg.sql`
+      insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '300 ms')`
     t.equal((await first.sql`select * from mooring.claim()`).length, 1)
     t.equal(await reapIn(first), 0, 'the node lives: its last beat was 2 s ago, of 12')
     t.match(

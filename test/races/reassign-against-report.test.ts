@@ -1,8 +1,10 @@
 /**
- * An operator sends work to another node in the moment in which its owner says that it has stopped, or while he still runs it. A move that names the new owner
- * at once is two owners: the first runs it until he has heard of it, for ever if he is cut off from the news, and the second starts it now.
+ * An operator sends work to another node while its owner runs it, or while it reports a stop. A
+ * move that names the new owner at once makes two owners. The first runs the work until it has
+ * heard of the move, for ever if it is cut off from the news. The second starts it now.
  *
- * So a move is an order to stop, and the new owner comes after the release. Order and report lock the same row: whichever comes second sees what the first left.
+ * So a move is an order to stop, and the new owner comes after the release. Order and report lock
+ * the same row: the second of them observes what the first left.
  */
 import t from 'tap'
 import { assignments, beat, deployment, node, report } from '../helpers/factories.js'
@@ -30,7 +32,7 @@ async function threeHosts(t: Parameters<typeof stage>[0]) {
 }
 
 t.test(
-  'a report that is being written when the target is changed has freed it: it goes to the new target at once',
+  'a report under way when the target changes has freed the row: it goes to the new target at once',
   async (t) => {
     const { pg, hostA, id, row, first, agent, psql } = await threeHosts(t)
     await pg.sql`select from mooring.reassign(${id}, 'host-b')`
@@ -52,7 +54,7 @@ t.test(
     await pg.sql`select from mooring.reassign(${id}, 'host-b')`
     await psql.begin()
     await psql.sql`select from mooring.reassign(${id}, 'host-c')`
-    t.equal(await report(pg.sql, hostA, first, 'stopped'), null, 'nobody waits for psql')
+    t.equal(await report(pg.sql, hostA, first, 'stopped'), null, 'no session waits for psql')
     await psql.commit()
     t.equal(await report(pg.sql, hostA, first, 'stopped'), true)
     await pg.sql`select * from mooring.claim()`
@@ -61,7 +63,7 @@ t.test(
 )
 
 t.test(
-  'a process that ends by itself before the order is heard frees nothing: the owner starts it again or stops it, as he is told',
+  'a process that ends before the order is heard frees nothing: its owner restarts or stops it',
   async (t) => {
     const { pg, hostA, id, row, first } = await threeHosts(t)
     t.equal(await report(pg.sql, hostA, first, 'backoff'), true)
@@ -73,7 +75,7 @@ t.test(
 )
 
 t.test(
-  'a workload that has asserted its ownership is not disturbed by the order, only by the change of owner',
+  'an asserting workload is disturbed only by the change of owner, not by orders',
   async (t) => {
     const { pg, hostA, id, row, first, psql } = await threeHosts(t)
     await psql.begin()
@@ -95,12 +97,17 @@ t.test(
   async (t) => {
     const { pg, hostA, hostB, id, first } = await threeHosts(t)
     await rewrite(pg.sql, 'reassign', [
-      "perform mooring_internal.order_moves(\n      array[row.id], array[node.id], format('reassigned to %s', node.name));",
-      'update mooring.assignment a set node_id = node.id, epoch = a.epoch + 1, owner_reason = node.name where a.id = row.id;',
+      'perform mooring_internal.order_moves(\n      array[row.id], array[node.id], ' +
+        "format('reassigned to %s', node.name));",
+      `
+        update mooring.assignment a
+           set node_id = node.id, epoch = a.epoch + 1, owner_reason = node.name
+         where a.id = row.id;`,
     ])
     await pg.sql`select from mooring.reassign(${id}, 'host-b')`
     t.match(
-      await pg.sql`select assignment_id, wanted from mooring.assignments_of('host-b', ${hostB.session})`,
+      await pg.sql`
+        select assignment_id, wanted from mooring.assignments_of('host-b', ${hostB.session})`,
       [{ assignment_id: id, wanted: 'run' }],
       'host-b starts it',
     )

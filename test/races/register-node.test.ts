@@ -1,9 +1,11 @@
 /**
- * Two agents under one name: a copied start-up script, a machine cloned from an image, a supervisor that starts the new one before the old one is gone. If both were let
- * in, each beat of the one would keep alive what the other runs, and both would run everything the node owns.
+ * Two agents run under one name: a copied start-up script, a machine cloned from an image, a
+ * supervisor that starts the new one before the old one is gone. If both were admitted, each beat
+ * of the one would keep alive what the other runs. Both would run everything the node owns.
  *
- * A name belongs to one session at a time. The second is told in how many milliseconds the name is free; it gets it when the lease of the first is over, or
- * at once when it names the session it replaces. From then on every word of the first is refused.
+ * A name belongs to one session at a time. The second hears in how many milliseconds the name is
+ * free. It gets the name when the lease of the first has ended, or at once when it names the
+ * session it replaces. From then on every call of the first is rejected.
  */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
@@ -27,9 +29,11 @@ async function twoAgents(t: Parameters<typeof stage>[0]) {
   const registers = (who: typeof first, session: string, replaces: string | null = null) =>
     who.start(
       (sql) =>
-        sql<
-          { node_id: number }[]
-        >`select node_id from mooring.register_node('host-a', ${session}, '.', '{npm}', replaces => ${replaces})`,
+        sql<{ node_id: number }[]>`
+          select node_id
+            from mooring.register_node(
+              'host-a', ${session}, '.', '{npm}', replaces => ${replaces}
+            )`,
     )
   const holder = async () => (await pg.sql`select h.session from mooring.heartbeat h`)[0]?.session
   return { pg, first, second, registers, holder }
@@ -41,7 +45,7 @@ const refusal = (error: unknown): { code: string; free_in_ms: number } => {
 }
 
 t.test(
-  'of two that register a new name at once one wins, and the other is told when to come back',
+  'of two that register a new name at once one wins, and the other hears when to come back',
   async (t) => {
     const { pg, first, second, registers, holder } = await twoAgents(t)
     await first.begin()
@@ -56,7 +60,7 @@ t.test(
   },
 )
 
-t.test('of two that register a name whose lease is over at once one wins as well', async (t) => {
+t.test('of two that register a name whose lease has ended at once one wins as well', async (t) => {
   const { pg, first, second, registers, holder } = await twoAgents(t)
   await node(pg.sql, { name: 'host-a', seen: '61 seconds ago' })
   await first.begin()
@@ -68,7 +72,7 @@ t.test('of two that register a name whose lease is over at once one wins as well
   t.equal(await holder(), FIRST)
 })
 
-t.test("the second gets in when the first one's transaction comes to nothing", async (t) => {
+t.test("the second is admitted when the first one's transaction rolls back", async (t) => {
   const { pg, first, second, registers, holder } = await twoAgents(t)
   await first.begin()
   await registers(first, FIRST).done
@@ -80,7 +84,7 @@ t.test("the second gets in when the first one's transaction comes to nothing", a
 })
 
 t.test(
-  'when the lease is over the second gets in, with the work, and every word of the first is refused',
+  'when the lease ends the second gets the name and the work, and calls of the first are rejected',
   async (t) => {
     const { pg, first, second, registers, holder } = await twoAgents(t)
     await registers(first, FIRST).done
@@ -116,7 +120,8 @@ t.test(
 t.test('the name is kept for as long as the longest lease that was given', async (t) => {
   const { pg, first, second, registers } = await twoAgents(t)
   await registers(first, FIRST).done
-  await pg.sql`insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '1 min')`
+  await pg.sql`
+    insert into mooring.deployment (package_name, lease_ttl) values ('http-server', '1 min')`
   await pg.sql`select mooring.claim()`
   await age(pg.sql, 'host-a', '20 seconds ago')
   const { code, free_in_ms } = refusal(
@@ -127,7 +132,7 @@ t.test('the name is kept for as long as the longest lease that was given', async
 })
 
 t.test(
-  'whoever names the live session replaces it at once; whoever names an older one does not',
+  'a registration that names the live session replaces it; one that names an older one waits',
   async (t) => {
     const { first, second, registers, holder } = await twoAgents(t)
     await registers(first, FIRST).done
@@ -185,13 +190,15 @@ t.test(
   },
 )
 
-t.test('who is refused has changed nothing of the node', async (t) => {
+t.test('a refused registration has changed nothing of the node', async (t) => {
   const { pg, second } = await twoAgents(t)
   await node(pg.sql, { name: 'host-a', labels: { zone: 'b' } })
   await deployments(pg.sql, 2)
   await pg.sql`select mooring.claim()`
   await t.rejects(
-    second.sql`select * from mooring.register_node('host-a', ${SECOND}, '^nothing@', '{npm}', '{"zone": "c"}', 0)`,
+    second.sql`
+      select *
+        from mooring.register_node('host-a', ${SECOND}, '^nothing@', '{npm}', '{"zone": "c"}', 0)`,
     { code: 'MR002' },
   )
   t.match(await pg.sql`select trusts, labels, max_assignments from mooring.node`, [
@@ -234,7 +241,7 @@ t.test(
     await waitsFor(t, pg, second, first)
     await first.commit()
     await late.done
-    t.equal(await holder(), SECOND, 'a moment ago the first was told that it holds the name')
+    t.equal(await holder(), SECOND, 'a moment ago the first was confirmed to hold the name')
   },
 )
 
@@ -243,7 +250,8 @@ for (const [order, moved] of [
   ['negative control: were it asked behind the nodes', true],
 ] as const) {
   t.test(
-    `after all hosts were away, the second comes back in the middle of a claim that knows the first only: ${order}`,
+    'after an absence of all, the second host returns during a claim that knows ' +
+      `the first: ${order}`,
     async (t) => {
       const pg = await stage(t)
       await pg.sql`update mooring.setting set return_wait = '5 min'`

@@ -1,9 +1,11 @@
 /**
- * The owner says that its processes are gone, and what becomes of the row is read from the deployment. At the same moment somebody deletes the deployment, scales
- * it down or switches it off. If the one reads before the other writes, and writes after it, the row is left over: pending for a deployment that is gone,
- * placed again although it is switched off, or deleted although it is wanted.
+ * The owner reports that its processes are gone, and the deployment decides the fate of the row. At
+ * the same moment a user deletes the deployment, scales it down or switches it off. If one reads
+ * before the other writes, and writes after it, the row is inconsistent: pending for a deleted
+ * deployment, placed again although switched off, or deleted although wanted.
  *
- * Both lock the row first and read by a later statement, so the second always sees what the first has left.
+ * Both lock the row first and read by a later statement. So the second always observes what the
+ * first has left.
  */
 import t from 'tap'
 import { assignments, deployment, node } from '../helpers/factories.js'
@@ -14,7 +16,7 @@ async function oneThatStops(t: Parameters<typeof stage>[0], replicas = 1) {
   const hostA = await node(pg.sql, { name: 'host-a' })
   const id = await deployment(pg.sql, { replicas })
   await pg.sql`select mooring.claim()`
-  // off and on: each copy is to stop, and afterwards it shall run again
+  // off and on: each instance is to stop, and afterwards it shall run again
   await pg.sql`update mooring.deployment set enabled = false`
   await pg.sql`update mooring.deployment set enabled = true`
   const rows = await assignments(pg.sql, id)
@@ -23,7 +25,18 @@ async function oneThatStops(t: Parameters<typeof stage>[0], replicas = 1) {
   const stopped = (of: (typeof rows)[number]) =>
     agent.start(
       (sql) => sql<{ accepted: boolean | null }[]>`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: of.id, epoch: of.epoch, generation: '1', state: 'stopped' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([
+              {
+                assignment_id: of.id,
+                epoch: of.epoch,
+                generation: '1',
+                state: 'stopped',
+              },
+            ])}
+          )`,
     )
   return { pg, hostA, id, rows, agent, stopped, psql: await pg.session('psql') }
 }
@@ -93,7 +106,7 @@ for (const { what, change, left } of CHANGES) {
 }
 
 t.test(
-  'scaled down and up again while one copy stops: one row for each ordinal, none twice, none missing',
+  'scaled down and up while an instance stops: one row for each ordinal, none twice, none missing',
   async (t) => {
     const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t, 3)
     await agent.begin()
@@ -136,7 +149,7 @@ t.test('two that scale one deployment up at once make each ordinal once', async 
 })
 
 t.test(
-  'negative control: an edit that judges the rows without waiting leaves one over that nobody wants',
+  'negative control: an edit that judges the rows without waiting leaves an unwanted one',
   async (t) => {
     const { pg, id, rows, agent, stopped, psql } = await oneThatStops(t)
     await rewrite(pg.sql, 'make_assignments', [
@@ -149,7 +162,8 @@ t.test(
     await agent.begin()
     t.match(await stopped(rows[0]!).done, [{ accepted: true }])
     const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
-    // as it judges the row before the release, it finds an owned one that is told to stop already: nothing to do, nothing to wait for
+    // It judges the row before the release. So it finds an owned row that is ordered to stop
+    // already: nothing to do, nothing to wait for.
     await deleting.done
     await agent.commit()
     t.match(

@@ -1,7 +1,8 @@
 /**
- * Whoever frees work decides what to free with one statement and frees it with a later one. In between the work may have been taken from its owner, and
- * even given to the next: an agent that was cut off reports "stopped" of the copy it once had, and the report frees the running copy of somebody else.
- * A third node starts it while the second still runs it, and no lease is over anywhere.
+ * A verb that frees work decides with one statement and frees with a later one. In between the work
+ * may have been reaped, and even given to the next owner. An agent that was cut off reports
+ * "stopped" of its former instance, and the report frees the running instance of another node. A
+ * third node starts it while the second still runs it, although no lease has ended anywhere.
  *
  * What is freed is therefore named by assignment and epoch, never by assignment alone.
  */
@@ -9,7 +10,10 @@ import t from 'tap'
 import { age, assignments, beat, deployment, node, report } from '../helpers/factories.js'
 import { gateBefore, rewrite, stage, waitsFor } from './stage.js'
 
-/** host-a was silent for a minute, runs one assignment that was refused or has to stop, and its agent is about to say so; host-b is there. */
+/**
+ * host-a was silent for a minute, and runs one assignment that was refused or has to stop. Its
+ * agent is about to report that. host-b is there.
+ */
 async function aLateReporter(t: Parameters<typeof stage>[0]) {
   const pg = await stage(t)
   const hostA = await node(pg.sql, { name: 'host-a' })
@@ -35,11 +39,12 @@ for (const [state, toStop] of [
   ['refused', false],
 ] as const) {
   t.test(
-    `defect 13: "${state}" that arrives after the work was reaped and claimed frees nothing of the new owner`,
+    `defect 13: "${state}" after the work was reaped and claimed frees nothing of the new owner`,
     async (t) => {
       const { pg, hostA, hostB, id, first, agent, rounds } = await aLateReporter(t)
       if (toStop) {
-        // off and on again: host-a is to stop its copy, and afterwards it shall run somewhere
+        // off and on again: host-a is to stop its instance, and afterwards it shall run on some
+        // node
         await pg.sql`update mooring.deployment set enabled = false where id = ${id}`
         await pg.sql`update mooring.deployment set enabled = true where id = ${id}`
       }
@@ -47,7 +52,18 @@ for (const [state, toStop] of [
       await gate.stopHere(agent)
       const reporting = agent.start(
         (sql) => sql<{ accepted: boolean }[]>`
-      select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state }])})`,
+          select accepted
+            from mooring.report(
+              ${hostA.name}, ${hostA.session},
+              ${sql.json([
+                {
+                  assignment_id: first.id,
+                  epoch: first.epoch,
+                  generation: '1',
+                  state,
+                },
+              ])}
+            )`,
       )
       await waitsFor(t, pg, agent, gate.session)
       // the report has read that it owns the row, and frees it in a moment
@@ -67,7 +83,7 @@ for (const [state, toStop] of [
 }
 
 t.test(
-  'agents that run the rounds themselves reap and claim in one transaction: a report that waits for it comes too late as well',
+  'agents reap and claim in one transaction: a report behind it is too late as well',
   async (t) => {
     const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
     await rounds.begin()
@@ -77,7 +93,18 @@ t.test(
     t.ok(tick!.rounds.includes('reap') && tick!.rounds.includes('place'))
     const reporting = agent.start(
       (sql) => sql<{ accepted: boolean }[]>`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`,
+        select accepted
+          from mooring.report(
+            ${hostA.name}, ${hostA.session},
+            ${sql.json([
+              {
+                assignment_id: first.id,
+                epoch: first.epoch,
+                generation: '1',
+                state: 'refused',
+              },
+            ])}
+          )`,
     )
     await waitsFor(t, pg, agent, rounds)
     await rounds.commit()
@@ -92,7 +119,8 @@ t.test('a reap frees only what the silent node owned when it was judged', async 
   await gate.stopHere(rounds)
   const reaping = rounds.start((sql) => sql`select * from mooring.reap()`)
   await waitsFor(t, pg, rounds, gate.session)
-  // host-a is silent but not dead: its agent says in this moment that it will not run it, and host-b gets it
+  // host-a is silent but not dead: its agent says in this moment that it will not run it, and
+  // host-b gets it
   t.equal(await report(agent.sql, hostA, first, 'refused'), true)
   t.equal((await pg.sql`select * from mooring.claim()`).length, 1)
   await gate.open()
@@ -100,7 +128,7 @@ t.test('a reap frees only what the silent node owned when it was judged', async 
   t.match((await assignments(pg.sql, id))[0], { node: 'host-b', epoch: '3' }, 'host-b keeps it')
 })
 
-t.test('what a reap has chosen nobody else frees before it does', async (t) => {
+t.test('what a reap has chosen no other verb frees before it does', async (t) => {
   const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
   const gate = await gateBefore(pg, 'reap', 'return query\n      select r.*')
   await gate.stopHere(rounds)
@@ -120,17 +148,28 @@ t.test('negative control: without the epoch the late report robs the new owner',
   await gate.stopHere(agent)
   const reporting = agent.start(
     (sql) => sql`
-    select accepted from mooring.report(${hostA.name}, ${hostA.session}, ${sql.json([{ assignment_id: first.id, epoch: first.epoch, generation: '1', state: 'refused' }])})`,
+      select accepted
+        from mooring.report(
+          ${hostA.name}, ${hostA.session},
+          ${sql.json([
+            {
+              assignment_id: first.id,
+              epoch: first.epoch,
+              generation: '1',
+              state: 'refused',
+            },
+          ])}
+        )`,
   )
   await waitsFor(t, pg, agent, gate.session)
   await rounds.sql`select * from mooring.reap()`
   await rounds.sql`select * from mooring.claim()`
-  t.equal((await beat(pg.sql, hostB)).owned, 1, 'host-b is told to run it')
+  t.equal((await beat(pg.sql, hostB)).owned, 1, 'host-b is ordered to run it')
   await gate.open()
   await reporting.done
   t.match(
     (await assignments(pg.sql, id))[0],
     { node: null, epoch: '4' },
-    'and it is taken from host-b, whose lease runs, for the next node to start',
+    'and it is freed from host-b, whose lease runs, for the next node to start',
   )
 })

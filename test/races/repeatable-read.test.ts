@@ -1,8 +1,10 @@
 /**
- * A session whose transactions are repeatable read sees the rows as they were when it began, also inside Mooring's triggers. What is decided from that look may
- * be long out of date: a deployment that was placed a moment ago looks as if it still waited, and switching it off would stop nobody.
+ * A repeatable read session observes the rows as they were when it began, also inside Mooring's
+ * triggers. A decision from that snapshot may be long out of date. A deployment that was placed a
+ * moment ago looks pending, and switching it off would stop nothing.
  *
- * Where a decision has to be up to date, either the row lock notices (and the user's transaction fails to serialise, as any of its kind may), or the verb refuses the level.
+ * Where a decision has to be up to date, one of two holds. The row lock notices, and the user's
+ * transaction fails to serialise, as any of its kind may. Or the verb refuses the level.
  */
 import t from 'tap'
 import { age, assignments, deployment, node, report } from '../helpers/factories.js'

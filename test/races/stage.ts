@@ -1,6 +1,7 @@
 /**
- * The stage of a race: named sessions, each a connection of its own, that take their steps in the order the story tells. A step that has to wait is
- * started and not awaited; who makes it wait is asked from the server (pg_blocking_pids), never assumed, and never slept for.
+ * The stage of a race: named sessions, each a connection of its own, take their steps in the order
+ * of the story. A step that has to wait is started and not awaited. The server says which session
+ * blocks it (pg_blocking_pids); that is never assumed, and never slept for.
  */
 import type { Test } from 'tap'
 import type { PendingQuery, Row, Sql } from 'postgres'
@@ -24,12 +25,15 @@ export interface Session {
 }
 
 export interface Step<T> {
-  /** Resolves or rejects as the statement does; a rejection nobody awaits is nobody's surprise. */
+  /** Resolves or rejects as the statement does. A rejection that no test awaits is not reported. */
   done: Promise<T>
   over(): boolean
 }
 
-/** A fresh database. Transactions that a story leaves open on purpose are not ended under its hands, however slow the machine. */
+/**
+ * A fresh database. Transactions that a story leaves open on purpose are not ended under its hands,
+ * however slow the machine.
+ */
 export async function stage(t: Test): Promise<Stage> {
   const pg = await testDatabase(t)
   await pg.sql`update mooring.setting set placement_lock_timeout = '1 min'`
@@ -63,7 +67,10 @@ export async function openSession(sql: Sql, name: string): Promise<Session> {
   }
 }
 
-/** The waiter waits, for these and nobody else: who holds the lock, and who stands before it in the queue. */
+/**
+ * The waiter waits for these and no others: the holder of the lock, and those before it in the
+ * queue.
+ */
 export async function waitsFor(
   t: Test,
   pg: Pick<TestDatabase, 'sql'>,
@@ -80,16 +87,20 @@ export async function waitsFor(
   t.same(new Set(await blockers()), new Set(holders.map(({ pid }) => pid)), label)
 }
 
-/** What everybody does at the moment: printed where a story comes out otherwise. */
+/** What each session does at the moment: printed where a story comes out otherwise. */
 export async function activity(sql: Sql): Promise<readonly Row[]> {
   return await sql`
-    select a.pid, a.application_name as name, a.state, a.wait_event_type as waits, a.wait_event as for, pg_blocking_pids(a.pid) as blocked_by, left(a.query, 120) as query
-      from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.backend_start`
+    select a.pid, a.application_name as name, a.state, a.wait_event_type as waits,
+           a.wait_event as for, pg_blocking_pids(a.pid) as blocked_by, left(a.query, 120) as query
+      from pg_stat_activity a
+     where a.datname = current_database() and a.pid <> pg_backend_pid()
+     order by a.backend_start`
 }
 
 /**
- * Replaces a function of Mooring by the obvious version: its own source, with one guard taken out or one line put in.
- * The text to be replaced has to be there, once: a guard that was rewritten has to be looked at here again.
+ * Replaces a function of Mooring by the obvious version: its own source, with one guard removed or
+ * one line put in. The text to be replaced has to be there, once. A guard that was rewritten needs
+ * another look here.
  */
 export async function rewrite(
   sql: Sql,
@@ -97,7 +108,10 @@ export async function rewrite(
   ...changes: readonly (readonly [from: string, to: string])[]
 ): Promise<void> {
   const found = await sql<{ source: string }[]>`
-    select pg_get_functiondef(p.oid) as source from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
+    select pg_get_functiondef(p.oid) as source
+      from pg_proc p
+      join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname in ('mooring', 'mooring_internal') and p.proname = ${name}`
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   let source = found[0]!.source
   for (const [from, to] of changes) {
@@ -111,8 +125,9 @@ export async function rewrite(
 const PAUSE = 1_346_458_963
 
 /**
- * Makes a function pause before a statement of its source, in the sessions of the story that ask for it (stopHere), until the gate is opened. For the
- * moments between two statements of one verb, where no lock could hold it.
+ * Makes a function pause before a statement of its source until the gate is opened, in the sessions
+ * that ask for it (stopHere). It serves the moments between two statements of one verb, where no
+ * lock could hold it.
  */
 export async function gateBefore(
   pg: Stage,

@@ -1,8 +1,11 @@
 /**
- * Every worker process ticks, several times a second, on every host; and agents tick when no worker does. If each of them started each round, a fleet of a hundred
- * would reap a hundred times a period; if one of them were elected to, its death would stop the rounds, and the jobs it had locked would stay locked for four hours.
+ * Every worker process ticks, several times a second, on every host; agents tick when no worker
+ * does. If each of them started each round, a fleet of a hundred would reap a hundred times a
+ * period. If one of them were elected, its death would stop the rounds. The jobs it had locked
+ * would stay locked for four hours.
  *
- * The database lets one caller through for each round that is due, and whoever it is buries the dead: nobody is elected, nobody is needed.
+ * The database lets one caller through for each round that is due, and that caller frees the jobs
+ * of dead workers. No leader is elected, and none is needed.
  */
 import t from 'tap'
 import { age, beat, deployments, node } from '../helpers/factories.js'
@@ -29,7 +32,11 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
   }
   t.same(
     (
-      await pg.sql`select task_identifier as task from graphile_worker.jobs where key like 'round:%' order by 1`
+      await pg.sql`
+        select task_identifier as task
+          from graphile_worker.jobs
+         where key like 'round:%'
+         order by 1`
     ).map(({ task }) => task),
     [...ROUNDS].sort(),
     'and each has one job, not three',
@@ -38,7 +45,7 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
 })
 
 t.test(
-  'a round that somebody has in his hands is not waited for, and comes back when he fails',
+  'a round that another session runs is not waited for, and comes back when that session fails',
   async (t) => {
     const pg = await stage(t)
     const [first, second] = [await pg.session('first'), await pg.session('second')]
@@ -59,7 +66,10 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
   await node(pg.sql, { name: 'host-a' })
   await deployments(pg.sql, 3)
   const [agent, worker] = [await pg.session('agent'), await pg.session('worker')]
-  await pg.sql`update mooring_internal.round set due_at = clock_timestamp() + interval '20 s', done_at = clock_timestamp() where name in ('evict', 'prune')`
+  await pg.sql`
+    update mooring_internal.round
+       set due_at = clock_timestamp() + interval '20 s', done_at = clock_timestamp()
+     where name in ('evict', 'prune')`
   const gate = await gateBefore(pg, 'tick', 'case name')
   await gate.stopHere(agent)
   const ticking = agent.start(
@@ -67,7 +77,8 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
       sql<{ rounds: string[] }[]>`select rounds from mooring.tick('agent host-a', inline => true)`,
   )
   await waitsFor(t, pg, agent, gate.session)
-  await pg.sql`update mooring_internal.round set due_at = clock_timestamp() where name in ('evict', 'prune')`
+  await pg.sql`
+    update mooring_internal.round set due_at = clock_timestamp() where name in ('evict', 'prune')`
   t.same((await worker.sql`select rounds from mooring.tick('worker')`)[0]!.rounds, [
     'evict',
     'prune',
@@ -82,7 +93,7 @@ t.test('an agent that runs the rounds keeps the workers from none but those', as
 })
 
 t.test(
-  'a worker that ticks and does not work: its jobs lie there, and the agents do what they see undone',
+  'a worker that ticks without working: its jobs stay, and the agents do what they find undone',
   async (t) => {
     const pg = await stage(t)
     const hostA = await node(pg.sql, { name: 'host-a' })
@@ -90,12 +101,14 @@ t.test(
     await pg.sql`select mooring.claim()`
     await pg.sql`select mooring.reap()`
     await age(pg.sql, 'host-a', '61 seconds ago')
-    // from now on: what is done stays so while the story is told
+    // from now on: what is done stays so during the story
     await pg.sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
     const hostB = await node(pg.sql, { name: 'host-b' })
     // its metronome wins every round in time and queues it for a runner that hangs
     for (const period of [1, 2, 3]) {
-      await pg.sql`update mooring_internal.round set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
+      await pg.sql`
+        update mooring_internal.round
+           set due_at = clock_timestamp() - interval '1 ms', done_at = done_at - interval '20 s'`
       t.ok(
         (await pg.sql`select rounds from mooring.tick('worker')`)[0]!.rounds.includes('reap'),
         `period ${period}`,
@@ -125,7 +138,11 @@ t.test('one round that fails does not take the others with it', async (t) => {
   await node(pg.sql, { name: 'host-a' })
   await deployments(pg.sql, 3)
   await pg.sql.unsafe(
-    `create or replace function mooring.reap(max_rows int default 10000, judged_at timestamptz default null) returns setof mooring.assignment language plpgsql as $$ begin raise exception 'out of order'; end; $$`,
+    `create or replace function mooring.reap(
+      max_rows int default 10000, judged_at timestamptz default null
+    ) returns setof mooring.assignment
+      language plpgsql
+      as $$ begin raise exception 'out of order'; end; $$`,
   )
   t.ok(
     (
@@ -139,26 +156,40 @@ t.test('one round that fails does not take the others with it', async (t) => {
 })
 
 t.test(
-  'the jobs of a worker that has not ticked for long are freed, by one of those who notice, and those of the living are not',
+  'the jobs of a worker long without a tick are freed by one observer, those of the living are not',
   async (t) => {
     const pg = await stage(t)
     await pg.sql`select mooring.tick('dead', '{pool-dead}')`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
-    await pg.sql`select graphile_worker.add_job('place', job_key => 'one'), graphile_worker.add_job('place', job_key => 'two')`
+    await pg.sql`
+      select graphile_worker.add_job('place', job_key => 'one'),
+             graphile_worker.add_job('place', job_key => 'two')`
     // as the runner of each locks them
-    await pg.sql`update graphile_worker._private_jobs set locked_at = now(), attempts = 1, locked_by = case key when 'one' then 'pool-dead' else 'pool-alive' end where key in ('one', 'two')`
+    await pg.sql`
+      update graphile_worker._private_jobs
+         set locked_at = now(),
+             attempts = 1,
+             locked_by = case key when 'one' then 'pool-dead' else 'pool-alive' end
+       where key in ('one', 'two')`
     const lockedBy = async () =>
       (
-        await pg.sql`select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
+        await pg.sql`
+          select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
       ).map((row) => row.locked_by)
-    await pg.sql`update mooring_internal.worker set ticked_at = clock_timestamp() - interval '5 s' where id = 'dead'`
+    await pg.sql`
+      update mooring_internal.worker
+         set ticked_at = clock_timestamp() - interval '5 s'
+       where id = 'dead'`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
     t.same(
       await lockedBy(),
       ['pool-dead', 'pool-alive'],
       'a worker that was away for a moment keeps its own',
     )
-    await pg.sql`update mooring_internal.worker set ticked_at = clock_timestamp() - interval '10 s' where id = 'dead'`
+    await pg.sql`
+      update mooring_internal.worker
+         set ticked_at = clock_timestamp() - interval '10 s'
+       where id = 'dead'`
     const workers = await Promise.all(
       Array.from({ length: 8 }, (_, nr) => pg.session(`worker ${nr}`)),
     )
@@ -177,7 +208,7 @@ t.test(
 )
 
 t.test(
-  'negative control: without skip locked those who come second wait, and run the round again',
+  'negative control: without skip locked the second callers wait, and run the round again',
   async (t) => {
     const pg = await stage(t)
     await rewrite(pg.sql, 'tick', [

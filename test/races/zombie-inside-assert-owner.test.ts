@@ -1,10 +1,13 @@
 /**
- * A workload writes to the same database what must be written once. Its host is cut off or paused in the middle of the transaction and comes back after
- * another copy has started elsewhere: the transaction goes on where it stopped, and writes beside the new owner.
+ * A workload writes to the same database what must be written once. Its host is cut off or paused
+ * in the middle of the transaction, and comes back after another instance has started elsewhere.
+ * The transaction goes on where it stopped, and writes beside the new owner.
  *
- * So the workload asserts its ownership inside the transaction, and the assertion holds: a change of epoch waits for the transaction. But then the zombie
- * could hold up the failover for ever. Therefore the transaction may sit idle only as long as its lease runs, reap passes the row by meanwhile and says whom
- * it met, and nothing but a change of epoch waits: reports, stop orders and the user's own delete go through.
+ * So the workload asserts its ownership inside the transaction, and the assertion holds: a change
+ * of epoch waits for the transaction. But then the zombie could hold up the failover for ever.
+ * Therefore the transaction may sit idle only as long as its lease runs. Meanwhile reap passes the
+ * row by and names the holder. Nothing but a change of epoch waits: reports, stop orders and the
+ * user's own delete go through.
  */
 import t from 'tap'
 import { waitFor } from '../helpers/wait-for.js'
@@ -33,7 +36,11 @@ const lastReapBlocked = async (pg: Stage) =>
     await pg.sql<
       { assignment_id: string; reason: string; detail: { pid: number; pids: number[] } }[]
     >`
-  select assignment_id, reason, detail from mooring.event where kind = 'reap_blocked' order by id desc limit 1`
+      select assignment_id, reason, detail
+        from mooring.event
+       where kind = 'reap_blocked'
+       order by id desc
+       limit 1`
   )[0]
 
 t.test(
@@ -78,7 +85,7 @@ t.test('of several connections of one workload each is named', async (t) => {
 })
 
 t.test(
-  'a prepared transaction that was forgotten is called by that name, and whatever blocks is said once a minute',
+  'a forgotten prepared transaction is named as such, and a blocker is reported once a minute',
   async (t) => {
     const { pg, row, zombie, rounds } = await aWorkload(t)
     await zombie.begin()
@@ -100,18 +107,21 @@ t.test(
 )
 
 t.test(
-  'the server ends a zombie that sits in its transaction, at the end of its lease, and the work goes on elsewhere',
+  'the server ends an idle zombie at the end of its lease, and the work goes on elsewhere',
   async (t) => {
     const { pg, id, row, zombie, rounds } = await aWorkload(t)
     await node(pg.sql, { name: 'host-b' })
-    // nobody ticks, and nobody ever has: else the silence of half a lease were an outage, in which a reap takes nothing
+    // No worker has ever ticked. Otherwise the silence of half a lease would be an outage, in which
+    // a reap frees nothing.
     await pg.sql`update mooring_internal.pulse set pulse_at = null`
     await zombie.begin()
     // some seconds of the lease are left
     await age(pg.sql, 'host-a', '-7 seconds')
     // in one message: between two it would be idle
     await zombie.sql.unsafe(
-      `select mooring.assert_owner(${row.id}, ${row.epoch}); insert into public.ledger values ('written once', ${row.epoch})`,
+      `
+        select mooring.assert_owner(${row.id}, ${row.epoch});
+        insert into public.ledger values ('written once', ${row.epoch})`,
     )
     await age(pg.sql, 'host-a', '61 seconds ago')
     await waitFor(async () => (await rounds.sql`select * from mooring.reap()`).length === 1, {
@@ -136,9 +146,11 @@ t.test(
     const { row, zombie } = await aWorkload(t)
     const limit = async () =>
       (
-        await zombie.sql<
-          { limit: string }[]
-        >`select extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval)::float8 as limit`
+        await zombie.sql<{ limit: string }[]>`
+          select extract(
+            epoch from current_setting('idle_in_transaction_session_timeout')::interval
+          )::float8 as
+           limit`
       )[0]!.limit
     await zombie.begin()
     await zombie.sql`select mooring.assert_owner(${row.id}, ${row.epoch})`
@@ -153,7 +165,7 @@ t.test(
 )
 
 t.test(
-  'a workload that asserts after the epoch has changed, or while it changes, is told to stop',
+  'a workload that asserts after the epoch has changed, or while it changes, is rejected',
   async (t) => {
     const { pg, row, zombie, rounds } = await aWorkload(t)
     await age(pg.sql, 'host-a', '61 seconds ago')
@@ -162,7 +174,7 @@ t.test(
     await t.rejects(
       asserts().done,
       { code: 'MR005' },
-      'its lease is over, if nobody has reaped yet',
+      'its lease has ended, although no reap has come yet',
     )
     await rounds.begin()
     t.equal((await rounds.sql`select * from mooring.reap()`).length, 1)
@@ -174,7 +186,7 @@ t.test(
     t.equal((await rounds.sql`select * from mooring.claim()`).length, 1)
     await t.rejects(asserts().done, { code: 'MR005' }, "the work is another node's")
     await zombie.sql`select mooring.assert_owner(${row.id}, 3)`
-    t.pass('whose token is good')
+    t.pass('the process whose token is good')
   },
 )
 
@@ -197,7 +209,7 @@ t.test(
 )
 
 t.test(
-  'while an assertion is held, reports, stop orders, evictions, edits and the delete of the deployment go through',
+  'during an assertion, reports, stop orders, evictions, edits and the delete go through',
   async (t) => {
     const { pg, hostA, id, row, zombie, rounds } = await aWorkload(t)
     await zombie.begin()
@@ -231,7 +243,7 @@ t.test(
 )
 
 t.test(
-  'an agent that leaves while a connection of its work is open leaves that row behind, and the next reap takes it',
+  'an agent that leaves an open connection of its work leaves that row to the next reap',
   async (t) => {
     const { pg, hostA, id, row, zombie, rounds } = await aWorkload(t)
     await zombie.begin()
@@ -242,20 +254,25 @@ t.test(
     t.equal(
       (await rounds.sql`select * from mooring.reap()`).length,
       1,
-      'at once: who has left runs nothing',
+      'at once: a node that has left runs nothing',
     )
   },
 )
 
 t.test(
-  'negative control: an assertion that only looks lets the zombie write after the next owner has begun',
+  'negative control: an assertion that only reads lets the zombie write after the next owner began',
   async (t) => {
     const { pg, id, row, zombie, rounds } = await aWorkload(t)
     await node(pg.sql, { name: 'host-b' })
     await pg.sql
-      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void language plpgsql as $$
+      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint)
+      returns void language plpgsql as $$
     begin
-      if not exists (select from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch and a.node_id is not null) then
+      if not exists (
+        select from mooring.assignment a
+         where a.id = assert_owner.assignment
+           and a.epoch = assert_owner.epoch
+           and a.node_id is not null) then
         raise exception using errcode = 'MR005', message = 'not the owner';
       end if;
     end; $$`)
@@ -271,19 +288,22 @@ t.test(
     t.equal(
       (await pg.sql`select * from public.ledger`).length,
       2,
-      'written twice, the second time by nobody',
+      'written twice, the second time by no owner',
     )
   },
 )
 
 t.test(
-  'negative control: an assertion that holds, without an end, holds up the failover for as long as the zombie likes',
+  'negative control: an assertion that holds without an end holds up the failover just as long',
   async (t) => {
     const { pg, row, zombie, rounds } = await aWorkload(t)
     await pg.sql
-      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void language plpgsql as $$
+      .unsafe(`create or replace function mooring.assert_owner(assignment bigint, epoch bigint)
+      returns void language plpgsql as $$
     begin
-      perform from mooring.assignment a where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch for key share;
+      perform from mooring.assignment a
+        where a.id = assert_owner.assignment and a.epoch = assert_owner.epoch
+          for key share;
     end; $$`)
     await zombie.begin()
     await zombie.sql`select mooring.assert_owner(${row.id}, ${row.epoch})`
@@ -297,11 +317,12 @@ t.test(
 )
 
 t.test(
-  "negative control: an assertion with a stronger lock makes the user's delete wait for the workload",
+  'negative control: an assertion with a stronger lock makes a delete wait for the workload',
   async (t) => {
     const { pg, id, row, zombie } = await aWorkload(t)
     await zombie.begin()
-    await zombie.sql`select from mooring.assignment where id = ${row.id} and epoch = ${row.epoch} for share`
+    await zombie.sql`
+      select from mooring.assignment where id = ${row.id} and epoch = ${row.epoch} for share`
     const psql = await pg.session('psql')
     const deleting = psql.start((sql) => sql`delete from mooring.deployment where id = ${id}`)
     await waitsFor(t, pg, psql, zombie)

@@ -1,4 +1,4 @@
-// Real agents, each with a login of its own that reads no table, and nobody else: no worker, no owner.
+// Real agents, each with a login of its own that reads no table. No worker and no owner runs.
 import t from 'tap'
 import { placements } from '../agent/fleet.js'
 import { eventsOf, gone, hosts, live, PATIENCE_MS, shortLeases } from '../e2e/hosts.js'
@@ -7,7 +7,7 @@ import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 t.test(
-  'agents under logins of their own run, place and take over; one under a stolen name is refused and says why',
+  'agents under own logins run, place and take over; a stolen name is refused with a reason',
   async (t) => {
     const { url, sql } = await testDatabase(t)
     await shortLeases(sql)
@@ -20,7 +20,10 @@ t.test(
     agent('host-a', { databaseUrl: a.url })
     const second = agent('host-b', { databaseUrl: b.url })
     await live(sql, 'host-a', 'host-b')
-    await operator.sql`insert into mooring.deployment (command, args, env) select 'sleep', '["1000"]', '{"TOKEN": "hunter2"}' from generate_series(1, 4)`
+    await operator.sql`
+      insert into mooring.deployment (command, args, env)
+      select 'sleep', '["1000"]', '{"TOKEN": "hunter2"}'
+        from generate_series(1, 4)`
     const runningOn = (node: string, n: number) =>
       waitFor(
         async () => {

@@ -8,7 +8,7 @@ export type Attack = [
   attack: (sql: Sql) => PromiseLike<unknown>,
 ]
 
-/** Nobody's but the owner's. */
+/** Reserved for the owner of the schema. */
 export const RESERVED: Attack[] = [
   ...[
     'mooring.node',
@@ -62,7 +62,10 @@ export const RESERVED: Attack[] = [
     '42501',
     (sql) =>
       sql.unsafe(
-        `create or replace function mooring_internal.milliseconds(duration interval) returns int language sql immutable parallel safe return 1`,
+        `
+          create or replace function mooring_internal.milliseconds(duration interval) returns int
+            language sql immutable parallel safe
+            return 1`,
       ),
   ],
   [
@@ -70,7 +73,9 @@ export const RESERVED: Attack[] = [
     '42501',
     (sql) =>
       sql.unsafe(
-        `create trigger t after insert on mooring.deployment execute function mooring_internal.tg_refuse_truncate()`,
+        `
+          create trigger t after insert on mooring.deployment execute function
+            mooring_internal.tg_refuse_truncate()`,
       ),
   ],
   ['the roles', '42501', (sql) => sql`select * from mooring.set_up_roles()`],
@@ -116,7 +121,7 @@ export const DEPLOYING: Attack[] = [
   ['resume_reaping', '42501', (sql) => sql`select mooring.resume_reaping()`],
   ['the log of a workload', '42501', (sql) => sql`select mooring.request_log(1)`],
   [
-    'a log somebody asked for',
+    'a log of another reader',
     '42501',
     (sql) => sql`select * from mooring.read_log(${randomUUID()})`,
   ],
@@ -146,7 +151,10 @@ export const ACTING: Attack[] = [
     'the answer of an agent',
     '42501',
     (sql) =>
-      sql`select mooring.answer_log('host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          'host-b', ${randomUUID()}, ${randomUUID()}, 0, 'x', null, false, 1, null
+        )`,
   ],
 ]
 

@@ -1,4 +1,7 @@
-/** Two hosts with a login each, and attacks on them: what must be refused, with its code, and leave no trace in the database. */
+/**
+ * Two hosts with a login each, and attacks on them: what must be refused, with its code, and leave
+ * no trace in the database.
+ */
 import { randomUUID } from 'node:crypto'
 import type { Sql } from 'postgres'
 import type { Test } from 'tap'
@@ -41,7 +44,12 @@ export async function fleet(t: Test): Promise<Fleet> {
 /** Everything that is stored, as one text, but the clocks that run by themselves. */
 async function everything(sql: Sql): Promise<string> {
   const tables = await sql<{ name: string }[]>`
-    select c.oid::regclass::text as name from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind = 'r' and c.relname not in ('pulse', 'round') order by 1`
+    select c.oid::regclass::text as name
+      from pg_class c
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+       and c.relkind = 'r'
+       and c.relname not in ('pulse', 'round')
+     order by 1`
   const rows = await Promise.all(
     tables.map(async ({ name }) => [
       name,

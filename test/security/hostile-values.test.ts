@@ -1,4 +1,5 @@
-// What a stolen agent can send: SQL in every text, names that shadow ours, what is huge, what takes long. Nothing of it may do anything but what the verb says.
+// What a stolen agent can send: SQL in every text, names that shadow ours, what is huge, what takes
+// long. Nothing of it may do anything but what the verb says.
 import { randomUUID } from 'node:crypto'
 import type { Sql } from 'postgres'
 import t from 'tap'
@@ -6,6 +7,7 @@ import type { Test } from 'tap'
 import { assignments, deployment } from '../helpers/factories.js'
 import { login } from '../helpers/logins.js'
 import { testDatabase } from '../helpers/postgres.js'
+import { pattern } from '../sql/story.js'
 
 const HOSTILE = [
   `'; drop schema mooring cascade; --`,
@@ -41,13 +43,26 @@ async function anAgent(t: Test) {
 const catalog = async (sql: Sql): Promise<unknown> =>
   (
     await sql`
-  select count(*)::int as n, md5(string_agg(d, ',' order by d)) as all_of_it from (
-    select p.oid::regprocedure::text || md5(p.prosrc) || p.proacl::text as d from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-    union all select c.oid::regclass::text || coalesce(c.relacl::text, '') from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
-    union all select r.rolname || r.rolsuper || r.rolcreaterole from pg_roles r where r.rolname like 'mooring%') x`
+      select count(*)::int as n, md5(string_agg(d, ',' order by d)) as all_of_it
+        from (
+          select p.oid::regprocedure::text || md5(p.prosrc) || p.proacl::text as d
+            from pg_proc p
+           where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+          union all
+          select c.oid::regclass::text || coalesce(c.relacl::text, '')
+            from pg_class c
+           where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+          union all
+          select r.rolname || r.rolsuper || r.rolcreaterole
+            from pg_roles r
+           where r.rolname like 'mooring%'
+        ) x`
   )[0]
 
-/** An error with a code of ours or of bad input, or none: never a syntax error, never an internal one. */
+/**
+ * An error with a code of ours or of bad input, or none: never a syntax error, never an internal
+ * one.
+ */
 const CLEAR = /^(MR00\d|22|23|done$)/
 
 t.test('SQL in a text argument is a text', async (t) => {
@@ -64,9 +79,17 @@ t.test('SQL in a text argument is a text', async (t) => {
     'register_node: drivers': (sql, text) =>
       sql`select from mooring.register_node('host-a', ${session}, '.', array[${text}::text])`,
     'register_node: labels': (sql, text) =>
-      sql`select from mooring.register_node('host-a', ${session}, '.', labels => ${sql.json({ [text]: text })})`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', labels => ${sql.json({ [text]: text })}
+          )`,
     'register_node: URLs': (sql, text) =>
-      sql`select from mooring.register_node('host-a', ${session}, '.', agent_base_url => ${text}, gateway_base_url => ${text})`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', agent_base_url => ${text}, gateway_base_url => ${text}
+          )`,
     'register_node: version': (sql, text) =>
       sql`select from mooring.register_node('host-a', ${session}, '.', version => ${text})`,
     'register_node: containment': (sql, text) =>
@@ -77,19 +100,52 @@ t.test('SQL in a text argument is a text', async (t) => {
     'report: rows': (sql, text) =>
       sql`select from mooring.report('host-a', ${session}, ${sql.json(text)})`,
     'report: error and signal': (sql, text) =>
-      sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: text, exit_signal: text }])})`,
+      sql`
+        select
+          from mooring.report(
+            'host-a', ${session},
+            ${sql.json([
+              {
+                assignment_id: owned.id,
+                epoch: owned.epoch,
+                state: 'failed',
+                error: text,
+                exit_signal: text,
+              },
+            ])}
+          )`,
     'report: state': (sql, text) =>
-      sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: text }])})`,
+      sql`
+        select
+          from mooring.report(
+            'host-a', ${session},
+            ${sql.json([
+              {
+                assignment_id: owned.id,
+                epoch: owned.epoch,
+                state: text,
+              },
+            ])}
+          )`,
     'begin_leave: node': (sql, text) => sql`select mooring.begin_leave(${text}, ${session})`,
     'leave: node': (sql, text) => sql`select mooring.leave(${text}, ${session})`,
     'log_requests_of: node': (sql, text) =>
       sql`select from mooring.log_requests_of(${text}, ${session})`,
     'answer_log: node': (sql, text) =>
-      sql`select mooring.answer_log(${text}, ${session}, ${randomUUID()}, 0, 'x', null, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          ${text}, ${session}, ${randomUUID()}, 0, 'x', null, false, 1, null
+        )`,
     'answer_log: next': (sql, text) =>
-      sql`select mooring.answer_log('host-a', ${session}, ${request}, 0, 'x', ${text}, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          'host-a', ${session}, ${request}, 0, 'x', ${text}, false, 1, null
+        )`,
     'answer_log: error': (sql, text) =>
-      sql`select mooring.answer_log('host-a', ${session}, ${request}, null, null, null, null, null, ${text})`,
+      sql`
+        select mooring.answer_log(
+          'host-a', ${session}, ${request}, null, null, null, null, null, ${text}
+        )`,
     'tick: worker': (sql, text) => sql`select from mooring.tick(${text}, inline => true)`,
   }
   for (const [argument, call] of Object.entries(calls)) {
@@ -108,7 +164,11 @@ t.test('SQL in a text argument is a text', async (t) => {
   const operator = await login(t, pg, ['mooring_operator'])
   const verbs: Record<string, (sql: Sql, text: string) => PromiseLike<unknown>> = {
     upsert_node: (sql, text) =>
-      sql`select from mooring.upsert_node(${text}, labels => ${sql.json({ [text]: text })}, agent_base_url => ${text})`,
+      sql`
+        select
+          from mooring.upsert_node(
+            ${text}, labels => ${sql.json({ [text]: text })}, agent_base_url => ${text}
+          )`,
     set_node_enabled: (sql, text) => sql`select from mooring.set_node_enabled(${text}, true)`,
     drain_node: (sql, text) => sql`select from mooring.drain_node('host-a', ${text})`,
     undrain_node: (sql, text) => sql`select from mooring.undrain_node(${text})`,
@@ -144,14 +204,33 @@ t.test('tables, functions and operators of the caller are never found by a verb'
   await agent.sql.unsafe(`
     create table public.stolen (who text);
     grant insert on public.stolen to public;
-    create temp table node (id int, name text, role_name name, trusts text, drivers text[], version text, containment text, labels jsonb, max_assignments int, agent_base_url text, gateway_base_url text);
+    create temp table node (
+      id int, name text, role_name name, trusts text, drivers text[], version text,
+      containment text, labels jsonb, max_assignments int, agent_base_url text,
+      gateway_base_url text);
     create temp table heartbeat (node_id int, node text, session uuid, role_name text);
     insert into heartbeat values (1, 'host-b', '${session}', session_user);
     create temp table setting (agents_may_add_nodes boolean);
-    create function pg_temp.steal(a text, b text) returns boolean language plpgsql as $f$ begin insert into public.stolen values (current_user); return true; end $f$;
-    create function public.steal(a text, b text) returns boolean language plpgsql as $f$ begin insert into public.stolen values (current_user); return true; end $f$;
-    create function public.clock_timestamp() returns timestamptz language plpgsql as $f$ begin insert into public.stolen values (current_user); return pg_catalog.now(); end $f$;
-    create function public.format(text, text) returns text language plpgsql as $f$ begin insert into public.stolen values (current_user); return ''; end $f$;
+    create function pg_temp.steal(a text, b text) returns boolean language plpgsql as $f$
+    begin
+      insert into public.stolen values (current_user);
+      return true;
+    end $f$;
+    create function public.steal(a text, b text) returns boolean language plpgsql as $f$
+    begin
+      insert into public.stolen values (current_user);
+      return true;
+    end $f$;
+    create function public.clock_timestamp() returns timestamptz language plpgsql as $f$
+    begin
+      insert into public.stolen values (current_user);
+      return pg_catalog.now();
+    end $f$;
+    create function public.format(text, text) returns text language plpgsql as $f$
+    begin
+      insert into public.stolen values (current_user);
+      return '';
+    end $f$;
     create operator public.= (leftarg = text, rightarg = text, function = public.steal);
     create operator public.~ (leftarg = text, rightarg = text, function = public.steal);
     create operator public.<> (leftarg = text, rightarg = text, function = public.steal);
@@ -159,7 +238,12 @@ t.test('tables, functions and operators of the caller are never found by a verb'
   await agent.sql`select * from mooring.heartbeat('host-a', ${session})`
   await agent.sql`select * from mooring.assignments_of('host-a', ${session})`
   await agent.sql`select * from mooring.register_node('host-a', ${session}, '^x@')`
-  await agent.sql`select * from mooring.report('host-a', ${session}, ${agent.sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'running' }])})`
+  await agent.sql`
+    select *
+      from mooring.report(
+        'host-a', ${session},
+        ${agent.sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'running' }])}
+      )`
   await agent.sql`select * from mooring.tick('agent host-a', inline => true)`
   await t.rejects(
     Promise.resolve(agent.sql`select * from mooring.heartbeat('host-b', ${session})`),
@@ -198,7 +282,11 @@ t.test('what is huge is refused or cut', async (t) => {
   )
   await t.rejects(
     Promise.resolve(
-      sql`select from mooring.register_node('host-a', ${session}, '.', labels => ${sql.json({ a: huge })})`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', labels => ${sql.json({ a: huge })}
+          )`,
     ),
     { code: '23514' },
     'labels',
@@ -212,28 +300,55 @@ t.test('what is huge is refused or cut', async (t) => {
   )
   await t.rejects(
     Promise.resolve(
-      sql`select from mooring.register_node('host-a', ${session}, '.', drivers => array_fill('npm'::text, array[1000000]))`,
+      sql`
+        select
+          from mooring.register_node(
+            'host-a', ${session}, '.', drivers => array_fill('npm'::text, array[1000000])
+          )`,
     ),
     { code: 'MR007' },
     'drivers',
   )
   await t.rejects(
     Promise.resolve(
-      sql`select mooring.answer_log('host-a', ${session}, ${randomUUID()}, 0, convert_to(${huge}, 'UTF8'), null, false, 1, null)`,
+      sql`
+        select mooring.answer_log(
+          'host-a', ${session}, ${randomUUID()}, 0, convert_to(${huge}, 'UTF8'), null, false, 1,
+          null
+        )`,
     ),
     { code: 'MR007' },
     'a slice of a log',
   )
   await t.rejects(
     Promise.resolve(
-      sql`select from mooring.report('host-a', ${session}, (select jsonb_agg(md5(g::text)) from generate_series(1, 2000000) g))`,
+      sql`
+        select
+          from mooring.report(
+            'host-a', ${session},
+            (select jsonb_agg(md5(g::text)) from generate_series(1, 2000000) g)
+          )`,
     ),
     { code: 'MR007' },
     'a report',
   )
-  await sql`select from mooring.report('host-a', ${session}, ${sql.json([{ assignment_id: owned.id, epoch: owned.epoch, state: 'failed', error: huge, exit_signal: huge }])})`
+  await sql`
+    select
+      from mooring.report(
+        'host-a', ${session},
+        ${sql.json([
+          {
+            assignment_id: owned.id,
+            epoch: owned.epoch,
+            state: 'failed',
+            error: huge,
+            exit_signal: huge,
+          },
+        ])}
+      )`
   t.match(
-    await pg.sql`select length(r.last_error) as error, length(r.exit_signal) as signal from mooring.run r`,
+    await pg.sql`
+      select length(r.last_error) as error, length(r.exit_signal) as signal from mooring.run r`,
     [{ error: 2000, signal: 40 }],
   )
 })
@@ -262,11 +377,16 @@ t.test('a pattern that takes long to read is refused, or read in no time', async
   }
 })
 
-t.test('notifications of anybody are hints: they change nothing', async (t) => {
+t.test('notifications of any login are hints: they change nothing', async (t) => {
   const { pg, owned } = await anAgent(t)
   const stranger = await login(t, pg)
   await stranger.sql.unsafe(
-    `do $$ begin for i in 1..10000 loop perform pg_notify('mooring_node_1', i::text); end loop; end $$`,
+    `do $$
+    begin
+      for i in 1..10000 loop
+        perform pg_notify('mooring_node_1', i::text);
+      end loop;
+    end $$`,
   )
   t.match(await assignments(pg.sql), [
     { id: owned.id, epoch: owned.epoch, node: 'host-a', wanted: 'run' },
@@ -295,10 +415,13 @@ t.test(
         )
         t.match(
           rows[0]!.problem,
-          /role mooring_agent does not exist, and limited_\d+ may not create it: create role mooring_agent; as a superuser, then run mooring migrate again/,
+          pattern(
+            /role mooring_agent does not exist, and limited_\d+ may not create it: create /,
+            /role mooring_agent; as a superuser, then run mooring migrate again/,
+          ),
         )
         await sql`reset role`
-        t.same(await sql`select from mooring.set_up_roles()`, [], 'somebody who may has made them')
+        t.same(await sql`select from mooring.set_up_roles()`, [], 'a privileged role has made them')
         throw new Error('rolled back')
       })
       .catch((error: Error) => t.equal(error.message, 'rolled back'))

@@ -1,4 +1,5 @@
-// Logins of agents beside each other: whose a name is, whose log is read, and what an agent's word counts in the rounds of all.
+// Logins of agents beside each other: which one owns a name, which log each may read, and what the
+// report of an agent counts in the rounds of all.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Db } from '../helpers/factories.js'
@@ -24,7 +25,9 @@ t.test(
     )
     await t.rejects(
       Promise.resolve(
-        b.sql`select * from mooring.register_node('host-b', ${randomUUID()}, '.', replaces => ${sessions.b})`,
+        b.sql`
+          select *
+            from mooring.register_node('host-b', ${randomUUID()}, '.', replaces => ${sessions.b})`,
       ),
       { code: 'MR009' },
     )
@@ -33,14 +36,16 @@ t.test(
       { code: 'MR002' },
       'the new one waits until the lease of the old one is over',
     )
-    await pg.sql`update mooring.heartbeat set beat_at = beat_at - interval '1 min' where node = 'host-b'`
+    await pg.sql`
+      update mooring.heartbeat set beat_at = beat_at - interval '1 min' where node = 'host-b'`
     const session = randomUUID()
     await a.sql`select from mooring.register_node('host-b', ${session}, '.')`
     t.match(await a.sql`select h.owned from mooring.heartbeat('host-b', ${session}) h`, [
       { owned: 1 },
     ])
     t.match(
-      await pg.sql`select e.actor, e.node, e.detail from mooring.event e where e.kind = 'node_rebound'`,
+      await pg.sql`
+        select e.actor, e.node, e.detail from mooring.event e where e.kind = 'node_rebound'`,
       [
         {
           actor: `${operator.name} (test: another role)`,
@@ -53,7 +58,7 @@ t.test(
 )
 
 t.test(
-  'a name nobody has is bound to whoever registers it first, unless agents may add no nodes',
+  'a free name is bound to the first login that registers it, unless agents may add no nodes',
   async (t) => {
     const { pg, a, b } = await fleet(t)
     const operator = await login(t, pg, ['mooring_operator'])
@@ -81,7 +86,7 @@ t.test(
 )
 
 t.test(
-  'what a workload wrote is read by the operator who asked for it: by no viewer, no other agent, and no other operator',
+  'a log is read by the operator that asked for it: by no viewer, other agent or other operator',
   async (t) => {
     const { pg, a, b, sessions, assignment } = await fleet(t)
     const [ann, bob] = [
@@ -95,14 +100,15 @@ t.test(
         >`select mooring.request_log(${assignment}::bigint, from_byte => 0) as request`
       )[0]!.request
     const answer = ({ sql }: Login, node: string, session: string, request: string) =>
-      sql<
-        { taken: boolean }[]
-      >`select mooring.answer_log(${node}, ${session}, ${request}, 0, ${Buffer.from(SECRET)}, null, false, 3, null) as taken`
+      sql<{ taken: boolean }[]>`
+        select mooring.answer_log(
+          ${node}, ${session}, ${request}, 0, ${Buffer.from(SECRET)}, null, false, 3, null
+        ) as taken`
     const request = await ask(ann)
     t.same(
       await a.sql`select from mooring.log_requests_of('host-a', ${sessions.a})`,
       [],
-      'another agent is not told of it',
+      'another agent does not hear of it',
     )
     t.match(
       await answer(a, 'host-a', sessions.a, request),
@@ -119,7 +125,10 @@ t.test(
         'an answer in the name of another node',
         'MR009',
         (sql) =>
-          sql`select mooring.answer_log('host-b', ${sessions.b}, ${request}, 0, 'lie', null, false, 3, null)`,
+          sql`
+            select mooring.answer_log(
+              'host-b', ${sessions.b}, ${request}, 0, 'lie', null, false, 3, null
+            )`,
       ],
       [
         'an answer in a log, with the id of the request',
@@ -128,7 +137,8 @@ t.test(
       ],
     ])
     t.match(
-      await b.sql`select q.request, q.assignment_id from mooring.log_requests_of('host-b', ${sessions.b}) q`,
+      await b.sql`
+        select q.request, q.assignment_id from mooring.log_requests_of('host-b', ${sessions.b}) q`,
       [{ request, assignment_id: assignment }],
     )
     t.match(
@@ -137,7 +147,7 @@ t.test(
       'negative control: the agent of the node answers',
     )
     const stolen = [
-      'the answer to somebody else, with the id of the request',
+      'the answer to another reader, with the id of the request',
       'MR003',
       (sql) => sql`select * from mooring.read_log(${request})`,
     ] as Attack
@@ -148,7 +158,7 @@ t.test(
         (await ann.sql`select r.data from mooring.read_log(${request}) r`)[0]!['data'] as Buffer
       ).toString(),
       SECRET,
-      'negative control: who asked reads it',
+      'negative control: the login that asked reads it',
     )
     const owners = await ask(bob)
     await answer(b, 'host-b', sessions.b, owners)
@@ -167,7 +177,15 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
     await login(t, pg, ['mooring_operator']),
   ]
   await flooding.sql.unsafe(
-    `do $$ begin for i in 1..1000 loop begin perform mooring.request_log(${assignment}); exception when sqlstate 'MR007' then null; end; end loop; end $$`,
+    `do $$
+    begin
+      for i in 1..1000 loop
+        begin
+          perform mooring.request_log(${assignment});
+        exception when sqlstate 'MR007' then null;
+        end;
+      end loop;
+    end $$`,
   )
   const [{ open } = { open: 0 }] = await pg.sql<
     { open: number }[]
@@ -176,14 +194,15 @@ t.test('a flood of requests for logs is bounded, and leaves the others their pla
   t.match(
     await other.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`,
     [{ asked: true }],
-    'somebody else asks the same node as ever',
+    'another operator asks the same node as ever',
   )
   t.equal((await b.sql`select from mooring.log_requests_of('host-b', ${sessions.b})`).length, 151)
   await t.rejects(
     Promise.resolve(flooding.sql`select mooring.request_log(${assignment}::bigint)`),
     { code: 'MR007' },
   )
-  await pg.sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s'`
+  await pg.sql`
+    update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s'`
   t.match(
     await flooding.sql`select mooring.request_log(${assignment}::bigint) is not null as asked`,
     [{ asked: true }],
@@ -206,7 +225,12 @@ t.test(
     await waitFor(
       async () =>
         (
-          await pg.sql`select from pg_stat_activity s where s.datname = current_database() and s.usename = ${b.name} and s.wait_event_type = 'Lock'`
+          await pg.sql`
+            select
+              from pg_stat_activity s
+             where s.datname = current_database()
+               and s.usename = ${b.name}
+               and s.wait_event_type = 'Lock'`
         ).length === 1,
       { label: 'the second waits for the first' },
     )
@@ -218,7 +242,7 @@ t.test(
   },
 )
 
-/** What was done in time stays so, and the worker alive, while a test is told. */
+/** Rounds done in time stay so, and the worker stays alive, during a test. */
 const slowRounds = (sql: Db) =>
   sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
 
@@ -229,16 +253,18 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
   await pg.sql`select from mooring.tick('worker-1', inline => true)`
   await pg.sql`select from mooring.tick('worker-1')`
   const lie = Date.now() - 3_600_000
-  const [idle] = await a.sql<
-    { rounds: string[]; hold: boolean }[]
-  >`select t.rounds, t.hold from mooring.tick('agent host-a', inline => true, last_clock_ms => ${lie}, since_ms => 10) t`
+  const [idle] = await a.sql<{ rounds: string[]; hold: boolean }[]>`
+    select t.rounds, t.hold
+      from mooring.tick('agent host-a', inline => true, last_clock_ms => ${lie}, since_ms => 10) t`
   t.match(
     idle,
     { rounds: [], hold: false },
     'a worker works: what is said of the clock is not believed',
   )
   t.same((await pg.sql`select p.hold_until from mooring_internal.pulse p`)[0], before)
-  await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
+  await pg.sql`
+    update mooring_internal.round
+       set done_at = done_at - interval '15 min', due_at = due_at - interval '15 min'`
   const [overdue] = await a.sql<
     { rounds: string[] }[]
   >`select t.rounds from mooring.tick('agent host-a', inline => true) t`
@@ -246,15 +272,17 @@ t.test('a tick of an agent counts only where rounds are left undone', async (t) 
 })
 
 t.test(
-  'while a worker lives, nothing an agent says of the clock prolongs a hold or starts one, also where rounds are overdue',
+  'while a worker lives, no clock of an agent prolongs or starts a hold, even with rounds overdue',
   async (t) => {
     const { pg, a, sessions } = await fleet(t)
     await slowRounds(pg.sql)
     await pg.sql`select from mooring.tick('worker-1')`
     await pg.sql`delete from mooring_internal.outage_marker`
     await pg.sql`select mooring.reap(), mooring.claim()`
-    // the hold began five seconds ago, and somebody has ticked since
-    await pg.sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
+    // the hold began five seconds ago, and a worker has ticked since
+    await pg.sql`
+      update mooring_internal.pulse
+         set pulse_at = clock_timestamp(), hold_until = hold_until - interval '5 s'`
     const holdUntil = async () =>
       (
         await pg.sql<
@@ -263,11 +291,15 @@ t.test(
       )[0]!.at
     const before = await holdUntil()
     const lie = async () =>
-      await a.sql`select from mooring.tick('agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0)`
+      await a.sql`
+        select
+          from mooring.tick(
+            'agent host-a', inline => true, last_clock_ms => ${Date.now() - 11_000}, since_ms => 0
+          )`
     t.match(
       await a.sql`select h.hold, h.round_overdue from mooring.heartbeat('host-a', ${sessions.a}) h`,
       [{ hold: true, round_overdue: false }],
-      'in a hold nobody is asked to tick',
+      'in a hold no agent is asked to tick',
     )
     await lie()
     t.equal(await holdUntil(), before)
@@ -276,7 +308,7 @@ t.test(
     t.equal(
       await holdUntil(),
       before,
-      'a worker that lives and does nothing: the agent runs the rounds, and its clock counts for nothing',
+      'a worker that lives and idles: the agent runs the rounds, and its clock counts for nothing',
     )
     await pg.sql`update mooring_internal.round set done_at = done_at - interval '15 min'`
     await pg.sql`delete from mooring_internal.worker`

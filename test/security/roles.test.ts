@@ -1,5 +1,6 @@
-// What each role may do, and a list of attacks as each of them. An attack succeeds when it is not refused with the code named here, or when anything in the
-// database is another than before. What roles mean for names, logs and rounds is in roles-among-agents.test.ts.
+// What each role may do, and a list of attacks as each of them. An attack succeeds when it is not
+// refused with the code named here, or when anything in the database is another than before. What
+// roles mean for names, logs and rounds is in roles-among-agents.test.ts.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +19,8 @@ t.test('D2: an agent acts for its own node', async (t) => {
     await b.sql`select h.owned, h.hold from mooring.heartbeat('host-b', ${sessions.b}) h`
   t.match(answer, { owned: 1, hold: false })
   t.match(
-    await b.sql`select o.assignment_id, o.env from mooring.assignments_of('host-b', ${sessions.b}) o`,
+    await b.sql`
+      select o.assignment_id, o.env from mooring.assignments_of('host-b', ${sessions.b}) o`,
     [{ assignment_id: assignment, env: { TOKEN: SECRET } }],
     'with the environment it needs',
   )
@@ -29,7 +31,12 @@ t.test('D2: an agent acts for its own node', async (t) => {
   )
   const [{ epoch } = { epoch: '' }] = await assignments(pg.sql)
   t.match(
-    await b.sql`select r.accepted from mooring.report('host-b', ${sessions.b}, ${b.sql.json([{ assignment_id: assignment, epoch, state: 'running' }])}) r`,
+    await b.sql`
+      select r.accepted
+        from mooring.report(
+          'host-b', ${sessions.b},
+          ${b.sql.json([{ assignment_id: assignment, epoch, state: 'running' }])}
+        ) r`,
     [{ accepted: true }],
   )
   await b.sql`select from mooring.begin_leave('host-b', ${sessions.b})`
@@ -68,7 +75,12 @@ t.test(
         'a report',
         'MR009',
         (sql) =>
-          sql`select * from mooring.report('host-b', ${theirs}, ${sql.json([{ assignment_id: assignment, epoch, state: 'stopped' }])})`,
+          sql`
+            select *
+              from mooring.report(
+                'host-b', ${theirs},
+                ${sql.json([{ assignment_id: assignment, epoch, state: 'stopped' }])}
+              )`,
       ],
       ['begin_leave', 'MR009', (sql) => sql`select mooring.begin_leave('host-b', ${theirs})`],
       ['leave', 'MR009', (sql) => sql`select mooring.leave('host-b', ${theirs})`],
@@ -81,7 +93,9 @@ t.test(
         'its name, as its successor',
         'MR009',
         (sql) =>
-          sql`select * from mooring.register_node('host-b', ${randomUUID()}, '.', replaces => ${theirs})`,
+          sql`
+            select *
+              from mooring.register_node('host-b', ${randomUUID()}, '.', replaces => ${theirs})`,
       ],
       [
         'its name, as itself',
@@ -100,7 +114,7 @@ t.test(
         (sql) => sql`select * from mooring.tick('agent host-a', '{pool-1}'::text[])`,
       ],
       [
-        'a tick for nobody',
+        'a tick for no node',
         'MR009',
         (sql) => sql`select * from mooring.tick(null, inline => true)`,
       ],
@@ -113,15 +127,19 @@ t.test(
     const named = (await a.sql`select * from mooring.heartbeat('host-bb', ${theirs})`.catch(
       (error: unknown) => error,
     )) as { hint: string }
-    t.notMatch(named.hint, 'host-b', 'and is not told what other nodes are called')
-    const [mine] =
-      await a.sql`select r.accepted from mooring.report('host-a', ${sessions.a}, ${a.sql.json([{ assignment_id: assignment, epoch, state: 'stopped' }])}) r`
+    t.notMatch(named.hint, 'host-b', 'and does not learn the names of other nodes')
+    const [mine] = await a.sql`
+        select r.accepted
+          from mooring.report(
+            'host-a', ${sessions.a},
+            ${a.sql.json([{ assignment_id: assignment, epoch, state: 'stopped' }])}
+          ) r`
     t.match(mine, { accepted: false }, 'reported as its own it is not believed')
     t.match(await assignments(pg.sql), [{ node: 'host-b', epoch }])
   },
 )
 
-t.test('negative control: who owns the schema may act for every node', async (t) => {
+t.test('negative control: the owner of the schema may act for every node', async (t) => {
   const { pg, sessions } = await fleet(t)
   t.match(await pg.sql`select h.owned from mooring.heartbeat('host-b', ${sessions.b}) h`, [
     { owned: 1 },
@@ -129,7 +147,8 @@ t.test('negative control: who owns the schema may act for every node', async (t)
   t.equal((await pg.sql`select from mooring.assignments_of('host-b')`).length, 1)
   await pg.sql`select from mooring.tick('worker-1')`
   const successor = randomUUID()
-  await pg.sql`select from mooring.register_node('host-b', ${successor}, '.', replaces => ${sessions.b})`
+  await pg.sql`
+    select from mooring.register_node('host-b', ${successor}, '.', replaces => ${sessions.b})`
   t.match(
     await pg.sql`select from mooring.node n where n.name = 'host-b' and n.role_name = session_user`,
     [],
@@ -214,9 +233,10 @@ t.test('a viewer sees every view, explains and reads history, and no environment
   })
   await pg.sql`select from mooring.drain_node('host-a')`
   const viewer = await login(t, pg, ['mooring_viewer'])
-  const views = await pg.sql<
-    { name: string }[]
-  >`select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'`
+  const views = await pg.sql<{ name: string }[]>`
+    select c.oid::regclass::text as name
+      from pg_class c
+     where c.relnamespace = 'mooring'::regnamespace and c.relkind = 'v'`
   const texts: unknown[] = []
   for (const { name } of views) {
     const rows = await viewer.sql.unsafe(`select * from ${name}`)
@@ -239,16 +259,20 @@ t.test('D3: an operator deploys, edits nodes, drains, moves and reads environmen
   const { pg, b, deployment: id } = await fleet(t)
   const operator = await login(t, pg, ['mooring_operator'])
   const { sql } = operator
-  const [made] = await sql<
-    { id: string }[]
-  >`insert into mooring.deployment (package_name, env) values ('http-server', '{"A": "1"}') returning id`
+  const [made] = await sql<{ id: string }[]>`
+    insert into mooring.deployment (package_name, env)
+    values ('http-server', '{"A": "1"}')
+    returning id`
   t.equal((await assignments(pg.sql, made!.id)).length, 1, 'the triggers have the rights they need')
   await sql`update mooring.deployment set replicas = 2, env = '{"A": "2"}' where id = ${made!.id}`
   await sql`delete from mooring.deployment where id = ${made!.id}`
   t.match(await sql`select d.env from mooring.deployment d where d.id = ${id}`, [
     { env: { TOKEN: SECRET } },
   ])
-  await sql`update mooring.node set labels = '{"zone": "b"}', weight = 50, max_assignments = 3 where name = 'host-b'`
+  await sql`
+    update mooring.node
+       set labels = '{"zone": "b"}', weight = 50, max_assignments = 3
+     where name = 'host-b'`
   await sql`insert into mooring.node (name, role_name) values ('host-new', ${b.name})`
   await sql`update mooring.setting set drain_max_moves = 7`
   for (const call of [
@@ -270,10 +294,12 @@ t.test('D3: an operator deploys, edits nodes, drains, moves and reads environmen
   )
   await attacked(t, pg, operator, [
     [
-      'a policy, whose function would run as the owner',
+      'a policy whose function would run as the owner',
       '42501',
       (sql) =>
-        sql`insert into mooring.policy (name, kind, cost_function, description) values ('evil', 'load', 'public.evil', 'x')`,
+        sql`
+          insert into mooring.policy (name, kind, cost_function, description)
+          values ('evil', 'load', 'public.evil', 'x')`,
     ],
     [
       'a policy changed',
@@ -308,7 +334,7 @@ t.test('a workload asks for its ownership, and for nothing else', async (t) => {
 })
 
 t.test(
-  'one role that owns the schema and is no superuser does everything, as ever, and acts for every node',
+  'a role that owns the schema and is no superuser does everything, and acts for every node',
   async (t) => {
     const pg = await emptyDatabase(t)
     const owner = await login(t, pg)
@@ -345,7 +371,7 @@ t.test(
 )
 
 t.test(
-  "advisory locks are everybody's until they are taken from PUBLIC, as docs/security.md says how",
+  'advisory locks are open to all until they are revoked from PUBLIC, as docs/security.md says how',
   async (t) => {
     const { pg } = await fleet(t)
     const stranger = await login(t, pg)
@@ -353,9 +379,12 @@ t.test(
       stranger.sql<{ taken: boolean }[]>`select pg_try_advisory_lock(1297043282, 1) as taken`
     t.match(await take(), [{ taken: true }], 'negative control: so placement can be held up')
     t.match(
-      await pg.sql`select f.placement_lock_holder = s.pid as named from mooring.fleet f, pg_stat_activity s where s.datname = current_database() and s.usename = ${stranger.name}`,
+      await pg.sql`
+        select f.placement_lock_holder = s.pid as named
+          from mooring.fleet f, pg_stat_activity s
+         where s.datname = current_database() and s.usename = ${stranger.name}`,
       [{ named: true }],
-      'and the view names who does it',
+      'and the view names the session that does it',
     )
     await stranger.sql`select pg_advisory_unlock_all()`
     const [, statement] =

@@ -13,7 +13,8 @@ import {
 } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// What went wrong in the systems this one replaces, as far as SQL decides it. Each by its number in docs/compared.md.
+// What went wrong in the systems this one replaces, as far as SQL decides it. Each by its number in
+// docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -32,15 +33,18 @@ story('defect 1: a node that cannot claim leaves nothing unassigned', async (t, 
   t.match(await loads(sql), { 'host-a': 21, 'trusts-nothing': 0, dead: 0, disabled: 0 })
 })
 
-story('defect 1: with no worker alive the agents are told, and do the rounds', async (t, sql) => {
-  const host = await node(sql, { name: 'host-a' })
-  await deployments(sql, 21)
-  t.match(await beat(sql, host), { round_overdue: true })
-  await sql`select from mooring.tick('host-a', inline => true)`
-  t.same(await loads(sql), { 'host-a': 21 })
-})
+story(
+  'defect 1: with no worker alive the agents are notified, and run the rounds',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    await deployments(sql, 21)
+    t.match(await beat(sql, host), { round_overdue: true })
+    await sql`select from mooring.tick('host-a', inline => true)`
+    t.same(await loads(sql), { 'host-a': 21 })
+  },
+)
 
-story('defect 2: a node whose sample failed does not take everything', async (t, sql) => {
+story('defect 2: a node whose sample failed does not attract everything', async (t, sql) => {
   await sql`update mooring.setting set default_policy = 'resource_usage'`
   await node(sql, { name: 'failed-sample' })
   await node(sql, { name: 'half-a-sample', sample: { cpu_pct: 0 } })
@@ -76,13 +80,18 @@ for (const survivors of [1, 2, 9]) {
   )
 }
 
-void t.test('defect 4: a peer that hangs stops nobody', async (t) => {
+void t.test('defect 4: a peer that hangs blocks no other node', async (t) => {
   const { sql, client } = await testDatabase(t)
   const [a] = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'hangs' })]
   await deployments(sql, 4)
   const hanging = client('a hanging peer')
   await hanging`begin`
-  await hanging`select from mooring.heartbeat h join mooring.node n on n.id = h.node_id where n.name = 'hangs' for update`
+  await hanging`
+    select
+      from mooring.heartbeat h
+      join mooring.node n on n.id = h.node_id
+     where n.name = 'hangs'
+     for update`
   await sql`set statement_timeout = '30 s'`
   t.equal((await claim(sql)).length, 4, 'claims')
   t.ok(await beat(sql, a), 'the beats of others')
@@ -108,7 +117,7 @@ story('defect 5: a restart of the control plane steals nothing from live nodes',
   await deployments(sql, 10)
   await claim(sql)
   await sql`select from mooring.tick('me')`
-  // the database was away for a minute: nobody could beat, nobody ticked
+  // the database was away for a minute: no node could beat, no worker ticked
   for (const { name } of hosts) await age(sql, name, '1 minute ago')
   await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '1 minute'`
   await sql`update mooring_internal.round set due_at = '-infinity'`
@@ -120,7 +129,7 @@ story('defect 5: a restart of the control plane steals nothing from live nodes',
 })
 
 story(
-  'defect 6: a node that was cut off is confirmed nothing that others have, and its reports count no more',
+  'defect 6: a node that was cut off is confirmed no work of others, and its reports are rejected',
   async (t, sql) => {
     const cut = await node(sql, { name: 'cut-off' })
     const id = await deployment(sql)
@@ -151,7 +160,8 @@ story('defect 7: a session that is over disturbs the new one in nothing', async 
   await deployments(sql, 2)
   await claim(sql)
   const session = randomUUID()
-  await sql`select from mooring.register_node('host-a', ${session}, '.', replaces => ${old.session})`
+  await sql`
+    select from mooring.register_node('host-a', ${session}, '.', replaces => ${old.session})`
   const [row] = await assignments(sql)
   await refused(t, sql, (sql) => sql`select mooring.leave('host-a', ${old.session})`, {
     code: 'MR001',
@@ -186,7 +196,7 @@ void t.test('defect 8: a row that is disabled between pick and claim is not plac
   const user = client()
   await user`begin`
   await user`update mooring.deployment set enabled = false where id = ${id!}`
-  t.equal((await claim(sql)).length, 1, 'what somebody is editing is left alone')
+  t.equal((await claim(sql)).length, 1, 'a row that another session edits is left alone')
   await user`commit`
   t.same(await claim(sql), [])
 })
@@ -225,17 +235,28 @@ story(
     await claim(sql)
     const look = async () =>
       (
-        await sql`select a.epoch, a.updated_at, a.wanted, d.generation from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id`
+        await sql`
+          select a.epoch, a.updated_at, a.wanted, d.generation
+            from mooring.assignment a
+            join mooring.deployment d on d.id = a.deployment_id`
       )[0]
     const before = await look()
-    await sql`update mooring.deployment set name = 'site', labels = '{"a": 1}', replicas = 1, on_lost = 'keep', stop_grace = '1 s', selector = '{}' where id = ${id}`
+    await sql`
+      update mooring.deployment
+         set name = 'site',
+             labels = '{"a": 1}',
+             replicas = 1,
+             on_lost = 'keep',
+             stop_grace = '1 s',
+             selector = '{}'
+       where id = ${id}`
     t.same(await look(), before, 'nothing of this')
     await sql`update mooring.deployment set env = '{"A": "1"}'`
     t.same(await look(), { ...before, generation: '2' })
   },
 )
 
-story('defect 10: the old copy ends before a new one is placed', async (t, sql) => {
+story('defect 10: the old instance ends before a new one is placed', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
   const id = await deployment(sql)
@@ -255,7 +276,9 @@ story('defect 11: a crash loop is counted, and a failed install is no success', 
   const [row] = await assignments(sql)
   await report(sql, host, row!, 'failed', { error: 'npm: no such version', next_start_in_ms: 2000 })
   t.match(
-    await sql`select run_state, last_error, last_deployed_at, next_start_at is not null as again from mooring.placement`,
+    await sql`
+      select run_state, last_error, last_deployed_at, next_start_at is not null as again
+        from mooring.placement`,
     [
       {
         run_state: 'failed',
@@ -279,7 +302,7 @@ story('defect 11: a crash loop is counted, and a failed install is no success', 
 })
 
 story(
-  'defect 13, defect 14, defect 16: a beat undoes no edit and erases no figure, a failure no success',
+  'defect 13, defect 14, defect 16: a beat keeps edits and figures, a failure keeps the success',
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a', sample: { disk_free_pct: 5 } })
     await sql`update mooring.node set enabled = false`

@@ -1,4 +1,5 @@
-// mooring.help is what a stranger reads first: everything that is public is in it, and what it says to type works.
+// mooring.help is what a stranger reads first: everything that is public is in it, and what it says
+// to type works.
 import t from 'tap'
 import { deployment, node } from '../helpers/factories.js'
 import { testDatabase } from '../helpers/postgres.js'
@@ -13,9 +14,14 @@ interface Line {
 t.test('every public function, view and table is in mooring.help, and nothing else', async (t) => {
   const { sql } = await testDatabase(t)
   const there = await sql<{ name: string }[]>`
-    select distinct p.proname::text as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace
-    union select c.relname from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relkind in ('r', 'v')
-    order by 1`
+    select distinct p.proname::text as name
+      from pg_proc p
+     where p.pronamespace = 'mooring'::regnamespace
+    union
+    select c.relname
+      from pg_class c
+     where c.relnamespace = 'mooring'::regnamespace and c.relkind in ('r', 'v')
+     order by 1`
   const told = await sql<
     { name: string }[]
   >`select distinct h.verb as name from mooring.help h order by 1`
@@ -33,8 +39,13 @@ t.test('an example names what it is an example of, and only what is there', asyn
     t.ok(named.includes(verb) || policy, `${verb}: ${example}`)
     for (const name of named) {
       const [found] = await sql`
-        select from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.proname = ${name}
-        union all select from pg_class c where c.relnamespace = 'mooring'::regnamespace and c.relname = ${name}`
+        select
+          from pg_proc p
+         where p.pronamespace = 'mooring'::regnamespace and p.proname = ${name}
+        union all
+        select
+          from pg_class c
+         where c.relnamespace = 'mooring'::regnamespace and c.relname = ${name}`
       t.ok(found, `${verb}: mooring.${name} exists`)
     }
   }
@@ -46,7 +57,9 @@ t.test('each example that only reads runs, and as a viewer where a viewer may', 
   await deployment(sql)
   await sql`select from mooring.claim()`
   const writes = await sql<{ name: string }[]>`
-    select p.proname::text as name from pg_proc p where p.pronamespace = 'mooring'::regnamespace and p.provolatile = 'v'`
+    select p.proname::text as name
+      from pg_proc p
+     where p.pronamespace = 'mooring'::regnamespace and p.provolatile = 'v'`
   const verbs = new Set(writes.map(({ name }) => name))
   let run = 0
   for (const { verb, example } of await sql<Line[]>`select * from mooring.help`) {

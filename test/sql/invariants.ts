@@ -20,90 +20,164 @@ export const snapshot = async (sql: ISql): Promise<Snapshot> =>
 const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>][] = [
   [
     'loads are the real counts',
-    (sql) => sql`select coalesce(l.node_id, c.node_id) as node_id, l.assigned, c.n
-       from (select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0) l
-       full join (select node_id, count(*) as n from mooring.assignment where node_id is not null and ordinal is not null group by node_id) c on c.node_id = l.node_id
-      where l.assigned is distinct from c.n`,
+    (sql) => sql`
+      select coalesce(l.node_id, c.node_id) as node_id, l.assigned, c.n
+        from (
+          select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0
+        ) l
+        full join (
+          select node_id, count(*) as n
+            from mooring.assignment
+           where node_id is not null and ordinal is not null
+           group by node_id
+        ) c
+          on c.node_id = l.node_id
+       where l.assigned is distinct from c.n`,
   ],
   [
     'a deployment has each of its ordinals',
-    (
-      sql,
-    ) => sql`select d.id, o.ordinal from mooring.deployment d cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
-      where d.type = 'deployment' and not exists (select from mooring.assignment a where a.deployment_id = d.id and a.ordinal = o.ordinal and a.handover is null)`,
+    (sql) => sql`
+      select d.id, o.ordinal
+        from mooring.deployment d
+        cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+       where d.type = 'deployment'
+         and not exists (
+           select
+             from mooring.assignment a
+            where a.deployment_id = d.id and a.ordinal = o.ordinal and a.handover is null
+         )`,
   ],
   [
-    'a copy has its replica, which has an owner elsewhere; what leaves is to stop',
-    (
-      sql,
-    ) => sql`select c.*, k.replica from mooring.assignment c join mooring_internal.handover_rows() k on k.id = c.id left join mooring.assignment a on a.id = k.replica
-      where a.id is null or a.node_id is null or a.node_id = c.node_id or c.handover = 'leaving' and c.wanted = 'run'`,
+    'a successor has its replica with an owner elsewhere; a leaving row is ordered to stop',
+    (sql) => sql`
+      select c.*, k.replica
+        from mooring.assignment c
+        join mooring_internal.handover_rows() k on k.id = c.id
+        left join mooring.assignment a on a.id = k.replica
+       where a.id is null
+          or a.node_id is null
+          or a.node_id = c.node_id
+          or c.handover = 'leaving' and c.wanted = 'run'`,
   ],
   [
     'of a replica there are two rows at most',
     (sql) =>
-      sql`select a.deployment_id, a.ordinal from mooring.assignment a where a.ordinal is not null group by 1, 2 having count(*) > 2`,
+      sql`
+        select a.deployment_id, a.ordinal
+          from mooring.assignment a
+         where a.ordinal is not null
+         group by 1, 2
+         having count(*) > 2`,
   ],
   [
-    'what no deployment wants is owned and told to stop',
-    (
-      sql,
-    ) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
-      where (d.id is null or a.ordinal >= d.replicas or not d.enabled and a.node_id is not null) and (a.node_id is null or a.wanted <> 'stop')`,
+    'what no deployment wants is owned and ordered to stop',
+    (sql) => sql`
+      select a.*
+        from mooring.assignment a
+        left join mooring.deployment d on d.id = a.deployment_id
+          and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
+       where (d.id is null or a.ordinal >= d.replicas or not d.enabled and a.node_id is not null)
+         and (a.node_id is null or a.wanted <> 'stop')`,
   ],
   [
     'what waits is wanted as its deployment says, under its signature',
-    (
-      sql,
-    ) => sql`select a.*, d.enabled from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id
-      where a.node_id is null and (a.wanted <> case when d.enabled then 'run' else 'stop' end or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by))`,
+    (sql) => sql`
+      select a.*, d.enabled
+        from mooring.assignment a
+        join mooring.deployment d on d.id = a.deployment_id
+       where a.node_id is null
+         and (
+           a.wanted <> case when d.enabled then 'run' else 'stop' end
+           or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by)
+         )`,
   ],
   [
     'every owner exists',
     (sql) =>
-      sql`select a.* from mooring.assignment a where a.node_id is not null and not exists (select from mooring.node n where n.id = a.node_id)`,
+      sql`
+        select a.*
+          from mooring.assignment a
+         where a.node_id is not null
+           and not exists (select from mooring.node n where n.id = a.node_id)`,
   ],
   [
     'what is wanted to run is permitted where it is',
-    (
-      sql,
-    ) => sql`select a.*, e.* from mooring.assignment a join mooring_internal.eligibility(array(select id from mooring.deployment)) e on e.deployment_id = a.deployment_id and e.node_id = a.node_id
-      where a.wanted = 'run' and not e.permitted`,
+    (sql) => sql`
+      select a.*, e.*
+        from mooring.assignment a
+        join mooring_internal.eligibility(array(select id from mooring.deployment)) e
+          on e.deployment_id = a.deployment_id
+          and e.node_id = a.node_id
+       where a.wanted = 'run' and not e.permitted`,
   ],
   [
     'every permitted node has every enabled daemon',
-    (
-      sql,
-    ) => sql`select e.* from mooring_internal.eligibility(array(select id from mooring.deployment where type = 'daemon' and enabled)) e
-      where e.permitted and not exists (select from mooring.assignment a where a.ordinal is null and a.deployment_id = e.deployment_id and a.node_id = e.node_id)`,
+    (sql) => sql`
+      select e.*
+        from mooring_internal.eligibility(
+          array(select id from mooring.deployment where type = 'daemon' and enabled)
+        ) e
+       where e.permitted
+         and not exists (
+           select
+             from mooring.assignment a
+            where a.ordinal is null and a.deployment_id = e.deployment_id and a.node_id = e.node_id
+         )`,
   ],
   [
-    'what is moved stops, waits, or has come where it went: it never runs on where it was to go away from, and never waits without being wanted',
-    (sql) => sql`select a.* from mooring.assignment a
-      where a.move_to is not null and (a.move_reason is null or a.ordinal is null or a.wanted = 'run' and a.node_id is not null or a.handover is not null and a.wanted = 'run')
-         or a.move_reason is not null and a.node_id is null and a.wanted = 'stop'`,
+    'a moved row stops, is pending and wanted, or has arrived: it never runs on where it left',
+    (sql) => sql`
+      select a.*
+        from mooring.assignment a
+       where a.move_to is not null
+         and (
+           a.move_reason is null
+           or a.ordinal is null
+           or a.wanted = 'run' and a.node_id is not null
+           or a.handover is not null and a.wanted = 'run'
+         )
+          or a.move_reason is not null and a.node_id is null and a.wanted = 'stop'`,
   ],
   [
     'what is moved is wanted by its deployment',
-    (
-      sql,
-    ) => sql`select a.* from mooring.assignment a left join mooring.deployment d on d.id = a.deployment_id
-      where a.move_reason is not null and a.wanted = 'stop' and (d.id is null or not d.enabled or a.ordinal >= d.replicas)`,
+    (sql) => sql`
+      select a.*
+        from mooring.assignment a
+        left join mooring.deployment d on d.id = a.deployment_id
+       where a.move_reason is not null
+         and a.wanted = 'stop'
+         and (d.id is null or not d.enabled or a.ordinal >= d.replicas)`,
   ],
   [
     'no node is promised more than it may have',
-    (sql) => sql`select n.* from mooring.node n join mooring_internal.node_states() s on s.id = n.id
-      where s.assigned <> (select count(*) from mooring.assignment a where a.ordinal is not null and (a.node_id = n.id or a.move_to = n.id))`,
+    (sql) => sql`
+      select n.*
+        from mooring.node n
+        join mooring_internal.node_states() s on s.id = n.id
+       where s.assigned <> (
+         select count(*)
+           from mooring.assignment a
+          where a.ordinal is not null and (a.node_id = n.id or a.move_to = n.id)
+       )`,
   ],
   [
-    'nobody owns what he refused',
+    'no node owns what it refused',
     (sql) => sql`select a.* from mooring.assignment a where a.node_id = any (a.refused_by)`,
   ],
   [
     'the newest of each history is what is, and nothing that is gone has an owner in it',
-    (sql) => sql`select a.id, a.epoch, a.node_id, o.* from mooring.assignment a
-        full join (select distinct on (w.assignment_id) w.* from mooring.ownership w order by w.assignment_id, w.epoch desc) o on o.assignment_id = a.id
-      where case when a.id is null then o.node_id is not null else a.epoch > 0 and (o.epoch, o.node_id) is distinct from (a.epoch, a.node_id) end`,
+    (sql) => sql`
+      select a.id, a.epoch, a.node_id, o.*
+        from mooring.assignment a
+        full join (
+          select distinct on (w.assignment_id) w.*
+            from mooring.ownership w
+           order by w.assignment_id, w.epoch desc
+        ) o
+          on o.assignment_id = a.id
+       where case
+         when a.id is null then o.node_id is not null
+         else a.epoch > 0 and (o.epoch, o.node_id) is distinct from (a.epoch, a.node_id) end`,
   ],
   [
     'an owner has an epoch of its own',
@@ -111,7 +185,10 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
   ],
 ]
 
-/** Which laws are broken now, and which assignment's history did not go forward since the snapshot before. Empty: all is well. */
+/**
+ * Which laws are broken now, and which assignment's history did not go forward since the snapshot
+ * before. Empty: all is well.
+ */
 export async function brokenLaws(
   sql: ISql,
   before: Snapshot,

@@ -4,7 +4,8 @@ import { testDatabase } from '../helpers/postgres.js'
 import { storiesIn } from './story.js'
 import { weather } from './storm.js'
 
-// A storm that nothing survives is worth something: each guard that is taken out here has to be missed by it.
+// A storm proves something when it catches mutants: each guard that is removed here has to be
+// missed by it.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -12,9 +13,11 @@ const story = storiesIn(pg, t)
 type Change = [guard: string, instead: string]
 
 async function mutate(sql: TransactionSql, name: string, changes: Change[]): Promise<void> {
-  const [row] = await sql<
-    { def: string }[]
-  >`select pg_get_functiondef(p.oid) as def from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = ${name}`
+  const [row] = await sql<{ def: string }[]>`
+    select pg_get_functiondef(p.oid) as def
+      from pg_proc p
+     where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+       and p.proname = ${name}`
   let def = row?.def ?? ''
   for (const [guard, instead] of changes) {
     if (!def.includes(guard))
@@ -39,7 +42,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ['(d.id is null or not d.enabled', '(d.id is null'],
   ],
   [
-    'an order to stop that is taken back',
+    'an order to stop that is revoked',
     'requeue',
     ['wanted = case when a.node_id is not null then', 'wanted = case when false then'],
   ],
@@ -49,7 +52,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ['where e.eligible', 'where e.permitted'],
   ],
   [
-    'a claim that forgets who refused',
+    'a claim that forgets which node refused',
     'placeable_classes',
     ["case when w.refused_by = '{}' then", 'case when true then'],
   ],
@@ -60,7 +63,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ['h.beat_at < at - margin', 'true'],
   ],
   ['a release without a look at the deployment', 'release', [' and a.ordinal < d.replicas', '']],
-  ['an edit that evicts nobody', 'evict', ['where not e.permitted', 'where false']],
+  ['an edit that evicts nothing', 'evict', ['where not e.permitted', 'where false']],
   ['a node that is deleted with its work', 'tg_node__guard', ['if owned > 0', 'if false']],
   [
     'a live node that is deleted under its daemons',
@@ -89,7 +92,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ['silent > setting.reap_pause_share * nodes', 'silent > 0'],
   ],
   [
-    'a pause that nobody counts as over',
+    'a pause that never counts as ended',
     'update_reap_pause',
     ['elsif not too_many', 'elsif false'],
   ],
@@ -99,7 +102,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ['return too_many and pause.resumed_at is null', 'return too_many'],
   ],
   [
-    'an operator whose word outlasts the outage',
+    'an operator whose resume outlasts the outage',
     'update_reap_pause',
     [
       'elsif not too_many and pause.paused_at is not null',
@@ -112,7 +115,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ["set wanted = 'stop', move_to = null, move_reason = null,", "set wanted = 'stop',"],
   ],
   [
-    'a promise that is kept whatever became of the node',
+    'a promise that is kept for a node that has changed',
     'place_moves',
     ['and d.obstacle is null', ''],
     ['and d.obstacle is not null', 'and false'],
@@ -126,7 +129,7 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     ],
   ],
   [
-    'a history that misses who was given back',
+    'a history that misses what was given back',
     'tg_assignment__follow',
     [
       'where p.epoch <> p.epoch_before',

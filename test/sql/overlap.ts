@@ -1,4 +1,7 @@
-/** Start-first work on two or three hosts, told step by step: what each agent does is said by the story, and a round is a claim. */
+/**
+ * Start-first work on two or three hosts, step by step. The story says what each agent does, and a
+ * round is a claim.
+ */
 import type { TransactionSql } from 'postgres'
 import { age, deployment, node, report } from '../helpers/factories.js'
 import type { DeploymentSpec, TestNode } from '../helpers/factories.js'
@@ -15,13 +18,16 @@ export interface Copy {
   run_state: string | null
 }
 
-export const copies = async (sql: TransactionSql): Promise<Copy[]> =>
+export const instances = async (sql: TransactionSql): Promise<Copy[]> =>
   await sql<Copy[]>`
-  select p.assignment_id as id, p.ordinal, p.handover, p.node, p.epoch, p.wanted, p.stop_reason, p.run_state from mooring.placement p order by p.assignment_id`
+    select p.assignment_id as id, p.ordinal, p.handover, p.node, p.epoch, p.wanted, p.stop_reason,
+           p.run_state
+      from mooring.placement p
+     order by p.assignment_id`
 
 /** [node, handover, wanted] of each row, in order of id. */
 export const shape = async (sql: TransactionSql) =>
-  (await copies(sql)).map((row) => [row.node, row.handover, row.wanted])
+  (await instances(sql)).map((row) => [row.node, row.handover, row.wanted])
 
 export const START_FIRST: DeploymentSpec = { on_lost: 'keep', handover: 'start-first' }
 
@@ -30,7 +36,10 @@ export interface Fleet {
   id: string
 }
 
-/** One start-first deployment that runs on host-a; then host-b comes, and host-c where it is asked for. Successors are believed at once. */
+/**
+ * One start-first deployment that runs on host-a; then host-b comes, and host-c where it is asked
+ * for. Successors are believed at once.
+ */
 export async function fleet(
   sql: TransactionSql,
   spec: DeploymentSpec = {},
@@ -40,7 +49,7 @@ export async function fleet(
   const hosts: Record<string, TestNode> = { 'host-a': await node(sql, { name: 'host-a' }) }
   const id = await deployment(sql, { ...START_FIRST, ...spec })
   await claim(sql)
-  for (const row of await copies(sql))
+  for (const row of await instances(sql))
     await report(sql, hosts['host-a']!, row, 'running', { pid: 1 })
   for (const name of others) hosts[name] = await node(sql, { name })
   return { hosts, id }
@@ -54,7 +63,7 @@ export async function says(
   state: string,
   fields: Parameters<typeof report>[4] = {},
 ) {
-  const row = (await copies(sql)).find((copy) => copy.id === id)!
+  const row = (await instances(sql)).find((copy) => copy.id === id)!
   return await report(sql, hosts[row.node!]!, row, state, fields)
 }
 
@@ -73,7 +82,7 @@ export async function arriving(
   const made = await fleet(sql, spec, others)
   await sql`select from mooring.drain_node('host-a')`
   await claim(sql)
-  const rows = await copies(sql)
+  const rows = await instances(sql)
   return {
     ...made,
     old: rows.find((row) => row.handover === null)!.id,

@@ -3,7 +3,8 @@ import { testDatabase } from '../helpers/postgres.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
 import { claim, events, loads, refused, storiesIn } from './story.js'
 
-// Behaviour of the two systems this one replaces that has to be here as well, by the number of its row in docs/compared.md.
+// Behaviour of the two systems this one replaces that has to be here as well, by the number of its
+// row in docs/compared.md.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -12,7 +13,10 @@ story('Y1: one insert..select is all a user does', async (t, sql) => {
   await sql`set local search_path = public, mooring`
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
-  await sql`insert into deployment (package_name, package_version, enabled) select 'http-server', '14.1.1', true from generate_series(1, 21)`
+  await sql`
+    insert into deployment (package_name, package_version, enabled)
+    select 'http-server', '14.1.1', true
+      from generate_series(1, 21)`
   await sql`select from mooring.tick('worker', inline => true)`
   t.same(await loads(sql), { 'host-a': 11, 'host-b': 10 })
   t.match(await sql`select deployments, assignments, assigned, waiting from fleet`, [
@@ -21,17 +25,23 @@ story('Y1: one insert..select is all a user does', async (t, sql) => {
 })
 
 story(
-  'Y9: deployment_count counts assigned work only: no daemons, nothing that waits, nothing that was lost',
+  'Y9: deployment_count counts assigned work only: no daemons, nothing pending, nothing lost',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
-    await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 4)`
+    await sql`
+      insert into mooring.deployment (package_name, pinned_node)
+      select 'http-server', 'host-a'
+        from generate_series(1, 4)`
     await claim(sql)
     await age(sql, 'host-a', '1 minute ago')
     await sql`select from mooring.reap()` // four lost
     await sql`update mooring.deployment set pinned_node = 'nowhere'` // and waiting
     await sql`delete from mooring.node` // it comes back new
     await node(sql, { name: 'host-a' })
-    await sql`insert into mooring.deployment (package_name, type, pinned_node) select 'http-server', 'daemon', 'host-a' from generate_series(1, 3)`
+    await sql`
+      insert into mooring.deployment (package_name, type, pinned_node)
+      select 'http-server', 'daemon', 'host-a'
+        from generate_series(1, 3)`
     await node(sql, { name: 'host-b' })
     await deployments(sql, 6)
     await claim(sql)
@@ -40,7 +50,7 @@ story(
 )
 
 story(
-  'Y10: resource_usage is cpu_percent * wc + memory_gib * wm, weights normalised, half and half by default',
+  'Y10: resource_usage is cpu_percent * wc + memory_gib * wm, weights normalised, half by default',
   async (t, sql) => {
     await node(sql, { name: 'host-a', sample: { cpu_pct: 20, memory_mb: 4096 } })
     const id = await deployment(sql, { policy: 'resource_usage' })
@@ -95,7 +105,7 @@ story(
 )
 
 story(
-  'Y14: the queue: updated_at, created_at, id; what was lost keeps its place and so comes before younger work',
+  'Y14: the queue is updated_at, created_at, id; a lost row keeps its place before younger work',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     const [lostLater, lostSooner] = [
@@ -121,7 +131,7 @@ story(
 )
 
 void t.test(
-  'Y16-17: a claim is compare-and-set: of eight at once each row is placed by one, and no live node is robbed',
+  'Y16-17: a claim is compare-and-set: eight at once place each row once, and rob no live node',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     for (let n = 0; n < 3; n++) await node(sql)
@@ -167,7 +177,7 @@ story('Y21: an unknown type is refused by a constraint', async (t, sql) => {
 })
 
 story(
-  'D1: registration and beats keep one row per name: URLs, disk and count; a beat without figures erases none',
+  'D1: registration and beats keep one row per name: URLs, disk, count; no figures erase none',
   async (t, sql) => {
     const host = await node(sql, {
       name: 'host-a',
@@ -177,7 +187,10 @@ story(
     })
     await beat(sql, host)
     t.match(
-      await sql`select node, agent_base_url, gateway_base_url, disk_free_pct, disk_free_bytes::float8 as disk_free_bytes, beat_age < interval '1 minute' as fresh from mooring.node_status`,
+      await sql`
+        select node, agent_base_url, gateway_base_url, disk_free_pct,
+               disk_free_bytes::float8 as disk_free_bytes, beat_age < interval '1 minute' as fresh
+          from mooring.node_status`,
       [
         {
           node: 'host-a',
@@ -212,7 +225,7 @@ story(
 )
 
 story(
-  'D11, D14: the list of nodes says of each UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY, from what decides who gets work',
+  'D11, D14: each node is UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY',
   async (t, sql) => {
     await node(sql, { name: 'a-unknown', seen: 'never' })
     await node(sql, { name: 'b-stale', seen: '-1 minute' })

@@ -5,7 +5,7 @@ import type { TestNode } from '../helpers/factories.js'
 import { brokenLaws, snapshot } from './invariants.js'
 import type { Snapshot } from './invariants.js'
 
-// Random verbs and edits from a seed. Whoever runs them looks at the laws after each.
+// Random verbs and edits from a seed. The caller checks the laws after each.
 
 export interface Storm {
   /** Nodes with a living agent. */
@@ -67,13 +67,24 @@ export function storm(seed: number, sql: TransactionSql): Storm {
     toggle: async () =>
       sql`update mooring.deployment set enabled = not enabled where id = ${await anyDeployment()}`,
     scale: async () =>
-      sql`update mooring.deployment set replicas = ${random(5)} where id = ${await anyDeployment()}`,
+      sql`
+        update mooring.deployment set replicas = ${random(5)} where id = ${await anyDeployment()}`,
     'edit the env': async () =>
-      sql`update mooring.deployment set env = jsonb_build_object('A', ${String(random(100))}::text) where id = ${await anyDeployment()}`,
+      sql`
+        update mooring.deployment
+           set env = jsonb_build_object('A', ${String(random(100))}::text)
+         where id = ${await anyDeployment()}`,
     'edit the selector': async () =>
-      sql`update mooring.deployment set selector = ${one(zones)!}::text::jsonb where id = ${await anyDeployment()}`,
+      sql`
+        update mooring.deployment
+           set selector = ${one(zones)!}::text::jsonb
+         where id = ${await anyDeployment()}`,
     'edit many': () =>
-      sql`update mooring.deployment set enabled = not enabled or id % 2 = 0, replicas = (replicas + 1) % 4, selector = ${one(zones)!}::text::jsonb where id % 3 = ${random(3)}`,
+      sql`
+        update mooring.deployment
+           set enabled = not enabled
+           or id % 2 = 0, replicas = (replicas + 1) % 4, selector = ${one(zones)!}::text::jsonb
+         where id % 3 = ${random(3)}`,
     register: async () => {
       const name = `host-${random(5)}`
       if (!living.has(name))
@@ -137,9 +148,18 @@ export function storm(seed: number, sql: TransactionSql): Storm {
         )
     },
     'edit a node': async () =>
-      sql`update mooring.node set enabled = ${random(4) > 0}, max_assignments = ${one([null, null, 2, 5])!}, weight = ${one([50, 100, 200])!}, labels = ${one(zones)!}::text::jsonb where name = ${`host-${random(5)}`}`,
+      sql`
+        update mooring.node
+           set enabled = ${random(4) > 0},
+               max_assignments = ${one([null, null, 2, 5])!},
+               weight = ${one([50, 100, 200])!},
+               labels = ${one(zones)!}::text::jsonb
+         where name = ${`host-${random(5)}`}`,
     'trust less or more': async () =>
-      sql`update mooring.node set trusts = ${one(['.', '^http-server@', null])!} where name = ${`host-${random(5)}`}`,
+      sql`
+        update mooring.node
+           set trusts = ${one(['.', '^http-server@', null])!}
+         where name = ${`host-${random(5)}`}`,
     'delete a node': async () => {
       const name = `host-${random(5)}`
       if (!living.has(name) || random(3) === 0)
@@ -154,7 +174,10 @@ export function storm(seed: number, sql: TransactionSql): Storm {
     'set an epoch back': async () =>
       unlessRefused(
         async (sql) =>
-          sql`update mooring.assignment set epoch = 0 where id = ${one(await assignments(sql))?.id ?? 0}`,
+          sql`
+            update mooring.assignment
+               set epoch = 0
+             where id = ${one(await assignments(sql))?.id ?? 0}`,
       ),
     reassign: async () => {
       const row = one(await assignments(sql))
@@ -172,7 +195,11 @@ export function storm(seed: number, sql: TransactionSql): Storm {
       tried(
         sql,
         (sql) =>
-          sql`select from mooring.drain_node(${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!}, ${1 + random(3)}, ${one([null, null, null, '0'])!})`,
+          sql`
+            select
+              from mooring.drain_node(
+                ${`host-${random(5)}`}, ${one([null, null, null, `host-${random(5)}`])!},
+                ${1 + random(3)}, ${one([null, null, null, '0'])!})`,
       ),
     undrain: async () =>
       tried(sql, (sql) => sql`select from mooring.undrain_node(${`host-${random(5)}`})`),
@@ -181,8 +208,17 @@ export function storm(seed: number, sql: TransactionSql): Storm {
     'place or free by hand': async () =>
       unlessRefused(
         async (sql) => sql`
-      update mooring.assignment a set node_id = case when a.node_id is null then (select n.node_id from mooring_internal.eligibility(array[a.deployment_id]) n where n.permitted and n.node_id <> all (a.refused_by) order by n.node_id limit 1) end
-       where a.id = ${one(await assignments(sql))?.id ?? 0} and a.ordinal is not null and a.wanted = 'run'`,
+          update mooring.assignment a
+             set node_id = case when a.node_id is null then (
+               select n.node_id
+                 from mooring_internal.eligibility(array[a.deployment_id]) n
+                where n.permitted and n.node_id <> all (a.refused_by)
+                order by n.node_id
+                limit 1
+             ) end
+           where a.id = ${one(await assignments(sql))?.id ?? 0}
+             and a.ordinal is not null
+             and a.wanted = 'run'`,
       ),
   }
   const often = [
@@ -230,10 +266,14 @@ async function tried(
     })
 }
 
-/** Runs a storm until a law is broken or the steps are over; what was broken, and after which step. */
+/**
+ * Runs a storm until a law is broken or the steps are over; what was broken, and after which step.
+ */
 export async function weather(sql: TransactionSql, seed: number, steps: number): Promise<string[]> {
-  // long leases: on a slow machine a storm takes a while, and nobody shall die of that
-  await sql`update mooring.setting set lease_ttl = '1 hour', reap_margin = '10 min', reap_pause_min_nodes = 3`
+  // long leases: on a slow machine a storm takes a while, and no node shall die of that
+  await sql`
+    update mooring.setting
+       set lease_ttl = '1 hour', reap_margin = '10 min', reap_pause_min_nodes = 3`
   const { living, next } = storm(seed, sql)
   const ended = new Set<string>()
   let before = await snapshot(sql)
@@ -259,22 +299,32 @@ export async function weather(sql: TransactionSql, seed: number, steps: number):
   return []
 }
 
-/** A place that is kept for a move is taken for everybody else. */
+/** A place that is reserved for a move is used for all other work. */
 const eligiblePairs = async (sql: TransactionSql) =>
   new Set(
     (
-      await sql<
-        { pair: string }[]
-      >`select e.deployment_id || ' ' || e.node_id as pair from mooring_internal.eligibility(array(select id from mooring.deployment)) e
-    where e.eligible or e.permitted and e.live and e.enabled and e.not_draining and e.disk_ok
-      and exists (select from mooring.assignment a where a.deployment_id = e.deployment_id and a.move_to = e.node_id)`
+      await sql<{ pair: string }[]>`
+        select e.deployment_id || ' ' || e.node_id as pair
+          from mooring_internal.eligibility(array(select id from mooring.deployment)) e
+         where e.eligible
+            or e.permitted
+              and e.live
+              and e.enabled
+              and e.not_draining
+              and e.disk_ok
+              and exists (
+                select
+                  from mooring.assignment a
+                 where a.deployment_id = e.deployment_id and a.move_to = e.node_id
+              )`
     ).map(({ pair }) => pair),
   )
 
 const owners = (sql: TransactionSql) =>
-  sql<
-    { id: string; pair: string }[]
-  >`select id, deployment_id || ' ' || node_id as pair from mooring.assignment where node_id is not null`
+  sql<{ id: string; pair: string }[]>`
+    select id, deployment_id || ' ' || node_id as pair
+      from mooring.assignment
+     where node_id is not null`
 
 const robbed = (before: Snapshot, now: Snapshot, living: Map<string, TestNode>) =>
   [...before.values()]
@@ -292,13 +342,28 @@ interface Silence {
   resumed: boolean
 }
 
-/** Whose silence reap() has to judge: in a storm the dead have been so for a day, and count while they own something that can be taken. */
+/**
+ * The nodes whose silence reap() judges. The dead ones of a storm have been silent for a day, and
+ * count while they own something that can be reaped.
+ */
 const silenceOf = async (sql: TransactionSql) =>
   (
     await sql<Silence[]>`
-    select (count(*) filter (where not h.dead))::int as living, (count(*) filter (where h.dead and h.owes))::int as owing, p.paused_at is not null as paused, p.resumed_at is not null as resumed
-      from (select h.beat_at < clock_timestamp() - interval '70 min' as dead, exists (select from mooring.assignment a where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop')) as owes
-              from mooring.heartbeat h where h.session is not null) h right join mooring_internal.reap_pause p on true group by p.only_row`
+      select (count(*) filter (where not h.dead))::int as living,
+             (count(*) filter (where h.dead and h.owes))::int as owing,
+             p.paused_at is not null as paused, p.resumed_at is not null as resumed
+        from (
+          select h.beat_at < clock_timestamp() - interval '70 min' as dead,
+                 exists (
+                   select
+                     from mooring.assignment a
+                    where a.node_id = h.node_id and (a.ordinal is not null or a.wanted = 'stop')
+                 ) as owes
+            from mooring.heartbeat h
+           where h.session is not null
+        ) h
+        right join mooring_internal.reap_pause p on true
+       group by p.only_row`
   )[0]!
 
 /** What a reap did against what it should have made of the silence. */
@@ -309,17 +374,18 @@ async function believed(
   now: Snapshot,
 ): Promise<string[]> {
   const tooMany = living + owing >= 3 && owing > 0.5 * (living + owing)
-  const ofSilent = await sql<
-    { node_id: number }[]
-  >`select h.node_id from mooring.heartbeat h where h.session is not null and h.beat_at < clock_timestamp() - interval '70 min'`
+  const ofSilent = await sql<{ node_id: number }[]>`
+    select h.node_id
+      from mooring.heartbeat h
+     where h.session is not null and h.beat_at < clock_timestamp() - interval '70 min'`
   const silent = new Set(ofSilent.map(({ node_id }) => node_id))
   const taken = [...before.values()].filter(
     ({ id, node_id }) =>
       node_id !== null && silent.has(node_id) && now.get(id)?.node_id !== node_id,
   ).length
-  const [fleet] = await sql<
-    [{ reap_paused: string | null; forgotten: boolean }]
-  >`select f.reap_paused, p.paused_at is null as forgotten from mooring.fleet f, mooring_internal.reap_pause p`
+  const [fleet] = await sql<[{ reap_paused: string | null; forgotten: boolean }]>`
+    select f.reap_paused, p.paused_at is null as forgotten
+      from mooring.fleet f, mooring_internal.reap_pause p`
   const shown = JSON.stringify({ living, owing, resumed, taken, ...fleet })
   return [
     ...(tooMany && !resumed && taken > 0
@@ -347,8 +413,16 @@ const misplaced = (
 const forgotten = async (sql: TransactionSql) =>
   (
     await sql<{ id: string }[]>`
-    select a.id from mooring.assignment a join mooring_internal.eligibility(array(select id from mooring.deployment where policy is distinct from 'none')) e on e.deployment_id = a.deployment_id
-     where a.node_id is null and a.wanted = 'run' and e.eligible and e.node_id <> all (a.refused_by)`
+      select a.id
+        from mooring.assignment a
+        join mooring_internal.eligibility(
+          array(select id from mooring.deployment where policy is distinct from 'none')
+        ) e
+          on e.deployment_id = a.deployment_id
+       where a.node_id is null
+         and a.wanted = 'run'
+         and e.eligible
+         and e.node_id <> all (a.refused_by)`
   ).map(({ id }) => `${id} waits though it has somewhere to go`)
 
 /** After the storm: every node has an agent, every agent obeys, the rounds run. */

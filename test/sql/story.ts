@@ -3,7 +3,10 @@ import type { TransactionSql } from 'postgres'
 import type { TestDatabase } from '../helpers/postgres.js'
 import type { Db } from '../helpers/factories.js'
 
-/** The server ends who sits idle in a transaction with a verb in it, and who waits for the right to place: not while a test is told, not even on a machine that stands still. */
+/**
+ * The server ends a session that is idle in a transaction with a verb in it, and one that waits for
+ * the placement lock. It must not do so during a test, not even on a machine that stands still.
+ */
 export const patient = (sql: Db) => sql`update mooring.setting set placement_lock_timeout = '1 min'`
 
 const undo = new Error('rolled back, as every story is')
@@ -38,7 +41,7 @@ export interface Refusal {
   message?: RegExp
 }
 
-/** The statement fails as told, and the story goes on behind a savepoint. */
+/** The statement fails as expected, and the story goes on behind a savepoint. */
 export async function refused(
   t: Test,
   sql: TransactionSql,
@@ -64,7 +67,11 @@ export async function claim(sql: Db, maxRows: number | null = null): Promise<str
 /** How many assignments each node owns, daemons not counted: { 'host-a': 11, 'host-b': 10 }. */
 export async function loads(sql: Db): Promise<Record<string, number>> {
   const rows = await sql<{ name: string; n: number }[]>`
-    select n.name, count(a.id)::int as n from mooring.node n left join mooring.assignment a on a.node_id = n.id and a.ordinal is not null group by n.name order by n.name`
+    select n.name, count(a.id)::int as n
+      from mooring.node n
+      left join mooring.assignment a on a.node_id = n.id and a.ordinal is not null
+     group by n.name
+     order by n.name`
   return Object.fromEntries(rows.map(({ name, n }) => [name, n]))
 }
 
@@ -80,5 +87,12 @@ export async function events(sql: Db, kind: string) {
       detail: Record<string, unknown> | null
     }[]
   >`
-    select assignment_id, deployment_id, node, epoch, reason, detail from mooring.event where kind = ${kind} order by id`
+    select assignment_id, deployment_id, node, epoch, reason, detail
+      from mooring.event
+     where kind = ${kind}
+     order by id`
 }
+
+/** One regular expression out of parts that each fit on a line. */
+export const pattern = (...parts: RegExp[]) =>
+  new RegExp(parts.map(({ source }) => source).join(''))

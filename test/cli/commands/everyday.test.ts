@@ -342,7 +342,7 @@ t.test('scale sets replicas, and refuses a daemon with the reason and the way ou
   t.match(await run('scale', 'deployment', 'web', 'watch', '--replicas', '1'), {
     code: 1,
     stderr:
-      /watch is a daemon and is not scaled: it runs once on every node.*\nhint: .*selector.*mooring disable deployment watch/,
+      /watch is a daemon and is not scaled: it runs once on every permitted node.*\nhint: .*selector.*mooring disable deployment watch/,
   })
   t.match(
     await sql`select replicas from mooring.deployment where name = 'web'`,

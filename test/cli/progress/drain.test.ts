@@ -45,7 +45,7 @@ t.test(
     t.match(first, {
       code: 0,
       stdout:
-        /^host-a drains: 3 of 3 left, 0 moving\nsee it through with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/,
+        /^host-a drains: 3 of 3 left, 0 moving\nfollow it with `mooring drain host-a --wait`, end it with `mooring undrain host-a`\n$/,
     })
     t.match((await run('status')).stdout, 'host-a drains: 3 of 3 left, 0 moving')
     t.match(

@@ -32,7 +32,7 @@ t.test('all errors are told at once, each with its place', async (t) => {
     ],
   })
   for (const part of [
-    /deployments\[0\] \(a b\)\.name: a name is/,
+    /deployments\[0\] \(a b\)\.name: a name has 1 to 63 letters/,
     /deployments\[1\] \(web\)\.package_name: must be the name of a registry package/,
     /deployments\[1\] \(web\)\.replicas/,
     /deployments\[1\] \(web\)\.args/,

@@ -11,8 +11,9 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const sample = async (sql: TransactionSql) => {
-  const [row] =
-    await sql`select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running, sampled_at from mooring.heartbeat`
+  const [row] = await sql`
+      select cpu_pct, memory_mb, disk_free_pct, disk_free_bytes, running, sampled_at
+        from mooring.heartbeat`
   return { ...row }
 }
 
@@ -132,18 +133,22 @@ story('defect 13: a beat touches nothing that an operator edited', async (t, sql
   t.same(after, before)
 })
 
-story('rounds that nobody runs are reported overdue, until somebody ran them', async (t, sql) => {
-  // so that none becomes overdue by itself
-  await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
-  const host = await node(sql)
-  t.match(await beat(sql, host), { round_overdue: true }, 'never run')
-  await sql`select mooring.tick('me', inline => true)`
-  t.match(await beat(sql, host), { round_overdue: false })
-  await sql`update mooring_internal.round set done_at = done_at - interval '15 min' where name = 'place'`
-  t.match(await beat(sql, host), { round_overdue: true })
-  await sql`update mooring_internal.round set done_at = clock_timestamp() + interval '1 hour'`
-  t.match(await beat(sql, host), { round_overdue: true }, 'after the clock was set back')
-})
+story(
+  'rounds that no worker runs are reported overdue, until an agent has run them',
+  async (t, sql) => {
+    // so that none becomes overdue by itself
+    await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
+    const host = await node(sql)
+    t.match(await beat(sql, host), { round_overdue: true }, 'never run')
+    await sql`select mooring.tick('me', inline => true)`
+    t.match(await beat(sql, host), { round_overdue: false })
+    await sql`
+    update mooring_internal.round set done_at = done_at - interval '15 min' where name = 'place'`
+    t.match(await beat(sql, host), { round_overdue: true })
+    await sql`update mooring_internal.round set done_at = clock_timestamp() + interval '1 hour'`
+    t.match(await beat(sql, host), { round_overdue: true }, 'after the clock was set back')
+  },
+)
 
 void t.test('a heartbeat in a transaction of another isolation level is refused', async (t) => {
   await t.rejects(
@@ -164,7 +169,9 @@ void t.test(
     const written = async () => {
       await sql`select pg_stat_force_next_flush()`
       const [row] = await sql<{ updated: number; hot: number }[]>`
-      select n_tup_upd::int as updated, n_tup_hot_upd::int as hot from pg_stat_user_tables where relid = 'mooring.heartbeat'::regclass`
+        select n_tup_upd::int as updated, n_tup_hot_upd::int as hot
+          from pg_stat_user_tables
+         where relid = 'mooring.heartbeat'::regclass`
       return row!
     }
     /** Share of HOT updates in 500 beats. */
@@ -182,7 +189,8 @@ void t.test(
       const after = await written()
       return (after.hot - before.hot) / (after.updated - before.updated)
     }
-    // an autovacuum worker that analyzes at this moment holds a snapshot, on a busy machine for seconds: then a later try shows it
+    // an autovacuum worker that analyzes at this moment holds a snapshot, on a busy machine for
+    // seconds: then a later try shows it
     t.ok(
       await waitFor(async () => (await hotShare()) === 1, {
         label: 'every one of 500 beats is a HOT update',

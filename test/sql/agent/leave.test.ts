@@ -41,15 +41,18 @@ story('it is not live any more, its session is over and its name is free', async
   t.equal((await claim(sql)).length, 1)
 })
 
-story("daemons stay the node's, but those that were told to stop are gone", async (t, sql) => {
-  const stays = await deployment(sql, { type: 'daemon' })
-  const ends = await deployment(sql, { type: 'daemon' })
-  const host = await node(sql, { name: 'host-a' })
-  await sql`update mooring.deployment set enabled = false where id = ${ends}`
-  await sql`select mooring.leave('host-a', ${host.session})`
-  t.match(await assignments(sql), [{ deployment_id: stays, node: 'host-a', wanted: 'run' }])
-  t.equal((await assignments(sql)).length, 1)
-})
+story(
+  'daemons stay with the node, but those that were ordered to stop are gone',
+  async (t, sql) => {
+    const stays = await deployment(sql, { type: 'daemon' })
+    const ends = await deployment(sql, { type: 'daemon' })
+    const host = await node(sql, { name: 'host-a' })
+    await sql`update mooring.deployment set enabled = false where id = ${ends}`
+    await sql`select mooring.leave('host-a', ${host.session})`
+    t.match(await assignments(sql), [{ deployment_id: stays, node: 'host-a', wanted: 'run' }])
+    t.equal((await assignments(sql)).length, 1)
+  },
+)
 
 story(
   'what was to stop ends: disabled work waits stopped, deleted work is gone',

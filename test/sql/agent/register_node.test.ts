@@ -18,8 +18,12 @@ const register = (
 story(
   'a first registration makes the node and answers with the intervals to live by',
   async (t, sql) => {
-    const [answer] =
-      await sql`select * from mooring.register_node('host-a', ${randomUUID()}, '^http-server@', '{npm,exec}', '{"zone": "b"}', 7, 'http://a:1', 'http://a:2', version => '0.1.0')`
+    const [answer] = await sql`
+        select *
+          from mooring.register_node(
+            'host-a', ${randomUUID()}, '^http-server@', '{npm,exec}', '{"zone": "b"}', 7,
+            'http://a:1', 'http://a:2', version => '0.1.0'
+          )`
     const [row] = await sql`select * from mooring.node`
     t.match(answer, {
       node_id: row!.id,
@@ -49,27 +53,33 @@ story(
   },
 )
 
-story('a node whose heartbeat row was lost gets it back when its agent comes', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  await sql`update mooring.node set role_name = session_user`
-  await sql`set local session_replication_role = replica`
-  await sql`delete from mooring.heartbeat`
-  await sql`set local session_replication_role = origin`
-  // it used to look for the row for ever
-  await sql`set local statement_timeout = '20 s'`
-  const session = randomUUID()
-  await register(sql, 'host-a', session)
-  t.match((await beat(sql, { name: 'host-a', session })).hold, false)
-  t.match(
-    [
-      ...(await sql`select h.node, h.role_name = n.role_name as bound from mooring.heartbeat h join mooring.node n on n.id = h.node_id`),
-    ],
-    [{ node: 'host-a', bound: true }],
-  )
-})
+story(
+  'a node whose heartbeat row was lost gets it back when its agent registers',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    await sql`update mooring.node set role_name = session_user`
+    await sql`set local session_replication_role = replica`
+    await sql`delete from mooring.heartbeat`
+    await sql`set local session_replication_role = origin`
+    // it used to look for the row for ever
+    await sql`set local statement_timeout = '20 s'`
+    const session = randomUUID()
+    await register(sql, 'host-a', session)
+    t.match((await beat(sql, { name: 'host-a', session })).hold, false)
+    t.match(
+      [
+        ...(await sql`
+        select h.node, h.role_name = n.role_name as bound
+          from mooring.heartbeat h
+          join mooring.node n on n.id = h.node_id`),
+      ],
+      [{ node: 'host-a', bound: true }],
+    )
+  },
+)
 
 story(
-  'who registers a known name, or is refused, takes no number from the identity: there are 2^31',
+  'a registration of a known name, or a refused one, uses no identity: there are 2^31',
   async (t, sql) => {
     const { id } = await node(sql, { name: 'host-a' })
     const session = randomUUID()
@@ -96,15 +106,19 @@ story('a heartbeat row ends with its node only', async (t, sql) => {
 })
 
 story(
-  'an agent says how surely its workloads die with it, at every registration anew',
+  'an agent reports at every registration how surely its workloads die with it',
   async (t, sql) => {
     const containment = async () =>
       (
-        await sql`select s.containment, n.containment as stored from mooring.node_status s join mooring.node n on n.name = s.node`
+        await sql`
+          select s.containment, n.containment as stored
+            from mooring.node_status s
+            join mooring.node n on n.name = s.node`
       )[0]
     for (const level of ['pid-namespace', 'pdeathsig', 'process-group']) {
       await sql`delete from mooring.node`
-      await sql`select from mooring.register_node('host-a', ${randomUUID()}, '.', containment => ${level})`
+      await sql`
+        select from mooring.register_node('host-a', ${randomUUID()}, '.', containment => ${level})`
       t.same(await containment(), { containment: level, stored: level })
     }
     t.match((await events(sql, 'node_registered')).at(-1), {
@@ -122,7 +136,9 @@ story(
         t,
         sql,
         (sql) =>
-          sql`select from mooring.register_node('host-b', ${randomUUID()}, '.', containment => ${level})`,
+          sql`
+            select
+              from mooring.register_node('host-b', ${randomUUID()}, '.', containment => ${level})`,
         {
           code: 'MR007',
           message: new RegExp(`'${level}' is no containment`),
@@ -139,7 +155,7 @@ story(
 )
 
 story(
-  'two agents of one name: the second is told in how many milliseconds the name is free',
+  'two agents of one name: the second hears in how many milliseconds the name is free',
   async (t, sql) => {
     await node(sql, { name: 'host-a', seen: '5 seconds ago' })
     await refused(t, sql, (sql) => register(sql, 'host-a'), {
@@ -150,7 +166,7 @@ story(
   },
 )
 
-story('an assignment with a longer lease keeps the name taken for as long', async (t, sql) => {
+story('an assignment with a longer lease reserves the name for as long', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await deployment(sql, { lease_ttl: '1 min' })
   await claim(sql)
@@ -205,12 +221,21 @@ story('the same session may register again, and one that left is free at once', 
 story(
   'what the agent says of itself is stored as said, what operators edit too only when given',
   async (t, sql) => {
-    await sql`select from mooring.register_node('host-a', ${randomUUID()}, '^a@', '{npm,exec}', '{"zone": "b"}', 7, 'http://a:1', 'http://a:2', version => '1')`
-    await sql`update mooring.node set labels = '{"zone": "c"}', max_assignments = 9, enabled = false, weight = 5`
+    await sql`
+      select
+        from mooring.register_node(
+          'host-a', ${randomUUID()}, '^a@', '{npm,exec}', '{"zone": "b"}', 7, 'http://a:1',
+          'http://a:2', version => '1'
+        )`
+    await sql`
+      update mooring.node
+         set labels = '{"zone": "c"}', max_assignments = 9, enabled = false, weight = 5`
     await age(sql, 'host-a', '1 minute ago')
     await sql`select from mooring.register_node('host-a', ${randomUUID()})`
-    const [row] =
-      await sql`select trusts, drivers, version, labels, max_assignments, agent_base_url, gateway_base_url, enabled, weight from mooring.node`
+    const [row] = await sql`
+        select trusts, drivers, version, labels, max_assignments, agent_base_url, gateway_base_url,
+               enabled, weight
+          from mooring.node`
     t.same(row, {
       trusts: null,
       drivers: ['npm'],
@@ -223,7 +248,9 @@ story(
       weight: 5,
     })
     await age(sql, 'host-a', '1 minute ago')
-    await sql`select from mooring.register_node('host-a', ${randomUUID()}, labels => '{}', max_assignments => 1)`
+    await sql`
+      select
+        from mooring.register_node('host-a', ${randomUUID()}, labels => '{}', max_assignments => 1)`
     const [given] = await sql`select labels, max_assignments from mooring.node`
     t.same(given, { labels: {}, max_assignments: 1 })
   },

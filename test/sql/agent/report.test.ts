@@ -16,16 +16,19 @@ async function owned(sql: TransactionSql) {
 }
 
 const run = async (sql: TransactionSql) => {
-  const [row] =
-    await sql`select *, next_start_at - clock_timestamp() between interval '1 s' and interval '5 s' as soon from mooring.run`
+  const [row] = await sql`
+      select *, next_start_at - clock_timestamp() between interval '1 s' and interval '5 s' as soon
+        from mooring.run`
   return row!
 }
 
 story('a report is what the placement shows', async (t, sql) => {
   const { host, row } = await owned(sql)
   t.equal(await report(sql, host, row, 'running', { pid: 4711, restarts: 2 }), true)
-  const [seen] =
-    await sql`select run_state, pid, restarts, last_error, last_deployed_at is not null as deployed, last_active_at is not null as active from mooring.placement`
+  const [seen] = await sql`
+      select run_state, pid, restarts, last_error, last_deployed_at is not null as deployed,
+             last_active_at is not null as active
+        from mooring.placement`
   t.same(seen, {
     run_state: 'running',
     pid: 4711,
@@ -69,7 +72,7 @@ story('a crash keeps its exit and its error, and the last successful start', asy
 })
 
 story(
-  "D20: the last successful start is no failure's to erase, the last word is of every report, and the last error outlives both",
+  'D20: a failure keeps last_deployed_at, every report sets last_active_at, and last_error stays',
   async (t, sql) => {
     const { host, row } = await owned(sql)
     const seen = async () =>
@@ -82,7 +85,8 @@ story(
             last_active_at: string
           }[]
         >`
-    select run_state, last_error, last_deployed_at::text, last_active_at::text from mooring.placement`
+          select run_state, last_error, last_deployed_at::text, last_active_at::text
+            from mooring.placement`
       )[0]!
     const say = async (state: string, error?: string) => {
       t.equal(await report(sql, host, row, state, error === undefined ? {} : { error }), true)
@@ -123,7 +127,7 @@ story(
 )
 
 story(
-  'negative control: a report that writes the whole row, as the obvious one does, loses the last success',
+  'negative control: a report that writes the whole row loses the last success',
   async (t, sql) => {
     const { host, row } = await owned(sql)
     const [{ source } = { source: '' }] = await sql<
@@ -206,7 +210,7 @@ story(
   },
 )
 
-story('a refused daemon stays where it is, to be seen', async (t, sql) => {
+story('a refused daemon stays where it is, and remains visible', async (t, sql) => {
   await deployment(sql, { type: 'daemon' })
   const host = await node(sql, { name: 'host-a' })
   const [row] = await assignments(sql)
@@ -229,8 +233,14 @@ story(
       generation: '1',
       state,
     })
-    const answers =
-      await sql`select * from mooring.report('host-a', ${host.session}, ${sql.json([say(0, 'starting'), say(1, 'running', '0'), say(0, 'running'), say(2, 'stopped')])})`
+    const reports = [
+      say(0, 'starting'),
+      say(1, 'running', '0'),
+      say(0, 'running'),
+      say(2, 'stopped'),
+    ]
+    const answers = await sql`
+      select * from mooring.report('host-a', ${host.session}, ${sql.json(reports)})`
     t.same(
       answers.map(({ accepted }) => accepted),
       [true, false, true, true],

@@ -7,7 +7,7 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story(
-  'D17: what a node owns comes a page at a time, 200 unless told otherwise and 2000 at most, with its last sign of life',
+  'D17: pages of what a node owns, 200 rows by default and 2000 at most, with last_active_at',
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a' })
     await deployments(sql, 2100)

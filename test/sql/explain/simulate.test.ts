@@ -30,9 +30,12 @@ const insert = async (sql: TransactionSql, spec: Record<string, unknown> | strin
 
 /** Every row of every table, as text. */
 async function everything(sql: TransactionSql): Promise<string> {
-  const tables = await sql<
-    { name: string }[]
-  >`select c.oid::regclass::text as name from pg_class c where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and c.relkind = 'r' order by 1`
+  const tables = await sql<{ name: string }[]>`
+    select c.oid::regclass::text as name
+      from pg_class c
+     where c.relnamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+       and c.relkind = 'r'
+     order by 1`
   const rows = []
   for (const { name } of tables)
     rows.push(
@@ -44,7 +47,10 @@ async function everything(sql: TransactionSql): Promise<string> {
   return rows.join('\n')
 }
 
-/** A fleet in which nothing is equal: weights, limits, labels, pins, replicas, policies, rows that wait, rows that were refused. */
+/**
+ * A fleet in which nothing is equal: weights, limits, labels, pins, replicas, policies, rows that
+ * wait, rows that were refused.
+ */
 async function motley(sql: TransactionSql): Promise<TestNode> {
   const lost = await node(sql, { name: 'host-a', weight: 300, labels: { ssd: true } })
   await node(sql, { name: 'host-b', labels: { ssd: true }, max_assignments: 9 })
@@ -56,7 +62,16 @@ async function motley(sql: TransactionSql): Promise<TestNode> {
   await deployment(sql, { pinned_node: 'host-a', replicas: 2 })
   await deployment(sql, { type: 'daemon' })
   await claim(sql)
-  await sql`update mooring.deployment set enabled = false where id = (select a.deployment_id from mooring.assignment a where a.node_id = ${lost.id} and a.ordinal = 0 order by a.id limit 1)`
+  await sql`
+    update mooring.deployment
+       set enabled = false
+     where id = (
+       select a.deployment_id
+         from mooring.assignment a
+        where a.node_id = ${lost.id} and a.ordinal = 0
+        order by a.id
+        limit 1
+     )`
   await node(sql, { name: 'host-d', trusts: '^http' })
   await deployment(sql, { selector: { gpu: true } })
   await deployments(sql, 3)
@@ -64,10 +79,20 @@ async function motley(sql: TransactionSql): Promise<TestNode> {
 }
 
 story(
-  'Y3: what is foretold of a loss is what happens when the lease is over: reap, claim, the same nodes',
+  'Y3: a simulated loss is what happens when the lease ends: reap, claim, the same nodes',
   async (t, sql) => {
     const lost = await motley(sql)
-    await sql`select from mooring.reassign((select min(a.id) from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id where a.node_id = ${lost.id} and a.wanted = 'run' and d.pinned_node is null), 'host-d')`
+    await sql`
+      select
+        from mooring.reassign(
+          (
+            select min(a.id)
+              from mooring.assignment a
+              join mooring.deployment d on d.id = a.deployment_id
+             where a.node_id = ${lost.id} and a.wanted = 'run' and d.pinned_node is null
+          ),
+          'host-d'
+        )`
     const planned = await loss(sql, 'host-a')
     t.ok(planned.length >= 10, `${planned.length} rows`)
     t.ok(
@@ -159,7 +184,10 @@ story('what is foretold of a drain is what happens when it is drained', async (t
     await claim(sql)
     for (const row of await sql<
       { id: string; epoch: string; node_id: number; generation: string; deployment_id: string }[]
-    >`select a.id, a.epoch, a.node_id, a.deployment_id, '1' as generation from mooring.assignment a where a.move_reason is not null and a.wanted = 'run'`) {
+    >`
+      select a.id, a.epoch, a.node_id, a.deployment_id, '1' as generation
+        from mooring.assignment a
+       where a.move_reason is not null and a.wanted = 'run'`) {
       const [there] = await sql<
         { node: string; session: string }[]
       >`select node, session from mooring.heartbeat where node_id = ${row.node_id}`
@@ -254,13 +282,20 @@ void t.test(
       t.ok((await loss(sql, 'host-a')).length > 0)
       t.ok((await drain(sql, 'host-a')).length > 0)
       t.ok((await insert(sql, { package_name: 'http-server', replicas: 3 })).length > 0)
-      const locks =
-        await sql`select l.locktype, l.mode, l.relation::regclass from pg_locks l where l.pid = pg_backend_pid() and (l.locktype = 'advisory' or l.mode not in ('AccessShareLock', 'ExclusiveLock') or l.locktype = 'transactionid')`
+      const locks = await sql`
+          select l.locktype, l.mode, l.relation::regclass
+            from pg_locks l
+           where l.pid = pg_backend_pid()
+             and (
+               l.locktype = 'advisory'
+               or l.mode not in ('AccessShareLock', 'ExclusiveLock')
+               or l.locktype = 'transactionid'
+             )`
       t.same([...locks], [])
     })
     t.equal(await sql.begin(everything), before)
     await sql.begin(async (sql) => void (await claim(sql)))
-    t.not(await sql.begin(everything), before, 'a claim would have been seen')
+    t.not(await sql.begin(everything), before, 'a claim would have been noticed')
   },
 )
 

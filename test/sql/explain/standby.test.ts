@@ -39,7 +39,10 @@ void t.test('on a standby the views, explain and doctor answer', async (t) => {
   t.equal((await sql`select * from mooring.last_events(4)`).length, 4)
   t.equal(
     (
-      await sql`select * from mooring.placement_at(now()) p cross join lateral mooring.history(p.assignment_id)`
+      await sql`
+        select *
+          from mooring.placement_at(now()) p
+          cross join lateral mooring.history(p.assignment_id)`
     ).length,
     3,
   )

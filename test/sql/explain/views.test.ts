@@ -29,8 +29,10 @@ story(
     const rows = await assignments(sql, ids[0])
     await report(sql, host, rows[0]!, 'running', { pid: 12 })
     await sql`delete from mooring.deployment where id = ${ids[1]!}`
-    const seen =
-      await sql`select name, type, ordinal, package_name, policy, node, epoch, wanted, run_state, pid from mooring.placement order by assignment_id`
+    const seen = await sql`
+        select name, type, ordinal, package_name, policy, node, epoch, wanted, run_state, pid
+          from mooring.placement
+         order by assignment_id`
     const common = {
       name: null,
       type: 'deployment',
@@ -74,8 +76,10 @@ story(
     await age(sql, 'host-a', '1 minute ago')
     await sql`select from mooring.reap()`
     const look = async () => {
-      const [row] =
-        await sql`select node, last_node, run_state, pid, restarts, last_error, last_deployed_at is not null as deployed from mooring.placement`
+      const [row] = await sql`
+          select node, last_node, run_state, pid, restarts, last_error,
+                 last_deployed_at is not null as deployed
+            from mooring.placement`
       return row
     }
     t.same(await look(), {
@@ -153,7 +157,7 @@ story('health: disabled and draining nodes say so', async (t, sql) => {
   )
 })
 
-story('node_status counts what a node owns and what of it was seen running', async (t, sql) => {
+story('node_status counts what a node owns and what of it was observed running', async (t, sql) => {
   const host = await node(sql, {
     name: 'host-a',
     labels: { zone: 'b' },
@@ -162,14 +166,20 @@ story('node_status counts what a node owns and what of it was seen running', asy
   })
   await node(sql, { name: 'host-b' })
   await deployment(sql, { type: 'daemon', selector: { zone: 'b' } })
-  await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 3)`
+  await sql`
+    insert into mooring.deployment (package_name, pinned_node)
+    select 'http-server', 'host-a'
+      from generate_series(1, 3)`
   await claim(sql)
   const rows = await assignments(sql)
   await report(sql, host, rows[0]!, 'running')
   await report(sql, host, rows[1]!, 'running')
   await report(sql, host, rows[2]!, 'backoff')
-  const status =
-    await sql`select node, assignments, running, cpu_pct, memory_mb, disk_free_pct, weight, labels, session, beat_age < interval '1 minute' as young from mooring.node_status order by node`
+  const status = await sql`
+      select node, assignments, running, cpu_pct, memory_mb, disk_free_pct, weight, labels, session,
+             beat_age < interval '1 minute' as young
+        from mooring.node_status
+       order by node`
   t.match(status, [
     {
       node: 'host-a',
@@ -189,7 +199,10 @@ story('node_status counts what a node owns and what of it was seen running', asy
 
 story('fleet is one row, also when there is nothing', async (t, sql) => {
   const look = async () => [
-    ...(await sql`select nodes, healthy, deployments, assignments, assigned, running, waiting, hold, placement_lock_holder, workers from mooring.fleet`),
+    ...(await sql`
+      select nodes, healthy, deployments, assignments, assigned, running, waiting, hold,
+             placement_lock_holder, workers
+        from mooring.fleet`),
   ]
   t.same(await look(), [
     {
@@ -243,7 +256,7 @@ void t.test('the views answer in a read-only transaction, as on a standby', asyn
 })
 
 story(
-  'of a node that is silent for longer than its lease nobody can say what runs there: not running, but unknown; what had ended has ended',
+  'work of a node that is silent for longer than its lease is unknown, unless it had ended',
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a' })
     await deployment(sql, { type: 'daemon' })

@@ -41,7 +41,7 @@ story('a client cannot pass for another login by its name', async (t, sql) => {
   t.ok((await called(sql, 'y'.repeat(5_000))).length < me.length + 70, 'and it is short')
 })
 
-story('who acts for somebody else is named, not for whom', async (t, sql) => {
+story('an actor under set role is named, not the role it acts for', async (t, sql) => {
   await sql`select set_config('application_name', 'psql', true)`
   const operator = await login(t, pg, ['mooring_operator'])
   const [row] = await operator.sql<
@@ -57,23 +57,28 @@ story('who acts for somebody else is named, not for whom', async (t, sql) => {
   await pg.sql`delete from mooring.node`
 })
 
-story('ten thousand rows ask once who acts', async (t, sql) => {
+story('ten thousand rows read the actor once', async (t, sql) => {
   await node(sql)
   await deployments(sql, 3)
   await claim(sql)
-  // a plan that asked for each row would carry the expression in its output instead of a result of its own
+  // a plan that asked for each row would carry the expression in its output instead of a result of
+  // its own
   const plan = (
-    await sql<
-      { 'QUERY PLAN': string }[]
-    >`explain (verbose) insert into mooring.event (kind, actor) select 'x', (select mooring_internal.actor()) from generate_series(1, 10000)`
+    await sql<{ 'QUERY PLAN': string }[]>`
+      explain (verbose)
+      insert into mooring.event (kind, actor)
+      select 'x', (select mooring_internal.actor())
+        from generate_series(1, 10000)`
   )
     .map((row) => row['QUERY PLAN'])
     .join('\n')
   t.match(plan, /InitPlan/)
   for (const verb of ['claim', 'release', 'evict', 'make_assignments', 'tg_assignment__follow']) {
-    const [{ body } = { body: '' }] = await sql<
-      { body: string }[]
-    >`select p.prosrc as body from pg_proc p where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace) and p.proname = ${verb}`
+    const [{ body } = { body: '' }] = await sql<{ body: string }[]>`
+      select p.prosrc as body
+        from pg_proc p
+       where p.pronamespace in ('mooring'::regnamespace, 'mooring_internal'::regnamespace)
+         and p.proname = ${verb}`
     t.match(body, '(select mooring_internal.actor())', verb)
   }
   t.equal((await assignments(sql)).length, 3)

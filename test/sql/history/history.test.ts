@@ -22,9 +22,10 @@ const history = async (sql: TransactionSql, id: string) => [
 ]
 const ownerAt = async (sql: TransactionSql, at: string, id: string) =>
   (
-    await sql<
-      { node: string }[]
-    >`select p.node from mooring.placement_at(${at}::text::timestamptz) p where p.assignment_id = ${id}`
+    await sql<{ node: string }[]>`
+      select p.node
+        from mooring.placement_at(${at}::text::timestamptz) p
+       where p.assignment_id = ${id}`
   ).map(({ node }) => node)
 /** As text: a Date would lose the microseconds. */
 const now = async (sql: TransactionSql) =>
@@ -33,7 +34,7 @@ const me = async (sql: TransactionSql) =>
   (await sql<{ me: string }[]>`select mooring_internal.actor() as me`)[0]!.me
 
 story(
-  'each owner, from when until when, why he came, why he went, and who did it',
+  'each owner, from when until when, why it came, why it went, and by which actor',
   async (t, sql) => {
     const actor = await me(sql)
     const a = await node(sql, { name: 'host-a' })
@@ -44,7 +45,7 @@ story(
         return assignments(sql)
       })()
     )[0]!.id
-    t.same(await history(sql, id), [], 'nobody has owned it yet')
+    t.same(await history(sql, id), [], 'it had no owner yet')
     await claim(sql)
     const onA = await now(sql)
     await node(sql, { name: 'host-b' })
@@ -95,7 +96,7 @@ story(
 )
 
 story(
-  'an interval ends in the very microsecond in which the next epoch begins, and the row says the same times',
+  'an interval ends in the microsecond in which the next epoch begins, and the row agrees',
   async (t, sql) => {
     const host = await node(sql)
     await deployments(sql, 3)
@@ -104,9 +105,16 @@ story(
     for (const row of await assignments(sql)) await report(sql, host, row, 'stopped')
     await claim(sql)
     const [odd] = await sql`
-    select count(*)::int as n from mooring.assignment a cross join lateral mooring.history(a.id) h
-     where h.epoch = a.epoch and (h.since, h.until) is distinct from (a.assigned_at, null)
-        or h.epoch < a.epoch and h.until is distinct from (select o.began_at from mooring.ownership o where o.assignment_id = a.id and o.epoch = h.epoch + 1)`
+      select count(*)::int as n
+        from mooring.assignment a
+        cross join lateral mooring.history(a.id) h
+       where h.epoch = a.epoch and (h.since, h.until) is distinct from (a.assigned_at, null)
+          or h.epoch < a.epoch
+            and h.until is distinct from (
+              select o.began_at
+                from mooring.ownership o
+               where o.assignment_id = a.id and o.epoch = h.epoch + 1
+            )`
     t.same(odd, { n: 0 })
     t.equal(
       (await sql`select * from mooring.assignment a cross join lateral mooring.history(a.id)`)
@@ -124,7 +132,10 @@ story('two owners of one epoch cannot be recorded', async (t, sql) => {
     t,
     sql,
     (sql) =>
-      sql`insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, began_at) select assignment_id, epoch, deployment_id, ${host.id}, now() from mooring.ownership`,
+      sql`
+        insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, began_at)
+        select assignment_id, epoch, deployment_id, ${host.id}, now()
+          from mooring.ownership`,
     { code: '23505', constraint_name: 'ownership_pkey' },
   )
 })
@@ -132,8 +143,12 @@ story('two owners of one epoch cannot be recorded', async (t, sql) => {
 story(
   'nor two at one instant, even when the clock is set back between a release and the next claim',
   async (t, sql) => {
-    await sql`insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at) values
-    (9, 1, 1, 1, 'a', now() - interval '10 s'), (9, 2, 1, null, null, now() - interval '40 s'), (9, 3, 1, 2, 'b', now() - interval '30 s'), (9, 4, 1, null, null, now() - interval '5 s')`
+    await sql`
+      insert into mooring.ownership (assignment_id, epoch, deployment_id, node_id, node, began_at)
+      values (9, 1, 1, 1, 'a', now() - interval '10 s'),
+             (9, 2, 1, null, null, now() - interval '40 s'),
+             (9, 3, 1, 2, 'b', now() - interval '30 s'),
+             (9, 4, 1, null, null, now() - interval '5 s')`
     const rows = await history(sql, '9')
     t.match(rows, [{ node: 'a' }, { node: 'b' }])
     t.ok(rows[0]!.until! < rows[0]!.since, 'it was no time at all: the interval is empty')
@@ -141,9 +156,11 @@ story(
       const at = (
         await sql<{ at: string }[]>`select (now() - ${s}::int * interval '1 s')::text as at`
       )[0]!.at
-      const owning = await sql<
-        { node: string }[]
-      >`select h.node from mooring.history(9) h where h.since <= ${at}::text::timestamptz and (h.until is null or ${at}::text::timestamptz < h.until)`
+      const owning = await sql<{ node: string }[]>`
+        select h.node
+          from mooring.history(9) h
+         where h.since <= ${at}::text::timestamptz
+           and (h.until is null or ${at}::text::timestamptz < h.until)`
       t.same(
         await ownerAt(sql, at, '9'),
         owning.map(({ node }) => node),
@@ -219,7 +236,7 @@ story(
 )
 
 story(
-  'past ownerships are pruned with the events, the present one never, and a history never says that somebody owns what was released',
+  'past ownerships are pruned with the events, the present one never; a released row has no owner',
   async (t, sql) => {
     const a = await node(sql, { name: 'host-a' })
     await deployments(sql, 2)
@@ -258,7 +275,10 @@ story('what ended within the retention stays, however long ago it began', async 
 })
 
 story('one call prunes at most fifty thousand', async (t, sql) => {
-  await sql`insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at) select g, 2, g, now() - interval '40 days' from generate_series(1, 50010) g`
+  await sql`
+    insert into mooring.ownership (assignment_id, epoch, deployment_id, began_at)
+    select g, 2, g, now() - interval '40 days'
+      from generate_series(1, 50010) g`
   await sql`select mooring.prune_events()`
   t.same((await sql`select count(*)::int as n from mooring.ownership`)[0], { n: 10 })
 })

@@ -1,4 +1,5 @@
-// A slice of a log on its way through the database: request_log -> log_requests_of -> answer_log -> read_log.
+// A slice of a log on its way through the database: request_log -> log_requests_of -> answer_log ->
+// read_log.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -13,7 +14,7 @@ import {
 } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { waitFor } from '../../helpers/wait-for.js'
-import { claim, refused, storiesIn } from '../story.js'
+import { claim, pattern, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -40,7 +41,10 @@ async function answer(
 ): Promise<boolean> {
   const data = more.error === undefined ? Buffer.from(text) : null
   const [row] = await sql<{ taken: boolean }[]>`
-    select mooring.answer_log(${name}, ${session}, ${request}, 0, ${data}, ${more.next ?? null}, ${more.more ?? false}, ${text.length}, ${more.error ?? null}) as taken`
+    select mooring.answer_log(
+      ${name}, ${session}, ${request}, 0, ${data}, ${more.next ?? null}, ${more.more ?? false},
+      ${text.length}, ${more.error ?? null}
+    ) as taken`
   return row!.taken
 }
 
@@ -70,7 +74,7 @@ story(
       true,
     )
     t.same(await asked(sql, host), [])
-    t.equal(await answer(sql, host, request, 'again'), false, 'a second answer is not taken')
+    t.equal(await answer(sql, host, request, 'again'), false, 'a second answer is rejected')
     t.match(await read(sql, request), [
       {
         assignment_id: id,
@@ -105,12 +109,15 @@ story(
 )
 
 story(
-  'the hint is repeated once a second, but not to an agent that knows of the request and waits for something new',
+  'the hint repeats once a second, but not to an agent that knows of the request',
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const request = await ask(sql, id, `, wait => '20 s'`)
     const aSecondLater = async () => {
-      await sql`update mooring_internal.log_request set requested_at = requested_at - interval '1.1 s', hinted_at = hinted_at - interval '1.1 s'`
+      await sql`
+        update mooring_internal.log_request
+           set requested_at = requested_at - interval '1.1 s',
+               hinted_at = hinted_at - interval '1.1 s'`
       const hinted = async () =>
         (
           await sql<
@@ -170,7 +177,7 @@ story('Y39: what is huge, negative, infinite or twice said is refused by name', 
 })
 
 story(
-  'the log is where the assignment runs, else where it ran last, else where one says; unknown names are told the nearest',
+  'the log is read where the assignment runs, else where it ran last, else on a named node',
   async (t, sql) => {
     const { host, id, deployment: of } = await owned(sql)
     const other = await node(sql, { name: 'host-b' })
@@ -205,14 +212,18 @@ story(
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const request = await ask(sql, id)
-    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
+    await sql`
+      update mooring_internal.log_request set requested_at = clock_timestamp() - interval '11 s'`
     const hint = new RegExp(
-      `mooring status\\. .*mooring history ${id} lists where else it ran: then mooring logs ${id} --node NAME`,
+      `mooring status\\. .*mooring history ${id} lists where else it ran: ` +
+        `then mooring logs ${id} --node NAME`,
     )
     await refused(t, sql, (sql) => read(sql, request), {
       code: 'MR006',
-      message:
-        /node host-a does not answer, and the log is there: it is HEALTHY, its last beat was \d+\.\d s ago/,
+      message: pattern(
+        /node host-a does not answer, and the log is there: it is HEALTHY, its last /,
+        /beat was \d+\.\d s ago/,
+      ),
       hint,
     })
     await sql`update mooring_internal.log_request set wait = '30 s'`
@@ -255,7 +266,8 @@ story(
     )
     await read(sql, requests[0]!.r)
     await ask(sql, id)
-    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '30 s'`
+    await sql`
+      update mooring_internal.log_request set requested_at = clock_timestamp() - interval '30 s'`
     await refused(
       t,
       sql,
@@ -263,7 +275,10 @@ story(
       { code: 'MR007' },
       'negative control: for a minute they count',
     )
-    await sql`update mooring_internal.log_request set requested_at = clock_timestamp() - interval '61 s' where id = ${requests[1]!.r}`
+    await sql`
+      update mooring_internal.log_request
+         set requested_at = clock_timestamp() - interval '61 s'
+       where id = ${requests[1]!.r}`
     await ask(sql, id)
     await sql`update mooring_internal.log_request set requested_by = 'somebody'`
     await sql`select mooring.request_log(${id}::bigint) as r from generate_series(1, 50)`
@@ -278,13 +293,16 @@ story(
 )
 
 story(
-  'what nobody reads is deleted after a minute: by the next request, the next answer, and the prune round',
+  'unread answers are deleted after a minute: by the next request or answer and the prune round',
   async (t, sql) => {
     const { host, id } = await owned(sql)
     const grownOld = async (): Promise<string> => {
       const request = await ask(sql, id)
       await answer(sql, host, request, 'a secret')
-      await sql`update mooring_internal.log_request set answered_at = clock_timestamp() - interval '61 s' where id = ${request}`
+      await sql`
+        update mooring_internal.log_request
+           set answered_at = clock_timestamp() - interval '61 s'
+         where id = ${request}`
       return request
     }
     for (const deletes of [
@@ -319,7 +337,10 @@ story(
       t,
       sql,
       (sql) =>
-        sql`select mooring.answer_log('host-a', ${host.session}, ${request}, null, null, null, null, null, null)`,
+        sql`
+          select mooring.answer_log(
+            'host-a', ${host.session}, ${request}, null, null, null, null, null, null
+          )`,
       { code: 'MR007', message: /a slice or an error/ },
     )
     await refused(
@@ -385,7 +406,7 @@ async function answering(
 }
 
 t.test(
-  'Y39: call show_log() shows the last lines in psql, in one statement and as many slices as it takes',
+  'Y39: call show_log() shows the last lines in psql, in one statement and many slices',
   async (t) => {
     const { sql } = await testDatabase(t)
     const { host, id } = await owned(sql)
@@ -403,7 +424,7 @@ t.test(
   },
 )
 
-t.test('a lost notification costs a second: whoever waits says it again', async (t) => {
+t.test('a lost notification costs a second: the waiting reader repeats it', async (t) => {
   const { sql } = await testDatabase(t)
   const { host, id } = await owned(sql)
   const { hints } = await answering(t, sql, host, ['here\n'], 1)

@@ -83,7 +83,7 @@ story(
     t.match(
       await progress(sql),
       { left: 3, moving: 2 },
-      'placed on host-b, and not yet seen running there',
+      'placed on host-b, and not yet observed running there',
     )
     t.equal(await stopping(sql), 0)
     await obey(sql, hosts)
@@ -115,7 +115,7 @@ story(
 )
 
 story(
-  'defect 15: from the first moment a draining node gets nothing new, and the old copy is stopped before the new one is placed',
+  'defect 15: a draining node gets no new work, and the old instance stops before the next starts',
   async (t, sql) => {
     const { hosts } = await loaded(sql, 1)
     await sql`select from mooring.drain_node('host-a')`
@@ -205,7 +205,12 @@ const obstacles: [what: string, why: RegExp, prepare: (sql: TransactionSql) => P
       'the other agent refused it',
       /refused it/,
       (sql) =>
-        sql`update mooring.assignment a set refused_by = array[n.id], signature = mooring_internal.queue_signature(a.signature, array[n.id]) from mooring.node n where n.name = 'host-b'`,
+        sql`
+          update mooring.assignment a
+             set refused_by = array[n.id],
+                 signature = mooring_internal.queue_signature(a.signature, array[n.id])
+            from mooring.node n
+           where n.name = 'host-b'`,
     ],
   ]
 for (const [what, why, prepare] of obstacles) {
@@ -246,7 +251,8 @@ story(
     await sql`select from mooring.drain_node('host-a', max_moves => 1, deadline => '1 hour')`
     await claim(sql)
     t.equal(await stopping(sql), 1)
-    await sql`update mooring.node set drain_deadline_at = now() - interval '1 second' where name = 'host-a'`
+    await sql`
+      update mooring.node set drain_deadline_at = now() - interval '1 second' where name = 'host-a'`
     await claim(sql)
     t.equal(await stopping(sql), 4)
     await obey(sql, hosts)
@@ -278,7 +284,7 @@ story('a node that dies in the middle of its drain is drained by its lease', asy
   await claim(sql)
   await age(sql, 'host-a', '14 seconds ago')
   await claim(sql)
-  t.equal(await stopping(sql), 1, 'nobody is there to obey')
+  t.equal(await stopping(sql), 1, 'no agent is there to obey')
   t.match(await progress(sql), { left: 3, blocked: 0, why: /silent/ })
   await age(sql, 'host-a', '16 seconds ago')
   await sql`select from mooring.reap()`
@@ -368,7 +374,10 @@ story('replicas that are moved away stay apart', async (t, sql) => {
   const id = await deployment(sql, { replicas: 2 })
   await claim(sql)
   hosts.push(await node(sql, { name: 'host-c' }))
-  await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-c' from generate_series(1, 5)`
+  await sql`
+    insert into mooring.deployment (package_name, pinned_node)
+    select 'http-server', 'host-c'
+      from generate_series(1, 5)`
   await claim(sql)
   await sql`select from mooring.drain_node('host-a')`
   for (let round = 0; round < 3; round++) await obey(sql, hosts)
@@ -385,7 +394,11 @@ story('what cannot be drained is refused with the way out', async (t, sql) => {
   const drain =
     (...args: (string | number | null)[]) =>
     (sql: TransactionSql) =>
-      sql`select * from mooring.drain_node(${args[0]!}, ${args[1] ?? null}, ${args[2] ?? null}, ${args[3] ?? null})`
+      sql`
+        select *
+          from mooring.drain_node(
+            ${args[0]!}, ${args[1] ?? null}, ${args[2] ?? null}, ${args[3] ?? null}
+          )`
   await refused(t, sql, drain('hsot-a'), { code: 'MR003', hint: /host-a/ })
   await refused(t, sql, drain('host-a', 'hsot-b'), { code: 'MR003', hint: /host-b/ })
   await refused(t, sql, drain('host-a', 'host-a'), { code: 'MR007', message: /itself/ })
@@ -398,7 +411,8 @@ story('what cannot be drained is refused with the way out', async (t, sql) => {
 story('nothing is moved in a hold', async (t, sql) => {
   await loaded(sql, 2)
   await sql`select from mooring.drain_node('host-a')`
-  await sql`update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
+  await sql`
+    update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
   await claim(sql)
   t.equal(await stopping(sql), 0)
   t.match(await progress(sql), { why: 'hold after an outage: a test' })
@@ -406,8 +420,13 @@ story('nothing is moved in a hold', async (t, sql) => {
 
 story('a policy that fails stops its own drain with an event, and no claim', async (t, sql) => {
   await loaded(sql, 1)
-  await sql`create function public.broken(node mooring.node_state, k int) returns float8 language sql as 'select 1.0 / 0'`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('broken', 'load', 'public.broken', 'it fails')`
+  await sql`
+    create function public.broken(node mooring.node_state, k int) returns float8
+      language sql
+      as 'select 1.0 / 0'`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('broken', 'load', 'public.broken', 'it fails')`
   await sql`update mooring.deployment set policy = 'broken'`
   await sql`select from mooring.drain_node('host-a')`
   await deployments(sql, 1)
@@ -417,7 +436,7 @@ story('a policy that fails stops its own drain with an event, and no claim', asy
 })
 
 story(
-  'a stuck drain does not look again for every insert: it does when a node is edited, and twice a round',
+  'a stuck drain looks again when a node is edited and twice a round, not for every insert',
   async (t, sql) => {
     await loaded(sql, 1)
     await sql`update mooring.heartbeat set leaving = true where node = 'host-b'`
@@ -428,7 +447,10 @@ story(
     await deployments(sql, 1)
     await claim(sql)
     t.equal(await stopping(sql), 0)
-    await sql`update mooring_internal.round set done_at = clock_timestamp() - mooring_internal.round_interval('place') where name = 'place'`
+    await sql`
+      update mooring_internal.round
+         set done_at = clock_timestamp() - mooring_internal.round_interval('place')
+       where name = 'place'`
     await claim(sql)
     t.equal(await stopping(sql), 1)
   },

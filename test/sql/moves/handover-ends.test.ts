@@ -1,22 +1,23 @@
-// Start-first moves: each way a handover ends before its time. Whatever it is, the replica has one row, waits only when no copy is left, and nothing is lost.
+// Start-first moves: each way in which a handover ends early. In all of them the replica has one
+// row, is pending only when no instance is left, and nothing is lost.
 import t from 'tap'
 import { assignments, deployment, node } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { brokenLaws, snapshot } from '../invariants.js'
-import { arriving, copies, dies, fleet, says, shape, START_FIRST } from '../overlap.js'
+import { arriving, instances, dies, fleet, says, shape, START_FIRST } from '../overlap.js'
 import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story(
-  'a successor that is refused is forgotten, the old copy runs on untouched, and the next one goes elsewhere',
+  'a refused successor is deleted, the predecessor runs on, and the next one goes elsewhere',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
-    const before = (await copies(sql))[0]
-    const to = (await copies(sql))[1]!.node!
+    const before = (await instances(sql))[0]
+    const to = (await instances(sql))[1]!.node!
     t.equal(await says(sql, made, made.successor, 'refused', { error: 'not trusted' }), true)
-    t.same(await copies(sql), [before])
+    t.same(await instances(sql), [before])
     t.match(await events(sql, 'handover_failed'), [
       {
         assignment_id: made.old,
@@ -27,13 +28,13 @@ story(
     ])
     await claim(sql)
     t.same(
-      (await copies(sql)).map((row) => [row.node, row.handover]),
+      (await instances(sql)).map((row) => [row.node, row.handover]),
       [
         ['host-a', null],
         [to === 'host-b' ? 'host-c' : 'host-b', 'arriving'],
       ],
     )
-    const [next] = (await copies(sql)).filter((row) => row.handover)
+    const [next] = (await instances(sql)).filter((row) => row.handover)
     await says(sql, made, next!.id, 'refused')
     await claim(sql)
     t.match(
@@ -46,7 +47,7 @@ story(
 
 story('the host of a successor dies: another one is started elsewhere', async (t, sql) => {
   const made = await arriving(sql, {}, ['host-b', 'host-c'])
-  const to = (await copies(sql))[1]!.node!
+  const to = (await instances(sql))[1]!.node!
   await dies(sql, to)
   t.same(await shape(sql), [['host-a', null, 'run']])
   t.match(await events(sql, 'handover_failed'), [
@@ -66,7 +67,7 @@ story(
   'the host of a successor is drained or its agent stops: the successor is given up at once',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
-    const to = (await copies(sql))[1]!.node!
+    const to = (await instances(sql))[1]!.node!
     await sql`select from mooring.drain_node(${to})`
     await claim(sql)
     t.same((await shape(sql))[1], [to, 'arriving', 'stop'])
@@ -75,11 +76,11 @@ story(
     ])
     await says(sql, made, made.successor, 'stopped')
     await claim(sql)
-    const third = (await copies(sql))[1]!
+    const third = (await instances(sql))[1]!
     t.not(third.node, to)
     await sql`select from mooring.begin_leave(${third.node}, ${made.hosts[third.node!]!.session})`
     await claim(sql)
-    t.match((await copies(sql))[1], {
+    t.match((await instances(sql))[1], {
       id: third.id,
       wanted: 'stop',
       stop_reason: 'its node is draining or its agent is stopping',
@@ -90,23 +91,23 @@ story(
 )
 
 story(
-  'a successor that does not stay up is given up, its replica rests, and a drain goes on with the others',
+  'a successor that crashes is given up, its replica rests, and a drain goes on with the others',
   async (t, sql) => {
     const made = await fleet(sql, { replicas: 2 })
     await sql`select from mooring.drain_node('host-a', max_moves => 1)`
     await claim(sql)
-    const first = (await copies(sql)).find((row) => row.handover)!
+    const first = (await instances(sql)).find((row) => row.handover)!
     await says(sql, made, first.id, 'backoff', { restarts: 2, error: 'exited with code 1' })
     await claim(sql)
     t.match(
-      (await copies(sql)).find((row) => row.id === first.id),
+      (await instances(sql)).find((row) => row.id === first.id),
       { handover: 'arriving', wanted: 'run' },
       'twice is nothing',
     )
     await says(sql, made, first.id, 'backoff', { restarts: 3, error: 'exited with code 1' })
     await claim(sql)
     t.match(
-      (await copies(sql)).find((row) => row.id === first.id),
+      (await instances(sql)).find((row) => row.id === first.id),
       {
         handover: 'arriving',
         wanted: 'stop',
@@ -115,16 +116,17 @@ story(
     )
     await says(sql, made, first.id, 'stopped')
     await claim(sql)
-    const second = (await copies(sql)).find((row) => row.handover)!
+    const second = (await instances(sql)).find((row) => row.handover)!
     t.not(second.ordinal, first.ordinal, 'the other one has its turn')
-    const [resting] = (await copies(sql)).filter((row) => row.ordinal === first.ordinal)
+    const [resting] = (await instances(sql)).filter((row) => row.ordinal === first.ordinal)
     t.match(await sql`select "left", moving, blocked, why from mooring.drain_progress`, [
       {
         left: 2,
         moving: 1,
         blocked: 1,
         why: new RegExp(
-          `assignment ${resting!.id}: its successor on host-b: it does not stay up there: exited with code 1 .tried again after`,
+          `assignment ${resting!.id}: its successor on host-b: it does not stay up ` +
+            'there: exited with code 1 .tried again after',
         ),
       },
     ])
@@ -133,13 +135,20 @@ story(
     ])
     await says(sql, made, second.id, 'running', { pid: 2 })
     await claim(sql)
-    t.same((await copies(sql)).filter((row) => row.ordinal === first.ordinal).length, 1, 'it rests')
+    t.same(
+      (await instances(sql)).filter((row) => row.ordinal === first.ordinal).length,
+      1,
+      'it rests',
+    )
 
-    await sql`update mooring.assignment set handover_failed_at = handover_failed_at - interval '5 min' where handover_failed_at is not null`
+    await sql`
+      update mooring.assignment
+         set handover_failed_at = handover_failed_at - interval '5 min'
+       where handover_failed_at is not null`
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.equal(
-      (await copies(sql)).filter((row) => row.ordinal === first.ordinal).length,
+      (await instances(sql)).filter((row) => row.ordinal === first.ordinal).length,
       2,
       'and is tried again',
     )
@@ -163,13 +172,16 @@ story('an edit of the spec lets a handover that failed be tried again at once', 
 })
 
 story(
-  'a successor that is not seen running within setting.handover_timeout is given up',
+  'a successor that is not observed running within setting.handover_timeout is given up',
   async (t, sql) => {
     const made = await arriving(sql)
     await says(sql, made, made.successor, 'installing')
-    await sql`update mooring.assignment set assigned_at = assigned_at - interval '6 min' where id = ${made.successor}`
+    await sql`
+      update mooring.assignment
+         set assigned_at = assigned_at - interval '6 min'
+       where id = ${made.successor}`
     await claim(sql)
-    t.match((await copies(sql))[1], {
+    t.match((await instances(sql))[1], {
       wanted: 'stop',
       stop_reason: 'it does not run there after 00:05:00',
     })
@@ -180,7 +192,7 @@ story(
 )
 
 story(
-  'a successor that is no longer permitted where it is stops, and the old copy, which is, runs on',
+  'a successor that is no longer permitted stops, and the permitted predecessor runs on',
   async (t, sql) => {
     const made = await arriving(sql)
     await sql`update mooring.node set labels = '{"zone": "a"}' where name = 'host-a'`
@@ -206,19 +218,19 @@ story(
       ['host-b', 'arriving', 'run'],
     ])
     t.equal(await says(sql, made, made.old, 'stopped'), true)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { id: made.successor, node: 'host-b', handover: null, wanted: 'run', epoch: '1' },
     ])
   },
 )
 
 story(
-  'the old host dies: the successor takes over at once, whatever it has said so far',
+  'the old host dies: the successor takes over at once, whatever it has reported so far',
   async (t, sql) => {
     const made = await arriving(sql)
     await dies(sql, 'host-a')
     t.match(
-      await copies(sql),
+      await instances(sql),
       [{ id: made.successor, node: 'host-b', handover: null, wanted: 'run', epoch: '1' }],
       'nothing waits',
     )
@@ -245,29 +257,29 @@ story(
     const made = await arriving(sql, {}, ['host-b'])
     await sql`update mooring.heartbeat set beat_at = clock_timestamp() - interval '61 seconds'`
     await sql`select from mooring.reap()`
-    t.match(await copies(sql), [{ id: made.old, node: null, handover: null, wanted: 'run' }])
+    t.match(await instances(sql), [{ id: made.old, node: null, handover: null, wanted: 'run' }])
     await node(sql, { name: 'host-d' })
     await claim(sql)
-    t.match(await copies(sql), [{ id: made.old, node: 'host-d', epoch: '3' }])
+    t.match(await instances(sql), [{ id: made.old, node: 'host-d', epoch: '3' }])
   },
 )
 
 story(
-  'the new host dies while the old copy still stops: it is started again when that is gone',
+  'the new host dies while the predecessor still stops: the replica starts again after it',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     await says(sql, made, made.successor, 'running', { pid: 2 })
     await claim(sql)
-    const to = (await copies(sql)).find((row) => row.id === made.successor)!.node!
+    const to = (await instances(sql)).find((row) => row.id === made.successor)!.node!
     await dies(sql, to)
     t.match(
-      await copies(sql),
+      await instances(sql),
       [{ id: made.old, node: 'host-a', handover: null, wanted: 'stop' }],
       'never a third',
     )
     await says(sql, made, made.old, 'stopped')
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       {
         id: made.old,
         node: to === 'host-b' ? 'host-c' : 'host-b',
@@ -294,9 +306,9 @@ for (const [what, end] of [
       ])
       await claim(sql)
       t.equal(await says(sql, made, made[first], 'stopped'), true)
-      const [left] = await copies(sql)
+      const [left] = await instances(sql)
       t.match(
-        await copies(sql),
+        await instances(sql),
         [{ handover: null, wanted: 'stop', node: first === 'old' ? 'host-b' : 'host-a' }],
         'what is left is the replica',
       )
@@ -321,10 +333,10 @@ for (const first of ['old', 'successor'] as const) {
     await says(sql, made, made[first], 'stopped')
     await sql`update mooring.node set draining_since = null`
     t.equal((await claim(sql)).length, 0, 'one of them still runs')
-    const [left] = await copies(sql)
+    const [left] = await instances(sql)
     await says(sql, made, left!.id, 'stopped')
     t.same(await claim(sql), [left!.id])
-    t.equal((await copies(sql)).length, 1)
+    t.equal((await instances(sql)).length, 1)
   })
 }
 
@@ -333,9 +345,10 @@ story(
   async (t, sql) => {
     const made = await arriving(sql)
     await says(sql, made, made.successor, 'running', { pid: 2 })
-    await sql`update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
+    await sql`
+      update mooring.deployment set handover = 'stop-first', on_lost = 'stop' where id = ${made.id}`
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { node: 'host-a', handover: null, wanted: 'run' },
       {
         node: 'host-b',
@@ -345,7 +358,7 @@ story(
       },
     ])
     await claim(sql)
-    t.equal((await copies(sql))[0]!.wanted, 'run', 'and is not moved before it is gone')
+    t.equal((await instances(sql))[0]!.wanted, 'run', 'and is not moved before it is gone')
     await says(sql, made, made.successor, 'stopped')
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
@@ -365,20 +378,20 @@ story('a drain that is ended lets what is on its way go on', async (t, sql) => {
 })
 
 story(
-  'the new host is drained while the old copy still stops there: one after the other, never a third copy',
+  'the new host is drained while the predecessor still stops: never is there a third instance',
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b', 'host-c'])
     await says(sql, made, made.successor, 'running', { pid: 2 })
     await claim(sql)
-    const to = (await copies(sql)).find((row) => row.id === made.successor)!.node!
+    const to = (await instances(sql)).find((row) => row.id === made.successor)!.node!
     await sql`select from mooring.drain_node(${to})`
     await claim(sql)
-    t.equal((await copies(sql)).length, 2)
+    t.equal((await instances(sql)).length, 2)
     await says(sql, made, made.old, 'stopped')
     await sql`update mooring_internal.round set done_at = '-infinity' where name = 'place'`
     await claim(sql)
     t.same(
-      (await copies(sql)).map((row) => row.handover),
+      (await instances(sql)).map((row) => row.handover),
       [null, 'arriving'],
     )
   },
@@ -421,7 +434,7 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
       await claim(sql)
     },
     reports: async () => {
-      const news = (await copies(sql)).filter(
+      const news = (await instances(sql)).filter(
         (row) => row.node !== null && (row.wanted === 'stop' || row.run_state !== 'running'),
       )
       if (news.length === 0) return
@@ -461,7 +474,11 @@ story('the laws hold at every step of a few hundred at random', async (t, sql) =
           `update mooring.deployment set handover = 'start-first'`,
           `update mooring.deployment set generation = generation + 1 where id = ${any(ids)}`,
           `delete from mooring.deployment where id = ${any(ids)}`,
-          `insert into mooring.deployment (id, package_name, on_lost, handover, replicas) select u.id, 'http-server', 'keep', 'start-first', 2 from unnest('{${ids.join(',')}}'::bigint[]) u (id) on conflict do nothing`,
+          `
+            insert into mooring.deployment (id, package_name, on_lost, handover, replicas)
+            select u.id, 'http-server', 'keep', 'start-first', 2
+              from unnest('{${ids.join(',')}}'::bigint[]) u (id)
+            on conflict do nothing`,
         ]),
       ),
   }

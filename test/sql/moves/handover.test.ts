@@ -1,14 +1,15 @@
-// Start-first moves: the way they should go. What goes wrong on the way is in handover-ends.test.ts.
+// Start-first moves: the way they should go. What goes wrong on the way is in
+// handover-ends.test.ts.
 import t from 'tap'
 import { assignments, beat, deployment, node, report } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
-import { arriving, copies, fleet, says, shape, START_FIRST } from '../overlap.js'
+import { arriving, instances, fleet, says, shape, START_FIRST } from '../overlap.js'
 import { claim, events, loads, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-story('start-first is said only where two copies may run at once', async (t, sql) => {
+story('start-first is accepted only where two instances may run at once', async (t, sql) => {
   await refused(t, sql, (sql) => deployment(sql, { handover: 'start-first' }), {
     code: '23514',
     constraint_name: 'deployment_start_first_is_only_for_on_lost_keep',
@@ -36,17 +37,17 @@ story('start-first is said only where two copies may run at once', async (t, sql
 })
 
 story(
-  'D19: a drained host runs on until the successor runs, and is left when the old copy is gone',
+  'D19: a drained host runs on until the successor runs, and is empty after the predecessor',
   async (t, sql) => {
     const made = await fleet(sql)
     const { hosts } = made
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { node: 'host-a', handover: null, wanted: 'run', epoch: '1' },
       { node: 'host-b', handover: 'arriving', wanted: 'run', epoch: '1', ordinal: 0 },
     ])
-    const [old, successor] = await copies(sql)
+    const [old, successor] = await instances(sql)
     t.same(await loads(sql), { 'host-a': 1, 'host-b': 1 }, 'both take a place')
     t.match(await sql`select total, "left", moving, blocked, done from mooring.drain_progress`, [
       { total: 1, left: 1, moving: 1, blocked: 0, done: false },
@@ -66,7 +67,7 @@ story(
     await says(sql, made, successor!.id, 'running', { pid: 2 })
     await claim(sql)
     t.match(
-      await copies(sql),
+      await instances(sql),
       [
         {
           node: 'host-a',
@@ -88,7 +89,7 @@ story(
 
     t.equal(await says(sql, made, old!.id, 'stopped'), true)
     await claim(sql)
-    t.match(await copies(sql), [
+    t.match(await instances(sql), [
       { id: successor!.id, node: 'host-b', handover: null, wanted: 'run' },
     ])
     t.same(await loads(sql), { 'host-a': 0, 'host-b': 1 })
@@ -127,7 +128,10 @@ story(
       ['host-a', null, 'run'],
       ['host-b', 'arriving', 'run'],
     ])
-    await sql`update mooring.run set last_active_at = last_active_at - interval '1 min' where assignment_id = ${made.successor}`
+    await sql`
+      update mooring.run
+         set last_active_at = last_active_at - interval '1 min'
+       where assignment_id = ${made.successor}`
     await claim(sql)
     t.same(await shape(sql), [
       ['host-a', 'leaving', 'stop'],
@@ -137,11 +141,13 @@ story(
 )
 
 story(
-  'both copies are the same replica: the spec and the ordinal are the same, and each is the owner of its own row',
+  'both instances are the same replica, with one spec and ordinal, and each owner has its own row',
   async (t, sql) => {
     const made = await arriving(sql, { args: ['--port'] })
     const seenBy = async (name: string) =>
-      await sql`select ordinal, type, wanted, args from mooring.assignments_of(${name}, ${made.hosts[name]!.session})`
+      await sql`
+        select ordinal, type, wanted, args
+          from mooring.assignments_of(${name}, ${made.hosts[name]!.session})`
     t.same(await seenBy('host-a'), await seenBy('host-b'))
     await sql`select mooring.assert_owner(${made.old}, 1)`
     await sql`select mooring.assert_owner(${made.successor}, 1)`
@@ -171,7 +177,7 @@ story(
       round++
     ) {
       await claim(sql)
-      const now = await copies(sql)
+      const now = await instances(sql)
       t.ok(now.filter((row) => row.handover === 'arriving').length <= 3, 'so many arrive at a time')
       t.ok((await all()).length >= 10)
       for (const row of now)
@@ -180,22 +186,22 @@ story(
     }
     t.same(await loads(sql), { 'host-a': 0, 'host-b': 10 })
     t.same(
-      (await copies(sql)).map((row) => row.ordinal).sort((a, b) => a - b),
+      (await instances(sql)).map((row) => row.ordinal).sort((a, b) => a - b),
       [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
     )
     t.equal((await events(sql, 'handed_over')).length, 10)
   },
 )
 
-story('an old copy that takes its time holds up nobody: what it left is over', async (t, sql) => {
+story('a predecessor that stops slowly delays no other work: its row is unused', async (t, sql) => {
   const made = await fleet(sql, { replicas: 2 })
   await sql`select from mooring.drain_node('host-a', max_moves => 1)`
   await claim(sql)
-  const [first] = (await copies(sql)).filter((row) => row.handover === 'arriving')
+  const [first] = (await instances(sql)).filter((row) => row.handover === 'arriving')
   await says(sql, made, first!.id, 'running', { pid: 2 })
   await claim(sql)
   t.same(
-    (await copies(sql)).map((row) => row.handover).sort(),
+    (await instances(sql)).map((row) => row.handover).sort(),
     ['arriving', 'leaving', null, null],
     'the second is on its way',
   )
@@ -205,7 +211,7 @@ story(
   'what does not run has nothing to keep up and is moved stop-first, so that a drain ends',
   async (t, sql) => {
     const made = await fleet(sql)
-    const [row] = await copies(sql)
+    const [row] = await instances(sql)
     await says(sql, made, row!.id, 'backoff', { restarts: 7 })
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
@@ -220,7 +226,7 @@ story('stop-first work beside it is stopped first', async (t, sql) => {
   await sql`update mooring.node set enabled = false where name = 'host-b'`
   await deployment(sql)
   await claim(sql)
-  for (const row of await copies(sql)) await says(sql, made, row.id, 'running', { pid: 1 })
+  for (const row of await instances(sql)) await says(sql, made, row.id, 'running', { pid: 1 })
   await sql`update mooring.node set enabled = true where name = 'host-b'`
   await sql`select from mooring.drain_node('host-a')`
   await claim(sql)
@@ -232,7 +238,7 @@ story('stop-first work beside it is stopped first', async (t, sql) => {
 })
 
 story(
-  'a deadline stops everything at once, start-first or not, and a successor that is on its way takes over',
+  'a deadline stops all at once, start-first or not, and a successor under way takes over',
   async (t, sql) => {
     const made = await fleet(sql, { replicas: 2 })
     await sql`select from mooring.drain_node('host-a', max_moves => 1)`
@@ -240,28 +246,28 @@ story(
     await sql`select from mooring.drain_node('host-a', deadline => '0')`
     await claim(sql)
     t.same(
-      (await copies(sql)).filter((row) => row.node === 'host-a').map((row) => row.wanted),
+      (await instances(sql)).filter((row) => row.node === 'host-a').map((row) => row.wanted),
       ['stop', 'stop'],
     )
-    for (const row of (await copies(sql)).filter((copy) => copy.node === 'host-a'))
+    for (const row of (await instances(sql)).filter((copy) => copy.node === 'host-a'))
       t.equal(await says(sql, made, row.id, 'stopped'), true)
     await claim(sql)
     t.same(await shape(sql), [
       ['host-b', null, 'run'],
       ['host-b', null, 'run'],
     ])
-    t.same((await copies(sql)).map((row) => row.ordinal).sort(), [0, 1])
+    t.same((await instances(sql)).map((row) => row.ordinal).sort(), [0, 1])
   },
 )
 
 story(
-  'a full node takes no successor: the copies count, also against max_assignments',
+  'a full node gets no successor: both instances count, also against max_assignments',
   async (t, sql) => {
     await fleet(sql, { replicas: 2 })
     await sql`update mooring.node set max_assignments = 1 where name = 'host-b'`
     await sql`select from mooring.drain_node('host-a')`
     await claim(sql)
-    t.equal((await copies(sql)).filter((row) => row.handover === 'arriving').length, 1)
+    t.equal((await instances(sql)).filter((row) => row.handover === 'arriving').length, 1)
     await claim(sql)
     t.match(await sql`select "left", moving, blocked, why from mooring.drain_progress`, [
       { left: 2, moving: 1, blocked: 1, why: /max_assignments already/ },
@@ -270,15 +276,15 @@ story(
 )
 
 story(
-  'D18: reassign starts the successor on the node that was named, and says what is under way when it is asked again',
+  'D18: reassign starts the successor on the named node; a repeated call says what is under way',
   async (t, sql) => {
     const made = await fleet(sql, {}, ['host-b', 'host-c'])
-    const [row] = await copies(sql)
+    const [row] = await instances(sql)
     t.match(
       await sql`select id, node_id, handover from mooring.reassign(${row!.id}::bigint, 'host-c')`,
       [{ node_id: made.hosts['host-c']!.id, handover: 'arriving' }],
     )
-    const [old, successor] = await copies(sql)
+    const [old, successor] = await instances(sql)
     await refused(t, sql, (sql) => sql`select mooring.reassign(${old!.id}::bigint, 'host-b')`, {
       code: 'MR006',
       message: new RegExp(`is being handed over to assignment ${successor!.id} on host-c`),
@@ -322,7 +328,7 @@ story(
     await sql`update mooring.setting set rebalance_cooldown = '0'`
     t.equal((await sql`select * from mooring.rebalance(1, dry_run => false)`).length, 1)
     t.same(
-      (await copies(sql)).map((row) => row.wanted),
+      (await instances(sql)).map((row) => row.wanted),
       ['run', 'run', 'run', 'run', 'run'],
     )
     t.same(await loads(sql), { 'host-a': 4, 'host-b': 1 })
@@ -332,12 +338,12 @@ story(
       'one is on its way',
     )
     const plan = await sql<{ assignment_id: string }[]>`select * from mooring.rebalance(10)`
-    const before = await copies(sql)
+    const before = await instances(sql)
     const successor = before.find((row) => row.handover === 'arriving')!
     t.equal(plan.length, 0, '3 and 1 to be, with replicas of one deployment kept apart')
     await says(sql, made, successor.id, 'running', { pid: 2 })
     await claim(sql)
-    for (const row of await copies(sql))
+    for (const row of await instances(sql))
       if (row.wanted === 'stop') await says(sql, made, row.id, 'stopped')
     t.same(await loads(sql), { 'host-a': 3, 'host-b': 1 })
   },
@@ -392,7 +398,7 @@ story(
     t.same(await sql`select * from mooring.unplaced`, [])
     await says(sql, made, made.successor, 'running', { pid: 2 })
     await claim(sql)
-    t.same(await sql`select * from mooring.simulate_node_loss('host-a')`, [], 'nor an old copy')
+    t.same(await sql`select * from mooring.simulate_node_loss('host-a')`, [], 'nor a predecessor')
     t.match(await sql`select assignment_id from mooring.simulate_node_loss('host-b')`, [
       { assignment_id: made.successor },
     ])
@@ -418,7 +424,7 @@ story(
     await sql`update mooring.deployment set replicas = 2 where id = ${made.id}`
     t.equal((await claim(sql)).length, 1)
     t.same(
-      (await copies(sql)).map((row) => [row.ordinal, row.node, row.handover]),
+      (await instances(sql)).map((row) => [row.ordinal, row.node, row.handover]),
       [
         [0, 'host-a', null],
         [0, 'host-b', 'arriving'],
@@ -426,7 +432,7 @@ story(
       ],
     )
     t.equal(
-      await report(sql, made.hosts['host-c']!, (await copies(sql))[2]!, 'running', { pid: 1 }),
+      await report(sql, made.hosts['host-c']!, (await instances(sql))[2]!, 'running', { pid: 1 }),
       true,
     )
   },

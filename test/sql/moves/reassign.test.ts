@@ -23,7 +23,11 @@ async function running(sql: TransactionSql, spec: DeploymentSpec = {}, there: No
 }
 
 const moving = async (sql: TransactionSql) => [
-  ...(await sql`select p.assignment_id, p.node, p.wanted, p.move_to, p.move_reason from mooring.placement p where p.move_reason is not null order by 1`),
+  ...(await sql`
+    select p.assignment_id, p.node, p.wanted, p.move_to, p.move_reason
+      from mooring.placement p
+     where p.move_reason is not null
+     order by 1`),
 ]
 
 story(
@@ -58,7 +62,7 @@ story(
     t.match(
       await moving(sql),
       [{ node: 'host-b', move_to: null }],
-      'until it was seen running there',
+      'until it was observed running there',
     )
     await report(sql, target, await row(), 'running', { pid: 1 })
     await claim(sql)
@@ -114,7 +118,7 @@ const lost: [what: string, why: RegExp, how: (sql: TransactionSql) => Promise<un
 ]
 for (const [what, why, how] of lost) {
   story(
-    `when the target ${what} meanwhile, the promise is dropped with an event and it is placed like any other`,
+    `when the target ${what} meanwhile, an event says so and the work is placed like any other`,
     async (t, sql) => {
       const { host, row, id } = await running(sql)
       await reassign(sql, id, 'host-b')
@@ -177,7 +181,7 @@ story('what waits for its target and is disabled forgets it too', async (t, sql)
 })
 
 story(
-  'a place is kept for it: nobody else fills the target while its owner stops',
+  'the target reserves its place: no other work fills it while the owner stops',
   async (t, sql) => {
     const { host, row, id } = await running(sql, {}, { max_assignments: 1 })
     await reassign(sql, id, 'host-b')
@@ -241,14 +245,20 @@ story('it says why not, and the way out', async (t, sql) => {
     ],
     [`update mooring.heartbeat set disk_free_pct = 1 where node = 'host-b'`, /disk/, /[Dd]isk/],
     [
-      `update mooring.assignment a set refused_by = array[n.id] from mooring.node n where n.name = 'host-b'`,
+      `
+        update mooring.assignment a
+           set refused_by = array[n.id]
+          from mooring.node n
+         where n.name = 'host-b'`,
       /refused/,
       /last_error/,
     ],
     [`update mooring.deployment set enabled = false`, /disabled/, /Enable it first/],
     [`delete from mooring.deployment`, /deleted/, /nothing to move/i],
     [
-      `update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
+      `
+        update mooring_internal.pulse
+           set hold_until = now() + interval '10 s', hold_reason = 'a test'`,
       /hold: a test/,
       /It ends at/,
     ],

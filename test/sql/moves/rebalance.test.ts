@@ -20,9 +20,12 @@ const apply = async (sql: TransactionSql, maxMoves = 10) => [
   ...(await sql<Move[]>`select * from mooring.rebalance(${maxMoves}::int, dry_run => false)`),
 ]
 const settled = (sql: TransactionSql) =>
-  sql`update mooring.assignment set assigned_at = assigned_at - interval '11 min' where node_id is not null`
+  sql`
+    update mooring.assignment
+       set assigned_at = assigned_at - interval '11 min'
+     where node_id is not null`
 
-/** All agents do what they are told, until nothing is on its way. */
+/** All agents carry out their orders, until nothing is on its way. */
 async function obey(sql: TransactionSql): Promise<void> {
   const hosts = new Map(
     (
@@ -49,27 +52,24 @@ async function crooked(sql: TransactionSql, n = 9): Promise<void> {
   await node(sql, { name: 'host-b' })
 }
 
-story(
-  'it shows what it would move and what that gains, and moves nothing unless told to',
-  async (t, sql) => {
-    await crooked(sql)
-    const moves = await plan(sql)
-    t.match(moves, [
-      { from_node: 'host-a', to_node: 'host-b', gain: 8 },
-      { gain: 6 },
-      { gain: 4 },
-      { gain: 2 },
-    ])
-    t.equal(moves.length, 4)
-    t.same(await loads(sql), { 'host-a': 9, 'host-b': 0 })
-    t.same(await events(sql, 'move_wanted'), [])
-    await sql`set transaction read only`
-    t.same(await plan(sql), moves, 'also where nothing can be written')
-  },
-)
+story('a dry run shows each move and its gain, and moves nothing', async (t, sql) => {
+  await crooked(sql)
+  const moves = await plan(sql)
+  t.match(moves, [
+    { from_node: 'host-a', to_node: 'host-b', gain: 8 },
+    { gain: 6 },
+    { gain: 4 },
+    { gain: 2 },
+  ])
+  t.equal(moves.length, 4)
+  t.same(await loads(sql), { 'host-a': 9, 'host-b': 0 })
+  t.same(await events(sql, 'move_wanted'), [])
+  await sql`set transaction read only`
+  t.same(await plan(sql), moves, 'also where nothing can be written')
+})
 
 story(
-  'a policy or a weight that changes moves nothing by itself; rebalance does, and then there is nothing left to do',
+  'a new policy or weight moves nothing; rebalance does, and then nothing is left to do',
   async (t, sql) => {
     await crooked(sql)
     await sql`update mooring.node set weight = 200 where name = 'host-b'`
@@ -149,7 +149,7 @@ story('what claim has just spread is balanced, replicas and weights and all', as
 })
 
 story(
-  'left alone: what is pinned, daemons, what is on its way, what came lately, work under policies that compare no loads',
+  'left alone: pins, daemons, work on its way or placed lately, policies that compare no loads',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     await deployment(sql, { pinned_node: 'host-a', replicas: 4 })
@@ -160,16 +160,26 @@ story(
     await settled(sql)
     await node(sql, { name: 'host-b' })
     await node(sql, { name: 'host-c' })
-    await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moving}), 'host-b')`
-    await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '9 min' where deployment_id = ${late}`
+    await sql`
+      select
+        from mooring.reassign(
+          (select id from mooring.assignment where deployment_id = ${moving}), 'host-b'
+        )`
+    await sql`
+      update mooring.assignment
+         set assigned_at = clock_timestamp() - interval '9 min'
+       where deployment_id = ${late}`
     t.same(await plan(sql), [])
-    await sql`update mooring.assignment set assigned_at = clock_timestamp() - interval '11 min' where deployment_id = ${late}`
+    await sql`
+      update mooring.assignment
+         set assigned_at = clock_timestamp() - interval '11 min'
+       where deployment_id = ${late}`
     t.match(await plan(sql), [{ from_node: 'host-a', to_node: 'host-c' }], 'the cooldown over')
   },
 )
 
 story(
-  'no node gets what it may not run, what would fill it over its limit, or the twin of what it has',
+  'no node gets what it may not run, what exceeds its limit, or the twin of what it has',
   async (t, sql) => {
     await crooked(sql)
     await sql`update mooring.node set max_assignments = 2 where name = 'host-b'`
@@ -210,7 +220,8 @@ story('bad input and a hold are said', async (t, sql) => {
     code: 'MR007',
     message: /null/,
   })
-  await sql`update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
+  await sql`
+    update mooring_internal.pulse set hold_until = now() + interval '10 s', hold_reason = 'a test'`
   t.equal((await plan(sql)).length, 4, 'a look is free')
   await refused(t, sql, (sql) => apply(sql), { code: 'MR006', message: /hold: a test/ })
 })

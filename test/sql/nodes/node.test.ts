@@ -74,7 +74,7 @@ story(
 )
 
 story(
-  'a live node that runs daemons is not deleted under them; when it left or its lease is over it goes with them',
+  'a live node that runs daemons is not deleted; when it left or its lease ended they go with it',
   async (t, sql) => {
     const live = {
       code: 'MR006',
@@ -121,7 +121,9 @@ story('a deleted node may come back under its name, as another one', async (t, s
 story(
   'what an operator inserts before the agent comes is kept by the registration',
   async (t, sql) => {
-    await sql`insert into mooring.node (name, enabled, weight, labels) values ('host-a', false, 300, '{"zone": "b"}')`
+    await sql`
+      insert into mooring.node (name, enabled, weight, labels)
+      values ('host-a', false, 300, '{"zone": "b"}')`
     await sql`select from mooring.register_node('host-a', gen_random_uuid(), '.')`
     const [row] = await sql`select enabled, weight, labels, trusts from mooring.node`
     t.same(row, { enabled: false, weight: 300, labels: { zone: 'b' }, trusts: '.' })
@@ -150,12 +152,13 @@ story(
     for (const edit of edits) {
       await sql`select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))`
       await sql.unsafe(`update mooring.node set ${edit}`)
-      const [jobs] =
-        await sql`select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
+      const [jobs] = await sql`
+          select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
       t.same(jobs, { n: 1 }, edit)
     }
     await sql`select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))`
-    await sql`update mooring.node set agent_base_url = agent_base_url, role_name = 'x', version = '2'`
+    await sql`
+      update mooring.node set agent_base_url = agent_base_url, role_name = 'x', version = '2'`
     const [jobs] = await sql`select count(*)::int as n from graphile_worker.jobs`
     t.same(jobs, { n: 0 }, 'nothing that placement looks at')
   },

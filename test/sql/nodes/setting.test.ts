@@ -54,7 +54,12 @@ story(
 )
 
 story('intervals down to 300 ms are fine', async (t, sql) => {
-  await sql`update mooring.setting set beat_interval = '100 ms', lease_ttl = '300 ms', reap_margin = '100 ms', round_interval = '100 ms'`
+  await sql`
+    update mooring.setting
+       set beat_interval = '100 ms',
+           lease_ttl = '300 ms',
+           reap_margin = '100 ms',
+           round_interval = '100 ms'`
   t.pass()
 })
 
@@ -66,8 +71,10 @@ story('there is one row and no second', async (t, sql) => {
 })
 
 story('the defaults are those of the documentation', async (t, sql) => {
-  const [row] =
-    await sql`select beat_interval::text, lease_ttl::text, reap_margin::text, round_interval::text, default_policy, cpu_weight, memory_weight, disk_free_min_pct from mooring.setting`
+  const [row] = await sql`
+      select beat_interval::text, lease_ttl::text, reap_margin::text, round_interval::text,
+             default_policy, cpu_weight, memory_weight, disk_free_min_pct
+        from mooring.setting`
   t.same(row, {
     beat_interval: '00:00:03',
     lease_ttl: '00:00:12',

@@ -7,10 +7,15 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story(
-  'D15: a node can be told of before its agent comes, and its registration keeps what was said',
+  'D15: a node can be created before its agent comes, and its registration keeps the values',
   async (t, sql) => {
     t.match(
-      await sql`select * from mooring.upsert_node('host-a', weight => 300, labels => '{"zone": "b"}', max_assignments => 2, agent_base_url => 'http://a', gateway_base_url => 'http://g')`,
+      await sql`
+        select *
+          from mooring.upsert_node(
+            'host-a', weight => 300, labels => '{"zone": "b"}', max_assignments => 2,
+            agent_base_url => 'http://a', gateway_base_url => 'http://g'
+          )`,
       [{ name: 'host-a', weight: 300, labels: { zone: 'b' }, max_assignments: 2, enabled: true }],
     )
     t.match(await sql`select node, health from mooring.node_status`, [
@@ -18,7 +23,9 @@ story(
     ])
     await sql`select from mooring.register_node('host-a', gen_random_uuid(), '.')`
     t.match(
-      await sql`select weight, labels, max_assignments, agent_base_url, gateway_base_url, trusts from mooring.node`,
+      await sql`
+        select weight, labels, max_assignments, agent_base_url, gateway_base_url, trusts
+          from mooring.node`,
       [
         {
           weight: 300,
@@ -35,7 +42,7 @@ story(
 )
 
 story(
-  'D15: what is not given stays as it is, and an event names what changed and who did it',
+  'D15: what is not given stays as it is, and an event names the change and its actor',
   async (t, sql) => {
     await node(sql, { name: 'host-a', labels: { zone: 'a' } })
     await sql`select from mooring.upsert_node('host-a', weight => 50)`
@@ -44,7 +51,10 @@ story(
     ])
     t.match(await events(sql, 'node_changed'), [{ node: 'host-a', detail: { weight: [100, 50] } }])
     t.match(
-      await sql`select actor = mooring_internal.actor() as mine from mooring.event where kind = 'node_changed'`,
+      await sql`
+        select actor = mooring_internal.actor() as mine
+          from mooring.event
+         where kind = 'node_changed'`,
       [{ mine: true }],
     )
     await sql`select from mooring.upsert_node('host-a', weight => 50)`
@@ -69,7 +79,11 @@ story(
     t.same(await loads(sql), { 'host-a': 4, 'host-b': 2 })
     const id = await deployment(sql, { needs_urls: true })
     t.same(await claim(sql), [])
-    await sql`select from mooring.upsert_node('host-b', agent_base_url => 'http://a', gateway_base_url => 'http://g')`
+    await sql`
+      select
+        from mooring.upsert_node(
+          'host-b', agent_base_url => 'http://a', gateway_base_url => 'http://g'
+        )`
     await claim(sql)
     t.match(await assignments(sql, id), [{ node: 'host-b' }])
   },

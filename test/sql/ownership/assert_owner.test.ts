@@ -22,13 +22,14 @@ story('the owner passes, and may sit idle only for what is left of its lease', a
   const { row } = await owned(sql)
   await age(sql, 'host-a', '5 seconds ago')
   await assertOwner(sql, row)
-  const [idle] = await sql<
-    { ms: number }[]
-  >`select extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 as ms`
+  const [idle] = await sql<{ ms: number }[]>`
+    select extract(
+      epoch from current_setting('idle_in_transaction_session_timeout')::interval
+    ) * 1000 as ms`
   t.ok(Number(idle!.ms) > 0 && Number(idle!.ms) <= 7000, `${idle!.ms} ms`)
 })
 
-story('everybody else is stopped: old epoch, lease over, freed, unknown', async (t, sql) => {
+story('every other process is rejected: old epoch, lease ended, freed, unknown', async (t, sql) => {
   const { row } = await owned(sql)
   const no = { code: 'MR005', hint: /stop without writing/i }
   await refused(t, sql, (sql) => assertOwner(sql, { ...row, epoch: '0' }), no, 'an old epoch')
@@ -44,18 +45,24 @@ story('everybody else is stopped: old epoch, lease over, freed, unknown', async 
     sql,
     (sql) => assertOwner(sql, { ...row, epoch: '2' }),
     no,
-    "the epoch of a row that waits is nobody's",
+    'the epoch of a pending row has no owner',
   )
 })
 
-story('a copy that was told to stop still owns its work until it is gone', async (t, sql) => {
-  const { id, row } = await owned(sql)
-  await sql`delete from mooring.deployment where id = ${id}`
-  await assertOwner(sql, row)
-  t.pass()
-})
+story(
+  'an instance that was ordered to stop still owns its work until it is gone',
+  async (t, sql) => {
+    const { id, row } = await owned(sql)
+    await sql`delete from mooring.deployment where id = ${id}`
+    await assertOwner(sql, row)
+    t.pass()
+  },
+)
 
-/** And nobody ever has: else the silence of half a lease were an outage, in which a reap takes nothing. */
+/**
+ * No worker has ever ticked. Otherwise the silence of half a lease would be an outage, in which a
+ * reap frees nothing.
+ */
 const nobodyTicks = (sql: ISql) => sql`update mooring_internal.pulse set pulse_at = null`
 
 void t.test(
@@ -86,7 +93,9 @@ void t.test('a zombie that was cut off in the middle cannot stop the failover', 
   await age(pg.sql, 'host-a', '7 seconds ago')
   // in one message: it may not be idle in between
   await zombie.unsafe(
-    `select mooring.assert_owner(${row.id}, ${row.epoch}); insert into public.outcome values ('by the zombie')`,
+    `
+      select mooring.assert_owner(${row.id}, ${row.epoch});
+      insert into public.outcome values ('by the zombie')`,
   )
   await age(pg.sql, 'host-a', '1 minute ago')
   t.same([...(await pg.sql`select * from mooring.reap()`)], [], 'the row is left alone')
@@ -119,14 +128,19 @@ void t.test(
     await age(pg.sql, 'host-a', '8 seconds ago')
     // in one message: it may not be idle in between
     await zombie.unsafe(
-      `select mooring.assert_owner(${row.id}, ${row.epoch}); set local idle_in_transaction_session_timeout = 0`,
+      `
+        select mooring.assert_owner(${row.id}, ${row.epoch});
+        set local idle_in_transaction_session_timeout = 0`,
     )
     await age(pg.sql, 'host-a', '1 hour ago')
     t.same([...(await pg.sql`select * from mooring.reap()`)], [])
     await waitFor(
       async () =>
         (
-          await pg.sql`select clock_timestamp() - state_change > interval '4.1 s' as late from pg_stat_activity where datname = current_database() and application_name = 'test: another session'`
+          await pg.sql`
+            select clock_timestamp() - state_change > interval '4.1 s' as late
+              from pg_stat_activity
+             where datname = current_database() and application_name = 'test: another session'`
         )[0]?.late,
       { label: 'the time is over', timeoutMs: 30_000 },
     )

@@ -19,7 +19,8 @@ const story = storiesIn(pg, t)
 const assigned = async (sql: TransactionSql) =>
   Object.fromEntries(
     (
-      await sql`select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0`
+      await sql`
+        select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0`
     ).map(({ node_id, assigned }) => [node_id, assigned]),
   )
 
@@ -28,8 +29,10 @@ story('a DBA may place a row by hand: it becomes an assignment like any other', 
   await deployment(sql, { lease_ttl: '40 s', policy: 'none' })
   await sql`update mooring.assignment set node_id = ${host.id}`
   t.match((await assignments(sql))[0], { node: 'host-a', epoch: '1', wanted: 'run' })
-  const [row] =
-    await sql`select extract(epoch from lease_ttl)::int as ttl, assigned_at is not null as stamped, waiting_since from mooring.assignment`
+  const [row] = await sql`
+      select extract(epoch from lease_ttl)::int as ttl, assigned_at is not null as stamped,
+             waiting_since
+        from mooring.assignment`
   t.same(row, { ttl: 40, stamped: true, waiting_since: null })
   t.same(await assigned(sql), { [host.id]: 1 })
   t.equal((await beat(sql, host)).owned, 1)
@@ -64,8 +67,9 @@ story('and free it by hand when its owner is dead: the epoch goes up', async (t,
   await age(sql, 'host-a', '15.1 seconds ago')
   await sql`update mooring.assignment set node_id = null`
   t.match((await assignments(sql))[0], { node: null, epoch: '2' })
-  const [row] =
-    await sql`select last_node_id, lease_ttl, assigned_at, waiting_since is not null as waits from mooring.assignment`
+  const [row] = await sql`
+      select last_node_id, lease_ttl, assigned_at, waiting_since is not null as waits
+        from mooring.assignment`
   t.same(row, { last_node_id: host.id, lease_ttl: null, assigned_at: null, waits: true })
   t.same(await assigned(sql), {})
 })
@@ -85,7 +89,9 @@ story('while its owner may still run it, it is not freed by hand', async (t, sql
   await sql`update mooring.setting set reap_margin = '1 min'`
   await age(sql, 'host-a', '30 seconds ago')
   await refused(t, sql, freed, why, 'its lease is over, the margin is not')
-  await sql`update mooring.assignment set lease_ttl = '1 min', assigned_at = assigned_at - interval '1 hour'`
+  await sql`
+    update mooring.assignment
+       set lease_ttl = '1 min', assigned_at = assigned_at - interval '1 hour'`
   await age(sql, 'host-a', '90 seconds ago')
   await refused(t, sql, freed, why, 'this one has a longer lease')
   t.match((await assignments(sql, id))[0], { node: 'host-a', epoch: '1' })
@@ -93,20 +99,24 @@ story('while its owner may still run it, it is not freed by hand', async (t, sql
   await sql`delete from mooring_internal.outage_marker`
   await refused(t, sql, freed, why, 'in a hold its silence proves nothing')
   await sql`select mooring_internal.notice_outage()`
-  await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await sql`
+    update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
   await freed(sql)
   t.match((await assignments(sql, id))[0], { node: null, epoch: '2' })
   t.ok(host)
 })
 
-story('the way the hint shows: its owner is told to stop it, and reports', async (t, sql) => {
-  const host = await node(sql, { name: 'host-a' })
-  const id = await deployment(sql)
-  await claim(sql)
-  await sql`update mooring.assignment set wanted = 'stop'`
-  t.equal(await report(sql, host, (await assignments(sql, id))[0]!, 'stopped'), true)
-  t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
-})
+story(
+  'the way out in the hint works: its owner is ordered to stop it, and reports',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    const id = await deployment(sql)
+    await claim(sql)
+    await sql`update mooring.assignment set wanted = 'stop'`
+    t.equal(await report(sql, host, (await assignments(sql, id))[0]!, 'stopped'), true)
+    t.match((await assignments(sql, id))[0], { node: null, epoch: '2', wanted: 'run' })
+  },
+)
 
 story('what was to stop and is freed by hand is wanted as its deployment says', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
@@ -120,14 +130,23 @@ story('what was to stop and is freed by hand is wanted as its deployment says', 
   await sql`update mooring.node set enabled = false where name = 'host-b'`
   await claim(sql)
   await sql`update mooring.node set enabled = true where name = 'host-b'`
-  await sql`update mooring.assignment set wanted = 'stop', stop_reason = 'by hand' where deployment_id = ${stopped}`
-  await sql`select from mooring.reassign((select id from mooring.assignment where deployment_id = ${moved}), 'host-b')`
+  await sql`
+    update mooring.assignment
+       set wanted = 'stop', stop_reason = 'by hand'
+     where deployment_id = ${stopped}`
+  await sql`
+    select
+      from mooring.reassign(
+        (select id from mooring.assignment where deployment_id = ${moved}), 'host-b'
+      )`
   await sql`update mooring.deployment set enabled = false where id = ${off}`
   await sql`delete from mooring.deployment where id = ${gone}`
   await age(sql, 'host-a', '15.1 seconds ago')
   await freed(sql)
-  const rows =
-    await sql`select deployment_id, wanted, stop_reason, move_reason is not null as moves from mooring.assignment order by id`
+  const rows = await sql`
+      select deployment_id, wanted, stop_reason, move_reason is not null as moves
+        from mooring.assignment
+       order by id`
   t.same(
     [...rows],
     [
@@ -147,14 +166,16 @@ story('what was to stop and is freed by hand is wanted as its deployment says', 
   await beat(sql, host)
   t.equal((await claim(sql)).length, 2)
   await sql`select from mooring.evict()`
-  t.same(await assignments(sql, gone), [], 'nobody waits for what was deleted')
+  t.same(await assignments(sql, gone), [], 'nothing waits for what was deleted')
 })
 
 story('of a node that left, or was never there, it is freed at once', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   const never = await node(sql, { name: 'host-b', seen: 'never' })
   await deployments(sql, 2)
-  await sql`update mooring.assignment set node_id = case when id % 2 = 0 then ${host.id}::int else ${never.id}::int end`
+  await sql`
+    update mooring.assignment
+       set node_id = case when id % 2 = 0 then ${host.id}::int else ${never.id}::int end`
   await sql`update mooring.heartbeat set session = null where node = 'host-a'`
   await freed(sql)
   t.ok((await assignments(sql)).every(({ node, epoch }) => node === null && epoch === '2'))
@@ -187,14 +208,15 @@ story('nor is its row deleted by hand: nothing would be left to fence', async (t
   await sql`delete from mooring_internal.outage_marker`
   await refused(t, sql, deleted, why, 'in a hold its silence proves nothing')
   await sql`select mooring_internal.notice_outage()`
-  await sql`update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
+  await sql`
+    update mooring_internal.pulse set hold_until = clock_timestamp(), pulse_at = clock_timestamp()`
   await deleted(sql)
   t.same(await assigned(sql), {})
   await sql`select from mooring.evict()`
   t.match(
     await assignments(sql, id),
     [{ node: null, epoch: '0', wanted: 'run' }],
-    'the round makes it anew',
+    'the round makes it again',
   )
   t.ok(host)
 })
@@ -223,7 +245,7 @@ story('what waits, and what a node left behind, is deleted by hand at any time',
   t.ok(host)
 })
 
-story('a row that is being handed over is left to those who hand it over', async (t, sql) => {
+story('a row in a handover is left to the verbs of the handover', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
   await claim(sql)
@@ -247,14 +269,22 @@ story('an epoch never goes back, with an owner or without', async (t, sql) => {
     t,
     sql,
     (sql) =>
-      sql`update mooring.assignment set node_id = null, lease_ttl = null, assigned_at = null, waiting_since = now(), epoch = 0`,
+      sql`
+        update mooring.assignment
+           set node_id = null,
+               lease_ttl = null,
+               assigned_at = null,
+               waiting_since = now(),
+               epoch = 0`,
     { code: 'MR006', message: /cannot go back/ },
   )
   await refused(
     t,
     sql,
     (sql) =>
-      sql`insert into mooring.assignment (deployment_id, ordinal, signature, waiting_since, epoch) values (7, 0, gen_random_uuid(), now(), -1)`,
+      sql`
+        insert into mooring.assignment (deployment_id, ordinal, signature, waiting_since, epoch)
+        values (7, 0, gen_random_uuid(), now(), -1)`,
     { code: '23514', constraint_name: 'assignment_epoch_is_not_negative' },
   )
 })
@@ -274,7 +304,7 @@ void t.test(
     await t.rejects(
       pg.sql`update mooring.assignment set node_id = null`,
       { code: 'MR006' },
-      'its beat is old as far as anybody can see',
+      'its beat is old for every observer',
     )
     await agent`rollback`
     await pg.sql`update mooring.assignment set node_id = null`
@@ -297,7 +327,12 @@ void t.test(
     await waitFor(
       async () =>
         (
-          await pg.sql`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%heartbeat(%'`
+          await pg.sql`
+            select
+              from pg_stat_activity
+             where datname = current_database()
+               and wait_event_type = 'Lock'
+               and query like '%heartbeat(%'`
         ).length === 1,
       { label: 'the beat waits' },
     )
@@ -324,12 +359,22 @@ story('raising the epoch as the verbs do is no way around', async (t, sql) => {
   const waiting = await deployment(sql, { policy: 'none' })
   await claim(sql)
   const free = (sql: TransactionSql) =>
-    sql`update mooring.assignment set node_id = null, epoch = epoch + 1, lease_ttl = null, assigned_at = null, waiting_since = now() where deployment_id = ${id}`
+    sql`
+      update mooring.assignment
+         set node_id = null,
+             epoch = epoch + 1,
+             lease_ttl = null,
+             assigned_at = null,
+             waiting_since = now()
+       where deployment_id = ${id}`
   await refused(
     t,
     sql,
     (sql) =>
-      sql`update mooring.assignment set node_id = ${b.id}, epoch = epoch + 1 where deployment_id = ${id}`,
+      sql`
+        update mooring.assignment
+           set node_id = ${b.id}, epoch = epoch + 1
+         where deployment_id = ${id}`,
     { code: 'MR006', message: /one owner to another/ },
   )
   await refused(t, sql, free, { code: 'MR006', message: /may still run it/ })
@@ -337,7 +382,14 @@ story('raising the epoch as the verbs do is no way around', async (t, sql) => {
     t,
     sql,
     (sql) =>
-      sql`update mooring.assignment set node_id = 999999, epoch = epoch + 1, lease_ttl = '12 s', assigned_at = now(), waiting_since = null where deployment_id = ${waiting}`,
+      sql`
+        update mooring.assignment
+           set node_id = 999999,
+               epoch = epoch + 1,
+               lease_ttl = '12 s',
+               assigned_at = now(),
+               waiting_since = null
+         where deployment_id = ${waiting}`,
     { code: 'MR003' },
   )
   await age(sql, 'host-a', '15.1 seconds ago')
@@ -346,7 +398,7 @@ story('raising the epoch as the verbs do is no way around', async (t, sql) => {
 })
 
 story(
-  'to a node that does not exist it cannot go: nobody would ever take it back',
+  'it cannot go to a node that does not exist, because no verb would ever free it',
   async (t, sql) => {
     await deployment(sql)
     await refused(t, sql, (sql) => sql`update mooring.assignment set node_id = 999999`, {
@@ -398,8 +450,13 @@ story('one instance for each ordinal, and one daemon on each node', async (t, sq
   await deployment(sql, { type: 'daemon' })
   const copy = (where: string) =>
     sql.savepoint((sql) =>
-      sql.unsafe(`insert into mooring.assignment (deployment_id, ordinal, signature, node_id, lease_ttl, waiting_since, assigned_at)
-    select deployment_id, ordinal, signature, node_id, lease_ttl, waiting_since, assigned_at from mooring.assignment where ${where}`),
+      sql.unsafe(`
+        insert into mooring.assignment (
+          deployment_id, ordinal, signature, node_id, lease_ttl, waiting_since, assigned_at
+        )
+        select deployment_id, ordinal, signature, node_id, lease_ttl, waiting_since, assigned_at
+          from mooring.assignment
+         where ${where}`),
     )
   await t.rejects(copy('ordinal is not null'), {
     code: '23505',
@@ -411,12 +468,16 @@ story('one instance for each ordinal, and one daemon on each node', async (t, sq
   })
 })
 
-story('loads follow whoever writes the rows', async (t, sql) => {
+story('loads follow every writer of the rows', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
-  await sql`insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 6)`
+  await sql`
+    insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 6)`
   await claim(sql)
   t.same(await assigned(sql), { [host.id]: 6 })
-  await sql`update mooring.deployment set enabled = false where id in (select id from mooring.deployment order by id limit 2)`
+  await sql`
+    update mooring.deployment
+       set enabled = false
+     where id in (select id from mooring.deployment order by id limit 2)`
   for (const row of (await assignments(sql)).slice(0, 2)) await report(sql, host, row, 'stopped')
   t.same(await assigned(sql), { [host.id]: 4 })
   await age(sql, 'host-a', '1 minute ago')

@@ -22,7 +22,10 @@ const count = async (sql: ISql) =>
 story(
   'insert..select of 100,000 rows is one statement, one place job, and 100,000 assignments',
   async (t, sql) => {
-    await sql`insert into mooring.deployment (package_name, package_version, enabled) select 'http-server', '14.1.1', true from generate_series(1, 100000)`
+    await sql`
+      insert into mooring.deployment (package_name, package_version, enabled)
+      select 'http-server', '14.1.1', true
+        from generate_series(1, 100000)`
     t.equal(await count(sql), 100_000)
     t.equal(await placeJobs(sql), 1)
   },
@@ -36,9 +39,10 @@ story('a transaction of many statements enqueues one place job', async (t, sql) 
 })
 
 story(
-  'jobs are added after the two thousand millionth as before: the numbers that each of them takes begin again',
+  'jobs are added after number two thousand million as before: the sequences begin again',
   async (t, sql) => {
-    await sql`select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
+    await sql`
+      select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
     for (let n = 0; n < 2; n++) {
       await sql`delete from graphile_worker._private_jobs`
       await deployment(sql)
@@ -58,7 +62,7 @@ void t.test('two transactions enqueue two jobs, neither waits for the other', as
   t.equal(await placeJobs(pg.sql), 2)
 })
 
-void t.test('COPY makes assignments and one place job', async (t) => {
+void t.test('a COPY makes assignments and one place job', async (t) => {
   const pg = await testDatabase(t)
   const rows = Array.from(
     { length: 500 },
@@ -76,16 +80,23 @@ void t.test('COPY makes assignments and one place job', async (t) => {
 
 story('on conflict do nothing: only what was inserted gets assignments', async (t, sql) => {
   await deployment(sql, { name: 'a' })
-  await sql`insert into mooring.deployment (name, package_name) values ('a', 'x'), ('b', 'x') on conflict (name) do nothing`
+  await sql`
+    insert into mooring.deployment (name, package_name)
+    values ('a', 'x'), ('b', 'x')
+    on conflict (name) do nothing`
   t.equal(await count(sql), 2)
-  await sql`insert into mooring.deployment (name, package_name) values ('a', 'x') on conflict do nothing`
+  await sql`
+    insert into mooring.deployment (name, package_name) values ('a', 'x') on conflict do nothing`
   t.equal(await count(sql), 2)
 })
 
 story('on conflict do update: the new ones arrive and the old ones are edited', async (t, sql) => {
   const id = await deployment(sql, { name: 'a', package_name: 'x' })
-  await sql`insert into mooring.deployment (name, package_name, replicas) values ('a', 'y', 3), ('b', 'y', 2)
-    on conflict (name) do update set package_name = excluded.package_name, replicas = excluded.replicas`
+  await sql`
+    insert into mooring.deployment (name, package_name, replicas)
+    values ('a', 'y', 3), ('b', 'y', 2)
+    on conflict (name) do update set package_name = excluded.package_name,
+    replicas = excluded.replicas`
   t.equal((await assignments(sql, id)).length, 3)
   t.equal((await assignments(sql, id))[0]!.generation, '2')
   t.equal(await count(sql), 5)
@@ -93,8 +104,12 @@ story('on conflict do update: the new ones arrive and the old ones are edited', 
 
 story('merge does both as well', async (t, sql) => {
   await deployment(sql, { name: 'a' })
-  await sql`merge into mooring.deployment d using (values ('a', 2), ('b', 1)) v (name, replicas) on d.name = v.name
-    when matched then update set replicas = v.replicas when not matched then insert (name, package_name, replicas) values (v.name, 'x', v.replicas)`
+  await sql`
+    merge into mooring.deployment d using (
+      values ('a', 2), ('b', 1)
+    ) v (name, replicas) on d.name = v.name when matched then
+    update set replicas = v.replicas when not matched then insert (name, package_name, replicas)
+    values (v.name, 'x', v.replicas)`
   t.equal(await count(sql), 3)
 })
 
@@ -107,9 +122,12 @@ story('a statement that touches no row does nothing at all', async (t, sql) => {
 
 story('rows of all kinds in one statement', async (t, sql) => {
   await node(sql, { name: 'host-a' })
-  await sql`insert into mooring.deployment (package_name, type, enabled, replicas) values ('a', 'deployment', true, 2), ('b', 'deployment', false, 1), ('c', 'daemon', true, 1), ('d', 'daemon', false, 1), ('e', 'deployment', true, 0)`
-  const rows =
-    await sql`select package_name, ordinal, node, wanted from mooring.placement order by assignment_id`
+  await sql`
+    insert into mooring.deployment (package_name, type, enabled, replicas)
+    values ('a', 'deployment', true, 2), ('b', 'deployment', false, 1), ('c', 'daemon', true, 1),
+           ('d', 'daemon', false, 1), ('e', 'deployment', true, 0)`
+  const rows = await sql`
+      select package_name, ordinal, node, wanted from mooring.placement order by assignment_id`
   t.same(
     rows.map((row) => Object.values(row).join(' ')),
     ['a 0  run', 'a 1  run', 'b 0  stop', 'c  host-a run'],
@@ -141,14 +159,19 @@ void t.test('a role that may only insert deployments can do that and nothing els
     await pg.sql.unsafe(`drop owned by ${role}; drop role ${role}`)
   })
   await pg.sql.unsafe(
-    `create role ${role} login password 'app'; grant usage on schema mooring to ${role}; grant insert on mooring.deployment to ${role}`,
+    `
+      create role ${role} login password 'app';
+      grant usage on schema mooring to ${role};
+      grant insert on mooring.deployment to ${role}`,
   )
   const app = postgres(Object.assign(new URL(pg.url), { username: role, password: 'app' }).href, {
     max: 1,
     onnotice: () => {},
   })
   t.teardown(() => app.end())
-  await app`insert into mooring.deployment (package_name, replicas, env) values ('http-server', 2, '{"TOKEN": "x"}')`
+  await app`
+    insert into mooring.deployment (package_name, replicas, env)
+    values ('http-server', 2, '{"TOKEN": "x"}')`
   await app`insert into mooring.deployment (package_name, type) values ('http-server', 'daemon')`
   t.equal(await count(pg.sql), 2)
   t.equal(await placeJobs(pg.sql), 2)

@@ -108,7 +108,7 @@ const notVersions = [
   'x'.repeat(129),
 ]
 
-story('package names of the registry are taken', async (t, sql) => {
+story('package names of the registry are accepted', async (t, sql) => {
   for (const package_name of names)
     t.ok(await deployment(sql, { package_name }), package_name.slice(0, 30))
 })
@@ -293,8 +293,10 @@ story(
 
 story('an insert that gives only a package gets every other value by default', async (t, sql) => {
   await sql`insert into mooring.deployment (package_name) values ('left-pad')`
-  const [row] =
-    await sql`select type, package_version, command, args, env, labels, enabled, replicas, policy, selector, pinned_node, needs_urls, on_lost, lease_ttl, stop_grace::text, generation from mooring.deployment`
+  const [row] = await sql`
+      select type, package_version, command, args, env, labels, enabled, replicas, policy, selector,
+             pinned_node, needs_urls, on_lost, lease_ttl, stop_grace::text, generation
+        from mooring.deployment`
   t.same(row, {
     type: 'deployment',
     package_version: 'latest',

@@ -8,7 +8,7 @@ import { claim, events, loads, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-/** The agent of host stops everything it was told to stop, and says so. */
+/** The agent of host stops everything it was ordered to stop, and reports it. */
 async function obey(sql: TransactionSql, host: TestNode) {
   for (const row of await assignments(sql))
     if (row.node === host.name && row.wanted === 'stop') await report(sql, host, row, 'stopped')
@@ -53,16 +53,23 @@ story(
   },
 )
 
-story('disable and enable in one breath still ends the running copy first', async (t, sql) => {
-  const host = await node(sql, { name: 'host-a' })
-  const id = await deployment(sql)
-  await claim(sql)
-  await sql`update mooring.deployment set enabled = false where id = ${id}`
-  await sql`update mooring.deployment set enabled = true where id = ${id}`
-  t.same(await short(sql, id), ['0 host-a stop'], 'within an epoch it never goes from stop to run')
-  await obey(sql, host)
-  t.same(await short(sql, id), ['0 waits run'])
-})
+story(
+  'disable and enable in one transaction still ends the running instance first',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    const id = await deployment(sql)
+    await claim(sql)
+    await sql`update mooring.deployment set enabled = false where id = ${id}`
+    await sql`update mooring.deployment set enabled = true where id = ${id}`
+    t.same(
+      await short(sql, id),
+      ['0 host-a stop'],
+      'within an epoch it never goes from stop to run',
+    )
+    await obey(sql, host)
+    t.same(await short(sql, id), ['0 waits run'])
+  },
+)
 
 story('scale-up adds the next ordinals', async (t, sql) => {
   await node(sql, { name: 'host-a' })
@@ -127,7 +134,7 @@ story(
 )
 
 story(
-  'a deployment that is inserted again under the same id waits for the old process, and the epoch goes on',
+  'a deployment inserted again under its id waits for the old process, and the epoch goes on',
   async (t, sql) => {
     const host = await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b' })
@@ -179,7 +186,18 @@ story('an edit of what runs raises the generation and leaves it where it is', as
 
 story('an edit that does not change what runs leaves the generation alone', async (t, sql) => {
   const id = await deployment(sql)
-  await sql`update mooring.deployment set name = 'site', labels = '{"a": 1}', replicas = 2, selector = '{}', stop_grace = '1 s', on_lost = 'keep', lease_ttl = '1 min', env = env, enabled = false, generation = 0 + 1`
+  await sql`
+    update mooring.deployment
+       set name = 'site',
+           labels = '{"a": 1}',
+           replicas = 2,
+           selector = '{}',
+           stop_grace = '1 s',
+           on_lost = 'keep',
+           lease_ttl = '1 min',
+           env = env,
+           enabled = false,
+           generation = 0 + 1`
   await sql`update mooring.deployment set enabled = true where id = ${id}`
   const [row] =
     await sql`select generation::int, updated_at > created_at as edited from mooring.deployment`

@@ -39,7 +39,7 @@ story('it is never pending, claimed, counted or failed over', async (t, sql) => 
   t.same([...(await sql`select * from mooring.reap()`)], [])
 })
 
-story('nodes that are not permitted have none, whatever their state', async (t, sql) => {
+story('nodes that are not permitted have no daemon, in any state', async (t, sql) => {
   await node(sql, {
     name: 'host-a',
     labels: { gpu: true },
@@ -127,7 +127,8 @@ story('an agent that registers with more trust gets its daemons', async (t, sql)
   const id = await deployment(sql, { type: 'daemon' })
   const host = await node(sql, { name: 'host-a', trusts: null })
   t.same(await hosts(sql, id), [])
-  await sql`select from mooring.register_node('host-a', ${randomUUID()}, '.', replaces => ${host.session})`
+  await sql`
+    select from mooring.register_node('host-a', ${randomUUID()}, '.', replaces => ${host.session})`
   t.same(await hosts(sql, id), ['host-a run'])
 })
 
@@ -139,32 +140,40 @@ story('its rows end with the node', async (t, sql) => {
   t.same(await assignments(sql), [])
 })
 
-story('what is born owned waits for disk, whatever the session prefers', async (t, sql) => {
-  await node(sql, { name: 'host-a' })
-  const waits = async () =>
-    (await sql<{ level: string }[]>`select current_setting('synchronous_commit') as level`)[0]!
-      .level
-  await sql`set local synchronous_commit = off`
-  await deployment(sql)
-  t.equal(
-    await waits(),
-    'off',
-    'control: a row that waits is lost with its insert, and with nothing else',
-  )
-  await deployment(sql, { type: 'daemon' })
-  t.equal(await waits(), 'on')
-  await sql`set local synchronous_commit = off`
-  await sql`select mooring_internal.make_daemons()`
-  t.equal(await waits(), 'off', 'nothing was made')
-})
+story(
+  'what is inserted with an owner waits for the disk, whatever the session prefers',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a' })
+    const waits = async () =>
+      (await sql<{ level: string }[]>`select current_setting('synchronous_commit') as level`)[0]!
+        .level
+    await sql`set local synchronous_commit = off`
+    await deployment(sql)
+    t.equal(
+      await waits(),
+      'off',
+      'control: a row that waits is lost with its insert, and with nothing else',
+    )
+    await deployment(sql, { type: 'daemon' })
+    t.equal(await waits(), 'on')
+    await sql`set local synchronous_commit = off`
+    await sql`select mooring_internal.make_daemons()`
+    t.equal(await waits(), 'off', 'nothing was made')
+  },
+)
 
-story('the round makes what is missing and ends what nobody owns', async (t, sql) => {
+story('the round makes what is missing and ends what has no owner', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   const id = await deployment(sql, { type: 'daemon' })
   await sql`update mooring.heartbeat set session = null`
   await sql`delete from mooring.assignment`
   await sql`update mooring.heartbeat set session = ${host.session}`
-  await sql`insert into mooring.assignment (deployment_id, signature, node_id, epoch, lease_ttl, assigned_at) select id, signature, 999999, 1, '12 s', now() from mooring.deployment`
+  await sql`
+    insert into mooring.assignment (
+      deployment_id, signature, node_id, epoch, lease_ttl, assigned_at
+    )
+    select id, signature, 999999, 1, '12 s', now()
+      from mooring.deployment`
   await sql`select from mooring.evict()`
   t.same(await hosts(sql, id), ['host-a run'])
 })
@@ -174,9 +183,13 @@ story(
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     const id = await deployment(sql, { type: 'daemon', lease_ttl: '40 s' })
-    await sql`update mooring.deployment set package_version = '14.1.2', lease_ttl = '50 s' where id = ${id}`
-    const [row] =
-      await sql`select a.epoch, a.wanted, extract(epoch from a.lease_ttl)::int as ttl, a.signature = d.signature as current, d.generation from mooring.assignment a join mooring.deployment d on d.id = a.deployment_id`
+    await sql`
+      update mooring.deployment set package_version = '14.1.2', lease_ttl = '50 s' where id = ${id}`
+    const [row] = await sql`
+        select a.epoch, a.wanted, extract(epoch from a.lease_ttl)::int as ttl,
+               a.signature = d.signature as current, d.generation
+          from mooring.assignment a
+          join mooring.deployment d on d.id = a.deployment_id`
     t.same(row, { epoch: '1', wanted: 'run', ttl: 40, current: true, generation: '2' })
   },
 )

@@ -1,4 +1,5 @@
-// Rounds find what no trigger saw to: each fault is what switched-off triggers, a partial restore or an edit by hand leaves behind.
+// Rounds find what no trigger saw to: each fault is what switched-off triggers, a partial restore
+// or an edit by hand leaves behind.
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -22,7 +23,10 @@ async function behindTheTriggers(sql: TransactionSql, statement: string) {
   await sql`alter table mooring.deployment enable trigger user`
 }
 
-/** [what, what happens behind the triggers, replicas 0 and 1 afterwards, and after the round; host-a has room for one: replica 0 runs, replica 1 waits] */
+/**
+ * [what, what happens behind the triggers, replicas 0 and 1 afterwards, and after the round].
+ * host-a has room for one: replica 0 runs, replica 1 is pending.
+ */
 const faults: [what: string, edit: string, before: string[], after: string[]][] = [
   [
     'a deployment that was disabled',
@@ -56,12 +60,14 @@ const faults: [what: string, edit: string, before: string[], after: string[]][] 
   ],
   [
     'rows that were lost, and a scale-up',
-    'delete from mooring.assignment where node_id is null; update mooring.deployment set replicas = 3',
+    `
+      delete from mooring.assignment where node_id is null;
+      update mooring.deployment set replicas = 3`,
     ['0 host-a run'],
     ['0 host-a run', '1 waits run', '2 waits run'],
   ],
   [
-    'a row that waits and is told to stop',
+    'a pending row that is ordered to stop',
     `update mooring.assignment set wanted = 'stop' where ordinal = 1`,
     ['0 host-a run', '1 waits stop'],
     ['0 host-a run', '1 waits run'],
@@ -92,7 +98,7 @@ for (const [what, edit, before, after] of faults) {
   })
 }
 
-story('what is told to stop says why, and ends as usual', async (t, sql) => {
+story('a row that is ordered to stop says why, and ends as usual', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   const id = await deployment(sql)
   await claim(sql)
@@ -117,36 +123,44 @@ story(
   },
 )
 
-story('what is moved, handed over, refused or on its way out is not astray', async (t, sql) => {
-  const hosts = { 'host-a': await node(sql, { name: 'host-a' }) } as Record<
-    string,
-    Awaited<ReturnType<typeof node>>
-  >
-  await deployment(sql, { replicas: 2 })
-  await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
-  const ending = [
-    await deployment(sql),
-    await deployment(sql),
-    await deployment(sql, { replicas: 2 }),
-  ]
-  const refused = await deployment(sql)
-  await deployment(sql, { type: 'daemon' })
-  await claim(sql)
-  for (const row of await assignments(sql))
-    await report(sql, hosts[row.node!]!, row, row.deployment_id === refused ? 'refused' : 'running')
-  hosts['host-b'] = await node(sql, { name: 'host-b' })
-  await sql`delete from mooring.deployment where id = ${ending[0]!}`
-  await sql`update mooring.deployment set enabled = false where id = ${ending[1]!}`
-  await sql`update mooring.deployment set replicas = 1 where id = ${ending[2]!}`
-  await sql`select from mooring.drain_node('host-a')`
-  await claim(sql)
-  t.equal((await sql`select from mooring.assignment where handover = 'arriving'`).length, 1)
-  t.ok((await sql`select from mooring.assignment where move_to is not null`).length > 1)
-  t.same(await astray(sql), [])
-})
+story(
+  'a row that is moved, handed over, refused or leaving is not inconsistent',
+  async (t, sql) => {
+    const hosts = { 'host-a': await node(sql, { name: 'host-a' }) } as Record<
+      string,
+      Awaited<ReturnType<typeof node>>
+    >
+    await deployment(sql, { replicas: 2 })
+    await deployment(sql, { on_lost: 'keep', handover: 'start-first' })
+    const ending = [
+      await deployment(sql),
+      await deployment(sql),
+      await deployment(sql, { replicas: 2 }),
+    ]
+    const refused = await deployment(sql)
+    await deployment(sql, { type: 'daemon' })
+    await claim(sql)
+    for (const row of await assignments(sql))
+      await report(
+        sql,
+        hosts[row.node!]!,
+        row,
+        row.deployment_id === refused ? 'refused' : 'running',
+      )
+    hosts['host-b'] = await node(sql, { name: 'host-b' })
+    await sql`delete from mooring.deployment where id = ${ending[0]!}`
+    await sql`update mooring.deployment set enabled = false where id = ${ending[1]!}`
+    await sql`update mooring.deployment set replicas = 1 where id = ${ending[2]!}`
+    await sql`select from mooring.drain_node('host-a')`
+    await claim(sql)
+    t.equal((await sql`select from mooring.assignment where handover = 'arriving'`).length, 1)
+    t.ok((await sql`select from mooring.assignment where move_to is not null`).length > 1)
+    t.same(await astray(sql), [])
+  },
+)
 
 void t.test(
-  'the round waits for nobody: what somebody holds is left for the next one, the rest is mended',
+  'the round waits for no lock: a locked row is left for the next one, the rest is mended',
   async (t) => {
     const pg = await testDatabase(t)
     const [held, edited, free] = [

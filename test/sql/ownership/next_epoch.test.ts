@@ -4,7 +4,7 @@ import { testDatabase } from '../../helpers/postgres.js'
 import { age, assignments, deployment, deployments, node } from '../../helpers/factories.js'
 import { claim, events, storiesIn } from '../story.js'
 
-// What a real promotion does to the epochs is told in ../races/database-crash.test.ts.
+// ../races/database-crash.test.ts shows what a real promotion does to the epochs.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -18,7 +18,10 @@ const [{ source }] = await pg.sql<
   [{ source: string }]
 >`select pg_get_functiondef('mooring_internal.next_epoch'::regproc) as source`
 
-/** As if the database had been promoted so often: the function's own source, with another name for the file of the log. */
+/**
+ * As if the database had been promoted so often: the function's own source, with another name for
+ * the file of the log.
+ */
 async function onTimeline(sql: TransactionSql, timeline: number): Promise<void> {
   const changed = source.replace(
     /pg_walfile_name\(pg_current_wal_lsn\(\)\)/i,
@@ -54,7 +57,7 @@ story(
 )
 
 story(
-  'whoever raises an epoch goes above it: claim, reap, a row that ends, a daemon, a DBA',
+  'every writer raises the epoch above it: claim, reap, a row that ends, a daemon, a DBA',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     const [stays, ends, byHand] = await deployments(sql, 3)

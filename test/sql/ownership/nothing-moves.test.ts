@@ -1,4 +1,4 @@
-// What runs stays where it is, whatever becomes of what decides where new work goes.
+// What runs stays where it is, even when the placement of new work changes.
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { assignments, beat, deployments, node, report } from '../../helpers/factories.js'
@@ -9,7 +9,10 @@ import { claim, storiesIn } from '../story.js'
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
-/** Two hosts with ten running each, for longer than any cooldown; and a third one, that came later and is empty. */
+/**
+ * Two hosts with ten running each, for longer than any cooldown; and a third one, that came later
+ * and is empty.
+ */
 async function fleet(sql: TransactionSql): Promise<TestNode[]> {
   const hosts = [
     await node(sql, { name: 'host-a', sample: { cpu_pct: 80, memory_mb: 900, disk_free_pct: 40 } }),
@@ -24,7 +27,10 @@ async function fleet(sql: TransactionSql): Promise<TestNode[]> {
   return [...hosts, await node(sql, { name: 'host-c', weight: 10_000 })]
 }
 
-/** Every round, as workers and agents run them, and a beat of everybody. What the agents are told, and what is recorded. */
+/**
+ * Every round, as workers and agents run them, and a beat of every node. It returns what the agents
+ * are ordered, and what is recorded.
+ */
 async function rounds(sql: TransactionSql, hosts: TestNode[]) {
   for (let times = 0; times < 3; times++) {
     await sql`update mooring_internal.round set due_at = '-infinity'`
@@ -46,7 +52,10 @@ async function rounds(sql: TransactionSql, hosts: TestNode[]) {
     digests,
     moves: (await sql`select from mooring_internal.moves_under_way()`).length,
     told: (
-      await sql`select from mooring.event where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`
+      await sql`
+        select
+          from mooring.event
+         where kind in ('claimed', 'released', 'reaped', 'stop_wanted', 'move_wanted')`
     ).length,
   }
 }
@@ -66,7 +75,9 @@ const CHANGES: [string, string][] = [
   ['the default policy changes', `update mooring.setting set default_policy = 'disk_free'`],
   [
     'cpu and memory weigh otherwise',
-    `update mooring.setting set default_policy = 'resource_usage', cpu_weight = 1, memory_weight = 0`,
+    `
+      update mooring.setting
+         set default_policy = 'resource_usage', cpu_weight = 1, memory_weight = 0`,
   ],
   ['its node may hold less than it holds', `update mooring.node set max_assignments = 1`],
   ['its node is disabled', `select from mooring.set_node_enabled('host-a', false)`],
@@ -76,7 +87,12 @@ const CHANGES: [string, string][] = [
   ],
   [
     'a policy costs otherwise',
-    `create or replace function mooring.policy_deployment_count(node mooring.node_state, k int) returns float8 language sql immutable parallel safe return -node.id`,
+    `
+      create or replace function mooring.policy_deployment_count(
+        node mooring.node_state, k int
+      ) returns float8
+        language sql immutable parallel safe
+        return -node.id`,
   ],
 ]
 
@@ -89,7 +105,11 @@ for (const [what, change] of CHANGES) {
       ...Array<string>(10).fill('host-b'),
     ])
     await sql.unsafe(change)
-    t.same(await rounds(sql, hosts), before, 'owners, epochs, what agents are told, and history')
+    t.same(
+      await rounds(sql, hosts),
+      before,
+      'owners, epochs, the orders of the agents, and history',
+    )
   })
 }
 
@@ -102,7 +122,7 @@ story(
     await sql`select from mooring.rebalance(3, false)`
     const asked = await rounds(sql, hosts)
     t.equal(asked.moves, 3)
-    t.notSame(asked.digests, before.digests, 'their agents are told')
+    t.notSame(asked.digests, before.digests, 'their agents are notified')
     await sql`update mooring.node set trusts = '^nothing@' where name = 'host-b'`
     t.equal(
       (await rounds(sql, hosts)).owners.filter(

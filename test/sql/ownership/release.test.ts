@@ -9,9 +9,12 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 const release = (sql: TransactionSql, ...rows: Pick<AssignmentRow, 'id' | 'epoch'>[]) =>
-  sql<
-    { id: string }[]
-  >`select id from mooring_internal.release(${rows.map(({ id }) => id)}, ${rows.map(({ epoch }) => epoch)}, 'released', 'a test wants it')`
+  sql<{ id: string }[]>`
+    select id
+      from mooring_internal.release(
+        ${rows.map(({ id }) => id)}, ${rows.map(({ epoch }) => epoch)}, 'released',
+        'a test wants it'
+      )`
 
 /** One owned assignment on host-a. */
 async function owned(sql: TransactionSql) {
@@ -28,8 +31,10 @@ story(
     const [place] = await sql`select updated_at, created_at from mooring.assignment`
     t.equal((await release(sql, before)).length, 1)
     t.match((await assignments(sql))[0], { node: null, epoch: '2', wanted: 'run' })
-    const [row] =
-      await sql`select updated_at, created_at, lease_ttl, assigned_at, waiting_since is not null as waits, last_node_id is not null as remembers from mooring.assignment`
+    const [row] = await sql`
+        select updated_at, created_at, lease_ttl, assigned_at, waiting_since is not null as waits,
+               last_node_id is not null as remembers
+          from mooring.assignment`
     t.same(row, { ...place, lease_ttl: null, assigned_at: null, waits: true, remembers: true })
     t.match(await events(sql, 'released'), [
       { node: 'host-a', epoch: '2', reason: 'a test wants it' },
@@ -38,7 +43,7 @@ story(
 )
 
 story(
-  'a release under an old epoch frees nothing: in between it went to somebody else',
+  'a release under an old epoch frees nothing: another node owned it in between',
   async (t, sql) => {
     const before = await owned(sql)
     await release(sql, before)

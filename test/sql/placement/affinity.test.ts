@@ -1,4 +1,7 @@
-/** Policies of kind affinity: each assignment has a cost of its own on each node. The built-in one is hash, weighted rendezvous hashing. */
+/**
+ * Policies of kind affinity: each assignment has a cost of its own on each node. The built-in one
+ * is hash, weighted rendezvous hashing.
+ */
 import t, { type Test } from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -10,9 +13,17 @@ const story = storiesIn(pg, t)
 
 const useHash = (sql: TransactionSql) => sql`update mooring.setting set default_policy = 'hash'`
 
-/** Everything is placed anew, by the nodes there are now. */
+/** Everything is placed again, by the nodes there are now. */
 async function placeAnew(sql: TransactionSql): Promise<Map<string, string>> {
-  await sql`update mooring.assignment set node_id = null, epoch = epoch + 1, owner_reason = 'placed anew', lease_ttl = null, assigned_at = null, waiting_since = now() where node_id is not null`
+  await sql`
+    update mooring.assignment
+       set node_id = null,
+           epoch = epoch + 1,
+           owner_reason = 'placed anew',
+           lease_ttl = null,
+           assigned_at = null,
+           waiting_since = now()
+     where node_id is not null`
   await sql`delete from mooring_internal.node_load`
   await claim(sql)
   return new Map((await assignments(sql)).map(({ id, node }) => [id, node ?? 'nowhere']))
@@ -47,7 +58,7 @@ story('hash: the shares follow the weights', async (t, sql) => {
 })
 
 story(
-  'D7-9 hash: a node that comes takes its share and moves nothing else; when it goes again, everything is where it was',
+  'D7-9 hash: a new node gets its share and moves nothing else; when it goes, all is as before',
   async (t, sql) => {
     await useHash(sql)
     for (let nr = 1; nr <= 9; nr++) await node(sql, { name: `host-${nr}` })
@@ -84,9 +95,22 @@ story('hash: a node that goes gives up its own work and no other', async (t, sql
 story(
   'negative control: by the number of nodes instead of rendezvous, nearly everything moves',
   async (t, sql) => {
-    await sql`create function public.modulo(node mooring.node_state, assignment mooring.assignment) returns float8 language sql
-    return case when (node).id = (select n.id from mooring.node n where n.enabled order by n.id offset (assignment).id % (select count(*) from mooring.node n where n.enabled) limit 1) then 0 else 1 end`
-    await sql`insert into mooring.policy (name, kind, cost_function, description) values ('modulo', 'affinity', 'public.modulo', 'id modulo number of nodes')`
+    await sql`
+      create function public.modulo(
+        node mooring.node_state, assignment mooring.assignment
+      ) returns float8
+        language sql
+        return case when (node).id = (
+          select n.id
+            from mooring.node n
+           where n.enabled
+           order by n.id
+           offset (assignment).id % (select count(*) from mooring.node n where n.enabled)
+           limit 1
+        ) then 0 else 1 end`
+    await sql`
+      insert into mooring.policy (name, kind, cost_function, description)
+      values ('modulo', 'affinity', 'public.modulo', 'id modulo number of nodes')`
     await sql`update mooring.setting set default_policy = 'modulo'`
     for (let nr = 1; nr <= 5; nr++) await node(sql, { name: `host-${nr}` })
     await deployments(sql, 200)
@@ -104,7 +128,7 @@ interface Named {
   cost: (row: number) => number | null
 }
 
-/** A policy whose costs are a table, so that a model can be set against it. */
+/** A policy whose costs are a table, so that a model can be compared with it. */
 async function byTable(
   sql: TransactionSql,
   t: Test,
@@ -112,20 +136,33 @@ async function byTable(
   rows: number,
 ): Promise<(string | null)[]> {
   await sql`create table public.cost (host text, nr bigint, cost float8, primary key (host, nr))`
-  await sql`create function public.by_table(node mooring.node_state, assignment mooring.assignment) returns float8 language sql stable
-    return (select c.cost from public.cost c where c.host = (node).name and c.nr = (assignment).deployment_id)`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('by_table', 'affinity', 'public.by_table', 'as the table says')`
+  await sql`
+    create function public.by_table(
+      node mooring.node_state, assignment mooring.assignment
+    ) returns float8
+      language sql stable
+      return (
+        select c.cost
+          from public.cost c
+         where c.host = (node).name and c.nr = (assignment).deployment_id
+      )`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('by_table', 'affinity', 'public.by_table', 'as the table says')`
   await sql`update mooring.setting set default_policy = 'by_table'`
   for (const { name, max_assignments } of hosts) await node(sql, { name, max_assignments })
   const ids = await deployments(sql, rows)
-  await sql`insert into public.cost ${sql(hosts.flatMap(({ name, cost }) => ids.map((nr, row) => ({ host: name, nr, cost: cost(row) }))))}`
+  const costs = hosts.flatMap(({ name, cost }) =>
+    ids.map((nr, row) => ({ host: name, nr, cost: cost(row) })),
+  )
+  await sql`insert into public.cost ${sql(costs)}`
   await claim(sql)
   t.same(await claim(sql), [], 'nothing was left that had room')
   return (await assignments(sql)).map(({ node }) => node)
 }
 
 story(
-  'where room is short the queue decides: each row takes the cheapest node that has room when its turn comes',
+  'where room is short the queue decides: each row in turn gets the cheapest node with room',
   async (t, sql) => {
     const rows = 40
     let seed = 11
@@ -150,7 +187,7 @@ story(
 )
 
 story(
-  "everybody's favourite is filled by the head of the queue, and the others go to their next best",
+  'the cheapest node of all rows is filled by the head of the queue, and the others go on',
   async (t, sql) => {
     const hosts = [
       { name: 'host-a', max_assignments: 2, cost: () => 1 },
@@ -221,8 +258,15 @@ story(
 
 story('an affinity policy that fails is an event, and other work is placed', async (t, sql) => {
   await node(sql)
-  await sql`create function public.broken(node mooring.node_state, assignment mooring.assignment) returns float8 language sql return 1 / ((assignment).id - (assignment).id)`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('broken', 'affinity', 'public.broken', 'fails')`
+  await sql`
+    create function public.broken(
+      node mooring.node_state, assignment mooring.assignment
+    ) returns float8
+      language sql
+      return 1 / ((assignment).id - (assignment).id)`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('broken', 'affinity', 'public.broken', 'fails')`
   await deployment(sql, { policy: 'broken' })
   await deployment(sql)
   t.equal((await claim(sql)).length, 1)
@@ -240,9 +284,11 @@ story('a drain sends work where its affinity says', async (t, sql) => {
   await sql`select from mooring.drain_node('host-a', max_moves => 100)`
   await claim(sql)
   t.same(await events(sql, 'drain_failed'), [])
-  const promised = await sql<
-    { id: string; to: string }[]
-  >`select a.id, n.name as to from mooring.assignment a join mooring.node n on n.id = a.move_to order by a.id`
+  const promised = await sql<{ id: string; to: string }[]>`
+    select a.id, n.name as to
+      from mooring.assignment a
+      join mooring.node n on n.id = a.move_to
+     order by a.id`
   t.equal(promised.length, (await loads(sql))['host-a'])
   t.same(
     promised.filter(({ id, to }) => without.get(id) !== to),

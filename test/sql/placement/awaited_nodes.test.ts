@@ -23,7 +23,7 @@ async function allAway(sql: TransactionSql, how: 'left' | 'lost'): Promise<void>
 
 for (const how of ['left', 'lost'] as const) {
   story(
-    `after all hosts have ${how}, what ran before waits for the second that comes back, and each finds what it had`,
+    `after all hosts have ${how}, work waits for the second to return, and each finds its own`,
     async (t, sql) => {
       await allAway(sql, how)
       await node(sql, { name: 'host-a', came: '0 s' })
@@ -31,7 +31,8 @@ for (const how of ['left', 'lost'] as const) {
       t.match(await sql`select distinct reason from mooring.unplaced`, [
         {
           reason:
-            'all nodes were away; until host-b is back it waits for setting.return_wait (00:05:00) from the first that came',
+            'all nodes were away; until host-b is back it waits for setting.return_wait ' +
+            '(00:05:00) from the first that came',
         },
       ])
       await node(sql, { name: 'host-b', came: '0 s' })
@@ -50,7 +51,9 @@ story(
   'also where the hosts were stopped one after the other, and the last had been given everything',
   async (t, sql) => {
     await allAway(sql, 'left')
-    await sql`update mooring.assignment set last_node_id = (select id from mooring.node where name = 'host-a')`
+    await sql`
+      update mooring.assignment
+         set last_node_id = (select id from mooring.node where name = 'host-a')`
     await node(sql, { name: 'host-a', came: '0 s' })
     t.same(await claim(sql), [])
     await node(sql, { name: 'host-b', came: '0 s' })
@@ -66,7 +69,7 @@ story('it is waited for so long and no longer: then the first takes everything',
   t.equal((await claim(sql)).length, 21)
 })
 
-story('0 waits for nobody', async (t, sql) => {
+story('0 waits for no node', async (t, sql) => {
   await allAway(sql, 'left')
   await node(sql, { name: 'host-a', came: '0 s' })
   t.same(await claim(sql), [])
@@ -108,7 +111,7 @@ story(
   },
 )
 
-story('where somebody was there all the time nobody is waited for', async (t, sql) => {
+story('where one node was there all the time no node is awaited', async (t, sql) => {
   await allAway(sql, 'left')
   await node(sql, { name: 'host-c' })
   await node(sql, { name: 'host-a', came: '0 s' })
@@ -116,12 +119,14 @@ story('where somebody was there all the time nobody is waited for', async (t, sq
 })
 
 story(
-  'an agent that asks for its name again, since it did not hear the answer, has come when it first did',
+  'an agent that registers again because the answer was lost has come at its first call',
   async (t, sql) => {
     const { session } = await node(sql, { name: 'host-a', came: '1 hour' })
     const came = async () =>
       (
-        await sql`select extract(epoch from clock_timestamp() - h.session_at)::float8 as seconds from mooring.heartbeat h`
+        await sql`
+          select extract(epoch from clock_timestamp() - h.session_at)::float8 as seconds
+            from mooring.heartbeat h`
       )[0]!.seconds as number
     await sql`select mooring.register_node('host-a', ${session})`
     t.ok((await came()) > 3000, `${await came()} s ago`)

@@ -31,7 +31,10 @@ async function choose(
     ...state,
   }))
   const [row] = await sql<{ chosen: number[] }[]>`
-    select mooring_internal.cheapest_slots(array(select s from jsonb_populate_recordset(null::mooring.node_state, ${sql.json(rows)}) s), ${eligible}::int[], ${policy}, ${n}) as chosen`
+    select mooring_internal.cheapest_slots(
+      array(select s from jsonb_populate_recordset(null::mooring.node_state, ${sql.json(rows)}) s),
+      ${eligible}::int[], ${policy}, ${n}
+    ) as chosen`
   return row!.chosen
 }
 
@@ -192,7 +195,7 @@ story('resource_usage: where no figure is known the count decides', async (t, sq
 })
 
 story(
-  'resource_usage: what is assigned and not yet observed counts, so that nobody is stormed between two samples',
+  'resource_usage: assigned, not yet observed work counts, so no node is flooded between samples',
   async (t, sql) => {
     const states = [
       { id: 1, cpu_pct: 1, memory_mb: 0, assigned: 20, running: 0 },

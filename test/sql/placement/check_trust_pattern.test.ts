@@ -110,9 +110,9 @@ const odd: [pattern: string, reason: RegExp][] = [
 story('what is accepted means the same to Postgres and to JavaScript', async (t, sql) => {
   for (const pattern of alike) {
     await sql`select mooring_internal.check_trust_pattern(${pattern})`
-    const rows = await sql<
-      { package: string; matches: boolean }[]
-    >`select p.package, p.package ~ ${pattern} as matches from unnest(${packages}::text[]) p (package)`
+    const rows = await sql<{ package: string; matches: boolean }[]>`
+      select p.package, p.package ~ ${pattern} as matches
+        from unnest(${packages}::text[]) p (package)`
     const theirs = rows.filter(({ matches }) => matches).map((row) => row.package)
     t.same(
       theirs,

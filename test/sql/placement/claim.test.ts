@@ -46,7 +46,10 @@ story('the queue goes by updated_at, then created_at, then id', async (t, sql) =
   )
 })
 
-/** 120 rows of which most tie with others, placed in several goes and windows, some lost and placed again: what was claimed in which order, and what a model says. */
+/**
+ * 120 rows, most of which tie with others, are placed in several calls and windows, and some are
+ * lost and placed again. It returns the order of the claims, and the order of a model.
+ */
 async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: string[] }> {
   const host = await node(sql, { name: 'host-a', max_assignments: 0 })
   await sql`update mooring.setting set claim_window = 16`
@@ -58,7 +61,11 @@ async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: st
     const rows = await sql<
       { id: string; deployment_id: string; updated_us: string; created_us: string }[]
     >`
-      select a.id, a.deployment_id, (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us, (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us from mooring.assignment a where a.node_id is null`
+      select a.id, a.deployment_id,
+             (extract(epoch from a.updated_at) * 1e6)::bigint::text as updated_us,
+             (extract(epoch from a.created_at) * 1e6)::bigint::text as created_us
+        from mooring.assignment a
+       where a.node_id is null`
     const by = (a: string, b: string) =>
       BigInt(a) < BigInt(b) ? -1 : BigInt(a) > BigInt(b) ? 1 : 0
     return rows
@@ -85,7 +92,7 @@ async function ties(sql: TransactionSql): Promise<{ claimed: string[]; model: st
 }
 
 story(
-  'Y14: whatever the ties, the order is that of a model: updated_at, created_at, id, and what was reaped keeps its place',
+  'Y14: in all ties the order is updated_at, created_at, id, and a reaped row keeps its place',
   async (t, sql) => {
     const { claimed, model } = await ties(sql)
     t.equal(model.length, 50 + 70 + 17)
@@ -94,7 +101,7 @@ story(
 )
 
 story(
-  'negative control: a claim that leaves out one of the three is told from the model',
+  'negative control: a claim that leaves out one of the three differs from the model',
   async (t, sql) => {
     const [{ source } = { source: '' }] = await sql<
       { source: string }[]
@@ -149,10 +156,13 @@ story('many small windows place exactly what one large window places', async (t,
 })
 const undone = new Error('only tried')
 
-story('work that nobody can take does not stop what stands behind it', async (t, sql) => {
+story('work that no node may run does not stop what stands behind it', async (t, sql) => {
   await node(sql)
   await sql`update mooring.setting set claim_window = 10`
-  await sql`insert into mooring.deployment (package_name, selector) select 'http-server', '{"rack": "nowhere"}' from generate_series(1, 500)`
+  await sql`
+    insert into mooring.deployment (package_name, selector)
+    select 'http-server', '{"rack": "nowhere"}'
+      from generate_series(1, 500)`
   const id = await deployment(sql)
   t.equal((await claim(sql)).length, 1)
   t.equal((await assignments(sql, id))[0]!.epoch, '1')
@@ -169,7 +179,7 @@ story('the tightest work is served first where room is short', async (t, sql) =>
 })
 
 story(
-  'a claim copies the lease of the deployment, else of the setting, and later edits leave it alone',
+  'a claim takes the lease from the deployment, else from setting, and later edits leave it alone',
   async (t, sql) => {
     await node(sql)
     const own = await deployment(sql, { lease_ttl: '40 s' })
@@ -177,8 +187,10 @@ story(
     await claim(sql)
     await sql`update mooring.setting set lease_ttl = '30 s'`
     await sql`update mooring.deployment set lease_ttl = '1 min'`
-    const rows =
-      await sql`select deployment_id as id, extract(epoch from lease_ttl)::int as seconds from mooring.assignment order by deployment_id`
+    const rows = await sql`
+        select deployment_id as id, extract(epoch from lease_ttl)::int as seconds
+          from mooring.assignment
+         order by deployment_id`
     t.same(
       [...rows],
       [
@@ -193,8 +205,10 @@ story('a claim does not move a row in the queue', async (t, sql) => {
   await node(sql)
   await deployment(sql, { updated_at: '2026-01-05' })
   await claim(sql)
-  const [row] =
-    await sql`select updated_at = '2026-01-05 00:00Z' as kept, waiting_since, assigned_at is not null as stamped from mooring.assignment`
+  const [row] = await sql`
+      select updated_at = '2026-01-05 00:00Z' as kept, waiting_since,
+             assigned_at is not null as stamped
+        from mooring.assignment`
   t.same(row, { kept: true, waiting_since: null, stamped: true })
 })
 

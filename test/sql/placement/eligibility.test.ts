@@ -17,7 +17,10 @@ async function place(sql: TransactionSql, spec: DeploymentSpec): Promise<string 
 
 async function verdict(sql: TransactionSql, id: string, name: string) {
   const [row] = await sql<{ permitted: boolean; eligible: boolean }[]>`
-    select e.permitted, e.eligible from mooring_internal.eligibility(array[${id}::bigint]) e join mooring.node n on n.id = e.node_id where n.name = ${name}`
+    select e.permitted, e.eligible
+      from mooring_internal.eligibility(array[${id}::bigint]) e
+      join mooring.node n on n.id = e.node_id
+     where n.name = ${name}`
   return { ...row }
 }
 
@@ -30,7 +33,7 @@ story('a selector has to be contained in the labels of the node', async (t, sql)
   t.equal(await place(sql, { selector: { disk: null } }), null)
 })
 
-story('a pin names the only node, whatever the loads are', async (t, sql) => {
+story('a pin names the only node, for any loads', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
   for (let n = 0; n < 3; n++) t.equal(await place(sql, { pinned_node: 'host-b' }), 'host-b')
@@ -83,7 +86,8 @@ story('max_assignments is a limit, zero included, and daemons are not counted', 
   await deployment(sql, { type: 'daemon' })
   await node(sql, { name: 'host-a', max_assignments: 2 })
   await node(sql, { name: 'host-b', max_assignments: 0 })
-  await sql`insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 5)`
+  await sql`
+    insert into mooring.deployment (package_name) select 'http-server' from generate_series(1, 5)`
   t.equal((await claim(sql)).length, 2)
   t.same(await loads(sql), { 'host-a': 2, 'host-b': 0 })
   t.same(await claim(sql), [], 'and again nothing')
@@ -104,7 +108,7 @@ story('a draining node gets nothing new', async (t, sql) => {
   t.equal(await place(sql, {}), null)
 })
 
-story('a node whose lease is over by the database clock gets nothing', async (t, sql) => {
+story('a node whose lease has ended by the database clock gets nothing', async (t, sql) => {
   await node(sql, { name: 'host-a', seen: '13 seconds ago' })
   await node(sql, { name: 'host-b', seen: 'never' })
   t.equal(await place(sql, {}), null)
@@ -137,13 +141,20 @@ story(
   },
 )
 
-story('deployments that no node tells apart are asked about once', async (t, sql) => {
+story('deployments that are alike for every node are evaluated once', async (t, sql) => {
   await node(sql, { trusts: '^@acme/' })
   await node(sql, { trusts: '^http-server@' })
-  await sql`insert into mooring.deployment (package_name) select '@acme/p' || i from generate_series(1, 200) i`
-  await sql`insert into mooring.deployment (package_name) select 'other-' || i from generate_series(1, 200) i`
+  await sql`
+    insert into mooring.deployment (package_name)
+    select '@acme/p' || i
+      from generate_series(1, 200) i`
+  await sql`
+    insert into mooring.deployment (package_name)
+    select 'other-' || i
+      from generate_series(1, 200) i`
   await deployment(sql)
-  const [row] =
-    await sql`select count(distinct representative)::int as groups, count(*)::int as deployments from mooring_internal.eligibility_groups(array(select id from mooring.deployment))`
+  const [row] = await sql`
+      select count(distinct representative)::int as groups, count(*)::int as deployments
+        from mooring_internal.eligibility_groups(array(select id from mooring.deployment))`
   t.same(row, { groups: 3, deployments: 401 })
 })

@@ -9,7 +9,12 @@ const waiting = (sql: ISql, n = 1) =>
   waitFor(
     async () =>
       (
-        await sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`
+        await sql`
+          select 1
+            from pg_locks
+           where locktype = 'advisory'
+             and not granted
+             and database = (select oid from pg_database where datname = current_database())`
       ).length >= n,
     {
       label: `${n} wait for the placement lock`,
@@ -19,7 +24,7 @@ const waiting = (sql: ISql, n = 1) =>
   )
 
 void t.test(
-  'one places, one waits and sees what came meanwhile, everybody else goes home',
+  'one places, one waits and observes what came meanwhile, every other session returns',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await patient(sql)
@@ -47,7 +52,8 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
   const psql = client('forgotten psql')
   const [{ pid }] = (await psql`select pg_backend_pid() as pid`) as unknown as [{ pid: number }]
   await psql`begin`
-  // else the server ends it before the other one loses its patience; in one message, for it may not be idle in between either
+  // else the server ends it before the other one loses its patience; in one message, for it may not
+  // be idle in between either
   await psql.unsafe(
     'select from mooring.claim(); set local idle_in_transaction_session_timeout = 0',
   )
@@ -59,9 +65,12 @@ void t.test('a psql that forgot its claim is named, and ended by the server', as
     hint: new RegExp(`pg_terminate_backend\\(${pid}\\)`),
   })
   await t.rejects(
-    sql`update mooring.assignment set node_id = (select id from mooring.node) where deployment_id = ${waits}`,
+    sql`
+      update mooring.assignment
+         set node_id = (select id from mooring.node)
+       where deployment_id = ${waits}`,
     { code: 'MR004' },
-    'so does who places by hand',
+    'a verb that places by hand waits too',
   )
   await psql`rollback`
   await psql`begin`
@@ -92,8 +101,11 @@ void t.test(
     const [row] = await second`select current_setting('lock_timeout') as timeout`
     t.same(row, { timeout: '7s' })
     await second`commit`
-    const held =
-      await sql`select * from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`
+    const held = await sql`
+        select *
+          from pg_locks
+         where locktype = 'advisory'
+           and database = (select oid from pg_database where datname = current_database())`
     t.same([...held], [])
   },
 )
@@ -107,7 +119,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
     'select from mooring.claim(); set local idle_in_transaction_session_timeout = 0',
   )
   for (let n = 0; n < 3; n++)
-    await t.rejects(claim(second), { code: 'MR004' }, 'not "somebody else waits already"')
+    await t.rejects(claim(second), { code: 'MR004' }, 'not "another session waits already"')
   await first`rollback`
   await node(sql)
   await deployment(sql)
@@ -115,7 +127,7 @@ void t.test('a claim that gave up waiting leaves nothing behind', async (t) => {
 })
 
 void t.test(
-  'who deletes a node waits for the claim, even behind one that waits, and then is refused',
+  'a delete of a node waits for the claim, even behind a waiting one, and then is refused',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await patient(sql)
@@ -138,7 +150,7 @@ void t.test(
 )
 
 void t.test(
-  'a claim does not wait for rows that somebody holds, it leaves them for the next round',
+  'a claim does not wait for locked rows, it leaves them for the next round',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await node(sql)
@@ -153,13 +165,17 @@ void t.test(
 )
 
 void t.test(
-  'a deployment that is disabled or edited while a claim runs over a long queue is not placed under its old spec',
+  'a deployment edited or disabled while a long claim runs is not placed under its old spec',
   async (t) => {
     const { sql, client } = await testDatabase(t)
     await sql`update mooring.setting set claim_window = 50`
     await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b', labels: { zone: 'b' } })
-    await sql`insert into mooring.deployment (package_name, selector, updated_at) select 'http-server', case i % 3 when 0 then '{"zone": "b"}'::jsonb else '{}' end, now() - interval '1 hour' + i * interval '1 ms' from generate_series(1, 3000) i`
+    await sql`
+      insert into mooring.deployment (package_name, selector, updated_at)
+      select 'http-server', case i % 3 when 0 then '{"zone": "b"}'::jsonb else '{}' end,
+             now() - interval '1 hour' + i * interval '1 ms'
+        from generate_series(1, 3000) i`
     const ids = (
       await sql<{ id: string }[]>`select id from mooring.deployment order by id desc`
     ).map(({ id }) => id)
@@ -171,20 +187,25 @@ void t.test(
       const id = ids[edits++]!
       if (edits % 2) await sql`update mooring.deployment set enabled = false where id = ${id}`
       else
-        await sql`update mooring.deployment set selector = '{"zone": "b"}', env = '{"A": "1"}' where id = ${id}`
+        await sql`
+          update mooring.deployment
+             set selector = '{"zone": "b"}', env = '{"A": "1"}'
+           where id = ${id}`
     }
     await placing // a row that changed its kind in the middle is no error
     await claim(sql)
     await sql`select from mooring.evict()`
     const wrong = await sql`
-    select p.assignment_id from mooring.placement p join mooring.deployment d on d.id = p.deployment_id
-     where p.wanted = 'run' and (not d.enabled or d.selector <> '{}' and p.node = 'host-a')`
+      select p.assignment_id
+        from mooring.placement p
+        join mooring.deployment d on d.id = p.deployment_id
+       where p.wanted = 'run' and (not d.enabled or d.selector <> '{}' and p.node = 'host-a')`
     t.same([...wrong], [], `after ${edits} edits`)
   },
 )
 
 void t.test(
-  'what was placed waits for the disk as the database would have it, whatever the session prefers, and even where the database prefers nothing',
+  'what was placed waits for the disk, whatever the session or the database prefers',
   async (t) => {
     const { sql, client, name } = await testDatabase(t)
     for (const [ofDatabase, placing] of [

@@ -8,16 +8,24 @@ const story = storiesIn(pg, t)
 
 story('folding keeps the sums, once there is something to fold', async (t, sql) => {
   const [a, b] = [await node(sql), await node(sql)]
-  await sql`insert into mooring_internal.node_load (node_id, change) select case i % 2 when 0 then ${a.id}::int else ${b.id}::int end, case i % 5 when 0 then -1 else 1 end from generate_series(1, 1001) i`
+  await sql`
+    insert into mooring_internal.node_load (node_id, change)
+    select case i % 2 when 0 then ${a.id}::int else ${b.id}::int end,
+           case i % 5 when 0 then -1 else 1 end
+      from generate_series(1, 1001) i`
   const sums = async () => [
-    ...(await sql`select node_id, assigned from mooring_internal.assigned_per_node() order by node_id`),
+    ...(await sql`
+      select node_id, assigned from mooring_internal.assigned_per_node() order by node_id`),
   ]
   const rows = async () =>
     (await sql<{ n: number }[]>`select count(*)::int as n from mooring_internal.node_load`)[0]!.n
   const before = await sums()
   await sql`select mooring_internal.fold_node_load()`
   t.equal(await rows(), 1001, 'short enough')
-  await sql`insert into mooring_internal.node_load (node_id, change) select 12345, change from generate_series(1, 10), unnest(array[1, -1]) change`
+  await sql`
+    insert into mooring_internal.node_load (node_id, change)
+    select 12345, change
+      from generate_series(1, 10), unnest(array[1, -1]) change`
   await sql`select mooring_internal.fold_node_load()`
   t.equal(await rows(), 2, 'one for each node, none for a sum of zero')
   t.same(await sums(), before)
@@ -27,7 +35,10 @@ story('a claim folds what failovers left', async (t, sql) => {
   const hosts = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
   await deployments(sql, 4)
   await claim(sql)
-  await sql`insert into mooring_internal.node_load (node_id, change) select ${hosts[0]!.id}::int, c from generate_series(1, 600), unnest(array[1, -1]) c`
+  await sql`
+    insert into mooring_internal.node_load (node_id, change)
+    select ${hosts[0]!.id}::int, c
+      from generate_series(1, 600), unnest(array[1, -1]) c`
   await age(sql, 'host-b', '1 minute ago')
   await sql`select from mooring.reap()`
   await claim(sql)
@@ -43,10 +54,14 @@ story(
     const host = await node(sql)
     await deployments(sql, 1)
     await claim(sql)
-    await sql`insert into mooring_internal.node_load (node_id, change) select ${host.id}::int, c from generate_series(1, 600), unnest(array[1, -1]) c`
+    await sql`
+      insert into mooring_internal.node_load (node_id, change)
+      select ${host.id}::int, c
+        from generate_series(1, 600), unnest(array[1, -1]) c`
     t.same(await claim(sql), [])
     t.match(
-      await sql`select count(*)::int as n, sum(change)::int as assigned from mooring_internal.node_load`,
+      await sql`
+        select count(*)::int as n, sum(change)::int as assigned from mooring_internal.node_load`,
       [{ n: 1, assigned: 1 }],
     )
   },
@@ -62,7 +77,7 @@ story('without the trigger loads would be wrong, and nodes overfilled', async (t
 })
 
 void t.test(
-  'what went past the triggers is recounted by the evict round, once nobody places',
+  'changes behind the triggers are recounted by the evict round, when no claim runs',
   async (t) => {
     const pg = await testDatabase(t)
     const { sql } = pg
@@ -75,7 +90,8 @@ void t.test(
     await claim(sql)
     await t.rejects(sql`truncate mooring_internal.node_load`, { code: 'MR006', hint: /evict/ })
     await sql`delete from mooring_internal.node_load`
-    await sql`insert into mooring_internal.node_load (node_id, change) values (${b.id}, 7), (999999, -1)`
+    await sql`
+      insert into mooring_internal.node_load (node_id, change) values (${b.id}, 7), (999999, -1)`
     const psql = pg.client('psql')
     await psql`begin`
     await psql`select mooring_internal.lock_placement()`
@@ -83,14 +99,18 @@ void t.test(
     t.equal(
       (await sql`select from mooring_internal.inconsistent_loads()`).length,
       3,
-      'somebody places: next time',
+      'a claim runs: next time',
     )
     await psql`rollback`
     await sql`select from mooring.evict()`
     t.same([...(await sql`select from mooring_internal.inconsistent_loads()`)], [])
     t.same(
       [
-        ...(await sql`select node_id, assigned from mooring_internal.assigned_per_node() where assigned <> 0 order by 1`),
+        ...(await sql`
+          select node_id, assigned
+            from mooring_internal.assigned_per_node()
+           where assigned <> 0
+           order by 1`),
       ],
       [
         { node_id: a.id, assigned: 2 },

@@ -32,12 +32,12 @@ story('a policy of kind load is one function and one row', async (t, sql) => {
   t.same(
     await loads(sql),
     { 'host-a': 1, 'host-b': 5 },
-    '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs what the first of host-a does',
+    '2048 + 256 k against 1024 + 256 k: the fifth place of host-b costs the first of host-a',
   )
 })
 
 story(
-  "a function of a policy that is nobody else's goes on counting: it is called with the rights of claim()",
+  'a private function of a policy goes on counting: it is called with the rights of claim()',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     await sql.unsafe(memory)
@@ -45,7 +45,12 @@ story(
       /`(revoke execute on function [^`]*)`/.exec(DOC) ?? []
     const everybody = async () =>
       (
-        await sql`select exists (select from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where p.proname = 'policy_memory' and a.grantee = 0) as may`
+        await sql`
+          select exists (
+            select
+              from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+             where p.proname = 'policy_memory' and a.grantee = 0
+          ) as may`
       )[0]!.may
     t.equal(await everybody(), true)
     await sql.unsafe(revoke)
@@ -70,7 +75,10 @@ story('a policy of kind affinity is one function and one row too', async (t, sql
   await sql.unsafe(distance)
   const far = await deployment(sql, { policy: 'distance' })
   const near = await deployment(sql, { policy: 'distance' })
-  await sql`insert into ops.distance values (${far}, 'host-a', 20), (${far}, 'host-b', 30), (${near}, 'host-a', 1), (${near}, 'host-b', 9)`
+  await sql`
+    insert into ops.distance
+    values (${far}, 'host-a', 20), (${far}, 'host-b', 30), (${near}, 'host-a', 1),
+           (${near}, 'host-b', 9)`
   await claim(sql)
   t.same(
     (await events(sql, 'claimed')).map(({ deployment_id, node, reason }) => [

@@ -10,7 +10,10 @@ story(
   'deployment_count is the default: what is assigned decides, and daemons are not counted',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
-    await sql`insert into mooring.deployment (package_name, type, pinned_node) select 'http-server', 'daemon', 'host-a' from generate_series(1, 5)`
+    await sql`
+      insert into mooring.deployment (package_name, type, pinned_node)
+      select 'http-server', 'daemon', 'host-a'
+        from generate_series(1, 5)`
     await node(sql, { name: 'host-b' })
     await deployments(sql, 4)
     await claim(sql)
@@ -63,7 +66,8 @@ story('policy none places nothing on any path: insert, enable, failover, edit', 
     'what runs, runs on',
   )
   await sql`update mooring.deployment set enabled = false where id = ${id}`
-  await sql`update mooring.deployment set enabled = true, replicas = 3, env = '{"A": "1"}' where id = ${id}`
+  await sql`
+    update mooring.deployment set enabled = true, replicas = 3, env = '{"A": "1"}' where id = ${id}`
   await age(sql, 'host-a', '1 minute ago')
   await sql`select from mooring.reap()`
   await node(sql, { name: 'host-b' })
@@ -89,7 +93,7 @@ story(
 )
 
 story(
-  'D10: disk_free gives new work to the node with most free disk, one percent for each assignment not yet observed',
+  'D10: disk_free chooses most free disk, and counts one percent for each unobserved assignment',
   async (t, sql) => {
     await node(sql, { name: 'host-a', sample: { disk_free_pct: 40, running: 0 } })
     await node(sql, { name: 'host-b', sample: { disk_free_pct: 46, running: 0 } })
@@ -127,9 +131,17 @@ story('D10: where no node reports its disk, disk_free is hash', async (t, sql) =
 story('policies that fall back on each other end with the count', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
-  await sql`create function public.unknown(node mooring.node_state, k int) returns float8 language sql return null::float8`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('this', 'load', 'public.unknown', ''), ('that', 'load', 'public.unknown', '')`
-  await sql`update mooring.policy set fallback = case name when 'this' then 'that' else 'this' end where name in ('this', 'that')`
+  await sql`
+    create function public.unknown(node mooring.node_state, k int) returns float8
+      language sql
+      return null::float8`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('this', 'load', 'public.unknown', ''), ('that', 'load', 'public.unknown', '')`
+  await sql`
+    update mooring.policy
+       set fallback = case name when 'this' then 'that' else 'this' end
+     where name in ('this', 'that')`
   await sql`update mooring.setting set default_policy = 'this'`
   await deployments(sql, 4)
   await claim(sql)
@@ -139,9 +151,17 @@ story('policies that fall back on each other end with the count', async (t, sql)
 story('a policy is a function registered by name', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
-  await sql`create function public.by_name(node mooring.node_state, k int) returns float8 language sql return case (node).name when 'host-b' then 0 else 1 end`
-  await sql`insert into mooring.policy (name, kind, cost_function, description) values ('by_name', 'load', 'public.by_name', 'host-b first')`
-  await sql`insert into mooring.deployment (package_name, policy) select 'http-server', 'by_name' from generate_series(1, 3)`
+  await sql`
+    create function public.by_name(node mooring.node_state, k int) returns float8
+      language sql
+      return case (node).name when 'host-b' then 0 else 1 end`
+  await sql`
+    insert into mooring.policy (name, kind, cost_function, description)
+    values ('by_name', 'load', 'public.by_name', 'host-b first')`
+  await sql`
+    insert into mooring.deployment (package_name, policy)
+    select 'http-server', 'by_name'
+      from generate_series(1, 3)`
   await claim(sql)
   t.same(await loads(sql), { 'host-a': 0, 'host-b': 3 })
 })
@@ -150,8 +170,14 @@ story(
   'a policy that fails becomes an event and a reason, and other work is placed',
   async (t, sql) => {
     await node(sql)
-    await sql`create function public.broken(node mooring.node_state, k int) returns float8 language sql return 1 / ((node).assigned - (node).assigned)`
-    await sql`insert into mooring.policy (name, kind, cost_function, description) values ('broken', 'load', 'public.broken', 'fails'), ('missing', 'load', 'public.missing', 'is not there')`
+    await sql`
+      create function public.broken(node mooring.node_state, k int) returns float8
+        language sql
+        return 1 / ((node).assigned - (node).assigned)`
+    await sql`
+      insert into mooring.policy (name, kind, cost_function, description)
+      values ('broken', 'load', 'public.broken', 'fails'),
+             ('missing', 'load', 'public.missing', 'is not there')`
     const broken = await deployment(sql, { policy: 'broken' })
     await deployment(sql, { policy: 'missing' })
     await deployment(sql)
@@ -162,7 +188,10 @@ story(
     )
     const [row] = await sql`select reason from mooring.unplaced where deployment_id = ${broken}`
     t.match(row!.reason, /policy broken failed: division by zero/)
-    await sql`create or replace function public.broken(node mooring.node_state, k int) returns float8 language sql return 1`
+    await sql`
+      create or replace function public.broken(node mooring.node_state, k int) returns float8
+        language sql
+        return 1`
     t.equal((await claim(sql)).length, 1, 'mended')
   },
 )

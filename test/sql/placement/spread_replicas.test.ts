@@ -40,10 +40,16 @@ story('what has to share a node shares evenly', async (t, sql) => {
 
 story('many deployments at once: each is spread and the loads stay exact', async (t, sql) => {
   for (let n = 0; n < 7; n++) await node(sql)
-  await sql`insert into mooring.deployment (package_name, replicas) select 'http-server', 3 from generate_series(1, 70)`
+  await sql`
+    insert into mooring.deployment (package_name, replicas)
+    select 'http-server', 3
+      from generate_series(1, 70)`
   t.equal((await claim(sql)).length, 210)
-  const twins =
-    await sql`select deployment_id from mooring.assignment group by deployment_id, node_id having count(*) > 1`
+  const twins = await sql`
+      select deployment_id
+        from mooring.assignment
+       group by deployment_id, node_id
+       having count(*) > 1`
   t.same([...twins], [])
   t.same(new Set(Object.values(await loads(sql))), new Set([30]))
 })
@@ -53,7 +59,10 @@ story('a replica added later avoids the nodes of its twins', async (t, sql) => {
   const id = await deployment(sql, { replicas: 1 })
   await claim(sql)
   await node(sql, { name: 'host-b' })
-  await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-b' from generate_series(1, 5)`
+  await sql`
+    insert into mooring.deployment (package_name, pinned_node)
+    select 'http-server', 'host-b'
+      from generate_series(1, 5)`
   await claim(sql)
   await sql`update mooring.deployment set replicas = 2 where id = ${id}`
   await claim(sql)
@@ -65,7 +74,10 @@ story('a replica that fails over goes where none of its twins is', async (t, sql
   const id = await deployment(sql, { replicas: 3 })
   await claim(sql)
   await node(sql, { name: 'host-d' })
-  await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-d' from generate_series(1, 9)`
+  await sql`
+    insert into mooring.deployment (package_name, pinned_node)
+    select 'http-server', 'host-d'
+      from generate_series(1, 9)`
   await claim(sql)
   await age(sql, 'host-b', '1 minute ago')
   await sql`select from mooring.reap()`
@@ -84,10 +96,16 @@ story('spreading never fills a node above max_assignments', async (t, sql) => {
 
 story('with a limit on each node every deployment that can be spread is', async (t, sql) => {
   for (let n = 0; n < 4; n++) await node(sql, { max_assignments: 5 })
-  await sql`insert into mooring.deployment (package_name, replicas) select 'http-server', 2 from generate_series(1, 10)`
+  await sql`
+    insert into mooring.deployment (package_name, replicas)
+    select 'http-server', 2
+      from generate_series(1, 10)`
   t.equal((await claim(sql)).length, 20)
-  const twins =
-    await sql`select deployment_id from mooring.assignment group by deployment_id, node_id having count(*) > 1`
+  const twins = await sql`
+      select deployment_id
+        from mooring.assignment
+       group by deployment_id, node_id
+       having count(*) > 1`
   t.same([...twins], [])
 })
 

@@ -1,4 +1,7 @@
-/** Work returns to the node it ran on, where that is cheap: setting.sticky_slack says how much it may cost. */
+/**
+ * Work returns to the node it ran on, where that is cheap: setting.sticky_slack says how much it
+ * may cost.
+ */
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
@@ -36,7 +39,7 @@ const comeBack = (sql: TransactionSql, { name, session }: Pick<TestNode, 'name' 
   sql`select from mooring.register_node(${name}, ${session}, '.', '{npm,exec}')`
 
 story(
-  'D7-9: after a short absence of its node work comes back to it, whatever the order of ids would say',
+  'D7-9: after a short absence of its node work returns to it, in any order of ids',
   async (t, sql) => {
     const hosts = [
       await node(sql, { name: 'host-a' }),
@@ -46,7 +49,8 @@ story(
     await deployments(sql, 21)
     await claim(sql)
     const before = await wheres(sql)
-    await sql`update mooring.assignment set updated_at = updated_at - id * interval '1 s'` // another order of the queue
+    // another order of the queue
+    await sql`update mooring.assignment set updated_at = updated_at - id * interval '1 s'`
     for (const host of hosts) await leave(sql, host)
     for (const host of hosts.reverse()) await comeBack(sql, host)
     t.equal((await claim(sql)).length, 21)
@@ -75,7 +79,7 @@ story('negative control: without last nodes the order of the queue shuffles it',
 })
 
 story(
-  'the slack is in points of the policy: one assignment more is near enough by default, two are not',
+  'the slack is in points of the policy: by default one more assignment is near enough',
   async (t, sql) => {
     const a = await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b' })
@@ -83,11 +87,18 @@ story(
     await claim(sql)
     await sql`update mooring.deployment set enabled = false where id = ${id}`
     const [row] = await assignments(sql, id)
-    await sql`select from mooring.report(${a.name}, ${a.session}, ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])})`
+    await sql`
+      select
+        from mooring.report(
+          ${a.name}, ${a.session},
+          ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])}
+        )`
     await sql`update mooring.deployment set pinned_node = null where id = ${id}`
-    const others = await sql<
-      { id: string }[]
-    >`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 2) returning id`
+    const others = await sql<{ id: string }[]>`
+      insert into mooring.deployment (package_name, pinned_node)
+      select 'http-server', 'host-a'
+        from generate_series(1, 2)
+      returning id`
     await claim(sql)
     await sql`update mooring.deployment set enabled = true where id = ${id}`
 
@@ -125,7 +136,12 @@ story('explain names the last node as the next one, and claim agrees', async (t,
   t.same(await wheres(sql, second), ['host-b'])
   await sql`update mooring.deployment set enabled = false where id = ${second!}`
   const [row] = await assignments(sql, second)
-  await sql`select from mooring.report(${b.name}, ${b.session}, ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])})`
+  await sql`
+    select
+      from mooring.report(
+        ${b.name}, ${b.session},
+        ${sql.json([{ assignment_id: row!.id, epoch: row!.epoch, state: 'stopped' }])}
+      )`
   await deployment(sql, { pinned_node: 'host-b' })
   await claim(sql)
   await sql`update mooring.deployment set enabled = true where id = ${second!}`
@@ -140,26 +156,26 @@ story('explain names the last node as the next one, and claim agrees', async (t,
   t.same(await wheres(sql, second), ['host-b'])
 })
 
-story(
-  'nobody is robbed: what went elsewhere meanwhile stays there when the node returns',
-  async (t, sql) => {
-    const a = await node(sql, { name: 'host-a' })
-    await node(sql, { name: 'host-b' })
-    await deployments(sql, 10)
-    await claim(sql)
-    await shortAbsence(sql, a, () => claim(sql))
-    t.same(await claim(sql), [])
-    t.same(await loads(sql), { 'host-a': 0, 'host-b': 10 })
-  },
-)
+story('work that went elsewhere meanwhile stays there when the node returns', async (t, sql) => {
+  const a = await node(sql, { name: 'host-a' })
+  await node(sql, { name: 'host-b' })
+  await deployments(sql, 10)
+  await claim(sql)
+  await shortAbsence(sql, a, () => claim(sql))
+  t.same(await claim(sql), [])
+  t.same(await loads(sql), { 'host-a': 0, 'host-b': 10 })
+})
 
 story(
-  'a last node that is full, gone, disabled or not trusted any more is no home',
+  'a last node that is full, gone, disabled or no longer trusted is not chosen',
   async (t, sql) => {
     const a = await node(sql, { name: 'host-a' })
     await node(sql, { name: 'host-b' })
     await slack(sql, 1000)
-    await sql`insert into mooring.deployment (package_name, pinned_node) select 'http-server', 'host-a' from generate_series(1, 4)`
+    await sql`
+      insert into mooring.deployment (package_name, pinned_node)
+      select 'http-server', 'host-a'
+        from generate_series(1, 4)`
     await claim(sql)
     await leave(sql, a)
     await sql`update mooring.deployment set pinned_node = null`
@@ -185,20 +201,24 @@ story(
   },
 )
 
-story('where room is short, coming home does not go before the queue', async (t, sql) => {
-  const a = await node(sql, { name: 'host-a', max_assignments: 1 })
-  const id = await deployment(sql)
-  await claim(sql)
-  await leave(sql, a)
-  const first = await deployment(sql, { created_at: '2020-01-01', updated_at: '2020-01-01' })
-  await sql`update mooring.assignment set updated_at = '2020-01-01' where deployment_id = ${first}`
-  await comeBack(sql, a)
-  await claim(sql)
-  t.same([await wheres(sql, first), await wheres(sql, id)], [['host-a'], [null]])
-})
+story(
+  'where room is short, a return to the last node does not go before the queue',
+  async (t, sql) => {
+    const a = await node(sql, { name: 'host-a', max_assignments: 1 })
+    const id = await deployment(sql)
+    await claim(sql)
+    await leave(sql, a)
+    const first = await deployment(sql, { created_at: '2020-01-01', updated_at: '2020-01-01' })
+    await sql`
+      update mooring.assignment set updated_at = '2020-01-01' where deployment_id = ${first}`
+    await comeBack(sql, a)
+    await claim(sql)
+    t.same([await wheres(sql, first), await wheres(sql, id)], [['host-a'], [null]])
+  },
+)
 
 story(
-  'replicas come home, each to its own node, and two that had to share do not share again',
+  'replicas return each to its last node, and two that had to share do not share again',
   async (t, sql) => {
     const a = await node(sql, { name: 'host-a' })
     await slack(sql, 1000)

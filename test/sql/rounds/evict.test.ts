@@ -103,14 +103,29 @@ for (const [name, reason, spec, here, there, edit] of reasons) {
 
 story('an edit that changes nothing about where it may run moves nothing', async (t, sql) => {
   const { row } = await running(sql)
-  await sql`update mooring.deployment set env = '{"A": "1"}', args = '["x"]', labels = '{"team": "a"}', name = 'site', package_version = '14.1.2', stop_grace = '1 s', on_lost = 'keep'`
-  await sql`update mooring.node set labels = '{"ssd": true}', weight = 1, max_assignments = 0, enabled = false, draining_since = now() where name = 'host-a'`
+  await sql`
+    update mooring.deployment
+       set env = '{"A": "1"}',
+           args = '["x"]',
+           labels = '{"team": "a"}',
+           name = 'site',
+           package_version = '14.1.2',
+           stop_grace = '1 s',
+           on_lost = 'keep'`
+  await sql`
+    update mooring.node
+       set labels = '{"ssd": true}',
+           weight = 1,
+           max_assignments = 0,
+           enabled = false,
+           draining_since = now()
+     where name = 'host-a'`
   await sql`select from mooring.evict()`
   t.match(await row(), { node: 'host-a', wanted: 'run', epoch: '1' })
 })
 
 story(
-  'a wish that is taken back while the owner stops still ends this epoch first',
+  'an edit that is undone while the owner stops still ends this epoch first',
   async (t, sql) => {
     const { host, row } = await running(sql, { selector: { ssd: true } }, { labels: { ssd: true } })
     await sql`update mooring.node set labels = '{}' where name = 'host-a'`
@@ -150,8 +165,11 @@ story('stopping is no loss of load: the node still has it until it is gone', asy
   await running(sql)
   await sql`update mooring.deployment set pinned_node = 'host-b'`
   t.same(await loads(sql), { 'host-a': 1, 'host-b': 0 })
-  const rows =
-    await sql`select n.name, coalesce(l.assigned, 0) as n from mooring.node n left join mooring_internal.assigned_per_node() l on l.node_id = n.id order by n.name`
+  const rows = await sql`
+      select n.name, coalesce(l.assigned, 0) as n
+        from mooring.node n
+        left join mooring_internal.assigned_per_node() l on l.node_id = n.id
+       order by n.name`
   t.same(
     [...rows],
     [

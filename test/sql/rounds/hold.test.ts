@@ -9,11 +9,15 @@ const story = storiesIn(pg, t)
 
 const hold = async (sql: TransactionSql) =>
   (await sql<{ hold: boolean }[]>`select mooring_internal.notice_outage() as hold`)[0]!.hold
-/** Why it holds, and for how long when it began: the pulse is of that moment until somebody ticks. */
+/**
+ * Why the hold holds, and for how long when it began: the pulse is of that moment until a worker
+ * ticks.
+ */
 const pulse = async (sql: TransactionSql) =>
   (
     await sql<{ hold_reason: string | null; seconds: number | null }[]>`
-  select hold_reason, extract(epoch from hold_until - pulse_at)::float8 as seconds from mooring_internal.pulse`
+      select hold_reason, extract(epoch from hold_until - pulse_at)::float8 as seconds
+        from mooring_internal.pulse`
   )[0]!
 const ticked = (sql: TransactionSql, ago: string) =>
   sql`update mooring_internal.pulse set pulse_at = clock_timestamp() + ${ago}::interval`
@@ -25,7 +29,9 @@ const until = async (sql: TransactionSql) =>
   )[0]!.until
 /** It is over, and there were ticks. */
 const ended = (sql: TransactionSql) =>
-  sql`update mooring_internal.pulse set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
+  sql`
+    update mooring_internal.pulse
+       set pulse_at = clock_timestamp(), hold_until = hold_until - interval '16 s'`
 
 story(
   'an emptied marker is a crash: for one lease and margin nothing is reaped, claimed or started',
@@ -75,7 +81,7 @@ story('a silence of the scheduler longer than half a lease is an outage', async 
 })
 
 story(
-  'whoever notices an outage first starts the hold: a tick does not wipe it away',
+  'the first observer of an outage starts the hold: a tick does not erase it',
   async (t, sql) => {
     await node(sql)
     await ticked(sql, '-1 hour')
@@ -109,8 +115,10 @@ story(
     await node(sql)
     await ticked(sql, '-1 hour')
     t.equal(await hold(sql), true)
-    // somebody ticked, until five seconds after its beginning, and it ended two seconds ago
-    await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
+    // a worker ticked, until five seconds after its beginning, and it ended two seconds ago
+    await sql`
+      update mooring_internal.pulse
+         set pulse_at = pulse_at - interval '12 s', hold_until = hold_until - interval '17 s'`
     t.equal(await hold(sql), true)
     t.match(await pulse(sql), {
       hold_reason: /^no worker or agent ticked for 00:00:1[2-9]/,
@@ -119,21 +127,31 @@ story(
   },
 )
 
-/** The hold began so long ago, and the last tick was then; null: nobody has ticked since it began. */
+/**
+ * The hold began `began` ago, and the last tick was `lastTick` ago. null: no worker has ticked
+ * since it began.
+ */
 const inHold = async (sql: TransactionSql, began: string, lastTick: string | null) => {
   await ticked(sql, '-1 hour')
   await hold(sql)
-  await sql`update mooring_internal.pulse set pulse_at = coalesce(clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval), hold_until = hold_until - ${began}::interval`
+  await sql`
+    update mooring_internal.pulse
+       set pulse_at = coalesce(
+         clock_timestamp() - ${lastTick}::interval, pulse_at - ${began}::interval
+       ),
+           hold_until = hold_until - ${began}::interval`
 }
 
 story(
-  'nobody ticked in a hold that has just ended: an outage where agents have come since it began, a quiet system where none has',
+  'no tick in a hold that has just ended: an outage if agents have come since, else a quiet system',
   async (t, sql) => {
     await node(sql, { name: 'host-a', seen: '1 hour ago' })
     const justEnded = async () => {
       await ticked(sql, '-1 hour')
       await hold(sql)
-      await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
+      await sql`
+        update mooring_internal.pulse
+           set pulse_at = pulse_at - interval '17 s', hold_until = hold_until - interval '17 s'`
     }
     await justEnded()
     t.equal(await hold(sql), false)
@@ -150,7 +168,7 @@ story(
 )
 
 story(
-  'an outage that begins in a hold, and is over before its end, begins it anew',
+  'an outage that begins in a hold, and ends before it, begins the hold again',
   async (t, sql) => {
     await node(sql)
     await inHold(sql, '9 s', '3 s')
@@ -169,7 +187,7 @@ story(
 )
 
 story(
-  'before anybody has ticked in a hold, half a lease more is granted: whoever ticks has to come back first',
+  'before the first tick in a hold, half a lease more is granted: the workers come back first',
   async (t, sql) => {
     await node(sql)
     await inHold(sql, '8 s', null)
@@ -185,7 +203,7 @@ story(
   },
 )
 
-story('a crash in a hold begins it anew', async (t, sql) => {
+story('a crash in a hold begins it again', async (t, sql) => {
   await node(sql)
   await inHold(sql, '14 s', '1 s')
   await sql`delete from mooring_internal.outage_marker`
@@ -218,7 +236,9 @@ story(
   'a hold in whose middle the clock is set back does not last until the old time',
   async (t, sql) => {
     await node(sql)
-    await sql`update mooring_internal.pulse set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
+    await sql`
+      update mooring_internal.pulse
+         set hold_until = clock_timestamp() + interval '1 hour', hold_reason = 'x'`
     t.equal(await hold(sql), true)
     t.match(await pulse(sql), { hold_reason: 'the clock went back during a hold', seconds: 15 })
   },
@@ -250,7 +270,7 @@ story(
 )
 
 story(
-  'a round that finds a hold is a round that was run: beats ask nobody to tick as long as somebody runs them, and ask when nobody does',
+  'a round that finds a hold counts as run: beats ask for a tick only while no worker runs rounds',
   async (t, sql) => {
     // so that none becomes overdue by itself
     await sql`update mooring.setting set lease_ttl = '1 hour', round_interval = '10 min'`
@@ -287,7 +307,10 @@ story(
     await age(sql, 'host-a', '1 minute ago')
     await ticked(sql, '-1 minute')
     t.same([...(await sql`select * from mooring.reap()`)], [], 'with it')
-    await sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`
+    await sql`
+      create or replace function mooring_internal.notice_outage() returns boolean
+        language sql
+        return false`
     t.equal((await sql`select * from mooring.reap()`).length, 1, 'without it')
   },
 )

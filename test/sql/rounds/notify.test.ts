@@ -17,7 +17,9 @@ import { claim } from '../story.js'
 
 // Notifications are sent at commit: everything here commits for real.
 
-/** Two nodes with an ear on each; heard() tells what each was told since it was last asked. */
+/**
+ * Two nodes with a listener each; heard() returns what each was notified of since the call before.
+ */
 async function fleet(t: Test) {
   const { sql, url, client } = await testDatabase(t)
   t.ok(url)
@@ -51,27 +53,27 @@ const obey = async (sql: Sql, hosts: TestNode[]) => {
 }
 
 void t.test(
-  'a claim of many rows tells each chosen node once, also over many windows',
+  'a claim of many rows notifies each chosen node once, also over many windows',
   async (t) => {
     const { sql, heard } = await fleet(t)
     await sql`update mooring.setting set claim_window = 5`
     await deployments(sql, 21)
-    t.same(await heard(), [], 'an insert tells nobody')
+    t.same(await heard(), [], 'an insert notifies no node')
     t.equal((await claim(sql)).length, 21)
     t.same(await heard(), ['host-a', 'host-b'])
     t.same(await claim(sql), [])
-    t.same(await heard(), [], 'a claim of nothing tells nobody')
+    t.same(await heard(), [], 'a claim of nothing notifies no node')
   },
 )
 
-void t.test('a node that got nothing is not told', async (t) => {
+void t.test('a node that got nothing is not notified', async (t) => {
   const { sql, heard } = await fleet(t)
   await deployment(sql, { pinned_node: 'host-b' })
   await claim(sql)
   t.same(await heard(), ['host-b'])
 })
 
-void t.test('defect 12: heartbeats and reports of what runs tell nobody', async (t) => {
+void t.test('defect 12: heartbeats and reports of what runs notify no node', async (t) => {
   const { sql, hosts, heard } = await fleet(t)
   await deployments(sql, 4)
   await claim(sql)
@@ -89,7 +91,7 @@ void t.test('defect 12: heartbeats and reports of what runs tell nobody', async 
   t.same(await heard(), [])
 })
 
-void t.test('edits of what runs tell its owners once per transaction', async (t) => {
+void t.test('edits of what runs notify its owners once per transaction', async (t) => {
   const { sql, hosts, heard } = await fleet(t)
   const ids = await deployments(sql, 6)
   await claim(sql)
@@ -112,7 +114,7 @@ void t.test('edits of what runs tell its owners once per transaction', async (t)
   t.same(await heard(), ['host-a'], 'an eviction')
 })
 
-void t.test('a reap tells the node that lost its work, once', async (t) => {
+void t.test('a reap notifies the node that lost its work, once', async (t) => {
   const { sql, heard } = await fleet(t)
   await deployments(sql, 10)
   await claim(sql)
@@ -122,7 +124,7 @@ void t.test('a reap tells the node that lost its work, once', async (t) => {
   t.same(await heard(), ['host-a'])
 })
 
-void t.test('daemons: a node is told when it gets one and when one has to stop', async (t) => {
+void t.test('daemons: a node is notified when it gets one and when one has to stop', async (t) => {
   const { sql, heard } = await fleet(t)
   const id = await deployment(sql, { type: 'daemon' })
   t.same(await heard(), ['host-a', 'host-b'])
@@ -132,7 +134,7 @@ void t.test('daemons: a node is told when it gets one and when one has to stop',
   t.same(await heard(), ['host-a', 'host-b'])
 })
 
-void t.test('what is rolled back is told to nobody', async (t) => {
+void t.test('what is rolled back notifies no node', async (t) => {
   const { sql, heard } = await fleet(t)
   await deployments(sql, 2)
   await sql

@@ -4,8 +4,10 @@ import { testDatabase } from '../../helpers/postgres.js'
 import { age, assignments, beat, deployments, node } from '../../helpers/factories.js'
 import { claim, events, loads, storiesIn } from '../story.js'
 
-// Every way in which the database can be away or wrong about the time, each against the same expectations. A step of the clock is told from the other side: the
-// clock stays, and everything that was written before is older, or younger, by the step. What really crashes, is promoted, paused or copied is in ../races/database-*.test.ts.
+// Every way in which the database can be away or wrong about the time, each against the same
+// expectations. A step of the clock is simulated: the clock stays, and everything written before
+// becomes older, or younger, by the step. ../races/database-*.test.ts really crash, promote, pause
+// and clone a database.
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -14,7 +16,7 @@ interface Outage {
   name: string
   happen(sql: TransactionSql): Promise<unknown>
   reason: RegExp
-  /** Who looks first. Left out: a reap. */
+  /** The session that looks first. Left out: a reap. */
   noticedBy?(sql: TransactionSql): PromiseLike<unknown>
   /** A reap that does not hold takes the work of nodes that are alive. */
   robs: boolean
@@ -22,7 +24,9 @@ interface Outage {
 
 /** The database's clock is stepped by so many seconds; less than nothing is back. */
 const step = (sql: TransactionSql, seconds: number) => sql`
-  with beats as (update mooring.heartbeat set beat_at = beat_at - ${seconds} * interval '1 s' returning 1)
+  with beats as (
+    update mooring.heartbeat set beat_at = beat_at - ${seconds} * interval '1 s' returning 1
+  )
   update mooring_internal.pulse set pulse_at = pulse_at - ${seconds} * interval '1 s'`
 
 const clockMs = async (sql: TransactionSql) =>
@@ -32,11 +36,25 @@ const clockMs = async (sql: TransactionSql) =>
     >`select extract(epoch from clock_timestamp())::float8 * 1000 as clock_ms`
   )[0]!.clock_ms
 
-/** A tick of a worker that ticked so long ago by its own clock, and by the database's when that showed a time so much earlier: read as the tick begins. */
+/**
+ * A tick of a worker whose last tick was `elapsedMs` ago by its own clock, and `sinceMs` by the
+ * database clock. Both are read as the tick begins.
+ */
 const tickTold = async (sql: TransactionSql, elapsedMs: number, sinceMs: number) =>
-  sql`select hold from mooring.tick('worker', last_clock_ms => extract(epoch from clock_timestamp())::float8 * 1000 - ${elapsedMs}::float8, since_ms => ${sinceMs}::float8)`
+  sql`
+    select hold
+      from mooring.tick(
+        'worker',
+        last_clock_ms => extract(
+          epoch from clock_timestamp()
+        )::float8 * 1000 - ${elapsedMs}::float8,
+        since_ms => ${sinceMs}::float8
+      )`
 
-/** A tick of a worker that ticked one second ago by its own clock, when the database's, which has been stepped since, showed a time that differs by the step. */
+/**
+ * A tick of a worker that ticked one second ago by its own clock. The database's clock, stepped
+ * since, showed a time that differs by the step.
+ */
 const tickAfterStep = (sql: TransactionSql, seconds: number) =>
   tickTold(sql, 1000 * seconds + 1000, 1000)
 
@@ -72,7 +90,7 @@ const outages: Outage[] = [
     robs: true,
   },
   {
-    name: 'a reaper that was away, while everybody beat',
+    name: 'a reaper that was away, while every node beat',
     happen: (sql) => sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '7 s'`,
     reason: /^no worker or agent ticked for 00:00:(0[7-9]|1)/,
     robs: false,
@@ -114,7 +132,10 @@ const holdUntil = async (sql: TransactionSql) =>
   (await sql<{ at: string }[]>`select hold_until::text as at from mooring_internal.pulse`)[0]!.at
 const reap = async (sql: TransactionSql) => (await sql`select from mooring.reap()`).length
 
-/** Two nodes that last beat eleven seconds ago, as after some lost beats; two assignments each, and one that waits. */
+/**
+ * Two nodes that last beat eleven seconds ago, as after some lost beats; two assignments each, and
+ * one that waits.
+ */
 async function aFleet(sql: TransactionSql) {
   const [a, b] = [await node(sql, { name: 'host-a' }), await node(sql, { name: 'host-b' })]
   await deployments(sql, 4)
@@ -127,7 +148,7 @@ async function aFleet(sql: TransactionSql) {
 
 for (const { name, happen, reason, noticedBy = reap } of outages) {
   story(
-    `${name}: nothing is reaped, claimed or started for a lease and a margin, and then everything goes on`,
+    `${name}: a lease and a margin long nothing is reaped, claimed or started, then all goes on`,
     async (t, sql) => {
       const { a, b } = await aFleet(sql)
       await happen(sql)
@@ -153,24 +174,33 @@ for (const { name, happen, reason, noticedBy = reap } of outages) {
       await noticedBy(sql)
       for (const gap of ['1 s', '4 s', '3 s'])
         await sql.unsafe(
-          `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}'; select mooring.tick('worker')`,
+          `
+            update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}';
+            select mooring.tick('worker')`,
         )
       t.equal(
         await holdUntil(sql),
         until,
-        'set once: neither who else notices it nor healthy gaps renew it',
+        'set once: neither another observer nor a healthy gap renews it',
       )
 
       // a lease and a margin later: host-a has beaten, host-b never came back
-      await sql`update mooring_internal.pulse set hold_until = clock_timestamp() - interval '1 s', pulse_at = clock_timestamp() - interval '1 s'`
+      await sql`
+        update mooring_internal.pulse
+           set hold_until = clock_timestamp() - interval '1 s',
+               pulse_at = clock_timestamp() - interval '1 s'`
       await age(sql, b.name, '16 seconds ago')
       await beat(sql, a)
       t.equal((await fleet(sql)).hold, null, 'it ends by itself')
       t.equal((await claim(sql)).length, 1)
-      t.equal(await reap(sql), 2, 'who did not come back is dead')
+      t.equal(await reap(sql), 2, 'a node that did not come back is dead')
       for (const gap of ['1 s', '4 s', '3 s']) {
         await sql.unsafe(
-          `update mooring_internal.pulse set pulse_at = clock_timestamp() - interval '${gap}', hold_until = clock_timestamp() - interval '1 min'; select mooring.tick('worker')`,
+          `
+            update mooring_internal.pulse
+               set pulse_at = clock_timestamp() - interval '${gap}',
+                   hold_until = clock_timestamp() - interval '1 min';
+            select mooring.tick('worker')`,
         )
       }
       t.equal((await fleet(sql)).hold, null)
@@ -184,7 +214,10 @@ for (const { name, happen } of outages.filter(({ robs }) => robs)) {
   story(
     `${name}: without the hold a reap takes the work of nodes that are alive`,
     async (t, sql) => {
-      await sql`create or replace function mooring_internal.notice_outage() returns boolean language sql return false`
+      await sql`
+        create or replace function mooring_internal.notice_outage() returns boolean
+          language sql
+          return false`
       await aFleet(sql)
       t.equal(await reap(sql), 0, 'before')
       await happen(sql)
@@ -194,7 +227,7 @@ for (const { name, happen } of outages.filter(({ robs }) => robs)) {
 }
 
 story(
-  'a step right after a tick is seen by nobody but who ticks with a clock of his own',
+  'a step right after a tick is noticed only by a worker that ticks with a clock of its own',
   async (t, sql) => {
     await aFleet(sql)
     // half of it may pass between two ticks; leases that were given stay as they are
@@ -241,7 +274,11 @@ story(
       [1e300, 1000],
     ] as const) {
       t.match(
-        await sql`select hold from mooring.tick('worker', last_clock_ms => ${clock}::float8, since_ms => ${since}::float8)`,
+        await sql`
+          select hold
+            from mooring.tick(
+              'worker', last_clock_ms => ${clock}::float8, since_ms => ${since}::float8
+            )`,
         [{ hold: false }],
         `${clock}, ${since}`,
       )
@@ -250,7 +287,7 @@ story(
 )
 
 story(
-  'a hold that a step has shortened begins anew, once, whoever else sees the step',
+  'a hold that a step has shortened begins again, once, for any number of observers',
   async (t, sql) => {
     await aFleet(sql)
     await sql`delete from mooring_internal.outage_marker`

@@ -7,7 +7,10 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story('events older than the retention are deleted, younger ones stay', async (t, sql) => {
-  await sql`insert into mooring.event (kind, at) values ('claimed', now() - interval '31 days'), ('reaped', now() - interval '31 days'), ('claimed', now() - interval '29 days')`
+  await sql`
+    insert into mooring.event (kind, at)
+    values ('claimed', now() - interval '31 days'), ('reaped', now() - interval '31 days'),
+           ('claimed', now() - interval '29 days')`
   const [pruned] = await sql`select mooring.prune_events() as n`
   t.same(pruned, { n: '2' })
   t.equal((await sql`select * from mooring.event`).length, 1)
@@ -17,26 +20,34 @@ story('events older than the retention are deleted, younger ones stay', async (t
 })
 
 story('one call deletes at most fifty thousand', async (t, sql) => {
-  await sql`insert into mooring.event (kind, at) select 'claimed', now() - interval '40 days' from generate_series(1, 50010)`
+  await sql`
+    insert into mooring.event (kind, at)
+    select 'claimed', now() - interval '40 days'
+      from generate_series(1, 50010)`
   const [first] = await sql`select mooring.prune_events() as n`
   const [second] = await sql`select mooring.prune_events() as n`
   t.same([first!.n, second!.n], ['50000', '10'])
 })
 
 story(
-  'old events are found where the table begins: what is younger is not read, wherever on disk it lies',
+  'old events are found at the start of the table: younger rows are not read, wherever they lie',
   async (t, sql) => {
     // as after a year: freed pages were used again, so old and young lie side by side
-    await sql`insert into mooring.event (id, kind, at) overriding system value
-    select -i, 'claimed', now() - case when i > 60000 then interval '40 days' else interval '1 day' end from generate_series(1, 120000) i order by md5((i / 1000)::text), i desc`
+    await sql`
+      insert into mooring.event (id, kind, at) overriding system value
+      select -i, 'claimed',
+             now() - case when i > 60000 then interval '40 days' else interval '1 day' end
+        from generate_series(1, 120000) i
+       order by md5((i / 1000)::text), i desc`
     // the plan that a table of many millions gets
-    await sql`select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`
+    await sql`
+      select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`
     const read = async () =>
       Number(
         (
-          await sql<
-            { n: string }[]
-          >`select pg_stat_get_xact_tuples_fetched(o) + pg_stat_get_xact_tuples_returned(o) as n from (select 'mooring.event'::regclass::oid as o) e`
+          await sql<{ n: string }[]>`
+            select pg_stat_get_xact_tuples_fetched(o) + pg_stat_get_xact_tuples_returned(o) as n
+              from (select 'mooring.event'::regclass::oid as o) e`
         )[0]!.n,
       )
     const before = await read()
@@ -68,7 +79,9 @@ story(
 )
 
 story('spent jobs of rounds are cleaned, others are not touched', async (t, sql) => {
-  await sql`select graphile_worker.add_job(task, max_attempts => 1) from unnest('{reap,place,their_task}'::text[]) task`
+  await sql`
+    select graphile_worker.add_job(task, max_attempts => 1)
+      from unnest('{reap,place,their_task}'::text[]) task`
   await sql`update graphile_worker._private_jobs set attempts = 1`
   await sql`select graphile_worker.add_job('place')`
   await sql`select mooring.prune_events()`
@@ -88,7 +101,8 @@ story("without graphile-worker's schema events are pruned all the same", async (
 })
 
 story('last_events gives the last n, oldest first', async (t, sql) => {
-  await sql`insert into mooring.event (kind, epoch) select 'claimed', i from generate_series(1, 60) i`
+  await sql`
+    insert into mooring.event (kind, epoch) select 'claimed', i from generate_series(1, 60) i`
   const last = async (n: number) =>
     (await sql`select epoch from mooring.last_events(${n})`).map(({ epoch }) => Number(epoch))
   t.same(await last(3), [58, 59, 60])

@@ -61,12 +61,13 @@ story('a beat in the last moment saves everything', async (t, sql) => {
 })
 
 story(
-  'who reaps by a time that was vouched for takes nothing on the strength of a step of the clock since',
+  'a reap by a trusted time frees nothing because of a later step of the clock',
   async (t, sql) => {
     await node(sql, { name: 'host-a' })
     await deployments(sql, 3)
     await claim(sql)
-    // to the clock as it is now the lease has been over for a minute; when somebody last vouched for the clock, the beat was a second old
+    // By the present clock the lease ended a minute ago. When a worker last confirmed the clock,
+    // the beat was a second old.
     await age(sql, 'host-a', '1 minute ago')
     const judged = (ago: string) =>
       sql`select r.id from mooring.reap(judged_at => clock_timestamp() - ${ago}::interval) r`
@@ -91,13 +92,13 @@ story('each assignment ends with its own lease', async (t, sql) => {
 })
 
 story(
-  'what was claimed after the last beat is not taken for its short lease before the next one can confirm it',
+  'work with a short lease claimed after the last beat is not reaped before the next beat',
   async (t, sql) => {
     await sql`update mooring.setting set reap_margin = '50 ms'`
     await node(sql, { name: 'host-a', seen: '2.9 seconds ago' })
     const id = await deployment(sql, { lease_ttl: '100 ms' })
     await claim(sql)
-    t.same(await reap(sql), [], 'the node is live: nothing is taken from it')
+    t.same(await reap(sql), [], 'the node is live: it loses nothing')
     t.equal((await assignments(sql, id))[0]!.node, 'host-a')
     await age(sql, 'host-a', '12.1 seconds ago')
     t.equal((await reap(sql)).length, 1, 'it ends with the lease of the node')
@@ -108,12 +109,13 @@ story('a lease that was given is not shortened by an edit of the setting', async
   await node(sql, { name: 'host-a' })
   await deployment(sql)
   await claim(sql)
-  await sql`update mooring.setting set beat_interval = '20 ms', lease_ttl = '100 ms', reap_margin = '50 ms'`
+  await sql`
+    update mooring.setting set beat_interval = '20 ms', lease_ttl = '100 ms', reap_margin = '50 ms'`
   await age(sql, 'host-a', '5 seconds ago')
   t.same(await reap(sql), [])
 })
 
-story('at most max_rows are taken at once, the rest next time', async (t, sql) => {
+story('at most max_rows are freed at once, the rest next time', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await deployments(sql, 7)
   await claim(sql)
@@ -140,7 +142,7 @@ story('the order of the queue survives the failover', async (t, sql) => {
   )
 })
 
-story('what was told to stop and cannot report any more ends with the lease', async (t, sql) => {
+story('what was ordered to stop and cannot report any more ends with the lease', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   const [off, gone] = [await deployment(sql), await deployment(sql)]
   await claim(sql)
@@ -153,7 +155,7 @@ story('what was told to stop and cannot report any more ends with the lease', as
 })
 
 story(
-  'a daemon is not failed over, but one that was told to stop ends with the lease',
+  'a daemon is not failed over, but one that was ordered to stop ends with the lease',
   async (t, sql) => {
     const [stays, ends] = [
       await deployment(sql, { type: 'daemon' }),
@@ -184,8 +186,10 @@ story('the round comes back when the next lease would end', async (t, sql) => {
   await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 minute'`
   await age(sql, 'host-a', '5 seconds ago')
   await reap(sql)
-  const [round] =
-    await sql`select r.due_at = h.beat_at + interval '15 s' as "then" from mooring_internal.round r, mooring.heartbeat h where r.name = 'reap'`
+  const [round] = await sql`
+      select r.due_at = h.beat_at + interval '15 s' as "then"
+        from mooring_internal.round r, mooring.heartbeat h
+       where r.name = 'reap'`
   t.same(round, { then: true })
 })
 

@@ -33,21 +33,22 @@ async function fleet(sql: TransactionSql, n: number): Promise<TestNode[]> {
 }
 
 story(
-  'more than half of the nodes silent at once is not believed: nothing is taken, and one event says so',
+  'if more than half of the nodes fall silent at once, nothing is reaped, and one event says so',
   async (t, sql) => {
     const hosts = await fleet(sql, 5)
     await silent(sql, hosts.slice(0, 3))
     for (let round = 0; round < 3; round++) t.equal(await reap(sql), 0)
     t.equal(await paused(sql), '3 of 5 nodes are silent')
     t.same(await said(sql), [
-      'reaping_paused: 3 of 5 nodes are silent, more than 50.0 %: their work is not reaped until they return, or an operator calls mooring.resume_reaping()',
+      'reaping_paused: 3 of 5 nodes are silent, more than 50.0 %: their work is not ' +
+        'reaped until they return, or an operator calls mooring.resume_reaping()',
     ])
     t.match(await sql`select detail from mooring.event where kind = 'reaping_paused'`, [
       { detail: { silent: 3, nodes: 5, owning: 3, share: 0.5 } },
     ])
     t.ok(
       Object.values(await loads(sql)).every((n) => n === 2),
-      'everybody has what he had',
+      'every node has what it had',
     )
   },
 )
@@ -97,7 +98,7 @@ story('minimum and share are settings, and a share of null never pauses', async 
 })
 
 story(
-  'when enough of them are back it goes on by itself, and what is still silent is taken',
+  'when enough of them are back reaping resumes, and what is still silent is reaped',
   async (t, sql) => {
     const hosts = await fleet(sql, 5)
     await silent(sql, hosts.slice(0, 4))
@@ -119,7 +120,7 @@ story(
 )
 
 story(
-  'while it is paused time alone proves nothing: who is silent is not forgotten',
+  'during a pause time alone proves nothing: a silent node is not forgotten',
   async (t, sql) => {
     const hosts = await fleet(sql, 4)
     const empty = [
@@ -138,7 +139,7 @@ story(
 )
 
 story(
-  'an operator who knows that they are dead resumes it, for this outage only',
+  'an operator who knows that they are dead resumes reaping, for this outage only',
   async (t, sql) => {
     const hosts = await fleet(sql, 5)
     t.equal(await resume(sql), false, 'nothing to resume')
@@ -147,15 +148,22 @@ story(
     await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 min'`
     t.equal(await resume(sql), true)
     t.equal(await resume(sql), false, 'once')
-    const [round] =
-      await sql`select due_at <= clock_timestamp() as due, (select count(*)::int from graphile_worker.jobs where task_identifier = 'reap') as jobs from mooring_internal.round where name = 'reap'`
-    t.same(round, { due: true, jobs: 1 }, 'and nobody waits for the next round')
+    const [round] = await sql`
+        select due_at <= clock_timestamp() as due,
+               (
+                 select count(*)::int from graphile_worker.jobs where task_identifier = 'reap'
+               ) as jobs
+          from mooring_internal.round
+         where name = 'reap'`
+    t.same(round, { due: true, jobs: 1 }, 'and it does not wait for the next round')
     t.equal(await paused(sql), null)
     t.same((await said(sql)).slice(1), [
       'reaping_resumed: an operator resumed it: 3 of 5 nodes are silent',
     ])
-    const [by] =
-      await sql`select e.actor = mooring_internal.actor() as actor, p.resumed_by = session_user as kept from mooring.event e, mooring_internal.reap_pause p where e.kind = 'reaping_resumed'`
+    const [by] = await sql`
+        select e.actor = mooring_internal.actor() as actor, p.resumed_by = session_user as kept
+          from mooring.event e, mooring_internal.reap_pause p
+         where e.kind = 'reaping_resumed'`
     t.same(by, { actor: true, kept: true })
     t.equal(await reap(sql), 6)
     await claim(sql)
@@ -166,12 +174,12 @@ story(
     t.same((await said(sql)).length, 2, 'that it is over needs no word')
     await claim(sql)
     await silent(sql, hosts.slice(0, 3))
-    t.equal(await reap(sql), 0, 'the next outage pauses anew')
+    t.equal(await reap(sql), 0, 'the next outage pauses again')
     t.equal(await paused(sql), '3 of 5 nodes are silent')
   },
 )
 
-story('hosts that were taken from one after the other are seen together', async (t, sql) => {
+story('hosts that were reaped one after the other are counted together', async (t, sql) => {
   const hosts = await fleet(sql, 5)
   await silent(sql, hosts.slice(0, 2))
   t.equal(await reap(sql), 4)
@@ -180,7 +188,7 @@ story('hosts that were taken from one after the other are seen together', async 
 })
 
 story(
-  'hosts that are gone for good stop no failover for ever: who owns nothing is forgotten after four leases',
+  'lost hosts do not stop failover for ever: nodes without work are forgotten after four leases',
   async (t, sql) => {
     const gone: TestNode[] = []
     for (let nr = 1; nr <= 20; nr++) gone.push(await node(sql, { name: `gone-${nr}` }))
@@ -215,11 +223,11 @@ story('a node that left is no silent node', async (t, sql) => {
 })
 
 story(
-  'what a node that left still owns is taken during a pause: nobody will run it, and nobody has to be believed',
+  'what a node that left still owns is freed during a pause: no process of it is left',
   async (t, sql) => {
     const hosts = await fleet(sql, 6)
     const [gone] = hosts.slice(5)
-    // a claim that was in flight when it left, or a row that somebody held
+    // a claim that was in flight when it left, or a row that another session held
     await sql`update mooring.heartbeat set session = null where node = ${gone!.name}`
     await silent(sql, hosts.slice(0, 4))
     t.equal(await reap(sql), 2)
@@ -233,7 +241,10 @@ story('work with a lease of its own makes its node silent when that is over', as
   await sql`update mooring.setting set lease_ttl = '2 min'`
   const hosts: TestNode[] = []
   for (let nr = 1; nr <= 5; nr++) hosts.push(await node(sql, { name: `host-${nr}` }))
-  await sql`insert into mooring.deployment (package_name, lease_ttl) select 'http-server', '30 s' from generate_series(1, 5)`
+  await sql`
+    insert into mooring.deployment (package_name, lease_ttl)
+    select 'http-server', '30 s'
+      from generate_series(1, 5)`
   await claim(sql)
   await sql`update mooring.assignment set assigned_at = assigned_at - interval '1 hour'`
   await silent(sql, hosts.slice(0, 3), '40 seconds ago')
@@ -247,7 +258,8 @@ story(
     const hosts = await fleet(sql, 5)
     await sql`select from mooring.tick('me', inline => true)`
     await silent(sql, hosts.slice(0, 4))
-    await sql`update mooring_internal.round set done_at = done_at - interval '1 min' where name = 'reap'`
+    await sql`
+      update mooring_internal.round set done_at = done_at - interval '1 min' where name = 'reap'`
     await reap(sql)
     t.match(await beat(sql, hosts[4]!), { round_overdue: false })
   },
@@ -258,13 +270,15 @@ story('a hold goes before: it is over when the pause is judged', async (t, sql) 
   await silent(sql, hosts)
   await sql`delete from mooring_internal.outage_marker`
   t.equal(await reap(sql), 0)
-  t.same(await said(sql), [], 'in a hold nobody is counted: nobody could beat')
-  await sql`update mooring_internal.pulse set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
+  t.same(await said(sql), [], 'in a hold no node is counted: no node could beat')
+  await sql`
+    update mooring_internal.pulse
+       set pulse_at = pulse_at - interval '16 s', hold_until = hold_until - interval '16 s'`
   t.equal(await reap(sql), 0)
   t.equal(
     await paused(sql),
     '5 of 5 nodes are silent',
-    'nobody came back: neither is forgotten for the other',
+    'neither came back: neither is forgotten for the other',
   )
   const [fleetRow] = await sql`select hold from mooring.fleet`
   t.same(fleetRow, { hold: null })
@@ -276,7 +290,10 @@ story(
     const hosts = await fleet(sql, 5)
     await silent(sql, hosts.slice(0, 4))
     t.equal(await reap(sql), 0, 'with it')
-    await sql`create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean language sql return false`
+    await sql`
+      create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean
+        language sql
+        return false`
     t.equal(await reap(sql), 8, 'without it')
   },
 )
@@ -296,7 +313,7 @@ void t.test('views say it in a transaction that may not write', async (t) => {
 })
 
 void t.test(
-  'the breaker is switched off in the middle of a pause: a session that has counted nothing yet goes on with the reaping',
+  'the breaker is switched off during a pause: a session that has not counted yet goes on reaping',
   async (t) => {
     const pg = await testDatabase(t)
     for (let nr = 1; nr <= 5; nr++) await node(pg.sql, { name: `host-${nr}` })
@@ -326,7 +343,7 @@ void t.test('two reaps at once pause it once, and neither waits for the other', 
   t.equal(
     (await two`select from mooring.reap()`).length,
     0,
-    'who cannot see yet that it was said takes nothing either',
+    'a session whose snapshot is older than the setting reaps nothing either',
   )
   await one`commit`
   await Promise.all([one, two].map((sql) => sql`select from mooring.reap()`))

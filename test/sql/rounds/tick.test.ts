@@ -21,10 +21,13 @@ async function tick(
 const jobs = async (sql: TransactionSql) =>
   (
     await sql<{ task: string; key: string; n: number }[]>`
-  select task_identifier as task, key, max_attempts as n from graphile_worker.jobs where key like 'round:%' order by key`
+      select task_identifier as task, key, max_attempts as n
+        from graphile_worker.jobs
+       where key like 'round:%'
+       order by key`
   ).map(({ task, key, n }) => `${task} ${key} ${n}`)
 
-/** A round that is not due does not become so while the story is told. */
+/** A round that is not due does not become so during the test. */
 const slowRounds = (sql: TransactionSql) =>
   sql`update mooring.setting set lease_ttl = '2 min', round_interval = '20 s'`
 
@@ -44,7 +47,7 @@ story(
   },
 )
 
-story('Y5: whoever ticks next wins nothing until a round is due again', async (t, sql) => {
+story('Y5: the next tick runs nothing until a round is due again', async (t, sql) => {
   await slowRounds(sql)
   await tick(sql, 'w1')
   const { rounds, next_ms } = await tick(sql, 'w2')
@@ -65,7 +68,11 @@ story('a job that is still waiting is not queued twice', async (t, sql) => {
 story('next_ms follows the nearest round and is never less than 20', async (t, sql) => {
   await slowRounds(sql)
   await tick(sql, 'w1')
-  await sql`update mooring_internal.round set due_at = clock_timestamp() + case name when 'place' then interval '10 s' else interval '20 s' end`
+  await sql`
+    update mooring_internal.round
+       set due_at = clock_timestamp() + case name
+         when 'place' then interval '10 s'
+         else interval '20 s' end`
   const { next_ms } = await tick(sql, 'w1')
   t.ok(next_ms > 20 && next_ms <= 10_000, `next_ms is ${next_ms}`)
   await sql`update mooring.setting set round_interval = '50 ms'`
@@ -74,7 +81,9 @@ story('next_ms follows the nearest round and is never less than 20', async (t, s
 })
 
 story('reap and place keep up with a lease that is scaled down', async (t, sql) => {
-  await sql`update mooring.setting set beat_interval = '100 ms', lease_ttl = '300 ms', reap_margin = '100 ms'`
+  await sql`
+    update mooring.setting
+       set beat_interval = '100 ms', lease_ttl = '300 ms', reap_margin = '100 ms'`
   await tick(sql, 'w1')
   t.ok((await tick(sql, 'w1')).next_ms <= 50)
 })
@@ -84,7 +93,10 @@ story(
   async (t, sql) => {
     await slowRounds(sql)
     await tick(sql, 'w1')
-    await sql`update mooring_internal.round set due_at = clock_timestamp() + interval '1 hour' where name = 'reap'`
+    await sql`
+      update mooring_internal.round
+         set due_at = clock_timestamp() + interval '1 hour'
+       where name = 'reap'`
     t.same((await tick(sql, 'w1')).rounds, ['reap'])
   },
 )
@@ -113,7 +125,12 @@ story(
 )
 
 story('a round that fails is an event, and the others run', async (t, sql) => {
-  await sql`create or replace function mooring.evict(deployments bigint[] default null, nodes int[] default null) returns setof mooring.assignment language plpgsql as $$ begin raise 'broken'; end $$`
+  await sql`
+    create or replace function mooring.evict(
+      deployments bigint[] default null, nodes int[] default null
+    ) returns setof mooring.assignment
+      language plpgsql
+      as $$ begin raise 'broken'; end $$`
   await node(sql)
   await deployment(sql)
   await tick(sql, 'agent', { inline: true })
@@ -133,15 +150,17 @@ story(
     await tick(sql, 'dead', { pools: ['pool-1', 'pool-2'] })
     await tick(sql, 'slow', { pools: ['pool-3'] })
     await sql`update graphile_worker._private_jobs set locked_by = 'pool-2', locked_at = now()`
-    await sql`update mooring_internal.worker set ticked_at = ticked_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
+    await sql`
+      update mooring_internal.worker
+         set ticked_at = ticked_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
     await tick(sql, 'me')
     t.same(
       (await sql`select id from mooring_internal.worker order by id`).map(({ id }) => id),
       ['me', 'slow'],
     )
     t.match(await events(sql, 'worker_lost'), [{ detail: { worker: 'dead' } }])
-    const [locked] =
-      await sql`select count(*)::int as n from graphile_worker._private_jobs where locked_by is not null`
+    const [locked] = await sql`
+        select count(*)::int as n from graphile_worker._private_jobs where locked_by is not null`
     t.same(locked, { n: 0 })
   },
 )
@@ -171,8 +190,12 @@ story(
   'the reap that a tick starts judges by the time the tick has read, however long its job waits',
   async (t, sql) => {
     const [tick] = await sql`select t.clock_ms from mooring.tick('worker-1') t`
-    const [job] =
-      await sql`select extract(epoch from (j.payload ->> 'judged_at')::timestamptz)::float8 * 1000 as judged_ms from graphile_worker._private_jobs j where j.key = 'round:reap'`
+    const [job] = await sql`
+        select extract(
+          epoch from (j.payload ->> 'judged_at')::timestamptz
+        )::float8 * 1000 as judged_ms
+          from graphile_worker._private_jobs j
+         where j.key = 'round:reap'`
     t.ok(
       Math.abs(job!.judged_ms - tick!.clock_ms) < 0.01,
       `${job!.judged_ms} and ${tick!.clock_ms}`,
