@@ -1,5 +1,6 @@
 /**
- * One child process: started, restarted with a back-off when it ends by itself, stopped with SIGTERM.
+ * One child process. It is started, restarted with a back-off when it ends by itself, and stopped
+ * with SIGTERM.
  *
  * The child leads its own session, so Ctrl-C in a terminal reaches the parent alone. Its stdin is a
  * pipe that the parent never writes to and that ends when the parent dies in any way.

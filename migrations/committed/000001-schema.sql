@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:37ee7791bd8399bc282783003499a5ce7ec424ef
+--! Hash: sha1:c3977fc07b53d9198783ea31ffd70863ce5b4680
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -371,6 +371,7 @@ create table mooring.deployment (
     constraint deployment_package_version_is_exact_or_a_tag
     check (
       length(package_version) <= 128
+      and package_version !~* '\.(?:tgz|tar|tar\.gz)$'
       and (
         -- an exact version, by the expression of semver.org
         package_version ~ ('^(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)'
@@ -379,7 +380,7 @@ create table mooring.deployment (
           '(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$')
         or (
           package_version ~ '^[A-Za-z][A-Za-z0-9._-]*$'
-          and package_version !~* '^v[0-9]|^x(?:\.|$)|\.(?:tgz|tar|tar\.gz)$'
+          and package_version !~* '^v[0-9]|^x(?:\.|$)'
         )
       )
     ),
@@ -533,7 +534,7 @@ create table mooring.assignment (
   constraint assignment_pending_iff_waiting check ((node_id is null) = (waiting_since is not null)),
   constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null),
-  constraint assignment_copy_of_a_replica_always_has_a_node
+  constraint assignment_in_handover_always_has_a_node
     check (handover is null or ordinal is not null and node_id is not null)
 );
 -- Each replica has one row, and one more during a handover (begin_handovers() makes no third). This
@@ -630,8 +631,9 @@ comment on column mooring.run.node_id is 'The node that reported.';
 comment on column mooring.run.epoch is 'The epoch it was reported for.';
 comment on column mooring.run.generation is 'The generation of the spec that ran.';
 comment on column mooring.run.state is
-  'installing, starting, running, stopping, stopped, refused; backoff: it ended and will start '
-  'again; failed: it did not start and will be tried again; lost: its node was reaped.';
+  'installing, running, stopping, stopped, refused; starting: no agent of today sends it, because '
+  'running follows a start at once; backoff: it ended and will start again; failed: it did not '
+  'start and will be tried again; lost: its node was reaped.';
 comment on column mooring.run.pid is 'Process id on its node.';
 comment on column mooring.run.restarts is
   'How often it was started again on this node for this epoch.';
@@ -769,7 +771,7 @@ insert into mooring_internal.round (name) values ('reap'), ('place'), ('evict'),
 create table mooring_internal.worker (
   id text not null constraint worker_id_is_short check (length(id) between 1 and 200),
   pool_ids text[] not null default '{}',
-  seen_at timestamptz not null default clock_timestamp(),
+  ticked_at timestamptz not null default clock_timestamp(),
   constraint worker_pkey primary key (id)
 ) with (fillfactor = 50);
 comment on table mooring_internal.worker is
@@ -777,7 +779,7 @@ comment on table mooring_internal.worker is
 comment on column mooring_internal.worker.id is 'The worker process makes it at its start.';
 comment on column mooring_internal.worker.pool_ids is
   'graphile-worker pools whose locks are freed when the worker is dead.';
-comment on column mooring_internal.worker.seen_at is 'Its last tick.';
+comment on column mooring_internal.worker.ticked_at is 'Its last tick.';
 
 create table mooring_internal.pulse (
   only_row boolean not null default true constraint pulse_is_one_row check (only_row),
@@ -1349,7 +1351,7 @@ comment on function mooring_internal.finish_round(text) is
 create or replace function mooring_internal.worker_is_alive(worker mooring_internal.worker)
   returns boolean
   language sql stable
-return worker.seen_at
+return worker.ticked_at
   > clock_timestamp() - 3 * mooring_internal.round_interval('reap') - interval '3 s';
 comment on function mooring_internal.worker_is_alive(mooring_internal.worker) is
   'True while a worker process ticks.';
@@ -1695,11 +1697,12 @@ comment on function mooring_internal.update_reap_pause(timestamptz) is
   'and the end of a pause as events. at: the time by which leases are judged.';
 --! EndIncluded functions/rounds/update_reap_pause.sql
 --! Included functions/rounds/reap.sql
--- reap: frees work of nodes whose lease and margin are over by the database clock. It reads the
--- time first and uses it throughout.
+-- reap: frees work of nodes whose lease and margin are over by the database clock.
+-- Two times. Leases are judged by `at`: judged_at, or the start of the call if that is earlier.
+-- `read_at`, the start of the call, only repairs beats in the future.
 -- judged_at: tick() passes the time that it compared with its caller's clock. So a step of the
--- database clock between a tick and the reap it started frees nothing. An older time only finds
--- fewer leases over, so a job may wait with it for any time. null: now.
+-- database clock between a tick and the reap it started frees nothing. A job that waited long uses
+-- an old time: it finds fewer ended leases, never more. null: the start of the call.
 -- What stays with its node: daemons, unless they shall stop. And all work while reaping is paused,
 -- except that of nodes without a session, because those left by themselves.
 -- README.md tells what each lock and each skipped row is for.
@@ -1718,7 +1721,8 @@ declare
   margin interval;
   paused boolean;
   in_hold boolean;
-  silent int[];
+  -- nodes that left, and silent ones, with work that a reap may free
+  overdue int[];
   lost bigint[];
   lost_epochs bigint[];
 begin
@@ -1741,9 +1745,9 @@ begin
     return;
   end if;
   paused := mooring_internal.update_reap_pause(at);
-  -- offset 0: one index lookup for each silent node, up to the first hit; as a join it would read
+  -- offset 0: one index lookup for each such node, up to the first hit; as a join it would read
   -- all that each of them owns
-  select array_agg(h.node_id) into silent
+  select array_agg(h.node_id) into overdue
     from (
       select h.node_id
         from mooring.heartbeat h
@@ -1756,17 +1760,17 @@ begin
            offset 0)
        order by h.node_id
          for update skip locked) h;
-  if silent is not null then
+  if overdue is not null then
     -- Rows are locked as they are chosen. Otherwise rows locked elsewhere would be chosen again
     -- each time, and those behind them never.
     -- + 0: the planner knows neither number in a plan that it keeps. Without it, it reads the whole
-    -- table along its primary key instead of what the silent nodes own.
+    -- table along its primary key instead of what the overdue nodes own.
     select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
       from (
         select a.id, a.epoch
           from mooring.assignment a
           join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent)
+         where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
            and mooring_internal.lease_end(h, a) + margin < at
          order by a.id + 0
@@ -1783,7 +1787,7 @@ begin
         select a.xmax as locked_by, min(a.id) as id, count(*) as n
           from mooring.assignment a
           join mooring.heartbeat h on h.node_id = a.node_id
-         where a.node_id = any (silent)
+         where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
            and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
@@ -2056,7 +2060,7 @@ begin
   perform mooring_internal.limit_idle();
   if not inline then
     update mooring_internal.worker w
-       set seen_at = clock_timestamp(), pool_ids = tick.pool_ids
+       set ticked_at = clock_timestamp(), pool_ids = tick.pool_ids
      where w.id = tick.worker;
     if not found then
       insert into mooring_internal.worker (id, pool_ids)
@@ -3343,7 +3347,7 @@ comment on function mooring_internal.assigned_per_node() is
 -- The load that claim() may not give away again: what a node owns, and the places kept for moves
 -- to it. An assignment that only restarts on its node counts once.
 create or replace function mooring_internal.assigned_and_promised_per_node()
-  returns table (node_id int, taken int)
+  returns table (node_id int, assigned_and_promised int)
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -3379,8 +3383,8 @@ create or replace function mooring_internal.node_states() returns setof mooring.
 as $$
 begin
   return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.taken, 0), h.running, h.cpu_pct,
-        h.memory_mb, h.disk_free_pct
+    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned_and_promised, 0),
+        h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
       left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
@@ -3621,7 +3625,8 @@ begin
           mooring_internal.node_is_live(h) as live,
           n.enabled,
           n.draining_since is null and not h.leaving as not_draining,
-          n.max_assignments is null or coalesce(l.taken, 0) < n.max_assignments as has_room,
+          n.max_assignments is null
+            or coalesce(l.assigned_and_promised, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null
             or h.disk_free_pct >= (select s.disk_free_min_pct from mooring.setting s) as disk_ok
         from mooring.node n
@@ -3808,7 +3813,7 @@ $$;
 comment on function mooring_internal.placeable_classes(int) is
   'Pending work that has an eligible node with room, grouped by policy and node set.';
 --! EndIncluded functions/placement/placeable_classes.sql
---! Included functions/placement/choose_nodes.sql
+--! Included functions/placement/cheapest_slots.sql
 -- The eligible nodes for the next n assignments: the n cheapest of all (node, k) slots, where k
 -- counts a node's further assignments from 1. Returns node ids, cheapest first; fewer than n where
 -- room runs out.
@@ -3818,7 +3823,7 @@ comment on function mooring_internal.placeable_classes(int) is
 -- decides, so that a fleet whose samples fail still fills evenly.
 -- Pure: it reads its arguments and the policy and locks nothing, so explaining and simulating use
 -- the same choice.
-create or replace function mooring_internal.choose_nodes(
+create or replace function mooring_internal.cheapest_slots(
   nodes mooring.node_state[],
   eligible int[],
   policy text,
@@ -3837,7 +3842,7 @@ declare
 begin
   select p.cost_function into strict cost_function
     from mooring.policy p
-   where p.name = choose_nodes.policy;
+   where p.name = cheapest_slots.policy;
   loop
     execute format($query$
       with slot as (
@@ -3859,8 +3864,8 @@ begin
       $query$, cost_function)
       into chosen, deepest, unknown
       using nodes, depth, n, eligible;
-    if unknown and choose_nodes.policy <> 'deployment_count' then
-      return mooring_internal.choose_nodes(nodes, eligible, 'deployment_count', n);
+    if unknown and cheapest_slots.policy <> 'deployment_count' then
+      return mooring_internal.cheapest_slots(nodes, eligible, 'deployment_count', n);
     end if;
     -- a node whose every offered slot was chosen might get more
     exit when chosen is null or deepest < depth or depth >= n;
@@ -3869,9 +3874,9 @@ begin
   return coalesce(chosen, '{}');
 end;
 $$;
-comment on function mooring_internal.choose_nodes(mooring.node_state[], int[], text, int) is
+comment on function mooring_internal.cheapest_slots(mooring.node_state[], int[], text, int) is
   'The n cheapest places for further assignments under a policy, as node ids, cheapest first.';
---! EndIncluded functions/placement/choose_nodes.sql
+--! EndIncluded functions/placement/cheapest_slots.sql
 --! Included functions/placement/with_load.sql
 -- The same nodes, with the chosen assignments added to their loads.
 create or replace function mooring_internal.with_load(
@@ -4256,7 +4261,7 @@ begin
                   shuffle => false)
                 else chosen end;
   end if;
-  chosen := mooring_internal.choose_nodes(
+  chosen := mooring_internal.cheapest_slots(
     nodes, eligible, in_force.name, cardinality(assignments));
   if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
     returning_rows := mooring_internal.may_return_to_last_node(
@@ -4286,7 +4291,7 @@ begin
     return returning_to;
   end if;
   nodes := mooring_internal.with_load(nodes, returning_to);
-  chosen := mooring_internal.choose_nodes(nodes, eligible, in_force.name, cardinality(others));
+  chosen := mooring_internal.cheapest_slots(nodes, eligible, in_force.name, cardinality(others));
   if replicated then
     chosen := mooring_internal.spread_replicas(
       array(select deployments[u.nr] from unnest(others) with ordinality u (nr, o) order by u.o),
@@ -7132,7 +7137,7 @@ begin
     when not predicates.live then format(
       '%s; start its agent',
       case
-        when beat.beat_at is null then 'it never came'
+        when beat.beat_at is null then 'it never registered'
         when beat.session is null then 'its agent has left'
         else format(
           'no beat for %s',
@@ -7157,11 +7162,11 @@ comment on function mooring_internal.remedy_if_not_eligible(
   'What makes a row of eligibility() eligible: the way out of the first predicate that fails. '
   'null when it is eligible.';
 --! EndIncluded functions/explain/remedy_if_not_eligible.sql
---! Included functions/explain/pending_reason.sql
+--! Included functions/explain/pending_reason_text.sql
 -- The words of pending_reasons(): each names what is in the way and the next step.
 -- rule is the one that leaves no node; node_ids are the nodes that got as far as that rule.
 -- rule 0: there is no node at all. rule 12: no rule is in the way.
-create or replace function mooring_internal.pending_reason(
+create or replace function mooring_internal.pending_reason_text(
   spec mooring.deployment,
   rule int,
   node_ids int[]
@@ -7320,9 +7325,9 @@ begin
   end;
 end;
 $$;
-comment on function mooring_internal.pending_reason(mooring.deployment, int, int[]) is
+comment on function mooring_internal.pending_reason_text(mooring.deployment, int, int[]) is
   'Why pending work of a deployment is not placed, and the way out, in words.';
---! EndIncluded functions/explain/pending_reason.sql
+--! EndIncluded functions/explain/pending_reason_text.sql
 --! Included functions/explain/pending_reasons.sql
 -- One sentence per pending signature. The reason is the first predicate, in the order in which they
 -- are asked, that leaves no node; the sentence adds the way out. without_node: the answer as if
@@ -7381,7 +7386,7 @@ begin atomic
   )
   select distinct on (f.signature)
       f.signature,
-      mooring_internal.pending_reason(d, f.rule, f.node_ids)
+      mooring_internal.pending_reason_text(d, f.rule, f.node_ids)
     from fallen f
     join mooring.deployment d on d.id = f.deployment_id
    order by f.signature, f.rule desc;
@@ -7902,7 +7907,7 @@ begin
               and $4.node_id is null
               and c.cost <= min(c.cost) filter (where e.eligible and not o.refused) over ()
                 + (select g.sticky_slack from mooring.setting g),
-            false) as home
+            false) as returns_to_last_node
         from mooring_internal.eligibility(array[$1]) e
         join unnest($3) s on s.id = e.node_id
        cross join lateral (select (%3$s) * 100 / s.weight as cost) c
@@ -7945,8 +7950,10 @@ begin
             'no: policy none places nothing by itself: '
             'reassign() it here, or choose another policy'
           when first_value((c.state).id) over w = (c.state).id then
-            'next: ' || case when c.home then 'back on its last node, ' else '' end
-              || 'cheapest by ' || %2$L || case when c.home then ' or near it' else '' end
+            'next: '
+              || case when c.returns_to_last_node then 'back on its last node, ' else '' end
+              || 'cheapest by ' || %2$L
+              || case when c.returns_to_last_node then ' or near it' else '' end
           else 'could run here'
         end,
         (c.fit).permitted, (c.fit).eligible, c.cost, (c.state).assigned, c.here,
@@ -7957,9 +7964,9 @@ begin
       left join mooring.heartbeat h on h.node_id = n.id
      cross join mooring.setting g
     window w as (
-      order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last,
+      order by (c.fit).eligible desc, c.refused, c.returns_to_last_node desc, c.cost nulls last,
         ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id)
-     order by (c.fit).eligible desc, c.refused, c.home desc, c.cost nulls last,
+     order by (c.fit).eligible desc, c.refused, c.returns_to_last_node desc, c.cost nulls last,
        ((c.state).assigned + 1) * 100 / (c.state).weight, (c.state).id
     $query$,
     policy.kind,

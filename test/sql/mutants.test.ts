@@ -125,7 +125,8 @@ const mutants: [what: string, name: string, ...changes: Change[]][] = [
     'node_states',
     [
       'mooring_internal.assigned_and_promised_per_node()',
-      '(select x.node_id, x.assigned as assigned_and_promised from mooring_internal.assigned_per_node() x)',
+      '(select x.node_id, x.assigned as assigned_and_promised ' +
+        'from mooring_internal.assigned_per_node() x)',
     ],
   ],
   [

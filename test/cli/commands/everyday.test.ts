@@ -104,8 +104,8 @@ t.test(
     t.match(await run('get', 'deployments', 'web', 'wep'), {
       code: 1,
       stderr:
-        'error: there is no deployment wep\nhint: did you mean web? See `mooring get ' +
-        'deployments`\n',
+        'error: there is no deployment wep\nhint: did you mean web? ' +
+          'List them with `mooring get deployments`\n',
     })
     t.match(await run('describe', 'node', 'hots-a'), {
       code: 1,
@@ -119,19 +119,19 @@ t.test(
     t.match(await run('logs', 'wbe'), {
       code: 1,
       stderr:
-        /no assignment or deployment wbe\nhint: did you mean web\? See `mooring get assignments`/,
+        /no assignment or deployment wbe\nhint: did you mean web\? List them with `mooring get assignments`/,
     })
     t.match(await run('get', 'assignments', '--node', 'x'), {
       code: 1,
-      stderr: /no node x\nhint: see `mooring get nodes`/,
+      stderr: /no node x\nhint: list them with `mooring get nodes`/,
     })
     t.match(await run('get', 'assignments', '99999'), {
       code: 1,
-      stderr: /no assignment 99999\nhint: see `mooring get assignments`/,
+      stderr: /no assignment 99999\nhint: list them with `mooring get assignments`/,
     })
     t.match(await run('restart', 'assignment', '99999'), {
       code: 1,
-      stderr: /no assignment 99999\nhint: see `mooring get assignments`/,
+      stderr: /no assignment 99999\nhint: list them with `mooring get assignments`/,
     })
     t.match(JSON.parse((await run('disable', 'deployment', 'web', 'nope', '--json')).stderr), {
       error: { code: 'MR003' },
@@ -469,7 +469,7 @@ t.test(
     )
     t.match(await run('events', '--assignment', '9999'), {
       code: 1,
-      stderr: /no assignment 9999\nhint: see `mooring get assignments`/,
+      stderr: /no assignment 9999\nhint: list them with `mooring get assignments`/,
     })
     t.match(await run('events', '-f', '--assignment', '9999', '--json'), {
       code: 1,

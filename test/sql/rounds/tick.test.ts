@@ -152,7 +152,10 @@ story(
     await sql`update graphile_worker._private_jobs set locked_by = 'pool-2', locked_at = now()`
     await sql`
       update mooring_internal.worker
-         set ticked_at = ticked_at - case id when 'dead' then interval '9.1 s' else interval '5 s' end`
+         set ticked_at = ticked_at - case id
+               when 'dead' then interval '9.1 s'
+               else interval '5 s'
+             end`
     await tick(sql, 'me')
     t.same(
       (await sql`select id from mooring_internal.worker order by id`).map(({ id }) => id),
