@@ -1,10 +1,9 @@
 // npm run migration:commit
 //
 // Writes migrations/committed from migrations/current.sql, through `graphile-migrate commit`
-// against
-// a server that lives as long as this script. So what is written has run, from nothing and on top
-// of the earlier migrations. graphile-migrate blanks current.sql afterwards. It does so in a
-// duplicate, because ours stays until the release (migrations/README.md).
+// against a server that lives as long as this script. So what is written has run, from nothing and
+// on top of the earlier migrations. graphile-migrate blanks current.sql afterwards. It does so in
+// a duplicate, because ours stays until the release (migrations/README.md).
 import {
   chmodSync,
   cpSync,

@@ -1,4 +1,4 @@
-/** A server of a test's own, with the schema. A test restarts and kills it under a running fleet. */
+/** A server of a test's own, with the schema, to be restarted and killed under a running fleet. */
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
 import type { Test } from 'tap'

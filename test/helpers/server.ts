@@ -48,7 +48,10 @@ async function open(): Promise<Omit<TestServer, 'release'>> {
     const admin = connect(cluster.url)
     try {
       const [keeper] = await admin<{ there: boolean }[]>`
-        select exists (select from pg_stat_activity a where a.application_name = 'test server keeper') as there`
+        select exists (
+          select from pg_stat_activity a
+          where a.application_name = 'test server keeper'
+        ) as there`
       if (!keeper?.there) startKeeper(cluster.url, cluster.dataDir)
       return { admin, urlOf: (database) => at(cluster.url, database) }
     } catch (error) {
