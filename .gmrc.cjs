@@ -1,6 +1,6 @@
 // For graphile-migrate's own command line and for scripts/migration-commit.mjs.
-// `mooring migrate` does not read this file:
-// it runs migrations/committed with the same pgSettings (postgres/migrate/steps.ts).
+// `mooring migrate` does not read this file. It runs migrations/committed with the same pgSettings
+// (postgres/migrate/steps.ts).
 module.exports = {
   migrationsFolder: `${__dirname}/migrations`,
   // an unqualified name must fail and not find something by chance

@@ -69,8 +69,7 @@ const PACKAGES: Package[] = [
 /**
  * Opens the registry and makes it that of this process and of all it starts, until the test ends.
  * An agent hands npm nothing of its environment that names a registry. So a .npmrc in a home folder
- * of the test's own names it.
- * npm's cache lies in that folder too.
+ * of the test's own names it. npm's cache lies in that folder too.
  */
 export async function packageRegistry(t: Test): Promise<void> {
   const server = createServer((request, response) => {

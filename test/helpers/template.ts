@@ -4,8 +4,9 @@ import { committedMigrations } from '../../postgres/migrate/committed-migrations
 import { migrate } from '../../postgres/migrate/migrate.js'
 
 /**
- * The name of a database that is migrated once. Every test starts from it. It is named after the
- * committed migrations: when they change (npm run migration:commit), the next test makes a new one.
+ * The name of a database that is migrated once. Every test starts from it. It is named after
+ * the committed migrations. When they change (npm run migration:commit), the next test makes a new
+ * one.
  */
 export async function migratedTemplate(
   admin: Sql,

@@ -15,8 +15,7 @@ export const PATIENCE_MS = 60_000
 
 /**
  * Resolves with the probe's first truthy value. A probe that throws has not succeeded yet: the
- * error is
- * shown when the time is over.
+ * error is shown when the time is over.
  */
 export async function waitFor<T>(
   probe: () => T | Promise<T>,

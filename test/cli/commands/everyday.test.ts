@@ -105,7 +105,7 @@ t.test(
       code: 1,
       stderr:
         'error: there is no deployment wep\nhint: did you mean web? ' +
-          'List them with `mooring get deployments`\n',
+        'List them with `mooring get deployments`\n',
     })
     t.match(await run('describe', 'node', 'hots-a'), {
       code: 1,
