@@ -118,8 +118,10 @@ t.test(
     )
     t.match(await run('logs', 'wbe'), {
       code: 1,
-      stderr:
-        /no assignment or deployment wbe\nhint: did you mean web\? List them with `mooring get assignments`/,
+      stderr: new RegExp(
+        'no assignment or deployment wbe\nhint: did you mean web\\? ' +
+          'List them with `mooring get assignments`',
+      ),
     })
     t.match(await run('get', 'assignments', '--node', 'x'), {
       code: 1,
