@@ -99,8 +99,8 @@ export async function activity(sql: Sql): Promise<readonly Row[]> {
 
 /**
  * Replaces a function of Mooring by the obvious version: its own source, with one guard removed or
- * one line put in. The text to be replaced has to be there, once. A guard that was rewritten needs
- * another look here.
+ * one line put in. The text to be replaced has to be there once, with any white space between its
+ * words. A guard that was rewritten needs another look here.
  */
 export async function rewrite(
   sql: Sql,
@@ -115,11 +115,18 @@ export async function rewrite(
   if (found.length !== 1) throw new Error(`there are ${found.length} functions mooring.${name}`)
   let source = found[0]!.source
   for (const [from, to] of changes) {
-    if (source.split(from).length !== 2)
+    const pattern = withAnyWhiteSpace(from)
+    if (source.split(pattern).length !== 2)
       throw new Error(`mooring.${name} no longer contains, or contains twice: ${from}`)
-    source = source.replace(from, () => to)
+    source = source.replace(pattern, () => to)
   }
   await sql.unsafe(source)
+}
+
+/** Matches a piece of SQL however its lines are broken. */
+function withAnyWhiteSpace(text: string): RegExp {
+  const words = text.trim().split(/\s+/)
+  return new RegExp(words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('\\s+'))
 }
 
 const PAUSE = 1_346_458_963

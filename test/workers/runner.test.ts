@@ -55,7 +55,7 @@ async function holdPlacement(database: TestDatabase): Promise<{ release(): Promi
   await psql`begin`
   // sent together: in between the session may not be idle for long
   await Promise.all([
-    psql`select mooring_internal.lock_placement()`,
+    psql`select mooring_internal.lock_placement(must_wait => true)`,
     psql`set local idle_in_transaction_session_timeout = 0`,
   ])
   return { release: async () => void (await psql`rollback`) }
