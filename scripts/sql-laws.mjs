@@ -26,10 +26,11 @@ export function brokenSqlLaws(texts) {
 }
 
 function ofNames(file, text) {
-  const own = file.slice(file.lastIndexOf('/') + 1, -'.sql'.length)
-  const defined = [...text.matchAll(/^create or replace (?:function|procedure) \w+\.(\w+)/gm)].map(
-    ([, name]) => name,
-  )
+  const own = /^sql\/functions\/[a-z]+\/(\w+)\.sql$/.exec(file)?.[1]
+  if (own === undefined) return [{ file, line: 1, law: 'a function has a room' }]
+  const defined = [
+    ...text.matchAll(/^create or replace (?:function|procedure) mooring(?:_internal)?\.(\w+)\(/gm),
+  ].map(([, name]) => name)
   if (defined.length === 1 && defined[0] === own) return []
   const law = `defines ${defined.join(', ') || 'nothing'}: one function has one file of its name`
   return [{ file, line: 1, law }]
