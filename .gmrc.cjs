@@ -5,7 +5,7 @@ module.exports = {
   migrationsFolder: `${__dirname}/migrations`,
   // an unqualified name must fail and not find something by chance
   pgSettings: { search_path: 'pg_catalog' },
-  // our triggers call graphile_worker.add_job, so its schema comes first
+  // our triggers call mooring_jobs.add_job, so that schema comes first
   // the shadow database needs it too
   afterReset: [
     { _: 'command', command: `node ${JSON.stringify(`${__dirname}/scripts/worker-schema.mjs`)}` },

@@ -13,9 +13,11 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { committedMigrations } from '../postgres/migrate/committed-migrations.js'
 import type { AgentConfig } from './config.js'
+import { createNewestServer } from './session/newest-server.js'
 import { createAgentDb } from './session/verbs.js'
 import { type NodeDescription } from './rows.js'
 import { lockFolder } from './folder-lock.js'
+import { ownerMark } from '../state-folder/process-files.js'
 import { readLastSession, writeLastSession } from '../state-folder/session-file.js'
 import { sleep } from '../host/waiting.js'
 import { register } from './session/register.js'
@@ -26,12 +28,13 @@ import { createSupervisor } from './supervisor/supervisor.js'
 import { createUsageSampler } from './supervisor/usage.js'
 import { packageVersion } from '../host/package-version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
+import { killLeftovers } from './warden/leftovers.js'
 import type { ContainmentLevel } from './warden/containment.js'
 import type { ManagedProcess } from './warden/process-runner.js'
 
 export interface Agent {
   /**
-   * Resolves when it has taken over, or ended, the processes of an earlier agent of this name.
+   * Resolves when it has a warden, with the processes of an earlier agent if that left one.
    * Registering is then retried for ever in the background. After stop() it does nothing.
    */
   start(): Promise<void>
@@ -90,7 +93,7 @@ export function createAgent(
   async function start(): Promise<void> {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 })
-      const unlock = await lockFolder(folder, { handOver: config.handOver, log }, ending)
+      const unlock = await lockFolder(folder, { handOver: config.handOver, admitted, log }, ending)
       if (unlock === null) return settle.resolve()
       const warden = await attach().catch((error: unknown) => {
         unlock()
@@ -103,6 +106,25 @@ export function createAgent(
     }
   }
 
+  /** Registers for a trial, as long as that fails. Nothing is changed. */
+  async function admitted(): Promise<void> {
+    const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
+    try {
+      await register(
+        {
+          db: { schemaVersion: db.schemaVersion, registerNode: db.rehearseRegistration },
+          description: describe(config, config.containment ?? 'process-group'),
+          replaces: readLastSession(folder),
+          schemaVersion: committedMigrations().length,
+          log,
+        },
+        ending,
+      )
+    } finally {
+      db.close()
+    }
+  }
+
   const attach = (): Promise<WardenClient> =>
     attachWarden({
       folder,
@@ -112,6 +134,7 @@ export function createAgent(
     })
 
   async function runSessions(warden: WardenClient): Promise<void> {
+    const newestServer = createNewestServer(folder)
     const sampler = createUsageSampler({ stateDir: folder })
     const backoff = createBackoff(NEW_SESSION_MS.first, NEW_SESSION_MS.max)
     const schemaVersion = committedMigrations().length
@@ -132,7 +155,11 @@ export function createAgent(
           }
           inherited = []
         }
-        const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
+        const db = createAgentDb({
+          databaseUrl: config.databaseUrl,
+          node: config.name,
+          newestServer,
+        })
         dropConnections = db.close
         const startedMs = performance.now()
         try {
@@ -157,6 +184,10 @@ export function createAgent(
             },
             'registered',
           )
+          const owner = ownerMark(registered.registration.control_plane, config.name)
+          // Only now has the database said that nothing else may run for this node. What an earlier
+          // agent left, with this folder or another, must be gone before anything starts.
+          await killLeftovers(folder, log, { keep: warden.runIdPrefix, owner })
           current = createSession({
             ...registered,
             config,
@@ -166,6 +197,7 @@ export function createAgent(
             createSupervisor: (events) =>
               createSupervisor({
                 node: config.name,
+                owner,
                 stateDir: folder,
                 runner: warden,
                 inherited,

@@ -1,11 +1,13 @@
 /**
  * One agent at a time uses an agent's folder. A second one would end the processes of the first as
- * leftovers. So it waits, because the first may be ending. With --handover it requests that end.
+ * leftovers. So it waits, because the first may be ending. With --handover it requests that end,
+ * once the database would let it in.
  */
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { LockHeldError, takeLock } from '../host/lock-file.js'
+import { LockHeldError, readLock, takeLock } from '../host/lock-file.js'
 import { sleep } from '../host/waiting.js'
+import { runIdPrefix } from '../state-folder/process-files.js'
 
 const RETRY_MS = 100
 
@@ -24,22 +26,41 @@ function requestHandOver(pid: number): void {
   }
 }
 
+export interface FolderLockOptions {
+  handOver: boolean
+  /**
+   * Resolves once this agent would be let in by the database. Before that no agent is asked to go,
+   * because nobody would run its work then. Rejects when it never will be.
+   */
+  admitted(): Promise<void>
+  log: Logger
+}
+
 /** Resolves with the function that unlocks the folder; null when the signal aborted. */
 export async function lockFolder(
   folder: string,
-  { handOver, log }: { handOver: boolean; log: Logger },
+  { handOver, admitted, log }: FolderLockOptions,
   signal: AbortSignal,
 ): Promise<(() => void) | null> {
   const known = new Set<number>()
+  const file = join(folder, 'lock.json')
+  // a folder that was copied brings the lock of a living agent with it
+  const own = runIdPrefix(folder)
   while (!signal.aborted) {
     try {
-      return takeLock(join(folder, 'lock.json'), {}).release
+      return takeLock(file, { folder: own }, (record) => record.folder === own).release
     } catch (error) {
       if (!(error instanceof LockHeldError)) throw error
       const { pid } = error.holder
       if (!known.has(pid)) {
+        if (handOver) {
+          await admitted()
+          if (signal.aborted) return null
+          // the holder may have changed meanwhile
+          if (readLock(file)?.pid !== pid) continue
+          requestHandOver(pid)
+        }
         known.add(pid)
-        if (handOver) requestHandOver(pid)
         log.warn(
           { event: 'folder_locked', pid, since: error.holder.since, handing_over: handOver },
           handOver

@@ -71,6 +71,8 @@ export interface Registration {
   reap_margin_ms: number
   channel: string
   schema_version: number
+  /** The database that decides what runs here: cluster and database. */
+  control_plane: string
 }
 
 /** Null could not be measured: the database keeps its last sample. Zero would be the best score. */

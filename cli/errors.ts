@@ -69,6 +69,9 @@ const BROKEN: Advice = {
 /** Message and hint by SQLSTATE, errno or driver code. Texts are never matched. */
 const ADVICE: Record<string, Advice> = {
   '28P01': { hint: () => 'check user and password in DATABASE_URL' },
+  '08P01': {
+    hint: () => 'DATABASE_URL leads to a connection pooler: give the address of the server itself',
+  },
   '28000': {
     hint: () =>
       'the server does not admit this user from here: ' +

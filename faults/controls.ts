@@ -298,10 +298,8 @@ export const CONTROLS: readonly Control[] = [
     guard: [
       {
         in: { function: 'next_epoch' },
-        find:
-          `((('x'::text || "left"(pg_walfile_name(pg_current_wal_lsn()), ` +
-          '8)))::bit(32))::bigint - 1',
-        put: `(('x'::text || '00000001'::text)::bit(32))::bigint - 1`,
+        find: 'mooring_internal.timeline() - 1',
+        put: '0',
       },
     ],
     async story({ server, standby, hosts: [first, second], moved, settle }) {

@@ -32,8 +32,15 @@ export class LockHeldError extends Error {
   }
 }
 
-/** Throws LockHeldError while a living process holds the file. */
-export function takeLock<Fields extends object>(file: string, fields: Fields): LockFile<Fields> {
+/**
+ * Throws LockHeldError while a living process holds the file. `isOfThisFile` is false for a record
+ * that was copied here: its process holds the original.
+ */
+export function takeLock<Fields extends object>(
+  file: string,
+  fields: Fields,
+  isOfThisFile: (record: LockRecord & Fields) => boolean = () => true,
+): LockFile<Fields> {
   let record: LockRecord & Fields = {
     ...markOf(process.pid),
     since: new Date().toISOString(),
@@ -42,7 +49,7 @@ export function takeLock<Fields extends object>(file: string, fields: Fields): L
   let inherited: (LockRecord & Fields) | null = null
   while (!create(file, record)) {
     const holder = readLock<Fields>(file)
-    if (holder && isAlive(holder)) throw new LockHeldError(file, holder)
+    if (holder && isOfThisFile(holder) && isAlive(holder)) throw new LockHeldError(file, holder)
     inherited = setAside(file, holder) ?? inherited
   }
   return {

@@ -15,6 +15,8 @@
  * because no other event may run in the middle of a scan.
  */
 import { readFileSync, readdirSync } from 'node:fs'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { bootClock } from './boot-clock.js'
 
 export interface Process {
   pid: number
@@ -65,6 +67,21 @@ export function processTable(): ReadonlyMap<number, Process> {
 }
 let cached: Map<number, Process> | undefined
 
+/** Entries of /proc that one turn may read: some milliseconds. */
+const READ_IN_A_TURN = 250
+
+/** As processTable(), read over several turns of the event loop: no snapshot of one instant. */
+export async function processTableOverTurns(): Promise<ReadonlyMap<number, Process>> {
+  const table = new Map<number, Process>()
+  const pids = listedPids()
+  for (const [nr, pid] of pids.entries()) {
+    const p = readProcess(pid)
+    if (p) table.set(pid, p)
+    if (nr % READ_IN_A_TURN === READ_IN_A_TURN - 1) await nextTurn()
+  }
+  return table
+}
+
 /** Null for a zombie and for a process that does not exist. */
 export function readProcess(pid: number): Process | null {
   let stat: string
@@ -104,12 +121,17 @@ export function membersOf(
   const ownGroup =
     root.startTicks !== null &&
     (atRootPid === undefined ? root.groupOutlivesRoot : atRootPid.startTicks === root.startTicks)
+  const { groups, sessions } = indexOf(table)
   const members = new Map<number, Process>()
-  for (const p of table.values()) {
-    if (p.pid === process.pid) continue
-    const inGroup = ownGroup && (p.pgid === root.pid || p.sid === root.pid)
-    if (inGroup || known.get(p.pid) === p.startTicks || carriesRunId(p, root)) members.set(p.pid, p)
+  const add = (p: Process | undefined): void => {
+    if (p !== undefined && p.pid !== process.pid) members.set(p.pid, p)
   }
+  if (ownGroup) for (const index of [groups, sessions]) index.get(root.pid)?.forEach(add)
+  for (const [pid, startTicks] of known)
+    if (table.get(pid)?.startTicks === startTicks) add(table.get(pid))
+  for (const p of runIdsIn(table).get(root.runId) ?? [])
+    // a process older than the root cannot carry its run id
+    if (root.startTicks === null || p.startTicks >= root.startTicks) add(p)
   addDescendants(members, table)
   for (const p of members.values()) known.set(p.pid, p.startTicks)
   return [...members.values()]
@@ -128,6 +150,38 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
+/** Every process that has this variable, and no MOORING_RUN that starts with `except`. */
+export function withVariable(
+  name: string,
+  value: string,
+  table: ReadonlyMap<number, Process> = processTable(),
+  except?: string,
+): Process[] {
+  return [...table.values()].filter((p) => {
+    if (p.pid === process.pid || p.kernel) return false
+    const environment = environmentOf(p.pid)
+    return (
+      environment.includes(`${name}=${value}`) &&
+      (except === undefined ||
+        !environment.some((entry) => entry.startsWith(`MOORING_RUN=${except}`)))
+    )
+  })
+}
+
+/** The living descendants of these processes, at any depth. Reads nothing of any other process. */
+export function descendantsOf(pids: readonly number[]): Process[] {
+  const seen = new Set(pids)
+  const found: Process[] = []
+  // a set goes on with what is added while it is walked
+  for (const parent of seen)
+    for (const pid of childrenOf(parent)) {
+      const p = seen.has(pid) ? null : readProcess(pid)
+      seen.add(pid)
+      if (p) found.push(p)
+    }
+  return found
+}
+
 /** Every process whose MOORING_RUN starts with `prefix` and not with `except`. */
 export function withRunIdPrefix(
   prefix: string,
@@ -142,29 +196,88 @@ export function withRunIdPrefix(
   )
 }
 
-/**
- * Adds the descendants of the members, at any depth. Repeats until nothing is added, because a
- * child is listed before its parent after the pids have wrapped.
- */
+/** Adds the descendants of the members, at any depth. */
 export function addDescendants(
   members: Map<number, Process>,
   table: ReadonlyMap<number, Process>,
 ): void {
-  if (members.size === 0) return
-  for (let grown = true; grown;) {
-    grown = false
-    for (const p of table.values()) {
-      if (members.has(p.pid) || !members.has(p.ppid) || p.pid === process.pid) continue
+  const parents = [...members.keys()]
+  if (parents.length === 0) return
+  const { children } = indexOf(table)
+  for (let parent = parents.pop(); parent !== undefined; parent = parents.pop())
+    for (const p of children.get(parent) ?? []) {
+      if (members.has(p.pid) || p.pid === process.pid) continue
       members.set(p.pid, p)
-      grown = true
+      parents.push(p.pid)
     }
-  }
 }
 
-function carriesRunId(p: Process, root: TreeRoot): boolean {
-  // A process older than the root cannot carry its run id. This saves nearly all reads.
-  if (p.kernel || (root.startTicks !== null && p.startTicks < root.startTicks)) return false
-  return environmentOf(p.pid).includes(`MOORING_RUN=${root.runId}`)
+interface TableIndex {
+  children: ReadonlyMap<number, readonly Process[]>
+  groups: ReadonlyMap<number, readonly Process[]>
+  sessions: ReadonlyMap<number, readonly Process[]>
+}
+
+/** Made once for each table: a host may look up a thousand trees in it at once. */
+const indexes = new WeakMap<ReadonlyMap<number, Process>, TableIndex>()
+
+function indexOf(table: ReadonlyMap<number, Process>): TableIndex {
+  let index = indexes.get(table)
+  if (index === undefined) {
+    const by = (key: (p: Process) => number) => groupBy(table.values(), (p) => [key(p)])
+    index = { children: by((p) => p.ppid), groups: by((p) => p.pgid), sessions: by((p) => p.sid) }
+    indexes.set(table, index)
+  }
+  return index
+}
+
+/** Map.groupBy() comes with Node 21. */
+function groupBy<K>(
+  processes: Iterable<Process>,
+  keysOf: (p: Process) => readonly K[],
+): Map<K, Process[]> {
+  const groups = new Map<K, Process[]>()
+  for (const p of processes)
+    for (const key of keysOf(p)) {
+      const group = groups.get(key)
+      if (group === undefined) groups.set(key, [p])
+      else group.push(p)
+    }
+  return groups
+}
+
+/** Run ids by process: reading an environment costs more than everything else in a scan. */
+let runIdsOf = new Map<number, { startTicks: number; ids: readonly string[] }>()
+const byRunId = new WeakMap<ReadonlyMap<number, Process>, Map<string, Process[]>>()
+/**
+ * A process that carries no run id is read again until it is so old: between fork and exec it still
+ * shows the environment of its parent.
+ */
+const SETTLED_TICKS = 200
+
+function runIdsIn(table: ReadonlyMap<number, Process>): Map<string, Process[]> {
+  const known = byRunId.get(table)
+  if (known !== undefined) return known
+  const nowTicks = bootClock() / 10
+  const idsOf = new Map<Process, readonly string[]>()
+  const kept: typeof runIdsOf = new Map()
+  for (const p of table.values()) {
+    if (p.kernel) continue
+    const before = runIdsOf.get(p.pid)
+    const ids =
+      before?.startTicks === p.startTicks
+        ? before.ids
+        : environmentOf(p.pid).flatMap((entry) =>
+            entry.startsWith('MOORING_RUN=') ? [entry.slice('MOORING_RUN='.length)] : [],
+          )
+    if (ids.length > 0 || p.startTicks < nowTicks - SETTLED_TICKS)
+      kept.set(p.pid, { startTicks: p.startTicks, ids })
+    idsOf.set(p, ids)
+  }
+  const found = groupBy(idsOf.keys(), (p) => idsOf.get(p)!)
+  runIdsOf = kept
+  byRunId.set(table, found)
+  return found
 }
 
 /**
@@ -181,12 +294,16 @@ function environmentOf(pid: number): string[] {
 
 function readTable(): Map<number, Process> {
   const table = new Map<number, Process>()
-  if (!hasProc) return table
-  for (const entry of readdirSync('/proc')) {
-    const first = entry.charCodeAt(0)
-    if (first < 48 || first > 57) continue
-    const p = readProcess(Number(entry))
-    if (p) table.set(p.pid, p)
+  for (const pid of listedPids()) {
+    const p = readProcess(pid)
+    if (p) table.set(pid, p)
   }
   return table
+}
+
+function listedPids(): number[] {
+  if (!hasProc) return []
+  return readdirSync('/proc')
+    .filter((entry) => /^\d/.test(entry))
+    .map(Number)
 }

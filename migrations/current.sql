@@ -11,12 +11,27 @@ comment on schema mooring is
   'mooring.deployment.';
 
 -- Schema mooring holds what people use. This schema holds what verbs and views are made of, and
--- only its owner has rights on it.
+-- only its owner has rights on it. A third one, mooring_jobs, belongs to graphile-worker and is
+-- made before this file runs.
 create schema mooring_internal;
 comment on schema mooring_internal is
   'What the verbs and views of Mooring are made of: helper functions, trigger functions and the '
   'tables of the scheduler. Do not call or write it by hand: it changes without notice. Schema '
   'mooring holds what people use.';
+
+-- migration: written by `mooring migrate`, in the transaction of each file.
+create table mooring_internal.migration (
+  filename text not null,
+  hash text not null,
+  migrated_at timestamptz not null default clock_timestamp(),
+  constraint migration_pkey primary key (filename)
+);
+comment on table mooring_internal.migration is
+  'The migrations this database has had. mooring migrate runs those that are missing, in order.';
+comment on column mooring_internal.migration.filename is 'Its number, as 000001.sql.';
+comment on column mooring_internal.migration.hash is
+  'Of its text and all before it. A migration never changes after its release.';
+comment on column mooring_internal.migration.migrated_at is 'When it ran here.';
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see
 -- docs/policies.md.
@@ -102,6 +117,9 @@ create table mooring.setting (
     constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5
     constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
+  reap_pause_timeout interval default '10 min'
+    constraint setting_reap_pause_timeout_is_sane
+    check (reap_pause_timeout between interval '0' and interval '1 year'),
   drain_max_moves int not null default 5
     constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   handover_settle interval not null default '2 s'
@@ -162,10 +180,12 @@ comment on column mooring.setting.placement_lock_timeout is
   'verb took locks when it is idle for so long.';
 comment on column mooring.setting.reap_pause_share is
   'Reaping pauses when more than this share of the nodes with a session is silent, because that '
-  'is more often a network than hosts. It ends when they return or resume_reaping() is called. '
-  'Null: never.';
+  'is more often a network than hosts. Only nodes that own work count as silent. Null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is
   'Reaping never pauses in a fleet of fewer nodes.';
+comment on column mooring.setting.reap_pause_timeout is
+  'A pause of reaping ends after so long at the latest, because no more can be learned by waiting. '
+  'It ends before when enough nodes return or resume_reaping() is called. Null: no time limit.';
 comment on column mooring.setting.drain_max_moves is
   'How many assignments of a draining node move at once. An argument of drain_node() overrides '
   'it.';
@@ -303,6 +323,7 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   leaving boolean not null default false,
+  reaped_at timestamptz,
   role_name text,
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
@@ -334,6 +355,7 @@ comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is
   'When the figures were measured. A beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.reaped_at is 'When reap() last freed work of the node.';
 comment on column mooring.heartbeat.role_name is
   'The same as node.role_name: only this role may beat for the node.';
 comment on column mooring.heartbeat.leaving is
@@ -720,6 +742,8 @@ create table mooring_internal.node_load (
   node_id int not null,
   change int not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+-- A publication for all tables would refuse to delete rows of a table without a key.
+alter table mooring_internal.node_load replica identity full;
 comment on table mooring_internal.node_load is
   'How many assignments (daemons not counted) each node owns, as changes to be summed.';
 comment on column mooring_internal.node_load.node_id is 'The node.';
@@ -779,7 +803,8 @@ create table mooring_internal.reap_pause (
   resumed_by name,
   constraint reap_pause_pkey primary key (only_row),
   constraint reap_pause_has_a_reason check ((paused_at is null) = (reason is null)),
-  constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
+  constraint reap_pause_is_resumed_at_a_time
+    check (resumed_at is not null or resumed_by is null),
   constraint reap_pause_is_resumed_only_when_paused
     check (resumed_at is null or paused_at is not null)
 ) with (fillfactor = 50);
@@ -790,9 +815,9 @@ comment on column mooring_internal.reap_pause.paused_at is
   'Since when so many nodes are silent. Null: no pause.';
 comment on column mooring_internal.reap_pause.reason is 'How many of how many nodes are silent.';
 comment on column mooring_internal.reap_pause.resumed_at is
-  'When an operator resumed reaping. It goes on in spite of the silence, until enough nodes are '
-  'back.';
-comment on column mooring_internal.reap_pause.resumed_by is 'The login of that operator.';
+  'When reaping was resumed. It goes on in spite of the silence, until enough nodes are back.';
+comment on column mooring_internal.reap_pause.resumed_by is
+  'The login of the operator who resumed it. Null: setting.reap_pause_timeout did.';
 insert into mooring_internal.reap_pause default values;
 
 -- outage_marker is unlogged on purpose. Crash recovery and promotion empty it; a clean restart does
@@ -800,7 +825,7 @@ insert into mooring_internal.reap_pause default values;
 create unlogged table mooring_internal.outage_marker (
   only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
   database_oid oid not null,
-  system_identifier bigint not null,
+  system_identifier bigint,
   constraint outage_marker_pkey primary key (only_row)
 );
 comment on table mooring_internal.outage_marker is
@@ -808,7 +833,7 @@ comment on table mooring_internal.outage_marker is
 comment on column mooring_internal.outage_marker.only_row is 'Always true: there is one row.';
 comment on column mooring_internal.outage_marker.database_oid is 'The database it was written in.';
 comment on column mooring_internal.outage_marker.system_identifier is
-  'The cluster it was written in.';
+  'The cluster it was written in. Null where the server does not tell.';
 
 -- log_request: a slice of a log on its way from a host to its reader. The table is unlogged, so
 -- that what a workload wrote is in no backup of the write-ahead log and on no replica. After a
@@ -900,7 +925,8 @@ comment on type mooring_internal.placement_class is
 -- an empty marker means an outage from now on
 select mooring_internal.write_outage_marker();
 
--- graphile-worker keeps the names of tasks in a table with a unique key, and the first job of a
+-- graphile-worker lives in a schema of ours, mooring_jobs, whatever the application next to us has.
+-- It keeps the names of tasks in a table with a unique key, and the first job of a
 -- name inserts it. Without these jobs, all inserts of deployments would wait for the transaction of
 -- the first.
 do $$
@@ -908,8 +934,8 @@ declare
   task text;
 begin
   foreach task in array '{place,reap,evict,prune}'::text[] loop
-    perform graphile_worker.add_job(task, job_key => 'make ' || task || ' known');
-    perform graphile_worker.remove_job('make ' || task || ' known');
+    perform mooring_jobs.add_job(task, job_key => 'make ' || task || ' known');
+    perform mooring_jobs.remove_job('make ' || task || ' known');
   end loop;
 end;
 $$;
@@ -918,13 +944,9 @@ $$;
 -- jobs a second they are used up after eight months. A sequence that cycles is harmless: the name
 -- is known, so the insert that consumed the number does nothing.
 do $$
-declare
-  numbers text := pg_get_serial_sequence('graphile_worker._private_tasks', 'id');
 begin
-  execute format('alter sequence %s cycle', numbers);
-exception when insufficient_privilege then
-  raise warning
-    'mooring: another role owns the sequence of graphile_worker._private_tasks, which ends '
-    'after 2^31 jobs: its owner has to run alter sequence % cycle', numbers;
+  execute format(
+    'alter sequence %s cycle',
+    pg_get_serial_sequence('mooring_jobs._private_tasks', 'id'));
 end;
 $$;

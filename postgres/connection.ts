@@ -3,20 +3,30 @@
  *
  * The driver has no client-side timeout. A cut network, a paused server or a commit that waits for
  * a lost standby answers nothing, for minutes or for ever. So a call that misses its deadline ends
- * its whole client: its sockets are destroyed at once, all calls in flight reject, and the next
- * call opens a new client. Nothing is repaired.
+ * its whole client: its sockets are destroyed at once, all calls in flight reject, the server is
+ * asked to give up, and the next call opens a new client. Nothing is repaired.
+ *
+ * A server that says that it is read only is left in the same way, whatever DATABASE_URL says of
+ * it. Its name may lead to the primary by the next call.
  */
-import { connect as dialSocket, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import postgres, { type Sql } from 'postgres'
+import { cancelRequest, dial, type Backend } from './cancel-request.js'
 import { parseDatabaseUrl, postgresOptions, withHost, type HostAndPort } from './database-url.js'
+import { errorCode } from './errors.js'
 
 export interface Connection {
   /**
    * Runs one query. Rejects with code CALL_DEADLINE when it takes longer than deadlineMs on this
    * machine's monotonic clock. The server ends the statement then too, so no backend of a client
    * that has gone waits for a lock.
+   * `check` throws when its server must not be believed: then the server is left.
    */
-  run<T>(deadlineMs: number, query: (sql: Sql) => PromiseLike<T>): Promise<T>
+  run<T>(
+    deadlineMs: number,
+    query: (sql: Sql) => PromiseLike<T>,
+    check?: (value: T) => void,
+  ): Promise<T>
   /**
    * Destroys the connection. Calls in flight reject with code CLIENT_DROPPED, later calls with
    * CALL_AFTER_CLOSE. Idempotent.
@@ -35,7 +45,7 @@ export interface ConnectionOptions {
 }
 
 export class ConnectionError extends Error {
-  readonly code: 'CALL_DEADLINE' | 'CALL_AFTER_CLOSE' | 'CLIENT_DROPPED'
+  readonly code: 'CALL_DEADLINE' | 'CALL_AFTER_CLOSE' | 'CLIENT_DROPPED' | 'DEPOSED_SERVER'
 
   constructor(code: ConnectionError['code'], message: string) {
     super(message)
@@ -47,6 +57,8 @@ export class ConnectionError extends Error {
 /** From SYN to the end of the login. */
 const CONNECT_TIMEOUT_MS = 3_000
 const KEEP_ALIVE_SECONDS = 15
+/** The statement would write, and the server is a standby or was made read only. */
+const READ_ONLY = '25006'
 
 interface Client {
   sql: Sql
@@ -57,6 +69,8 @@ interface Client {
   /** False once the client will never answer again. */
   usable(): boolean
   drop(error: unknown): void
+  /** Asks the server to give up what this backend was doing. */
+  cancel(backend: Backend): void
 }
 
 export function createConnection(options: ConnectionOptions): Connection {
@@ -76,20 +90,19 @@ export function createConnection(options: ConnectionOptions): Connection {
   }
 
   return {
-    async run(deadlineMs, query) {
+    async run(deadlineMs, query, check = () => {}) {
       if (closed) throw new ConnectionError('CALL_AFTER_CLOSE', 'the connection is closed')
       const used = clientFor(deadlineMs)
       return await new Promise((resolve, reject) => {
-        const timer = setTimeout(
-          () =>
-            used.drop(
-              new ConnectionError(
-                'CALL_DEADLINE',
-                `the database did not answer within ${Math.round(deadlineMs)} ms`,
-              ),
+        const timer = setTimeout(() => {
+          used.drop(
+            new ConnectionError(
+              'CALL_DEADLINE',
+              `the database did not answer within ${Math.round(deadlineMs)} ms`,
             ),
-          deadlineMs,
-        )
+          )
+          used.cancel(backendOf(pending))
+        }, deadlineMs)
         const settle = (then: () => void): void => {
           clearTimeout(timer)
           used.waiting.delete(fail)
@@ -97,7 +110,18 @@ export function createConnection(options: ConnectionOptions): Connection {
         }
         const fail = (error: unknown): void => settle(() => reject(error))
         used.waiting.add(fail)
-        query(used.sql).then((value) => settle(() => resolve(value)), fail)
+        const pending = query(used.sql)
+        pending.then(
+          (value) => {
+            try {
+              check(value)
+            } catch (error) {
+              return used.drop(error)
+            }
+            settle(() => resolve(value))
+          },
+          (error: unknown) => (errorCode(error) === READ_ONLY ? used.drop(error) : fail(error)),
+        )
       })
     },
     close() {
@@ -108,18 +132,25 @@ export function createConnection(options: ConnectionOptions): Connection {
   }
 }
 
+/** The driver notes it on a query that it has sent. */
+function backendOf(query: PromiseLike<unknown>): Backend {
+  const { pid = null, secret = null } = (query as { state?: Partial<Backend> | null }).state ?? {}
+  return { pid, secret }
+}
+
 function openClient(
   options: ConnectionOptions,
   hosts: { next: number },
   timeoutMs: number,
 ): Client {
   const url = parseDatabaseUrl(options.databaseUrl)
-  // the driver knows one host; dial() chooses which
+  // the driver knows one host; dialPrimary() chooses which
   const target = postgresOptions(withHost(url, url.hosts[0]!))
   const sockets = new Set<Socket>()
   const waiting = new Set<(error: unknown) => void>()
   let dropped = false
   let last: Socket | null = null
+  let lastAt: HostAndPort = url.hosts[0]!
 
   function drop(error: unknown): void {
     dropped = true
@@ -128,7 +159,7 @@ function openClient(
   }
 
   /** The driver gets every socket from here, so drop() leaves none open. */
-  async function dial(): Promise<Socket> {
+  async function dialPrimary(): Promise<Socket> {
     let failure: unknown = new ConnectionError('CLIENT_DROPPED', 'the connection was dropped')
     // A proxy without a server accepts and closes. The driver would dial again at once, for ever;
     // callers wait between their attempts.
@@ -141,7 +172,7 @@ function openClient(
       )
     for (let tried = 0; tried < url.hosts.length && !dropped; tried += 1) {
       const at = url.hosts[hosts.next++ % url.hosts.length]!
-      const socket = dialHost(at)
+      const socket = dial(at)
       // the driver removes foreign listeners: closed sockets are found here, not by their 'close'
       // event
       for (const old of sockets) if (old.destroyed) sockets.delete(old)
@@ -149,6 +180,7 @@ function openClient(
       try {
         await connected(socket)
         last = socket
+        lastAt = at
         // TLS checks this name. When the host is a standby, the next dial asks the next host.
         return Object.assign(socket, { host: at.host })
       } catch (error) {
@@ -180,16 +212,17 @@ function openClient(
       application_name: options.applicationName.slice(0, 63),
       statement_timeout: timeoutMs,
     },
-    socket: dial,
+    socket: dialPrimary,
   }
 
-  return { sql: postgres(settings), timeoutMs, waiting, usable: () => !dropped, drop }
-}
-
-function dialHost({ host, port }: HostAndPort): Socket {
-  return host.startsWith('/')
-    ? dialSocket(`${host}/.s.PGSQL.${port}`)
-    : dialSocket({ host, port, noDelay: true })
+  return {
+    sql: postgres(settings),
+    timeoutMs,
+    waiting,
+    usable: () => !dropped,
+    drop,
+    cancel: (backend) => void cancelRequest(lastAt, backend),
+  }
 }
 
 function connected(socket: Socket): Promise<void> {

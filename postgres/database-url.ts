@@ -4,10 +4,11 @@ import { isIP } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import type { ClientConfig } from 'pg'
 import type { Options } from 'postgres'
+import { SESSION_SETTINGS, settingOptions } from './session-settings.js'
 
 /**
  * DATABASE_URL, read once. Two drivers connect with it and read the same text differently: postgres
- * (verbs) and pg (graphile-worker, graphile-migrate, pg-listen). So both configurations are made
+ * (verbs) and pg (graphile-worker, migrations, pg-listen). So both configurations are made
  * from this, and nothing else in Mooring hands the text to a driver.
  *
  *   postgres://user:password@host[:port][,host[:port]...]/database[?parameter=value&...]
@@ -124,7 +125,9 @@ export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>
     ssl: tlsOptions(url) ?? false,
     connect_timeout: Number(connect_timeout ?? CONNECT_TIMEOUT_S),
     ...(target_session_attrs ? { target_session_attrs: target_session_attrs as 'primary' } : {}),
+    // the driver's types know some of these settings as numbers; the protocol knows only texts
     connection: {
+      ...(SESSION_SETTINGS as object),
       application_name: application_name ?? 'mooring',
       ...(options ? { options } : {}),
     },
@@ -138,7 +141,7 @@ export function pgConfig(
 ): ClientConfig {
   const { host, port } = onlyHost(url)
   const { application_name, options, connect_timeout } = url.parameters
-  const joined = [options, more.options].filter(Boolean).join(' ')
+  const joined = [settingOptions(SESSION_SETTINGS), options, more.options].filter(Boolean).join(' ')
   return {
     host,
     port,
@@ -149,30 +152,8 @@ export function pgConfig(
     connectionTimeoutMillis: 1000 * Number(connect_timeout ?? CONNECT_TIMEOUT_S),
     application_name: more.application_name ?? application_name ?? 'mooring',
     keepAlive: true,
-    ...(joined ? { options: joined } : {}),
+    options: joined,
   }
-}
-
-/** The same as a text, for graphile-migrate. Holds the password. */
-export function pgConnectionString(
-  url: DatabaseUrl,
-  more: { application_name?: string } = {},
-): string {
-  const { host, port } = onlyHost(url)
-  const { sslrootcert, sslcert, sslkey, options, application_name } = url.parameters
-  const query = new URLSearchParams({
-    application_name: more.application_name ?? application_name ?? 'mooring',
-  })
-  if (host.startsWith('/')) query.set('host', host)
-  // else pg reads require as verify-full
-  if (url.sslmode !== 'disable') query.set('uselibpqcompat', 'true')
-  if (url.sslmode !== 'disable') query.set('sslmode', url.sslmode)
-  for (const [name, value] of Object.entries({ sslrootcert, sslcert, sslkey, options }))
-    if (value) query.set(name, value)
-  const secret = url.password === undefined ? '' : `:${encodeURIComponent(url.password)}`
-  const place = host.startsWith('/') ? `localhost:${port}` : shown({ host, port })
-  const [user, database] = [encodeURIComponent(url.user), encodeURIComponent(url.database)]
-  return `postgres://${user}${secret}@${place}/${database}?${query}`
 }
 
 export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({

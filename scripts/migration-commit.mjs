@@ -20,9 +20,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { commit } from 'graphile-migrate'
+import pg from 'pg'
 import postgres from 'postgres'
 import { committedMigrations } from '../dist/postgres/migrate/committed-migrations.js'
 import { ensureCluster } from '../dist/postgres/embedded/cluster.js'
+import { installJobsSchema } from '../dist/postgres/jobs-schema.js'
 import { FOLDER, SILENT, compileCurrent } from './compile-migration.mjs'
 
 const current = await compileCurrent()
@@ -48,8 +50,9 @@ try {
   await sql`create database shadow`
   await sql.end()
   const { afterReset, ...settings } = createRequire(import.meta.url)('../.gmrc.cjs')
-  const { runMigrations } = await import('graphile-worker')
-  await runMigrations({ connectionString: urlOf('fresh'), logger: SILENT })
+  const pool = new pg.Pool({ connectionString: urlOf('fresh'), max: 1 }).on('error', () => {})
+  await installJobsSchema(pool)
+  await pool.end()
   await commit(
     {
       ...settings,

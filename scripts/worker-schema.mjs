@@ -1,4 +1,8 @@
-// Installs graphile-worker's schema into GM_DBURL (set by graphile-migrate for its actions).
-import { Logger, runMigrations } from 'graphile-worker'
+// Installs the schema of our jobs into GM_DBURL (set by graphile-migrate for its actions).
+import pg from 'pg'
+import { installJobsSchema } from '../dist/postgres/jobs-schema.js'
 
-await runMigrations({ connectionString: process.env.GM_DBURL, logger: new Logger(() => () => {}) })
+const pool = new pg.Pool({ connectionString: process.env.GM_DBURL, max: 1 })
+pool.on('error', () => {})
+await installJobsSchema(pool)
+await pool.end()

@@ -8,8 +8,11 @@
 --!include functions/common/lock_key.sql
 --!include functions/common/lock_space.sql
 --!include functions/common/milliseconds.sql
+--!include functions/common/timeline.sql
+--!include functions/common/system_identifier.sql
 --!include functions/common/limit_idle.sql
 --!include functions/common/require_durable_commit.sql
+--!include functions/common/may_notify.sql
 --!include functions/common/add_event.sql
 --!include functions/common/enqueue.sql
 --!include functions/common/schema_version.sql
@@ -35,6 +38,7 @@
 --!include functions/rounds/start_hold.sql
 --!include functions/rounds/hold_reason.sql
 --!include functions/rounds/update_reap_pause.sql
+--!include functions/rounds/work_with_nowhere_to_go.sql
 --!include functions/rounds/reap.sql
 --!include functions/rounds/resume_reaping.sql
 --!include functions/rounds/evict.sql
@@ -50,6 +54,7 @@
 --!include functions/nodes/forget_node.sql
 
 -- agent: the verbs an agent calls
+--!include functions/agent/server_identity.sql
 --!include functions/agent/node_channel.sql
 --!include functions/agent/notify_nodes.sql
 --!include functions/agent/raise_session_over.sql

@@ -30,6 +30,16 @@ export function runIdPrefix(stateDir: string): string {
     .slice(0, 16)}.`
 }
 
+/**
+ * In the environment of every workload: the control plane and the node it runs for. So the next
+ * agent of the node finds what an agent with another state folder has left.
+ */
+export const OWNER_VARIABLE = 'MOORING_OWNER'
+
+export function ownerMark(controlPlane: string, node: string): string {
+  return `${controlPlane}.${node}`
+}
+
 export function newRunId(prefix: string): string {
   return prefix + randomUUID()
 }

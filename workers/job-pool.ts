@@ -1,6 +1,7 @@
 /**
  * The connections of one life of a worker. This module makes the sockets of the `pg` pool, so that
- * abandon() ends them even when the server is gone.
+ * abandon() ends them even when the server is gone, and asks the server to give up their
+ * statements.
  *
  * After abandon() every query returns no rows. The library repeats "this job is done" up to twenty
  * times, at last half a minute apart, and cannot be stopped from doing so. tick frees those jobs
@@ -9,6 +10,7 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
 import { parseDatabaseUrl, pgConfig } from '../postgres/database-url.js'
+import { cancelRequest } from '../postgres/cancel-request.js'
 import { findPrimary } from '../postgres/find-primary.js'
 
 export interface JobPool {
@@ -31,7 +33,8 @@ const STATEMENT_TIMEOUT_MS = 60_000
 const WAIT_FOR_NO_DISK = '-c synchronous_commit=off'
 
 export async function openJobPool({ databaseUrl, connections }: JobPoolOptions): Promise<JobPool> {
-  const config = pgConfig(await findPrimary(parseDatabaseUrl(databaseUrl)), {
+  const url = await findPrimary(parseDatabaseUrl(databaseUrl))
+  const config = pgConfig(url, {
     application_name: 'mooring worker: jobs',
     options: WAIT_FOR_NO_DISK,
   })
@@ -53,12 +56,16 @@ export async function openJobPool({ databaseUrl, connections }: JobPoolOptions):
   // without these two listeners a broken idle connection ends the process
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
+  const clients = new Set<pg.PoolClient>()
+  pool.on('connect', (client) => clients.add(client))
+  pool.on('remove', (client) => clients.delete(client))
   forgiveSecondRelease(pool)
   return {
     pool,
     abandon() {
       Object.assign(pool, { connect: () => Promise.resolve(NO_CLIENT) })
       for (const socket of sockets) socket.destroy()
+      for (const client of clients) void cancelRequest(url.hosts[0]!, backendOf(client))
     },
   }
 }
@@ -92,6 +99,14 @@ function once(release: pg.PoolClient['release']): pg.PoolClient['release'] {
     if (!released) release(error)
     released = true
   }
+}
+
+function backendOf(client: pg.PoolClient) {
+  const { processID: pid = null, secretKey: secret = null } = client as {
+    processID?: number | null
+    secretKey?: number | null
+  }
+  return { pid, secret }
 }
 
 const NO_CLIENT = { query: () => Promise.resolve({ rows: [], rowCount: 0 }), release() {} }

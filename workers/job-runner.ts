@@ -5,6 +5,7 @@
  *   failJobBatchDelay 0       unlocked, and the job then stays locked for four hours
  *   parsedCronItems []        because the library reads ./crontab of the working directory
  *   noHandleSignals           because signals belong to the program
+ *   schema                    because an application in the same database may have a worker too
  *   pollInterval              because NOTIFY announces a due job, and polling finds missed ones
  */
 import { EventEmitter } from 'node:events'
@@ -17,6 +18,7 @@ import {
 } from 'graphile-worker'
 import type { Pool } from 'pg'
 import type { Logger } from 'pino'
+import { JOBS_SCHEMA } from '../postgres/jobs-schema.js'
 
 export interface JobRunner {
   poolId: string
@@ -74,6 +76,7 @@ export async function startJobRunner({
     preset: {
       worker: {
         concurrentJobs: concurrency,
+        schema: JOBS_SCHEMA,
         pollInterval: POLL_INTERVAL_MS,
         completeJobBatchDelay: 0,
         failJobBatchDelay: 0,

@@ -21,7 +21,10 @@ export interface MetronomeOptions {
   /** The name of this life of the worker. The database frees the jobs of these pools after it. */
   worker: string
   poolIds: readonly string[]
-  /** The database missed the deadline, so the worker's other connections are doubtful too. */
+  /**
+   * The database missed the deadline or became read only, so the worker's other connections are
+   * doubtful too.
+   */
   onSilence(error: unknown): void
   log: Logger
   /** Reports the local clock to the database. */
@@ -31,6 +34,8 @@ export interface MetronomeOptions {
 export const TICK_DEADLINE_MS = 5_000
 /** The limit of next_ms, because a tick is also the sign of life of the worker. */
 export const MAX_SLEEP_MS = 1_000
+/** It did not answer in time, or is a standby by now (25006). */
+const LEAVE_THE_SERVER: ReadonlySet<string> = new Set(['CALL_DEADLINE', '25006'])
 const FIRST_RETRY_MS = 100
 const MAX_RETRY_MS = 2_000
 
@@ -70,7 +75,7 @@ export function createMetronome({
       if (!failing)
         log.warn({ event: 'tick_failed', ...fields }, 'a tick failed; retrying until one succeeds')
       failing = true
-      if (fields.code === 'CALL_DEADLINE') onSilence(error)
+      if (fields.code !== undefined && LEAVE_THE_SERVER.has(fields.code)) onSilence(error)
       return backoff.nextMs()
     }
   }

@@ -65,6 +65,11 @@ export interface LeaseOptions {
   reapMarginMs: number
   /** Returns how many of them are still alive. */
   fence(assignmentIds: readonly string[], graceMs: number): number
+  /**
+   * The right to run it under this epoch is over, because the node no longer owns it, or nothing
+   * confirmed it up to its end. Another node may have had it since, also when the row comes back.
+   */
+  onOver(assignmentId: string): void
   /** Gives the warden the deadlines of all confirmed rows, before it must start any of them. */
   renew(terms: readonly LeaseTerm[]): void
   log: Logger
@@ -81,6 +86,7 @@ interface Entry {
 export function createLeases({
   reapMarginMs,
   fence,
+  onOver,
   renew,
   log,
   clock = bootClock,
@@ -99,9 +105,11 @@ export function createLeases({
       const deadlines = deadlinesOf(row, atMs, reapMarginMs)
       const known = entries.get(row.assignment_id)
       if (known === undefined || known.row.epoch !== row.epoch) {
+        if (known !== undefined) onOver(row.assignment_id)
         entries.set(row.assignment_id, { row, deadlines, listed: true, fenced: false })
         continue
       }
+      if (isLeased(known.row) && nowMs >= known.deadlines.endAtMs) onOver(row.assignment_id)
       // a late answer never shortens what a later beat has given
       if (deadlines.endAtMs > known.deadlines.endAtMs) known.deadlines = deadlines
       known.row = row
@@ -111,8 +119,11 @@ export function createLeases({
         revived = true
       }
     }
-    for (const [id, entry] of entries)
-      if (!entry.listed && nowMs >= entry.deadlines.endAtMs) entries.delete(id)
+    for (const [id, entry] of entries) {
+      if (entry.listed) continue
+      onOver(id)
+      if (nowMs >= entry.deadlines.endAtMs) entries.delete(id)
+    }
     renew(
       rows.map((row) => {
         const { termAtMs, endAtMs } = entries.get(row.assignment_id)!.deadlines

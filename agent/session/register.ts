@@ -118,6 +118,7 @@ const HINTS: Readonly<Record<string, string>> = {
   '42883': 'install the schema: run `mooring migrate`',
   '42P01': 'install the schema: run `mooring migrate`',
   '42501': "connect as a role that may run the agent's verbs",
+  '08P01': 'DATABASE_URL leads to a connection pooler: give the address of the server itself',
   '28P01': 'check user and password in DATABASE_URL',
   '28000': 'check user and host in DATABASE_URL, and pg_hba.conf',
   '3D000': 'check the database name in DATABASE_URL',

@@ -76,6 +76,7 @@ export function createSession(options: SessionOptions): Session {
   const leases = createLeases({
     reapMarginMs: registration.reap_margin_ms,
     fence: supervisor.fence,
+    onOver: supervisor.forgetRan,
     renew: warden.renew,
     log,
   })

@@ -7,8 +7,10 @@
  * answer nothing. A call that misses it rejects with code CALL_DEADLINE. Its connection is closed,
  * and the next call opens a new one.
  */
+import type { ISql, Sql } from 'postgres'
 import { createConnection } from '../../postgres/connection.js'
 import { createServerClock } from '../../postgres/server-clock.js'
+import { createNewestServer, type NewestServer, type ServerIdentity } from './newest-server.js'
 import type {
   BeatAnswer,
   LogAnswer,
@@ -30,6 +32,8 @@ export interface AgentDb {
     session: string,
     replaces: string | null,
   ): Promise<Registration>
+  /** registerNode(), rolled back: rejects as that would, and changes nothing. */
+  rehearseRegistration: AgentDb['registerNode']
   heartbeat(
     node: string,
     session: string,
@@ -52,8 +56,9 @@ export interface AgentDb {
   /** Runs the due rounds inside this call. So agents keep the rounds going when no worker lives. */
   tick(name: string): Promise<void>
   /**
-   * Changes whenever a connection is lost. Answers from before and after a change may come from two
-   * servers, one of them a promoted standby, and must not be combined.
+   * Changes whenever a connection is lost, and when a newer server answers. Answers from before and
+   * after a change may come from two servers, one of them a promoted standby, and must not be
+   * combined.
    */
   connectionEpoch(): number
   /** Closes every connection at once, whatever is in flight. Legal at any time, idempotent. */
@@ -69,6 +74,8 @@ const SELDOM_IDLE_SECONDS = 10
 export interface AgentDbOptions {
   databaseUrl: string
   node: string
+  /** Left out: remembers only what it has seen itself. */
+  newestServer?: NewestServer
 }
 
 /**
@@ -78,10 +85,18 @@ export interface AgentDbOptions {
  *   rounds  ticks, opened when needed
  *   logs    answers to readers of logs, opened when needed
  */
-export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
+export function createAgentDb({
+  databaseUrl,
+  node,
+  newestServer = createNewestServer(null),
+}: AgentDbOptions): AgentDb {
   let epoch = 0
   const onDisconnect = (): void => {
     epoch += 1
+  }
+  /** Every answer that gives a right says which server it comes from. */
+  const believe = ([answer]: readonly ServerIdentity[]): void => {
+    if (newestServer.check(answer!)) epoch += 1
   }
   const named = (purpose: string) => ({
     databaseUrl,
@@ -101,39 +116,42 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
       )
       return only(rows).version
     },
-    async registerNode(d, session, replaces) {
-      const rows = await calls.run(
-        CALL_DEADLINE_MS,
-        (sql) => sql<Registration[]>`
-        select r.* from mooring.register_node(
-          node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts},
-          drivers => ${`{${d.drivers.join(',')}}`}::text[],
-          labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb,
-          max_assignments => ${d.max_assignments}::int,
-          agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url},
-          replaces => ${replaces}::uuid, version => ${d.version},
-          containment => ${d.containment}) r`,
-      )
-      return only(rows)
+    async registerNode(...args) {
+      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => registration(sql, ...args), believe)
+      const { system_identifier, database_oid } = only(rows)
+      return {
+        ...withoutIdentity(only(rows)),
+        control_plane: `${system_identifier ?? 'unknown'}.${database_oid}`,
+      }
+    },
+    async rehearseRegistration(...args) {
+      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => rolledBack(sql, registration, args))
+      return { ...withoutIdentity(only(rows)), control_plane: '' }
     },
     async heartbeat(name, session, sample, running, deadlineMs) {
       const rows = await beats.run(
         deadlineMs,
-        (sql) => sql<BeatAnswer[]>`
-        select h.* from mooring.heartbeat(
+        (sql) => sql<(BeatAnswer & ServerIdentity)[]>`
+        select h.*, s.* from mooring.server_identity() s, mooring.heartbeat(
           ${name}, ${session}::uuid,
           ${sample.cpu_pct}::float8, ${sample.memory_mb}::float8, ${sample.disk_free_pct}::float8,
           ${bigintOf(sample.disk_free_bytes)}::bigint, ${running}::int) h`,
+        believe,
       )
-      return only(rows)
+      return withoutIdentity(only(rows))
     },
     async assignmentsOf(name, session) {
       const rows = await calls.run(
         CALL_DEADLINE_MS,
-        (sql) => sql<OwnedAssignmentRow[]>`
-        select a.* from mooring.assignments_of(${name}, ${session}::uuid) a`,
+        // a node that owns nothing is one row too, with the server alone
+        (sql) => sql<(OwnedAssignmentRow & ServerIdentity)[]>`
+        select a.*, s.* from mooring.server_identity() s
+          left join mooring.assignments_of(${name}, ${session}::uuid) a on true`,
+        believe,
       )
-      return rows.map((row) => ({ ...row, args: row.args ?? [], env: row.env ?? {} }))
+      return rows
+        .filter((row) => row.assignment_id !== null)
+        .map((row) => ({ ...withoutIdentity(row), args: row.args ?? [], env: row.env ?? {} }))
     },
     report: (name, session, reports) =>
       calls.run(
@@ -191,10 +209,51 @@ export function createAgentDb({ databaseUrl, node }: AgentDbOptions): AgentDb {
   }
 }
 
+function registration(
+  sql: ISql,
+  d: NodeDescription,
+  session: string,
+  replaces: string | null,
+): Promise<(Omit<Registration, 'control_plane'> & ServerIdentity)[]> {
+  return sql<(Omit<Registration, 'control_plane'> & ServerIdentity)[]>`
+    select r.*, s.* from mooring.server_identity() s, mooring.register_node(
+      node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts},
+      drivers => ${`{${d.drivers.join(',')}}`}::text[],
+      labels => ${d.labels === null ? null : JSON.stringify(d.labels)}::text::jsonb,
+      max_assignments => ${d.max_assignments}::int,
+      agent_base_url => ${d.agent_base_url}, gateway_base_url => ${d.gateway_base_url},
+      replaces => ${replaces}::uuid, version => ${d.version},
+      containment => ${d.containment}) r`
+}
+
+/** The result of a query whose transaction is rolled back. */
+async function rolledBack<T, Args extends unknown[]>(
+  sql: Sql,
+  query: (sql: ISql, ...args: Args) => PromiseLike<T>,
+  args: Args,
+): Promise<T> {
+  let result: { value: T } | null = null
+  try {
+    await sql.begin(async (transaction) => {
+      result = { value: await query(transaction, ...args) }
+      throw ROLL_BACK
+    })
+  } catch (error) {
+    if (error !== ROLL_BACK) throw error
+  }
+  return result!.value
+}
+const ROLL_BACK = new Error('rolled back as intended')
+
 /** args and env of a deleted deployment are null, like the rest of its spec. */
 type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & {
   args: string[] | null
   env: Record<string, string> | null
+}
+
+function withoutIdentity<T extends ServerIdentity>(row: T): Omit<T, keyof ServerIdentity> {
+  const { system_identifier, database_oid, timeline, standby, ...rest } = row
+  return rest
 }
 
 function bigintOf(bytes: number | null): string | null {

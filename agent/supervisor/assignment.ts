@@ -60,6 +60,8 @@ export interface SupervisedAssignment {
   setWanted(assignment: OwnedAssignment | undefined, mayStart: boolean): void
   apply(action: Action): void
   fence(graceMs: number): void
+  /** In a hold it is no longer restarted for having run before. */
+  forgetRan(): void
   /** Stops for good, within graceMs or the grace of the process. onGone() follows. */
   stop(graceMs?: number): void
   /** Cancels what is not yet a process, and leaves a process to the next supervisor. */
@@ -365,6 +367,9 @@ export function superviseAssignment(
       if (phase === 'alive') stopProcess('agent_stops', graceMs ?? processGraceMs())
       else if (phase !== 'ending') decideNext()
       else if (graceMs !== undefined) workload?.process.end(graceMs)
+    },
+    forgetRan() {
+      ranEpoch = null
     },
     detach() {
       cancelStart()

@@ -25,7 +25,10 @@ export interface LocalAssignment {
   epoch: string
   generation: string
   phase: Phase
-  /** The last epoch under which this session ran it. A hold does not prevent its restart. */
+  /**
+   * The last epoch under which this session ran it, while its lease has not ended. A hold does not
+   * prevent its restart.
+   */
   ran_epoch: string | null
   /** Stopped because its lease was about to end. A reconcile that lists the assignment lifts it. */
   fenced: boolean

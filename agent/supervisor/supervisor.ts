@@ -40,6 +40,8 @@ export interface Supervisor {
    * Each starts again only by a later reconcile() that lists it.
    */
   fence(assignmentIds: readonly string[], graceMs: number): number
+  /** Its lease is over, so that it ran here once no longer lets it start in a hold. */
+  forgetRan(assignmentId: string): void
   /**
    * Stops everything, each process with its own grace. Resolves when all trees are gone.
    * reconcile() does nothing from then on. Idempotent.
@@ -59,6 +61,8 @@ export interface Supervisor {
 
 export interface SupervisorDependencies {
   node: string
+  /** Of its processes, see ownerMark(). */
+  owner: string
   /** The agent's folder, `<state>/agents/<node>`. Only one agent uses it at a time. */
   stateDir: string
   /** Tested against `name@version`; null trusts no package. */
@@ -97,6 +101,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const logs = createLogRotation(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
     node,
+    owner: deps.owner,
     stateDir,
     log,
     logs,
@@ -115,8 +120,9 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
     report: deps.report,
   }
   const assignments = new Map<string, SupervisedAssignment>()
-  // An assignment that no lease covered for a while comes back under its old epoch. In a hold it
-  // restarts only if it is known to have run here.
+  // In a hold an assignment restarts only if it is known to have run here under the same epoch, and
+  // its lease has not ended since. The leases of the session say when, see
+  // forgetRan().
   const ranEpochs = new Map<string, string>()
   let closing = false
   let onEmpty = (): void => {}
@@ -173,6 +179,10 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
       const alive = fenced.filter((each) => ['alive', 'ending'].includes(each.local().phase)).length
       for (const each of fenced) each.fence(graceMs)
       return alive
+    },
+    forgetRan(id) {
+      ranEpochs.delete(id)
+      assignments.get(id)?.forgetRan()
     },
     stopAll: () => (stopping ??= stopAll()),
     detach() {

@@ -12,7 +12,7 @@ import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import type { UsageSample } from '../rows.js'
 import { raceDeadline } from '../../host/deadline.js'
-import { addDescendants, processTable } from '../../host/process-table.js'
+import { addDescendants, processTableOverTurns } from '../../host/process-table.js'
 import type { Process } from '../../host/process-table.js'
 
 export interface UsageSampler {
@@ -49,7 +49,7 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
 
   return {
     async sample(rootPids) {
-      const members = agentAndWorkloads(rootPids)
+      const members = await agentAndWorkloads(rootPids)
       const reading = members && readCpu(members)
       const cpu_pct = reading && previous ? cpuShare(previous, reading) : null
       previous = reading
@@ -62,8 +62,9 @@ export function createUsageSampler({ stateDir }: { stateDir: string }): UsageSam
   }
 }
 
-function agentAndWorkloads(rootPids: readonly number[]): Process[] | null {
-  const table = processTable()
+/** Over several turns: with a thousand workloads one turn of it would delay everything else. */
+async function agentAndWorkloads(rootPids: readonly number[]): Promise<Process[] | null> {
+  const table = await processTableOverTurns()
   const self = table.get(process.pid)
   if (!self) return null
   const roots = new Set(rootPids)

@@ -9,7 +9,12 @@ import type { OwnedAssignment } from '../rows.js'
 import type { Launch } from '../packages/launch.js'
 import type { LogRotation } from '../../state-folder/log-rotation.js'
 import { isLeased } from '../session/lease.js'
-import { newRunId, removeProcessFile, writeProcessFile } from '../../state-folder/process-files.js'
+import {
+  newRunId,
+  OWNER_VARIABLE,
+  removeProcessFile,
+  writeProcessFile,
+} from '../../state-folder/process-files.js'
 import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 import { workloadEnv } from './environment.js'
 
@@ -21,6 +26,8 @@ export interface WorkloadProcess {
 
 export interface WorkloadDependencies {
   node: string
+  /** ownerMark() of the node; deployment.env cannot set it. */
+  owner: string
   /** A plain object, because reading process.env name by name costs a tenth of a start. */
   agentEnv: Readonly<Record<string, string | undefined>>
   stateDir: string
@@ -46,7 +53,10 @@ export function startWorkload(
     deps.runner.start({
       argv: launch.argv,
       cwd,
-      env: workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
+      env: {
+        ...workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
+        [OWNER_VARIABLE]: deps.owner,
+      },
       logFile: deps.logs.keep(assignment_id),
       runId: newRunId(deps.runIdPrefix),
       about: {

@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
-import { killLeftovers, killByRunId } from './leftovers.js'
+import { killByRunId } from './leftovers.js'
 import { bootClock } from '../../host/boot-clock.js'
 import { runIdPrefix } from '../../state-folder/process-files.js'
 import type { ContainmentLevel } from './containment.js'
@@ -85,7 +85,10 @@ export function silenceMs(beatIntervalMs: number, leaseTtlMs: number): number {
   )
 }
 
-/** Resolves when all that an earlier life left is in the care of the returned warden, or dead. */
+/**
+ * The warden of an earlier life, or a new one. Nothing is ended here: what no warden cares for is
+ * ended once the database has let the agent in, see leftovers.ts.
+ */
 export async function attachWarden(given: AttachOptions): Promise<WardenClient> {
   // absolute, because the warden has another working directory
   const options = { ...given, folder: resolve(given.folder) }
@@ -97,11 +100,8 @@ export async function attachWarden(given: AttachOptions): Promise<WardenClient> 
       { event: 'warden_found', pid: found.hello.pid, running: found.hello.running.length },
       'the warden of an earlier life of this agent goes on',
     )
-    const client = createClient(found, prefix, options)
-    await killLeftovers(folder, log, { keep: client.runIdPrefix })
-    return client
+    return createClient(found, prefix, options)
   }
-  await killLeftovers(folder, log)
   return createClient(await startWarden(prefix, options), prefix, options)
 }
 
@@ -236,6 +236,14 @@ function createClient(
           },
           'a process does not end on SIGKILL; its assignment stays here until it does',
         )
+      case 'unarmed':
+        return log.error(
+          { event: 'dead_man_missing', warden_pid: hello.pid },
+          'no dead-man timer can be started: the warden alone ends what runs; it tries again. ' +
+            'Look for a limit of processes or memory on this host',
+        )
+      case 'armed':
+        return log.info({ event: 'dead_man_armed' }, 'the dead-man timer is armed again')
       case 'gone':
         processes.get(message.runId)?.receive(message)
         processes.delete(message.runId)

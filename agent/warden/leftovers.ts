@@ -1,13 +1,16 @@
 /**
- * Ends processes that an earlier life of this agent left without a warden. The agent registers only
- * afterwards, because a new instance must not run beside them. They are found by the process files
- * (pid with start time) and by the run id in their environment. See README.md, "Leftovers".
+ * Ends processes that an earlier life of this agent left without a warden. The agent calls it when
+ * the database has let it in, and starts nothing before, because a new instance must not run beside
+ * them. They are found by what is in their environment: the run id of this folder, or the owner,
+ * which an agent with another folder has given them. The process files of this folder find those
+ * that lost their environment. See README.md, "Leftovers".
  */
 import type { Logger } from 'pino'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import {
+  OWNER_VARIABLE,
   runIdPrefix,
   readBootId,
   readProcessFiles,
@@ -17,6 +20,7 @@ import type { ProcessFile } from '../../state-folder/process-files.js'
 import {
   addDescendants,
   withRunIdPrefix,
+  withVariable,
   membersOf,
   processTable,
 } from '../../host/process-table.js'
@@ -31,24 +35,28 @@ export interface LeftoverOptions {
   graceMs?: number
   /** Processes whose run id has this prefix stay, because a warden looks after them. */
   keep?: string
+  /** ownerMark(): processes of this owner end too, whatever folder their agent had. */
+  owner?: string
 }
 
 /** Resolves when all of them are gone, with the number of processes that were found. */
 export async function killLeftovers(
   stateDir: string,
   log: Logger,
-  { graceMs = LEFTOVER_GRACE_MS, keep }: LeftoverOptions = {},
+  { graceMs = LEFTOVER_GRACE_MS, keep, owner }: LeftoverOptions = {},
 ): Promise<number> {
   mkdirSync(join(stateDir, 'runs'), { recursive: true })
   const isKept = (file: ProcessFile): boolean => keep !== undefined && file.run_id.startsWith(keep)
-  const files = readProcessFiles(stateDir)
+  const prefix = runIdPrefix(stateDir)
+  // those of a folder that was copied or moved name processes of another agent
+  const files = readProcessFiles(stateDir).filter((file) => file.run_id.startsWith(prefix))
   const bootId = readBootId()
   // the process table is cached per turn: an older one lacks what was started since
   await nextTurn()
   const find = finder(
-    runIdPrefix(stateDir),
+    prefix,
     files.filter((file) => !isKept(file) && file.boot_id === bootId),
-    keep,
+    { keep, owner },
   )
   const found = find()
   if (found.length > 0) {
@@ -82,7 +90,11 @@ async function end(find: () => Process[], graceMs: number, log: Logger): Promise
   ).done
 }
 
-function finder(prefix: string, files: readonly ProcessFile[], keep?: string): () => Process[] {
+function finder(
+  prefix: string,
+  files: readonly ProcessFile[],
+  { keep, owner }: { keep?: string | undefined; owner?: string | undefined } = {},
+): () => Process[] {
   const seenBy = new Map<string, KnownMembers>(files.map((file) => [file.run_id, new Map()]))
   // a process that is ending loses its environment before it is gone
   const byRunId: KnownMembers = new Map()
@@ -99,6 +111,9 @@ function finder(prefix: string, files: readonly ProcessFile[], keep?: string): (
       for (const p of membersOf(root, seenBy.get(file.run_id)!, table)) members.set(p.pid, p)
     }
     for (const p of withRunIdPrefix(prefix, table, keep)) byRunId.set(p.pid, p.startTicks)
+    if (owner !== undefined)
+      for (const p of withVariable(OWNER_VARIABLE, owner, table, keep))
+        byRunId.set(p.pid, p.startTicks)
     for (const [pid, startTicks] of byRunId) {
       const p = table.get(pid)
       if (p?.startTicks === startTicks) members.set(pid, p)

@@ -3,7 +3,7 @@
  * own with an almost empty environment. It ends when it runs nothing and has no agent. Otherwise
  * only SIGKILL ends it; then the kernel (containment.ts) or the dead-man timer ends its processes.
  */
-import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
@@ -14,6 +14,7 @@ import { CONTAINMENT_LEVELS, detectContainment } from './containment.js'
 import { createDeadMan } from './dead-man.js'
 import { createLocalRunner } from './local-runner.js'
 import { createWarden } from './warden.js'
+import type { Warden } from './warden.js'
 import { addressOf, receive, send } from './protocol.js'
 import type { ToWarden } from './protocol.js'
 
@@ -38,7 +39,8 @@ const namespaces =
         createNamespace(containment.wrapper, process.env['MOORING_RUN'] ?? ''),
       )
     : undefined
-const warden = createWarden({
+const deadMan = createDeadMan({ onEnded: () => warden.rearm() })
+const warden: Warden = createWarden({
   id,
   containment: containment.level,
   runner: createLocalRunner({
@@ -46,7 +48,7 @@ const warden = createWarden({
     onNoLog: ({ runId }, code) => sendToAgent({ t: 'no_log', runId, code: code ?? null }),
     onStuck: (runId) => sendToAgent({ t: 'stuck', runId }),
   }),
-  deadMan: createDeadMan(),
+  deadMan,
   onEmpty: endIfIdle,
 })
 
@@ -76,9 +78,21 @@ const server = createServer((socket) => {
 
 function endIfIdle(): void {
   if (agent !== null || warden.running() > 0) return
+  deadMan.arm([])
   namespaces?.close()
-  for (const file of ['warden.sock', 'warden.json']) rmSync(join(folder, file), { force: true })
+  // a successor may have put its own in their place
+  if (isMine())
+    for (const file of ['warden.sock', 'warden.json']) rmSync(join(folder, file), { force: true })
   process.exit(0)
+}
+
+function isMine(): boolean {
+  try {
+    const about = JSON.parse(readFileSync(join(folder, 'warden.json'), 'utf8')) as { id?: unknown }
+    return about.id === id
+  } catch {
+    return true
+  }
 }
 
 // when one connection cannot be accepted, its agent tries again

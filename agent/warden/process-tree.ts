@@ -2,7 +2,7 @@
  * A workload and everything it started. The tree can be signalled, and asked whether it is alive.
  * A process that is not proven to belong to the tree is never signalled.
  */
-import { hasProc, membersOf, readProcess } from '../../host/process-table.js'
+import { descendantsOf, hasProc, membersOf, readProcess } from '../../host/process-table.js'
 import type { Process, KnownMembers, TreeRoot } from '../../host/process-table.js'
 import type { Namespace } from './namespace.js'
 
@@ -19,17 +19,19 @@ export interface ProcessTree {
 
 /**
  * unshare and init belong to the tree for SIGKILL only, which ends everything in the namespace.
- * Every process in it descends from init, and init outlives them all.
+ * Every process in it descends from init, and init outlives them all. So nothing else is searched.
  */
 export function namespacedTree(
   root: TreeRoot,
   namespace: Pick<Namespace, 'init' | 'workload' | 'kill' | 'ended'>,
 ): ProcessTree {
-  const known: KnownMembers = new Map()
+  /** Only descendants are looked at: a host that stops a thousand trees must not scan /proc. */
   const inside = (): Process[] => {
     const init = namespace.init()
-    if (init?.startTicks != null) known.set(init.pid, init.startTicks)
-    return membersOf(root, known).filter((p) => p.pid !== root.pid && p.pid !== init?.pid)
+    const heads = [root, init].filter(
+      (head) => head !== null && readProcess(head.pid)?.startTicks === head.startTicks,
+    )
+    return descendantsOf(heads.map((head) => head!.pid)).filter((p) => p.pid !== init?.pid)
   }
   return {
     signalTree(signal) {

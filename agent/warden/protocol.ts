@@ -61,6 +61,9 @@ export type FromWarden =
   | { t: 'gone'; runId: string }
   | { t: 'no_log'; runId: string; code: string | null }
   | { t: 'stuck'; runId: string }
+  /** No dead-man timer could be started: the warden alone keeps the deadlines. `armed` ends it. */
+  | { t: 'unarmed' }
+  | { t: 'armed' }
 
 /** Calls onMessage for each message. A line that is not JSON ends the connection. */
 export function receive<Message>(socket: Socket, onMessage: (message: Message) => void): void {

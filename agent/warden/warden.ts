@@ -24,6 +24,8 @@ export interface Warden {
   /** The agent is gone. */
   detach(): void
   receive(message: ToWarden): void
+  /** The dead-man timer ended before its time: starts another. */
+  rearm(): void
   /** The number of processes that are not gone. */
   running(): number
 }
@@ -44,6 +46,8 @@ export interface WardenOptions {
  * README.md, "Dead-man timer".
  */
 const ARM_WITHIN_MS = 20
+/** How much of a turn goes to stopping trees: each costs a tenth of a millisecond. */
+const ORDERS_IN_A_TURN_MS = 20
 /** Retry when no timer could be forked. It comes long before the deadlines armed last. */
 const ARM_AGAIN_MS = 200
 
@@ -55,6 +59,8 @@ interface Entry {
   exit: Exit | null
   gone: boolean
   fenced: boolean
+  /** SIGKILL was ordered at the end of its lease; stop-tree.ts repeats it. */
+  killed: boolean
   armed: boolean
 }
 
@@ -68,9 +74,13 @@ export function createWarden(options: WardenOptions): Warden {
   /** One start per turn, so that a thousand starts do not delay the answers to the agent. */
   const waiting: StartSpec[] = []
   let turn: NodeJS.Immediate | null = null
+  /** Stops, for the same reason. */
+  const orders: (() => void)[] = []
   let timer: NodeJS.Timeout | undefined
   let arming: NodeJS.Timeout | undefined
   let armedAtMs = -Infinity
+  /** No dead-man timer could be started, and the agent was told. */
+  let unarmed = false
 
   function startNext(): void {
     if (turn !== null) return
@@ -89,6 +99,24 @@ export function createWarden(options: WardenOptions): Warden {
       turn = null
       startNext()
     })
+  }
+
+  /** The first order is carried out at once, those that come meanwhile in the turns after. */
+  function order(stop: () => void): void {
+    orders.push(stop)
+    if (orders.length === 1) carryOut()
+  }
+
+  function carryOut(): void {
+    const untilMs = performance.now() + ORDERS_IN_A_TURN_MS
+    while (orders.length > 0 && performance.now() < untilMs) {
+      try {
+        orders[0]!()
+      } finally {
+        orders.shift()
+      }
+    }
+    if (orders.length > 0) setImmediate(carryOut)
   }
 
   /** True when the start was still waiting and has been cancelled. */
@@ -127,6 +155,7 @@ export function createWarden(options: WardenOptions): Warden {
       exit: null,
       gone: false,
       fenced: false,
+      killed: false,
       armed: false,
     }
     entries.set(runId, entry)
@@ -190,13 +219,16 @@ export function createWarden(options: WardenOptions): Warden {
     for (const entry of entries.values()) {
       if (entry.deadlines === null || entry.gone) continue
       const { termAtMs, endAtMs } = entry.deadlines
-      if (nowMs >= endAtMs) entry.process.end(0)
+      if (nowMs >= endAtMs && !entry.killed) {
+        entry.killed = true
+        order(() => entry.process.end(0))
+      }
       if (nowMs < termAtMs) soonestMs = Math.min(soonestMs, termAtMs)
       else if (nowMs < endAtMs) soonestMs = Math.min(soonestMs, endAtMs)
       if (nowMs < termAtMs || entry.fenced) continue
       entry.fenced = true
       sendToAgent({ t: 'fenced', runId: entry.process.runId })
-      entry.process.fence(Math.max(0, endAtMs - nowMs))
+      order(() => entry.process.fence(Math.max(0, endAtMs - clock())))
     }
     arming ??= setTimeout(arm, ARM_WITHIN_MS)
     if (soonestMs < Infinity)
@@ -232,8 +264,17 @@ export function createWarden(options: WardenOptions): Warden {
         })),
       )
     )
-      return void (arming = setTimeout(arm, ARM_AGAIN_MS))
+      return armAgain()
     for (const entry of doomed) entry.armed = true
+    if (unarmed) sendToAgent({ t: 'armed' })
+    unarmed = false
+  }
+
+  /** No timer could be started. The deadlines are kept by this process alone until one can. */
+  function armAgain(): void {
+    if (!unarmed) sendToAgent({ t: 'unarmed' })
+    unarmed = true
+    arming = setTimeout(arm, ARM_AGAIN_MS)
   }
 
   /** Forgets what is gone, once an agent has been informed. */
@@ -270,7 +311,8 @@ export function createWarden(options: WardenOptions): Warden {
           waiting.push(message.spec)
           return startNext()
         case 'end':
-          if (!cancelStart(message.runId)) entries.get(message.runId)?.process.end(message.graceMs)
+          if (!cancelStart(message.runId))
+            order(() => entries.get(message.runId)?.process.end(message.graceMs))
           return
         case 'lease':
           renew(message.terms)
@@ -278,6 +320,10 @@ export function createWarden(options: WardenOptions): Warden {
         case 'hello':
           return
       }
+    },
+    rearm() {
+      for (const entry of entries.values()) entry.armed = false
+      arming ??= setTimeout(arm, ARM_AGAIN_MS)
     },
     running: () => [...entries.values()].filter((entry) => !entry.gone).length,
   }

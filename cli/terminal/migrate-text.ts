@@ -1,4 +1,4 @@
-import type { MigrateResult } from '../../postgres/migrate/migrate.js'
+import type { MigrateResult } from '../../postgres/migrate/result.js'
 
 /** The result of a migration, for people. */
 export function migrateText(result: MigrateResult, database: string): string {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c3977fc07b53d9198783ea31ffd70863ce5b4680
+--! Hash: sha1:10a483d8f498db8ff8d9d2e9bbb47c1c8e912760
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -15,12 +15,27 @@ comment on schema mooring is
   'mooring.deployment.';
 
 -- Schema mooring holds what people use. This schema holds what verbs and views are made of, and
--- only its owner has rights on it.
+-- only its owner has rights on it. A third one, mooring_jobs, belongs to graphile-worker and is
+-- made before this file runs.
 create schema mooring_internal;
 comment on schema mooring_internal is
   'What the verbs and views of Mooring are made of: helper functions, trigger functions and the '
   'tables of the scheduler. Do not call or write it by hand: it changes without notice. Schema '
   'mooring holds what people use.';
+
+-- migration: written by `mooring migrate`, in the transaction of each file.
+create table mooring_internal.migration (
+  filename text not null,
+  hash text not null,
+  migrated_at timestamptz not null default clock_timestamp(),
+  constraint migration_pkey primary key (filename)
+);
+comment on table mooring_internal.migration is
+  'The migrations this database has had. mooring migrate runs those that are missing, in order.';
+comment on column mooring_internal.migration.filename is 'Its number, as 000001.sql.';
+comment on column mooring_internal.migration.hash is
+  'Of its text and all before it. A migration never changes after its release.';
+comment on column mooring_internal.migration.migrated_at is 'When it ran here.';
 
 -- policy: how nodes are compared. A policy is a SQL function registered by name; see
 -- docs/policies.md.
@@ -106,6 +121,9 @@ create table mooring.setting (
     constraint setting_reap_pause_share_is_a_share check (reap_pause_share between 0 and 1),
   reap_pause_min_nodes int not null default 5
     constraint setting_reap_pause_min_nodes_is_positive check (reap_pause_min_nodes >= 1),
+  reap_pause_timeout interval default '10 min'
+    constraint setting_reap_pause_timeout_is_sane
+    check (reap_pause_timeout between interval '0' and interval '1 year'),
   drain_max_moves int not null default 5
     constraint setting_drain_max_moves_is_sane check (drain_max_moves between 1 and 10000),
   handover_settle interval not null default '2 s'
@@ -166,10 +184,12 @@ comment on column mooring.setting.placement_lock_timeout is
   'verb took locks when it is idle for so long.';
 comment on column mooring.setting.reap_pause_share is
   'Reaping pauses when more than this share of the nodes with a session is silent, because that '
-  'is more often a network than hosts. It ends when they return or resume_reaping() is called. '
-  'Null: never.';
+  'is more often a network than hosts. Only nodes that own work count as silent. Null: never.';
 comment on column mooring.setting.reap_pause_min_nodes is
   'Reaping never pauses in a fleet of fewer nodes.';
+comment on column mooring.setting.reap_pause_timeout is
+  'A pause of reaping ends after so long at the latest, because no more can be learned by waiting. '
+  'It ends before when enough nodes return or resume_reaping() is called. Null: no time limit.';
 comment on column mooring.setting.drain_max_moves is
   'How many assignments of a draining node move at once. An argument of drain_node() overrides '
   'it.';
@@ -307,6 +327,7 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   leaving boolean not null default false,
+  reaped_at timestamptz,
   role_name text,
   constraint heartbeat_pkey primary key (node_id),
   constraint heartbeat_node_key unique (node),
@@ -338,6 +359,7 @@ comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is
   'When the figures were measured. A beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.reaped_at is 'When reap() last freed work of the node.';
 comment on column mooring.heartbeat.role_name is
   'The same as node.role_name: only this role may beat for the node.';
 comment on column mooring.heartbeat.leaving is
@@ -747,6 +769,8 @@ create table mooring_internal.node_load (
   node_id int not null,
   change int not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+-- A publication for all tables would refuse to delete rows of a table without a key.
+alter table mooring_internal.node_load replica identity full;
 comment on table mooring_internal.node_load is
   'How many assignments (daemons not counted) each node owns, as changes to be summed.';
 comment on column mooring_internal.node_load.node_id is 'The node.';
@@ -806,7 +830,8 @@ create table mooring_internal.reap_pause (
   resumed_by name,
   constraint reap_pause_pkey primary key (only_row),
   constraint reap_pause_has_a_reason check ((paused_at is null) = (reason is null)),
-  constraint reap_pause_is_resumed_by_somebody check ((resumed_at is null) = (resumed_by is null)),
+  constraint reap_pause_is_resumed_at_a_time
+    check (resumed_at is not null or resumed_by is null),
   constraint reap_pause_is_resumed_only_when_paused
     check (resumed_at is null or paused_at is not null)
 ) with (fillfactor = 50);
@@ -817,9 +842,9 @@ comment on column mooring_internal.reap_pause.paused_at is
   'Since when so many nodes are silent. Null: no pause.';
 comment on column mooring_internal.reap_pause.reason is 'How many of how many nodes are silent.';
 comment on column mooring_internal.reap_pause.resumed_at is
-  'When an operator resumed reaping. It goes on in spite of the silence, until enough nodes are '
-  'back.';
-comment on column mooring_internal.reap_pause.resumed_by is 'The login of that operator.';
+  'When reaping was resumed. It goes on in spite of the silence, until enough nodes are back.';
+comment on column mooring_internal.reap_pause.resumed_by is
+  'The login of the operator who resumed it. Null: setting.reap_pause_timeout did.';
 insert into mooring_internal.reap_pause default values;
 
 -- outage_marker is unlogged on purpose. Crash recovery and promotion empty it; a clean restart does
@@ -827,7 +852,7 @@ insert into mooring_internal.reap_pause default values;
 create unlogged table mooring_internal.outage_marker (
   only_row boolean not null default true constraint outage_marker_is_one_row check (only_row),
   database_oid oid not null,
-  system_identifier bigint not null,
+  system_identifier bigint,
   constraint outage_marker_pkey primary key (only_row)
 );
 comment on table mooring_internal.outage_marker is
@@ -835,7 +860,7 @@ comment on table mooring_internal.outage_marker is
 comment on column mooring_internal.outage_marker.only_row is 'Always true: there is one row.';
 comment on column mooring_internal.outage_marker.database_oid is 'The database it was written in.';
 comment on column mooring_internal.outage_marker.system_identifier is
-  'The cluster it was written in.';
+  'The cluster it was written in. Null where the server does not tell.';
 
 -- log_request: a slice of a log on its way from a host to its reader. The table is unlogged, so
 -- that what a workload wrote is in no backup of the write-ahead log and on no replica. After a
@@ -999,6 +1024,52 @@ comment on function mooring_internal.milliseconds(interval) is
   'Durations leave the database as milliseconds; '
   'agents measure them with their own monotonic clock.';
 --! EndIncluded functions/common/milliseconds.sql
+--! Included functions/common/timeline.sql
+-- The timeline of the write-ahead log that is being written. A promotion raises it.
+-- Managed servers refuse some of the functions that tell it, so the rights are asked first.
+-- pg_control_checkpoint() comes last: it shows a promotion only after the next checkpoint.
+create or replace function mooring_internal.timeline() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if pg_is_in_recovery() then
+    return null;
+  end if;
+  if has_function_privilege('pg_walfile_name(pg_lsn)', 'execute') then
+    if has_function_privilege('pg_current_wal_lsn()', 'execute') then
+      return ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int;
+    elsif has_function_privilege('pg_current_wal_insert_lsn()', 'execute') then
+      return ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int;
+    elsif has_function_privilege('pg_current_wal_flush_lsn()', 'execute') then
+      return ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int;
+    end if;
+  end if;
+  if has_function_privilege('pg_control_checkpoint()', 'execute') then
+    return (select c.timeline_id from pg_control_checkpoint() c);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring_internal.timeline() is
+  'The timeline of the server; null on a standby, and where the server does not tell.';
+--! EndIncluded functions/common/timeline.sql
+--! Included functions/common/system_identifier.sql
+-- A promoted standby has the one of its old primary; a restored dump has another.
+create or replace function mooring_internal.system_identifier() returns bigint
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  if has_function_privilege('pg_control_system()', 'execute') then
+    return (select c.system_identifier from pg_control_system() c);
+  end if;
+  return null;
+end;
+$$;
+comment on function mooring_internal.system_identifier() is
+  'The number of the database cluster; null where the server does not tell, as managed ones may.';
+--! EndIncluded functions/common/system_identifier.sql
 --! Included functions/common/limit_idle.sql
 -- A verb that locks what others need must not stay forgotten in an open transaction.
 -- From this call on, the server ends the transaction when its session idles in it too long.
@@ -1048,6 +1119,18 @@ $$;
 comment on function mooring_internal.require_durable_commit() is
   'Lets the commit of the current transaction wait for the disk, whatever the session prefers.';
 --! EndIncluded functions/common/require_durable_commit.sql
+--! Included functions/common/may_notify.sql
+-- Hints save time and are never needed: the next beat or round finds what they tell of.
+-- A notification fails the commit of its transaction where the queue is full, and it fails `prepare
+-- transaction`. So no hint is sent while the queue is more than half full, nor in a session that
+-- has `set mooring.hints = off`.
+create or replace function mooring_internal.may_notify() returns boolean
+  language sql volatile
+return coalesce(current_setting('mooring.hints', true), '') <> 'off'
+  and pg_notification_queue_usage() < 0.5;
+comment on function mooring_internal.may_notify() is
+  'False while a notification could fail the transaction that sends it.';
+--! EndIncluded functions/common/may_notify.sql
 --! Included functions/common/add_event.sql
 -- A verb that changes many rows inserts its events itself, in the statement that changes the rows.
 create or replace function mooring_internal.add_event(
@@ -1077,7 +1160,10 @@ create or replace function mooring_internal.enqueue(task text) returns void
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform graphile_worker.add_job(
+  if not mooring_internal.may_notify() then
+    return;
+  end if;
+  perform mooring_jobs.add_job(
     enqueue.task,
     job_key => enqueue.task || ':' || pg_current_xact_id(),
     max_attempts => 1);
@@ -1158,7 +1244,7 @@ return '{
   "verbs": {
     "mooring_viewer": [
       "schema_version", "explain", "last_events", "placements_of", "history", "placement_at",
-      "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
+      "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor", "server_identity",
       "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
       "pending_reasons", "awaited_nodes", "placement_lock_holder",
       "lock_space", "lock_key", "round_interval"],
@@ -1167,8 +1253,8 @@ return '{
       "forget_node", "resume_reaping", "rebalance",
       "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": [
-      "schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave",
-      "leave", "tick", "log_requests_of", "answer_log"],
+      "schema_version", "server_identity", "register_node", "heartbeat", "assignments_of",
+      "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},
   "tables": {
     "mooring_viewer": [
@@ -1199,7 +1285,8 @@ comment on function mooring_internal.rights_of_roles() is
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
 --   mooring_workload   assert_owner() alone. It is not public, because it can delay the failover of
 --                      any assignment it names
--- Workers have no role: graphile_worker's tables show their rows to their owner only.
+-- PUBLIC gets nothing, also where a restored dump or default privileges gave it something.
+-- Workers have no role: the tables of graphile-worker show their rows to their owner only.
 create or replace function mooring.set_up_roles() returns table (role text, problem text)
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
@@ -1210,6 +1297,10 @@ declare
   thing text;
   found_as text;
 begin
+  revoke all on all routines in schema mooring, mooring_internal, mooring_jobs from public;
+  revoke all on all tables in schema mooring, mooring_internal, mooring_jobs from public;
+  revoke all on all sequences in schema mooring, mooring_internal, mooring_jobs from public;
+  revoke all on schema mooring, mooring_internal, mooring_jobs from public;
   for role in
     select k
       from jsonb_object_keys(verbs) k
@@ -1370,7 +1461,7 @@ begin
          select d.oid
            from pg_database d
           where d.datname = current_database())
-       and m.system_identifier = (select c.system_identifier from pg_control_system() c));
+       and m.system_identifier is not distinct from mooring_internal.system_identifier());
 end;
 $$;
 comment on function mooring_internal.outage_marker_is_present() is
@@ -1382,8 +1473,8 @@ create or replace function mooring_internal.write_outage_marker() returns void
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   insert into mooring_internal.outage_marker (database_oid, system_identifier)
-  select d.oid, c.system_identifier
-    from pg_database d, pg_control_system() c
+  select d.oid, mooring_internal.system_identifier()
+    from pg_database d
    where d.datname = current_database()
   on conflict (only_row) do update
      set database_oid = excluded.database_oid,
@@ -1603,11 +1694,15 @@ comment on function mooring_internal.hold_reason() is
 -- many dead hosts. Moving everything to the few nodes that are left would make it worse.
 -- One event and fleet.reap_paused say so, until the nodes return or an operator calls
 -- resume_reaping().
--- Counted are nodes that hold a session; README.md tells which of those that are gone.
--- With nothing to reap nothing is paused. A pause, and what an operator resumed, ends when the
--- share has fallen.
+-- Counted are nodes that hold a session. The silence of a node counts only where it cost work: the
+-- node still owns what reap() would free, or reap() freed its work lately. README.md tells why.
+-- With nothing to reap nothing is paused. A pause, and what was resumed, ends when the share has
+-- fallen. After setting.reap_pause_timeout nothing more can be learned, and reaping goes on.
 -- locks: reap_pause (skip locked: the transaction that holds it decides the same)
-create or replace function mooring_internal.update_reap_pause(at timestamptz) returns boolean
+create or replace function mooring_internal.update_reap_pause(
+  at timestamptz,
+  overdue int[]
+) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
@@ -1625,27 +1720,20 @@ begin
   select p.* into pause from mooring_internal.reap_pause p;
   if setting.reap_pause_share is not null then
     select count(*),
-        count(*) filter (where n.silent or n.owes),
+        count(*) filter (where n.owes or n.silent),
         count(*) filter (where n.owes)
       into nodes, silent, owing
       from (
         select h.beat_at + h.lease_ttl + setting.reap_margin < at as silent,
-            h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= coalesce(
-              case when pause.resumed_at is null then pause.paused_at end, at) as recent,
-            -- offset 0: as in reap(), one index lookup for each silent node
-            h.beat_at < at - setting.reap_margin
-              and exists (
-                select from mooring.assignment a
-                 where a.node_id = h.node_id
-                   and (a.ordinal is not null or a.wanted = 'stop')
-                   and mooring_internal.lease_end(h, a) + setting.reap_margin < at
-                offset 0) as owes
+            h.reaped_at > h.beat_at
+              and h.beat_at + 5 * h.lease_ttl + setting.reap_margin >= at as reaped_lately,
+            h.node_id = any (overdue) as owes
           from mooring.heartbeat h
          where h.session is not null) n
-     where n.recent or n.owes;
+     where not n.silent or n.owes or n.reaped_lately;
     too_many := nodes >= setting.reap_pause_min_nodes
       and silent > setting.reap_pause_share * nodes
-      and (owing > 0 or pause.paused_at is not null);
+      and (owing > 0 or pause.resumed_at is not null);
   end if;
   if too_many and pause.paused_at is null then
     update mooring_internal.reap_pause p
@@ -1659,14 +1747,37 @@ begin
       perform mooring_internal.add_event(
         'reaping_paused',
         format(
-          '%s of %s nodes are silent, more than %s %%: their work is not reaped until they return, '
-          'or an operator calls mooring.resume_reaping()',
-          silent, nodes, round((100 * setting.reap_pause_share)::numeric, 1)),
+          '%s of %s nodes are silent, more than %s %%: their work is not reaped until they '
+          'return%s, or an operator calls mooring.resume_reaping()',
+          silent,
+          nodes,
+          round((100 * setting.reap_pause_share)::numeric, 1),
+          ', ' || mooring_internal.format_duration(setting.reap_pause_timeout) || ' pass'),
         detail => jsonb_build_object(
           'silent', silent,
           'nodes', nodes,
           'owning', owing,
           'share', setting.reap_pause_share));
+    end if;
+  elsif too_many
+    and pause.resumed_at is null
+    and pause.paused_at + setting.reap_pause_timeout <= at
+  then
+    update mooring_internal.reap_pause p
+       set resumed_at = at
+     where p.only_row = (
+       select l.only_row
+         from mooring_internal.reap_pause l
+        where l.paused_at = pause.paused_at and l.resumed_at is null
+          for update skip locked);
+    if found then
+      pause.resumed_at := at;
+      perform mooring_internal.add_event(
+        'reaping_resumed',
+        format(
+          'it was paused for %s (setting.reap_pause_timeout): %s of %s nodes are silent',
+          mooring_internal.format_duration(setting.reap_pause_timeout), silent, nodes),
+        detail => jsonb_build_object('silent', silent, 'nodes', nodes, 'owning', owing));
     end if;
   elsif not too_many and pause.paused_at is not null then
     update mooring_internal.reap_pause p
@@ -1692,10 +1803,53 @@ begin
   return too_many and pause.resumed_at is null;
 end;
 $$;
-comment on function mooring_internal.update_reap_pause(timestamptz) is
+comment on function mooring_internal.update_reap_pause(timestamptz, int[]) is
   'True while so many nodes are silent that reap() frees none of their work. Writes the beginning '
-  'and the end of a pause as events. at: the time by which leases are judged.';
+  'and the end of a pause as events. at: the time by which leases are judged. '
+  'overdue: the nodes that own what reap() would free.';
 --! EndIncluded functions/rounds/update_reap_pause.sql
+--! Included functions/rounds/work_with_nowhere_to_go.sql
+-- The deployments with on_lost = 'keep' that stay with their silent nodes, because no live node
+-- could take them now. Their processes run on without a lease, so a reap would only end them when
+-- the node returns.
+-- Work with on_lost = 'stop' has ended by then. It is freed, so that `unplaced` says why it waits.
+create or replace function mooring_internal.work_with_nowhere_to_go(nodes int[]) returns bigint[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  kept bigint[];
+  placeable bigint[];
+begin
+  kept := array(
+    select d.id
+      from mooring.deployment d
+     where d.on_lost = 'keep'
+       and d.id = any (array(
+         select a.deployment_id
+           from mooring.assignment a
+          where a.node_id = any (work_with_nowhere_to_go.nodes)
+            and a.ordinal is not null
+            and a.wanted = 'run')));
+  if kept = '{}' then
+    return kept;
+  end if;
+  placeable := array(
+    select l.deployment_id
+      from mooring_internal.eligibility_groups(kept) l
+     where l.representative in (
+       select e.deployment_id
+         from mooring_internal.eligibility(array(
+           select distinct g.representative
+             from mooring_internal.eligibility_groups(kept) g)) e
+        where e.eligible));
+  return array(select k.id from unnest(kept) k (id) where k.id <> all (placeable));
+end;
+$$;
+comment on function mooring_internal.work_with_nowhere_to_go(int[]) is
+  'Deployments with on_lost = keep that reap() leaves on these silent nodes, because no live node '
+  'could take them.';
+--! EndIncluded functions/rounds/work_with_nowhere_to_go.sql
 --! Included functions/rounds/reap.sql
 -- reap: frees work of nodes whose lease and margin are over by the database clock.
 -- Two times. Leases are judged by `at`: judged_at, or the start of the call if that is earlier.
@@ -1703,8 +1857,11 @@ comment on function mooring_internal.update_reap_pause(timestamptz) is
 -- judged_at: tick() passes the time that it compared with its caller's clock. So a step of the
 -- database clock between a tick and the reap it started frees nothing. A job that waited long uses
 -- an old time: it finds fewer ended leases, never more. null: the start of the call.
--- What stays with its node: daemons, unless they shall stop. And all work while reaping is paused,
--- except that of nodes without a session, because those left by themselves.
+-- What stays with its node:
+--   daemons, unless they shall stop
+--   work with on_lost = 'keep' that no live node could take, see work_with_nowhere_to_go()
+--   all work while reaping is paused
+-- Work of nodes without a session never stays, because those left by themselves.
 -- README.md tells what each lock and each skipped row is for.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(
@@ -1723,8 +1880,11 @@ declare
   in_hold boolean;
   -- nodes that left, and silent ones, with work that a reap may free
   overdue int[];
+  -- deployments whose work stays with its silent node
+  stays bigint[] := '{}';
   lost bigint[];
   lost_epochs bigint[];
+  lost_nodes int[];
 begin
   -- A transaction that holds heartbeat rows keeps their nodes from coming back. One that holds the
   -- round keeps every caller from it.
@@ -1744,34 +1904,56 @@ begin
     perform mooring_internal.finish_round('reap');
     return;
   end if;
-  paused := mooring_internal.update_reap_pause(at);
   -- offset 0: one index lookup for each such node, up to the first hit; as a join it would read
   -- all that each of them owns
-  select array_agg(h.node_id) into overdue
-    from (
-      select h.node_id
-        from mooring.heartbeat h
-       where (h.session is null or h.beat_at < at - margin and not paused)
-         and exists (
-           select from mooring.assignment a
-            where a.node_id = h.node_id
-              and (a.ordinal is not null or a.wanted = 'stop')
-              and mooring_internal.lease_end(h, a) + margin < at
-           offset 0)
-       order by h.node_id
-         for update skip locked) h;
-  if overdue is not null then
+  overdue := array(
+    select h.node_id
+      from mooring.heartbeat h
+     where (h.session is null or h.beat_at < at - margin)
+       and exists (
+         select from mooring.assignment a
+          where a.node_id = h.node_id
+            and (a.ordinal is not null or a.wanted = 'stop')
+            and mooring_internal.lease_end(h, a) + margin < at
+         offset 0));
+  if overdue <> '{}' then
+    stays := mooring_internal.work_with_nowhere_to_go(overdue);
+    if stays <> '{}' then
+      overdue := array(
+        select h.node_id
+          from mooring.heartbeat h
+         where h.node_id = any (overdue)
+           and exists (
+             select from mooring.assignment a
+              where a.node_id = h.node_id
+                and (a.ordinal is not null or a.wanted = 'stop')
+                and (a.wanted = 'stop' or h.session is null or a.deployment_id <> all (stays))
+                and mooring_internal.lease_end(h, a) + margin < at
+             offset 0));
+    end if;
+  end if;
+  paused := mooring_internal.update_reap_pause(at, overdue);
+  overdue := array(
+    select h.node_id
+      from mooring.heartbeat h
+     where h.node_id = any (overdue)
+       and (h.session is null or h.beat_at < at - margin and not paused)
+     order by h.node_id
+       for update skip locked);
+  if overdue <> '{}' then
     -- Rows are locked as they are chosen. Otherwise rows locked elsewhere would be chosen again
     -- each time, and those behind them never.
     -- + 0: the planner knows neither number in a plan that it keeps. Without it, it reads the whole
     -- table along its primary key instead of what the overdue nodes own.
-    select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
+    select array_agg(l.id), array_agg(l.epoch), array_agg(distinct l.node_id)
+      into lost, lost_epochs, lost_nodes
       from (
-        select a.id, a.epoch
+        select a.id, a.epoch, a.node_id
           from mooring.assignment a
           join mooring.heartbeat h on h.node_id = a.node_id
          where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
+           and (a.wanted = 'stop' or h.session is null or a.deployment_id <> all (stays))
            and mooring_internal.lease_end(h, a) + margin < at
          order by a.id + 0
          limit coalesce(max_rows, 10000)
@@ -1780,6 +1962,10 @@ begin
       select r.*
         from mooring_internal.release(
           lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+    -- from now on the silence of these nodes counts, see update_reap_pause()
+    update mooring.heartbeat h
+       set reaped_at = read_at
+     where h.node_id = any (lost_nodes);
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
       -- What is left is locked elsewhere. xmax is the transaction that locks the row, or a number
       -- for several of them; then all that lock rows of the table are named.
@@ -1789,6 +1975,7 @@ begin
           join mooring.heartbeat h on h.node_id = a.node_id
          where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
+           and (a.wanted = 'stop' or h.session is null or a.deployment_id <> all (stays))
            and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
          order by min(a.id)
@@ -1991,8 +2178,9 @@ comment on function mooring.evict(bigint[], int[]) is
 --! Included functions/rounds/tick.sql
 -- tick: the metronome. Every worker process calls it and sleeps for next_ms. The database lets one
 -- caller through for each round that is due. That caller queues the round's job.
--- With inline it runs the round itself. Agents do that when a heartbeat's answer says that rounds
--- are overdue, so placement and failover go on with no worker alive.
+-- With inline it runs the round itself, and so it does where the queue of notifications is half
+-- full. Agents pass inline when a heartbeat's answer says that rounds are overdue, so placement and
+-- failover go on with no worker alive.
 -- A worker is dead when it has not ticked for three periods and three seconds. Its graphile-worker
 -- locks are freed here; otherwise they would last four hours.
 -- The answer carries the database clock. The next tick gives it back with the milliseconds since
@@ -2086,7 +2274,7 @@ begin
       from gone g
      cross join lateral unnest(g.pool_ids) p (id);
     if dead_pool_ids is not null then
-      perform graphile_worker.force_unlock_workers(dead_pool_ids);
+      perform mooring_jobs.force_unlock_workers(dead_pool_ids);
     end if;
   end if;
   with due as (
@@ -2109,10 +2297,12 @@ begin
   )
   select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won
     from won_rounds t;
+  -- a queued job comes with a notification, which must not fail the tick
+  inline := inline or not mooring_internal.may_notify();
   foreach name in array coalesce(won, '{}') loop
     begin
       if not inline then
-        perform graphile_worker.add_job(
+        perform mooring_jobs.add_job(
           name,
           case when name = 'reap' then json_build_object('judged_at', at) end,
           job_key => 'round:' || name,
@@ -2483,6 +2673,30 @@ comment on function mooring.forget_node(text) is
 --! EndIncluded functions/nodes/forget_node.sql
 
 -- agent: the verbs an agent calls
+--! Included functions/agent/server_identity.sql
+-- Which server answers. An agent asks with each answer that gives it a right: once a server of a
+-- newer timeline has answered, one of an older timeline is deposed, and its answers count nothing.
+create or replace function mooring.server_identity(
+  out system_identifier text,
+  out database_oid text,
+  out timeline int,
+  out standby boolean
+)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  system_identifier := mooring_internal.system_identifier()::text;
+  database_oid := (select d.oid::text from pg_database d where d.datname = current_database());
+  timeline := mooring_internal.timeline();
+  standby := pg_is_in_recovery();
+end;
+$$;
+comment on function mooring.server_identity() is
+  'Which server answers: the number of its cluster, the database, its timeline, and whether it is '
+  'a standby. '
+  'Null where the server does not tell.';
+--! EndIncluded functions/agent/server_identity.sql
 --! Included functions/agent/node_channel.sql
 create or replace function mooring_internal.node_channel(node_id int) returns text
   language sql immutable parallel safe
@@ -2498,6 +2712,9 @@ create or replace function mooring_internal.notify_nodes(node_ids int[]) returns
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
+  if not mooring_internal.may_notify() then
+    return;
+  end if;
   perform pg_notify(mooring_internal.node_channel(n.id), '')
     from (
       select distinct u.id
@@ -2798,7 +3015,8 @@ comment on function mooring.register_node(
 -- The time is the database's. It never goes backwards, except where the clock itself was set back
 -- by more than the margin.
 -- The commit does not wait for disk: a beat lost at a crash costs nothing, because a crash starts a
--- hold.
+-- hold. With a synchronous standby it waits until that has received it. So a primary that was
+-- deposed and does not know it confirms nothing: its standby follows another.
 -- An impossible figure (NaN, a negative one) counts as none, because a broken sampler must not cost
 -- the lease.
 -- locks: heartbeat (its own row)
@@ -2841,7 +3059,10 @@ begin
       message = 'a heartbeat needs isolation level read committed',
       hint = 'With another level it would confirm what is no longer owned.';
   end if;
-  perform set_config('synchronous_commit', 'off', true);
+  perform set_config(
+    'synchronous_commit',
+    case current_setting('synchronous_standby_names') when '' then 'off' else 'remote_write' end,
+    true);
   select s.* into setting from mooring.setting s;
   perform mooring_internal.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h
@@ -4694,14 +4915,14 @@ comment on function mooring.claim(int) is
 -- The high part is the timeline of the write-ahead log, because a promoted standby may lack the
 -- last claims of its primary: counting on from its own rows would give out their epochs twice.
 -- On timeline 1 epochs are 1, 2, 3. See README.md for pg_upgrade, restored dumps, and the source
--- of the timeline.
+-- of the timeline. Where the server does not tell it, epochs only count on.
 -- A call takes some microseconds. A statement that raises many epochs calls next_epoch(0) once and
 -- uses greatest(epoch + 1, that), which is the same number.
 create or replace function mooring_internal.next_epoch(epoch bigint) returns bigint
   language sql volatile
 return greatest(
   epoch,
-  (('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint - 1) << 40) + 1;
+  coalesce(mooring_internal.timeline() - 1, 0)::bigint << 40) + 1;
 comment on function mooring_internal.next_epoch(bigint) is
   'The epoch that follows this one: one more, and above every epoch that an earlier timeline of '
   'the same cluster can have given out.';
@@ -8042,7 +8263,8 @@ create or replace function mooring_internal.hint_log_request(node_id int) return
   language sql volatile
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  select pg_notify(mooring_internal.node_channel(hint_log_request.node_id), 'log');
+  select pg_notify(mooring_internal.node_channel(hint_log_request.node_id), 'log')
+   where mooring_internal.may_notify();
 end;
 comment on function mooring_internal.hint_log_request(int) is
   'Notifies the agent of a node to read log_requests_of().';
@@ -8568,11 +8790,10 @@ begin
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
   perform mooring_internal.forget_log_requests();
   begin
-    perform graphile_worker.complete_jobs(array(
+    perform mooring_jobs.complete_jobs(array(
       select j.id
-        from graphile_worker.jobs j
-       where j.task_identifier in ('place', 'reap', 'evict', 'prune')
-         and j.attempts >= j.max_attempts
+        from mooring_jobs.jobs j
+       where j.attempts >= j.max_attempts
          and j.locked_at is null
        limit 10000));
   exception when others then
@@ -9695,147 +9916,150 @@ create or replace view mooring.help as
     (12, 'look', 'schema_version',
       'Number of the last migration.',
       'select mooring.schema_version();'),
-    (13, 'logs', 'show_log',
+    (13, 'look', 'server_identity',
+      'Which server answers: its cluster, its timeline, whether it is a standby.',
+      'select * from mooring.server_identity();'),
+    (14, 'logs', 'show_log',
       'The last lines of a log, from the host it is on.',
       'call mooring.show_log(1);'),
-    (14, 'logs', 'request_log',
+    (15, 'logs', 'request_log',
       'Requests a slice of a log; commit, then read_log() returns it a moment later.',
       'select mooring.request_log(1, tail_lines => 50);'),
-    (15, 'logs', 'read_log',
+    (16, 'logs', 'read_log',
       'The requested slice, once; no row while it is not there.',
       'select mooring.log_text(r.data) '
       'from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
-    (16, 'logs', 'log_text',
+    (17, 'logs', 'log_text',
       'A slice of a log as text; what is not UTF-8 is shown with escapes.',
       'select mooring.log_text(''\x6869'');'),
-    (17, 'history', 'last_events',
+    (18, 'history', 'last_events',
       'The last events, oldest first.',
       'select at, kind, node, reason from mooring.last_events(20);'),
-    (18, 'history', 'event',
+    (19, 'history', 'event',
       'Append-only history: what happened, by which login, when and why.',
       'select at, reason from mooring.event where kind = ''reaped'' order by id desc limit 10;'),
-    (19, 'history', 'history',
+    (20, 'history', 'history',
       'Which node owned an assignment from when until when, and why.',
       'select * from mooring.history(1);'),
-    (20, 'history', 'placement_at',
+    (21, 'history', 'placement_at',
       'Which node owned what at an instant.',
       'select * from mooring.placement_at(now() - interval ''1 second'');'),
-    (21, 'history', 'ownership',
+    (22, 'history', 'ownership',
       'Every epoch of every assignment: its owner, from when on and why.',
       'select * from mooring.ownership where assignment_id = 1 order by epoch;'),
-    (22, 'nodes', 'node',
+    (23, 'nodes', 'node',
       'A host that runs an agent: its weight, labels and limits.',
       'update mooring.node set weight = 200 where name = ''host-a'';'),
-    (23, 'nodes', 'upsert_node',
+    (24, 'nodes', 'upsert_node',
       'Adds a node, or changes what is given of it.',
       'select * from mooring.upsert_node(''host-a'', labels => ''{"zone": "b"}'');'),
-    (24, 'nodes', 'set_node_enabled',
+    (25, 'nodes', 'set_node_enabled',
       'Opens a node for new work, or closes it; what runs there stays.',
       'select * from mooring.set_node_enabled(''host-a'', false);'),
-    (25, 'nodes', 'forget_node',
+    (26, 'nodes', 'forget_node',
       'Deletes a node that is not live and owns nothing.',
       'select mooring.forget_node(''host-a'');'),
-    (26, 'nodes', 'heartbeat',
+    (27, 'nodes', 'heartbeat',
       'The last beat of each node, a table. Agents write it by the verb of the same name.',
       'select node, beat_at, lease_ttl from mooring.heartbeat;'),
-    (27, 'nodes', 'simulate_node_loss',
+    (28, 'nodes', 'simulate_node_loss',
       'Where each assignment of a node would go if the node were lost.',
       'select * from mooring.simulate_node_loss(''host-a'');'),
-    (28, 'nodes', 'plan_placement',
+    (29, 'nodes', 'plan_placement',
       'The same by the id of the node, as claim() would choose.',
       'select * from mooring.plan_placement(1);'),
-    (29, 'moves', 'drain_node',
+    (30, 'moves', 'drain_node',
       'Closes a node and moves away what it runs, a few at a time.',
       'select * from mooring.drain_node(''host-a'', deadline => ''10 min'');'),
-    (30, 'moves', 'drain_progress',
+    (31, 'moves', 'drain_progress',
       'Each draining node: what is left, what is on its way, what has nowhere to go and why.',
       'select * from mooring.drain_progress;'),
-    (31, 'moves', 'undrain_node',
+    (32, 'moves', 'undrain_node',
       'Ends the drain of a node and opens it for new work.',
       'select * from mooring.undrain_node(''host-a'');'),
-    (32, 'moves', 'simulate_drain',
+    (33, 'moves', 'simulate_drain',
       'Where drain_node() would send each assignment of a node.',
       'select * from mooring.simulate_drain(''host-a'');'),
-    (33, 'moves', 'reassign',
+    (34, 'moves', 'reassign',
       'Moves one assignment to a node by name.',
       'select * from mooring.reassign(1, ''host-b'');'),
-    (34, 'moves', 'rebalance',
+    (35, 'moves', 'rebalance',
       'Evens out the load by a few moves; only shows them unless dry_run is false.',
       'select * from mooring.rebalance(max_moves => 5);'),
-    (35, 'policies', 'policy',
+    (36, 'policies', 'policy',
       'How nodes are compared; deployment.policy and setting.default_policy name one.',
       'select name, description from mooring.policy;'),
-    (36, 'policies', 'policy_deployment_count',
+    (37, 'policies', 'policy_deployment_count',
       'Cost function of policy deployment_count: fewest assigned first.',
       'update mooring.deployment set policy = ''deployment_count'' where id = 1;'),
-    (37, 'policies', 'policy_resource_usage',
+    (38, 'policies', 'policy_resource_usage',
       'Cost function of policy resource_usage: least cpu and memory used first.',
       'update mooring.deployment set policy = ''resource_usage'' where id = 1;'),
-    (38, 'policies', 'policy_disk_free',
+    (39, 'policies', 'policy_disk_free',
       'Cost function of policy disk_free: most free disk first.',
       'update mooring.deployment set policy = ''disk_free'' where id = 1;'),
-    (39, 'policies', 'policy_hash',
+    (40, 'policies', 'policy_hash',
       'Cost function of policy hash: each assignment where its hash with the node says.',
       'update mooring.deployment set policy = ''hash'' where id = 1;'),
-    (40, 'operate', 'setting',
+    (41, 'operate', 'setting',
       'One row of knobs for the whole fleet.',
       'update mooring.setting set lease_ttl = ''30 s'';'),
-    (41, 'operate', 'resume_reaping',
+    (42, 'operate', 'resume_reaping',
       'Takes the work of silent nodes although they are many; see fleet.reap_paused.',
       'select mooring.resume_reaping();'),
-    (42, 'operate', 'set_up_roles',
+    (43, 'operate', 'set_up_roles',
       'Makes the four group roles and gives them their rights.',
       'select * from mooring.set_up_roles();'),
-    (43, 'operate', 'assignment',
+    (44, 'operate', 'assignment',
       'One instance of a deployment, the node that owns it, and what the owner shall do.',
       'select id, node_id, epoch, wanted from mooring.assignment where deployment_id = 1;'),
-    (44, 'operate', 'run',
+    (45, 'operate', 'run',
       'What an agent last observed of an assignment.',
       'select state, restarts, last_error from mooring.run where assignment_id = 1;'),
-    (45, 'workload', 'assert_owner',
+    (46, 'workload', 'assert_owner',
       'Raises MR005 unless the caller still owns its assignment; '
       'it keeps ownership until the transaction ends.',
       'select mooring.assert_owner(1, 1);'),
-    (46, 'worker', 'tick',
+    (47, 'worker', 'tick',
       'Beat of a worker; it starts the rounds that are due.',
       'select * from mooring.tick(''by hand'');'),
-    (47, 'worker', 'claim',
+    (48, 'worker', 'claim',
       'Assigns pending work to nodes.',
       'select * from mooring.claim();'),
-    (48, 'worker', 'reap',
+    (49, 'worker', 'reap',
       'Takes assignments from nodes whose lease has ended.',
       'select * from mooring.reap();'),
-    (49, 'worker', 'evict',
+    (50, 'worker', 'evict',
       'Stops what is no longer permitted where it runs, and mends what deployments lack.',
       'select * from mooring.evict();'),
-    (50, 'worker', 'prune_events',
+    (51, 'worker', 'prune_events',
       'Deletes events and past ownerships older than setting.event_retention.',
       'select mooring.prune_events();'),
-    (51, 'agent', 'register_node',
+    (52, 'agent', 'register_node',
       'Binds the name of a node to a new session of its agent.',
       'select * '
       'from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
-    (52, 'agent', 'heartbeat',
+    (53, 'agent', 'heartbeat',
       'Renews the lease of a node, and answers with the digest of what it owns.',
       'select * from mooring.heartbeat(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (53, 'agent', 'assignments_of',
+    (54, 'agent', 'assignments_of',
       'Everything a node owns, and what to run.',
       'select * from mooring.assignments_of(''host-a'');'),
-    (54, 'agent', 'report',
+    (55, 'agent', 'report',
       'Stores what an agent observed of its assignments.',
       'select * '
       'from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
-    (55, 'agent', 'begin_leave',
+    (56, 'agent', 'begin_leave',
       'Announces that the agent is stopping: no new work for its node.',
       'select mooring.begin_leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (56, 'agent', 'leave',
+    (57, 'agent', 'leave',
       'Ends a session after its processes are gone, and releases all it owns.',
       'select mooring.leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (57, 'agent', 'log_requests_of',
+    (58, 'agent', 'log_requests_of',
       'The slices of logs that are requested from a node.',
       'select * '
       'from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (58, 'agent', 'answer_log',
+    (59, 'agent', 'answer_log',
       'Answers a request for a slice of a log.',
       'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', '
       'gen_random_uuid(), 0, ''x'', null, false, 1, null);')
@@ -9944,9 +10168,15 @@ begin
         case
           when pause.paused_at is null then 'not paused'
           when pause.resumed_at is null then format(
-            'paused since %s: %s; their work is not reaped',
+            'paused since %s%s: %s; their work is not reaped',
             to_char(pause.paused_at, 'HH24:MI:SS'),
+            (
+              select ' and until '
+                  || to_char(pause.paused_at + s.reap_pause_timeout, 'HH24:MI:SS') || ' at most'
+                from mooring.setting s),
             pause.reason)
+          when pause.resumed_by is null
+            then format('goes on after setting.reap_pause_timeout although %s', pause.reason)
           else format('goes on by order of %s although %s', pause.resumed_by, pause.reason)
         end,
         case
@@ -10048,7 +10278,7 @@ comment on function mooring_internal.doctor_rounds() is
   'Theme of doctor(): hold, pause, workers, rounds, jobs, placement lock, failures.';
 --! EndIncluded functions/doctor/doctor_rounds.sql
 --! Included functions/doctor/doctor_jobs.sql
--- Jobs of graphile_worker that stand still. Those of a dead worker stay locked for four hours, and
+-- Jobs in mooring_jobs that stand still. Those of a dead worker stay locked for four hours, and
 -- tick() frees only those of workers that have ticked.
 create or replace function mooring_internal.doctor_jobs(has_worker boolean)
   returns table (check_name text, level text, found text, way_out text)
@@ -10066,7 +10296,7 @@ begin
       array_agg(distinct j.locked_by) as lockers,
       max(asked_at - j.locked_at) as oldest
     into locked
-    from graphile_worker.jobs j
+    from mooring_jobs.jobs j
    where j.locked_at < asked_at - grace
      and j.task_identifier in ('place', 'reap', 'evict', 'prune')
      and not exists (
@@ -10085,10 +10315,10 @@ begin
         end,
         case
           when locked.jobs > 0
-            then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers)
+            then format('select mooring_jobs.force_unlock_workers(%L);', locked.lockers)
         end;
   select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
-    from graphile_worker.jobs j
+    from mooring_jobs.jobs j
    where j.run_at < asked_at - interval '30 s'
      and j.locked_at is null
      and j.attempts < j.max_attempts
@@ -10114,7 +10344,7 @@ begin
 end;
 $$;
 comment on function mooring_internal.doctor_jobs(boolean) is
-  'Theme of doctor(): jobs of graphile_worker that no worker will run. has_worker: whether a '
+  'Theme of doctor(): jobs in mooring_jobs that no worker will run. has_worker: whether a '
   'worker is alive.';
 --! EndIncluded functions/doctor/doctor_jobs.sql
 --! Included functions/doctor/doctor_nodes.sql
@@ -10967,6 +11197,24 @@ begin
           when off <> '{}'
             then format('alter system set %s = on; select pg_reload_conf();', off[1])
         end;
+  return query
+    select 'notifications',
+        case
+          when u.used >= 0.5 then 'problem'
+          when u.used >= 0.1 then 'warning'
+          else 'ok'
+        end,
+        format('the queue is %s %% full', round((100 * u.used)::numeric, 1))
+          || case
+            when u.used >= 0.5 then ': hints are left out, so that no commit fails; '
+              'work is found by the next beat or round'
+            else ''
+          end,
+        case
+          when u.used >= 0.1 then 'a session that listens has a transaction open for too long: '
+            'select pid, usename, xact_start from pg_stat_activity order by xact_start limit 5;'
+        end
+      from (select pg_notification_queue_usage() as used) u;
   select count(*) as standbys,
       count(*) filter (where r.sync_state in ('sync', 'quorum')) as sync,
       count(*) filter (where r.sync_state is null) as hidden
@@ -11194,9 +11442,6 @@ comment on function mooring.doctor() is
 --! Included grants.sql
 -- Default deny: PUBLIC gets nothing here. The owner of the schema uses it all. Rights of other
 -- roles are in functions/roles/rights_of_roles.sql; set_up_roles() grants them.
-revoke all on all routines in schema mooring, mooring_internal from public;
-revoke all on all tables in schema mooring, mooring_internal from public;
-revoke all on schema mooring, mooring_internal from public;
 select from mooring.set_up_roles();
 --! EndIncluded grants.sql
 --! EndIncluded all.sql
@@ -11204,7 +11449,8 @@ select from mooring.set_up_roles();
 -- an empty marker means an outage from now on
 select mooring_internal.write_outage_marker();
 
--- graphile-worker keeps the names of tasks in a table with a unique key, and the first job of a
+-- graphile-worker lives in a schema of ours, mooring_jobs, whatever the application next to us has.
+-- It keeps the names of tasks in a table with a unique key, and the first job of a
 -- name inserts it. Without these jobs, all inserts of deployments would wait for the transaction of
 -- the first.
 do $$
@@ -11212,8 +11458,8 @@ declare
   task text;
 begin
   foreach task in array '{place,reap,evict,prune}'::text[] loop
-    perform graphile_worker.add_job(task, job_key => 'make ' || task || ' known');
-    perform graphile_worker.remove_job('make ' || task || ' known');
+    perform mooring_jobs.add_job(task, job_key => 'make ' || task || ' known');
+    perform mooring_jobs.remove_job('make ' || task || ' known');
   end loop;
 end;
 $$;
@@ -11222,13 +11468,9 @@ $$;
 -- jobs a second they are used up after eight months. A sequence that cycles is harmless: the name
 -- is known, so the insert that consumed the number does nothing.
 do $$
-declare
-  numbers text := pg_get_serial_sequence('graphile_worker._private_tasks', 'id');
 begin
-  execute format('alter sequence %s cycle', numbers);
-exception when insufficient_privilege then
-  raise warning
-    'mooring: another role owns the sequence of graphile_worker._private_tasks, which ends '
-    'after 2^31 jobs: its owner has to run alter sequence % cycle', numbers;
+  execute format(
+    'alter sequence %s cycle',
+    pg_get_serial_sequence('mooring_jobs._private_tasks', 'id'));
 end;
 $$;

@@ -3,11 +3,11 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** One file of migrations/committed, as graphile-migrate reads it. */
+/** One file of migrations/committed, as `graphile-migrate commit` writes it. */
 export interface CommittedMigration {
   /** 000001-schema.sql, in the folder. */
   file: string
-  /** 000001.sql, as in graphile_migrate.migrations. */
+  /** 000001.sql, as in mooring_internal.migration. */
   filename: string
   hash: string
   previousHash: string | null

@@ -2,12 +2,13 @@ import { Socket } from 'node:net'
 import pg from 'pg'
 import { answerWithin } from '../deadline.js'
 import { pgConfig, type DatabaseUrl } from '../database-url.js'
+import type { CommittedMigration } from './committed-migrations.js'
 
 /** The statements around a migration, on one connection. It holds the migration lock while open. */
 export interface MigrationSession {
   /** Waits until no other host migrates this database. Calls onWait once when it has to wait. */
   lock(onWait: () => void): Promise<void>
-  /** The rows of graphile_migrate.migrations, in order; none where the table does not exist. */
+  /** The rows of mooring_internal.migration, in order; none where the table does not exist. */
   appliedMigrations(): Promise<AppliedMigration[]>
   /** The sessions that make `applicationName` wait for a lock at this moment, in words. */
   blockersOf(applicationName: string): Promise<string[]>
@@ -57,11 +58,11 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
     },
     async appliedMigrations() {
       const { rows } = await client.query<{ there: boolean }>(
-        `select pg_catalog.to_regclass('graphile_migrate.migrations') is not null as there`,
+        `select pg_catalog.to_regclass('mooring_internal.migration') is not null as there`,
       )
       if (!rows[0]?.there) return []
       const applied = await client.query<AppliedMigration>(
-        'select m.filename, m.hash from graphile_migrate.migrations m order by m.filename',
+        'select m.filename, m.hash from mooring_internal.migration m order by m.filename',
       )
       return applied.rows
     },
@@ -86,6 +87,28 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
       return rows.map(({ problem }) => problem)
     },
     close: () => client.end().catch(() => {}),
+  }
+}
+
+/** One file and the note that it ran, in one transaction. */
+export async function runMigration(
+  pool: pg.Pool,
+  { filename, hash, body }: CommittedMigration,
+): Promise<void> {
+  const client = await pool.connect()
+  try {
+    await client.query('begin')
+    await client.query(body)
+    await client.query('insert into mooring_internal.migration (filename, hash) values ($1, $2)', [
+      filename,
+      hash,
+    ])
+    await client.query('commit')
+    client.release()
+  } catch (error) {
+    // closes the connection, so the transaction is rolled back
+    client.release(true)
+    throw error
   }
 }
 

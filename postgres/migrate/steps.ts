@@ -1,47 +1,42 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { Logger, migrate as runCommitted } from 'graphile-migrate'
-import { runMigrations as installGraphileWorker } from 'graphile-worker'
 import pg from 'pg'
 import { committedMigrations, type CommittedMigration } from './committed-migrations.js'
+import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../database-url.js'
+import { installJobsSchema } from '../jobs-schema.js'
+import { settingStatements } from '../session-settings.js'
+import { MigrateError, type MigrateOrder, type MigrateResult } from './result.js'
 import {
-  parseDatabaseUrl,
-  pgConfig,
-  pgConnectionString,
-  type DatabaseUrl,
-} from '../database-url.js'
-import { MigrateError, type MigrateOrder, type MigrateResult } from './migrate.js'
-import { openMigrationSession, type AppliedMigration, type MigrationSession } from './queries.js'
+  openMigrationSession,
+  runMigration,
+  type AppliedMigration,
+  type MigrationSession,
+} from './queries.js'
 import { findPrimary } from '../find-primary.js'
 
 /**
- * The steps of `migrate`, in this process. A session that waits for a table lock makes every later
+ * The steps of `migrate`. A session that waits for a table lock makes every later
  * reader and writer of that table wait behind it, heartbeats included. So no step waits longer than
  * LOCK_TIMEOUT_MS, and all other sessions proceed between two tries.
  */
 export async function runMigrations(
   order: MigrateOrder,
   log: (message: string) => void,
+  signal?: AbortSignal,
 ): Promise<MigrateResult> {
   const url = await findPrimary(parseDatabaseUrl(order.databaseUrl))
   const files = committedMigrations(order.folder)
   const session = await openMigrationSession(url)
+  // a statement that has begun is rolled back when the server finds its client gone
+  const abort = () => void session.close()
+  signal?.addEventListener('abort', abort, { once: true })
   try {
     await session.lock(() => log('another migration of this database is running; waiting for it'))
     const before = await session.appliedMigrations()
     refuseForeignHistory(before, files)
-    const tries = { session, log, until: performance.now() + order.retryForMs }
-    await withoutBlocking(tries, () => installWorkerSchema(url))
-    if (before.length < files.length) {
-      await withoutBlocking(tries, () =>
-        runCommitted({
-          connectionString: pgConnectionString(url, { application_name: APPLICATION_NAME }),
-          migrationsFolder: order.folder,
-          // an unqualified name must fail here, not find a table by chance
-          pgSettings: { search_path: 'pg_catalog', lock_timeout: String(LOCK_TIMEOUT_MS) },
-          logger: SILENT, // it would print every statement of a failed migration
-        }),
-      )
-    }
+    const tries = { session, log, until: performance.now() + order.retryForMs, signal }
+    await withoutBlocking(tries, () => withPool(url, installJobsSchema))
+    for (const migration of files.slice(before.length))
+      await withoutBlocking(tries, () => withPool(url, (pool) => runMigration(pool, migration)))
     const applied = files.slice(before.length).map(({ file }) => file)
     for (const file of applied) log(`ran ${file}`)
     const roleProblems = await session.setUpRoles()
@@ -52,6 +47,7 @@ export async function runMigrations(
       ...(await appendSearchPath(session)),
     }
   } finally {
+    signal?.removeEventListener('abort', abort)
     await session.close()
   }
 }
@@ -59,7 +55,11 @@ export async function runMigrations(
 export const LOCK_TIMEOUT_MS = 500
 const APPLICATION_NAME = 'mooring migrate'
 const PAUSE_MS = 500
-const SILENT = new Logger(() => () => {})
+const WORK_SETTINGS = {
+  // an unqualified name must fail here, not find a table by chance
+  search_path: 'pg_catalog',
+  lock_timeout: String(LOCK_TIMEOUT_MS),
+}
 
 /** Refuses a database with newer or other migrations than this program has. */
 function refuseForeignHistory(
@@ -91,17 +91,16 @@ function refuseForeignHistory(
   }
 }
 
-async function installWorkerSchema(url: DatabaseUrl): Promise<void> {
-  const pool = new pg.Pool({
-    ...pgConfig(url, {
-      application_name: APPLICATION_NAME,
-      options: `-c lock_timeout=${LOCK_TIMEOUT_MS}`,
-    }),
-    max: 1,
-  })
+/** A pool of one connection, apart from the session that watches what blocks it. */
+async function withPool<T>(url: DatabaseUrl, step: (pool: pg.Pool) => Promise<T>): Promise<T> {
+  const pool = new pg.Pool({ ...pgConfig(url, { application_name: APPLICATION_NAME }), max: 1 })
   pool.on('error', () => {})
+  // queued before every query of the step
+  pool.on('connect', (client) => {
+    client.query(settingStatements(WORK_SETTINGS)).catch(() => {})
+  })
   try {
-    await installGraphileWorker({ pgPool: pool, logger: SILENT })
+    return await step(pool)
   } finally {
     await pool.end()
   }
@@ -111,24 +110,24 @@ interface Tries {
   session: MigrationSession
   log: (message: string) => void
   until: number
+  signal: AbortSignal | undefined
 }
 
 /** Repeats the step while another session holds a lock it needs. Committed parts stay. */
 async function withoutBlocking(
-  { session, log, until }: Tries,
+  { session, log, until, signal }: Tries,
   step: () => Promise<unknown>,
 ): Promise<void> {
   for (let reported = ''; ;) {
+    signal?.throwIfAborted()
     const watch = watchBlockers(session)
     try {
       await step()
       return
     } catch (error) {
-      const { code, message } = error as Error & { code?: string }
-      // 55P03 lock_not_available, 40P01 deadlock_detected; the text means graphile-migrate's own
-      // lock
-      if (code !== '55P03' && code !== '40P01' && message !== 'Failed to get exclusive lock')
-        throw error
+      const { code } = error as Error & { code?: string }
+      // lock_not_available, deadlock_detected
+      if (code !== '55P03' && code !== '40P01') throw error
       const blockers = (await watch.stop()).join(', ') || 'another session'
       if (performance.now() > until) {
         throw new MigrateError(`the migration gave up: ${blockers} holds a lock that it needs`, {

@@ -75,6 +75,7 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
   const reports: AssignmentReport[] = []
   const supervisor = createSupervisor({
     node: 'host-a',
+    owner: 'test.1.host-a',
     stateDir,
     runner: { ...createLocalRunner(), runIdPrefix: runIdPrefix(stateDir) },
     trusts: /./,

@@ -40,7 +40,14 @@ export interface Host extends Program {
 export interface Hosts {
   agent(
     name: string,
-    options?: { databaseUrl?: string; trust?: string; exec?: boolean; args?: string[] },
+    options?: {
+      databaseUrl?: string
+      trust?: string
+      exec?: boolean
+      args?: string[]
+      /** Left out: the folder of all hosts. */
+      state?: string
+    },
   ): Host
   worker(): Program
 }
@@ -50,9 +57,12 @@ export interface Hosts {
  * database first.
  */
 export function hosts(t: Test, databaseUrl: string): Hosts {
-  const state = tempDir(t)
+  const common = tempDir(t)
   return {
-    agent(name, { databaseUrl: url = databaseUrl, trust, exec = true, args = [] } = {}) {
+    agent(
+      name,
+      { databaseUrl: url = databaseUrl, trust, exec = true, args = [], state = common } = {},
+    ) {
       const flags = [
         '--name',
         name,

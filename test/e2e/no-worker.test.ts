@@ -118,7 +118,7 @@ t.test(
         (
           await sql`
             select
-              from graphile_worker.jobs j
+              from mooring_jobs.jobs j
              where j.locked_at is not null and j.task_identifier = 'place'`
         ).length > 0,
       { label: 'the worker has locked its job', timeoutMs: PATIENCE_MS },
@@ -144,7 +144,7 @@ t.test(
         (
           await sql`
             select
-              from graphile_worker.jobs j
+              from mooring_jobs.jobs j
              where j.locked_by is not null and j.locked_at < now() - interval '10 s'`
         ).length === 0,
       { label: 'the jobs of the dead are free', timeoutMs: PATIENCE_MS },

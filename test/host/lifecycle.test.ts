@@ -156,7 +156,13 @@ t.test('the parts of a session', async (t) => {
     t.same(await lifecycleOffences(listener), [], 'notifications')
   }
   const leases = () => {
-    const part = createLeases({ reapMarginMs: 10, fence: () => 0, renew: never, log: silent })
+    const part = createLeases({
+      reapMarginMs: 10,
+      fence: () => 0,
+      onOver: never,
+      renew: never,
+      log: silent,
+    })
     const row = {
       assignment_id: '1',
       epoch: '1',

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { createConnection } from '../../postgres/connection.js'
+import { ownServer } from '../helpers/own-server.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'
@@ -138,3 +139,63 @@ t.test(
     }
   },
 )
+
+t.test('a server that says that it is read only is left, and asked for anew', async (t) => {
+  const { url, sql } = await testDatabase(t)
+  const connection = createConnection({ databaseUrl: url, ...one })
+  t.teardown(connection.close)
+  const pid = () =>
+    connection
+      .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`)
+      .then(([row]) => row!.pid)
+  const first = await pid()
+  const database = new URL(url).pathname.slice(1)
+  await sql.unsafe(`alter database ${database} set default_transaction_read_only = on`)
+  await connection.run(5_000, (q) => q`set default_transaction_read_only = on`)
+  await t.rejects(
+    connection.run(5_000, (q) => q`create table t ()`),
+    { code: '25006' },
+  )
+  t.not(await pid(), first)
+})
+
+t.test('a server that must not be believed is left', async (t) => {
+  const { url } = await testDatabase(t)
+  const connection = createConnection({ databaseUrl: url, ...one })
+  t.teardown(connection.close)
+  const pid = (check?: () => void) =>
+    connection
+      .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`, check)
+      .then(([row]) => row!.pid)
+  const first = await pid()
+  const error = new Error('deposed')
+  await t.rejects(
+    pid(() => {
+      throw error
+    }),
+    error,
+  )
+  t.not(await pid(), first)
+})
+
+t.test('commits that wait for a lost standby keep no backend once nobody waits', async (t) => {
+  const server = await ownServer(t)
+  await server.sql`alter system set synchronous_commit = on`
+  await server.sql`alter system set synchronous_standby_names = 'ANY 1 (nobody)'`
+  await server.sql`select pg_reload_conf()`
+  const connection = createConnection({ databaseUrl: server.url, ...one })
+  t.teardown(connection.close)
+  const backends = async () =>
+    (
+      await server.sql<{ n: number }[]>`
+        select count(*)::int as n
+          from pg_stat_activity
+         where application_name = 'connection under test'`
+    )[0]!.n
+  for (let nr = 1; nr <= 20; nr += 1)
+    await t.rejects(
+      connection.run(100, (q) => q.unsafe(`create table waits_${nr} ()`)),
+      { code: 'CALL_DEADLINE' },
+    )
+  await waitFor(async () => (await backends()) <= 1, { label: 'no backend waits on' })
+})

@@ -388,7 +388,7 @@ t.test('five hundred inserts at once commit while one more sits idle', async (t)
     }),
   )
   t.equal(
-    (await pg.sql`select from graphile_worker.jobs where task_identifier = 'place'`).length,
+    (await pg.sql`select from mooring_jobs.jobs where task_identifier = 'place'`).length,
     501,
     'each has asked for a job of its own, and so has the registration',
   )
@@ -404,7 +404,7 @@ t.test(
     await pg.sql.unsafe(`create or replace function mooring_internal.enqueue(task text) returns void
       language plpgsql as $$
     begin
-      perform graphile_worker.add_job(enqueue.task, job_key => enqueue.task, max_attempts => 1);
+      perform mooring_jobs.add_job(enqueue.task, job_key => enqueue.task, max_attempts => 1);
     end; $$`)
     const psql = await pg.session('psql')
     await psql.begin()

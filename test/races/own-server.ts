@@ -33,7 +33,9 @@ export interface OwnServer {
    * A clone of the stopped server, started as a standby: a session in it, and its promotion. It
    * ends with the story.
    */
-  copyAsStandby(): Promise<{ standby: Session; promote(): Promise<void> }>
+  copyAsStandby(): Promise<{ standby: Session; url: string; promote(): Promise<void> }>
+  /** The address of the story's database. */
+  url: string
 }
 
 const stateDir = tempDir(t, 'crash')
@@ -58,6 +60,7 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
   await admin.end()
   const clients: postgres.Sql[] = []
   const server: OwnServer = {
+    url: urlOf(url, database),
     async open(name = 'story') {
       const client = postgres(urlOf((await start()).url, database), { max: 1, onnotice: () => {} })
       clients.push(client)
@@ -101,12 +104,14 @@ export async function aFleetOn(t: Test): Promise<{ server: OwnServer; sql: Sessi
       const port = await freePort()
       await pgCtl('start', '-l', `${copy}.log`, '-o', `-p ${port}`)
       t.teardown(() => pgCtl('stop', '-m', 'fast'))
-      const client = postgres(
-        Object.assign(new URL(urlOf(url, database)), { port: String(port) }).href,
-        { max: 1, onnotice: () => {} },
-      )
+      const standbyUrl = Object.assign(new URL(urlOf(url, database)), { port: String(port) }).href
+      const client = postgres(standbyUrl, { max: 1, onnotice: () => {} })
       clients.push(client)
-      return { standby: await openSession(client, 'standby'), promote: () => pgCtl('promote') }
+      return {
+        standby: await openSession(client, 'standby'),
+        url: standbyUrl,
+        promote: () => pgCtl('promote'),
+      }
     },
   }
   t.teardown(() => Promise.all(clients.map((client) => client.end({ timeout: 1 }))))

@@ -58,7 +58,7 @@ t.test(
     await rewrite(
       pg.sql,
       'reap',
-      ['for update skip locked) h;', ') h;'],
+      ['order by h.node_id for update skip locked', 'order by h.node_id'],
       ['for update of a skip locked', ''],
     )
     await rewrite(pg.sql, 'release', [' and a.epoch = o.epoch', ''])

@@ -115,7 +115,11 @@ t.test(
 
 t.test('a reap frees only what the silent node owned when it was judged', async (t) => {
   const { pg, hostA, id, first, agent, rounds } = await aLateReporter(t)
-  const gate = await gateBefore(pg, 'reap', 'select array_agg(l.id), array_agg(l.epoch) into lost')
+  const gate = await gateBefore(
+    pg,
+    'reap',
+    'select array_agg(l.id), array_agg(l.epoch), array_agg(distinct l.node_id)',
+  )
   await gate.stopHere(rounds)
   const reaping = rounds.start((sql) => sql`select * from mooring.reap()`)
   await waitsFor(t, pg, rounds, gate.session)

@@ -34,7 +34,7 @@ t.test('of many that tick at once each due round is won by one', async (t) => {
     (
       await pg.sql`
         select task_identifier as task
-          from graphile_worker.jobs
+          from mooring_jobs.jobs
          where key like 'round:%'
          order by 1`
     ).map(({ task }) => task),
@@ -162,11 +162,11 @@ t.test(
     await pg.sql`select mooring.tick('dead', '{pool-dead}')`
     await pg.sql`select mooring.tick('alive', '{pool-alive}')`
     await pg.sql`
-      select graphile_worker.add_job('place', job_key => 'one'),
-             graphile_worker.add_job('place', job_key => 'two')`
+      select mooring_jobs.add_job('place', job_key => 'one'),
+             mooring_jobs.add_job('place', job_key => 'two')`
     // as the runner of each locks them
     await pg.sql`
-      update graphile_worker._private_jobs
+      update mooring_jobs._private_jobs
          set locked_at = now(),
              attempts = 1,
              locked_by = case key when 'one' then 'pool-dead' else 'pool-alive' end
@@ -174,7 +174,7 @@ t.test(
     const lockedBy = async () =>
       (
         await pg.sql`
-          select locked_by from graphile_worker.jobs where key in ('one', 'two') order by key`
+          select locked_by from mooring_jobs.jobs where key in ('one', 'two') order by key`
       ).map((row) => row.locked_by)
     await pg.sql`
       update mooring_internal.worker

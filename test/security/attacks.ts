@@ -50,7 +50,7 @@ export const RESERVED: Attack[] = [
   ['a hold', '42501', (sql) => sql`select mooring_internal.start_hold(now(), null, 'x')`],
   ['the placement lock', '42501', (sql) => sql`select mooring_internal.lock_placement()`],
   ['the row lock of a workload', '42501', (sql) => sql`select mooring.assert_owner(1, 1)`],
-  ['jobs', '42501', (sql) => sql`select graphile_worker.add_job('place')`],
+  ['jobs', '42501', (sql) => sql`select mooring_jobs.add_job('place')`],
   ['history: events deleted', '42501', (sql) => sql`delete from mooring.event`],
   [
     'a function of its own in the schema',

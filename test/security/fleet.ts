@@ -57,7 +57,7 @@ async function everything(sql: Sql): Promise<string> {
     ]),
   )
   const catalog = await sql`select count(*)::int as n, max(p.oid)::text as newest from pg_proc p`
-  const jobs = await sql`select count(*)::int as n from graphile_worker.jobs`
+  const jobs = await sql`select count(*)::int as n from mooring_jobs.jobs`
   return JSON.stringify([rows, catalog, jobs])
 }
 

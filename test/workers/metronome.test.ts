@@ -83,7 +83,7 @@ t.test('defect 12: of many metronomes one is let through for each round', async 
     async () => {
       const rows = await database.sql<{ task: string; n: number }[]>`
         select j.task_identifier as task, count(*)::int as n
-        from graphile_worker.jobs j group by 1 order by 1`
+        from mooring_jobs.jobs j group by 1 order by 1`
       return rows.length === 4 ? rows : null
     },
     { label: 'all rounds are queued' },

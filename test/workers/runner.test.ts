@@ -33,12 +33,12 @@ const ticking = ({ sql }: TestDatabase, workers = 1) =>
   })
 const locked = ({ sql }: TestDatabase) =>
   sql`
-    select 1 from graphile_worker.jobs j
+    select 1 from mooring_jobs.jobs j
     where j.locked_at is not null and j.task_identifier in ('place', 'slow')`.then(
     (rows) => rows.length,
   )
 const queued = ({ sql }: TestDatabase, task: string) =>
-  sql`select 1 from graphile_worker.jobs j where j.task_identifier = ${task}`.then(
+  sql`select 1 from mooring_jobs.jobs j where j.task_identifier = ${task}`.then(
     (rows) => rows.length,
   )
 /** What is placed now is placed by the job that its INSERT has asked for. */
@@ -139,7 +139,7 @@ t.test(
       },
     })
     runner.promise.catch(() => {})
-    await database.sql`select graphile_worker.add_job('slow')`
+    await database.sql`select mooring_jobs.add_job('slow')`
     await started
     await runner.stop().catch(() => {})
     t.equal(
@@ -255,8 +255,7 @@ t.test(
     await psql.release()
     await waitFor(async () => (await placed(database)) === 1, { label: 'placed' })
     t.equal(
-      (await database.sql`select 1 from graphile_worker.jobs j where j.last_error is not null`)
-        .length,
+      (await database.sql`select 1 from mooring_jobs.jobs j where j.last_error is not null`).length,
       0,
     )
   },

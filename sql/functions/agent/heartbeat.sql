@@ -7,7 +7,8 @@
 -- The time is the database's. It never goes backwards, except where the clock itself was set back
 -- by more than the margin.
 -- The commit does not wait for disk: a beat lost at a crash costs nothing, because a crash starts a
--- hold.
+-- hold. With a synchronous standby it waits until that has received it. So a primary that was
+-- deposed and does not know it confirms nothing: its standby follows another.
 -- An impossible figure (NaN, a negative one) counts as none, because a broken sampler must not cost
 -- the lease.
 -- locks: heartbeat (its own row)
@@ -50,7 +51,10 @@ begin
       message = 'a heartbeat needs isolation level read committed',
       hint = 'With another level it would confirm what is no longer owned.';
   end if;
-  perform set_config('synchronous_commit', 'off', true);
+  perform set_config(
+    'synchronous_commit',
+    case current_setting('synchronous_standby_names') when '' then 'off' else 'remote_write' end,
+    true);
   select s.* into setting from mooring.setting s;
   perform mooring_internal.limit_idle(setting.placement_lock_timeout);
   update mooring.heartbeat h

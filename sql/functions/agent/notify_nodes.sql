@@ -4,6 +4,9 @@ create or replace function mooring_internal.notify_nodes(node_ids int[]) returns
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
+  if not mooring_internal.may_notify() then
+    return;
+  end if;
   perform pg_notify(mooring_internal.node_channel(n.id), '')
     from (
       select distinct u.id

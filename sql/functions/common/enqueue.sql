@@ -8,7 +8,10 @@ create or replace function mooring_internal.enqueue(task text) returns void
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
-  perform graphile_worker.add_job(
+  if not mooring_internal.may_notify() then
+    return;
+  end if;
+  perform mooring_jobs.add_job(
     enqueue.task,
     job_key => enqueue.task || ':' || pg_current_xact_id(),
     max_attempts => 1);

@@ -1,4 +1,4 @@
--- Jobs of graphile_worker that stand still. Those of a dead worker stay locked for four hours, and
+-- Jobs in mooring_jobs that stand still. Those of a dead worker stay locked for four hours, and
 -- tick() frees only those of workers that have ticked.
 create or replace function mooring_internal.doctor_jobs(has_worker boolean)
   returns table (check_name text, level text, found text, way_out text)
@@ -16,7 +16,7 @@ begin
       array_agg(distinct j.locked_by) as lockers,
       max(asked_at - j.locked_at) as oldest
     into locked
-    from graphile_worker.jobs j
+    from mooring_jobs.jobs j
    where j.locked_at < asked_at - grace
      and j.task_identifier in ('place', 'reap', 'evict', 'prune')
      and not exists (
@@ -35,10 +35,10 @@ begin
         end,
         case
           when locked.jobs > 0
-            then format('select graphile_worker.force_unlock_workers(%L);', locked.lockers)
+            then format('select mooring_jobs.force_unlock_workers(%L);', locked.lockers)
         end;
   select count(*) as jobs, max(asked_at - j.run_at) as oldest into waiting
-    from graphile_worker.jobs j
+    from mooring_jobs.jobs j
    where j.run_at < asked_at - interval '30 s'
      and j.locked_at is null
      and j.attempts < j.max_attempts
@@ -64,5 +64,5 @@ begin
 end;
 $$;
 comment on function mooring_internal.doctor_jobs(boolean) is
-  'Theme of doctor(): jobs of graphile_worker that no worker will run. has_worker: whether a '
+  'Theme of doctor(): jobs in mooring_jobs that no worker will run. has_worker: whether a '
   'worker is alive.';

@@ -64,9 +64,15 @@ begin
         case
           when pause.paused_at is null then 'not paused'
           when pause.resumed_at is null then format(
-            'paused since %s: %s; their work is not reaped',
+            'paused since %s%s: %s; their work is not reaped',
             to_char(pause.paused_at, 'HH24:MI:SS'),
+            (
+              select ' and until '
+                  || to_char(pause.paused_at + s.reap_pause_timeout, 'HH24:MI:SS') || ' at most'
+                from mooring.setting s),
             pause.reason)
+          when pause.resumed_by is null
+            then format('goes on after setting.reap_pause_timeout although %s', pause.reason)
           else format('goes on by order of %s although %s', pause.resumed_by, pause.reason)
         end,
         case

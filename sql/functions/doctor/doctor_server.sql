@@ -63,6 +63,24 @@ begin
           when off <> '{}'
             then format('alter system set %s = on; select pg_reload_conf();', off[1])
         end;
+  return query
+    select 'notifications',
+        case
+          when u.used >= 0.5 then 'problem'
+          when u.used >= 0.1 then 'warning'
+          else 'ok'
+        end,
+        format('the queue is %s %% full', round((100 * u.used)::numeric, 1))
+          || case
+            when u.used >= 0.5 then ': hints are left out, so that no commit fails; '
+              'work is found by the next beat or round'
+            else ''
+          end,
+        case
+          when u.used >= 0.1 then 'a session that listens has a transaction open for too long: '
+            'select pid, usename, xact_start from pg_stat_activity order by xact_start limit 5;'
+        end
+      from (select pg_notification_queue_usage() as used) u;
   select count(*) as standbys,
       count(*) filter (where r.sync_state in ('sync', 'quorum')) as sync,
       count(*) filter (where r.sync_state is null) as hidden

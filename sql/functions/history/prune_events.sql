@@ -51,11 +51,10 @@ begin
      and not exists (select from mooring.assignment a where a.id = r.assignment_id);
   perform mooring_internal.forget_log_requests();
   begin
-    perform graphile_worker.complete_jobs(array(
+    perform mooring_jobs.complete_jobs(array(
       select j.id
-        from graphile_worker.jobs j
-       where j.task_identifier in ('place', 'reap', 'evict', 'prune')
-         and j.attempts >= j.max_attempts
+        from mooring_jobs.jobs j
+       where j.attempts >= j.max_attempts
          and j.locked_at is null
        limit 10000));
   exception when others then

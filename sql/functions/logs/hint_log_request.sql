@@ -4,7 +4,8 @@ create or replace function mooring_internal.hint_log_request(node_id int) return
   language sql volatile
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
-  select pg_notify(mooring_internal.node_channel(hint_log_request.node_id), 'log');
+  select pg_notify(mooring_internal.node_channel(hint_log_request.node_id), 'log')
+   where mooring_internal.may_notify();
 end;
 comment on function mooring_internal.hint_log_request(int) is
   'Notifies the agent of a node to read log_requests_of().';

@@ -4,7 +4,7 @@ return '{
   "verbs": {
     "mooring_viewer": [
       "schema_version", "explain", "last_events", "placements_of", "history", "placement_at",
-      "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor",
+      "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor", "server_identity",
       "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
       "pending_reasons", "awaited_nodes", "placement_lock_holder",
       "lock_space", "lock_key", "round_interval"],
@@ -13,8 +13,8 @@ return '{
       "forget_node", "resume_reaping", "rebalance",
       "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": [
-      "schema_version", "register_node", "heartbeat", "assignments_of", "report", "begin_leave",
-      "leave", "tick", "log_requests_of", "answer_log"],
+      "schema_version", "server_identity", "register_node", "heartbeat", "assignments_of",
+      "report", "begin_leave", "leave", "tick", "log_requests_of", "answer_log"],
     "mooring_workload": ["assert_owner"]},
   "tables": {
     "mooring_viewer": [

@@ -9,7 +9,8 @@
 --   mooring_agent      the agent's verbs, each for the nodes of the login only, and no table
 --   mooring_workload   assert_owner() alone. It is not public, because it can delay the failover of
 --                      any assignment it names
--- Workers have no role: graphile_worker's tables show their rows to their owner only.
+-- PUBLIC gets nothing, also where a restored dump or default privileges gave it something.
+-- Workers have no role: the tables of graphile-worker show their rows to their owner only.
 create or replace function mooring.set_up_roles() returns table (role text, problem text)
   language plpgsql volatile
   set search_path = pg_catalog, mooring, pg_temp
@@ -20,6 +21,10 @@ declare
   thing text;
   found_as text;
 begin
+  revoke all on all routines in schema mooring, mooring_internal, mooring_jobs from public;
+  revoke all on all tables in schema mooring, mooring_internal, mooring_jobs from public;
+  revoke all on all sequences in schema mooring, mooring_internal, mooring_jobs from public;
+  revoke all on schema mooring, mooring_internal, mooring_jobs from public;
   for role in
     select k
       from jsonb_object_keys(verbs) k

@@ -11,7 +11,7 @@ begin
          select d.oid
            from pg_database d
           where d.datname = current_database())
-       and m.system_identifier = (select c.system_identifier from pg_control_system() c));
+       and m.system_identifier is not distinct from mooring_internal.system_identifier());
 end;
 $$;
 comment on function mooring_internal.outage_marker_is_present() is

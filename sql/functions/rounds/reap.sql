@@ -4,8 +4,11 @@
 -- judged_at: tick() passes the time that it compared with its caller's clock. So a step of the
 -- database clock between a tick and the reap it started frees nothing. A job that waited long uses
 -- an old time: it finds fewer ended leases, never more. null: the start of the call.
--- What stays with its node: daemons, unless they shall stop. And all work while reaping is paused,
--- except that of nodes without a session, because those left by themselves.
+-- What stays with its node:
+--   daemons, unless they shall stop
+--   work with on_lost = 'keep' that no live node could take, see work_with_nowhere_to_go()
+--   all work while reaping is paused
+-- Work of nodes without a session never stays, because those left by themselves.
 -- README.md tells what each lock and each skipped row is for.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(
@@ -24,8 +27,11 @@ declare
   in_hold boolean;
   -- nodes that left, and silent ones, with work that a reap may free
   overdue int[];
+  -- deployments whose work stays with its silent node
+  stays bigint[] := '{}';
   lost bigint[];
   lost_epochs bigint[];
+  lost_nodes int[];
 begin
   -- A transaction that holds heartbeat rows keeps their nodes from coming back. One that holds the
   -- round keeps every caller from it.
@@ -45,34 +51,56 @@ begin
     perform mooring_internal.finish_round('reap');
     return;
   end if;
-  paused := mooring_internal.update_reap_pause(at);
   -- offset 0: one index lookup for each such node, up to the first hit; as a join it would read
   -- all that each of them owns
-  select array_agg(h.node_id) into overdue
-    from (
-      select h.node_id
-        from mooring.heartbeat h
-       where (h.session is null or h.beat_at < at - margin and not paused)
-         and exists (
-           select from mooring.assignment a
-            where a.node_id = h.node_id
-              and (a.ordinal is not null or a.wanted = 'stop')
-              and mooring_internal.lease_end(h, a) + margin < at
-           offset 0)
-       order by h.node_id
-         for update skip locked) h;
-  if overdue is not null then
+  overdue := array(
+    select h.node_id
+      from mooring.heartbeat h
+     where (h.session is null or h.beat_at < at - margin)
+       and exists (
+         select from mooring.assignment a
+          where a.node_id = h.node_id
+            and (a.ordinal is not null or a.wanted = 'stop')
+            and mooring_internal.lease_end(h, a) + margin < at
+         offset 0));
+  if overdue <> '{}' then
+    stays := mooring_internal.work_with_nowhere_to_go(overdue);
+    if stays <> '{}' then
+      overdue := array(
+        select h.node_id
+          from mooring.heartbeat h
+         where h.node_id = any (overdue)
+           and exists (
+             select from mooring.assignment a
+              where a.node_id = h.node_id
+                and (a.ordinal is not null or a.wanted = 'stop')
+                and (a.wanted = 'stop' or h.session is null or a.deployment_id <> all (stays))
+                and mooring_internal.lease_end(h, a) + margin < at
+             offset 0));
+    end if;
+  end if;
+  paused := mooring_internal.update_reap_pause(at, overdue);
+  overdue := array(
+    select h.node_id
+      from mooring.heartbeat h
+     where h.node_id = any (overdue)
+       and (h.session is null or h.beat_at < at - margin and not paused)
+     order by h.node_id
+       for update skip locked);
+  if overdue <> '{}' then
     -- Rows are locked as they are chosen. Otherwise rows locked elsewhere would be chosen again
     -- each time, and those behind them never.
     -- + 0: the planner knows neither number in a plan that it keeps. Without it, it reads the whole
     -- table along its primary key instead of what the overdue nodes own.
-    select array_agg(l.id), array_agg(l.epoch) into lost, lost_epochs
+    select array_agg(l.id), array_agg(l.epoch), array_agg(distinct l.node_id)
+      into lost, lost_epochs, lost_nodes
       from (
-        select a.id, a.epoch
+        select a.id, a.epoch, a.node_id
           from mooring.assignment a
           join mooring.heartbeat h on h.node_id = a.node_id
          where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
+           and (a.wanted = 'stop' or h.session is null or a.deployment_id <> all (stays))
            and mooring_internal.lease_end(h, a) + margin < at
          order by a.id + 0
          limit coalesce(max_rows, 10000)
@@ -81,6 +109,10 @@ begin
       select r.*
         from mooring_internal.release(
           lost, lost_epochs, 'reaped', 'the lease of its node is over') r;
+    -- from now on the silence of these nodes counts, see update_reap_pause()
+    update mooring.heartbeat h
+       set reaped_at = read_at
+     where h.node_id = any (lost_nodes);
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
       -- What is left is locked elsewhere. xmax is the transaction that locks the row, or a number
       -- for several of them; then all that lock rows of the table are named.
@@ -90,6 +122,7 @@ begin
           join mooring.heartbeat h on h.node_id = a.node_id
          where a.node_id = any (overdue)
            and (a.ordinal is not null or a.wanted = 'stop')
+           and (a.wanted = 'stop' or h.session is null or a.deployment_id <> all (stays))
            and mooring_internal.lease_end(h, a) + margin < at
          group by a.xmax
          order by min(a.id)

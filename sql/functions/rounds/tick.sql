@@ -1,7 +1,8 @@
 -- tick: the metronome. Every worker process calls it and sleeps for next_ms. The database lets one
 -- caller through for each round that is due. That caller queues the round's job.
--- With inline it runs the round itself. Agents do that when a heartbeat's answer says that rounds
--- are overdue, so placement and failover go on with no worker alive.
+-- With inline it runs the round itself, and so it does where the queue of notifications is half
+-- full. Agents pass inline when a heartbeat's answer says that rounds are overdue, so placement and
+-- failover go on with no worker alive.
 -- A worker is dead when it has not ticked for three periods and three seconds. Its graphile-worker
 -- locks are freed here; otherwise they would last four hours.
 -- The answer carries the database clock. The next tick gives it back with the milliseconds since
@@ -95,7 +96,7 @@ begin
       from gone g
      cross join lateral unnest(g.pool_ids) p (id);
     if dead_pool_ids is not null then
-      perform graphile_worker.force_unlock_workers(dead_pool_ids);
+      perform mooring_jobs.force_unlock_workers(dead_pool_ids);
     end if;
   end if;
   with due as (
@@ -118,10 +119,12 @@ begin
   )
   select array_agg(t.name order by t.name <> 'reap', t.name <> 'evict', t.name) into won
     from won_rounds t;
+  -- a queued job comes with a notification, which must not fail the tick
+  inline := inline or not mooring_internal.may_notify();
   foreach name in array coalesce(won, '{}') loop
     begin
       if not inline then
-        perform graphile_worker.add_job(
+        perform mooring_jobs.add_job(
           name,
           case when name = 'reap' then json_build_object('judged_at', at) end,
           job_key => 'round:' || name,

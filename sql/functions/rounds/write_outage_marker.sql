@@ -3,8 +3,8 @@ create or replace function mooring_internal.write_outage_marker() returns void
   set search_path = pg_catalog, mooring, pg_temp
 begin atomic
   insert into mooring_internal.outage_marker (database_oid, system_identifier)
-  select d.oid, c.system_identifier
-    from pg_database d, pg_control_system() c
+  select d.oid, mooring_internal.system_identifier()
+    from pg_database d
    where d.datname = current_database()
   on conflict (only_row) do update
      set database_oid = excluded.database_oid,

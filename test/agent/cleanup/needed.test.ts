@@ -123,6 +123,7 @@ t.test(
       runIdPrefix: 'x.',
     }
     const supervisor = createSupervisor({
+      owner: 'test.1.host-a',
       node: 'host-a',
       stateDir,
       runner: host,

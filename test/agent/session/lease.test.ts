@@ -28,16 +28,18 @@ function row(changes: Partial<LeasedRow> = {}): LeasedRow {
 function leases(t: Test, reapMarginMs = 3_000) {
   const clock = { nowMs: 1_000_000 }
   const fenced: { ids: readonly string[]; graceMs: number }[] = []
+  const over: string[] = []
   const renewed: LeaseTerm[] = []
   const kept = createLeases({
     reapMarginMs,
     fence: (ids, graceMs) => fenced.push({ ids, graceMs }),
+    onOver: (id) => over.push(id),
     renew: (terms) => renewed.push(...terms),
     log,
     clock: () => clock.nowMs,
   })
   t.teardown(() => kept.stop())
-  return { clock, fenced, renewed, ...kept }
+  return { clock, fenced, over, renewed, ...kept }
 }
 
 t.test(
@@ -168,6 +170,30 @@ t.test('a beat after the fence says that something came back to life', async (t)
   t.ok(confirm([row()], clock.nowMs))
   t.ok(isLive(row()))
   t.notOk(confirm([row()], clock.nowMs), 'once')
+})
+
+t.test('a right is over when it lapsed, when the row is not listed, and under a new epoch', (t) => {
+  const { clock, over, confirm } = leases(t)
+  confirm([row()], clock.nowMs)
+  clock.nowMs += 10_800 - CLOCK_GRAIN_MS - 1
+  confirm([row()], clock.nowMs)
+  t.same(over, [], 'fenced, but confirmed before its end')
+  clock.nowMs += 10_800 - CLOCK_GRAIN_MS
+  confirm([row()], clock.nowMs)
+  t.same(over.splice(0), ['1'], 'confirmed after its end')
+  confirm([row()], clock.nowMs)
+  t.same(over, [], 'once')
+  confirm([], clock.nowMs)
+  confirm([row()], clock.nowMs)
+  t.same(over.splice(0), ['1'], 'released in between')
+  confirm([row({ epoch: '9' })], clock.nowMs)
+  t.same(over.splice(0), ['1'], 'another epoch')
+  confirm([row({ assignment_id: '2', on_lost: 'keep' })], clock.nowMs)
+  over.splice(0)
+  clock.nowMs += 3_600_000
+  confirm([row({ assignment_id: '2', on_lost: 'keep' })], clock.nowMs)
+  t.notOk(over.includes('2'), 'what needs no lease loses none')
+  t.end()
 })
 
 t.test('different leases on one node end each at its own time', async (t) => {

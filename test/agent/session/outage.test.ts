@@ -116,7 +116,7 @@ t.test('an agent and a worker survive a storm of cuts, resets and killed backend
   t.equal(
     (
       await sql`
-          select 1 from graphile_worker.jobs j
+          select 1 from mooring_jobs.jobs j
           where j.locked_at is not null and j.locked_at < now() - interval '1 hour'`
     ).length,
     0,

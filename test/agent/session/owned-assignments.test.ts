@@ -40,6 +40,7 @@ async function following(
   const leases = createLeases({
     reapMarginMs: 3_000,
     fence: (ids) => fenced.push(...ids),
+    onOver() {},
     renew() {},
     log,
     clock,

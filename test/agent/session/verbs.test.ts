@@ -43,7 +43,7 @@ const COLUMNS: Record<string, Record<string, string>> = {
     reap_margin_ms: 'integer',
     channel: 'text',
     schema_version: 'integer',
-  } satisfies Record<keyof Registration, string>,
+  } satisfies Record<Exclude<keyof Registration, 'control_plane'>, string>,
   report: { assignment_id: 'bigint', epoch: 'bigint', accepted: 'boolean' } satisfies Record<
     keyof ReportOutcome,
     string

@@ -10,6 +10,7 @@ import type { Test } from 'tap'
 import { withRunIdPrefix, readProcess } from '../../../host/process-table.js'
 import { runIdPrefix } from '../../../state-folder/process-files.js'
 import { attachWarden, silenceMs } from '../../../agent/warden/client.js'
+import { killLeftovers } from '../../../agent/warden/leftovers.js'
 import type { WardenClient } from '../../../agent/warden/client.js'
 import type { ManagedProcess } from '../../../agent/warden/process-runner.js'
 import { WARDEN_PROGRAM } from '../../helpers/processes.js'
@@ -225,7 +226,7 @@ t.test('an agent can leave a warden that is stopped', async (t) => {
 })
 
 t.test(
-  'the next warden of a folder is a new one, and what an unknown one ran is ended first',
+  'where a warden cannot be reached there is a new one, and what the old one ran is a leftover',
   async (t) => {
     const folder = await folderOf(t)
     const first = await attach(folder)
@@ -234,6 +235,8 @@ t.test(
     rmSync(join(folder, 'warden.sock'))
     const second = await attach(folder)
     t.not(second.pid, first.pid)
+    t.ok(alive(first.runIdPrefix + '1') > 0, 'the agent has not been let in')
+    await killLeftovers(folder, silent, { keep: second.runIdPrefix, graceMs: 100 })
     t.equal(readProcess(first.pid), null)
     t.equal(alive(first.runIdPrefix + '1'), 0)
     t.same(second.inherited, [])

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -137,6 +137,33 @@ t.test('processes of another agent on the same host are left alone', async (t) =
     MOORING_EPOCH: '1',
   })
   t.equal(await killLeftovers(mine, silent), 0)
+  t.ok(alive(pid))
+})
+
+t.test(
+  'what an agent of the node left in another folder ends, but nothing of others',
+  async (t) => {
+    const [mine, other] = [await stateDirOf(t), await stateDirOf(t)]
+    const of = (MOORING_OWNER: string, folder = other) =>
+      stranger(t, { MOORING_RUN: newRunId(runIdPrefix(folder)), MOORING_OWNER })
+    const owner = '7.5.host-a'
+    const left = of(owner)
+    const kept = of(owner, mine)
+    const others = [of('7.5.host-b'), of('7.6.host-a'), of('8.5.host-a'), of('7.5.host-a2')]
+    const keep = runIdPrefix(mine)
+    t.equal(await killLeftovers(mine, silent, { keep, owner }), 1)
+    t.notOk(alive(left))
+    t.ok(alive(kept), 'what the warden of this agent runs')
+    t.ok(others.every(alive))
+  },
+)
+
+t.test('the process files of a folder that was copied end nothing', async (t) => {
+  const [living, copy] = [await stateDirOf(t), join(await temporaryFolder(t), 'copy')]
+  const pid = stranger(t, { MOORING_RUN: newRunId(runIdPrefix(living)) })
+  writeProcessFile(living, fileFor(living, pid))
+  cpSync(living, copy, { recursive: true })
+  t.equal(await killLeftovers(copy, silent), 0)
   t.ok(alive(pid))
 })
 

@@ -38,7 +38,7 @@ t.test('an empty database gets both schemas, and a second call finds nothing to 
   const psql = client()
   const [row] = await psql`
       select (select count(*) from deployment)::int as deployments,
-        to_regprocedure('graphile_worker.add_job(text, json)') is not null as queue,
+        to_regprocedure('mooring_jobs.add_job(text, json)') is not null as queue,
         to_regclass('fleet')::text as fleet
     `
   t.match(row, { deployments: 0, fleet: 'fleet' })
@@ -48,15 +48,13 @@ t.test('five at once: one migrates, four wait and find nothing to do', async (t)
   const { url, sql } = await emptyDatabase(t)
   const results = await Promise.all(Array.from({ length: 5 }, () => migrate({ databaseUrl: url })))
   t.strictSame(results.map(({ applied }) => applied.length).sort(), [0, 0, 0, 0, FILES.length])
-  t.equal((await sql`select from graphile_migrate.migrations`).length, FILES.length)
+  t.equal((await sql`select from mooring_internal.migration`).length, FILES.length)
 })
 
 t.test('a database that is newer than the program is left alone', async (t) => {
   const { url, sql } = await testDatabase(t)
   await sql`
-    insert into graphile_migrate.migrations (hash, previous_hash, filename)
-    select 'sha1:later', max(m.hash), '999999.sql'
-    from graphile_migrate.migrations m
+    insert into mooring_internal.migration (hash, filename) values ('sha1:later', '999999.sql')
   `
   await t.rejects(migrate({ databaseUrl: url }), {
     name: 'MigrateError',
@@ -69,7 +67,7 @@ t.test('a database that is newer than the program is left alone', async (t) => {
 t.test('a database with another wording of a migration is left alone', async (t) => {
   const { url, sql } = await testDatabase(t)
   await sql`
-    update graphile_migrate.migrations m
+    update mooring_internal.migration m
     set hash = 'sha1:other'
     where m.filename = '000001.sql'
   `
@@ -103,7 +101,7 @@ t.test(
       (
         await sql`
           select to_regclass('mooring.half') as half,
-            (select count(*)::int from graphile_migrate.migrations) as migrations
+            (select count(*)::int from mooring_internal.migration) as migrations
         `
       )[0],
       { half: null, migrations: FILES.length },

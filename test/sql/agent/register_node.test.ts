@@ -313,7 +313,7 @@ story('bad values are refused, each by its own rule', async (t, sql) => {
 story('a registration asks for a place job', async (t, sql) => {
   await register(sql, 'host-a')
   const [jobs] =
-    await sql`select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
+    await sql`select count(*)::int as n from mooring_jobs.jobs where task_identifier = 'place'`
   t.same(jobs, { n: 1 })
 })
 

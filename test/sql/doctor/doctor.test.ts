@@ -335,10 +335,10 @@ for (const [what, name, hurt, level, found, wayOut] of HURTS) {
 
 story('a job that a dead worker has locked is named, and the way out frees it', async (t, sql) => {
   await fleet(sql)
-  await sql`select from graphile_worker.add_job('place')`
+  await sql`select from mooring_jobs.add_job('place')`
   const lock = (by: string) =>
     sql`
-      update graphile_worker._private_jobs
+      update mooring_jobs._private_jobs
          set locked_at = now() - interval '1 hour', locked_by = ${by}`
   await lock('pool-alive')
   t.match(await check(sql, 'job locks'), { level: 'ok' }, 'control: one of a worker that ticks')
@@ -351,7 +351,7 @@ story('a job that a dead worker has locked is named, and the way out frees it', 
   })
   await sql.unsafe(found.way_out!)
   t.match(await check(sql, 'job locks'), { level: 'ok' })
-  await sql`update graphile_worker._private_jobs set run_at = now() - interval '5 min'`
+  await sql`update mooring_jobs._private_jobs set run_at = now() - interval '5 min'`
   t.match(await check(sql, 'job queue'), {
     level: 'warning',
     found: /jobs are due for up to 00:05:00/,

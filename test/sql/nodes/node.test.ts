@@ -150,16 +150,16 @@ story(
       drivers: ['npm'],
     })
     for (const edit of edits) {
-      await sql`select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))`
+      await sql`select mooring_jobs.complete_jobs(array(select id from mooring_jobs.jobs))`
       await sql.unsafe(`update mooring.node set ${edit}`)
       const [jobs] = await sql`
-          select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
+          select count(*)::int as n from mooring_jobs.jobs where task_identifier = 'place'`
       t.same(jobs, { n: 1 }, edit)
     }
-    await sql`select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))`
+    await sql`select mooring_jobs.complete_jobs(array(select id from mooring_jobs.jobs))`
     await sql`
       update mooring.node set agent_base_url = agent_base_url, role_name = 'x', version = '2'`
-    const [jobs] = await sql`select count(*)::int as n from graphile_worker.jobs`
+    const [jobs] = await sql`select count(*)::int as n from mooring_jobs.jobs`
     t.same(jobs, { n: 0 }, 'nothing that placement looks at')
   },
 )

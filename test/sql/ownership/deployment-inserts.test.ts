@@ -14,7 +14,7 @@ const placeJobs = async (sql: ISql) =>
   (
     await sql<
       { n: number }[]
-    >`select count(*)::int as n from graphile_worker.jobs where task_identifier = 'place'`
+    >`select count(*)::int as n from mooring_jobs.jobs where task_identifier = 'place'`
   )[0]!.n
 const count = async (sql: ISql) =>
   (await sql<{ n: number }[]>`select count(*)::int as n from mooring.assignment`)[0]!.n
@@ -42,9 +42,9 @@ story(
   'jobs are added after number two thousand million as before: the sequences begin again',
   async (t, sql) => {
     await sql`
-      select setval(pg_get_serial_sequence('graphile_worker._private_tasks', 'id'), 2147483647)`
+      select setval(pg_get_serial_sequence('mooring_jobs._private_tasks', 'id'), 2147483647)`
     for (let n = 0; n < 2; n++) {
-      await sql`delete from graphile_worker._private_jobs`
+      await sql`delete from mooring_jobs._private_jobs`
       await deployment(sql)
       t.equal(await placeJobs(sql), 1)
     }
@@ -138,7 +138,7 @@ void t.test(
   "without graphile-worker's schema an insert is a warning, never an error",
   async (t) => {
     const pg = await testDatabase(t)
-    await pg.sql`drop schema graphile_worker cascade`
+    await pg.sql`drop schema mooring_jobs cascade`
     const notices: postgres.Notice[] = []
     const sql = postgres(pg.url, { max: 1, onnotice: (notice) => notices.push(notice) })
     t.teardown(() => sql.end())

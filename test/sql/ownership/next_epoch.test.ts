@@ -16,7 +16,7 @@ const floor = (timeline: number) => BigInt(timeline - 1) << 40n
 
 const [{ source }] = await pg.sql<
   [{ source: string }]
->`select pg_get_functiondef('mooring_internal.next_epoch'::regproc) as source`
+>`select pg_get_functiondef('mooring_internal.timeline'::regproc) as source`
 
 /**
  * As if the database had been promoted so often: the function's own source, with another name for
@@ -27,9 +27,34 @@ async function onTimeline(sql: TransactionSql, timeline: number): Promise<void> 
     /pg_walfile_name\(pg_current_wal_lsn\(\)\)/i,
     `'${timeline.toString(16).padStart(8, '0').toUpperCase()}0000000000000001'::text`,
   )
-  if (changed === source) throw new Error('next_epoch no longer reads the name of the log file')
+  if (changed === source) throw new Error('timeline() no longer reads the name of the log file')
   await sql.unsafe(changed)
 }
+
+story(
+  'a server that does not tell its timeline is asked in every way it allows',
+  async (t, sql) => {
+    const timeline = async () =>
+      (await sql<{ timeline: number | null }[]>`select mooring_internal.timeline() as timeline`)[0]!
+        .timeline
+    t.equal(await timeline(), 1)
+    await sql`create role guest`
+    await sql`grant usage on schema mooring_internal to guest`
+    // a function of the owner asks with the rights of the owner
+    await sql`alter function mooring_internal.timeline() owner to guest`
+    for (const refused of [
+      'pg_current_wal_lsn()',
+      'pg_current_wal_insert_lsn()',
+      'pg_current_wal_flush_lsn()',
+    ]) {
+      await sql.unsafe(`revoke execute on function ${refused} from public`)
+      t.equal(await timeline(), 1, `without ${refused}`)
+    }
+    await sql`revoke execute on function pg_control_checkpoint() from public`
+    t.equal(await timeline(), null)
+    t.equal(await next(sql, '7'), '8', 'epochs count on')
+  },
+)
 
 story('on the first timeline epochs are 1, 2, 3', async (t, sql) => {
   t.same([await next(sql, '0'), await next(sql, '1'), await next(sql, '2')], ['1', '2', '3'])

@@ -98,10 +98,10 @@ story('the last observation says stopped and loses its pid', async (t, sql) => {
 
 story('a release asks for a place job', async (t, sql) => {
   const before = await owned(sql)
-  await sql`select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))`
+  await sql`select mooring_jobs.complete_jobs(array(select id from mooring_jobs.jobs))`
   await release(sql, before)
   const [jobs] =
-    await sql`select count(*)::int as n, min(task_identifier) as task from graphile_worker.jobs`
+    await sql`select count(*)::int as n, min(task_identifier) as task from mooring_jobs.jobs`
   t.same(jobs, { n: 1, task: 'place' })
 })
 

@@ -78,23 +78,23 @@ story(
   },
 )
 
-story('spent jobs of rounds are cleaned, others are not touched', async (t, sql) => {
+story('spent jobs of rounds are cleaned, those that wait are not', async (t, sql) => {
   await sql`
-    select graphile_worker.add_job(task, max_attempts => 1)
-      from unnest('{reap,place,their_task}'::text[]) task`
-  await sql`update graphile_worker._private_jobs set attempts = 1`
-  await sql`select graphile_worker.add_job('place')`
+    select mooring_jobs.add_job(task, max_attempts => 1)
+      from unnest('{reap,place}'::text[]) task`
+  await sql`update mooring_jobs._private_jobs set attempts = 1`
+  await sql`select mooring_jobs.add_job('place')`
   await sql`select mooring.prune_events()`
   t.same(
-    (await sql`select task_identifier as task from graphile_worker.jobs order by 1`).map(
+    (await sql`select task_identifier as task from mooring_jobs.jobs order by 1`).map(
       ({ task }) => task,
     ),
-    ['place', 'their_task'],
+    ['place'],
   )
 })
 
 story("without graphile-worker's schema events are pruned all the same", async (t, sql) => {
-  await sql`drop schema graphile_worker cascade`
+  await sql`drop schema mooring_jobs cascade`
   await sql`insert into mooring.event (kind, at) values ('claimed', now() - interval '31 days')`
   const [pruned] = await sql`select mooring.prune_events() as n`
   t.same(pruned, { n: '1' })

@@ -22,7 +22,7 @@ const jobs = async (sql: TransactionSql) =>
   (
     await sql<{ task: string; key: string; n: number }[]>`
       select task_identifier as task, key, max_attempts as n
-        from graphile_worker.jobs
+        from mooring_jobs.jobs
        where key like 'round:%'
        order by key`
   ).map(({ task, key, n }) => `${task} ${key} ${n}`)
@@ -139,7 +139,7 @@ story('a round that fails is an event, and the others run', async (t, sql) => {
 })
 
 story("without graphile-worker's schema a tick fails no one", async (t, sql) => {
-  await sql`drop schema graphile_worker cascade`
+  await sql`drop schema mooring_jobs cascade`
   t.match(await tick(sql, 'w1'), { rounds: ['reap', 'evict', 'place', 'prune'] })
   t.equal((await events(sql, 'round_failed')).length, 4)
 })
@@ -149,7 +149,7 @@ story(
   async (t, sql) => {
     await tick(sql, 'dead', { pools: ['pool-1', 'pool-2'] })
     await tick(sql, 'slow', { pools: ['pool-3'] })
-    await sql`update graphile_worker._private_jobs set locked_by = 'pool-2', locked_at = now()`
+    await sql`update mooring_jobs._private_jobs set locked_by = 'pool-2', locked_at = now()`
     await sql`
       update mooring_internal.worker
          set ticked_at = ticked_at - case id
@@ -163,7 +163,7 @@ story(
     )
     t.match(await events(sql, 'worker_lost'), [{ detail: { worker: 'dead' } }])
     const [locked] = await sql`
-        select count(*)::int as n from graphile_worker._private_jobs where locked_by is not null`
+        select count(*)::int as n from mooring_jobs._private_jobs where locked_by is not null`
     t.same(locked, { n: 0 })
   },
 )
@@ -197,7 +197,7 @@ story(
         select extract(
           epoch from (j.payload ->> 'judged_at')::timestamptz
         )::float8 * 1000 as judged_ms
-          from graphile_worker._private_jobs j
+          from mooring_jobs._private_jobs j
          where j.key = 'round:reap'`
     t.ok(
       Math.abs(job!.judged_ms - tick!.clock_ms) < 0.01,

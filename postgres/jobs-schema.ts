@@ -1,0 +1,33 @@
+import { Logger, runMigrations } from 'graphile-worker'
+import type { Pool } from 'pg'
+
+/**
+ * The schema of our jobs. `graphile_worker`, the library's default, belongs to the application that
+ * shares the database, with whatever version of the library that has.
+ */
+export const JOBS_SCHEMA = 'mooring_jobs'
+
+/** Makes that schema, or brings it to the version of the library. Repeating it is harmless. */
+export async function installJobsSchema(pool: Pool): Promise<void> {
+  pool.on('connect', silenceMigrationNotice)
+  await runMigrations({
+    pgPool: pool,
+    preset: { worker: { schema: JOBS_SCHEMA } },
+    logger: new Logger(() => () => {}),
+  })
+}
+
+/**
+ * The library tells all workers of the database that their schema was migrated, whatever schema it
+ * was. Workers of an application that have an older library end then. Ours need no notice: they
+ * refuse another version at their start.
+ */
+function silenceMigrationNotice(client: { query: unknown }): void {
+  const query = (client.query as (...args: unknown[]) => unknown).bind(client)
+  Object.assign(client, {
+    query: (...args: unknown[]) =>
+      args[0] === 'select pg_notify($1, $2)' && (args[1] as unknown[])[0] === 'worker:migrate'
+        ? query('select')
+        : query(...args),
+  })
+}
