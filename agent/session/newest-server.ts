@@ -37,9 +37,9 @@ export function createNewestServer(folder: string | null): NewestServer {
         throw new ConnectionError(
           'DEPOSED_SERVER',
           `the server is on timeline ${timeline}, but timeline ${newest!.timeline} of its ` +
-            'cluster has answered before: a standby was promoted and this server deposed. If it ' +
-            'was restored from a copy instead, remove newest-server.json in the folder of the agent ' +
-            'and restart the agent',
+            'cluster has answered before: a standby was promoted and this server deposed. ' +
+            'Was it restored from a copy instead? Then remove newest-server.json in the folder ' +
+            'of the agent and restart the agent',
         )
       if (same && newest!.timeline === timeline) return false
       const first = newest === null
