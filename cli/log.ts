@@ -1,15 +1,20 @@
 /** The log of long-running commands: JSON lines on stderr. stdout is for the command's output. */
 import pino from 'pino'
 import type { Logger } from 'pino'
-
-/** Bytes of lines that wait to be written. */
-const MOST_KEPT = 1 << 20
+import { createUnblockedWriter } from '../host/unblocked-writer.js'
 
 export function createLog(level: string): Logger {
-  // synchronous, so that the last line before an exit is written
-  const stderr = pino.destination({ fd: 2, sync: true, maxLength: MOST_KEPT })
-  // a full disk loses the log and does not end the process
-  stderr.on('error', () => {})
+  const stderr = createUnblockedWriter(process.stderr.fd, {
+    dropped: (lines) =>
+      `${JSON.stringify({
+        level: 'warn',
+        time: Date.now(),
+        pid: process.pid,
+        event: 'log_lines_dropped',
+        lines,
+        msg: 'nobody read this log for a while, so lines of it were dropped',
+      })}\n`,
+  })
   return pino(
     { level, base: { pid: process.pid }, formatters: { level: (label) => ({ level: label }) } },
     stderr,

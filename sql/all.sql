@@ -123,6 +123,7 @@
 --!include functions/moves/advance_handovers.sql
 --!include functions/moves/raise_if_in_handover.sql
 --!include functions/moves/raise_hold.sql
+--!include functions/moves/within_budget.sql
 --!include functions/moves/place_moves.sql
 --!include functions/moves/drain_targets.sql
 --!include functions/moves/drain_obstacles.sql

@@ -8,6 +8,7 @@ export const EVENT_KINDS: readonly string[] = [
   'refused',
   'reap_blocked',
   'stop_wanted',
+  'stop_postponed',
   'move_wanted',
   'move_dropped',
   'handed_over',

@@ -96,12 +96,16 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
   const waiting: InstanceRow[] = []
   const underWay = new Map<string, UnderWay>()
   let [restarted, skipped] = [0, 0]
+  /** Since when too few of a deployment run to restart another one of it. */
+  let blockedSince: number | null = null
   // an earlier roll was interrupted at these
   for (const row of before) {
     if (isRestarting(row) && !row.steady)
       underWay.set(placeOf(row), { row, since: performance.now() })
     else waiting.push(row)
   }
+  // what serves nobody goes first and costs nothing
+  waiting.sort((one, other) => Number(serves(one)) - Number(serves(other)))
   const unfinished = () => ({ restarted, skipped, left: waiting.length + underWay.size })
 
   for (
@@ -133,6 +137,13 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
       }
       for (; waiting.length > 0 && underWay.size < atOnce && !signal.aborted; waiting.shift()) {
         const row = rows.get(placeOf(waiting[0]!))
+        if (row !== undefined && !isSpare(row, [...rows.values()], atOnce)) {
+          blockedSince ??= performance.now()
+          if (underWay.size === 0 && performance.now() - blockedSince > timeoutMs)
+            throw tooFewRun(row, waiting.length)
+          break
+        }
+        blockedSince = null
         const obstacle =
           obstacleOf(row, waiting[0]!) ?? (row!.wanted === 'run' ? await order(row!) : null)
         if (obstacle !== null) {
@@ -157,6 +168,27 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
 /** A restart replaces the row of a daemon, so a daemon is known by its node. */
 const placeOf = ({ type, assignment_id, deployment_id, node }: InstanceRow): string =>
   type === 'daemon' ? `daemon ${deployment_id} on ${node}` : assignment_id
+
+const serves = ({ run_state, wanted, node }: InstanceRow): boolean =>
+  run_state === 'running' && wanted === 'run' && node !== null
+
+/** Of the replicas that have a node all but `atOnce` go on running, see within_budget(). */
+function isSpare(row: InstanceRow, all: readonly InstanceRow[], atOnce: number): boolean {
+  if (row.type === 'daemon' || !serves(row)) return true
+  const peers = all.filter(
+    ({ deployment_id, node }) => deployment_id === row.deployment_id && node !== null,
+  )
+  return peers.length <= atOnce || peers.filter(serves).length > peers.length - atOnce
+}
+
+function tooFewRun(row: InstanceRow, left: number): CommandError {
+  const name = calledBy({ id: row.deployment_id, name: row.name })
+  return new CommandError(
+    `assignment ${row.assignment_id} of ${name} is not restarted, because too few others run` +
+      leftText(left - 1),
+    `\`mooring describe deployment ${name}\``,
+  )
+}
 
 const reasonOf = (row: InstanceRow): string => row.move_reason ?? row.stop_reason ?? ''
 const isRestarting = (row: InstanceRow): boolean =>

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:10a483d8f498db8ff8d9d2e9bbb47c1c8e912760
+--! Hash: sha1:5dfc9c86b5cfb7010c0df6ac6396250ba8419679
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -2091,6 +2091,10 @@ comment on function mooring.resume_reaping() is
 --! Included functions/rounds/evict.sql
 -- evict: stops work that is no longer permitted where it runs, because trust, selector, pin,
 -- drivers or URLs changed. The owner stops it and reports; only then is it placed elsewhere.
+-- What the agent is not trusted to run, or has no driver for, stops at once. Of the rest, a replica
+-- that runs stops only where another node could take it, and within the budget of its deployment.
+-- So an edit that no node fulfils leaves what runs. Event stop_postponed says so, and the round
+-- asks again.
 -- Triggers call it for the edited deployments and nodes. The round calls it for all, because a
 -- claim that began before an edit was committed could not know of the edit.
 -- The round also repairs what no trigger saw: missing assignments and daemons, and node loads.
@@ -2124,29 +2128,68 @@ begin
         from mooring_internal.eligibility_groups(
           (select array_agg(distinct o.deployment_id) from owned o)) l
     ),
+    fit as materialized (
+      select e.*
+        from mooring_internal.eligibility(
+            (select array_agg(distinct l.representative) from groups l)) e
+    ),
     not_permitted as materialized (
-      select o.signature, o.node_id, mooring_internal.reason_not_permitted(e) as reason
+      select o.signature, o.node_id, mooring_internal.reason_not_permitted(e) as reason,
+          not (e.trust_ok and e.driver_ok) as at_once,
+          exists (
+            select from fit f
+             where f.deployment_id = l.representative and f.eligible) as has_place
         from owned o
         join groups l on l.deployment_id = o.deployment_id
-        join mooring_internal.eligibility(
-            (select array_agg(distinct l.representative) from groups l)) e
-          on e.deployment_id = l.representative and e.node_id = o.node_id
+        join fit e on e.deployment_id = l.representative and e.node_id = o.node_id
        where not e.permitted
     ),
     locked as materialized (
-      select a.id, o.reason
+      select a.id, o.reason, o.has_place,
+          o.at_once
+            or a.ordinal is null
+            or a.handover is not null
+            or not exists (
+              select from mooring.run r
+               where r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running')
+            as at_once
         from mooring.assignment a
         join not_permitted o on o.signature = a.signature and o.node_id = a.node_id
        where a.wanted = 'run'
          and (evict.deployments is null or a.deployment_id = any (evict.deployments))
          for no key update of a skip locked
     ),
+    allowed as materialized (
+      select mooring_internal.within_budget(
+            (select array_agg(b.id order by b.id) from locked b where b.has_place)) as ids
+    ),
     evicted as (
       update mooring.assignment a
          set wanted = 'stop', stop_reason = l.reason, move_reason = null
         from locked l
-       where a.id = l.id and a.wanted = 'run'
+       where a.id = l.id
+         and a.wanted = 'run'
+         and (
+           l.at_once
+           or a.id in (select u.id from allowed w cross join unnest(w.ids) u (id)))
       returning a.*
+    ),
+    postponed as (
+      insert into mooring.event (
+        kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+      select 'stop_postponed', a.id, a.deployment_id, a.node_id, n.name, a.epoch,
+          l.reason || case
+            when l.has_place then ': it runs on until another replica is available'
+            else ': it runs on, because no other node can take it'
+          end,
+          (select mooring_internal.actor())
+        from locked l
+        join mooring.assignment a on a.id = l.id
+        left join mooring.node n on n.id = a.node_id
+       -- once for each edit, not for each round
+       where evict.deployments is not null or evict.nodes is not null
+         and not exists (select from evicted e where e.id = l.id)
+       order by a.id
     ),
     logged as (
       insert into mooring.event (
@@ -6015,6 +6058,70 @@ $$;
 comment on function mooring_internal.raise_hold(text) is
   'Raises MR006: a hold is on, so nothing is moved (or restarted, as `done` says).';
 --! EndIncluded functions/moves/raise_hold.sql
+--! Included functions/moves/within_budget.sql
+-- Which of these assignments may be stopped now without taking their deployments below their
+-- budget. Everything that stops instances of its own accord asks it under the placement lock:
+-- drains, rebalancing, eviction. A deadline, a deletion, a disabled deployment and trust overrule
+-- it, and so do verbs that name one assignment.
+--   budget     a deployment of several replicas may lack one: replicas - 1 have to be available
+--   available  it shall run, its node is live, and it is observed running under its epoch
+-- What is not available serves nobody. So it may be stopped at any time, and goes first.
+create or replace function mooring_internal.within_budget(ids bigint[]) returns bigint[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- sets of thousands whose sizes the planner cannot know, see release()
+  set enable_nestloop = off
+  set jit = off
+as $$
+declare
+  replicated bigint[] := array(
+    select d.id
+      from mooring.deployment d
+     where d.replicas > 1
+       and d.id = any (array(
+         select a.deployment_id
+           from mooring.assignment a
+          where a.id = any (within_budget.ids))));
+begin
+  if replicated = '{}' then
+    return coalesce(within_budget.ids, '{}');
+  end if;
+  return array(
+    with available as materialized (
+      select a.id, a.deployment_id
+        from mooring.assignment a
+        join mooring.heartbeat h on h.node_id = a.node_id
+        join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+       where a.deployment_id = any (replicated)
+         and a.wanted = 'run'
+         and a.handover is null
+         and r.state = 'running'
+         and mooring_internal.node_is_live(h)
+    ),
+    spare as materialized (
+      select d.id as deployment_id, count(v.id) - (d.replicas - 1) as n
+        from mooring.deployment d
+        left join available v on v.deployment_id = d.id
+       where d.id = any (replicated)
+       group by d.id, d.replicas
+    ),
+    asked as materialized (
+      select u.id, u.nr, v.deployment_id,
+          row_number() over (partition by v.deployment_id order by u.nr) as place
+        from unnest(within_budget.ids) with ordinality u (id, nr)
+        left join available v on v.id = u.id
+    )
+    select k.id
+      from asked k
+      left join spare s on s.deployment_id = k.deployment_id
+     where k.deployment_id is null or k.place <= s.n
+     order by k.deployment_id is not null, k.nr);
+end;
+$$;
+comment on function mooring_internal.within_budget(bigint[]) is
+  'Those of these assignments that may be stopped now without taking a deployment of several '
+  'replicas below all but one; what serves nobody comes first.';
+--! EndIncluded functions/moves/within_budget.sql
 --! Included functions/moves/place_moves.sql
 -- place_moves: places stopped work on the node that its move promised, before claim() lets policies
 -- choose. When the node cannot take it any more (it died, was disabled, filled up, or the spec was
@@ -6336,6 +6443,7 @@ declare
   forced boolean;
   asked boolean;
   reason text;
+  allowed bigint[];
   locked bigint[];
   chosen int[];
   step record;
@@ -6428,13 +6536,16 @@ begin
          where o.node_ids <> '{}'
       loop
         exit when budget <= 0;
+        allowed := case
+          when forced then (class.ids)[1:budget]
+          else (mooring_internal.within_budget(class.ids))[1:budget]
+        end;
         select array_agg(l.id) into locked
           from (
             select a.id
               from mooring.assignment a
-             where a.id = any (class.ids) and a.node_id = source.id and a.wanted = 'run'
+             where a.id = any (allowed) and a.node_id = source.id and a.wanted = 'run'
              order by a.id
-             limit budget
                for no key update skip locked) l;
         continue when locked is null;
         -- read again, because the loads count the places that the class before promised
@@ -6797,6 +6908,8 @@ begin
          where a.wanted = 'run' and a.move_reason is null
          order by a.id
            for no key update of a skip locked) l;
+    -- what is left out is worth its move at the next call
+    locked := mooring_internal.within_budget(coalesce(locked, '{}'));
     perform mooring_internal.order_moves(
       locked,
       array(

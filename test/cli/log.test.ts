@@ -2,6 +2,7 @@ import t from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
 import { MAIN } from '../helpers/root.js'
 import { rudeServer } from '../helpers/rude-server.js'
+import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
 for (const command of ['agent --name host-a', 'worker']) {
@@ -23,3 +24,29 @@ for (const command of ['agent --name host-a', 'worker']) {
     },
   )
 }
+
+for (const [command, sign] of [
+  ['agent --name host-a', 'select max(h.beat_at) as at from mooring.heartbeat h'],
+  ['worker', 'select max(w.ticked_at) as at from mooring_internal.worker w'],
+] as const)
+  t.test(`while nobody reads its log, mooring ${command} goes on`, async (t) => {
+    const { url, sql } = await testDatabase(t)
+    const stuck = program(
+      t,
+      'sh',
+      [
+        '-c',
+        // open for reading too, so that the pipe has a reader, which never reads
+        'mkfifo pipe; exec 3<> pipe; head -c 65536 /dev/zero >&3; ' +
+          `exec "$0" "$1" ${command} --log-level trace 2>&3`,
+        process.execPath,
+        MAIN,
+      ],
+      { databaseUrl: url, cwd: tempDir(t, 'stuck') },
+    )
+    const at = async () => (await sql.unsafe<{ at: Date | null }[]>(sign))[0]!.at
+    const first = await waitFor(at, { label: 'it came' })
+    await waitFor(async () => (await at())! > first, { label: 'and goes on' })
+    stuck.kill('SIGTERM')
+    t.same(await stuck.exited, { code: 0, signal: null })
+  })

@@ -21,6 +21,7 @@ declare
   forced boolean;
   asked boolean;
   reason text;
+  allowed bigint[];
   locked bigint[];
   chosen int[];
   step record;
@@ -113,13 +114,16 @@ begin
          where o.node_ids <> '{}'
       loop
         exit when budget <= 0;
+        allowed := case
+          when forced then (class.ids)[1:budget]
+          else (mooring_internal.within_budget(class.ids))[1:budget]
+        end;
         select array_agg(l.id) into locked
           from (
             select a.id
               from mooring.assignment a
-             where a.id = any (class.ids) and a.node_id = source.id and a.wanted = 'run'
+             where a.id = any (allowed) and a.node_id = source.id and a.wanted = 'run'
              order by a.id
-             limit budget
                for no key update skip locked) l;
         continue when locked is null;
         -- read again, because the loads count the places that the class before promised

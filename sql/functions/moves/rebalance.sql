@@ -67,6 +67,8 @@ begin
          where a.wanted = 'run' and a.move_reason is null
          order by a.id
            for no key update of a skip locked) l;
+    -- what is left out is worth its move at the next call
+    locked := mooring_internal.within_budget(coalesce(locked, '{}'));
     perform mooring_internal.order_moves(
       locked,
       array(

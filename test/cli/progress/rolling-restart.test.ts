@@ -205,7 +205,7 @@ t.test('what is disabled, scaled down or waiting is passed by', async (t) => {
   t.match(result, { restarted: 1, skipped: 2 })
   t.match(
     news.filter(({ state }) => state === 'skipped').map(({ note }) => note),
-    [/gone|to stop/, /gone/],
+    [/waits for a node/, /gone|to stop/],
   )
 })
 

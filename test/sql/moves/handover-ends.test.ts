@@ -256,9 +256,9 @@ story(
   async (t, sql) => {
     const made = await arriving(sql, {}, ['host-b'])
     await sql`update mooring.heartbeat set beat_at = clock_timestamp() - interval '61 seconds'`
+    await node(sql, { name: 'host-d' })
     await sql`select from mooring.reap()`
     t.match(await instances(sql), [{ id: made.old, node: null, handover: null, wanted: 'run' }])
-    await node(sql, { name: 'host-d' })
     await claim(sql)
     t.match(await instances(sql), [{ id: made.old, node: 'host-d', epoch: '3' }])
   },
