@@ -71,7 +71,10 @@ export interface Registration {
   reap_margin_ms: number
   channel: string
   schema_version: number
-  /** The database that decides what runs here: cluster and database. */
+  /**
+   * The database that decides what runs here: cluster, database and port. The port tells a copy of
+   * a cluster from the original on one machine.
+   */
   control_plane: string
 }
 

@@ -104,6 +104,7 @@
 --!include functions/ownership/lease_end.sql
 --!include functions/ownership/release.sql
 --!include functions/ownership/requeue.sql
+--!include functions/ownership/forget_refusals.sql
 --!include functions/ownership/insert_missing_assignments.sql
 --!include functions/ownership/make_assignments.sql
 --!include functions/ownership/make_daemons.sql

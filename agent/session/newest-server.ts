@@ -11,6 +11,7 @@ import { ConnectionError } from '../../postgres/connection.js'
 export interface ServerIdentity {
   system_identifier: string | null
   database_oid: string
+  port: number
   timeline: number | null
   standby: boolean
 }

@@ -118,10 +118,10 @@ export function createAgentDb({
     },
     async registerNode(...args) {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => registration(sql, ...args), believe)
-      const { system_identifier, database_oid } = only(rows)
+      const { system_identifier, database_oid, port } = only(rows)
       return {
         ...withoutIdentity(only(rows)),
-        control_plane: `${system_identifier ?? 'unknown'}.${database_oid}`,
+        control_plane: `${system_identifier ?? 'unknown'}.${database_oid}.${port}`,
       }
     },
     async rehearseRegistration(...args) {
@@ -252,7 +252,7 @@ type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & {
 }
 
 function withoutIdentity<T extends ServerIdentity>(row: T): Omit<T, keyof ServerIdentity> {
-  const { system_identifier, database_oid, timeline, standby, ...rest } = row
+  const { system_identifier, database_oid, port, timeline, standby, ...rest } = row
   return rest
 }
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5dfc9c86b5cfb7010c0df6ac6396250ba8419679
+--! Hash: sha1:ee89eb2f3cdceb62c85eaf79b034df480d79d1b4
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -2722,6 +2722,7 @@ comment on function mooring.forget_node(text) is
 create or replace function mooring.server_identity(
   out system_identifier text,
   out database_oid text,
+  out port int,
   out timeline int,
   out standby boolean
 )
@@ -2731,13 +2732,14 @@ as $$
 begin
   system_identifier := mooring_internal.system_identifier()::text;
   database_oid := (select d.oid::text from pg_database d where d.datname = current_database());
+  port := current_setting('port')::int;
   timeline := mooring_internal.timeline();
   standby := pg_is_in_recovery();
 end;
 $$;
 comment on function mooring.server_identity() is
-  'Which server answers: the number of its cluster, the database, its timeline, and whether it is '
-  'a standby. '
+  'Which server answers: the number of its cluster, the database, the port, its timeline, and '
+  'whether it is a standby. '
   'Null where the server does not tell.';
 --! EndIncluded functions/agent/server_identity.sql
 --! Included functions/agent/node_channel.sql
@@ -2833,6 +2835,7 @@ comment on function mooring_internal.node_of_session(text, uuid) is
 -- margin, as reap() waits for it.
 -- What the agent states of itself (trusts, drivers, version, containment) is stored as given.
 -- What operators edit too (labels, max_assignments, URLs) is stored only when given.
+-- What it refused is offered to it again when what it states has changed.
 -- Work that the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first. Another role is refused (MR009) before
 -- anything is read or locked, and once more under the lock of the heartbeat row. The owner of the
@@ -2867,6 +2870,8 @@ declare
   beat mooring.heartbeat;
   free_in interval;
   known record;
+  -- what the agent says of itself is new
+  changed boolean := false;
 begin
   perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
@@ -2967,6 +2972,7 @@ begin
          coalesce(register_node.gateway_base_url, n.gateway_base_url),
          coalesce(n.role_name, session_user)
        );
+    changed := changed or found;
     select n.* into own_node
       from mooring.node n
      where n.name = register_node.node;
@@ -3031,6 +3037,9 @@ begin
       'session', register_node.session,
       'version', register_node.version,
       'containment', register_node.containment));
+  if changed then
+    perform mooring_internal.forget_refusals(own_node.id);
+  end if;
   perform mooring_internal.enqueue('place');
   return query
     select own_node.id,
@@ -3140,7 +3149,10 @@ begin
           array_agg(mooring_internal.ownership_line(a, d) order by a.id)),
         count(*)::int,
         mooring_internal.milliseconds(setting.lease_ttl),
-        mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)),
+        -- only leases that the agent keeps: a daemon and what is kept have none
+        mooring_internal.milliseconds(least(
+          setting.beat_interval,
+          min(a.lease_ttl) filter (where a.ordinal is not null and d.on_lost = 'stop') / 3)),
         in_hold,
         exists (
           select from mooring_internal.round r
@@ -4891,10 +4903,22 @@ begin
         why := step.rule;
         given := chosen;
       exception when others then
-        perform mooring_internal.add_event(
-          'claim_failed',
-          format('policy %s failed: %s', class.policy, sqlerrm),
-          detail => jsonb_build_object('policy', class.policy));
+        -- once a minute is enough, however often it is tried
+        if not exists (
+          select from (
+            select e.kind, e.at, e.detail
+              from mooring.event e
+             order by e.id desc
+             limit 1000) l
+           where l.kind = 'claim_failed'
+             and l.at > clock_timestamp() - interval '1 min'
+             and l.detail ->> 'policy' = class.policy)
+        then
+          perform mooring_internal.add_event(
+            'claim_failed',
+            format('policy %s failed: %s', class.policy, sqlerrm),
+            detail => jsonb_build_object('policy', class.policy));
+        end if;
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then
@@ -5206,6 +5230,31 @@ comment on function mooring_internal.requeue(bigint[]) is
   'Lets pending work of these deployments follow the changed spec, '
   'and allows nodes that refused the old one.';
 --! EndIncluded functions/ownership/requeue.sql
+--! Included functions/ownership/forget_refusals.sql
+-- Work that a node refused may be offered to it again, because its agent says other things of
+-- itself by now: another trust pattern, another driver.
+-- locks: assignment (skip locked: what is locked is being placed or stopped)
+create or replace function mooring_internal.forget_refusals(node_id int) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  update mooring.assignment a
+     set refused_by = array_remove(a.refused_by, forget_refusals.node_id),
+         signature = mooring_internal.queue_signature(
+           d.signature, array_remove(a.refused_by, forget_refusals.node_id))
+    from mooring.deployment d
+   where d.id = a.deployment_id
+     and a.id = any (array(
+       select l.id
+         from mooring.assignment l
+        where forget_refusals.node_id = any (l.refused_by)
+          for no key update skip locked));
+end;
+$$;
+comment on function mooring_internal.forget_refusals(int) is
+  'Offers the node again what its agent has refused.';
+--! EndIncluded functions/ownership/forget_refusals.sql
 --! Included functions/ownership/insert_missing_assignments.sql
 -- The one insert of replicas. They are born pending and queue by the times of their deployment.
 -- An existing row stays as it is, even one that is still owned or stopping.
@@ -5293,7 +5342,8 @@ comment on function mooring_internal.make_assignments(bigint[]) is
 --! EndIncluded functions/ownership/make_assignments.sql
 --! Included functions/ownership/make_daemons.sql
 -- Daemons: an instance on every node that is permitted to run it. Instances on other nodes are
--- ordered to stop. A daemon's row is never pending: it is born owned.
+-- ordered to stop. A daemon's row is never pending: it is born owned. A node that is disabled,
+-- draining or about to leave keeps its daemons and gets no new ones.
 -- locks: assignment (skip locked: the next evict round finds the rows that were skipped)
 create or replace function mooring_internal.make_daemons(
   deployments bigint[] default null,
@@ -5310,7 +5360,8 @@ begin
     return;
   end if;
   with desired as materialized (
-    select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+    select e.deployment_id, e.node_id, d.signature, e.enabled and e.not_draining as takes_new,
+        coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
       from mooring_internal.eligibility((
              select array_agg(d.id)
                from mooring.deployment d
@@ -5329,7 +5380,8 @@ begin
         d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- on conflict alone would wait for a transaction that changes the existing row
-     where not exists (
+     where d.takes_new
+       and not exists (
              select from mooring.assignment a
               where a.ordinal is null
                 and a.deployment_id = d.deployment_id

@@ -29,6 +29,28 @@ const LAWS: [string, string][] = [
          and col_description(c.oid, a.attnum) is null`,
   ],
   [
+    'every logged table has a key, or says its replica identity, as a publication needs it',
+    `
+      select c.oid::regclass::text as offender
+        from pg_class c
+       where c.relnamespace in (
+               'mooring'::regnamespace, 'mooring_internal'::regnamespace,
+               'mooring_jobs'::regnamespace)
+         and c.relkind = 'r'
+         and c.relpersistence = 'p'
+         and c.relreplident = 'd'
+         and not exists (
+               select from pg_index i where i.indrelid = c.oid and i.indisprimary)`,
+  ],
+  [
+    'PUBLIC has no rights on our schemas',
+    `
+      select n.nspname as offender
+        from pg_namespace n
+       cross join lateral aclexplode(n.nspacl) a
+       where n.nspname like 'mooring%' and a.grantee = 0`,
+  ],
+  [
     'every function has a comment',
     `
       select p.oid::regprocedure::text as offender
@@ -153,6 +175,8 @@ t.test('each law sees an offender', async (t) => {
   const { sql } = await testDatabase(t)
   await sql.unsafe(
     `
+      create schema mooring_bad;
+      grant usage on schema mooring_bad to public;
       create table mooring.bad (
         id int, other int check (other > 0), node_id int references mooring.node
       );

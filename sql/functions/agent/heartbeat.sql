@@ -89,7 +89,10 @@ begin
           array_agg(mooring_internal.ownership_line(a, d) order by a.id)),
         count(*)::int,
         mooring_internal.milliseconds(setting.lease_ttl),
-        mooring_internal.milliseconds(least(setting.beat_interval, min(a.lease_ttl) / 3)),
+        -- only leases that the agent keeps: a daemon and what is kept have none
+        mooring_internal.milliseconds(least(
+          setting.beat_interval,
+          min(a.lease_ttl) filter (where a.ordinal is not null and d.on_lost = 'stop') / 3)),
         in_hold,
         exists (
           select from mooring_internal.round r

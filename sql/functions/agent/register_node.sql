@@ -4,6 +4,7 @@
 -- margin, as reap() waits for it.
 -- What the agent states of itself (trusts, drivers, version, containment) is stored as given.
 -- What operators edit too (labels, max_assignments, URLs) is stored only when given.
+-- What it refused is offered to it again when what it states has changed.
 -- Work that the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first. Another role is refused (MR009) before
 -- anything is read or locked, and once more under the lock of the heartbeat row. The owner of the
@@ -38,6 +39,8 @@ declare
   beat mooring.heartbeat;
   free_in interval;
   known record;
+  -- what the agent says of itself is new
+  changed boolean := false;
 begin
   perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
@@ -138,6 +141,7 @@ begin
          coalesce(register_node.gateway_base_url, n.gateway_base_url),
          coalesce(n.role_name, session_user)
        );
+    changed := changed or found;
     select n.* into own_node
       from mooring.node n
      where n.name = register_node.node;
@@ -202,6 +206,9 @@ begin
       'session', register_node.session,
       'version', register_node.version,
       'containment', register_node.containment));
+  if changed then
+    perform mooring_internal.forget_refusals(own_node.id);
+  end if;
   perform mooring_internal.enqueue('place');
   return query
     select own_node.id,

@@ -3,6 +3,7 @@
 create or replace function mooring.server_identity(
   out system_identifier text,
   out database_oid text,
+  out port int,
   out timeline int,
   out standby boolean
 )
@@ -12,11 +13,12 @@ as $$
 begin
   system_identifier := mooring_internal.system_identifier()::text;
   database_oid := (select d.oid::text from pg_database d where d.datname = current_database());
+  port := current_setting('port')::int;
   timeline := mooring_internal.timeline();
   standby := pg_is_in_recovery();
 end;
 $$;
 comment on function mooring.server_identity() is
-  'Which server answers: the number of its cluster, the database, its timeline, and whether it is '
-  'a standby. '
+  'Which server answers: the number of its cluster, the database, the port, its timeline, and '
+  'whether it is a standby. '
   'Null where the server does not tell.';

@@ -1,5 +1,6 @@
 -- Daemons: an instance on every node that is permitted to run it. Instances on other nodes are
--- ordered to stop. A daemon's row is never pending: it is born owned.
+-- ordered to stop. A daemon's row is never pending: it is born owned. A node that is disabled,
+-- draining or about to leave keeps its daemons and gets no new ones.
 -- locks: assignment (skip locked: the next evict round finds the rows that were skipped)
 create or replace function mooring_internal.make_daemons(
   deployments bigint[] default null,
@@ -16,7 +17,8 @@ begin
     return;
   end if;
   with desired as materialized (
-    select e.deployment_id, e.node_id, d.signature, coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
+    select e.deployment_id, e.node_id, d.signature, e.enabled and e.not_draining as takes_new,
+        coalesce(d.lease_ttl, s.lease_ttl) as lease_ttl
       from mooring_internal.eligibility((
              select array_agg(d.id)
                from mooring.deployment d
@@ -35,7 +37,8 @@ begin
         d.lease_ttl, 'a daemon runs on every permitted node', clock_timestamp()
       from desired d
      -- on conflict alone would wait for a transaction that changes the existing row
-     where not exists (
+     where d.takes_new
+       and not exists (
              select from mooring.assignment a
               where a.ordinal is null
                 and a.deployment_id = d.deployment_id

@@ -158,10 +158,22 @@ begin
         why := step.rule;
         given := chosen;
       exception when others then
-        perform mooring_internal.add_event(
-          'claim_failed',
-          format('policy %s failed: %s', class.policy, sqlerrm),
-          detail => jsonb_build_object('policy', class.policy));
+        -- once a minute is enough, however often it is tried
+        if not exists (
+          select from (
+            select e.kind, e.at, e.detail
+              from mooring.event e
+             order by e.id desc
+             limit 1000) l
+           where l.kind = 'claim_failed'
+             and l.at > clock_timestamp() - interval '1 min'
+             and l.detail ->> 'policy' = class.policy)
+        then
+          perform mooring_internal.add_event(
+            'claim_failed',
+            format('policy %s failed: %s', class.policy, sqlerrm),
+            detail => jsonb_build_object('policy', class.policy));
+        end if;
         chosen := '{}';
       end;
       if cardinality(chosen) < cardinality(class_of_work.ids) then

@@ -10,6 +10,7 @@ import { aFleetOn } from '../../races/own-server.js'
 const on = (timeline: number | null, system_identifier: string | null = '7') => ({
   system_identifier,
   database_oid: '1',
+  port: 5432,
   timeline,
   standby: false,
 })

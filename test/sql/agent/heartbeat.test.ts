@@ -40,6 +40,10 @@ story('a beat says when to beat next: sooner when a short lease is held', async 
   await deployment(sql, { lease_ttl: '1500 ms' })
   await claim(sql)
   t.match(await beat(sql, host), { next_beat_ms: 500 })
+  await sql`update mooring.deployment set on_lost = 'keep'`
+  await deployment(sql, { type: 'daemon', lease_ttl: '1500 ms' })
+  t.match(await beat(sql, host), { next_beat_ms: 3000 }, 'a lease that is not kept counts nothing')
+  await sql`update mooring.deployment set on_lost = 'stop'`
   await sql`update mooring.setting set beat_interval = '100 ms', lease_ttl = '300 ms'`
   t.match(await beat(sql, host), { lease_ttl_ms: 300, next_beat_ms: 100 })
 })

@@ -2,7 +2,15 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
-import { age, assignments, beat, deployment, deployments, node } from '../../helpers/factories.js'
+import {
+  age,
+  assignments,
+  beat,
+  deployment,
+  deployments,
+  node,
+  report,
+} from '../../helpers/factories.js'
 import { claim, events, patient, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
@@ -333,3 +341,15 @@ void t.test(
     t.equal(await answer, 'MR002')
   },
 )
+
+story('what a node refused is offered again when its agent says other things', async (t, sql) => {
+  const host = await node(sql, { name: 'host-a', trusts: '.' })
+  const [id] = await deployments(sql, 1)
+  await claim(sql)
+  const [row] = await assignments(sql, id)
+  await report(sql, host, row!, 'refused')
+  await sql`select from mooring.register_node('host-a', ${host.session}, '.', '{npm,exec}')`
+  t.same(await claim(sql), [], 'the same agent would refuse again')
+  await sql`select from mooring.register_node('host-a', ${host.session}, '^http-server@')`
+  t.equal((await claim(sql)).length, 1)
+})

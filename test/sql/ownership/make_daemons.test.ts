@@ -44,7 +44,6 @@ story('nodes that are not permitted have no daemon, in any state', async (t, sql
     name: 'host-a',
     labels: { gpu: true },
     seen: '1 hour ago',
-    enabled: false,
     max_assignments: 0,
   })
   await node(sql, { name: 'host-b' })
@@ -52,6 +51,21 @@ story('nodes that are not permitted have no daemon, in any state', async (t, sql
   t.same(await hosts(sql, await deployment(sql, { type: 'daemon', selector: { gpu: true } })), [
     'host-a run',
   ])
+})
+
+story('what is new waits for a node that is closed, and what runs there stays', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await node(sql, { name: 'host-b' })
+  const old = await deployment(sql, { type: 'daemon' })
+  await sql`select mooring.set_node_enabled('host-a', false)`
+  await sql`select mooring.drain_node('host-b')`
+  const id = await deployment(sql, { type: 'daemon' })
+  t.same(await hosts(sql, id), [])
+  t.same(await hosts(sql, old), ['host-a run', 'host-b run'])
+  await sql`select mooring.set_node_enabled('host-a', true)`
+  await sql`select mooring.undrain_node('host-b')`
+  await sql`select mooring.evict()`
+  t.same(await hosts(sql, id), ['host-a run', 'host-b run'])
 })
 
 story('it follows its selector and the labels of nodes', async (t, sql) => {
