@@ -59,9 +59,9 @@ const PATIENT_BEAT: Mutation = {
 }
 
 const NO_DEADLINE: readonly Mutation[] = [
-  ['if (nowMs >= endAtMs)', 'if (false)'],
+  ['if (nowMs >= endAtMs && !entry.killed)', 'if (false)'],
   [`sendToAgent({ t: 'fenced', runId: entry.process.runId })`, ''],
-  ['entry.process.fence(Math.max(0, endAtMs - nowMs))', ''],
+  ['order(() => entry.process.fence(Math.max(0, endAtMs - clock())))', ''],
 ].map(([find, put]) => ({ in: { file: 'agent/warden/warden.js' }, find: find!, put: put! }))
 const NO_HOLD: readonly Mutation[] = [
   { in: { function: 'notice_outage' }, find: 'if noticed is null then', put: 'if true then' },
@@ -74,7 +74,7 @@ const NO_HOLD: readonly Mutation[] = [
 const NO_DEAD_MAN: readonly Mutation[] = [
   {
     in: { file: 'agent/warden/dead-man.js' },
-    find: 'doomed.length > 0 ? timerFor(doomed) : null',
+    find: 'doomed.length > 0 ? timerFor(doomed, nowMs) : null',
     put: 'null',
   },
 ]

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ee89eb2f3cdceb62c85eaf79b034df480d79d1b4
+--! Hash: sha1:13fd2b1f397a04e5882b0a26f9e2e541e3761339
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -6589,8 +6589,8 @@ begin
       loop
         exit when budget <= 0;
         allowed := case
-          when forced then (class.ids)[1:budget]
-          else (mooring_internal.within_budget(class.ids))[1:budget]
+          when forced then class.ids
+          else mooring_internal.within_budget(class.ids)
         end;
         select array_agg(l.id) into locked
           from (
@@ -6598,6 +6598,7 @@ begin
               from mooring.assignment a
              where a.id = any (allowed) and a.node_id = source.id and a.wanted = 'run'
              order by a.id
+             limit budget
                for no key update skip locked) l;
         continue when locked is null;
         -- read again, because the loads count the places that the class before promised

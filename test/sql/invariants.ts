@@ -111,13 +111,15 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
        where a.wanted = 'run' and not e.permitted`,
   ],
   [
-    'every permitted node has every enabled daemon',
+    'every permitted node that takes new work has every enabled daemon',
     (sql) => sql`
       select e.*
         from mooring_internal.eligibility(
           array(select id from mooring.deployment where type = 'daemon' and enabled)
         ) e
        where e.permitted
+         and e.enabled
+         and e.not_draining
          and not exists (
            select
              from mooring.assignment a

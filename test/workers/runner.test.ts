@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { Logger, run } from 'graphile-worker'
 import t, { type Test } from 'tap'
+import { JOBS_SCHEMA } from '../../postgres/jobs-schema.js'
 import { createWorker } from '../../workers/runner.js'
 import { heardLog, type HeardLog } from '../agent/fleet.js'
 import { age, assignments, beat, deployment, deployments, node } from '../helpers/factories.js'
@@ -130,6 +131,7 @@ t.test(
       connectionString: database.url,
       noHandleSignals: true,
       parsedCronItems: [],
+      schema: JOBS_SCHEMA,
       logger: new Logger(() => () => {}),
       taskList: {
         slow: async () => {

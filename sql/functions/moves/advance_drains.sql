@@ -115,8 +115,8 @@ begin
       loop
         exit when budget <= 0;
         allowed := case
-          when forced then (class.ids)[1:budget]
-          else (mooring_internal.within_budget(class.ids))[1:budget]
+          when forced then class.ids
+          else mooring_internal.within_budget(class.ids)
         end;
         select array_agg(l.id) into locked
           from (
@@ -124,6 +124,7 @@ begin
               from mooring.assignment a
              where a.id = any (allowed) and a.node_id = source.id and a.wanted = 'run'
              order by a.id
+             limit budget
                for no key update skip locked) l;
         continue when locked is null;
         -- read again, because the loads count the places that the class before promised
