@@ -4,9 +4,14 @@
  * last beat + lease_ttl + reap_margin: no node may own its work earlier. The end is the moment at
  * which another session reads all 21 on the survivors.
  */
-import { setTimeout as pause } from 'node:timers/promises'
 import { assertEqual, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
-import { countRunning, hintsOf, insertCommands, removeDeployments } from './workload.js'
+import {
+  countRunning,
+  hintsOf,
+  insertCommands,
+  removeDeployments,
+  untilCounted,
+} from './workload.js'
 
 export const benchmarks: Benchmark[] = [{ name: 'failover', spawns: true, run: failover }]
 
@@ -52,7 +57,7 @@ async function failover(bench: Bench): Promise<Figure[]> {
           assignedAt = Number(row!.at)
           return row!.n === ROWS
         })
-        while ((await countRunning(sql, survivors)) < ROWS) await pause(5)
+        await untilCounted(sql, ROWS, survivors)
         const [now] = await sql<
           { at: string }[]
         >`select extract(epoch from clock_timestamp())::text as at`

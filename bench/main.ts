@@ -6,6 +6,7 @@
  */
 import { Command } from 'commander'
 import { parseCount } from '../cli/options.js'
+import { raceDeadline } from '../host/deadline.js'
 import { benchmarks as agent } from './agent.js'
 import { benchmarks as backlog } from './backlog.js'
 import type { Bench, Benchmark } from './benchmark.js'
@@ -38,6 +39,8 @@ const ALL: readonly Benchmark[] = [
   ...looks,
 ]
 const DEFAULT_RUNS = 5
+/** A quick benchmark takes seconds. One that hangs says where instead of ending with its caller. */
+const QUICK_LIMIT_MS = 120_000
 
 interface Options {
   quick?: boolean
@@ -90,12 +93,11 @@ async function run(names: string[], options: Options): Promise<void> {
     const started = (server = await startServer('.mooring'))
     for (const { name, run: measure } of chosen) {
       try {
-        figures.push(
-          ...(await measure(benchOf(started, hosts, { quick, runs }))).map((figure) => ({
-            ...figure,
-            benchmark: name,
-          })),
-        )
+        const measured = measure(benchOf(started, hosts, { quick, runs }))
+        const values = quick
+          ? await raceDeadline(QUICK_LIMIT_MS, measured, () => failWith(started))
+          : await measured
+        figures.push(...values.map((figure) => ({ ...figure, benchmark: name })))
       } catch (error) {
         process.exitCode = 1
         console.error(`${name} failed: ${error instanceof Error ? error.stack : String(error)}`)
@@ -115,6 +117,12 @@ async function run(names: string[], options: Options): Promise<void> {
   } finally {
     await close()
   }
+  // a benchmark that hung may still wait for something
+  if (process.exitCode === 1) process.exit()
+}
+
+async function failWith({ describe }: Server): Promise<never> {
+  throw new Error(`it did not end within ${QUICK_LIMIT_MS} ms\n${await describe()}`)
 }
 
 function isNamed({ name }: Benchmark, wanted: string): boolean {

@@ -27,6 +27,8 @@ export interface Database {
 export interface Server {
   version: string
   inDatabase<T>(use: (database: Database) => Promise<T>): Promise<T>
+  /** Every session and every placement of the databases there are, as text for an error. */
+  describe(): Promise<string>
   /** Idempotent. */
   stop(): Promise<void>
 }
@@ -82,13 +84,30 @@ export async function startServer(stateRoot: string): Promise<Server> {
     }
   }
 
+  async function describe(): Promise<string> {
+    const sessions = await admin`
+      select s.datname, s.pid, s.application_name, s.state, s.wait_event, s.query_start, s.query
+        from pg_catalog.pg_stat_activity s
+       where s.backend_type = 'client backend'
+       order by s.datname, s.pid`
+    const lines = sessions.map((session) => JSON.stringify(session))
+    for (const name of new Set(sessions.map(({ datname }) => String(datname))))
+      if (name.startsWith('bench_')) {
+        const client = open(urlOf(name), 1, 'bench: describe')
+        const placements = await client`select * from mooring.placement`
+        lines.push(name, ...placements.map((placement) => JSON.stringify(placement)))
+        await client.end({ timeout: 1 })
+      }
+    return lines.join('\n')
+  }
+
   try {
     await admin.unsafe(`create database ${TEMPLATE}`)
     await migrate({ databaseUrl: urlOf(TEMPLATE) })
     const [row] = await admin<
       { version: string }[]
     >`select current_setting('server_version') as version`
-    return { version: row!.version, inDatabase, stop: () => (stopping ??= stop()) }
+    return { version: row!.version, inDatabase, describe, stop: () => (stopping ??= stop()) }
   } catch (error) {
     await stop()
     throw error

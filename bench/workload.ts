@@ -40,6 +40,20 @@ export async function countRunning(sql: Sql, nodes?: readonly string[]): Promise
   return row!.n
 }
 
+export async function untilCounted(
+  sql: Sql,
+  count: number,
+  nodes: readonly string[],
+): Promise<void> {
+  for (const deadline = performance.now() + PATIENCE_MS; ;) {
+    const running = await countRunning(sql, nodes)
+    if (running === count) return
+    if (performance.now() > deadline)
+      throw new Error(`${running} of ${count} run after ${PATIENCE_MS} ms`)
+    await pause(5)
+  }
+}
+
 export interface Running {
   assignment_id: string
   node: string
