@@ -106,9 +106,13 @@ export function createAgent(
     }
   }
 
-  /** Registers for a trial, as long as that fails. Nothing is changed. */
+  /** Resolves when a registration, which is rolled back, has succeeded. It is tried until then. */
   async function admitted(): Promise<void> {
-    const db = createAgentDb({ databaseUrl: config.databaseUrl, node: config.name })
+    const db = createAgentDb({
+      databaseUrl: config.databaseUrl,
+      node: config.name,
+      newestServer: createNewestServer(folder),
+    })
     try {
       await register(
         {

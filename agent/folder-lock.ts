@@ -30,7 +30,7 @@ export interface FolderLockOptions {
   handOver: boolean
   /**
    * Resolves once this agent would be let in by the database. Before that no agent is asked to go,
-   * because nobody would run its work then. Rejects when it never will be.
+   * because its work would end then. Rejects when it never will be.
    */
   admitted(): Promise<void>
   log: Logger

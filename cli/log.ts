@@ -12,7 +12,7 @@ export function createLog(level: string): Logger {
         pid: process.pid,
         event: 'log_lines_dropped',
         lines,
-        msg: 'nobody read this log for a while, so lines of it were dropped',
+        msg: 'this log was not read for a while, so lines of it were dropped',
       })}\n`,
   })
   return pino(

@@ -150,24 +150,6 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
-/** Every process that has this variable, and no MOORING_RUN that starts with `except`. */
-export function withVariable(
-  name: string,
-  value: string,
-  table: ReadonlyMap<number, Process> = processTable(),
-  except?: string,
-): Process[] {
-  return [...table.values()].filter((p) => {
-    if (p.pid === process.pid || p.kernel) return false
-    const environment = environmentOf(p.pid)
-    return (
-      environment.includes(`${name}=${value}`) &&
-      (except === undefined ||
-        !environment.some((entry) => entry.startsWith(`MOORING_RUN=${except}`)))
-    )
-  })
-}
-
 /** The living descendants of these processes, at any depth. Reads nothing of any other process. */
 export function descendantsOf(pids: readonly number[]): Process[] {
   const seen = new Set(pids)
@@ -182,17 +164,20 @@ export function descendantsOf(pids: readonly number[]): Process[] {
   return found
 }
 
-/** Every process whose MOORING_RUN starts with `prefix` and not with `except`. */
-export function withRunIdPrefix(
-  prefix: string,
+/** Every process whose environment, entry by entry, fits. */
+export function withEnvironment(
+  fits: (environment: readonly string[]) => boolean,
   table: ReadonlyMap<number, Process> = processTable(),
-  except?: string,
 ): Process[] {
-  const fits = (entry: string): boolean =>
-    entry.startsWith(`MOORING_RUN=${prefix}`) &&
-    (except === undefined || !entry.startsWith(`MOORING_RUN=${except}`))
   return [...table.values()].filter(
-    (p) => p.pid !== process.pid && !p.kernel && environmentOf(p.pid).some(fits),
+    (p) => p.pid !== process.pid && !p.kernel && fits(environmentOf(p.pid)),
+  )
+}
+
+/** Every process whose MOORING_RUN starts with `prefix`. */
+export function withRunIdPrefix(prefix: string): Process[] {
+  return withEnvironment((environment) =>
+    environment.some((entry) => entry.startsWith(`MOORING_RUN=${prefix}`)),
   )
 }
 

@@ -6,7 +6,7 @@
  * would change it for the other programs that share it. A socket is never blocked by Node. A file
  * takes what it gets, and a full disk loses the line.
  */
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs'
+import { constants, fstatSync, openSync, writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 
 export interface UnblockedWriter {
@@ -92,7 +92,6 @@ function putterFor(fd: number): (data: Buffer) => number | null {
   if (kind.isFIFO() || kind.isCharacterDevice())
     try {
       at = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK)
-      process.once('exit', () => closeSync(at))
     } catch {
       // no /proc, or a terminal of another user: as it is
     }

@@ -14,7 +14,7 @@ const CANCEL_REQUEST = 80_877_102
 /**
  * Asks the server to give up what a connection was doing, when its client no longer waits.
  * Without it a commit that waits for a lost standby keeps its server process, and each new try
- * adds one, up to `max_connections`. Nobody reads the answer of that commit, so a commit that is
+ * adds one, up to `max_connections`. The answer of that commit has no reader, so a commit that is
  * released early confirms nothing.
  * Needs no login and no TLS. Resolves always; a server that is gone has nothing to cancel.
  */

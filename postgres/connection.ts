@@ -13,7 +13,7 @@ import type { Socket } from 'node:net'
 import postgres, { type Sql } from 'postgres'
 import { cancelRequest, dial, type Backend } from './cancel-request.js'
 import { parseDatabaseUrl, postgresOptions, withHost, type HostAndPort } from './database-url.js'
-import { errorCode } from './errors.js'
+import { errorCode, READ_ONLY_SERVER } from './errors.js'
 
 export interface Connection {
   /**
@@ -57,8 +57,6 @@ export class ConnectionError extends Error {
 /** From SYN to the end of the login. */
 const CONNECT_TIMEOUT_MS = 3_000
 const KEEP_ALIVE_SECONDS = 15
-/** The statement would write, and the server is a standby or was made read only. */
-const READ_ONLY = '25006'
 
 interface Client {
   sql: Sql
@@ -120,7 +118,8 @@ export function createConnection(options: ConnectionOptions): Connection {
             }
             settle(() => resolve(value))
           },
-          (error: unknown) => (errorCode(error) === READ_ONLY ? used.drop(error) : fail(error)),
+          (error: unknown) =>
+            errorCode(error) === READ_ONLY_SERVER ? used.drop(error) : fail(error),
         )
       })
     },

@@ -10,6 +10,9 @@
  */
 export type ErrorKind = 'retry' | 'unfit' | 'session_over' | 'name_taken' | 'refused' | 'bad_value'
 
+/** The statement would write, and the server is a standby or was made read only. */
+export const READ_ONLY_SERVER = '25006'
+
 export interface DatabaseError extends Error {
   code?: string
   detail?: string

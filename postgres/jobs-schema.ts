@@ -1,5 +1,5 @@
 import { Logger, runMigrations } from 'graphile-worker'
-import type { Pool } from 'pg'
+import pg from 'pg'
 
 /**
  * The schema of our jobs. `graphile_worker`, the library's default, belongs to the application that
@@ -8,13 +8,19 @@ import type { Pool } from 'pg'
 export const JOBS_SCHEMA = 'mooring_jobs'
 
 /** Makes that schema, or brings it to the version of the library. Repeating it is harmless. */
-export async function installJobsSchema(pool: Pool): Promise<void> {
-  pool.on('connect', silenceMigrationNotice)
-  await runMigrations({
-    pgPool: pool,
-    preset: { worker: { schema: JOBS_SCHEMA } },
-    logger: new Logger(() => () => {}),
-  })
+export async function installJobsSchema(config: pg.ClientConfig): Promise<void> {
+  const pgPool = new pg.Pool({ ...config, max: 1 })
+  pgPool.on('error', () => {}) // the step rejects with it
+  pgPool.on('connect', silenceMigrationNotice)
+  try {
+    await runMigrations({
+      pgPool,
+      preset: { worker: { schema: JOBS_SCHEMA } },
+      logger: new Logger(() => () => {}),
+    })
+  } finally {
+    await pgPool.end()
+  }
 }
 
 /**

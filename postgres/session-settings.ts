@@ -24,9 +24,3 @@ export const settingOptions = (settings: Readonly<Record<string, string>>): stri
   Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value.replaceAll(/[\\ ]/g, '\\$&')}`)
     .join(' ')
-
-/** As statements, for a session that is open already. */
-export const settingStatements = (settings: Readonly<Record<string, string>>): string =>
-  Object.entries(settings)
-    .map(([name, value]) => `set ${name} = '${value.replaceAll("'", "''")}';`)
-    .join('\n')

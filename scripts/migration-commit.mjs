@@ -20,7 +20,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { commit } from 'graphile-migrate'
-import pg from 'pg'
 import postgres from 'postgres'
 import { committedMigrations } from '../dist/postgres/migrate/committed-migrations.js'
 import { ensureCluster } from '../dist/postgres/embedded/cluster.js'
@@ -50,9 +49,7 @@ try {
   await sql`create database shadow`
   await sql.end()
   const { afterReset, ...settings } = createRequire(import.meta.url)('../.gmrc.cjs')
-  const pool = new pg.Pool({ connectionString: urlOf('fresh'), max: 1 }).on('error', () => {})
-  await installJobsSchema(pool)
-  await pool.end()
+  await installJobsSchema({ connectionString: urlOf('fresh') })
   await commit(
     {
       ...settings,

@@ -8,7 +8,7 @@ import { createServerClock, type ServerClock } from '../postgres/server-clock.js
 import { sleep } from '../host/waiting.js'
 import { createBackoff } from '../host/backoff.js'
 import { createLifecycle, type Lifecycle } from '../host/lifecycle.js'
-import { describeError } from '../postgres/errors.js'
+import { describeError, READ_ONLY_SERVER } from '../postgres/errors.js'
 import type { WorkerDb } from './verbs.js'
 
 export interface Metronome extends Lifecycle {
@@ -34,8 +34,8 @@ export interface MetronomeOptions {
 export const TICK_DEADLINE_MS = 5_000
 /** The limit of next_ms, because a tick is also the sign of life of the worker. */
 export const MAX_SLEEP_MS = 1_000
-/** It did not answer in time, or is a standby by now (25006). */
-const LEAVE_THE_SERVER: ReadonlySet<string> = new Set(['CALL_DEADLINE', '25006'])
+/** It did not answer in time, or is a standby by now. */
+const LEAVE_THE_SERVER: ReadonlySet<string> = new Set(['CALL_DEADLINE', READ_ONLY_SERVER])
 const FIRST_RETRY_MS = 100
 const MAX_RETRY_MS = 2_000
 

@@ -118,15 +118,15 @@ export function createAgentDb({
     },
     async registerNode(...args) {
       const rows = await calls.run(CALL_DEADLINE_MS, (sql) => registration(sql, ...args), believe)
-      const { system_identifier, database_oid, port } = only(rows)
-      return {
-        ...withoutIdentity(only(rows)),
-        control_plane: `${system_identifier ?? 'unknown'}.${database_oid}.${port}`,
-      }
+      return withControlPlane(only(rows))
     },
     async rehearseRegistration(...args) {
-      const rows = await calls.run(CALL_DEADLINE_MS, (sql) => rolledBack(sql, registration, args))
-      return { ...withoutIdentity(only(rows)), control_plane: '' }
+      const rows = await calls.run(
+        CALL_DEADLINE_MS,
+        (sql) => rolledBack(sql, registration, args),
+        believe,
+      )
+      return withControlPlane(only(rows))
     },
     async heartbeat(name, session, sample, running, deadlineMs) {
       const rows = await beats.run(
@@ -209,13 +209,15 @@ export function createAgentDb({
   }
 }
 
+type RegistrationRow = Omit<Registration, 'control_plane'> & ServerIdentity
+
 function registration(
   sql: ISql,
   d: NodeDescription,
   session: string,
   replaces: string | null,
-): Promise<(Omit<Registration, 'control_plane'> & ServerIdentity)[]> {
-  return sql<(Omit<Registration, 'control_plane'> & ServerIdentity)[]>`
+): Promise<RegistrationRow[]> {
+  return sql<RegistrationRow[]>`
     select r.*, s.* from mooring.server_identity() s, mooring.register_node(
       node => ${d.node}, session => ${session}::uuid, trusts => ${d.trusts},
       drivers => ${`{${d.drivers.join(',')}}`}::text[],
@@ -249,6 +251,14 @@ const ROLL_BACK = new Error('rolled back as intended')
 type OwnedAssignmentRow = Omit<OwnedAssignment, 'args' | 'env'> & {
   args: string[] | null
   env: Record<string, string> | null
+}
+
+function withControlPlane(row: RegistrationRow): Registration {
+  const { system_identifier, database_oid, port } = row
+  return {
+    ...withoutIdentity(row),
+    control_plane: `${system_identifier ?? 'unknown'}.${database_oid}.${port}`,
+  }
 }
 
 function withoutIdentity<T extends ServerIdentity>(row: T): Omit<T, keyof ServerIdentity> {

@@ -121,8 +121,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   }
   const assignments = new Map<string, SupervisedAssignment>()
   // In a hold an assignment restarts only if it is known to have run here under the same epoch, and
-  // its lease has not ended since. The leases of the session say when, see
-  // forgetRan().
+  // its lease has not ended since. The leases of the session call forgetRan() when it has.
   const ranEpochs = new Map<string, string>()
   let closing = false
   let onEmpty = (): void => {}

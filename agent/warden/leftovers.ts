@@ -19,8 +19,7 @@ import {
 import type { ProcessFile } from '../../state-folder/process-files.js'
 import {
   addDescendants,
-  withRunIdPrefix,
-  withVariable,
+  withEnvironment,
   membersOf,
   processTable,
 } from '../../host/process-table.js'
@@ -96,8 +95,15 @@ function finder(
   { keep, owner }: { keep?: string | undefined; owner?: string | undefined } = {},
 ): () => Process[] {
   const seenBy = new Map<string, KnownMembers>(files.map((file) => [file.run_id, new Map()]))
+  const runs = (entry: string, of: string): boolean => entry.startsWith(`MOORING_RUN=${of}`)
+  const isLeft = (environment: readonly string[]): boolean =>
+    (keep === undefined || !environment.some((entry) => runs(entry, keep))) &&
+    environment.some(
+      (entry) =>
+        runs(entry, prefix) || (owner !== undefined && entry === `${OWNER_VARIABLE}=${owner}`),
+    )
   // a process that is ending loses its environment before it is gone
-  const byRunId: KnownMembers = new Map()
+  const byEnvironment: KnownMembers = new Map()
   return () => {
     const table = processTable()
     const members = new Map<number, Process>()
@@ -110,11 +116,8 @@ function finder(
       }
       for (const p of membersOf(root, seenBy.get(file.run_id)!, table)) members.set(p.pid, p)
     }
-    for (const p of withRunIdPrefix(prefix, table, keep)) byRunId.set(p.pid, p.startTicks)
-    if (owner !== undefined)
-      for (const p of withVariable(OWNER_VARIABLE, owner, table, keep))
-        byRunId.set(p.pid, p.startTicks)
-    for (const [pid, startTicks] of byRunId) {
+    for (const p of withEnvironment(isLeft, table)) byEnvironment.set(p.pid, p.startTicks)
+    for (const [pid, startTicks] of byEnvironment) {
       const p = table.get(pid)
       if (p?.startTicks === startTicks) members.set(pid, p)
     }

@@ -104,7 +104,7 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
       underWay.set(placeOf(row), { row, since: performance.now() })
     else waiting.push(row)
   }
-  // what serves nobody goes first and costs nothing
+  // what does not run goes first and costs nothing
   waiting.sort((one, other) => Number(serves(one)) - Number(serves(other)))
   const unfinished = () => ({ restarted, skipped, left: waiting.length + underWay.size })
 

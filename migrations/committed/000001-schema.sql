@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:13fd2b1f397a04e5882b0a26f9e2e541e3761339
+--! Hash: sha1:b57751ef193b54bddab0c1c453d2c75c4369bc1d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -1032,20 +1032,22 @@ create or replace function mooring_internal.timeline() returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  written pg_lsn;
 begin
   if pg_is_in_recovery() then
     return null;
   end if;
-  if has_function_privilege('pg_walfile_name(pg_lsn)', 'execute') then
-    if has_function_privilege('pg_current_wal_lsn()', 'execute') then
-      return ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int;
-    elsif has_function_privilege('pg_current_wal_insert_lsn()', 'execute') then
-      return ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int;
-    elsif has_function_privilege('pg_current_wal_flush_lsn()', 'execute') then
-      return ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int;
-    end if;
+  if has_function_privilege('pg_current_wal_lsn()', 'execute') then
+    written := pg_current_wal_lsn();
+  elsif has_function_privilege('pg_current_wal_insert_lsn()', 'execute') then
+    written := pg_current_wal_insert_lsn();
+  elsif has_function_privilege('pg_current_wal_flush_lsn()', 'execute') then
+    written := pg_current_wal_flush_lsn();
   end if;
-  if has_function_privilege('pg_control_checkpoint()', 'execute') then
+  if written is not null and has_function_privilege('pg_walfile_name(pg_lsn)', 'execute') then
+    return ('x' || left(pg_walfile_name(written), 8))::bit(32)::int;
+  elsif has_function_privilege('pg_control_checkpoint()', 'execute') then
     return (select c.timeline_id from pg_control_checkpoint() c);
   end if;
   return null;
@@ -1999,11 +2001,7 @@ begin
       ),
       reported as materialized (
         select l.assignment_id, l.epoch
-          from (
-            select e.kind, e.assignment_id, e.epoch, e.at
-              from mooring.event e
-             order by e.id desc
-             limit 1000) l
+          from mooring.last_events(1000) l
          where l.kind = 'reap_blocked'
            and l.at > clock_timestamp() - interval '1 min'
            and exists (select from blocked)
@@ -4905,11 +4903,7 @@ begin
       exception when others then
         -- once a minute is enough, however often it is tried
         if not exists (
-          select from (
-            select e.kind, e.at, e.detail
-              from mooring.event e
-             order by e.id desc
-             limit 1000) l
+          select from mooring.last_events(1000) l
            where l.kind = 'claim_failed'
              and l.at > clock_timestamp() - interval '1 min'
              and l.detail ->> 'policy' = class.policy)
@@ -6117,7 +6111,7 @@ comment on function mooring_internal.raise_hold(text) is
 -- it, and so do verbs that name one assignment.
 --   budget     a deployment of several replicas may lack one: replicas - 1 have to be available
 --   available  it shall run, its node is live, and it is observed running under its epoch
--- What is not available serves nobody. So it may be stopped at any time, and goes first.
+-- What is not available serves no request. So it may be stopped at any time, and goes first.
 create or replace function mooring_internal.within_budget(ids bigint[]) returns bigint[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -6172,7 +6166,7 @@ end;
 $$;
 comment on function mooring_internal.within_budget(bigint[]) is
   'Those of these assignments that may be stopped now without taking a deployment of several '
-  'replicas below all but one; what serves nobody comes first.';
+  'replicas below all but one; what is not available comes first.';
 --! EndIncluded functions/moves/within_budget.sql
 --! Included functions/moves/place_moves.sql
 -- place_moves: places stopped work on the node that its move promised, before claim() lets policies

@@ -90,13 +90,18 @@ export async function openMigrationSession(url: DatabaseUrl): Promise<MigrationS
   }
 }
 
-/** One file and the note that it ran, in one transaction. */
+/** One file and the note that it ran, in one transaction, rolled back when `signal` aborts. */
 export async function runMigration(
-  pool: pg.Pool,
+  config: pg.ClientConfig,
   { filename, hash, body }: CommittedMigration,
+  signal?: AbortSignal,
 ): Promise<void> {
-  const client = await pool.connect()
+  const client = new pg.Client(config)
+  client.on('error', () => {}) // the statement rejects with it
+  const end = (): Promise<void> => client.end().catch(() => {})
+  signal?.addEventListener('abort', end, { once: true })
   try {
+    await client.connect()
     await client.query('begin')
     await client.query(body)
     await client.query('insert into mooring_internal.migration (filename, hash) values ($1, $2)', [
@@ -104,11 +109,10 @@ export async function runMigration(
       hash,
     ])
     await client.query('commit')
-    client.release()
-  } catch (error) {
-    // closes the connection, so the transaction is rolled back
-    client.release(true)
-    throw error
+  } finally {
+    signal?.removeEventListener('abort', end)
+    // without a commit the server rolls back
+    await end()
   }
 }
 

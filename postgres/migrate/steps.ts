@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import pg from 'pg'
 import { committedMigrations, type CommittedMigration } from './committed-migrations.js'
-import { parseDatabaseUrl, pgConfig, type DatabaseUrl } from '../database-url.js'
+import { parseDatabaseUrl, pgConfig } from '../database-url.js'
 import { installJobsSchema } from '../jobs-schema.js'
-import { settingStatements } from '../session-settings.js'
+import { settingOptions } from '../session-settings.js'
 import { MigrateError, type MigrateOrder, type MigrateResult } from './result.js'
 import {
   openMigrationSession,
@@ -14,9 +14,9 @@ import {
 import { findPrimary } from '../find-primary.js'
 
 /**
- * The steps of `migrate`. A session that waits for a table lock makes every later
- * reader and writer of that table wait behind it, heartbeats included. So no step waits longer than
- * LOCK_TIMEOUT_MS, and all other sessions proceed between two tries.
+ * The steps of `migrate`. A session that waits for a table lock makes every later reader and writer
+ * of that table wait behind it, heartbeats included. So no step waits longer than LOCK_TIMEOUT_MS,
+ * and all other sessions proceed between two tries.
  */
 export async function runMigrations(
   order: MigrateOrder,
@@ -34,9 +34,14 @@ export async function runMigrations(
     const before = await session.appliedMigrations()
     refuseForeignHistory(before, files)
     const tries = { session, log, until: performance.now() + order.retryForMs, signal }
-    await withoutBlocking(tries, () => withPool(url, installJobsSchema))
+    // apart from the session that watches what blocks it
+    const work = pgConfig(url, {
+      application_name: APPLICATION_NAME,
+      options: settingOptions(WORK_SETTINGS),
+    })
+    await withoutBlocking(tries, () => installJobsSchema(work))
     for (const migration of files.slice(before.length))
-      await withoutBlocking(tries, () => withPool(url, (pool) => runMigration(pool, migration)))
+      await withoutBlocking(tries, () => runMigration(work, migration, signal))
     const applied = files.slice(before.length).map(({ file }) => file)
     for (const file of applied) log(`ran ${file}`)
     const roleProblems = await session.setUpRoles()
@@ -88,21 +93,6 @@ function refuseForeignHistory(
       code: 'DATABASE_NEWER',
       hint: 'update mooring on this host to the version that migrated the database',
     })
-  }
-}
-
-/** A pool of one connection, apart from the session that watches what blocks it. */
-async function withPool<T>(url: DatabaseUrl, step: (pool: pg.Pool) => Promise<T>): Promise<T> {
-  const pool = new pg.Pool({ ...pgConfig(url, { application_name: APPLICATION_NAME }), max: 1 })
-  pool.on('error', () => {})
-  // queued before every query of the step
-  pool.on('connect', (client) => {
-    client.query(settingStatements(WORK_SETTINGS)).catch(() => {})
-  })
-  try {
-    return await step(pool)
-  } finally {
-    await pool.end()
   }
 }
 

@@ -1,10 +1,16 @@
 import t from 'tap'
-import { createConnection } from '../../postgres/connection.js'
+import { createConnection, type Connection } from '../../postgres/connection.js'
 import { ownServer } from '../helpers/own-server.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { tcpProxy } from '../helpers/tcp-proxy.js'
 import { waitFor } from '../helpers/wait-for.js'
+
+/** The server process behind the connection. */
+const pidOf = async (connection: Connection, check?: () => void): Promise<number> =>
+  (
+    await connection.run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`, check)
+  )[0]!.pid
 
 const one = { applicationName: 'connection under test' }
 
@@ -15,10 +21,7 @@ t.test(
     const proxy = await tcpProxy(t, url)
     const connection = createConnection({ databaseUrl: proxy.url, ...one })
     t.teardown(connection.close)
-    const pid = () =>
-      connection
-        .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`)
-        .then(([row]) => row!.pid)
+    const pid = () => pidOf(connection)
     const first = await pid()
     t.equal(await pid(), first, 'kept warm')
     proxy.cut()
@@ -144,10 +147,7 @@ t.test('a server that says that it is read only is left, and asked for anew', as
   const { url, sql } = await testDatabase(t)
   const connection = createConnection({ databaseUrl: url, ...one })
   t.teardown(connection.close)
-  const pid = () =>
-    connection
-      .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`)
-      .then(([row]) => row!.pid)
+  const pid = () => pidOf(connection)
   const first = await pid()
   const database = new URL(url).pathname.slice(1)
   await sql.unsafe(`alter database ${database} set default_transaction_read_only = on`)
@@ -163,10 +163,7 @@ t.test('a server that must not be believed is left', async (t) => {
   const { url } = await testDatabase(t)
   const connection = createConnection({ databaseUrl: url, ...one })
   t.teardown(connection.close)
-  const pid = (check?: () => void) =>
-    connection
-      .run(5_000, (q) => q<{ pid: number }[]>`select pg_backend_pid() as pid`, check)
-      .then(([row]) => row!.pid)
+  const pid = (check?: () => void) => pidOf(connection, check)
   const first = await pid()
   const error = new Error('deposed')
   await t.rejects(

@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import type { TransactionSql } from 'postgres'
 import type { TestDatabase } from '../helpers/postgres.js'
-import type { Db } from '../helpers/factories.js'
+import { assignments, report, type Db, type TestNode } from '../helpers/factories.js'
 
 /**
  * The server ends a session that is idle in a transaction with a verb in it, and one that waits for
@@ -96,3 +96,17 @@ export async function events(sql: Db, kind: string) {
 /** One regular expression out of parts that each fit on a line. */
 export const pattern = (...parts: RegExp[]) =>
   new RegExp(parts.map(({ source }) => source).join(''))
+
+/** The agents of these hosts obey: what is to stop has stopped, what shall run runs. */
+export async function obeyOrders(
+  sql: Db,
+  hosts: readonly Pick<TestNode, 'name' | 'session'>[],
+  only?: 'stop' | 'run',
+): Promise<void> {
+  for (const row of await assignments(sql)) {
+    const host = hosts.find(({ name }) => name === row.node)
+    if (!host) continue
+    if (row.wanted === 'stop' && only !== 'run') await report(sql, host, row, 'stopped')
+    if (row.wanted === 'run' && only !== 'stop') await report(sql, host, row, 'running', { pid: 1 })
+  }
+}

@@ -4,7 +4,7 @@
 -- it, and so do verbs that name one assignment.
 --   budget     a deployment of several replicas may lack one: replicas - 1 have to be available
 --   available  it shall run, its node is live, and it is observed running under its epoch
--- What is not available serves nobody. So it may be stopped at any time, and goes first.
+-- What is not available serves no request. So it may be stopped at any time, and goes first.
 create or replace function mooring_internal.within_budget(ids bigint[]) returns bigint[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -59,4 +59,4 @@ end;
 $$;
 comment on function mooring_internal.within_budget(bigint[]) is
   'Those of these assignments that may be stopped now without taking a deployment of several '
-  'replicas below all but one; what serves nobody comes first.';
+  'replicas below all but one; what is not available comes first.';

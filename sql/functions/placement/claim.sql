@@ -160,11 +160,7 @@ begin
       exception when others then
         -- once a minute is enough, however often it is tried
         if not exists (
-          select from (
-            select e.kind, e.at, e.detail
-              from mooring.event e
-             order by e.id desc
-             limit 1000) l
+          select from mooring.last_events(1000) l
            where l.kind = 'claim_failed'
              and l.at > clock_timestamp() - interval '1 min'
              and l.detail ->> 'policy' = class.policy)

@@ -146,11 +146,7 @@ begin
       ),
       reported as materialized (
         select l.assignment_id, l.epoch
-          from (
-            select e.kind, e.assignment_id, e.epoch, e.at
-              from mooring.event e
-             order by e.id desc
-             limit 1000) l
+          from mooring.last_events(1000) l
          where l.kind = 'reap_blocked'
            and l.at > clock_timestamp() - interval '1 min'
            and exists (select from blocked)

@@ -1,17 +1,9 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
-import {
-  age,
-  assignments,
-  beat,
-  deployment,
-  deployments,
-  node,
-  report,
-} from '../../helpers/factories.js'
+import { age, assignments, beat, deployment, deployments, node } from '../../helpers/factories.js'
 import type { TestNode } from '../../helpers/factories.js'
-import { claim, events, loads, refused, storiesIn } from '../story.js'
+import { claim, events, loads, obeyOrders, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -43,14 +35,9 @@ async function loaded(sql: TransactionSql, n: number) {
   return { hosts, ids }
 }
 
-/** The agents obey: what is to stop has stopped, what is new runs. Then the place round. */
+/** The agents obey. Then the place round. */
 async function obey(sql: TransactionSql, hosts: readonly TestNode[], only?: 'stop' | 'run') {
-  for (const row of await assignments(sql)) {
-    const host = hosts.find(({ name }) => name === row.node)
-    if (!host) continue
-    if (row.wanted === 'stop' && only !== 'run') await report(sql, host, row, 'stopped')
-    if (row.wanted === 'run' && only !== 'stop') await report(sql, host, row, 'running', { pid: 1 })
-  }
+  await obeyOrders(sql, hosts, only)
   await claim(sql)
 }
 

@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
-import { age, assignments, deployment, deployments, node, report } from '../../helpers/factories.js'
-import { claim, events, loads, refused, storiesIn } from '../story.js'
+import { age, deployment, deployments, node } from '../../helpers/factories.js'
+import { claim, events, loads, obeyOrders, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -27,18 +27,11 @@ const settled = (sql: TransactionSql) =>
 
 /** All agents carry out their orders, until nothing is on its way. */
 async function obey(sql: TransactionSql): Promise<void> {
-  const hosts = new Map(
-    (
-      await sql<
-        { name: string; session: string }[]
-      >`select node as name, session from mooring.heartbeat where session is not null`
-    ).map((host) => [host.name, host]),
-  )
+  const hosts = await sql<
+    { name: string; session: string }[]
+  >`select node as name, session from mooring.heartbeat where session is not null`
   for (let step = 0; step < 3; step++) {
-    for (const row of await assignments(sql)) {
-      const host = row.node === null ? undefined : hosts.get(row.node)
-      if (host) await report(sql, host, row, row.wanted === 'stop' ? 'stopped' : 'running')
-    }
+    await obeyOrders(sql, hosts)
     await claim(sql)
   }
 }

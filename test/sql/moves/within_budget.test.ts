@@ -4,26 +4,13 @@
  */
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
+import { randomOf } from '../../../faults/plan.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { beat, deployment, node, type TestNode } from '../../helpers/factories.js'
-import { claim, storiesIn } from '../story.js'
+import { claim, obeyOrders, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
-
-/** The agents do what they are told: what shall stop has stopped, and what shall run runs. */
-async function agentsAct(sql: TransactionSql, hosts: readonly TestNode[], only = ['run', 'stop']) {
-  for (const { name, session } of hosts)
-    await sql`
-      select mooring.report(${name}, ${session}::uuid, jsonb_agg(jsonb_build_object(
-          'assignment_id', a.id, 'epoch', a.epoch, 'generation', coalesce(d.generation, 0),
-          'state', case a.wanted when 'run' then 'running' else 'stopped' end)))
-        from mooring.assignment a
-        join mooring.heartbeat h on h.node_id = a.node_id
-        left join mooring.deployment d on d.id = a.deployment_id
-       where h.node = ${name} and a.wanted = any (${only})
-      having count(*) > 0`
-}
 
 /** Deployments of which more than one replica does not run. */
 const below = async (sql: TransactionSql) =>
@@ -51,14 +38,14 @@ story('two replicas on two hosts that are drained at once move one by one', asyn
   const hosts = await fleet(sql, 2)
   await deployment(sql, { name: 'web', replicas: 2 })
   await claim(sql)
-  await agentsAct(sql, hosts)
+  await obeyOrders(sql, hosts)
   hosts.push(await node(sql, { name: 'host-3' }), await node(sql, { name: 'host-4' }))
   await sql`select mooring.drain_node('host-1')`
   await sql`select mooring.drain_node('host-2')`
   for (let step = 0; step < 8; step++) {
     await claim(sql)
     t.same(await below(sql), [], `step ${step}`)
-    await agentsAct(sql, hosts)
+    await obeyOrders(sql, hosts)
   }
   t.match(await sql`select "left" from mooring.drain_progress`, [{ left: 0 }, { left: 0 }])
 })
@@ -69,16 +56,16 @@ story(
     const hosts = await fleet(sql, 1)
     await deployment(sql, { name: 'web', replicas: 2 })
     await claim(sql)
-    await agentsAct(sql, hosts)
+    await obeyOrders(sql, hosts)
     hosts.push(await node(sql, { name: 'host-2' }))
     await sql`select mooring.drain_node('host-1', max_moves => 100)`
     await claim(sql)
     t.same(await below(sql), [])
-    await agentsAct(sql, hosts, ['stop'])
+    await obeyOrders(sql, hosts, 'stop')
     await claim(sql)
     t.same(await below(sql), [], 'the first has not been seen running on host-2')
     for (let step = 0; step < 4; step++) {
-      await agentsAct(sql, hosts)
+      await obeyOrders(sql, hosts)
       await claim(sql)
       t.same(await below(sql), [])
     }
@@ -90,7 +77,7 @@ story('a deadline overrules the budget', async (t, sql) => {
   const hosts = await fleet(sql, 1)
   await deployment(sql, { name: 'web', replicas: 2 })
   await claim(sql)
-  await agentsAct(sql, hosts)
+  await obeyOrders(sql, hosts)
   await sql`select mooring.drain_node('host-1', deadline => '0')`
   await claim(sql)
   t.equal((await below(sql)).length, 1)
@@ -100,7 +87,7 @@ story('an edit that no host fulfils leaves what runs and says so', async (t, sql
   const hosts = await fleet(sql, 2)
   const id = await deployment(sql, { name: 'web', replicas: 2 })
   await claim(sql)
-  await agentsAct(sql, hosts)
+  await obeyOrders(sql, hosts)
   await sql`update mooring.deployment set selector = '{"disk": "tape"}' where id = ${id}`
   await sql`select mooring.evict()`
   t.same(await below(sql), [])
@@ -113,7 +100,7 @@ story('an edit that no host fulfils leaves what runs and says so', async (t, sql
     await sql`select mooring.evict()`
     await claim(sql)
     t.same(await below(sql), [])
-    await agentsAct(sql, hosts)
+    await obeyOrders(sql, hosts)
   }
   t.match(await sql`select distinct node from mooring.placement`, [{ node: 'host-1' }])
 })
@@ -122,24 +109,15 @@ story('what is no longer trusted stops at once', async (t, sql) => {
   const hosts = await fleet(sql, 2)
   await deployment(sql, { name: 'web', replicas: 2 })
   await claim(sql)
-  await agentsAct(sql, hosts)
+  await obeyOrders(sql, hosts)
   for (const { id } of hosts) await sql`update mooring.node set trusts = null where id = ${id}`
   t.equal((await below(sql)).length, 1)
 })
 
-/** mulberry32, so that a failing fleet can be built again from its number. */
-function random(seed: number) {
-  return (below: number): number => {
-    seed = (seed + 0x6d2b79f5) | 0
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
-}
-
 for (let seed = 1; seed <= 25; seed++)
   story(`fleet ${seed}`, async (t, sql) => {
-    const pick = random(seed)
+    const random = randomOf(seed)
+    const pick = (n: number): number => Math.floor(random() * n)
     const hosts = await fleet(sql, 2 + pick(5))
     for (let nr = 0; nr < 6; nr++)
       await deployment(sql, {
@@ -150,7 +128,7 @@ for (let seed = 1; seed <= 25; seed++)
     await sql`update mooring.setting set rebalance_cooldown = '0', handover_settle = '0'`
     for (let round = 0; round < 3; round++) {
       await claim(sql)
-      await agentsAct(sql, hosts)
+      await obeyOrders(sql, hosts)
     }
     const failures: unknown[] = []
     for (let step = 0; step < 15 && failures.length === 0; step++) {
@@ -173,7 +151,7 @@ for (let seed = 1; seed <= 25; seed++)
       const found = await below(sql)
       if (found.length > 0) failures.push({ step, found })
       // some agents are slow
-      await agentsAct(
+      await obeyOrders(
         sql,
         hosts.filter(() => pick(4) > 0),
       )

@@ -24,7 +24,7 @@ const [{ source }] = await pg.sql<
  */
 async function onTimeline(sql: TransactionSql, timeline: number): Promise<void> {
   const changed = source.replace(
-    /pg_walfile_name\(pg_current_wal_lsn\(\)\)/i,
+    /pg_walfile_name\(written\)/i,
     `'${timeline.toString(16).padStart(8, '0').toUpperCase()}0000000000000001'::text`,
   )
   if (changed === source) throw new Error('timeline() no longer reads the name of the log file')

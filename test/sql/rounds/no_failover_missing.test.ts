@@ -4,9 +4,10 @@
  */
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
+import { randomOf } from '../../../faults/plan.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { age, beat, deployments, node, type TestNode } from '../../helpers/factories.js'
-import { claim, storiesIn } from '../story.js'
+import { claim, obeyOrders, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -17,16 +18,6 @@ const STEPS = 12
 const LOST_S = 15
 /** A host that was reaped counts for four leases more. */
 const REMEMBERED_S = 5 * 12 + 3
-
-/** mulberry32, so that a failing fleet can be built again from its number. */
-function random(seed: number) {
-  return (below: number): number => {
-    seed = (seed + 0x6d2b79f5) | 0
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
-}
 
 interface Host extends TestNode {
   silentFor: number | null
@@ -46,17 +37,11 @@ const owners = async (sql: TransactionSql) =>
   )
 
 /** Drains a host that lives until it owns nothing. */
-async function drain(sql: TransactionSql, { name, session }: TestNode) {
-  await sql`select mooring.drain_node(${name}, max_moves => 100)`
+async function drain(sql: TransactionSql, host: TestNode) {
+  await sql`select mooring.drain_node(${host.name}, max_moves => 100)`
   for (let round = 0; round < 20; round++) {
     await claim(sql)
-    await sql`
-      select mooring.report(${name}, ${session}::uuid, jsonb_agg(jsonb_build_object(
-          'assignment_id', a.id, 'epoch', a.epoch, 'state', 'stopped')))
-        from mooring.assignment a
-        join mooring.heartbeat h on h.node_id = a.node_id
-       where h.node = ${name} and a.wanted = 'stop'
-      having count(*) > 0`
+    await obeyOrders(sql, [host], 'stop')
   }
 }
 
@@ -94,7 +79,8 @@ async function makeFleet(sql: TransactionSql, below: (n: number) => number): Pro
 
 for (let seed = 1; seed <= FLEETS; seed++)
   story(`fleet ${seed}`, async (t, sql) => {
-    const below = random(seed)
+    const random = randomOf(seed)
+    const below = (n: number): number => Math.floor(random() * n)
     const hosts = await makeFleet(sql, below)
     let failovers = 0
     const missing: string[] = []

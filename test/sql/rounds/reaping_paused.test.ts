@@ -2,7 +2,7 @@ import t from 'tap'
 import type { TransactionSql } from 'postgres'
 import { testDatabase } from '../../helpers/postgres.js'
 import { age, beat, deployment, deployments, node, type TestNode } from '../../helpers/factories.js'
-import { claim, loads, patient, refused, storiesIn } from '../story.js'
+import { claim, loads, obeyOrders, patient, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
@@ -21,17 +21,6 @@ const said = async (sql: TransactionSql) =>
   ).map(({ kind, reason }) => `${kind}: ${reason}`)
 const silent = async (sql: TransactionSql, hosts: readonly TestNode[], ago = '16 seconds ago') => {
   for (const host of hosts) await age(sql, host.name, ago)
-}
-
-/** The agent of a host has stopped what it shall stop. */
-const reportStopped = async (sql: TransactionSql, { name, session }: TestNode) => {
-  await sql`
-    select mooring.report(${name}, ${session}::uuid, jsonb_agg(jsonb_build_object(
-        'assignment_id', a.id, 'epoch', a.epoch, 'state', 'stopped')))
-      from mooring.assignment a
-      join mooring.heartbeat h on h.node_id = a.node_id
-     where h.node = ${name} and a.wanted = 'stop'
-    having count(*) > 0`
 }
 
 /** n nodes, each with two assignments. */
@@ -214,7 +203,7 @@ story('nodes that were drained and switched off stop no failover', async (t, sql
   for (const { name } of drained) await sql`select mooring.drain_node(${name}, max_moves => 100)`
   for (let move = 0; move < 8; move++) {
     await claim(sql)
-    for (const host of drained) await reportStopped(sql, host)
+    await obeyOrders(sql, drained, 'stop')
   }
   t.match(await loads(sql), { 'host-1': 0, 'host-2': 0, 'host-3': 0, 'host-4': 0 })
   await silent(sql, drained)
