@@ -10,7 +10,6 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { median, percentile, repeat, type Bench, type Benchmark, type Figure } from './benchmark.js'
@@ -32,7 +31,6 @@ async function insertToSpawned(bench: Bench): Promise<Figure[]> {
       await Promise.all([host.worker(), ...NODES.map((node) => host.agent(node))])
       const user = connect(1, 'bench: user')
       const folder = join(host.folder, 'first-acts')
-      mkdirSync(folder)
       const firstActs = watchFiles([folder])
       const runFiles = watchFiles(NODES.map((node) => join(host.folder, 'agents', node, 'runs')))
       const sample = async (): Promise<{

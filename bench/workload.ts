@@ -1,5 +1,5 @@
 /** Small workloads, and ways to see from outside what became of them. */
-import { watch } from 'node:fs'
+import { mkdirSync, watch } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
 import { raceDeadline } from '../host/deadline.js'
@@ -135,6 +135,8 @@ export interface Appearances {
 export function watchFiles(folders: readonly string[]): Appearances {
   const times = new Map<string, number>()
   const waiting = new Map<string, (at: number) => void>()
+  // an agent makes its folders when it needs them
+  for (const folder of folders) mkdirSync(folder, { recursive: true, mode: 0o700 })
   const watchers = folders.map((folder) =>
     watch(folder, (_event, name) => {
       const at = performance.now()
