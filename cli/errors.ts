@@ -66,6 +66,12 @@ const BROKEN: Advice = {
       : 'try again in a moment',
 }
 
+/** The command has tried it several times: queries/with-deadline.ts. */
+const LOST: Advice = {
+  hint: () =>
+    'another session changes the same rows, again and again; nothing was changed: try again',
+}
+
 /** Message and hint by SQLSTATE, errno or driver code. Texts are never matched. */
 const ADVICE: Record<string, Advice> = {
   '28P01': { hint: () => 'check user and password in DATABASE_URL' },
@@ -92,6 +98,8 @@ const ADVICE: Record<string, Advice> = {
   '53300': {
     hint: () => 'the server has no connection left: close some, or raise max_connections',
   },
+  '40P01': LOST,
+  '40001': LOST,
   '55P03': {
     hint: () =>
       'another session holds a lock: `mooring status` shows the holder of the placement lock; ' +

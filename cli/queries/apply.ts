@@ -1,6 +1,7 @@
 /** The statements that declare deployments: those of a file, and the demo. Part of queries.ts. */
 import type { Sql } from 'postgres'
 import type { DeploymentSpec } from '../targets/deployment-file.js'
+import { textList } from './lists.js'
 import type { AppliedRow } from './rows.js'
 
 export interface ApplyQueries {
@@ -60,22 +61,47 @@ async function apply(
   const applied: AppliedRow[] = []
   try {
     await sql.begin(async (tx) => {
-      for (const spec of specs) applied.push(await applyOne(tx as unknown as Sql, spec))
+      const ids = await lockKnown(tx as unknown as Sql, specs)
+      for (const spec of inOrderOfLocks(specs))
+        applied.push(await applyOne(tx as unknown as Sql, spec, ids.get(spec.name)))
       if (options.dryRun) throw new DryRun()
     })
   } catch (error) {
     if (!(error instanceof DryRun)) throw error
   }
-  return applied
+  const order = new Map(specs.map(({ name }, index) => [name, index]))
+  return applied.sort((a, b) => order.get(a.name)! - order.get(b.name)!)
 }
 
-async function applyOne(tx: Sql, spec: DeploymentSpec): Promise<AppliedRow> {
+/** Two files with the same names in two orders must not wait for each other. */
+const inOrderOfLocks = (specs: readonly DeploymentSpec[]) =>
+  [...specs].sort((a, b) => (a.name < b.name ? -1 : 1))
+
+/** The ids of the names that exist. Their rows stay as they are until the transaction ends. */
+async function lockKnown(tx: Sql, specs: readonly DeploymentSpec[]): Promise<Map<string, string>> {
+  const names = specs.map(({ name }) => name)
+  const rows = await tx<{ id: string; name: string }[]>`
+    select d.id, d.name
+      from mooring.deployment d
+     where d.name in (${textList(tx, names)})
+     order by d.name collate "C"
+       for update`
+  return new Map(rows.map(({ id, name }) => [name, id]))
+}
+
+async function applyOne(
+  tx: Sql,
+  spec: DeploymentSpec,
+  id: string | undefined,
+): Promise<AppliedRow> {
   const row = Object.fromEntries(
     Object.entries(spec).map(([key, value]) => [
       key,
       isJson(key) ? tx.json(value as never) : value,
     ]),
   )
+  // an insert that ends in the conflict would use up a number of the identity
+  if (id !== undefined) row['id'] = id
   const columns = [...DECLARED, ...KEPT_UNLESS_NAMED.filter((column) => column in row)]
   const listed = (part: (column: string) => ReturnType<Sql>) =>
     columns.map((column, i) => tx`${i ? tx`, ` : tx``}${part(column)}`)
@@ -94,9 +120,7 @@ async function applyOne(tx: Sql, spec: DeploymentSpec): Promise<AppliedRow> {
     },
   )
   if (hit) return { id: hit.id, name: spec.name, outcome: hit.outcome }
-  const [same] = await tx<{ id: string }[]>`
-    select d.id from mooring.deployment d where d.name = ${spec.name}`
-  return { id: same?.id ?? '', name: spec.name, outcome: 'unchanged' }
+  return { id: id ?? '', name: spec.name, outcome: 'unchanged' }
 }
 
 const JSON_COLUMNS: readonly string[] = ['labels', 'args', 'env', 'selector']

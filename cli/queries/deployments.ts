@@ -46,6 +46,13 @@ export interface DeploymentQueries {
 
 export function createDeploymentQueries(sql: Sql): DeploymentQueries {
   const ids = (list: readonly string[]) => idArray(sql, list)
+  // in the order of `mooring apply`: two commands that change the same rows then never deadlock
+  const locked = (list: readonly string[]) => sql`
+    select o.id
+      from mooring.deployment o
+     where o.id = any (${ids(list)})
+     order by o.name collate "C", o.id
+       for update`
   const edited = sql`d.id, d.generation, d.replicas, d.enabled`
   return {
     deployments: ({ named, ids: listed, labels, limit, skip = 0 }) => sql<DeploymentRow[]>`
@@ -120,23 +127,27 @@ export function createDeploymentQueries(sql: Sql): DeploymentQueries {
     enableDeployments: (list, enabled) => sql<EditedRow[]>`
       update mooring.deployment d
          set enabled = ${enabled}
-       where d.id = any (${ids(list)})
+        from (${locked(list)}) l
+       where d.id = l.id
          and d.enabled <> ${enabled}
       returning ${edited}`,
     scaleDeployments: (list, replicas) => sql<EditedRow[]>`
       update mooring.deployment d
          set replicas = ${replicas}
-       where d.id = any (${ids(list)})
+        from (${locked(list)}) l
+       where d.id = l.id
          and d.replicas <> ${replicas}
       returning ${edited}`,
     renewDeployments: (list) => sql<EditedRow[]>`
       update mooring.deployment d
          set generation = d.generation + 1
-       where d.id = any (${ids(list)})
+        from (${locked(list)}) l
+       where d.id = l.id
       returning ${edited}`,
     deleteDeployments: (list) => sql<EditedRow[]>`
       delete from mooring.deployment d
-       where d.id = any (${ids(list)})
+       using (${locked(list)}) l
+       where d.id = l.id
       returning ${edited}`,
   }
 }

@@ -5,9 +5,14 @@
  * A late query fails as one over a lost connection does, so commands that wait for an absent
  * database go on. Its connection is not used again: the next query opens a new one, to the server
  * that is the primary then.
+ *
+ * Here is also the one place that repeats a question that lost to another session.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Sql } from 'postgres'
+import { createBackoff } from '../../host/backoff.js'
 import { answerWithin } from '../../postgres/deadline.js'
+import { errorCode } from '../../postgres/errors.js'
 import { createQueries } from './queries.js'
 import type { Queries } from './queries.js'
 import { isConnectionProblem } from '../errors.js'
@@ -27,6 +32,10 @@ export interface Deadlines {
 }
 
 export const DEADLINES: Deadlines = { fewMs: 15_000, manyMs: 300_000 }
+
+/** Deadlock, serialization failure: the server has undone all of the transaction. */
+const LOST_TO_ANOTHER: ReadonlySet<string | undefined> = new Set(['40P01', '40001'])
+const TRIES = 5
 
 const MANY: ReadonlySet<string> = new Set<keyof Queries>([
   'apply',
@@ -58,7 +67,23 @@ export function createQueriesWithDeadline(
     await (await last?.catch(() => null))?.end({ timeout })
   }
 
+  // every question is one statement or one transaction, so a second try finds nothing half done
   async function ask<T>(deadlineMs: number, question: (sql: Sql) => PromiseLike<T>): Promise<T> {
+    const backoff = createBackoff(50, 1_000)
+    for (let tries = 1; ; tries++) {
+      try {
+        return await askOnce(deadlineMs, question)
+      } catch (error) {
+        if (tries === TRIES || !LOST_TO_ANOTHER.has(errorCode(error))) throw error
+      }
+      await pause(backoff.nextMs())
+    }
+  }
+
+  async function askOnce<T>(
+    deadlineMs: number,
+    question: (sql: Sql) => PromiseLike<T>,
+  ): Promise<T> {
     const mine = (connected ??= open())
     try {
       return await answerWithin(deadlineMs, mine.then(question))
