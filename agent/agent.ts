@@ -26,6 +26,7 @@ import { describeError } from '../postgres/errors.js'
 import { createSession, type Session } from './session/session.js'
 import { createSupervisor } from './supervisor/supervisor.js'
 import { createUsageSampler } from './supervisor/usage.js'
+import { openFoldersTo, workloadUser, type WorkloadUser } from './supervisor/workload-user.js'
 import { packageVersion } from '../host/package-version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
 import { killLeftovers } from './warden/leftovers.js'
@@ -79,6 +80,7 @@ export function createAgent(
   // AbortSignal.any() cannot leak here: it is called once, and lives as long as its sources
   const ending = AbortSignal.any([stopping.signal, handingOver.signal])
   let current: Session | null = null
+  let user: WorkloadUser | null = null
   /** Processes that an earlier agent left with the warden. The first session takes them over. */
   let inherited: readonly ManagedProcess[] = []
   let dropConnections: () => void = () => {}
@@ -93,6 +95,14 @@ export function createAgent(
   async function start(): Promise<void> {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 })
+      user = workloadUser(config.workloadUser)
+      if (user !== null)
+        openFoldersTo(user, [config.stateDir, join(config.stateDir, 'agents'), folder])
+      else if (process.getuid?.() === 0)
+        log.warn(
+          { event: 'workloads_run_as_root' },
+          'workloads run as root, as --workload-user asks: each can read what this agent can',
+        )
       const unlock = await lockFolder(folder, { handOver: config.handOver, admitted, log }, ending)
       if (unlock === null) return settle.resolve()
       const warden = await attach().catch((error: unknown) => {
@@ -203,6 +213,7 @@ export function createAgent(
                 node: config.name,
                 owner,
                 stateDir: folder,
+                user,
                 runner: warden,
                 inherited,
                 trusts: config.trust === null ? null : new RegExp(config.trust),

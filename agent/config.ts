@@ -35,6 +35,8 @@ export interface AgentConfig {
    */
   agentBaseUrl: string | null
   gatewayBaseUrl: string | null
+  /** The user of this host that workloads run as. null: the agent's own, unless that is root. */
+  workloadUser: string | null
   /** The most containment to use; null is the best of this host. */
   containment: ContainmentLevel | null
   /** Requests the running agent of this name on this host to hand its processes over. */
@@ -109,6 +111,7 @@ const schema = z.strictObject({
     .enum(CONTAINMENT_LEVELS, { error: `must be one of ${CONTAINMENT_LEVELS.join(', ')}` })
     .nullable()
     .default(null),
+  workloadUser: z.string().min(1, 'must not be empty').nullable().default(null),
   handOver: z.boolean().default(false),
   stateDir: z
     .string()

@@ -30,6 +30,8 @@ export interface Host {
 }
 
 const MAIN = join(import.meta.dirname, '..', 'cli', 'main.js')
+/** Workloads write into folders of the benchmark. */
+const AS_OWN_USER = process.getuid?.() === 0 ? ['--workload-user', 'root'] : []
 const START_MS = 20_000
 const STOP_MS = 15_000
 
@@ -52,7 +54,10 @@ export function createHost(databaseUrl: string): Host {
   return {
     folder,
     agent: (name) =>
-      start(['agent', '--name', name, '--trust', '^pkg', '--allow-exec'], 'registered'),
+      start(
+        ['agent', '--name', name, '--trust', '^pkg', '--allow-exec', ...AS_OWN_USER],
+        'registered',
+      ),
     worker: () => start(['worker'], 'worker_started'),
     async stop() {
       await Promise.all(programs.map((program) => program.stop()))

@@ -157,6 +157,7 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
           '--name',
           name,
           '--allow-exec',
+          ...(process.getuid?.() === 0 ? ['--workload-user', 'root'] : []),
           ...(options.level ? ['--containment', options.level] : []),
         ]
         const env = {

@@ -64,7 +64,7 @@ export function createLogRotation(
   const written = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   let rotating: Promise<void> | null = null
-  mkdirSync(join(stateDir, 'logs'), { recursive: true })
+  mkdirSync(join(stateDir, 'logs'), { recursive: true, mode: 0o700 })
 
   const check = (assignmentIds: Iterable<string>): void => {
     // one log at a time, because only compression needs a whole core of the agent

@@ -215,9 +215,7 @@ export function superviseAssignment(
     try {
       workload = startWorkload(assignment, launch, restarts, { ...deps, log })
     } catch (error) {
-      return retryLater(
-        `cannot start: its work folder cannot be made (${(error as NodeJS.ErrnoException).code})`,
-      )
+      return retryLater((error as Error).message)
     }
     follow(workload)
   }

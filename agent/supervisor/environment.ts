@@ -8,6 +8,8 @@ import type { OwnedAssignment } from '../rows.js'
 type Environment = Readonly<Record<string, string | undefined>>
 
 const INHERITED = ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'USER', 'SHELL']
+/** They name what another user may not enter or run. */
+const OF_THE_AGENT = ['TMPDIR', 'SHELL']
 const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 /**
  * Variables that identify a workload. deployment.env cannot set them, because assert_owner() and
@@ -15,16 +17,28 @@ const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
  */
 const RESERVED = /^MOORING_/
 
+/** What of a user its workloads know. */
+export interface UserVariables {
+  HOME: string
+  USER: string
+  LOGNAME: string
+}
+
 export function workloadEnv(
   agentEnv: Environment,
   node: string,
   assignment: OwnedAssignment,
   binFolder: string | null = null,
+  user: UserVariables | null = null,
 ): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(agentEnv)) {
     if (value !== undefined && (INHERITED.includes(name) || name.startsWith('LC_')))
       env[name] = value
+  }
+  if (user !== null) {
+    for (const name of OF_THE_AGENT) delete env[name]
+    Object.assign(env, user)
   }
   // The agent's own node comes last, so that scripts with `#!/usr/bin/env node` also run on a host
   // without node on its PATH.

@@ -26,6 +26,7 @@ import { superviseAssignment } from './assignment.js'
 import type { SupervisedAssignment } from './assignment.js'
 import { runIdPrefix, readBootId } from '../../state-folder/process-files.js'
 import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
+import { openFoldersTo, type WorkloadUser } from './workload-user.js'
 
 export interface Supervisor {
   /**
@@ -65,6 +66,8 @@ export interface SupervisorDependencies {
   owner: string
   /** The agent's folder, `<state>/agents/<node>`. Only one agent uses it at a time. */
   stateDir: string
+  /** Workloads run as this user; null: as the user of this process. */
+  user: WorkloadUser | null
   /** Tested against `name@version`; null trusts no package. */
   trusts: RegExp | null
   /** Runs the processes. */
@@ -98,10 +101,16 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
   const stateDir = resolve(deps.stateDir)
   for (const folder of ['runs', 'logs', 'packages', 'work'])
     mkdirSync(join(stateDir, folder), { recursive: true, mode: 0o700 })
+  if (deps.user !== null)
+    openFoldersTo(
+      deps.user,
+      ['packages', 'work'].map((folder) => join(stateDir, folder)),
+    )
   const logs = createLogRotation(stateDir, log, { ...DEFAULT_ROTATION, ...deps.rotation })
   const shared = {
     node,
     owner: deps.owner,
+    user: deps.user,
     stateDir,
     log,
     logs,

@@ -16,6 +16,8 @@ import {
   writeProcessFile,
 } from '../../state-folder/process-files.js'
 import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
+import { startProblem } from '../warden/start-errors.js'
+import { giveFolder, giveLog, type WorkloadUser } from './workload-user.js'
 import { workloadEnv } from './environment.js'
 
 export interface WorkloadProcess {
@@ -28,6 +30,8 @@ export interface WorkloadDependencies {
   node: string
   /** ownerMark() of the node; deployment.env cannot set it. */
   owner: string
+  /** It runs as this user; null: as the user of this process. */
+  user: WorkloadUser | null
   /** A plain object, because reading process.env name by name costs a tenth of a start. */
   agentEnv: Readonly<Record<string, string | undefined>>
   stateDir: string
@@ -39,7 +43,7 @@ export interface WorkloadDependencies {
   log: Logger
 }
 
-/** Requests the process. Throws only when its work folder cannot be made. */
+/** Requests the process. Throws a sentence when it cannot be started. */
 export function startWorkload(
   assignment: OwnedAssignment,
   launch: Launch,
@@ -47,17 +51,33 @@ export function startWorkload(
   deps: WorkloadDependencies,
 ): WorkloadProcess {
   const { assignment_id, epoch, generation, stop_grace_ms } = assignment
-  const cwd = launch.cwd ?? workDirOf(deps.stateDir, assignment_id)
-  if (launch.cwd === null) makeFolder(cwd)
+  const { user } = deps
+  const workDir = workDirOf(deps.stateDir, assignment_id)
+  const cwd = launch.cwd ?? workDir
+  if (launch.cwd === null || user !== null) makeWorkDir(workDir, user)
+  const env = {
+    ...workloadEnv(
+      deps.agentEnv,
+      deps.node,
+      assignment,
+      launch.binDir,
+      user && { HOME: user.enters ? user.home : workDir, USER: user.name, LOGNAME: user.name },
+    ),
+    [OWNER_VARIABLE]: deps.owner,
+  }
+  const logFile = deps.logs.keep(assignment_id)
+  if (user !== null) {
+    // the warden sees the program by which it becomes the user, and not the workload's
+    const problem = startProblem({ argv: launch.argv, cwd, env }, true)
+    if (problem !== null) throw new Error(problem)
+    giveLog(user, logFile)
+  }
   return keepFilesOf(
     deps.runner.start({
-      argv: launch.argv,
+      argv: [...(user?.become ?? []), ...launch.argv],
       cwd,
-      env: {
-        ...workloadEnv(deps.agentEnv, deps.node, assignment, launch.binDir),
-        [OWNER_VARIABLE]: deps.owner,
-      },
-      logFile: deps.logs.keep(assignment_id),
+      env,
+      logFile,
       runId: newRunId(deps.runIdPrefix),
       about: {
         assignment_id,
@@ -134,12 +154,14 @@ export function removeEmptyWorkDir(stateDir: string, assignmentId: string): void
 }
 
 /** The parent exists, so this takes half the time of a recursive mkdir. */
-function makeFolder(path: string): void {
+function makeWorkDir(path: string, user: WorkloadUser | null): void {
   try {
-    mkdirSync(path)
+    mkdirSync(path, { mode: 0o700 })
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EEXIST') throw new Error(`cannot start: its work folder cannot be made (${code})`)
   }
+  if (user !== null) giveFolder(user, path)
 }
 
 function workDirOf(stateDir: string, assignmentId: string): string {

@@ -44,7 +44,7 @@ export async function killLeftovers(
   log: Logger,
   { graceMs = LEFTOVER_GRACE_MS, keep, owner }: LeftoverOptions = {},
 ): Promise<number> {
-  mkdirSync(join(stateDir, 'runs'), { recursive: true })
+  mkdirSync(join(stateDir, 'runs'), { recursive: true, mode: 0o700 })
   const isKept = (file: ProcessFile): boolean => keep !== undefined && file.run_id.startsWith(keep)
   const prefix = runIdPrefix(stateDir)
   // those of a folder that was copied or moved name processes of another agent

@@ -21,6 +21,7 @@ interface AgentOptions extends DatabaseOptions {
   maxAssignments?: number
   agentBaseUrl?: string
   gatewayBaseUrl?: string
+  workloadUser?: string
   containment?: string
   handover?: boolean
   keepLogs?: number | null
@@ -48,6 +49,10 @@ export function addAgent(program: Command): void {
     .option('--max-assignments <n>', 'at most so many assignments on this node', parseCount)
     .option('--agent-base-url <url>', 'address of this agent')
     .option('--gateway-base-url <url>', 'address of the workloads on this node')
+    .option(
+      '--workload-user <name>',
+      'user that workloads run as; an agent of root needs it (default: its own user)',
+    )
     .addOption(
       new Option(
         '--containment <level>',
@@ -92,12 +97,14 @@ async function runAgent(options: AgentOptions): Promise<void> {
   const [
     { parseAgentConfig, AgentConfigError },
     { createAgent },
+    { WorkloadUserError },
     { databaseUrlOf, requireSchemaIfReachable },
     { createLog },
     { untilStopped },
   ] = await Promise.all([
     import('../../agent/config.js'),
     import('../../agent/agent.js'),
+    import('../../agent/supervisor/workload-user.js'),
     import('../database.js'),
     import('../log.js'),
     import('../signals.js'),
@@ -125,5 +132,7 @@ async function runAgent(options: AgentOptions): Promise<void> {
   const agent = createAgent(config, { log: createLog(logLevel) })
   process.on('SIGUSR2', () => void agent.handOver())
   const stopped = untilStopped(agent, { done: agent.done, stopOnStdinEnd: stopOnStdinEnd === true })
-  await Promise.all([agent.start(), stopped])
+  await Promise.all([agent.start(), stopped]).catch((error: unknown) => {
+    throw error instanceof WorkloadUserError ? new UsageError(error.message) : error
+  })
 }

@@ -9,7 +9,7 @@
  *   a child dies               `up` restarts it with a back-off
  *   the embedded server dies   `up` restarts it
  */
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { migrateText } from '../terminal/migrate-text.js'
@@ -18,6 +18,7 @@ import { DEFAULT_STATE_DIR } from '../options.js'
 import { onStopSignal } from '../signals.js'
 import { createUpFleet } from './fleet.js'
 import { isAlive } from '../../host/lock-file.js'
+import { closedTo, findUser } from '../../host/users.js'
 import { takeUpLock } from './up-lock.js'
 import type { UpLock } from './up-lock.js'
 import { createUpOutput } from './output.js'
@@ -67,7 +68,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         stateDir,
         lock,
         output,
-        agentArgs: agentArgs(options),
+        agentArgs: [...agentArgs(options), ...userArgs(stateDir, output.note)],
         demo: options.demo === true,
         footer: `${psql}; Ctrl-C stops everything, the data stays`,
       })
@@ -112,6 +113,22 @@ function agentArgs({ trust, allowExec, allowScripts }: UpOptions): string[] {
     ...(allowExec ? ['--allow-exec'] : []),
     ...(allowScripts ? ['--allow-scripts'] : []),
   ]
+}
+
+/** Root's workloads run as nobody, unless they could not reach what they need then. */
+function userArgs(stateDir: string, note: (text: string) => void): string[] {
+  if (process.getuid?.() !== 0) return []
+  const nobody = findUser('nobody')
+  const closed =
+    nobody && [dirname(stateDir), process.execPath].map((path) => closedTo(nobody, path))
+  const obstacle =
+    closed === null ? 'there is no user nobody' : closed.find((path) => path !== null)
+  if (obstacle === undefined) return ['--workload-user', 'nobody']
+  note(
+    `workloads run as root: ${closed === null ? obstacle : `nobody cannot enter ${obstacle}`}; ` +
+      'start it as an ordinary user, or elsewhere',
+  )
+  return ['--workload-user', 'root']
 }
 
 /** How to call the program in another terminal: directly, or with npx. */

@@ -57,6 +57,7 @@ export function testAgent(
       name: 'host-a',
       databaseUrl,
       allowExec: true,
+      workloadUser: process.getuid?.() === 0 ? 'root' : null,
       stateDir,
       leaveTimeoutMs: 30_000,
       ...more,

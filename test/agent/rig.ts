@@ -77,6 +77,7 @@ export async function rig(t: Test, more: Partial<SupervisorDependencies> = {}): 
     node: 'host-a',
     owner: 'test.1.host-a',
     stateDir,
+    user: null,
     runner: { ...createLocalRunner(), runIdPrefix: runIdPrefix(stateDir) },
     trusts: /./,
     allowExec: true,

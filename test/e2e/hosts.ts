@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import type { Sql } from 'postgres'
 import type { Test } from 'tap'
 import { deployment, type DeploymentSpec } from '../helpers/factories.js'
-import { mooring, tempDir, type Program } from '../helpers/processes.js'
+import { AS_OWN_USER, mooring, tempDir, type Program } from '../helpers/processes.js'
 import { PATIENCE_MS, waitFor } from '../helpers/wait-for.js'
 import { childrenOf } from '../../host/process-table.js'
 import type { PlacedRow } from '../agent/fleet.js'
@@ -45,6 +45,8 @@ export interface Hosts {
       trust?: string
       exec?: boolean
       args?: string[]
+      /** --workload-user; null leaves it out. Default: the user of the test. */
+      user?: string | null
       /** Left out: the folder of all hosts. */
       state?: string
     },
@@ -61,13 +63,14 @@ export function hosts(t: Test, databaseUrl: string): Hosts {
   return {
     agent(
       name,
-      { databaseUrl: url = databaseUrl, trust, exec = true, args = [], state = common } = {},
+      { databaseUrl: url = databaseUrl, trust, exec = true, args = [], user, state = common } = {},
     ) {
       const flags = [
         '--name',
         name,
         ...(trust === undefined ? [] : ['--trust', trust]),
         ...(exec ? ['--allow-exec'] : []),
+        ...(user === undefined ? AS_OWN_USER : user === null ? [] : ['--workload-user', user]),
         ...args,
       ]
       const program = mooring(t, ['agent', ...flags], {

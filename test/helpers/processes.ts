@@ -125,6 +125,10 @@ export function program(
  * A folder that ends with the test. Every process that works in it ends too, such as the orphans of
  * an agent.
  */
+/** Options of an agent whose workloads are the test's user: they write where the test does. */
+export const AS_OWN_USER: readonly string[] =
+  process.getuid?.() === 0 ? ['--workload-user', 'root'] : []
+
 export function tempDir(t: Test, name = 'state'): string {
   const folder = mkdtempSync(join(tmpdir(), `mooring-${name}-`))
   chmodSync(folder, 0o755) // another user may have to get in: the server, or a workload

@@ -212,7 +212,13 @@ t.test('the agent, with a warden of its own', async (t) => {
     const stateDir = tempDir(t)
     const agent = () =>
       createAgent(
-        parseAgentConfig({ name: 'host-a', databaseUrl, stateDir, leaveTimeoutMs: 100 }),
+        parseAgentConfig({
+          name: 'host-a',
+          databaseUrl,
+          stateDir,
+          leaveTimeoutMs: 100,
+          workloadUser: process.getuid?.() === 0 ? 'root' : null,
+        }),
         {
           log: silent,
           wardenProgram: WARDEN_PROGRAM,

@@ -126,6 +126,7 @@ t.test(
       owner: 'test.1.host-a',
       node: 'host-a',
       stateDir,
+      user: null,
       runner: host,
       inherited,
       trusts: /./,

@@ -2,7 +2,7 @@ import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { emptyDatabase, testDatabase } from '../../helpers/postgres.js'
-import { mooring, tempDir } from '../../helpers/processes.js'
+import { AS_OWN_USER, mooring, tempDir } from '../../helpers/processes.js'
 import { waitFor } from '../../helpers/wait-for.js'
 import { fleet, run } from '../fleet.js'
 
@@ -296,6 +296,7 @@ t.test('an agent and a worker that are told to stop leave nothing behind and exi
       '--trust',
       '^http-server@',
       '--allow-exec',
+      ...AS_OWN_USER,
       '--label',
       'rack=a',
       '--label',
