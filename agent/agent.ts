@@ -26,7 +26,7 @@ import { describeError } from '../postgres/errors.js'
 import { createSession, type Session } from './session/session.js'
 import { createSupervisor } from './supervisor/supervisor.js'
 import { createUsageSampler } from './supervisor/usage.js'
-import { openFoldersTo, workloadUser, type WorkloadUser } from './supervisor/workload-user.js'
+import { openFoldersTo, workloadUser, type WorkloadUser } from './workload-user.js'
 import { packageVersion } from '../host/package-version.js'
 import { attachWarden, type WardenClient } from './warden/client.js'
 import { killLeftovers } from './warden/leftovers.js'
@@ -101,7 +101,7 @@ export function createAgent(
       else if (process.getuid?.() === 0)
         log.warn(
           { event: 'workloads_run_as_root' },
-          'workloads run as root, as --workload-user asks: each can read what this agent can',
+          'workloads run as root: each can read and do what this agent can',
         )
       const unlock = await lockFolder(folder, { handOver: config.handOver, admitted, log }, ending)
       if (unlock === null) return settle.resolve()

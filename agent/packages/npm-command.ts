@@ -9,6 +9,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { newRunId } from '../../state-folder/process-files.js'
 import { start } from '../warden/spawn.js'
+import type { WorkloadUser } from '../workload-user.js'
 
 export interface NpmOptions {
   /** npm's script or program. Default: npm beside this node, then on the PATH. */
@@ -18,8 +19,10 @@ export interface NpmOptions {
   /** The number of npm processes that may run at a time. */
   concurrency?: number
   timeoutMs?: number
-  /** Runs the install scripts of packages: third-party code, as this user. */
+  /** Runs the install scripts of packages: third-party code. */
   allowScripts?: boolean
+  /** npm and what it runs are this user; null: the user of this process. */
+  user?: WorkloadUser | null
 }
 
 /** The message is one sentence for the operator, with the way out. */
@@ -52,7 +55,7 @@ export async function runNpm(
 ): Promise<string> {
   run.signal.throwIfAborted()
   const outputFile = join(run.cwd, `.npm-output-${randomUUID()}`)
-  const logFd = openSync(outputFile, 'w', 0o600)
+  const logFd = openSync(outputFile, 'wx', 0o600)
   const registry = options.registry === undefined ? [] : ['--registry', options.registry]
   // npm's own retries take minutes and hold the slot; the agent's back-off is visible and does not
   const flags = [
@@ -70,9 +73,16 @@ export async function runNpm(
   let npm
   try {
     npm = start({
-      argv: [...npmArgv(options), verb!, ...flags, ...registry, ...rest],
+      argv: [
+        ...(options.user?.become ?? []),
+        ...npmArgv(options),
+        verb!,
+        ...flags,
+        ...registry,
+        ...rest,
+      ],
       cwd: run.cwd,
-      env: npmEnv(process.env),
+      env: { ...npmEnv(process.env), ...(options.user && ownFolders(run.cwd, options.user)) },
       logFd,
       runId: newRunId(run.runIdPrefix),
     })
@@ -108,6 +118,16 @@ export async function runNpm(
     run.signal.removeEventListener('abort', kill)
     await rm(outputFile, { force: true })
   }
+}
+
+/** The agent's own may be closed to the user. Its npmrc is beside the package.json meanwhile. */
+function ownFolders(folder: string, { name }: WorkloadUser): Record<string, string> {
+  return { HOME: folder, USER: name, TMPDIR: folder, npm_config_cache: npmCacheBeside(folder) }
+}
+
+/** The cache that npm keeps for another user. */
+export function npmCacheBeside(folder: string): string {
+  return join(dirname(folder), '.npm-cache')
 }
 
 /** npm's script is run by this node, so that neither a shell nor the PATH chooses another one. */

@@ -10,6 +10,8 @@
  */
 import {
   access,
+  chmod,
+  lchown,
   lstat,
   mkdir,
   mkdtemp,
@@ -21,6 +23,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { readdirSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join, relative } from 'node:path'
 import type { Logger } from 'pino'
 import type { PackageRef } from '../../syntax/package-reference.js'
@@ -29,9 +32,10 @@ import { parsePackageRef } from '../../syntax/package-reference.js'
 import { sleep } from '../../host/waiting.js'
 import { isWrittenSince } from '../../host/remove-folder.js'
 import { readManifest, resolveEntry } from './entry-point.js'
-import { InstallError, runNpm } from './npm-command.js'
+import { InstallError, npmCacheBeside, runNpm } from './npm-command.js'
 import type { NpmOptions } from './npm-command.js'
 import { createSingleFlight } from './single-flight.js'
+import type { WorkloadUser } from '../workload-user.js'
 
 export interface InstalledPackage {
   /** The package's own folder. */
@@ -59,6 +63,7 @@ interface Inventory {
   mended?: true
 }
 
+const NPMRC = '.npmrc'
 /** Written last: a younger file in a package's folder was not installed. */
 const INVENTORY = '.mooring.json'
 /**
@@ -79,6 +84,7 @@ export function createNpmInstaller({
   log: Logger
   npm?: NpmOptions
 }): NpmInstaller {
+  const { user } = npm
   const npmRuns = createSingleFlight(npm.concurrency ?? DEFAULT_CONCURRENCY)
   // installs that an earlier life left unfinished; listed now, before this life starts any
   const cleaned = Promise.all(
@@ -91,6 +97,7 @@ export function createNpmInstaller({
     await cleaned
     await mkdir(packagesDir, { recursive: true })
     const folder = await mkdtemp(join(packagesDir, '.tmp-'))
+    if (user) await lendTo(user, folder)
     try {
       return await use(folder)
     } finally {
@@ -131,6 +138,7 @@ export function createNpmInstaller({
         { ...ref, cwd: folder, signal, runIdPrefix },
         npm,
       )
+      if (user) await takeBack(folder)
       await verify(folder, ref)
       await writeFile(join(folder, INVENTORY), JSON.stringify(await takeInventory(folder, ref)))
       await sleep(FILE_CLOCK_MS, signal)
@@ -190,6 +198,37 @@ export function createNpmInstaller({
         ),
       ),
   }
+}
+
+/** npm runs as this user in the folder, with the agent's npmrc: a registry may ask for a token. */
+async function lendTo(user: WorkloadUser, folder: string): Promise<void> {
+  const npmrc = await readFile(join(homedir(), '.npmrc')).catch(() => null)
+  if (npmrc !== null) await writeFile(join(folder, NPMRC), npmrc, { mode: 0o600 })
+  const cache = npmCacheBeside(folder)
+  await mkdir(cache, { recursive: true, mode: 0o700 })
+  for (const path of [cache, folder, ...(npmrc === null ? [] : [join(folder, NPMRC)])])
+    await lchown(path, user.uid, user.gid)
+}
+
+/**
+ * What was installed becomes the agent's, and workloads may read and run it but not change it. A
+ * folder comes before what is in it, so that nothing can be put in place of an entry meanwhile.
+ */
+async function takeBack(folder: string): Promise<void> {
+  await rm(join(folder, NPMRC), { force: true })
+  const take = async (path: string, isFolder: boolean): Promise<void> => {
+    await lchown(path, 0, 0)
+    const { mode } = await lstat(path)
+    const searched = isFolder || mode & 0o100 ? 0o111 : 0
+    await chmod(path, (mode & 0o755) | 0o444 | searched)
+    if (!isFolder) return
+    for (const entry of await readdir(path, { withFileTypes: true }))
+      if (entry.isSymbolicLink()) await lchown(join(path, entry.name), 0, 0)
+      else if (entry.isDirectory() || entry.isFile())
+        await take(join(path, entry.name), entry.isDirectory())
+      else await rm(join(path, entry.name), { force: true })
+  }
+  await take(folder, true)
 }
 
 function locate(folder: string, ref: PackageRef): InstalledPackage {

@@ -26,7 +26,7 @@ import { superviseAssignment } from './assignment.js'
 import type { SupervisedAssignment } from './assignment.js'
 import { runIdPrefix, readBootId } from '../../state-folder/process-files.js'
 import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
-import { openFoldersTo, type WorkloadUser } from './workload-user.js'
+import { openFoldersTo, type WorkloadUser } from '../workload-user.js'
 
 export interface Supervisor {
   /**
@@ -87,7 +87,7 @@ export interface SupervisorDependencies {
    * It starts again only by a later reconcile() that lists it.
    */
   onFenced?: (assignmentId: string) => void
-  npm?: Omit<NpmOptions, 'allowScripts'>
+  npm?: Omit<NpmOptions, 'allowScripts' | 'user'>
   backoff?: Partial<RestartBackoffOptions>
   rotation?: Partial<RotationOptions>
 }
@@ -123,7 +123,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
       packagesDir: join(stateDir, 'packages'),
       runIdPrefix: runIdPrefix(stateDir),
       log,
-      npm: { ...deps.npm, allowScripts: deps.allowScripts },
+      npm: { ...deps.npm, allowScripts: deps.allowScripts, user: deps.user },
     }),
     backoff: { ...DEFAULT_RESTART_BACKOFF, ...deps.backoff },
     report: deps.report,

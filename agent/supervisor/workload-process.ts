@@ -17,7 +17,7 @@ import {
 } from '../../state-folder/process-files.js'
 import type { ProcessRunner, ManagedProcess } from '../warden/process-runner.js'
 import { startProblem } from '../warden/start-errors.js'
-import { giveFolder, giveLog, type WorkloadUser } from './workload-user.js'
+import { giveFolder, giveLog, type WorkloadUser } from '../workload-user.js'
 import { workloadEnv } from './environment.js'
 
 export interface WorkloadProcess {

@@ -100,23 +100,37 @@ async function runAgent(options: AgentOptions): Promise<void> {
     { WorkloadUserError },
     { databaseUrlOf, requireSchemaIfReachable },
     { createLog },
+    { localUser },
     { untilStopped },
   ] = await Promise.all([
     import('../../agent/config.js'),
     import('../../agent/agent.js'),
-    import('../../agent/supervisor/workload-user.js'),
+    import('../../agent/workload-user.js'),
     import('../database.js'),
     import('../log.js'),
+    import('../local-user.js'),
     import('../signals.js'),
   ])
   const databaseUrl = await databaseUrlOf(options)
-  const { logLevel, stopOnStdinEnd, label, handover, keepLogs, keepPackages, keepWork, ...rest } =
-    options
+  const {
+    logLevel,
+    stopOnStdinEnd,
+    label,
+    handover,
+    keepLogs,
+    keepPackages,
+    keepWork,
+    workloadUser,
+    ...rest
+  } = options
+  // as for the agents of `mooring up`, whose database this one joins
+  const byDefault = process.env['DATABASE_URL'] ? null : localUser(options.stateDir).user
   let config
   try {
     config = parseAgentConfig({
       ...rest,
       databaseUrl,
+      workloadUser: workloadUser ?? byDefault,
       labels: label ?? null,
       handOver: handover === true,
       keepLogsMs: keepLogs,

@@ -9,16 +9,16 @@
  *   a child dies               `up` restarts it with a back-off
  *   the embedded server dies   `up` restarts it
  */
-import { dirname, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { migrateText } from '../terminal/migrate-text.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
+import { localUser } from '../local-user.js'
 import { DEFAULT_STATE_DIR } from '../options.js'
 import { onStopSignal } from '../signals.js'
 import { createUpFleet } from './fleet.js'
 import { isAlive } from '../../host/lock-file.js'
-import { closedTo, findUser } from '../../host/users.js'
 import { takeUpLock } from './up-lock.js'
 import type { UpLock } from './up-lock.js'
 import { createUpOutput } from './output.js'
@@ -115,20 +115,10 @@ function agentArgs({ trust, allowExec, allowScripts }: UpOptions): string[] {
   ]
 }
 
-/** Root's workloads run as nobody, unless they could not reach what they need then. */
 function userArgs(stateDir: string, note: (text: string) => void): string[] {
-  if (process.getuid?.() !== 0) return []
-  const nobody = findUser('nobody')
-  const closed =
-    nobody && [dirname(stateDir), process.execPath].map((path) => closedTo(nobody, path))
-  const obstacle =
-    closed === null ? 'there is no user nobody' : closed.find((path) => path !== null)
-  if (obstacle === undefined) return ['--workload-user', 'nobody']
-  note(
-    `workloads run as root: ${closed === null ? obstacle : `nobody cannot enter ${obstacle}`}; ` +
-      'start it as an ordinary user, or elsewhere',
-  )
-  return ['--workload-user', 'root']
+  const { user, warning } = localUser(stateDir)
+  if (warning !== null) note(warning)
+  return user === null ? [] : ['--workload-user', user]
 }
 
 /** How to call the program in another terminal: directly, or with npx. */

@@ -3,7 +3,7 @@ import t from 'tap'
 import { requireSchemaIfReachable, withDbAt } from '../../cli/database.js'
 import { deadPort } from '../helpers/dead-port.js'
 import { rudeServer } from '../helpers/rude-server.js'
-import { mooring, tempDir } from '../helpers/processes.js'
+import { AS_OWN_USER, mooring, tempDir } from '../helpers/processes.js'
 
 const AWAY: Record<string, (socket: Socket) => void> = {
   'breaks the connection': (socket) => void socket.end(),
@@ -34,7 +34,7 @@ t.test(
     const hosts = `127.0.0.1:${await deadPort()},127.0.0.1:${await deadPort()}`
     const databaseUrl = `postgres://u:p@${hosts}/d`
     for (const [args, said] of [
-      [['agent', '--name', 'host-a', '--trust', '.'], 'database_away'],
+      [['agent', '--name', 'host-a', '--trust', '.', ...AS_OWN_USER], 'database_away'],
       [['worker'], 'worker_away'],
     ] as const) {
       const program = mooring(t, args, { databaseUrl, cwd: tempDir(t, 'away') })

@@ -18,7 +18,10 @@ const opts = {
 
 /** Each line is `name ok` or `name denied`. The agent's pid and folder are in its environment. */
 const ATTACKS = `
-try() { name=$1; shift; if "$@" > /dev/null 2>&1; then echo "$name ok"; else echo "$name denied"; fi; }
+try() {
+  name=$1; shift
+  if "$@" > /dev/null 2>&1; then echo "$name ok"; else echo "$name denied"; fi
+}
 echo "uid $(id -u) groups $(id -G) home $HOME user $USER"
 grep -E '^(CapEff|CapBnd|CapInh|NoNewPrivs|Groups):' /proc/self/status | tr '\\t\\n' '  '; echo
 try own_folder sh -c 'echo x > file'
@@ -31,7 +34,10 @@ try session cat "$FOLDER/session.json"
 try process_files ls "$FOLDER/runs"
 try logs ls "$FOLDER/logs"
 try list ls "$FOLDER"
-try socket "$NODE" -e 'require("net").connect(process.argv[1]).on("connect",()=>process.exit(0)).on("error",()=>process.exit(1))' "$FOLDER/warden.sock"
+try socket "$NODE" -e '
+  const socket = require("net").connect(process.argv[1])
+  socket.on("connect", () => process.exit(0)).on("error", () => process.exit(1))
+' "$FOLDER/warden.sock"
 try plant sh -c 'echo x > "$FOLDER/x"'
 try mount mount -t tmpfs x /mnt
 try unmount umount /proc

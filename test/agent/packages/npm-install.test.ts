@@ -3,10 +3,10 @@
  * where a request must not reach it; it prints its arguments.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { createNpmInstaller, isWrittenTo } from '../../../agent/packages/npm-install.js'
@@ -14,6 +14,7 @@ import type { NpmInstaller } from '../../../agent/packages/npm-install.js'
 import { npmEnv } from '../../../agent/packages/npm-command.js'
 import type { NpmOptions } from '../../../agent/packages/npm-command.js'
 import { resolveEntry } from '../../../agent/packages/entry-point.js'
+import { workloadUser } from '../../../agent/workload-user.js'
 import { withRunIdPrefix } from '../../../host/process-table.js'
 import type { PackageRef } from '../../../syntax/package-reference.js'
 import { packageRegistry } from '../../helpers/registry.js'
@@ -309,6 +310,39 @@ t.test('install scripts run only where they are allowed', async (t) => {
   await t.rejects(again({ path: spy.path, allowScripts: true }).install(isNumber, never))
   t.match(await spy.calls(), /^--no-ignore-scripts$/m)
 })
+
+t.test(
+  "an agent of root has npm run as its workloads' user, and the result is not that user's",
+  { skip: process.getuid?.() === 0 ? false : 'only root can run npm as another user' },
+  async (t) => {
+    const user = workloadUser('nobody')
+    const { again, packagesDir } = await setup(t)
+    await chmod(dirname(packagesDir), 0o711)
+    const spy = await standIn(t, 'id -u >&2; id -G >&2; cat .npmrc >&2; exit 1')
+    await chmod(dirname(spy.path), 0o777)
+    await t.rejects(again({ path: spy.path, user }).install(isNumber, never), {
+      message: /: 65534 65534 registry=http/,
+    })
+
+    await again({ user }).install(isNumber, never)
+    const folder = join(packagesDir, 'is-number@7.0.0')
+    t.notOk(existsSync(join(folder, '.npmrc')), 'a token for the registry is gone')
+    const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+    t.ok(entries.some(({ name }) => name === 'index.js'))
+    for (const path of [
+      '',
+      ...entries.map(({ path, name }) => join(relative(folder, path), name)),
+    ]) {
+      const { uid, mode } = await lstat(join(folder, path))
+      t.equal(uid, 0, path)
+      if (path !== '.mooring.json') t.equal(mode & 0o006, 0o004, `${path} can be read by all`)
+    }
+    t.same(
+      (await readdir(packagesDir)).filter((name) => name.startsWith('.tmp')),
+      [],
+    )
+  },
+)
 
 t.test('what npm says is bounded and holds no credentials', async (t) => {
   const talker = await standIn(

@@ -13,8 +13,8 @@ import {
   openSync,
   statSync,
 } from 'node:fs'
-import { closedTo, findUser, type User } from '../../host/users.js'
-import { findProgram } from '../warden/start-errors.js'
+import { closedTo, findUser, type User } from '../host/users.js'
+import { findProgram } from './warden/start-errors.js'
 
 export interface WorkloadUser extends User {
   /** Put before a workload's argv. */
