@@ -1,5 +1,7 @@
 /** The rows that commands read, as psql shows them. bigint columns arrive as strings. */
 
+import type { Difference } from '../targets/differences.js'
+
 export interface SchemaRow {
   database: string
   /** Null: the schema is not installed. */
@@ -109,7 +111,11 @@ export interface EditedRow {
 export interface AppliedRow {
   id: string
   name: string
-  outcome: 'created' | 'changed' | 'unchanged'
+  outcome: 'created' | 'changed' | 'unchanged' | 'deleted'
+  changes: Difference[]
+  /** Instances that run, and are restarted or ordered to stop by this. */
+  restarts: number
+  stops: number
 }
 
 export interface PlacementRow {

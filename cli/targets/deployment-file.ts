@@ -2,12 +2,14 @@
  * The file of `mooring apply`: deployments by name, as JSON or YAML. Pure: a document becomes
  * specs, or all complaints about it.
  *
- *   {"deployments": [{"name": "web", "package_name": "http-server", "replicas": 3}]}
+ *   {"labels": {"app": "shop"},
+ *    "deployments": [{"name": "web", "package_name": "http-server", "replicas": 3}]}
  *   [{"name": "web", ...}, ...]
  *   {"name": "web", ...}            one per line
  *
- * Fields are the columns of mooring.deployment. The table's constraints are repeated here only as
- * far as they find typos, so that all complaints about a file of fifty deployments come at once.
+ * Fields are the columns of mooring.deployment. Labels of the file are labels of each of them. The
+ * constraints of the table are repeated only as far as they find typos. So all complaints about a
+ * file of fifty deployments come at once.
  */
 import { z } from 'zod'
 import { NAME_PATTERN } from '../../syntax/name.js'
@@ -82,14 +84,17 @@ export function deploymentSpecs(document: unknown, path: string): DeploymentSpec
       `${file} holds no deployments`,
       'write {"deployments": [...]}, an array, or one JSON object per line',
     )
-  const complaints: string[] = []
+  const complaints = wholeFileComplaints(document)
   const specs: DeploymentSpec[] = []
   const names = new Set<string>()
+  const common = labelsOfFile(document)
   for (const [index, item] of list.entries()) {
     const where = `deployments[${index}]${labelOf(item)}`
     const result = Deployment.safeParse(item)
     if (result.success) {
-      specs.push(result.data)
+      specs.push(
+        common ? { ...result.data, labels: { ...common, ...result.data.labels } } : result.data,
+      )
       if (names.has(result.data.name))
         complaints.push(`${where}: the name occurs twice in this file`)
       names.add(result.data.name)
@@ -109,6 +114,29 @@ function listOf(document: unknown): unknown[] | null {
   if (!('deployments' in document)) return 'name' in document ? [document] : null
   return Array.isArray(document.deployments) ? document.deployments : null
 }
+
+/** What the file says of all its deployments; undefined where it says nothing. */
+export function labelsOfFile(document: unknown): Record<string, unknown> | undefined {
+  const given = isWholeFile(document) ? labels.safeParse(document.labels) : undefined
+  return given?.data
+}
+
+function wholeFileComplaints(document: unknown): string[] {
+  if (!isWholeFile(document)) return []
+  // x-: a place for the anchors of YAML
+  const unknown = Object.keys(document).filter(
+    (key) => key !== 'deployments' && key !== 'labels' && !key.startsWith('x-'),
+  )
+  return [
+    ...unknown.map((key) => `unknown field ${key} beside deployments`),
+    ...(document.labels === undefined || labels.safeParse(document.labels).success
+      ? []
+      : ['labels: expected an object']),
+  ]
+}
+
+const isWholeFile = (document: unknown): document is { deployments: unknown; labels?: unknown } =>
+  typeof document === 'object' && document !== null && 'deployments' in document
 
 function labelOf(item: unknown): string {
   const named = typeof item === 'object' && item !== null && 'name' in item ? item.name : undefined

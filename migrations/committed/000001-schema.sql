@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b57751ef193b54bddab0c1c453d2c75c4369bc1d
+--! Hash: sha1:f2b6af9cfc855e01bcfab7ff7295fab99a5e0474
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -5251,9 +5251,11 @@ comment on function mooring_internal.forget_refusals(int) is
 --! EndIncluded functions/ownership/forget_refusals.sql
 --! Included functions/ownership/insert_missing_assignments.sql
 -- The one insert of replicas. They are born pending and queue by the times of their deployment.
--- An existing row stays as it is, even one that is still owned or stopping.
+-- An existing row stays as it is, even one that is still owned or stopping. It is looked for first,
+-- because an insert that ends in the conflict uses up an id. New deployments have none to look for.
 create or replace function mooring_internal.insert_missing_assignments(
-  deployments bigint[]
+  deployments bigint[],
+  are_new boolean default false
 ) returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
@@ -5269,13 +5271,23 @@ begin
     from mooring.deployment d
    cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
    where d.id = any (insert_missing_assignments.deployments) and d.type = 'deployment'
+     -- no `exists`: the planner would hash the whole table for it
+     and (
+       insert_missing_assignments.are_new
+       or (
+         select true
+           from mooring.assignment a
+          where a.deployment_id = d.id
+            and a.ordinal = o.ordinal
+            and coalesce(a.handover, '') = ''
+          limit 1) is null)
    order by d.id, o.ordinal
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
   get diagnostics made = row_count;
   return made;
 end;
 $$;
-comment on function mooring_internal.insert_missing_assignments(bigint[]) is
+comment on function mooring_internal.insert_missing_assignments(bigint[], boolean) is
   'Makes a row for each replica of these deployments that has none; returns how many it made.';
 --! EndIncluded functions/ownership/insert_missing_assignments.sql
 --! Included functions/ownership/make_assignments.sql
@@ -9202,7 +9214,7 @@ begin
     return null;
   end if;
   select array_agg(d.id) into arrived from new_deployment d;
-  made := mooring_internal.insert_missing_assignments(arrived);
+  made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
     -- see release()

@@ -13,7 +13,7 @@ begin
     return null;
   end if;
   select array_agg(d.id) into arrived from new_deployment d;
-  made := mooring_internal.insert_missing_assignments(arrived);
+  made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
     -- see release()

@@ -192,6 +192,71 @@ t.test('apply inserts, changes, and leaves alone what is so already', async (t) 
   ])
 })
 
+t.test('apply: -f, --prune by the labels of the file, and --env-file', async (t) => {
+  const pg = await testDatabase(t)
+  const place = { url: pg.url, state: tempDir(t) }
+  const [file, vars] = [join(place.state, 'fleet.json'), join(place.state, 'prod.env')]
+  const apply = async (document: unknown, ...args: string[]) => {
+    writeFileSync(file, JSON.stringify(document))
+    return run(t, place, ['apply', '-f', file, ...args])
+  }
+  const whole = (...deployments: object[]) => ({ labels: { app: 'shop' }, deployments })
+  const web = {
+    name: 'web',
+    command: 'sleep ${SECONDS}',
+    env: { KEY: '${KEY}', RAW: '$${KEY} $1' },
+  }
+  writeFileSync(vars, '# of production\nKEY="hunter2"\nexport SECONDS=60\n')
+
+  const literal = await apply(whole({ ...web, labels: { team: 'x' } }))
+  t.match(literal, {
+    code: 0,
+    stdout: 'web created',
+    stderr: 'web: env.KEY keeps its ${...} as it is written; --env-file fills it in\n',
+  })
+  const filled = await apply(whole(web), '--env-file', vars)
+  t.match(filled, {
+    code: 0,
+    stdout:
+      'web changed\n  labels.team: x -> none\n  command: changed\n  env.KEY: changed\n' +
+      '  env.RAW: changed\n',
+    stderr: /^$/,
+  })
+  t.match(await pg.sql`select d.command, d.env, d.labels from mooring.deployment d`, [
+    { command: 'sleep 60', env: { KEY: 'hunter2', RAW: '${KEY} $1' }, labels: { app: 'shop' } },
+  ])
+  const missing = await apply(
+    whole({ ...web, env: { KEY: '${KEYS}', OTHER: 'a${b-c}' } }),
+    '--env-file',
+    vars,
+  )
+  t.match(missing, {
+    code: 2,
+    stderr: new RegExp(
+      'deployments\\[0\\]\\.env\\.KEY: there is no KEYS in .*prod\\.env\\n' +
+        '.*deployments\\[0\\]\\.env\\.OTHER: .*no name of a variable',
+    ),
+  })
+  t.notMatch(JSON.stringify([literal, filled, missing]), /hunter2|sleep 60/)
+
+  const job = { name: 'job', command: 'sleep 1' }
+  t.match(await apply(whole(job), '--prune', '--dry-run'), {
+    code: 0,
+    stdout: 'job created (dry run)\nweb deleted (dry run)\n',
+  })
+  t.match(await apply(whole(job), '--prune'), { stdout: 'job created\nweb deleted\n' })
+  t.same(await pg.sql`select d.name from mooring.deployment d`, [{ name: 'job' }])
+  for (const [document, args, told] of [
+    [[job], ['--prune'], /which deployments belong to the file\?\nhint: .*-l app=shop/],
+    [[job], ['--prune', '-l', '!app'], /only key=value can say it/],
+    [[job], ['-l', 'app=shop'], /-l is for --prune/],
+    [whole(), ['--prune'], /would delete all .*\nhint: `mooring delete deployment -l app=shop`/],
+    [{ ...whole(job), label: {} }, [], /unknown field label beside deployments/],
+  ] as const)
+    t.match(await apply(document, ...args), { code: 2, stderr: told })
+  t.match(await run(t, place, ['apply']), { code: 2, stderr: /which file\?/ })
+})
+
 t.test('apply does all of a file or nothing, and shows no value of env', async (t) => {
   const pg = await testDatabase(t)
   const place = { url: pg.url, state: tempDir(t) }
