@@ -448,7 +448,28 @@ create table mooring.deployment (
   signature uuid not null generated always as (md5(
       coalesce(policy, '-') || chr(31) || selector::text || chr(31)
       || coalesce(package_name || '@' || package_version, '-') || chr(31)
-      || (command is not null)::text || chr(31) || coalesce(pinned_node, '-') || chr(31)
+      -- a command, or a variable that decides which code runs: mooring_internal.code_variables()
+      || (command is not null or env @? (
+        '$.keyvalue().key ? (@ like_regex "^('
+          'LD_.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|'
+          'HOSTALIASES|RESOLV_HOST_CONF|RES_OPTIONS|LOCALDOMAIN|MALLOC_TRACE|PATH|HOME|'
+          'SHELL|ENV|BASH_.*|SHELLOPTS|BASHOPTS|IFS|PS4|PROMPT_COMMAND|CDPATH|ZDOTDIR|'
+          'XDG_(CONFIG|DATA)_.*|EDITOR|VISUAL|PAGER|BROWSER|LESSOPEN|LESSCLOSE|'
+          'TERMINFO.*|'
+          'NODE_(OPTIONS|PATH|EXTRA_CA_CERTS|TLS_REJECT_UNAUTHORIZED|ICU_DATA)|'
+          'NODE_(COMPILE_CACHE|V8_COVERAGE|REDIRECT_WARNINGS)|'
+          'NODE_(REPL_|CHANNEL_|PRESERVE_SYMLINKS|USE_).*|TS_NODE_.*|'
+          'ELECTRON_RUN_AS_NODE|NPM_CONFIG_.*|YARN_.*|PNPM_HOME|COREPACK_.*|'
+          'PYTHON(PATH|HOME|STARTUP|INSPECT|BREAKPOINT|WARNINGS|USERBASE|PYCACHEPREFIX)|'
+          'PERL.*|RUBY.*|GEM_.*|BUNDLE_.*|_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|'
+          'JDK_JAVA_OPTIONS|JAVA_HOME|CLASSPATH|LUA_.*|PHPRC|PHP_INI_SCAN_DIR|'
+          'DOTNET_(STARTUP_HOOKS|ROOT.*|ADDITIONAL_DEPS|SHARED_STORE)|CORECLR_.*|'
+          'COR_(ENABLE_PROFILING|PROFILER.*)|'
+          'GIT_(SSH.*|ASKPASS|EXEC_PATH|TEMPLATE_DIR|CONFIG.*|DIR|WORK_TREE)|'
+          'GIT_(EDITOR|PAGER|PROXY_COMMAND|EXTERNAL_DIFF)|SSH_(ASKPASS.*|AUTH_SOCK)|'
+          'OPENSSL_.*|SSL_CERT_.*|SSLKEYLOGFILE|(CURL|REQUESTS|AWS)_CA_BUNDLE'
+          ')$" flag "i")'))::text
+      || chr(31) || coalesce(pinned_node, '-') || chr(31)
       || needs_urls::text)::uuid) stored,
   created_at timestamptz not null default now()
     constraint deployment_created_at_is_finite check (isfinite(created_at)),

@@ -80,6 +80,7 @@
 --!include functions/placement/recount_loads.sql
 --!include functions/placement/queue_signature.sql
 --!include functions/placement/trust_matches.sql
+--!include functions/placement/code_variables.sql
 --!include functions/placement/eligibility_groups.sql
 --!include functions/placement/eligibility.sql
 --!include functions/placement/work_of_lost_node.sql

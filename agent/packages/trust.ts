@@ -1,5 +1,6 @@
 /** The verdict: whether this agent runs the package or command of an assignment. */
 import { parsePackageRef, type PackageRef } from '../../syntax/package-reference.js'
+import { codeVariables } from '../../syntax/code-variables.js'
 import type { OwnedAssignment } from '../rows.js'
 
 export interface Trust {
@@ -18,6 +19,12 @@ export function checkTrust(assignment: OwnedAssignment, trust: Trust): Verdict {
     return refuse(
       'it has a command of its own and this agent runs packages only: ' +
         'start the agent with --allow-exec, or remove the command',
+    )
+  const steering = codeVariables(assignment.env)
+  if (steering.length > 0 && !trust.allowExec)
+    return refuse(
+      `its env sets ${steering.join(', ')}, which decides what code runs: ` +
+        'take that out, or start the agent with --allow-exec',
     )
   if (name === null)
     return command === null || command === ''

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f2b6af9cfc855e01bcfab7ff7295fab99a5e0474
+--! Hash: sha1:bb73155ae8defa12136c62fbcafac26a2a2029e8
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -452,7 +452,28 @@ create table mooring.deployment (
   signature uuid not null generated always as (md5(
       coalesce(policy, '-') || chr(31) || selector::text || chr(31)
       || coalesce(package_name || '@' || package_version, '-') || chr(31)
-      || (command is not null)::text || chr(31) || coalesce(pinned_node, '-') || chr(31)
+      -- a command, or a variable that decides which code runs: mooring_internal.code_variables()
+      || (command is not null or env @? (
+        '$.keyvalue().key ? (@ like_regex "^('
+          'LD_.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|'
+          'HOSTALIASES|RESOLV_HOST_CONF|RES_OPTIONS|LOCALDOMAIN|MALLOC_TRACE|PATH|HOME|'
+          'SHELL|ENV|BASH_.*|SHELLOPTS|BASHOPTS|IFS|PS4|PROMPT_COMMAND|CDPATH|ZDOTDIR|'
+          'XDG_(CONFIG|DATA)_.*|EDITOR|VISUAL|PAGER|BROWSER|LESSOPEN|LESSCLOSE|'
+          'TERMINFO.*|'
+          'NODE_(OPTIONS|PATH|EXTRA_CA_CERTS|TLS_REJECT_UNAUTHORIZED|ICU_DATA)|'
+          'NODE_(COMPILE_CACHE|V8_COVERAGE|REDIRECT_WARNINGS)|'
+          'NODE_(REPL_|CHANNEL_|PRESERVE_SYMLINKS|USE_).*|TS_NODE_.*|'
+          'ELECTRON_RUN_AS_NODE|NPM_CONFIG_.*|YARN_.*|PNPM_HOME|COREPACK_.*|'
+          'PYTHON(PATH|HOME|STARTUP|INSPECT|BREAKPOINT|WARNINGS|USERBASE|PYCACHEPREFIX)|'
+          'PERL.*|RUBY.*|GEM_.*|BUNDLE_.*|_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|'
+          'JDK_JAVA_OPTIONS|JAVA_HOME|CLASSPATH|LUA_.*|PHPRC|PHP_INI_SCAN_DIR|'
+          'DOTNET_(STARTUP_HOOKS|ROOT.*|ADDITIONAL_DEPS|SHARED_STORE)|CORECLR_.*|'
+          'COR_(ENABLE_PROFILING|PROFILER.*)|'
+          'GIT_(SSH.*|ASKPASS|EXEC_PATH|TEMPLATE_DIR|CONFIG.*|DIR|WORK_TREE)|'
+          'GIT_(EDITOR|PAGER|PROXY_COMMAND|EXTERNAL_DIFF)|SSH_(ASKPASS.*|AUTH_SOCK)|'
+          'OPENSSL_.*|SSL_CERT_.*|SSLKEYLOGFILE|(CURL|REQUESTS|AWS)_CA_BUNDLE'
+          ')$" flag "i")'))::text
+      || chr(31) || coalesce(pinned_node, '-') || chr(31)
       || needs_urls::text)::uuid) stored,
   created_at timestamptz not null default now()
     constraint deployment_created_at_is_finite check (isfinite(created_at)),
@@ -3807,6 +3828,40 @@ $$;
 comment on function mooring_internal.trust_matches(text[]) is
   'The trust patterns of the nodes, and which of these packages each of them matches.';
 --! EndIncluded functions/placement/trust_matches.sql
+--! Included functions/placement/code_variables.sql
+-- The names in an env by which a loader, shell, interpreter, package manager or TLS library runs or
+-- trusts something else than it would. A deployment that sets one decides which code runs, so it
+-- needs what a command needs. Trust in a package would otherwise be trust in all that may insert.
+-- The generated column deployment.signature holds the same expression, and so does
+-- syntax/code-variables.ts; test/sql/placement/code_variables.test.ts compares the three.
+create or replace function mooring_internal.code_variables(env jsonb) returns text[]
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+return (
+  select coalesce(array_agg(k.name order by k.name), '{}')
+    from jsonb_object_keys(code_variables.env) k (name)
+   where k.name ~* (
+     '^('
+     'LD_.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|'
+     'HOSTALIASES|RESOLV_HOST_CONF|RES_OPTIONS|LOCALDOMAIN|MALLOC_TRACE|PATH|HOME|'
+     'SHELL|ENV|BASH_.*|SHELLOPTS|BASHOPTS|IFS|PS4|PROMPT_COMMAND|CDPATH|ZDOTDIR|'
+     'XDG_(CONFIG|DATA)_.*|EDITOR|VISUAL|PAGER|BROWSER|LESSOPEN|LESSCLOSE|TERMINFO.*|'
+     'NODE_(OPTIONS|PATH|EXTRA_CA_CERTS|TLS_REJECT_UNAUTHORIZED|ICU_DATA)|'
+     'NODE_(COMPILE_CACHE|V8_COVERAGE|REDIRECT_WARNINGS)|'
+     'NODE_(REPL_|CHANNEL_|PRESERVE_SYMLINKS|USE_).*|TS_NODE_.*|ELECTRON_RUN_AS_NODE|'
+     'NPM_CONFIG_.*|YARN_.*|PNPM_HOME|COREPACK_.*|'
+     'PYTHON(PATH|HOME|STARTUP|INSPECT|BREAKPOINT|WARNINGS|USERBASE|PYCACHEPREFIX)|'
+     'PERL.*|RUBY.*|GEM_.*|BUNDLE_.*|_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|'
+     'JDK_JAVA_OPTIONS|JAVA_HOME|CLASSPATH|LUA_.*|PHPRC|PHP_INI_SCAN_DIR|'
+     'DOTNET_(STARTUP_HOOKS|ROOT.*|ADDITIONAL_DEPS|SHARED_STORE)|CORECLR_.*|'
+     'COR_(ENABLE_PROFILING|PROFILER.*)|'
+     'GIT_(SSH.*|ASKPASS|EXEC_PATH|TEMPLATE_DIR|CONFIG.*|DIR|WORK_TREE)|'
+     'GIT_(EDITOR|PAGER|PROXY_COMMAND|EXTERNAL_DIFF)|SSH_(ASKPASS.*|AUTH_SOCK)|'
+     'OPENSSL_.*|SSL_CERT_.*|SSLKEYLOGFILE|(CURL|REQUESTS|AWS)_CA_BUNDLE'
+     ')$'));
+comment on function mooring_internal.code_variables(jsonb) is
+  'The names in an env that decide which code runs.';
+--! EndIncluded functions/placement/code_variables.sql
 --! Included functions/placement/eligibility_groups.sql
 -- Groups deployments that every node judges alike, so that ten thousand packages that one pattern
 -- trusts are one question and not ten thousand.
@@ -3823,7 +3878,8 @@ as $$
 begin
   return query
     with wanted as materialized (
-      select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command,
+      select d.id, d.selector, d.pinned_node, d.needs_urls,
+          d.command is not null or mooring_internal.code_variables(d.env) <> '{}' as needs_exec,
           d.package_name || '@' || d.package_version as package
         from mooring.deployment d
        where d.id = any(eligibility_groups.deployments)
@@ -3835,7 +3891,7 @@ begin
     )
     select w.id,
         min(w.id) over (
-          partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null,
+          partition by w.selector, w.pinned_node, w.needs_urls, w.needs_exec, w.package is null,
             t.patterns)
       from wanted w
       left join trust t on t.package = w.package;
@@ -3879,12 +3935,14 @@ as $$
 begin
   return query
     with wanted as materialized (
-      select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command,
+      select d.id, d.pinned_node, d.selector, d.needs_urls,
+          d.command is not null or mooring_internal.code_variables(d.env) <> '{}' as needs_exec,
           d.package_name || '@' || d.package_version as package
         from mooring.deployment d
        where d.id = any(eligibility.deployments)
       union all
-      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null,
+      select null, d.pinned_node, d.selector, d.needs_urls,
+          d.command is not null or mooring_internal.code_variables(d.env) <> '{}',
           d.package_name || '@' || d.package_version
         from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d
        where eligibility.assumed is not null
@@ -3911,7 +3969,7 @@ begin
       select w.id as deployment_id, n.id as node_id,
           w.pinned_node is null or w.pinned_node = n.name as pin_ok,
           n.labels @> w.selector as selector_ok,
-          case when w.runs_command then n.drivers @> '{exec}' else true end
+          case when w.needs_exec then n.drivers @> '{exec}' else true end
             and (w.package is null or n.drivers @> '{npm}') as driver_ok,
           w.package is null or t.pattern is not null as trust_ok,
           not w.needs_urls or n.has_urls as urls_ok,
@@ -7460,7 +7518,7 @@ begin
     when not predicates.selector_ok then 'the node lacks labels of the selector'
     when not predicates.driver_ok then
       'the node does not run this kind of work '
-      '(see node.drivers; custom commands need --allow-exec)'
+      '(see node.drivers; custom commands, and variables such as PATH, need --allow-exec)'
     when not predicates.trust_ok then 'the node does not trust the package'
     when not predicates.urls_ok then 'the node does not have both base URLs'
   end;
@@ -7515,6 +7573,11 @@ begin
     when not predicates.driver_ok then case
       when spec.command is not null and not node.drivers @> '{exec}'
         then 'start its agent with --allow-exec'
+      when not node.drivers @> '{exec}' and mooring_internal.code_variables(spec.env) <> '{}'
+        then format(
+          'its env sets %s, which decides what code runs: '
+          'take that out, or start its agent with --allow-exec',
+          array_to_string(mooring_internal.code_variables(spec.env), ', '))
       else 'start an agent there that has the driver npm'
     end
     when not predicates.trust_ok then format(
@@ -7654,6 +7717,10 @@ begin
       case
         when spec.command is not null
           then 'custom commands: start an agent there with --allow-exec'
+        when mooring_internal.code_variables(spec.env) <> '{}' then format(
+          'what sets %s in its env, which decides what code runs: '
+          'take that out, or start an agent there with --allow-exec',
+          array_to_string(mooring_internal.code_variables(spec.env), ', '))
         else 'npm packages: start an agent there that has the driver npm'
       end)
     when 4 then format(

@@ -96,6 +96,10 @@ begin
       case
         when spec.command is not null
           then 'custom commands: start an agent there with --allow-exec'
+        when mooring_internal.code_variables(spec.env) <> '{}' then format(
+          'what sets %s in its env, which decides what code runs: '
+          'take that out, or start an agent there with --allow-exec',
+          array_to_string(mooring_internal.code_variables(spec.env), ', '))
         else 'npm packages: start an agent there that has the driver npm'
       end)
     when 4 then format(

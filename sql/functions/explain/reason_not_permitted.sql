@@ -9,7 +9,7 @@ begin
     when not predicates.selector_ok then 'the node lacks labels of the selector'
     when not predicates.driver_ok then
       'the node does not run this kind of work '
-      '(see node.drivers; custom commands need --allow-exec)'
+      '(see node.drivers; custom commands, and variables such as PATH, need --allow-exec)'
     when not predicates.trust_ok then 'the node does not trust the package'
     when not predicates.urls_ok then 'the node does not have both base URLs'
   end;

@@ -25,6 +25,11 @@ begin
     when not predicates.driver_ok then case
       when spec.command is not null and not node.drivers @> '{exec}'
         then 'start its agent with --allow-exec'
+      when not node.drivers @> '{exec}' and mooring_internal.code_variables(spec.env) <> '{}'
+        then format(
+          'its env sets %s, which decides what code runs: '
+          'take that out, or start its agent with --allow-exec',
+          array_to_string(mooring_internal.code_variables(spec.env), ', '))
       else 'start an agent there that has the driver npm'
     end
     when not predicates.trust_ok then format(

@@ -31,12 +31,14 @@ as $$
 begin
   return query
     with wanted as materialized (
-      select d.id, d.pinned_node, d.selector, d.needs_urls, d.command is not null as runs_command,
+      select d.id, d.pinned_node, d.selector, d.needs_urls,
+          d.command is not null or mooring_internal.code_variables(d.env) <> '{}' as needs_exec,
           d.package_name || '@' || d.package_version as package
         from mooring.deployment d
        where d.id = any(eligibility.deployments)
       union all
-      select null, d.pinned_node, d.selector, d.needs_urls, d.command is not null,
+      select null, d.pinned_node, d.selector, d.needs_urls,
+          d.command is not null or mooring_internal.code_variables(d.env) <> '{}',
           d.package_name || '@' || d.package_version
         from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d
        where eligibility.assumed is not null
@@ -63,7 +65,7 @@ begin
       select w.id as deployment_id, n.id as node_id,
           w.pinned_node is null or w.pinned_node = n.name as pin_ok,
           n.labels @> w.selector as selector_ok,
-          case when w.runs_command then n.drivers @> '{exec}' else true end
+          case when w.needs_exec then n.drivers @> '{exec}' else true end
             and (w.package is null or n.drivers @> '{npm}') as driver_ok,
           w.package is null or t.pattern is not null as trust_ok,
           not w.needs_urls or n.has_urls as urls_ok,

@@ -13,7 +13,8 @@ as $$
 begin
   return query
     with wanted as materialized (
-      select d.id, d.selector, d.pinned_node, d.needs_urls, d.command is not null as runs_command,
+      select d.id, d.selector, d.pinned_node, d.needs_urls,
+          d.command is not null or mooring_internal.code_variables(d.env) <> '{}' as needs_exec,
           d.package_name || '@' || d.package_version as package
         from mooring.deployment d
        where d.id = any(eligibility_groups.deployments)
@@ -25,7 +26,7 @@ begin
     )
     select w.id,
         min(w.id) over (
-          partition by w.selector, w.pinned_node, w.needs_urls, w.runs_command, w.package is null,
+          partition by w.selector, w.pinned_node, w.needs_urls, w.needs_exec, w.package is null,
             t.patterns)
       from wanted w
       left join trust t on t.package = w.package;

@@ -154,6 +154,16 @@ t.test('a command of its own needs --allow-exec, also beside a trusted package',
   )
 })
 
+t.test('so does a trusted package whose env decides which code runs', async (t) => {
+  const steered = ownedPackage('http-server', '14.1.1', {
+    env: { PORT: '1', NODE_OPTIONS: '--import=secret', LD_PRELOAD: 'secret' },
+  })
+  const verdict = checkTrust(steered, { trusts: /./, allowExec: false })
+  t.match(verdict, { ok: false, reason: /sets LD_PRELOAD, NODE_OPTIONS,.*--allow-exec/ })
+  t.notMatch(JSON.stringify(verdict), /secret/, 'no value of env')
+  t.match(checkTrust(steered, { trusts: /./, allowExec: true }), { ok: true })
+})
+
 t.test('an assignment with neither package nor command is refused with that reason', async (t) => {
   t.match(checkTrust(owned({ command: null }), { trusts: /./, allowExec: true }), {
     ok: false,
