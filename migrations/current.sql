@@ -707,6 +707,13 @@ create table mooring.event (
   detail jsonb,
   constraint event_pkey primary key (id)
 );
+-- read by mooring events; a claim writes none of these kinds, and so does not pay
+create index event_deployment_idx
+  on mooring.event (deployment_id, id)
+  where kind in ('deployment_added', 'deployment_changed', 'deployment_deleted');
+create index event_deleted_name_idx
+  on mooring.event ((detail ->> 'name'))
+  where kind = 'deployment_deleted';
 comment on table mooring.event is
   'Append-only history: which actor did what, when and why. Read it with last_events(n).';
 comment on column mooring.event.id is 'Identity, in the order of writing.';
@@ -722,7 +729,8 @@ comment on column mooring.event.actor is
   'The database role that did it. In brackets stands the application_name of its connection, '
   'which the client chose.';
 comment on column mooring.event.reason is 'The rule behind it, as a sentence.';
-comment on column mooring.event.detail is 'Figures.';
+comment on column mooring.event.detail is
+  'Figures. Of a change: {column: [before, after]}, where the values may be seen by viewers.';
 
 -- ownership: which node owned what, and when. Append-only: an epoch has one row and ends where the
 -- next one begins. So no row is ever updated, and no two owners at one instant can be stored. An

@@ -163,6 +163,9 @@
 --!include functions/logs/show_log.sql
 
 -- history: events and past owners
+--!include functions/history/change.sql
+--!include functions/history/hidden_change.sql
+--!include functions/history/changed_columns.sql
 --!include functions/history/last_events.sql
 --!include functions/history/history.sql
 --!include functions/history/placement_at.sql

@@ -8,7 +8,7 @@ import type { EventFilter } from '../queries/events.js'
 import { UnknownNameError, UsageError } from '../errors.js'
 import { EVENT_KINDS } from '../events/kinds.js'
 import { createEventFollower } from '../events/follow.js'
-import { deploymentId, nearest, nodesNamed, noSuch } from '../targets/names.js'
+import { bare, deploymentId, nearest, nodesNamed, noSuch } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount, parseDuration } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { createPatience } from '../progress/patience.js'
@@ -44,7 +44,7 @@ export function addEvents(program: Command): void {
       collectKinds,
     )
     .option('--node <node>', 'about a node')
-    .option('--deployment <deployment>', 'about a deployment, by id or name; a deleted one by id')
+    .option('--deployment <deployment>', 'about a deployment, by id or name, also a deleted one')
     .option('--assignment <assignment>', 'about an assignment', parseId)
     .option('--since <duration>', 'of the last 10m, 90s, 1h30m', parseDuration)
     .addOption(jsonOption('print a JSON array; with -f one JSON object per line'))
@@ -132,8 +132,9 @@ async function checkKnown(
   }
 }
 
-/** The id, where the text may be one of a deleted deployment. */
-const deletedId = (typed: string): string | null => /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? null
+/** The id of a deleted deployment, where the text may be its id or was its name. */
+const deletedId = async (db: Queries, typed: string): Promise<string | null> =>
+  /^(?:id:)?(\d{1,18})$/.exec(typed)?.[1] ?? (await db.deletedDeployment(bare(typed)))
 
 async function filterOf(
   db: Queries,
@@ -142,8 +143,8 @@ async function filterOf(
   const known =
     deployment === undefined
       ? undefined
-      : await deploymentId(db, deployment).catch((error: unknown) => {
-          const id = deletedId(deployment)
+      : await deploymentId(db, deployment).catch(async (error: unknown) => {
+          const id = await deletedId(db, deployment)
           if (error instanceof UnknownNameError && id !== null) return id
           throw error
         })

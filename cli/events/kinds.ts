@@ -2,6 +2,9 @@
  * All kinds of events. A test compares them with the SQL and with the table of docs/history.md.
  */
 export const EVENT_KINDS: readonly string[] = [
+  'deployment_added',
+  'deployment_changed',
+  'deployment_deleted',
   'claimed',
   'released',
   'reaped',
@@ -22,6 +25,7 @@ export const EVENT_KINDS: readonly string[] = [
   'node_disabled',
   'node_forgotten',
   'node_rebound',
+  'setting_changed',
   'drain_started',
   'drain_changed',
   'drain_ended',

@@ -18,13 +18,22 @@ export interface EventQueries {
   events(filter: EventFilter, limit: number | null, lookBack?: number): Promise<EventRow[]>
   eventsAfter(id: bigint, filter: EventFilter, limit: number): Promise<EventRow[]>
   eventHorizon(): Promise<EventHorizon>
+  /** The id of the deployment of that name that was deleted last. */
+  deletedDeployment(name: string): Promise<string | null>
 }
 
 export function createEventQueries(sql: Sql): EventQueries {
+  // an INSERT of very many deployments has one event, with the range of their ids
+  const concerns = (deployment: string) => sql`(
+    e.deployment_id = ${deployment}::bigint
+    or e.kind = 'deployment_added'
+      and e.deployment_id is null
+      and ${deployment}::bigint
+        between (e.detail ->> 'first_id')::bigint and (e.detail ->> 'last_id')::bigint)`
   const matches = ({ kinds, node, deployment, assignment, since }: EventFilter) => sql`
     ${kinds ? sql`e.kind in (${textList(sql, kinds)})` : sql`true`}
     and ${node === undefined ? sql`true` : sql`e.node = ${node}`}
-    and ${deployment === undefined ? sql`true` : sql`e.deployment_id = ${deployment}::bigint`}
+    and ${deployment === undefined ? sql`true` : concerns(deployment)}
     and ${assignment === undefined ? sql`true` : sql`e.assignment_id = ${assignment}::bigint`}
     and ${since === undefined ? sql`true` : sql`e.at >= now() - ${since}::interval`}`
   const isRecent = (lookBack: number | undefined) =>
@@ -56,6 +65,15 @@ export function createEventQueries(sql: Sql): EventQueries {
             pg_snapshot_xmax(s.now)::text as open_until
           from (select pg_current_snapshot() as now) s`
       return row!
+    },
+    async deletedDeployment(name) {
+      const [row] = await sql<{ deployment_id: string }[]>`
+        select e.deployment_id
+          from mooring.event e
+         where e.kind = 'deployment_deleted' and e.detail ->> 'name' = ${name}
+         order by e.id desc
+         limit 1`
+      return row?.deployment_id ?? null
     },
   }
 }

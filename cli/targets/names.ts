@@ -42,7 +42,7 @@ export async function deploymentsNamed(
 const [ID, NAME] = ['id:', 'name:']
 
 /** The text without its prefix id: or name:. */
-const bare = (text: string): string =>
+export const bare = (text: string): string =>
   text.startsWith(ID)
     ? text.slice(ID.length)
     : text.startsWith(NAME)

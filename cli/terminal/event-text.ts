@@ -2,6 +2,11 @@
 import type { EventRow } from '../queries/rows.js'
 import { cell, clock, colors } from './text.js'
 
+/** Kinds of events of which one asks who did it. */
+const DEEDS = new RegExp(
+  '^(?:deployment_|setting_|node_(?:added|changed|enabled|disabled|forgotten|rebound)$|' +
+    'drain_(?:started|changed|ended)$|rebalance_started|reaping_resumed)',
+)
 const BAD_KINDS = /reaped|refused|failed|lost|skipped|error/
 
 export function eventText(event: EventRow): string {
@@ -11,6 +16,7 @@ export function eventText(event: EventRow): string {
   if (event.node !== null) parts.push(cell(event.node))
   if (event.epoch !== null) parts.push(`epoch ${event.epoch}`)
   if (event.reason !== null && event.reason !== '') parts.push(`- ${cell(event.reason)}`)
+  if (DEEDS.test(event.kind)) parts.push(`by ${cell(event.actor)}`)
   return parts.join(' ')
 }
 

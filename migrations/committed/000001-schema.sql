@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bb73155ae8defa12136c62fbcafac26a2a2029e8
+--! Hash: sha1:41a38368ba15fb085bd236e4fcb8b35e575ad490
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -734,6 +734,13 @@ create table mooring.event (
   detail jsonb,
   constraint event_pkey primary key (id)
 );
+-- read by mooring events; a claim writes none of these kinds, and so does not pay
+create index event_deployment_idx
+  on mooring.event (deployment_id, id)
+  where kind in ('deployment_added', 'deployment_changed', 'deployment_deleted');
+create index event_deleted_name_idx
+  on mooring.event ((detail ->> 'name'))
+  where kind = 'deployment_deleted';
 comment on table mooring.event is
   'Append-only history: which actor did what, when and why. Read it with last_events(n).';
 comment on column mooring.event.id is 'Identity, in the order of writing.';
@@ -749,7 +756,8 @@ comment on column mooring.event.actor is
   'The database role that did it. In brackets stands the application_name of its connection, '
   'which the client chose.';
 comment on column mooring.event.reason is 'The rule behind it, as a sentence.';
-comment on column mooring.event.detail is 'Figures.';
+comment on column mooring.event.detail is
+  'Figures. Of a change: {column: [before, after]}, where the values may be seen by viewers.';
 
 -- ownership: which node owned what, and when. Append-only: an epoch has one row and ends where the
 -- next one begins. So no row is ever updated, and no two owners at one instant can be stored. An
@@ -2590,7 +2598,6 @@ begin
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then
-    perform mooring_internal.add_event('node_added', 'by an operator', after.id);
     return after;
   end if;
   select n.* into before
@@ -2624,15 +2631,6 @@ begin
   if after.id is null then
     return before;
   end if;
-  perform mooring_internal.add_event(
-    'node_changed',
-    'by an operator',
-    after.id,
-    (
-      select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value))
-        from jsonb_each(to_jsonb(after)) a
-        join jsonb_each(to_jsonb(before)) b using (key)
-       where a.value <> b.value and a.key <> 'updated_at'));
   return after;
 end;
 $$;
@@ -2662,15 +2660,7 @@ begin
   perform mooring_internal.limit_idle();
   update mooring.node n
      set enabled = set_node_enabled.enabled
-   where n.id = node.id and n.enabled <> set_node_enabled.enabled
-  returning n.* into node;
-  if found then
-    perform mooring_internal.add_event(
-      case when node.enabled then 'node_enabled' else 'node_disabled' end,
-      'by an operator',
-      node.id);
-    return node;
-  end if;
+   where n.id = node.id and n.enabled <> set_node_enabled.enabled;
   return mooring_internal.node_named(set_node_enabled.name);
 end;
 $$;
@@ -2725,7 +2715,6 @@ begin
       message = format('node %s owns %s assignments', node.name, owned),
       hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;
-  perform mooring_internal.add_event('node_forgotten', 'by an operator', node.id);
   delete from mooring.node n
    where n.id = node.id;
 end;
@@ -8881,6 +8870,46 @@ comment on procedure mooring.show_log(bigint, int, text, text) is
 --! EndIncluded functions/logs/show_log.sql
 
 -- history: events and past owners
+--! Included functions/history/change.sql
+-- One expression, so that it inlines into the triggers that call it for every column of every row.
+-- Polymorphic functions have no standard body, so its names are qualified instead.
+create or replace function mooring_internal.change(before anyelement, after anyelement)
+  returns jsonb
+  language sql stable
+as $$
+  select case
+    when before is distinct from after then pg_catalog.jsonb_build_array(before, after)
+  end
+$$;
+comment on function mooring_internal.change(anyelement, anyelement) is
+  '[before, after] of a column for event.detail; null where nothing changed.';
+--! EndIncluded functions/history/change.sql
+--! Included functions/history/hidden_change.sql
+-- One expression, so that it inlines: see change().
+create or replace function mooring_internal.hidden_change(before anyelement, after anyelement)
+  returns text
+  language sql immutable
+as $$
+  select case when before is distinct from after then 'changed' end
+$$;
+comment on function mooring_internal.hidden_change(anyelement, anyelement) is
+  'Like change(), for a column whose values may be secret: "changed" or null.';
+--! EndIncluded functions/history/hidden_change.sql
+--! Included functions/history/changed_columns.sql
+-- For tables with few rows. It takes rows as jsonb, so that a new column needs no edit here.
+create or replace function mooring_internal.changed_columns(before jsonb, after jsonb)
+  returns jsonb
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value))
+    from jsonb_each(changed_columns.after) a
+    join jsonb_each(changed_columns.before) b on b.key = a.key
+   where a.value <> b.value;
+end;
+comment on function mooring_internal.changed_columns(jsonb, jsonb) is
+  'What differs between two versions of a row, as {column: [before, after]}; null for nothing.';
+--! EndIncluded functions/history/changed_columns.sql
 --! Included functions/history/last_events.sql
 create or replace function mooring.last_events(n int default 50) returns setof mooring.event
   language sql stable security definer rows 50
@@ -9067,6 +9096,27 @@ create or replace trigger tg_setting__keep
   before delete or truncate on mooring.setting
   for each statement
   execute function mooring_internal.tg_setting__keep();
+
+create or replace function mooring_internal.tg_setting__record() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  insert into mooring.event (kind, reason, detail)
+  select 'setting_changed',
+      (select string_agg(k, ', ') from jsonb_object_keys(c.changes) k),
+      c.changes
+    from (select mooring_internal.changed_columns(to_jsonb(old), to_jsonb(new)) as changes) c
+   where c.changes is not null;
+  return null;
+end;
+$$;
+comment on function mooring_internal.tg_setting__record() is
+  'An event says which settings were changed, from what to what, and by whom.';
+create or replace trigger tg_setting__record
+  after update on mooring.setting
+  for each row
+  execute function mooring_internal.tg_setting__record();
 --! EndIncluded triggers/setting.sql
 --! Included triggers/node.sql
 -- Triggers of mooring.node.
@@ -9120,6 +9170,7 @@ begin
     delete from mooring.assignment a
      where a.node_id = old.id and a.ordinal is null;
     perform set_config('mooring.owner_is_done', '', true);
+    perform mooring_internal.add_event('node_forgotten', 'by an operator', old.id);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
@@ -9171,12 +9222,16 @@ begin
   end if;
   insert into mooring.heartbeat (node_id, node, role_name)
   select n.id, n.name, n.role_name from new_node n;
+  insert into mooring.event (kind, node_id, node, reason)
+  select 'node_added', n.id, n.name, 'a new node'
+    from new_node n
+   order by n.id;
   perform mooring_internal.make_daemons(nodes => nodes);
   return null;
 end;
 $$;
 comment on function mooring_internal.tg_node__arrive() is
-  'A new node gets its heartbeat row and its daemons.';
+  'A new node gets its heartbeat row and its daemons, and an event says who added it.';
 create or replace trigger tg_node__arrive
   after insert on mooring.node
   referencing new table as new_node
@@ -9200,6 +9255,32 @@ begin
     into permits, grows
     from new_node n
     join old_node o on o.id = n.id;
+  insert into mooring.event (kind, node_id, node, reason)
+  select case when n.enabled then 'node_enabled' else 'node_disabled' end, n.id, n.name,
+      'by an operator'
+    from new_node n
+    join old_node o on o.id = n.id
+   where n.enabled <> o.enabled
+   order by n.id;
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  select 'node_changed', c.id, c.name,
+      (select string_agg(k, ', ') from jsonb_object_keys(c.changes) k),
+      c.changes
+    from (select n.id, n.name,
+              jsonb_strip_nulls(jsonb_build_object(
+                'weight', mooring_internal.change(o.weight, n.weight),
+                'labels', mooring_internal.change(o.labels, n.labels),
+                'max_assignments',
+                mooring_internal.change(o.max_assignments, n.max_assignments),
+                'agent_base_url', mooring_internal.change(o.agent_base_url, n.agent_base_url),
+                'gateway_base_url',
+                mooring_internal.change(o.gateway_base_url, n.gateway_base_url),
+                'trusts', mooring_internal.change(o.trusts, n.trusts),
+                'drivers', mooring_internal.change(o.drivers, n.drivers))) as changes
+            from new_node n
+            join old_node o on o.id = n.id) c
+   where c.changes <> '{}'
+   order by c.id;
   if exists (
     select from new_node n
       join old_node o on o.id = n.id
@@ -9236,7 +9317,7 @@ end;
 $$;
 comment on function mooring_internal.tg_node__change() is
   'Stops what a node is no longer permitted to run and tries pending work again. '
-  'The heartbeat row follows the role of its node.';
+  'The heartbeat row follows the role of its node, and events say what changed.';
 create or replace trigger tg_node__change
   after update on mooring.node
   referencing old table as old_node new table as new_node
@@ -9277,10 +9358,24 @@ declare
   made bigint;
   arrived bigint[];
 begin
-  if not exists (select from new_deployment) then
-    return null;
-  end if;
   select array_agg(d.id) into arrived from new_deployment d;
+  if arrived is null then
+    return null;
+  elsif cardinality(arrived) <= 1000 then
+    insert into mooring.event (kind, deployment_id, reason, actor, detail)
+    select 'deployment_added', d.id,
+        concat_ws(': ', d.name, coalesce(d.package_name || '@' || d.package_version, 'a command')),
+        (select mooring_internal.actor()),
+        jsonb_strip_nulls(jsonb_build_object('name', d.name, 'type', d.type))
+      from new_deployment d
+     order by d.id;
+  else
+    -- an event for each would take a fifth of the time of the whole INSERT
+    insert into mooring.event (kind, reason, detail)
+    select 'deployment_added', format('%s at once, ids %s to %s', count(*), min(d.id), max(d.id)),
+        jsonb_build_object('count', count(*), 'first_id', min(d.id), 'last_id', max(d.id))
+      from new_deployment d;
+  end if;
   made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
@@ -9298,7 +9393,8 @@ begin
 end;
 $$;
 comment on function mooring_internal.tg_deployment__arrive() is
-  'New deployments get their assignments and one place job for the whole transaction.';
+  'New deployments get their assignments and one place job for the whole transaction. An event '
+  'tells who added which; more than 1000 in one statement share one.';
 create or replace trigger tg_deployment__arrive
   after insert on mooring.deployment
   referencing new table as new_deployment
@@ -9354,6 +9450,38 @@ declare
   moved bigint[];
   daemons bigint[];
 begin
+  -- Old and new values stand in the event where a viewer may read the column. Arguments, commands
+  -- and the environment may hold secrets, so there only the name does.
+  insert into mooring.event (kind, deployment_id, reason, actor, detail)
+  select 'deployment_changed', c.id,
+      concat_ws(': ', c.name, (select string_agg(k, ', ') from jsonb_object_keys(c.changes) k)),
+      (select mooring_internal.actor()),
+      c.changes
+    from (select n.id, n.name,
+              jsonb_strip_nulls(jsonb_build_object(
+                'name', mooring_internal.change(o.name, n.name),
+                'labels', mooring_internal.change(o.labels, n.labels),
+                'package_name', mooring_internal.change(o.package_name, n.package_name),
+                'package_version',
+                mooring_internal.change(o.package_version, n.package_version),
+                'command', mooring_internal.hidden_change(o.command, n.command),
+                'args', mooring_internal.hidden_change(o.args, n.args),
+                'env', mooring_internal.hidden_change(o.env, n.env),
+                'enabled', mooring_internal.change(o.enabled, n.enabled),
+                'replicas', mooring_internal.change(o.replicas, n.replicas),
+                'policy', mooring_internal.change(o.policy, n.policy),
+                'selector', mooring_internal.change(o.selector, n.selector),
+                'pinned_node', mooring_internal.change(o.pinned_node, n.pinned_node),
+                'needs_urls', mooring_internal.change(o.needs_urls, n.needs_urls),
+                'on_lost', mooring_internal.change(o.on_lost, n.on_lost),
+                'handover', mooring_internal.change(o.handover, n.handover),
+                'lease_ttl', mooring_internal.change(o.lease_ttl, n.lease_ttl),
+                'stop_grace', mooring_internal.change(o.stop_grace, n.stop_grace),
+                'generation', mooring_internal.change(o.generation, n.generation))) as changes
+            from new_deployment n
+            join old_deployment o on o.id = n.id) c
+   where c.changes <> '{}'
+   order by c.id;
   select array_agg(n.id) filter (where n.type = 'deployment'),
       array_agg(n.id) filter (
         where n.type = 'deployment'
@@ -9389,7 +9517,7 @@ end;
 $$;
 comment on function mooring_internal.tg_deployment__change() is
   'Assignments follow the changed specs; owners are notified, and work that is no longer permitted '
-  'stops.';
+  'stops. An event for each says what changed.';
 create or replace trigger tg_deployment__change
   after update on mooring.deployment
   referencing old table as old_deployment new table as new_deployment
@@ -9408,6 +9536,17 @@ begin
   if ended is null then
     return null;
   end if;
+  insert into mooring.event (kind, deployment_id, reason, actor, detail)
+  select 'deployment_deleted', o.id,
+      concat_ws(': ', o.name, coalesce(o.package_name || '@' || o.package_version, 'a command')),
+      (select mooring_internal.actor()),
+      jsonb_strip_nulls(jsonb_build_object(
+        'name', o.name,
+        'type', o.type,
+        'generation', o.generation,
+        'replicas', o.replicas))
+    from old_deployment o
+   order by o.id;
   perform mooring_internal.make_assignments(ended);
   if exists (select from old_deployment o where o.type = 'daemon') then
     perform mooring_internal.make_daemons(deployments => ended);
@@ -9417,7 +9556,7 @@ end;
 $$;
 comment on function mooring_internal.tg_deployment__end() is
   'Pending rows are deleted; owned rows are ordered to stop and stay until their processes are '
-  'gone.';
+  'gone. An event for each keeps its name.';
 create or replace trigger tg_deployment__end
   after delete on mooring.deployment
   referencing old table as old_deployment

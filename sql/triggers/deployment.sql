@@ -9,10 +9,24 @@ declare
   made bigint;
   arrived bigint[];
 begin
-  if not exists (select from new_deployment) then
-    return null;
-  end if;
   select array_agg(d.id) into arrived from new_deployment d;
+  if arrived is null then
+    return null;
+  elsif cardinality(arrived) <= 1000 then
+    insert into mooring.event (kind, deployment_id, reason, actor, detail)
+    select 'deployment_added', d.id,
+        concat_ws(': ', d.name, coalesce(d.package_name || '@' || d.package_version, 'a command')),
+        (select mooring_internal.actor()),
+        jsonb_strip_nulls(jsonb_build_object('name', d.name, 'type', d.type))
+      from new_deployment d
+     order by d.id;
+  else
+    -- an event for each would take a fifth of the time of the whole INSERT
+    insert into mooring.event (kind, reason, detail)
+    select 'deployment_added', format('%s at once, ids %s to %s', count(*), min(d.id), max(d.id)),
+        jsonb_build_object('count', count(*), 'first_id', min(d.id), 'last_id', max(d.id))
+      from new_deployment d;
+  end if;
   made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
@@ -30,7 +44,8 @@ begin
 end;
 $$;
 comment on function mooring_internal.tg_deployment__arrive() is
-  'New deployments get their assignments and one place job for the whole transaction.';
+  'New deployments get their assignments and one place job for the whole transaction. An event '
+  'tells who added which; more than 1000 in one statement share one.';
 create or replace trigger tg_deployment__arrive
   after insert on mooring.deployment
   referencing new table as new_deployment
@@ -86,6 +101,38 @@ declare
   moved bigint[];
   daemons bigint[];
 begin
+  -- Old and new values stand in the event where a viewer may read the column. Arguments, commands
+  -- and the environment may hold secrets, so there only the name does.
+  insert into mooring.event (kind, deployment_id, reason, actor, detail)
+  select 'deployment_changed', c.id,
+      concat_ws(': ', c.name, (select string_agg(k, ', ') from jsonb_object_keys(c.changes) k)),
+      (select mooring_internal.actor()),
+      c.changes
+    from (select n.id, n.name,
+              jsonb_strip_nulls(jsonb_build_object(
+                'name', mooring_internal.change(o.name, n.name),
+                'labels', mooring_internal.change(o.labels, n.labels),
+                'package_name', mooring_internal.change(o.package_name, n.package_name),
+                'package_version',
+                mooring_internal.change(o.package_version, n.package_version),
+                'command', mooring_internal.hidden_change(o.command, n.command),
+                'args', mooring_internal.hidden_change(o.args, n.args),
+                'env', mooring_internal.hidden_change(o.env, n.env),
+                'enabled', mooring_internal.change(o.enabled, n.enabled),
+                'replicas', mooring_internal.change(o.replicas, n.replicas),
+                'policy', mooring_internal.change(o.policy, n.policy),
+                'selector', mooring_internal.change(o.selector, n.selector),
+                'pinned_node', mooring_internal.change(o.pinned_node, n.pinned_node),
+                'needs_urls', mooring_internal.change(o.needs_urls, n.needs_urls),
+                'on_lost', mooring_internal.change(o.on_lost, n.on_lost),
+                'handover', mooring_internal.change(o.handover, n.handover),
+                'lease_ttl', mooring_internal.change(o.lease_ttl, n.lease_ttl),
+                'stop_grace', mooring_internal.change(o.stop_grace, n.stop_grace),
+                'generation', mooring_internal.change(o.generation, n.generation))) as changes
+            from new_deployment n
+            join old_deployment o on o.id = n.id) c
+   where c.changes <> '{}'
+   order by c.id;
   select array_agg(n.id) filter (where n.type = 'deployment'),
       array_agg(n.id) filter (
         where n.type = 'deployment'
@@ -121,7 +168,7 @@ end;
 $$;
 comment on function mooring_internal.tg_deployment__change() is
   'Assignments follow the changed specs; owners are notified, and work that is no longer permitted '
-  'stops.';
+  'stops. An event for each says what changed.';
 create or replace trigger tg_deployment__change
   after update on mooring.deployment
   referencing old table as old_deployment new table as new_deployment
@@ -140,6 +187,17 @@ begin
   if ended is null then
     return null;
   end if;
+  insert into mooring.event (kind, deployment_id, reason, actor, detail)
+  select 'deployment_deleted', o.id,
+      concat_ws(': ', o.name, coalesce(o.package_name || '@' || o.package_version, 'a command')),
+      (select mooring_internal.actor()),
+      jsonb_strip_nulls(jsonb_build_object(
+        'name', o.name,
+        'type', o.type,
+        'generation', o.generation,
+        'replicas', o.replicas))
+    from old_deployment o
+   order by o.id;
   perform mooring_internal.make_assignments(ended);
   if exists (select from old_deployment o where o.type = 'daemon') then
     perform mooring_internal.make_daemons(deployments => ended);
@@ -149,7 +207,7 @@ end;
 $$;
 comment on function mooring_internal.tg_deployment__end() is
   'Pending rows are deleted; owned rows are ordered to stop and stay until their processes are '
-  'gone.';
+  'gone. An event for each keeps its name.';
 create or replace trigger tg_deployment__end
   after delete on mooring.deployment
   referencing old table as old_deployment

@@ -49,6 +49,7 @@ begin
     delete from mooring.assignment a
      where a.node_id = old.id and a.ordinal is null;
     perform set_config('mooring.owner_is_done', '', true);
+    perform mooring_internal.add_event('node_forgotten', 'by an operator', old.id);
     return old;
   end if;
   if tg_op = 'UPDATE' and (new.id, new.name) is distinct from (old.id, old.name) then
@@ -100,12 +101,16 @@ begin
   end if;
   insert into mooring.heartbeat (node_id, node, role_name)
   select n.id, n.name, n.role_name from new_node n;
+  insert into mooring.event (kind, node_id, node, reason)
+  select 'node_added', n.id, n.name, 'a new node'
+    from new_node n
+   order by n.id;
   perform mooring_internal.make_daemons(nodes => nodes);
   return null;
 end;
 $$;
 comment on function mooring_internal.tg_node__arrive() is
-  'A new node gets its heartbeat row and its daemons.';
+  'A new node gets its heartbeat row and its daemons, and an event says who added it.';
 create or replace trigger tg_node__arrive
   after insert on mooring.node
   referencing new table as new_node
@@ -129,6 +134,32 @@ begin
     into permits, grows
     from new_node n
     join old_node o on o.id = n.id;
+  insert into mooring.event (kind, node_id, node, reason)
+  select case when n.enabled then 'node_enabled' else 'node_disabled' end, n.id, n.name,
+      'by an operator'
+    from new_node n
+    join old_node o on o.id = n.id
+   where n.enabled <> o.enabled
+   order by n.id;
+  insert into mooring.event (kind, node_id, node, reason, detail)
+  select 'node_changed', c.id, c.name,
+      (select string_agg(k, ', ') from jsonb_object_keys(c.changes) k),
+      c.changes
+    from (select n.id, n.name,
+              jsonb_strip_nulls(jsonb_build_object(
+                'weight', mooring_internal.change(o.weight, n.weight),
+                'labels', mooring_internal.change(o.labels, n.labels),
+                'max_assignments',
+                mooring_internal.change(o.max_assignments, n.max_assignments),
+                'agent_base_url', mooring_internal.change(o.agent_base_url, n.agent_base_url),
+                'gateway_base_url',
+                mooring_internal.change(o.gateway_base_url, n.gateway_base_url),
+                'trusts', mooring_internal.change(o.trusts, n.trusts),
+                'drivers', mooring_internal.change(o.drivers, n.drivers))) as changes
+            from new_node n
+            join old_node o on o.id = n.id) c
+   where c.changes <> '{}'
+   order by c.id;
   if exists (
     select from new_node n
       join old_node o on o.id = n.id
@@ -165,7 +196,7 @@ end;
 $$;
 comment on function mooring_internal.tg_node__change() is
   'Stops what a node is no longer permitted to run and tries pending work again. '
-  'The heartbeat row follows the role of its node.';
+  'The heartbeat row follows the role of its node, and events say what changed.';
 create or replace trigger tg_node__change
   after update on mooring.node
   referencing old table as old_node new table as new_node

@@ -16,3 +16,24 @@ create or replace trigger tg_setting__keep
   before delete or truncate on mooring.setting
   for each statement
   execute function mooring_internal.tg_setting__keep();
+
+create or replace function mooring_internal.tg_setting__record() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  insert into mooring.event (kind, reason, detail)
+  select 'setting_changed',
+      (select string_agg(k, ', ') from jsonb_object_keys(c.changes) k),
+      c.changes
+    from (select mooring_internal.changed_columns(to_jsonb(old), to_jsonb(new)) as changes) c
+   where c.changes is not null;
+  return null;
+end;
+$$;
+comment on function mooring_internal.tg_setting__record() is
+  'An event says which settings were changed, from what to what, and by whom.';
+create or replace trigger tg_setting__record
+  after update on mooring.setting
+  for each row
+  execute function mooring_internal.tg_setting__record();

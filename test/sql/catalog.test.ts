@@ -82,7 +82,10 @@ const LAWS: [string, string][] = [
              from unnest(p.proconfig) c(setting)
             where c.setting like 'search_path=pg_catalog%' and c.setting like '%, pg_temp'
          )
-         and not (l.lanname = 'sql' and p.prosqlbody is not null and not p.prosecdef)`,
+         -- a polymorphic function can have no standard body
+         and not (
+           l.lanname = 'sql' and not p.prosecdef
+           and (p.prosqlbody is not null or 'anyelement'::regtype = any (p.proargtypes::oid[])))`,
   ],
   [
     'public may not execute a function by default',

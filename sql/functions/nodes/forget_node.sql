@@ -45,7 +45,6 @@ begin
       message = format('node %s owns %s assignments', node.name, owned),
       hint = 'Wait until its lease and the margin are over: then they are placed elsewhere.';
   end if;
-  perform mooring_internal.add_event('node_forgotten', 'by an operator', node.id);
   delete from mooring.node n
    where n.id = node.id;
 end;

@@ -19,15 +19,7 @@ begin
   perform mooring_internal.limit_idle();
   update mooring.node n
      set enabled = set_node_enabled.enabled
-   where n.id = node.id and n.enabled <> set_node_enabled.enabled
-  returning n.* into node;
-  if found then
-    perform mooring_internal.add_event(
-      case when node.enabled then 'node_enabled' else 'node_disabled' end,
-      'by an operator',
-      node.id);
-    return node;
-  end if;
+   where n.id = node.id and n.enabled <> set_node_enabled.enabled;
   return mooring_internal.node_named(set_node_enabled.name);
 end;
 $$;

@@ -35,7 +35,6 @@ begin
   on conflict (name) do nothing
   returning * into after;
   if after.id is not null then
-    perform mooring_internal.add_event('node_added', 'by an operator', after.id);
     return after;
   end if;
   select n.* into before
@@ -69,15 +68,6 @@ begin
   if after.id is null then
     return before;
   end if;
-  perform mooring_internal.add_event(
-    'node_changed',
-    'by an operator',
-    after.id,
-    (
-      select jsonb_object_agg(a.key, jsonb_build_array(b.value, a.value))
-        from jsonb_each(to_jsonb(after)) a
-        join jsonb_each(to_jsonb(before)) b using (key)
-       where a.value <> b.value and a.key <> 'updated_at'));
   return after;
 end;
 $$;

@@ -432,7 +432,7 @@ t.test(
     t.same(await kinds('--kind', 'claimed'), ['claimed'])
     t.same(
       (await parsed('events', '--deployment', 'web')).map(({ deployment_id }) => deployment_id),
-      [web, web],
+      [web, web, web],
     )
     t.same(await parsed('events', '--node', 'host-b', '--kind', 'claimed,reaped'), [])
     t.match(await run('events', '--node', 'host-x'), {
@@ -469,6 +469,25 @@ t.test(
       { code: 0, stdout: /its deployment is gone/ },
       'what was deleted has its history',
     )
+    await sql`insert into mooring.deployment (name, package_name) values ('shop', 'http-server')`
+    await sql`delete from mooring.deployment where name = 'shop'`
+    t.match(
+      await run('events', '--deployment', 'shop'),
+      {
+        code: 0,
+        stdout: /deployment_added .*\n.*deployment_deleted deployment \d+ - shop: .* by \w+ \(/,
+      },
+      'and is found by its name, with the actor',
+    )
+    await sql`
+      insert into mooring.deployment (package_name, enabled)
+      select 'http-server', false from generate_series(1, 1001)`
+    t.match(
+      await run('events', '--deployment', String(Number(web) + 900)),
+      { code: 0, stdout: /deployment_added - 1001 at once, ids/ },
+      'one of very many is found in the event of all',
+    )
+    await sql`delete from mooring.deployment where name is null`
     t.match(await run('events', '--assignment', '9999'), {
       code: 1,
       stderr: /no assignment 9999\nhint: list them with `mooring get assignments`/,
@@ -487,7 +506,7 @@ t.test(
       stdout: 'nothing of the kind has happened\n',
     })
     t.match(await run('events', '-n', '0'), { code: 0, stdout: '' })
-    await sql`update mooring.event set at = now() - interval '2 h' where kind = 'node_registered'`
+    await sql`update mooring.event set at = now() - interval '2 h' where kind <> 'claimed'`
     t.same(await kinds('--since', '1h'), ['claimed'])
     const follower = start('events', '-f', '--node', 'host-b', '--json', '-n', '0')
     const late = await sql.reserve()

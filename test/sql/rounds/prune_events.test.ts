@@ -7,6 +7,7 @@ const pg = await testDatabase(t)
 const story = storiesIn(pg, t)
 
 story('events older than the retention are deleted, younger ones stay', async (t, sql) => {
+  await sql`delete from mooring.event`
   await sql`
     insert into mooring.event (kind, at)
     values ('claimed', now() - interval '31 days'), ('reaped', now() - interval '31 days'),
@@ -20,6 +21,7 @@ story('events older than the retention are deleted, younger ones stay', async (t
 })
 
 story('one call deletes at most fifty thousand', async (t, sql) => {
+  await sql`delete from mooring.event`
   await sql`
     insert into mooring.event (kind, at)
     select 'claimed', now() - interval '40 days'
