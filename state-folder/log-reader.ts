@@ -79,6 +79,8 @@ const ROTATION_TRIES = 10
 const ROTATION_PAUSE_MS = 20
 /** The number of bytes before a place that its digest covers. */
 const DIGEST_SPAN_BYTES = 1024
+const PARTS_LIMIT = 99
+const PART_LIMIT_BYTES = 64 * 1024 * 1024
 const CHUNK_BYTES = 64 * 1024
 const NEWLINE = 10
 
@@ -98,7 +100,7 @@ async function partsOf(file: string): Promise<Part[] | null> {
   const found: Omit<Part, 'start'>[] = [
     { number: 0, path: file, inode: newest?.inode ?? 0, length: newest?.length ?? 0 },
   ]
-  for (let number = 1; ; number++) {
+  for (let number = 1; number <= PARTS_LIMIT; number++) {
     const path = rotatedFileOf(file, number)
     const part = await lengthOf(path, true)
     if (part === null) break
@@ -124,7 +126,10 @@ function hasOnlyGrown(before: readonly Part[], after: readonly Part[] | null): b
   )
 }
 
-/** gzip stores the length of its input (mod 2^32) in its last four bytes. */
+/**
+ * gzip stores the length of its input (mod 2^32) in its last four bytes. A forged one would decide
+ * how much memory a reader takes: a part that says more than rotation writes is read as empty.
+ */
 async function lengthOf(
   path: string,
   compressed: boolean,
@@ -135,17 +140,21 @@ async function lengthOf(
     const { ino: inode, size } = await file.stat()
     if (!compressed) return { inode, length: size }
     const { bytesRead, buffer } = await file.read(Buffer.alloc(4), 0, 4, Math.max(0, size - 4))
-    return { inode, length: bytesRead === 4 ? buffer.readUInt32LE(0) : 0 }
+    const length = bytesRead === 4 ? buffer.readUInt32LE(0) : 0
+    return { inode, length: length <= PART_LIMIT_BYTES ? length : 0 }
   } finally {
     await file.close()
   }
 }
 
 /** The workload may write to this folder: a pipe must not block a reader, a link not mislead it. */
-async function openRegular(path: string): Promise<FileHandle | null> {
+export async function openRegular(
+  path: string,
+  flags: number = constants.O_RDONLY,
+): Promise<FileHandle | null> {
   let file: FileHandle | undefined
   try {
-    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    file = await open(path, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK)
     if ((await file.stat()).isFile()) return file
     await file.close()
     throw Object.assign(new Error(`${path} is no regular file`), { code: 'ENOTREG' })

@@ -10,24 +10,23 @@
  *
  * Why the workload writes itself, what a crash and a full disk do: README.md.
  */
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import {
-  closeSync,
+  constants,
   createReadStream,
   createWriteStream,
   fstatSync,
   ftruncateSync,
   mkdirSync,
-  openSync,
   readSync,
   writeSync,
 } from 'node:fs'
-import { rename, rm, stat } from 'node:fs/promises'
+import { rename, rm, type FileHandle } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import type { Logger } from 'pino'
 import { join } from 'node:path'
-import { logFileOf, rotatedFileOf } from './log-reader.js'
+import { logFileOf, openRegular, rotatedFileOf } from './log-reader.js'
 
 export interface RotationOptions {
   maxBytes: number
@@ -113,40 +112,60 @@ export function createLogRotation(
 export async function rotate(file: string, options: RotationOptions, log: Logger): Promise<void> {
   const tail = Math.min(TAIL_BYTES, options.maxBytes / 4)
   for (let turn = 0; turn <= options.count; turn++) {
-    const size = await stat(file).then(
-      (found) => found.size,
-      () => 0,
-    )
-    if (size <= options.maxBytes) return
-    // the writer is faster than gzip: what rotation would delete soon is cut off uncompressed
-    const surplus = wholeBlocks(size - tail - options.maxBytes * options.count)
-    if (surplus > 0) {
-      log.warn(
-        { event: 'log_cut', file, bytes: surplus },
-        'log grows faster than it can be compressed: its oldest part is dropped',
-      )
-      await cut(file, surplus)
-      continue
+    const opened = await openLog(file)
+    if (opened === null) return
+    try {
+      const { size } = await opened.stat()
+      if (size <= options.maxBytes) return
+      // the writer is faster than gzip: what rotation would delete soon is cut off uncompressed
+      const surplus = wholeBlocks(size - tail - options.maxBytes * options.count)
+      if (surplus > 0) {
+        log.warn(
+          { event: 'log_cut', file, bytes: surplus },
+          'log grows faster than it can be compressed: its oldest part is dropped',
+        )
+        await cut(opened, surplus)
+        continue
+      }
+      const take = wholeBlocks(Math.min(size - tail, options.maxBytes))
+      if (take <= 0) return
+      await archive(opened, file, take, options.count).catch((error: NodeJS.ErrnoException) => {
+        log.warn(
+          { event: 'log_cut', file, bytes: take, code: error.code },
+          'log cannot be compressed: its oldest part is dropped',
+        )
+      })
+      await cut(opened, take)
+    } finally {
+      await opened.close()
     }
-    const take = wholeBlocks(Math.min(size - tail, options.maxBytes))
-    if (take <= 0) return
-    await archive(file, take, options.count).catch((error: NodeJS.ErrnoException) => {
-      log.warn(
-        { event: 'log_cut', file, bytes: take, code: error.code },
-        'log cannot be compressed: its oldest part is dropped',
-      )
-    })
-    await cut(file, take)
   }
 }
 
-async function archive(file: string, take: number, count: number): Promise<void> {
+/**
+ * A workload of the agent's user may put something else in place of its log. So it is opened once,
+ * and everything is done to what was opened. A file with another name elsewhere is not its log.
+ */
+async function openLog(file: string): Promise<FileHandle | null> {
+  const opened = await openRegular(file, constants.O_RDWR | constants.O_APPEND)
+  if (opened === null || (await opened.stat()).nlink === 1) return opened
+  await opened.close()
+  throw Object.assign(new Error(`${file} has another name, too`), { code: 'ELINKED' })
+}
+
+async function archive(
+  opened: FileHandle,
+  file: string,
+  take: number,
+  count: number,
+): Promise<void> {
   const temporary = `${file}.tmp`
+  await rm(temporary, { force: true })
   try {
     await pipeline(
-      createReadStream(file, { start: 0, end: take - 1 }),
+      createReadStream('', { fd: opened.fd, autoClose: false, start: 0, end: take - 1 }),
       createGzip(),
-      createWriteStream(temporary, { mode: 0o600 }),
+      createWriteStream(temporary, { mode: 0o600, flags: 'wx' }),
     )
   } catch (error) {
     await rm(temporary, { force: true })
@@ -159,36 +178,32 @@ async function archive(file: string, take: number, count: number): Promise<void>
 }
 
 /** Removes `length` bytes from the front: a multiple of the block size, less than the file. */
-async function cut(file: string, length: number): Promise<void> {
-  const args = ['--collapse-range', '--offset', '0', '--length', String(length), file]
+async function cut({ fd }: FileHandle, length: number): Promise<void> {
+  const args = ['--collapse-range', '--offset', '0', '--length', String(length), '/dev/fd/3']
+  const fallocate = spawn('fallocate', args, { stdio: ['ignore', 'ignore', 'ignore', fd] })
   const collapsed = await new Promise<boolean>((resolve) =>
-    execFile('fallocate', args, (error) => resolve(error === null)),
+    fallocate.once('error', () => resolve(false)).once('exit', (code) => resolve(code === 0)),
   )
-  if (!collapsed) cutByCopy(file, length)
+  if (!collapsed) cutByCopy(fd, length)
 }
 
 /**
  * For file systems without collapse. Synchronous, so that no other event lengthens the gap between
- * the last read and the truncation: what is written in it is lost.
+ * the last read and the truncation: what is written in it is lost. `fd` is open for appending.
  */
-export function cutByCopy(file: string, length: number): void {
-  const fd = openSync(file, 'a+')
-  try {
-    const parts: Buffer[] = []
-    // when a workload writes more than the limit during one compression, the oldest part is lost
-    let at = Math.max(length, fstatSync(fd).size - REST_LIMIT_BYTES)
-    for (;;) {
-      const part = Buffer.alloc(TAIL_BYTES)
-      const read = readSync(fd, part, 0, part.length, at)
-      if (read === 0) break
-      parts.push(part.subarray(0, read))
-      at += read
-    }
-    ftruncateSync(fd, 0)
-    for (const part of parts) writeSync(fd, part)
-  } finally {
-    closeSync(fd)
+export function cutByCopy(fd: number, length: number): void {
+  const parts: Buffer[] = []
+  // when a workload writes more than the limit during one compression, the oldest part is lost
+  let at = Math.max(length, fstatSync(fd).size - REST_LIMIT_BYTES)
+  for (;;) {
+    const part = Buffer.alloc(TAIL_BYTES)
+    const read = readSync(fd, part, 0, part.length, at)
+    if (read === 0) break
+    parts.push(part.subarray(0, read))
+    at += read
   }
+  ftruncateSync(fd, 0)
+  for (const part of parts) writeSync(fd, part)
 }
 
 function wholeBlocks(bytes: number): number {

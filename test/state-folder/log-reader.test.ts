@@ -200,4 +200,13 @@ t.test('what a workload puts in the place of its log leads a reader nowhere', as
   )
   await mkdir(join(folder, '3.log'))
   await t.rejects(readLog(join(folder, '3.log'), { fromByte: 0 }), { code: 'ENOTREG' })
+
+  const part = gzipSync('old\n')
+  part.writeUInt32LE(2 ** 32 - 2, part.length - 4)
+  await writeFile(join(folder, '4.log.1.gz'), part)
+  await writeFile(join(folder, '4.log'), 'new\n')
+  for (const start of [{ fromByte: 0 }, { tailLines: 1000 }]) {
+    const slice = await readLog(join(folder, '4.log'), start)
+    t.equal(slice?.bytes.toString(), 'new\n', 'a part that says it holds 4 GiB is not believed')
+  }
 })

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import {
   closeSync,
   existsSync,
@@ -8,7 +8,7 @@ import {
   symlinkSync,
   writeSync,
 } from 'node:fs'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import t from 'tap'
@@ -113,8 +113,8 @@ t.test(
   async (t) => {
     const file = join(await temporaryFolder(t), '1.log')
     await writeFile(file, `${'a'.repeat(8192)}${'b'.repeat(200 * KIB)}end`)
-    const fd = openSync(file, 'a')
-    cutByCopy(file, 8192)
+    const fd = openSync(file, 'a+')
+    cutByCopy(fd, 8192)
     writeSync(fd, 'more')
     closeSync(fd)
     t.ok(readFileSync(file, 'utf8') === `${'b'.repeat(200 * KIB)}endmore`)
@@ -173,6 +173,37 @@ t.test('a log whose disk is full ends neither the workload nor the agent', async
     label: 'the workload goes on after its log is full',
   })
   t.strictSame(r.states(a), ['running'])
+})
+
+t.test('what a workload puts in the place of its log is not rotated', async (t) => {
+  const folder = await temporaryFolder(t)
+  const own = join(folder, 'secret')
+  const text = 's'.repeat(200 * KIB)
+  await writeFile(own, text)
+  await symlink(own, join(folder, '1.log'))
+  await link(own, join(folder, '2.log'))
+  execFileSync('mkfifo', [join(folder, '3.log')])
+  await mkdir(join(folder, '4.log'))
+  for (const [name, code] of [
+    ['1.log', 'ELOOP'],
+    ['2.log', 'ELINKED'],
+    ['3.log', 'ENOTREG'],
+    ['4.log', 'EISDIR'],
+  ] as const)
+    await t.rejects(
+      rotate(join(folder, name), { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent),
+      { code },
+      name,
+    )
+  t.ok(readFileSync(own, 'utf8') === text, 'the target is as it was')
+  t.same((await readdir(folder)).sort(), ['1.log', '2.log', '3.log', '4.log', 'secret'])
+
+  const log = join(folder, '5.log')
+  await writeFile(log, 'l'.repeat(200 * KIB))
+  await symlink(own, `${log}.tmp`)
+  await rotate(log, { maxBytes: 64 * KIB, count: 3, checkIntervalMs: 1 }, silent)
+  t.ok(readFileSync(own, 'utf8') === text, 'nor is anything written through a link')
+  t.ok(statSync(log).size <= 64 * KIB, 'the log is cut')
 })
 
 t.test('what cannot have a log runs without one', async (t) => {
