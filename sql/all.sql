@@ -148,6 +148,7 @@
 --!include functions/explain/plan_placement.sql
 --!include functions/explain/simulate_node_loss.sql
 --!include functions/explain/simulate_drain.sql
+--!include functions/explain/check_insert.sql
 --!include functions/explain/simulate_insert.sql
 --!include functions/explain/explain.sql
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:41a38368ba15fb085bd236e4fcb8b35e575ad490
+--! Hash: sha1:10167abfee157fde7a7e56c5a70b8bc579ee3cba
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -8152,11 +8152,129 @@ comment on function mooring.simulate_drain(text, int) is
   'Where drain_node() would send each assignment of a node. to_node is null where it would stay, '
   'and reason says why. Locks and writes nothing.';
 --! EndIncluded functions/explain/simulate_drain.sql
+--! Included functions/explain/check_insert.sql
+-- Whether the table would take this deployment. The constraints in the catalog judge the row, with
+-- the error that an INSERT would raise, in the order of an INSERT. Nothing is inserted and rolled
+-- back: that would take locks and ids, wait for others, and fail on a standby.
+-- The row comes back with its defaults. Its id is null unless it is given.
+create or replace function mooring_internal.check_insert(deployment jsonb)
+  returns mooring.deployment
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  defaults jsonb;
+  filled mooring.deployment;
+  law record;
+  broken boolean;
+  key text;
+begin
+  execute (
+    select format(
+          'select jsonb_build_object(%s)',
+          string_agg(format('%L, %s', a.attname, pg_get_expr(d.adbin, d.adrelid)), ', '))
+      from pg_attrdef d
+      join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+     where d.adrelid = 'mooring.deployment'::regclass and a.attgenerated = '')
+    into defaults;
+  select d.* into filled
+    from jsonb_populate_record(null::mooring.deployment, defaults || check_insert.deployment) d;
+  for law in
+    select a.attname as name
+      from pg_attribute a
+     where a.attrelid = 'mooring.deployment'::regclass
+       and a.attnum > 0
+       and a.attnotnull
+       and a.attgenerated = ''
+       and not a.attisdropped
+       and (a.attidentity = '' or check_insert.deployment ? a.attname)
+     order by a.attnum
+  loop
+    execute format('select ($1).%I is null', law.name) into broken using filled;
+    if broken then
+      raise exception using
+        errcode = '23502',
+        message = format(
+          'null value in column "%s" of relation "deployment" violates not-null constraint',
+          law.name),
+        schema = 'mooring',
+        table = 'deployment',
+        column = law.name,
+        hint = format('Leave %s out for its default.', law.name);
+    end if;
+  end loop;
+  for law in
+    select c.conname as name, pg_get_expr(c.conbin, c.conrelid) as condition
+      from pg_constraint c
+     where c.conrelid = 'mooring.deployment'::regclass and c.contype = 'c'
+     order by c.conname collate "C"
+  loop
+    execute format('select (%s) is false from (select ($1).*) d', law.condition)
+      into broken
+      using filled;
+    if broken then
+      raise exception using
+        errcode = '23514',
+        message = format(
+          'new row for relation "deployment" violates check constraint "%s"', law.name),
+        schema = 'mooring',
+        table = 'deployment',
+        constraint = law.name;
+    end if;
+  end loop;
+  for law in
+    select c.relname as name,
+        string_agg(format('d.%1$I = ($1).%1$I', a.attname), ' and ') as same,
+        string_agg(a.attname, ', ') as columns,
+        string_agg(format('($1).%I', a.attname), ', ') as values
+      from pg_index i
+      join pg_class c on c.oid = i.indexrelid
+      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+     where i.indrelid = 'mooring.deployment'::regclass and i.indisunique
+     group by c.relname, i.indexrelid
+     order by i.indexrelid
+  loop
+    execute format(
+      'select concat_ws('', '', %s) from mooring.deployment d where %s', law.values, law.same)
+      into key
+      using filled;
+    if key is not null then
+      raise exception using
+        errcode = '23505',
+        message = format('duplicate key value violates unique constraint "%s"', law.name),
+        detail = format('Key (%s)=(%s) already exists.', law.columns, key),
+        schema = 'mooring',
+        table = 'deployment',
+        constraint = law.name;
+    end if;
+  end loop;
+  if filled.policy is not null
+    and not exists (select from mooring.policy p where p.name = filled.policy)
+  then
+    raise exception using
+      errcode = '23503',
+      message = 'insert or update on table "deployment" violates foreign key constraint '
+        '"deployment_policy_fkey"',
+      detail = format('Key (policy)=(%s) is not present in table "policy".', filled.policy),
+      hint = format(
+        'There are %s.',
+        (select string_agg(p.name, ', ' order by p.name) from mooring.policy p)),
+      schema = 'mooring',
+      table = 'deployment',
+      constraint = 'deployment_policy_fkey';
+  end if;
+  return filled;
+end;
+$$;
+comment on function mooring_internal.check_insert(jsonb) is
+  'The row that an INSERT of these columns would make, or the error that it would raise.';
+--! EndIncluded functions/explain/check_insert.sql
 --! Included functions/explain/simulate_insert.sql
 -- simulate_insert: where a deployment would go if it were inserted now. It is given as an object of
 -- its columns, for example {"package_name": "web", "replicas": 3}. The result has one row for each
 -- replica, and for a daemon one for each node. The relation and the choice are those of claim(), on
--- the present loads. Other pending work is not counted.
+-- the present loads. Other pending work is not counted. What the table would not take is an error,
+-- the same as that of the INSERT: check_insert().
 create or replace function mooring.simulate_insert(deployment jsonb)
   returns table (ordinal int, to_node text, reason text)
   language plpgsql stable security definer rows 10
@@ -8194,33 +8312,11 @@ begin
       message = format('a deployment has no %s', unknown),
       hint = 'See \d mooring.deployment for its columns.';
   end if;
-  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, '
-    '"replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
-  select d.* into spec
-    from jsonb_populate_record(null::mooring.deployment, filled) d;
+  spec := mooring_internal.check_insert(simulate_insert.deployment);
+  filled := to_jsonb(spec);
   select p.* into policy
     from mooring.policy p
    where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
-  if policy.name is null then
-    raise exception using
-      errcode = 'MR007',
-      message = format('there is no policy %s', spec.policy),
-      hint = format(
-        'There are %s.',
-        (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
-  elsif spec.replicas not between 0 and 10000
-    or spec.type not in ('deployment', 'daemon')
-    or spec.package_name is null and spec.command is null
-  then
-    raise exception using
-      errcode = 'MR007',
-      message = case
-        when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
-        when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
-        else 'it runs neither a package nor a command' end,
-      hint = 'replicas is between 0 and 10000, type is deployment or daemon, '
-        'and package_name or command is given.';
-  end if;
   if not spec.enabled then
     return query
       select g.ordinal, null::text, 'the deployment is disabled'

@@ -1,7 +1,8 @@
 -- simulate_insert: where a deployment would go if it were inserted now. It is given as an object of
 -- its columns, for example {"package_name": "web", "replicas": 3}. The result has one row for each
 -- replica, and for a daemon one for each node. The relation and the choice are those of claim(), on
--- the present loads. Other pending work is not counted.
+-- the present loads. Other pending work is not counted. What the table would not take is an error,
+-- the same as that of the INSERT: check_insert().
 create or replace function mooring.simulate_insert(deployment jsonb)
   returns table (ordinal int, to_node text, reason text)
   language plpgsql stable security definer rows 10
@@ -39,33 +40,11 @@ begin
       message = format('a deployment has no %s', unknown),
       hint = 'See \d mooring.deployment for its columns.';
   end if;
-  filled := '{"type": "deployment", "package_version": "latest", "enabled": true, '
-    '"replicas": 1, "selector": {}, "needs_urls": false}'::jsonb || simulate_insert.deployment;
-  select d.* into spec
-    from jsonb_populate_record(null::mooring.deployment, filled) d;
+  spec := mooring_internal.check_insert(simulate_insert.deployment);
+  filled := to_jsonb(spec);
   select p.* into policy
     from mooring.policy p
    where p.name = coalesce(spec.policy, (select s.default_policy from mooring.setting s));
-  if policy.name is null then
-    raise exception using
-      errcode = 'MR007',
-      message = format('there is no policy %s', spec.policy),
-      hint = format(
-        'There are %s.',
-        (select string_agg(p.name, ', ' order by p.name) from mooring.policy p));
-  elsif spec.replicas not between 0 and 10000
-    or spec.type not in ('deployment', 'daemon')
-    or spec.package_name is null and spec.command is null
-  then
-    raise exception using
-      errcode = 'MR007',
-      message = case
-        when spec.replicas not between 0 and 10000 then format('replicas is %s', spec.replicas)
-        when spec.type not in ('deployment', 'daemon') then format('the type is %s', spec.type)
-        else 'it runs neither a package nor a command' end,
-      hint = 'replicas is between 0 and 10000, type is deployment or daemon, '
-        'and package_name or command is given.';
-  end if;
   if not spec.enabled then
     return query
       select g.ordinal, null::text, 'the deployment is disabled'

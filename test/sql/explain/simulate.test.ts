@@ -255,21 +255,102 @@ story('an insert that could go nowhere says why', async (t, sql) => {
     message: /no replica$/,
     hint: /deployment/,
   })
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', policy: 'best' }), {
-    code: 'MR007',
-    message: /no policy best/,
-    hint: /deployment_count/,
-  })
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', replicas: -1 }), {
-    code: 'MR007',
-    message: /-1/,
-  })
-  await refused(t, sql, (sql) => insert(sql, { package_name: 'x', type: 'cron' }), {
-    code: 'MR007',
-    message: /cron/,
-  })
-  await refused(t, sql, (sql) => insert(sql, {}), { code: 'MR007', message: /neither/ })
   await refused(t, sql, (sql) => insert(sql, 'x'), { code: 'MR007', message: /one object/ })
+})
+
+/** A deployment for each constraint of the table, which that constraint alone refuses. */
+const REFUSED: Record<string, Record<string, unknown>> = {
+  deployment_name_is_a_plain_word: { name: 'a b' },
+  deployment_labels_are_an_object: { labels: [] },
+  deployment_type_is_deployment_or_daemon: { type: 'cron' },
+  deployment_package_name_is_a_registry_name: { package_name: '../x' },
+  deployment_package_version_is_exact_or_a_tag: { package_version: '1.x' },
+  deployment_command_is_not_empty: { command: '' },
+  deployment_args_is_an_array_of_strings: { args: { port: 80 } },
+  deployment_env_is_an_object_of_strings: { env: { PORT: 80 } },
+  deployment_replicas_is_between_0_and_10000: { replicas: -1 },
+  deployment_selector_is_an_object: { selector: 'ssd' },
+  deployment_pinned_node_is_a_node_name: { pinned_node: 'a b' },
+  deployment_on_lost_is_stop_or_keep: { on_lost: 'wait' },
+  deployment_handover_is_stop_first_or_start_first: { handover: 'both' },
+  deployment_lease_ttl_is_sane: { lease_ttl: '2 hours' },
+  deployment_stop_grace_is_sane: { stop_grace: '-1 s' },
+  deployment_generation_is_positive: { generation: 0 },
+  deployment_created_at_is_finite: { created_at: 'infinity' },
+  deployment_updated_at_is_finite: { updated_at: '-infinity' },
+  deployment_runs_a_package_or_a_command: { package_name: null },
+  deployment_start_first_is_only_for_on_lost_keep: { handover: 'start-first' },
+  deployment_start_first_is_not_for_daemons: {
+    handover: 'start-first',
+    on_lost: 'keep',
+    type: 'daemon',
+  },
+  deployment_args_are_bounded: { args: ['x'.repeat(262_144)] },
+  deployment_env_is_bounded: { env: { X: 'x'.repeat(262_144) } },
+  deployment_env_names_are_identifiers: { env: { 'A-B': 'x' } },
+  deployment_policy_fkey: { policy: 'best' },
+  deployment_pkey: { id: 7 },
+  deployment_name_idx: { name: 'web' },
+}
+
+story('what the table would not take is refused with the error of the INSERT', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await deployment(sql, { id: 7, name: 'web' })
+  const laws = await sql<{ name: string }[]>`
+    select c.conname as name
+      from pg_constraint c
+     where c.conrelid = 'mooring.deployment'::regclass and c.contype in ('c', 'f')
+    union
+    select i.indexrelid::regclass::name
+      from pg_index i
+     where i.indrelid = 'mooring.deployment'::regclass and i.indisunique
+     order by 1`
+  t.same(
+    Object.keys(REFUSED).sort(),
+    laws.map(({ name }) => name.replace('mooring.', '')).sort(),
+    'each constraint of the table has an example',
+  )
+  const errorOf = async (ask: (sql: TransactionSql) => Promise<unknown>) =>
+    sql
+      .savepoint(async (sql) => void (await ask(sql)))
+      .then(
+        () => 'accepted',
+        ({ code, message, constraint_name, column_name }: Record<string, unknown>) => ({
+          code,
+          message,
+          constraint_name,
+          column_name,
+        }),
+      )
+  const both = async (spec: Record<string, unknown>) => ({
+    simulated: await errorOf((sql) => insert(sql, spec)),
+    inserted: await errorOf((sql) => {
+      const columns = Object.keys(spec).length > 0 ? sql(Object.keys(spec)) : sql`enabled`
+      return sql`
+        insert into mooring.deployment (${columns})
+        select ${Object.keys(spec).length > 0 ? sql(Object.keys(spec)) : sql`true`}
+          from jsonb_populate_record(null::mooring.deployment, ${sql.json(spec as never)})`
+    }),
+  })
+  for (const [name, part] of Object.entries(REFUSED)) {
+    const { simulated, inserted } = await both({ package_name: 'http-server', ...part })
+    t.match(inserted, { constraint_name: name })
+    t.same(simulated, inserted, name)
+  }
+  for (const spec of [
+    { package_name: 'x', enabled: null },
+    { package_name: 'x', replicas: null },
+    { package_name: 'x', id: null },
+    { package_name: 'x', replicas: 'many' },
+    { package_name: 'x', lease_ttl: 'soon' },
+    {},
+  ]) {
+    const { simulated, inserted } = await both(spec)
+    t.type(inserted, 'object', JSON.stringify(spec))
+    t.same(simulated, inserted, JSON.stringify(spec))
+  }
+  const fine = { package_name: 'x', name: 'other', handover: 'start-first', on_lost: 'keep' }
+  t.same(await both(fine), { simulated: 'accepted', inserted: 'accepted' })
 })
 
 void t.test(

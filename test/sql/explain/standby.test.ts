@@ -67,4 +67,9 @@ void t.test('on a standby the views, explain and doctor answer', async (t) => {
     (await sql`select * from mooring.simulate_insert('{"package_name": "http-server"}')`).length,
     1,
   )
+  await t.rejects(
+    sql`select * from mooring.simulate_insert('{"package_name": "x", "args": 5}')`.execute(),
+    { code: '23514', constraint_name: 'deployment_args_is_an_array_of_strings' },
+    'the constraints of the table judge without an insert',
+  )
 })
