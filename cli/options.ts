@@ -74,6 +74,24 @@ export function collectLabel(
   return { ...labels, [value.slice(0, at)]: value.slice(at + 1) }
 }
 
+/** key=value adds or changes a label, `key-` takes it away. */
+export function collectLabelChange(
+  value: string,
+  labels: Record<string, string | null> = {},
+): Record<string, string | null> {
+  if (/^[^=]+-$/.test(value)) return { ...labels, [value.slice(0, -1)]: null }
+  const at = value.indexOf('=')
+  if (at < 1)
+    throw new InvalidArgumentError('A label is written key=value, and key- takes it away.')
+  return { ...labels, [value.slice(0, at)]: value.slice(at + 1) }
+}
+
+/** A value, or `none`, which takes away what is set. */
+export const orNone =
+  <T>(parse: (value: string) => T, none: T) =>
+  (value: string): T =>
+    value === 'none' ? none : parse(value)
+
 const UNITS: Record<string, string> = { ms: 'ms', s: 's', m: 'min', min: 'min', h: 'h', d: 'd' }
 
 /** '90s', '10m', '1h30m' -> an interval of Postgres. A bare number is seconds. */

@@ -275,7 +275,8 @@ comment on column mooring.node.drained_at is 'When the drain had nothing left to
 comment on column mooring.node.weight is
   'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is
-  'A node matches deployment.selector when its labels contain it.';
+  'A node matches deployment.selector when its labels contain it. Booleans and numbers are '
+  'compared as texts.';
 comment on column mooring.node.max_assignments is
   'At most so many assignments, daemons not counted. Null: no limit.';
 comment on column mooring.node.trusts is

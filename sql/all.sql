@@ -49,6 +49,7 @@
 --!include functions/nodes/raise_no_such_node.sql
 --!include functions/nodes/node_named.sql
 --!include functions/nodes/check_node_name.sql
+--!include functions/nodes/with_labels.sql
 --!include functions/nodes/upsert_node.sql
 --!include functions/nodes/set_node_enabled.sql
 --!include functions/nodes/forget_node.sql
@@ -82,6 +83,7 @@
 --!include functions/placement/trust_matches.sql
 --!include functions/placement/code_variables.sql
 --!include functions/placement/eligibility_groups.sql
+--!include functions/placement/label_texts.sql
 --!include functions/placement/eligibility.sql
 --!include functions/placement/work_of_lost_node.sql
 --!include functions/placement/pending_signatures.sql
@@ -142,6 +144,7 @@
 -- explain: why something runs where it runs, and what would happen if
 --!include functions/explain/reason_not_permitted.sql
 --!include functions/explain/reason_not_eligible.sql
+--!include functions/explain/missing_labels.sql
 --!include functions/explain/remedy_if_not_eligible.sql
 --!include functions/explain/pending_reason_text.sql
 --!include functions/explain/pending_reasons.sql

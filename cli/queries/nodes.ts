@@ -4,10 +4,11 @@ import { labelled } from './labels.js'
 import type { Requirement } from './labels.js'
 import type { DrainRow, NodeRow } from './rows.js'
 
-/** An absent field stays as it is. */
+/** An absent field stays as it is. -1 and '' take away what is set. */
 export interface NodeEdit {
   weight?: number
-  labels?: Record<string, string>
+  /** These change, others stay. null takes a label away. */
+  labels?: Record<string, string | null>
   maxAssignments?: number
   agentBaseUrl?: string
   gatewayBaseUrl?: string
@@ -19,6 +20,16 @@ export interface DrainOrder {
   deadline?: string | undefined
 }
 
+export interface EditedNode {
+  /** Of node_status, as it is after the edit. */
+  row: Record<string, unknown>
+  isNew: boolean
+  /** What it owned and the edit ordered to stop. */
+  stopping: { assignment_id: string; deployment_id: string; name: string | null }[]
+}
+
+class DryRun extends Error {}
+
 export interface NodeQueries {
   nodes(labels?: readonly Requirement[]): Promise<NodeRow[]>
   drains(): Promise<DrainRow[]>
@@ -27,7 +38,8 @@ export interface NodeQueries {
   undrainNode(node: string): Promise<void>
   setNodeEnabled(node: string, enabled: boolean): Promise<void>
   forgetNode(node: string): Promise<void>
-  upsertNode(node: string, edit: NodeEdit): Promise<Record<string, unknown>>
+  /** With dryRun the database ends as it was. */
+  upsertNode(node: string, edit: NodeEdit, options: { dryRun: boolean }): Promise<EditedNode>
   placementsOf(node: string, limit: number, skip: number): Promise<Record<string, unknown>[]>
 }
 
@@ -65,20 +77,51 @@ export function createNodeQueries(sql: Sql): NodeQueries {
     async forgetNode(node) {
       await sql`select from mooring.forget_node(${node})`
     },
-    async upsertNode(node, { weight, labels, maxAssignments, agentBaseUrl, gatewayBaseUrl }) {
-      await sql`
-        select n.name
-          from mooring.upsert_node(
-                 ${node},
-                 ${weight ?? null}::float8,
-                 ${labels === undefined ? null : sql.json(labels)}::jsonb,
-                 ${maxAssignments ?? null}::int,
-                 ${agentBaseUrl ?? null},
-                 ${gatewayBaseUrl ?? null}) n`
-      const [row] = await sql`select n.* from mooring.node_status n where n.node = ${node}`
-      return row!
+    async upsertNode(node, edit, { dryRun }) {
+      const edited: EditedNode = { row: {}, isNew: false, stopping: [] }
+      try {
+        await sql.begin(async (begun) => {
+          const tx = begun as unknown as Sql
+          const before = await tx<EditedNode['stopping']>`
+            select p.assignment_id, p.deployment_id, p.name
+              from mooring.placement p
+             where p.node = ${node}
+               and p.wanted = 'run'
+             order by p.assignment_id`
+          const [known] = await tx`select from mooring.node n where n.name = ${node}`
+          edited.isNew = known === undefined
+          await upsert(tx, node, edit)
+          const left = await tx<{ id: string }[]>`
+            select p.assignment_id as id
+              from mooring.placement p
+             where p.node = ${node}
+               and p.wanted = 'run'`
+          const stays = new Set(left.map(({ id }) => id))
+          edited.stopping = before.filter(({ assignment_id }) => !stays.has(assignment_id))
+          const [row] = await tx`select n.* from mooring.node_status n where n.node = ${node}`
+          edited.row = row!
+          if (dryRun) throw new DryRun()
+        })
+      } catch (error) {
+        if (!(error instanceof DryRun)) throw error
+      }
+      return edited
     },
     placementsOf: (node, limit, skip) => sql`
       select p.* from mooring.placements_of(${node}, ${limit}::int, ${skip}::int) p`,
   }
 }
+
+const upsert = (
+  tx: Sql,
+  node: string,
+  { weight, labels, maxAssignments, agentBaseUrl, gatewayBaseUrl }: NodeEdit,
+) => tx`
+  select n.name
+    from mooring.upsert_node(
+           ${node},
+           ${weight ?? null}::float8,
+           ${labels === undefined ? null : tx.json(labels)}::jsonb,
+           ${maxAssignments ?? null}::int,
+           ${agentBaseUrl ?? null},
+           ${gatewayBaseUrl ?? null}) n`

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:10167abfee157fde7a7e56c5a70b8bc579ee3cba
+--! Hash: sha1:dc46a6d45645cf93dac49658dc232c9c02cbab25
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -279,7 +279,8 @@ comment on column mooring.node.drained_at is 'When the drain had nothing left to
 comment on column mooring.node.weight is
   'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is
-  'A node matches deployment.selector when its labels contain it.';
+  'A node matches deployment.selector when its labels contain it. Booleans and numbers are '
+  'compared as texts.';
 comment on column mooring.node.max_assignments is
   'At most so many assignments, daemons not counted. Null: no limit.';
 comment on column mooring.node.trusts is
@@ -2560,9 +2561,21 @@ $$;
 comment on function mooring_internal.check_node_name(text) is
   'Raises MR007 for what cannot be the name of a node.';
 --! EndIncluded functions/nodes/check_node_name.sql
+--! Included functions/nodes/with_labels.sql
+create or replace function mooring_internal.with_labels(labels jsonb, changes jsonb) returns jsonb
+  language sql immutable parallel safe
+return case
+  when with_labels.changes is null then with_labels.labels
+  else jsonb_strip_nulls(with_labels.labels || with_labels.changes)
+end;
+comment on function mooring_internal.with_labels(jsonb, jsonb) is
+  'The labels with the changes: a key is added or changed, and one with the value null is taken '
+  'away.';
+--! EndIncluded functions/nodes/with_labels.sql
 --! Included functions/nodes/upsert_node.sql
 -- upsert_node: what operators set for a node, before or after its agent registered. null leaves a
--- column as it is. What the agent states of itself (trusts, drivers) comes with its registration.
+-- column as it is. Labels are added to those there are, because taking one away stops work. What
+-- the agent states of itself (trusts, drivers) comes with its registration.
 -- locks: node
 create or replace function mooring.upsert_node(
   name text,
@@ -2581,6 +2594,7 @@ as $$
 declare
   before mooring.node;
   after mooring.node;
+  wanted mooring.node;
 begin
   perform mooring_internal.check_node_name(upsert_node.name);
   perform mooring_internal.limit_idle();
@@ -2588,10 +2602,10 @@ begin
     name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
   select upsert_node.name,
       coalesce(upsert_node.weight, 100),
-      coalesce(upsert_node.labels, '{}'),
-      upsert_node.max_assignments,
-      upsert_node.agent_base_url,
-      upsert_node.gateway_base_url,
+      mooring_internal.with_labels('{}', upsert_node.labels),
+      nullif(upsert_node.max_assignments, -1),
+      nullif(upsert_node.agent_base_url, ''),
+      nullif(upsert_node.gateway_base_url, ''),
       coalesce(upsert_node.enabled, true)
    -- see register_node(): a node that exists must not use up a number of the identity
    where not exists (select from mooring.node o where o.name = upsert_node.name)
@@ -2604,39 +2618,35 @@ begin
     from mooring.node n
    where n.name = upsert_node.name
      for no key update;
-  update mooring.node n
-     set weight = coalesce(upsert_node.weight, n.weight),
-         labels = coalesce(upsert_node.labels, n.labels),
-         max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
-         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url),
-         gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
-         enabled = coalesce(upsert_node.enabled, n.enabled)
-   where n.id = before.id
-     and (
-       n.weight,
-       n.labels,
-       n.max_assignments,
-       n.agent_base_url,
-       n.gateway_base_url,
-       n.enabled
-     ) is distinct from (
-       coalesce(upsert_node.weight, n.weight),
-       coalesce(upsert_node.labels, n.labels),
-       coalesce(upsert_node.max_assignments, n.max_assignments),
-       coalesce(upsert_node.agent_base_url, n.agent_base_url),
-       coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
-       coalesce(upsert_node.enabled, n.enabled)
-     )
-  returning n.* into after;
-  if after.id is null then
+  wanted := before;
+  wanted.weight := coalesce(upsert_node.weight, before.weight);
+  wanted.labels := mooring_internal.with_labels(before.labels, upsert_node.labels);
+  wanted.max_assignments := nullif(
+    coalesce(upsert_node.max_assignments, before.max_assignments), -1);
+  wanted.agent_base_url := nullif(
+    coalesce(upsert_node.agent_base_url, before.agent_base_url), '');
+  wanted.gateway_base_url := nullif(
+    coalesce(upsert_node.gateway_base_url, before.gateway_base_url), '');
+  wanted.enabled := coalesce(upsert_node.enabled, before.enabled);
+  if wanted is not distinct from before then
     return before;
   end if;
+  update mooring.node n
+     set weight = wanted.weight,
+         labels = wanted.labels,
+         max_assignments = wanted.max_assignments,
+         agent_base_url = wanted.agent_base_url,
+         gateway_base_url = wanted.gateway_base_url,
+         enabled = wanted.enabled
+   where n.id = before.id
+  returning n.* into after;
   return after;
 end;
 $$;
 comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is
-  'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. Returns '
-  'the node. An event names what changed, as [before, after].';
+  'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. Labels '
+  'are added or changed, and {"zone": null} takes zone away. A limit of -1 and an empty URL take '
+  'these away. Returns the node. An event names what changed, as [before, after].';
 --! EndIncluded functions/nodes/upsert_node.sql
 --! Included functions/nodes/set_node_enabled.sql
 -- set_node_enabled: a disabled node keeps what it runs and gets nothing new. An unknown name is an
@@ -3890,6 +3900,25 @@ comment on function mooring_internal.eligibility_groups(bigint[]) is
   'Groups deployments that the present nodes judge alike; '
   'representative is the smallest id of each group.';
 --! EndIncluded functions/placement/eligibility_groups.sql
+--! Included functions/placement/label_texts.sql
+-- YAML and SQL have booleans and numbers, and a command line has texts only. So gpu: true of a
+-- file, --label gpu=true of an agent and "gpu": "true" mean the same.
+create or replace function mooring_internal.label_texts(labels jsonb) returns jsonb
+  language sql immutable parallel safe
+return case
+  when label_texts.labels = '{}' then label_texts.labels
+  else (
+    select jsonb_object_agg(
+        e.key,
+        case
+          when jsonb_typeof(e.value) in ('boolean', 'number') then to_jsonb(e.value #>> '{}')
+          else e.value
+        end)
+      from jsonb_each(label_texts.labels) e)
+end;
+comment on function mooring_internal.label_texts(jsonb) is
+  'Labels as they are compared: booleans and numbers as texts.';
+--! EndIncluded functions/placement/label_texts.sql
 --! Included functions/placement/eligibility.sql
 -- Which node may run which deployment, predicate by predicate: the one relation behind claim,
 -- evict, unplaced, explain and the health labels.
@@ -3924,13 +3953,14 @@ as $$
 begin
   return query
     with wanted as materialized (
-      select d.id, d.pinned_node, d.selector, d.needs_urls,
+      select d.id, d.pinned_node, mooring_internal.label_texts(d.selector) as selector,
+          d.needs_urls,
           d.command is not null or mooring_internal.code_variables(d.env) <> '{}' as needs_exec,
           d.package_name || '@' || d.package_version as package
         from mooring.deployment d
        where d.id = any(eligibility.deployments)
       union all
-      select null, d.pinned_node, d.selector, d.needs_urls,
+      select null, d.pinned_node, mooring_internal.label_texts(d.selector), d.needs_urls,
           d.command is not null or mooring_internal.code_variables(d.env) <> '{}',
           d.package_name || '@' || d.package_version
         from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d
@@ -3941,7 +3971,7 @@ begin
         from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
     ),
     host as materialized (
-      select n.id, n.name, n.labels, n.drivers, n.trusts,
+      select n.id, n.name, mooring_internal.label_texts(n.labels) as labels, n.drivers, n.trusts,
           n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring_internal.node_is_live(h) as live,
           n.enabled,
@@ -7534,6 +7564,18 @@ $$;
 comment on function mooring_internal.reason_not_eligible(record) is
   'Why a row of eligibility() is not eligible for new work; null when it is.';
 --! EndIncluded functions/explain/reason_not_eligible.sql
+--! Included functions/explain/missing_labels.sql
+create or replace function mooring_internal.missing_labels(labels jsonb, selector jsonb)
+  returns jsonb
+  language sql stable parallel safe
+return (
+  select jsonb_object_agg(e.key, e.value)
+    from jsonb_each(missing_labels.selector) e
+   where not mooring_internal.label_texts(missing_labels.labels)
+     @> mooring_internal.label_texts(jsonb_build_object(e.key, e.value)));
+comment on function mooring_internal.missing_labels(jsonb, jsonb) is
+  'The part of the selector that the labels lack.';
+--! EndIncluded functions/explain/missing_labels.sql
 --! Included functions/explain/remedy_if_not_eligible.sql
 -- The way out for one node. It is apart from the reason, because reasons that are counted over many
 -- nodes have to be equal.
@@ -7553,12 +7595,9 @@ begin
       '%s; change pinned_node to have it here', spec.pinned_node)
     when not predicates.selector_ok then format(
       '%s; label it with upsert_node(%L, labels => %L), or change the selector',
-      (
-        select jsonb_object_agg(e.key, e.value)
-          from jsonb_each(spec.selector) e
-         where not node.labels @> jsonb_build_object(e.key, e.value)),
+      mooring_internal.missing_labels(node.labels, spec.selector),
       node.name,
-      node.labels || spec.selector)
+      mooring_internal.missing_labels(node.labels, spec.selector))
     when not predicates.driver_ok then case
       when spec.command is not null and not node.drivers @> '{exec}'
         then 'start its agent with --allow-exec'
@@ -7686,12 +7725,7 @@ begin
       (
         select format('%s lacks %s', k.name, k.lacks)
           from (
-            select
-                n.name,
-                (
-                  select jsonb_object_agg(e.key, e.value)
-                    from jsonb_each(spec.selector) e
-                   where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
+            select n.name, mooring_internal.missing_labels(n.labels, spec.selector) as lacks
               from unnest(candidates) u (id)
               join mooring.node n on n.id = u.id) k
          order by (select count(*) from jsonb_object_keys(k.lacks)), k.name

@@ -76,12 +76,7 @@ begin
       (
         select format('%s lacks %s', k.name, k.lacks)
           from (
-            select
-                n.name,
-                (
-                  select jsonb_object_agg(e.key, e.value)
-                    from jsonb_each(spec.selector) e
-                   where not n.labels @> jsonb_build_object(e.key, e.value)) as lacks
+            select n.name, mooring_internal.missing_labels(n.labels, spec.selector) as lacks
               from unnest(candidates) u (id)
               join mooring.node n on n.id = u.id) k
          order by (select count(*) from jsonb_object_keys(k.lacks)), k.name

@@ -16,12 +16,9 @@ begin
       '%s; change pinned_node to have it here', spec.pinned_node)
     when not predicates.selector_ok then format(
       '%s; label it with upsert_node(%L, labels => %L), or change the selector',
-      (
-        select jsonb_object_agg(e.key, e.value)
-          from jsonb_each(spec.selector) e
-         where not node.labels @> jsonb_build_object(e.key, e.value)),
+      mooring_internal.missing_labels(node.labels, spec.selector),
       node.name,
-      node.labels || spec.selector)
+      mooring_internal.missing_labels(node.labels, spec.selector))
     when not predicates.driver_ok then case
       when spec.command is not null and not node.drivers @> '{exec}'
         then 'start its agent with --allow-exec'

@@ -1,5 +1,6 @@
 -- upsert_node: what operators set for a node, before or after its agent registered. null leaves a
--- column as it is. What the agent states of itself (trusts, drivers) comes with its registration.
+-- column as it is. Labels are added to those there are, because taking one away stops work. What
+-- the agent states of itself (trusts, drivers) comes with its registration.
 -- locks: node
 create or replace function mooring.upsert_node(
   name text,
@@ -18,6 +19,7 @@ as $$
 declare
   before mooring.node;
   after mooring.node;
+  wanted mooring.node;
 begin
   perform mooring_internal.check_node_name(upsert_node.name);
   perform mooring_internal.limit_idle();
@@ -25,10 +27,10 @@ begin
     name, weight, labels, max_assignments, agent_base_url, gateway_base_url, enabled)
   select upsert_node.name,
       coalesce(upsert_node.weight, 100),
-      coalesce(upsert_node.labels, '{}'),
-      upsert_node.max_assignments,
-      upsert_node.agent_base_url,
-      upsert_node.gateway_base_url,
+      mooring_internal.with_labels('{}', upsert_node.labels),
+      nullif(upsert_node.max_assignments, -1),
+      nullif(upsert_node.agent_base_url, ''),
+      nullif(upsert_node.gateway_base_url, ''),
       coalesce(upsert_node.enabled, true)
    -- see register_node(): a node that exists must not use up a number of the identity
    where not exists (select from mooring.node o where o.name = upsert_node.name)
@@ -41,36 +43,32 @@ begin
     from mooring.node n
    where n.name = upsert_node.name
      for no key update;
-  update mooring.node n
-     set weight = coalesce(upsert_node.weight, n.weight),
-         labels = coalesce(upsert_node.labels, n.labels),
-         max_assignments = coalesce(upsert_node.max_assignments, n.max_assignments),
-         agent_base_url = coalesce(upsert_node.agent_base_url, n.agent_base_url),
-         gateway_base_url = coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
-         enabled = coalesce(upsert_node.enabled, n.enabled)
-   where n.id = before.id
-     and (
-       n.weight,
-       n.labels,
-       n.max_assignments,
-       n.agent_base_url,
-       n.gateway_base_url,
-       n.enabled
-     ) is distinct from (
-       coalesce(upsert_node.weight, n.weight),
-       coalesce(upsert_node.labels, n.labels),
-       coalesce(upsert_node.max_assignments, n.max_assignments),
-       coalesce(upsert_node.agent_base_url, n.agent_base_url),
-       coalesce(upsert_node.gateway_base_url, n.gateway_base_url),
-       coalesce(upsert_node.enabled, n.enabled)
-     )
-  returning n.* into after;
-  if after.id is null then
+  wanted := before;
+  wanted.weight := coalesce(upsert_node.weight, before.weight);
+  wanted.labels := mooring_internal.with_labels(before.labels, upsert_node.labels);
+  wanted.max_assignments := nullif(
+    coalesce(upsert_node.max_assignments, before.max_assignments), -1);
+  wanted.agent_base_url := nullif(
+    coalesce(upsert_node.agent_base_url, before.agent_base_url), '');
+  wanted.gateway_base_url := nullif(
+    coalesce(upsert_node.gateway_base_url, before.gateway_base_url), '');
+  wanted.enabled := coalesce(upsert_node.enabled, before.enabled);
+  if wanted is not distinct from before then
     return before;
   end if;
+  update mooring.node n
+     set weight = wanted.weight,
+         labels = wanted.labels,
+         max_assignments = wanted.max_assignments,
+         agent_base_url = wanted.agent_base_url,
+         gateway_base_url = wanted.gateway_base_url,
+         enabled = wanted.enabled
+   where n.id = before.id
+  returning n.* into after;
   return after;
 end;
 $$;
 comment on function mooring.upsert_node(text, float8, jsonb, int, text, text, boolean) is
-  'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. Returns '
-  'the node. An event names what changed, as [before, after].';
+  'Adds a node or changes what is given of it: weight, labels, limit, base URLs, enabled. Labels '
+  'are added or changed, and {"zone": null} takes zone away. A limit of -1 and an empty URL take '
+  'these away. Returns the node. An event names what changed, as [before, after].';

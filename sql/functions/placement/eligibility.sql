@@ -31,13 +31,14 @@ as $$
 begin
   return query
     with wanted as materialized (
-      select d.id, d.pinned_node, d.selector, d.needs_urls,
+      select d.id, d.pinned_node, mooring_internal.label_texts(d.selector) as selector,
+          d.needs_urls,
           d.command is not null or mooring_internal.code_variables(d.env) <> '{}' as needs_exec,
           d.package_name || '@' || d.package_version as package
         from mooring.deployment d
        where d.id = any(eligibility.deployments)
       union all
-      select null, d.pinned_node, d.selector, d.needs_urls,
+      select null, d.pinned_node, mooring_internal.label_texts(d.selector), d.needs_urls,
           d.command is not null or mooring_internal.code_variables(d.env) <> '{}',
           d.package_name || '@' || d.package_version
         from jsonb_populate_record(null::mooring.deployment, eligibility.assumed) d
@@ -48,7 +49,7 @@ begin
         from mooring_internal.trust_matches((select array_agg(w.package) from wanted w)) m
     ),
     host as materialized (
-      select n.id, n.name, n.labels, n.drivers, n.trusts,
+      select n.id, n.name, mooring_internal.label_texts(n.labels) as labels, n.drivers, n.trusts,
           n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring_internal.node_is_live(h) as live,
           n.enabled,

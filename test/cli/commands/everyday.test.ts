@@ -306,6 +306,24 @@ t.test(
       `,
       [{ weight: 200, labels: { rack: 'c' }, max_assignments: 5, agent_base_url: 'http://c' }],
     )
+    t.match(
+      await parsed('set', 'node', 'host-c', '--label', 'disk=ssd', '--max-assignments', 'none'),
+      { labels: { rack: 'c', disk: 'ssd' }, max_assignments: null },
+    )
+    t.match(await parsed('set', 'node', 'host-c', '--label', 'disk-', '--agent-url', 'none'), {
+      labels: { rack: 'c' },
+      agent_base_url: null,
+    })
+    await sql`update mooring.deployment set selector = '{"zone": "a"}' where name = 'watch'`
+    t.match(await run('set', 'node', 'host-a', '--label', 'zone-', '--dry-run'), {
+      code: 0,
+      stdout: /host-a .*\{\}/,
+      stderr: 'host-a would no longer be permitted to run watch; 1 of its instances would stop\n',
+    })
+    t.match(await parsed('get', 'nodes', 'host-a'), [{ labels: { zone: 'a' } }])
+    t.match(await run('set', 'node', 'host-a', '--label', 'zone-'), {
+      stderr: 'host-a is no longer permitted to run watch; 1 of its instances stop\n',
+    })
     t.equal((await run('set', 'node', 'host-c', '--weight', '100')).stderr, '')
     t.match(await run('set', 'node', 'host-c', '--weight', 'heavy'), { code: 2 })
     t.match(await run('set', 'node', 'host-c', '--weight', '0'), {

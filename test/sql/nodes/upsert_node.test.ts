@@ -68,6 +68,37 @@ story(
   },
 )
 
+story('labels are added, changed and taken away one by one, and so are limits', async (t, sql) => {
+  await node(sql, { name: 'host-a', labels: { disk: 'ssd', zone: 'a' }, max_assignments: 9 })
+  const id = await deployment(sql, { selector: { disk: 'ssd' } })
+  await claim(sql)
+  const labels = async (change: Record<string, string | null>) =>
+    (
+      await sql`
+        select (mooring.upsert_node('host-a', labels => ${sql.json(change)})).labels`
+    )[0]!['labels'] as unknown
+  t.same(await labels({ zone: 'b', rack: '7' }), { disk: 'ssd', zone: 'b', rack: '7' })
+  t.same(await labels({ zone: null, none: null }), { disk: 'ssd', rack: '7' })
+  t.same(await labels({}), { disk: 'ssd', rack: '7' })
+  t.match(await assignments(sql, id), [{ node: 'host-a', wanted: 'run' }], 'and nothing stopped')
+  await sql`select from mooring.upsert_node('host-a', agent_base_url => 'http://a')`
+  const none = async () =>
+    sql`
+      select n.max_assignments, n.agent_base_url
+        from mooring.upsert_node('host-a', max_assignments => -1, agent_base_url => '') n`
+  t.match(await none(), [{ max_assignments: null, agent_base_url: null }])
+  const told = (await events(sql, 'node_changed')).length
+  t.match(await none(), [{ max_assignments: null, agent_base_url: null }])
+  t.equal((await events(sql, 'node_changed')).length, told, 'what changes nothing is no event')
+  t.match(
+    await sql`
+      select n.labels, n.max_assignments
+        from mooring.upsert_node('host-z', labels => '{"a": "b", "c": null}',
+               max_assignments => -1) n`,
+    [{ labels: { a: 'b' }, max_assignments: null }],
+  )
+})
+
 story(
   'D13: weight counts in placement; D8: base URLs open a node for what needs them',
   async (t, sql) => {

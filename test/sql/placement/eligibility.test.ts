@@ -33,6 +33,20 @@ story('a selector has to be contained in the labels of the node', async (t, sql)
   t.equal(await place(sql, { selector: { disk: null } }), null)
 })
 
+story('labels are compared as texts, whoever wrote them', async (t, sql) => {
+  await node(sql, { name: 'agent', labels: { gpu: 'true', cores: '8' } })
+  await node(sql, { name: 'psql', labels: { ssd: true, rack: 7 } })
+  t.equal(await place(sql, { selector: { gpu: true, cores: 8 } }), 'agent', 'as YAML writes it')
+  t.equal(await place(sql, { selector: { gpu: 'true' } }), 'agent')
+  t.equal(await place(sql, { selector: { ssd: 'true', rack: '7' } }), 'psql')
+  t.equal(await place(sql, { selector: { ssd: true } }), 'psql')
+  t.equal(await place(sql, { selector: { gpu: false } }), null)
+  const id = await deployment(sql, { selector: { gpu: true, ssd: true } })
+  const [row] = await sql<{ reason: string }[]>`
+    select u.reason from mooring.unplaced u where u.deployment_id = ${id}::bigint`
+  t.match(row!.reason, /agent lacks \{"ssd": true\}/, 'what is equal as text is not lacking')
+})
+
 story('a pin names the only node, for any loads', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await node(sql, { name: 'host-b' })
