@@ -679,7 +679,8 @@ comment on column mooring.run.restarts is
   'How often it was started again on this node for this epoch.';
 comment on column mooring.run.exit_code is 'Exit code of its last exit.';
 comment on column mooring.run.exit_signal is 'Signal that caused its last exit.';
-comment on column mooring.run.last_error is 'The last error. A later success does not clear it.';
+comment on column mooring.run.last_error is
+  'The last error. It is null again when the first process of an epoch or generation runs.';
 comment on column mooring.run.last_error_at is 'When the last error was reported.';
 comment on column mooring.run.next_start_at is 'When the agent tries again.';
 comment on column mooring.run.last_deployed_at is

@@ -185,6 +185,7 @@
 --!include views/placement.sql
 --!include views/node_status.sql
 --!include views/unplaced.sql
+--!include views/failing.sql
 --!include views/fleet.sql
 --!include views/drain_progress.sql
 --!include views/help.sql

@@ -147,6 +147,7 @@ async function assignments(
   return {
     key: 'assignment_id',
     columns: ASSIGNMENT_COLUMNS,
+    changesByItself: ['last_error_at'],
     empty: owner === undefined ? 'no assignments' : `${owner} owns nothing`,
     read: () =>
       db.assignments({

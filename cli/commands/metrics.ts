@@ -76,6 +76,7 @@ export function metricsText(
         ['assigned', 'Owned by a node.'],
         ['running', 'Observed running.'],
         ['waiting', 'Wanted, and without an owner.'],
+        ['failing', 'On a node, and in back-off, failed or refused there.'],
         ['workers', 'Worker processes that ticked lately.'],
       ] as const
     ).map(([column, help]) => metric(`mooring_fleet_${column}`, help, [[{}, fleet[column]]])),

@@ -3,11 +3,11 @@ import { withDb } from '../database.js'
 import { drainText } from '../progress/drain.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { clock, colors } from '../terminal/text.js'
+import { colors } from '../terminal/text.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
 import { table } from '../terminal/table.js'
-import { NODE_COLUMNS, withStates } from '../terminal/columns.js'
+import { FAILING_COLUMNS, NODE_COLUMNS, UNPLACED_COLUMNS, withStates } from '../terminal/columns.js'
 import { fleetText } from '../terminal/fleet-text.js'
 
 interface StatusOptions extends DatabaseOptions, JsonOptions {
@@ -16,23 +16,26 @@ interface StatusOptions extends DatabaseOptions, JsonOptions {
 
 export function addStatus(program: Command): void {
   databaseCommand(program.command('status'))
-    .description('show the fleet: nodes, counts, waiting assignments with their reasons')
-    .option('-n, --limit <n>', 'at most n waiting assignments', parseCount, 20)
+    .description('show the fleet: nodes, counts, what fails or waits and why')
+    .option('-n, --limit <n>', 'at most n failing and n waiting assignments', parseCount, 20)
     .addOption(
-      jsonOption('print {fleet, nodes, unplaced, drains} as JSON, the rows of these views'),
+      jsonOption(
+        'print {fleet, nodes, failing, unplaced, drains} as JSON, the rows of these views',
+      ),
     )
     .action(showStatus)
 }
 
 async function showStatus(options: StatusOptions): Promise<void> {
   await withDb(options, async (db) => {
-    const [fleet, nodes, unplaced, drains] = [
+    const [fleet, nodes, failing, unplaced, drains] = [
       await db.fleet(),
       await db.nodes(),
+      await db.failing(options.limit),
       await db.unplaced(options.limit),
       await db.drains(),
     ]
-    if (options.json) return print(json({ fleet, nodes, unplaced, drains }))
+    if (options.json) return print(json({ fleet, nodes, failing, unplaced, drains }))
     const states = await db.states()
     const paragraphs = [colors.bold(fleetText(fleet))]
     if (fleet.placement_lock_holder !== null)
@@ -46,17 +49,13 @@ async function showStatus(options: StatusOptions): Promise<void> {
     )
     if (drains.length > 0)
       paragraphs.push(drains.map((drain) => colors.yellow(drainText(drain))).join('\n'))
-    if (unplaced.length > 0) {
-      const rest = fleet.waiting - unplaced.length
-      paragraphs.push(
-        table(unplaced, [
-          { key: 'assignment_id', title: 'waiting', align: 'right' },
-          { key: 'deployment_id', title: 'deployment', align: 'right' },
-          { key: 'package_name', title: 'package' },
-          { key: 'waiting_since', title: 'since', text: clock },
-          { key: 'reason' },
-        ]) + (rest > 0 ? `\n... and ${rest} more` : ''),
-      )
+    for (const [rows, columns, count] of [
+      [failing, FAILING_COLUMNS, fleet.failing],
+      [unplaced, UNPLACED_COLUMNS, fleet.waiting],
+    ] as const) {
+      const rest = count - rows.length
+      if (rows.length > 0)
+        paragraphs.push(table(rows, columns) + (rest > 0 ? `\n... and ${rest} more` : ''))
     }
     print(paragraphs.join('\n\n'))
   })

@@ -11,6 +11,7 @@ import { createNodeQueries, type NodeQueries } from './nodes.js'
 import { createSimulationQueries, type SimulationQueries } from './simulations.js'
 import type {
   EventRow,
+  FailingRow,
   FleetRow,
   MovedRow,
   OwnedRow,
@@ -32,6 +33,8 @@ export interface Queries
   fleet(): Promise<FleetRow>
   /** Those that have waited longest come first. */
   unplaced(limit: number): Promise<UnplacedRow[]>
+  /** The latest failures come first. */
+  failing(limit: number): Promise<FailingRow[]>
   states(): Promise<StateCount[]>
   lastEvents(count: number): Promise<EventRow[]>
   explain(deploymentId: string): Promise<Record<string, unknown>[]>
@@ -71,6 +74,11 @@ export function createQueries(sql: Sql): Queries {
       select u.*
         from mooring.unplaced u
        order by u.waiting_since, u.assignment_id
+       limit ${limit}`,
+    failing: (limit) => sql<FailingRow[]>`
+      select f.*
+        from mooring.failing f
+       order by f.last_error_at desc nulls last, f.assignment_id
        limit ${limit}`,
     states: () => sql<StateCount[]>`
       select p.node,

@@ -16,6 +16,7 @@ export interface FleetRow {
   assigned: number
   running: number
   waiting: number
+  failing: number
   version: number
   /** Why nothing is claimed, reaped or started; null: no hold. */
   hold: string | null
@@ -138,6 +139,21 @@ export interface UnplacedRow {
   package_name: string | null
   waiting_since: Date | null
   reason: string
+  [column: string]: unknown
+}
+
+export interface FailingRow {
+  assignment_id: string
+  deployment_id: string
+  name: string | null
+  ordinal: number | null
+  package_name: string | null
+  node: string
+  run_state: string
+  restarts: number
+  reason: string
+  last_error_at: Date | null
+  next_start_at: Date | null
   [column: string]: unknown
 }
 

@@ -1,6 +1,6 @@
 /** The columns of deployments, assignments and nodes, the same in every table. */
 import type { DeploymentRow, NodeRow, StateCount } from '../queries/rows.js'
-import { cell, colors, interval } from './text.js'
+import { cell, colors, interval, since } from './text.js'
 import type { Column, Row } from './table.js'
 
 export const DEPLOYMENT_COLUMNS: readonly Column[] = [
@@ -47,6 +47,25 @@ export const ASSIGNMENT_COLUMNS: readonly Column[] = [
   { key: 'restarts', align: 'right' },
   { key: 'move_to', title: 'goes to' },
   { key: 'last_error', title: 'last error' },
+  { key: 'last_error_at', title: 'error age', align: 'right', text: since },
+]
+
+export const FAILING_COLUMNS: readonly Column[] = [
+  { key: 'assignment_id', title: 'failing', align: 'right' },
+  { key: 'name', title: 'deployment', text: (_, row) => deploymentText(row) },
+  { key: 'node' },
+  { key: 'run_state', title: 'state' },
+  { key: 'restarts', align: 'right' },
+  { key: 'last_error_at', title: 'age', align: 'right', text: since },
+  { key: 'reason' },
+]
+
+export const UNPLACED_COLUMNS: readonly Column[] = [
+  { key: 'assignment_id', title: 'waiting', align: 'right' },
+  { key: 'name', title: 'deployment', text: (_, row) => deploymentText(row) },
+  { key: 'package_name', title: 'package' },
+  { key: 'waiting_since', title: 'age', align: 'right', text: since },
+  { key: 'reason' },
 ]
 
 const HEALTH_COLOURS: Record<string, (text: string) => string> = {
@@ -104,6 +123,11 @@ export function statesOf(
       .filter((count) => count.node === node)
       .map((count) => [count.run_state, count.assignments]),
   )
+}
+
+/** The name, as commands take it: an unnamed deployment by its id. */
+function deploymentText(row: Row): string {
+  return row['name'] === null ? `id:${cell(row['deployment_id'])}` : cell(row['name'])
 }
 
 export function packageText(row: Row): string {

@@ -1,16 +1,18 @@
 import type { FleetRow } from '../queries/rows.js'
-import { cell } from './text.js'
+import { cell, counted } from './text.js'
 
 /** The fleet in one line: its counts, and what holds it back. */
 export function fleetText(fleet: FleetRow): string {
-  const { healthy, nodes, deployments, assigned, assignments, running, waiting, workers } = fleet
+  const { healthy, nodes, deployments, assigned, assignments, running, waiting, failing, workers } =
+    fleet
   const counts = [
     `${healthy} of ${nodes} nodes healthy`,
-    `${deployments} deployments`,
+    counted(deployments, 'deployment'),
     `${assigned} of ${assignments} assigned`,
     `${running} running`,
     `${waiting} waiting`,
-    `${workers} worker${workers === 1 ? '' : 's'}`,
+    ...(failing > 0 ? [`${failing} failing`] : []),
+    counted(workers, 'worker'),
   ]
   return `${counts.join(', ')}${holdText(fleet)}${pauseText(fleet)}`
 }

@@ -52,6 +52,18 @@ export function age(ms: number): string {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`
 }
 
+/** How long ago a time of the database is, by the clock of this machine. */
+export function since(value: unknown): string {
+  if (value === null || value === undefined) return '-'
+  const ms = value instanceof Date ? value.getTime() : Date.parse(String(value))
+  return Number.isNaN(ms) ? cell(value) : age(Math.max(0, Date.now() - ms))
+}
+
+/** 1 worker, 2 workers. */
+export function counted(count: number, one: string, several = `${one}s`): string {
+  return `${count} ${count === 1 ? one : several}`
+}
+
 export function clock(value: unknown): string {
   const date = value instanceof Date ? value : new Date(String(value))
   return Number.isNaN(date.getTime()) ? cell(value) : date.toTimeString().slice(0, 8)

@@ -61,6 +61,7 @@ const FLEET_COUNTS = [
   'assigned',
   'running',
   'waiting',
+  'failing',
   'hold',
   'reap_paused',
   'workers',

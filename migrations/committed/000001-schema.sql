@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:dc46a6d45645cf93dac49658dc232c9c02cbab25
+--! Hash: sha1:db663bbb28666b5b34f7f399b5ccc84818d42bb3
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -683,7 +683,8 @@ comment on column mooring.run.restarts is
   'How often it was started again on this node for this epoch.';
 comment on column mooring.run.exit_code is 'Exit code of its last exit.';
 comment on column mooring.run.exit_signal is 'Signal that caused its last exit.';
-comment on column mooring.run.last_error is 'The last error. A later success does not clear it.';
+comment on column mooring.run.last_error is
+  'The last error. It is null again when the first process of an epoch or generation runs.';
 comment on column mooring.run.last_error_at is 'When the last error was reported.';
 comment on column mooring.run.next_start_at is 'When the agent tries again.';
 comment on column mooring.run.last_deployed_at is
@@ -3391,8 +3392,20 @@ begin
              excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
            exit_signal = coalesce(
              excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
-           last_error = coalesce(excluded.last_error, r.last_error),
-           last_error_at = coalesce(excluded.last_error_at, r.last_error_at),
+           -- an attempt that runs at last ends the errors of those before it; after a restart the
+           -- error says why it was one
+           last_error = case
+             when excluded.last_error is not null
+               or excluded.state = 'running' and excluded.restarts = 0
+               then excluded.last_error
+             else r.last_error
+           end,
+           last_error_at = case
+             when excluded.last_error is not null
+               or excluded.state = 'running' and excluded.restarts = 0
+               then excluded.last_error_at
+             else r.last_error_at
+           end,
            next_start_at = excluded.next_start_at,
            last_deployed_at = case
              when excluded.state = 'running'
@@ -10091,7 +10104,8 @@ comment on column mooring.placement.run_state is
 comment on column mooring.placement.pid is 'Process id on the node.';
 comment on column mooring.placement.restarts is 'Restarts under this epoch.';
 comment on column mooring.placement.last_error is
-  'The last error of the assignment, under whatever epoch.';
+  'The last error of the assignment, under whatever epoch; last_error_at says how old it is. '
+  'It is gone when a first attempt runs. After a restart it says why there was one.';
 comment on column mooring.placement.assigned_at is 'Since when its owner has it.';
 comment on column mooring.placement.last_deployed_at is
   'Last successful start of an epoch or generation.';
@@ -10235,6 +10249,37 @@ comment on column mooring.unplaced.ordinal is 'Which replica.';
 comment on column mooring.unplaced.last_error is
   'What went wrong when it last ran or was refused.';
 --! EndIncluded views/unplaced.sql
+--! Included views/failing.sql
+create or replace view mooring.failing as
+  select p.assignment_id,
+      p.deployment_id,
+      p.name,
+      p.ordinal,
+      p.package_name,
+      p.node,
+      p.run_state,
+      p.restarts,
+      coalesce(p.last_error, p.run_state) as reason,
+      p.last_error_at,
+      p.next_start_at
+    from mooring.placement p
+   where p.wanted = 'run'
+     and p.run_state in ('backoff', 'failed', 'refused');
+comment on view mooring.failing is
+  'What has a node and does not run there, and why. What has none is in unplaced.';
+comment on column mooring.failing.assignment_id is 'The assignment.';
+comment on column mooring.failing.deployment_id is 'Its deployment.';
+comment on column mooring.failing.name is 'Name of the deployment.';
+comment on column mooring.failing.ordinal is 'Which replica; null for a daemon.';
+comment on column mooring.failing.package_name is 'npm package.';
+comment on column mooring.failing.node is 'Its owner.';
+comment on column mooring.failing.run_state is
+  'backoff: it ended and is started again. failed: it did not start. refused: its agent will not.';
+comment on column mooring.failing.restarts is 'Restarts under this epoch.';
+comment on column mooring.failing.reason is 'The last error.';
+comment on column mooring.failing.last_error_at is 'When the last error was reported.';
+comment on column mooring.failing.next_start_at is 'When the agent starts it again.';
+--! EndIncluded views/failing.sql
 --! Included views/fleet.sql
 create or replace view mooring.fleet as
   select n.nodes,
@@ -10244,6 +10289,7 @@ create or replace view mooring.fleet as
       a.assigned,
       a.running,
       a.waiting,
+      a.failing,
       mooring.schema_version() as version,
       mooring_internal.hold_reason() as hold,
       case when mooring_internal.hold_reason() is not null then p.hold_until end as hold_until,
@@ -10271,7 +10317,14 @@ create or replace view mooring.fleet as
          (count(*) filter (where a.node_id is not null))::int as assigned,
          (count(*) filter (
            where r.state = 'running' and mooring_internal.node_is_live(h)))::int as running,
-         (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+         (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting,
+         (count(*) filter (
+           where a.node_id is not null
+             and a.wanted = 'run'
+             and (
+               r.state = 'refused'
+               or r.state in ('backoff', 'failed') and mooring_internal.node_is_live(h))))::int
+           as failing
        from mooring.assignment a
        left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
        left join mooring.heartbeat h on h.node_id = a.node_id) a
@@ -10286,6 +10339,8 @@ comment on column mooring.fleet.assigned is 'Assignments that a node owns.';
 comment on column mooring.fleet.running is
   'Assignments that are observed running, on nodes that are live.';
 comment on column mooring.fleet.waiting is 'Assignments that are pending and wanted; see unplaced.';
+comment on column mooring.fleet.failing is
+  'Assignments that have a node and do not run there; see failing.';
 comment on column mooring.fleet.version is 'Schema version.';
 comment on column mooring.fleet.hold is
   'Why nothing is reaped, claimed or started at the moment; null: no hold.';
@@ -10406,168 +10461,171 @@ create or replace view mooring.help as
     (6, 'look', 'unplaced',
       'What is pending, and why.',
       'select * from mooring.unplaced;'),
-    (7, 'look', 'node_status',
+    (7, 'look', 'failing',
+      'What has a node and does not run there, and why.',
+      'select name, node, reason from mooring.failing;'),
+    (8, 'look', 'node_status',
       'One row for each node, with a health label.',
       'select node, health, assignments from mooring.node_status;'),
-    (8, 'look', 'placements_of',
+    (9, 'look', 'placements_of',
       'What a node owns, a page at a time.',
       'select * from mooring.placements_of(''host-a'');'),
-    (9, 'look', 'doctor',
+    (10, 'look', 'doctor',
       'What is wrong with this installation, or soon will be, and the next thing to type.',
       'select * from mooring.doctor() where level <> ''ok'';'),
-    (10, 'look', 'explain',
+    (11, 'look', 'explain',
       'Why a deployment runs where it runs, or nowhere: one row for each node.',
       'select node, verdict from mooring.explain(1);'),
-    (11, 'look', 'help',
+    (12, 'look', 'help',
       'This list.',
       'select verb, what_for, example from mooring.help where topic = ''nodes'';'),
-    (12, 'look', 'schema_version',
+    (13, 'look', 'schema_version',
       'Number of the last migration.',
       'select mooring.schema_version();'),
-    (13, 'look', 'server_identity',
+    (14, 'look', 'server_identity',
       'Which server answers: its cluster, its timeline, whether it is a standby.',
       'select * from mooring.server_identity();'),
-    (14, 'logs', 'show_log',
+    (15, 'logs', 'show_log',
       'The last lines of a log, from the host it is on.',
       'call mooring.show_log(1);'),
-    (15, 'logs', 'request_log',
+    (16, 'logs', 'request_log',
       'Requests a slice of a log; commit, then read_log() returns it a moment later.',
       'select mooring.request_log(1, tail_lines => 50);'),
-    (16, 'logs', 'read_log',
+    (17, 'logs', 'read_log',
       'The requested slice, once; no row while it is not there.',
       'select mooring.log_text(r.data) '
       'from mooring.read_log(''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'') r;'),
-    (17, 'logs', 'log_text',
+    (18, 'logs', 'log_text',
       'A slice of a log as text; what is not UTF-8 is shown with escapes.',
       'select mooring.log_text(''\x6869'');'),
-    (18, 'history', 'last_events',
+    (19, 'history', 'last_events',
       'The last events, oldest first.',
       'select at, kind, node, reason from mooring.last_events(20);'),
-    (19, 'history', 'event',
+    (20, 'history', 'event',
       'Append-only history: what happened, by which login, when and why.',
       'select at, reason from mooring.event where kind = ''reaped'' order by id desc limit 10;'),
-    (20, 'history', 'history',
+    (21, 'history', 'history',
       'Which node owned an assignment from when until when, and why.',
       'select * from mooring.history(1);'),
-    (21, 'history', 'placement_at',
+    (22, 'history', 'placement_at',
       'Which node owned what at an instant.',
       'select * from mooring.placement_at(now() - interval ''1 second'');'),
-    (22, 'history', 'ownership',
+    (23, 'history', 'ownership',
       'Every epoch of every assignment: its owner, from when on and why.',
       'select * from mooring.ownership where assignment_id = 1 order by epoch;'),
-    (23, 'nodes', 'node',
+    (24, 'nodes', 'node',
       'A host that runs an agent: its weight, labels and limits.',
       'update mooring.node set weight = 200 where name = ''host-a'';'),
-    (24, 'nodes', 'upsert_node',
+    (25, 'nodes', 'upsert_node',
       'Adds a node, or changes what is given of it.',
       'select * from mooring.upsert_node(''host-a'', labels => ''{"zone": "b"}'');'),
-    (25, 'nodes', 'set_node_enabled',
+    (26, 'nodes', 'set_node_enabled',
       'Opens a node for new work, or closes it; what runs there stays.',
       'select * from mooring.set_node_enabled(''host-a'', false);'),
-    (26, 'nodes', 'forget_node',
+    (27, 'nodes', 'forget_node',
       'Deletes a node that is not live and owns nothing.',
       'select mooring.forget_node(''host-a'');'),
-    (27, 'nodes', 'heartbeat',
+    (28, 'nodes', 'heartbeat',
       'The last beat of each node, a table. Agents write it by the verb of the same name.',
       'select node, beat_at, lease_ttl from mooring.heartbeat;'),
-    (28, 'nodes', 'simulate_node_loss',
+    (29, 'nodes', 'simulate_node_loss',
       'Where each assignment of a node would go if the node were lost.',
       'select * from mooring.simulate_node_loss(''host-a'');'),
-    (29, 'nodes', 'plan_placement',
+    (30, 'nodes', 'plan_placement',
       'The same by the id of the node, as claim() would choose.',
       'select * from mooring.plan_placement(1);'),
-    (30, 'moves', 'drain_node',
+    (31, 'moves', 'drain_node',
       'Closes a node and moves away what it runs, a few at a time.',
       'select * from mooring.drain_node(''host-a'', deadline => ''10 min'');'),
-    (31, 'moves', 'drain_progress',
+    (32, 'moves', 'drain_progress',
       'Each draining node: what is left, what is on its way, what has nowhere to go and why.',
       'select * from mooring.drain_progress;'),
-    (32, 'moves', 'undrain_node',
+    (33, 'moves', 'undrain_node',
       'Ends the drain of a node and opens it for new work.',
       'select * from mooring.undrain_node(''host-a'');'),
-    (33, 'moves', 'simulate_drain',
+    (34, 'moves', 'simulate_drain',
       'Where drain_node() would send each assignment of a node.',
       'select * from mooring.simulate_drain(''host-a'');'),
-    (34, 'moves', 'reassign',
+    (35, 'moves', 'reassign',
       'Moves one assignment to a node by name.',
       'select * from mooring.reassign(1, ''host-b'');'),
-    (35, 'moves', 'rebalance',
+    (36, 'moves', 'rebalance',
       'Evens out the load by a few moves; only shows them unless dry_run is false.',
       'select * from mooring.rebalance(max_moves => 5);'),
-    (36, 'policies', 'policy',
+    (37, 'policies', 'policy',
       'How nodes are compared; deployment.policy and setting.default_policy name one.',
       'select name, description from mooring.policy;'),
-    (37, 'policies', 'policy_deployment_count',
+    (38, 'policies', 'policy_deployment_count',
       'Cost function of policy deployment_count: fewest assigned first.',
       'update mooring.deployment set policy = ''deployment_count'' where id = 1;'),
-    (38, 'policies', 'policy_resource_usage',
+    (39, 'policies', 'policy_resource_usage',
       'Cost function of policy resource_usage: least cpu and memory used first.',
       'update mooring.deployment set policy = ''resource_usage'' where id = 1;'),
-    (39, 'policies', 'policy_disk_free',
+    (40, 'policies', 'policy_disk_free',
       'Cost function of policy disk_free: most free disk first.',
       'update mooring.deployment set policy = ''disk_free'' where id = 1;'),
-    (40, 'policies', 'policy_hash',
+    (41, 'policies', 'policy_hash',
       'Cost function of policy hash: each assignment where its hash with the node says.',
       'update mooring.deployment set policy = ''hash'' where id = 1;'),
-    (41, 'operate', 'setting',
+    (42, 'operate', 'setting',
       'One row of knobs for the whole fleet.',
       'update mooring.setting set lease_ttl = ''30 s'';'),
-    (42, 'operate', 'resume_reaping',
+    (43, 'operate', 'resume_reaping',
       'Takes the work of silent nodes although they are many; see fleet.reap_paused.',
       'select mooring.resume_reaping();'),
-    (43, 'operate', 'set_up_roles',
+    (44, 'operate', 'set_up_roles',
       'Makes the four group roles and gives them their rights.',
       'select * from mooring.set_up_roles();'),
-    (44, 'operate', 'assignment',
+    (45, 'operate', 'assignment',
       'One instance of a deployment, the node that owns it, and what the owner shall do.',
       'select id, node_id, epoch, wanted from mooring.assignment where deployment_id = 1;'),
-    (45, 'operate', 'run',
+    (46, 'operate', 'run',
       'What an agent last observed of an assignment.',
       'select state, restarts, last_error from mooring.run where assignment_id = 1;'),
-    (46, 'workload', 'assert_owner',
+    (47, 'workload', 'assert_owner',
       'Raises MR005 unless the caller still owns its assignment; '
       'it keeps ownership until the transaction ends.',
       'select mooring.assert_owner(1, 1);'),
-    (47, 'worker', 'tick',
+    (48, 'worker', 'tick',
       'Beat of a worker; it starts the rounds that are due.',
       'select * from mooring.tick(''by hand'');'),
-    (48, 'worker', 'claim',
+    (49, 'worker', 'claim',
       'Assigns pending work to nodes.',
       'select * from mooring.claim();'),
-    (49, 'worker', 'reap',
+    (50, 'worker', 'reap',
       'Takes assignments from nodes whose lease has ended.',
       'select * from mooring.reap();'),
-    (50, 'worker', 'evict',
+    (51, 'worker', 'evict',
       'Stops what is no longer permitted where it runs, and mends what deployments lack.',
       'select * from mooring.evict();'),
-    (51, 'worker', 'prune_events',
+    (52, 'worker', 'prune_events',
       'Deletes events and past ownerships older than setting.event_retention.',
       'select mooring.prune_events();'),
-    (52, 'agent', 'register_node',
+    (53, 'agent', 'register_node',
       'Binds the name of a node to a new session of its agent.',
       'select * '
       'from mooring.register_node(''host-a'', gen_random_uuid(), trusts => ''^http-server@'');'),
-    (53, 'agent', 'heartbeat',
+    (54, 'agent', 'heartbeat',
       'Renews the lease of a node, and answers with the digest of what it owns.',
       'select * from mooring.heartbeat(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (54, 'agent', 'assignments_of',
+    (55, 'agent', 'assignments_of',
       'Everything a node owns, and what to run.',
       'select * from mooring.assignments_of(''host-a'');'),
-    (55, 'agent', 'report',
+    (56, 'agent', 'report',
       'Stores what an agent observed of its assignments.',
       'select * '
       'from mooring.report(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', ''[]'');'),
-    (56, 'agent', 'begin_leave',
+    (57, 'agent', 'begin_leave',
       'Announces that the agent is stopping: no new work for its node.',
       'select mooring.begin_leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (57, 'agent', 'leave',
+    (58, 'agent', 'leave',
       'Ends a session after its processes are gone, and releases all it owns.',
       'select mooring.leave(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (58, 'agent', 'log_requests_of',
+    (59, 'agent', 'log_requests_of',
       'The slices of logs that are requested from a node.',
       'select * '
       'from mooring.log_requests_of(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'');'),
-    (59, 'agent', 'answer_log',
+    (60, 'agent', 'answer_log',
       'Answers a request for a slice of a log.',
       'select mooring.answer_log(''host-a'', ''2f1c1bd0-6a0e-4a3c-9d0e-000000000000'', '
       'gen_random_uuid(), 0, ''x'', null, false, 1, null);')
@@ -11066,8 +11124,11 @@ begin
         case
           when w.waiting is null then 'nothing waits for a node for more than a minute'
           else format(
-            '%s assignments wait for up to %s: %s%s',
-            w.waiting,
+            '%s for up to %s: %s%s',
+            case w.waiting
+              when 1 then '1 assignment waits'
+              else format('%s assignments wait', w.waiting)
+            end,
             mooring_internal.format_duration(w.oldest),
             w.reasons,
             case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end)
@@ -11096,28 +11157,80 @@ begin
   select count(*) as runs,
       array_agg(
         format(
-          'assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120))
-        order by r.restarts desc, r.assignment_id) as examples,
-      min(r.assignment_id) as first
+          '%s: assignment %s%s: %s',
+          coalesce(f.name, 'deployment ' || f.deployment_id),
+          f.assignment_id,
+          coalesce(' on ' || f.node, ''),
+          left(f.reason, 120))
+        order by f.restarts desc, f.assignment_id) as examples,
+      min(f.assignment_id) as first
     into w
-    from mooring.run r
-    join mooring.assignment a
-      on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
-   where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
+    from mooring.failing f
+   where f.restarts >= 3 or f.run_state <> 'backoff';
   return query
     select 'failing work',
         case when w.runs = 0 then 'ok' else 'warning' end,
         case
           when w.runs = 0 then 'nothing fails again and again'
           else format(
-            '%s fail again and again: %s',
-            w.runs,
+            '%s again and again: %s',
+            case w.runs when 1 then '1 fails' else format('%s fail', w.runs) end,
             mooring_internal.abbreviate_list(w.examples, 2))
         end,
         case
-          when w.runs > 0 then format(
-            'mooring logs %s; select assignment_id, node, restarts, last_error '
-            'from mooring.placement where run_state in (''failed'', ''backoff'');',
+          when w.runs > 0
+            then format('mooring logs %s; select * from mooring.failing;', w.first)
+        end;
+  -- What is being installed or was just inserted is not down: none of its instances is in trouble.
+  select array_agg(
+        format(
+          '%s: 0 of %s running, %s',
+          coalesce(d.name, 'deployment ' || d.id),
+          i.wanted,
+          left(coalesce(i.reason, 'it waits for a node'), 160))
+        order by d.name, d.id) as down,
+      min(d.id) as first
+    into w
+    from (
+      select p.deployment_id,
+          count(*) as wanted,
+          max(
+            case
+              when p.run_state = 'unknown' then format('%s is silent', p.node)
+              when p.node is not null then coalesce(p.last_error, p.run_state)
+            end) as reason
+        from mooring.placement p
+        left join mooring.heartbeat h on h.node = p.node
+       where p.wanted = 'run'
+         and p.handover is null
+         and p.policy <> 'none'
+       group by p.deployment_id
+      having bool_and(
+        case
+          when p.node is null then p.waiting_since < asked_at - interval '1 min'
+          when p.run_state = 'unknown' then h.beat_at < asked_at - interval '1 min'
+          when p.run_state = 'backoff' then p.restarts >= 3
+          else coalesce(p.run_state in ('failed', 'refused'), false)
+        end)) i
+    join mooring.deployment d on d.id = i.deployment_id and d.enabled;
+  return query
+    select 'deployments',
+        case when w.down is null then 'ok' else 'problem' end,
+        case
+          when w.down is null then 'none that shall run is down'
+          else format(
+            '%s down: %s',
+            case cardinality(w.down)
+              when 1 then '1 is'
+              else format('%s are', cardinality(w.down))
+            end,
+            mooring_internal.abbreviate_list(w.down))
+        end,
+        case
+          when w.down is not null then format(
+            'mooring describe deployment id:%s; '
+            'select name, node, reason from mooring.failing; '
+            'select name, reason from mooring.unplaced;',
             w.first)
         end;
   select array_agg(
@@ -11149,7 +11262,8 @@ begin
 end;
 $$;
 comment on function mooring_internal.doctor_work() is
-  'Theme of doctor(): what waits, inconsistent deployments, what fails, drains that are stuck.';
+  'Theme of doctor(): what waits, inconsistent deployments, what fails, deployments '
+  'that are down, drains that are stuck.';
 --! EndIncluded functions/doctor/doctor_work.sql
 --! Included functions/doctor/intended_grants.sql
 create or replace function mooring_internal.intended_grants()

@@ -6,6 +6,7 @@ create or replace view mooring.fleet as
       a.assigned,
       a.running,
       a.waiting,
+      a.failing,
       mooring.schema_version() as version,
       mooring_internal.hold_reason() as hold,
       case when mooring_internal.hold_reason() is not null then p.hold_until end as hold_until,
@@ -33,7 +34,14 @@ create or replace view mooring.fleet as
          (count(*) filter (where a.node_id is not null))::int as assigned,
          (count(*) filter (
            where r.state = 'running' and mooring_internal.node_is_live(h)))::int as running,
-         (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting
+         (count(*) filter (where a.node_id is null and a.wanted = 'run'))::int as waiting,
+         (count(*) filter (
+           where a.node_id is not null
+             and a.wanted = 'run'
+             and (
+               r.state = 'refused'
+               or r.state in ('backoff', 'failed') and mooring_internal.node_is_live(h))))::int
+           as failing
        from mooring.assignment a
        left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
        left join mooring.heartbeat h on h.node_id = a.node_id) a
@@ -48,6 +56,8 @@ comment on column mooring.fleet.assigned is 'Assignments that a node owns.';
 comment on column mooring.fleet.running is
   'Assignments that are observed running, on nodes that are live.';
 comment on column mooring.fleet.waiting is 'Assignments that are pending and wanted; see unplaced.';
+comment on column mooring.fleet.failing is
+  'Assignments that have a node and do not run there; see failing.';
 comment on column mooring.fleet.version is 'Schema version.';
 comment on column mooring.fleet.hold is
   'Why nothing is reaped, claimed or started at the moment; null: no hold.';

@@ -62,7 +62,8 @@ comment on column mooring.placement.run_state is
 comment on column mooring.placement.pid is 'Process id on the node.';
 comment on column mooring.placement.restarts is 'Restarts under this epoch.';
 comment on column mooring.placement.last_error is
-  'The last error of the assignment, under whatever epoch.';
+  'The last error of the assignment, under whatever epoch; last_error_at says how old it is. '
+  'It is gone when a first attempt runs. After a restart it says why there was one.';
 comment on column mooring.placement.assigned_at is 'Since when its owner has it.';
 comment on column mooring.placement.last_deployed_at is
   'Last successful start of an epoch or generation.';

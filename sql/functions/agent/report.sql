@@ -102,8 +102,20 @@ begin
              excluded.exit_code, case when excluded.exit_signal is null then r.exit_code end),
            exit_signal = coalesce(
              excluded.exit_signal, case when excluded.exit_code is null then r.exit_signal end),
-           last_error = coalesce(excluded.last_error, r.last_error),
-           last_error_at = coalesce(excluded.last_error_at, r.last_error_at),
+           -- an attempt that runs at last ends the errors of those before it; after a restart the
+           -- error says why it was one
+           last_error = case
+             when excluded.last_error is not null
+               or excluded.state = 'running' and excluded.restarts = 0
+               then excluded.last_error
+             else r.last_error
+           end,
+           last_error_at = case
+             when excluded.last_error is not null
+               or excluded.state = 'running' and excluded.restarts = 0
+               then excluded.last_error_at
+             else r.last_error_at
+           end,
            next_start_at = excluded.next_start_at,
            last_deployed_at = case
              when excluded.state = 'running'

@@ -42,8 +42,11 @@ begin
         case
           when w.waiting is null then 'nothing waits for a node for more than a minute'
           else format(
-            '%s assignments wait for up to %s: %s%s',
-            w.waiting,
+            '%s for up to %s: %s%s',
+            case w.waiting
+              when 1 then '1 assignment waits'
+              else format('%s assignments wait', w.waiting)
+            end,
             mooring_internal.format_duration(w.oldest),
             w.reasons,
             case when w.kinds > 3 then format('; and %s more reasons', w.kinds - 3) else '' end)
@@ -72,28 +75,80 @@ begin
   select count(*) as runs,
       array_agg(
         format(
-          'assignment %s: %s', r.assignment_id, left(coalesce(r.last_error, r.state), 120))
-        order by r.restarts desc, r.assignment_id) as examples,
-      min(r.assignment_id) as first
+          '%s: assignment %s%s: %s',
+          coalesce(f.name, 'deployment ' || f.deployment_id),
+          f.assignment_id,
+          coalesce(' on ' || f.node, ''),
+          left(f.reason, 120))
+        order by f.restarts desc, f.assignment_id) as examples,
+      min(f.assignment_id) as first
     into w
-    from mooring.run r
-    join mooring.assignment a
-      on a.id = r.assignment_id and a.epoch = r.epoch and a.node_id is not null
-   where r.state in ('failed', 'backoff') and (r.restarts >= 3 or r.state = 'failed');
+    from mooring.failing f
+   where f.restarts >= 3 or f.run_state <> 'backoff';
   return query
     select 'failing work',
         case when w.runs = 0 then 'ok' else 'warning' end,
         case
           when w.runs = 0 then 'nothing fails again and again'
           else format(
-            '%s fail again and again: %s',
-            w.runs,
+            '%s again and again: %s',
+            case w.runs when 1 then '1 fails' else format('%s fail', w.runs) end,
             mooring_internal.abbreviate_list(w.examples, 2))
         end,
         case
-          when w.runs > 0 then format(
-            'mooring logs %s; select assignment_id, node, restarts, last_error '
-            'from mooring.placement where run_state in (''failed'', ''backoff'');',
+          when w.runs > 0
+            then format('mooring logs %s; select * from mooring.failing;', w.first)
+        end;
+  -- What is being installed or was just inserted is not down: none of its instances is in trouble.
+  select array_agg(
+        format(
+          '%s: 0 of %s running, %s',
+          coalesce(d.name, 'deployment ' || d.id),
+          i.wanted,
+          left(coalesce(i.reason, 'it waits for a node'), 160))
+        order by d.name, d.id) as down,
+      min(d.id) as first
+    into w
+    from (
+      select p.deployment_id,
+          count(*) as wanted,
+          max(
+            case
+              when p.run_state = 'unknown' then format('%s is silent', p.node)
+              when p.node is not null then coalesce(p.last_error, p.run_state)
+            end) as reason
+        from mooring.placement p
+        left join mooring.heartbeat h on h.node = p.node
+       where p.wanted = 'run'
+         and p.handover is null
+         and p.policy <> 'none'
+       group by p.deployment_id
+      having bool_and(
+        case
+          when p.node is null then p.waiting_since < asked_at - interval '1 min'
+          when p.run_state = 'unknown' then h.beat_at < asked_at - interval '1 min'
+          when p.run_state = 'backoff' then p.restarts >= 3
+          else coalesce(p.run_state in ('failed', 'refused'), false)
+        end)) i
+    join mooring.deployment d on d.id = i.deployment_id and d.enabled;
+  return query
+    select 'deployments',
+        case when w.down is null then 'ok' else 'problem' end,
+        case
+          when w.down is null then 'none that shall run is down'
+          else format(
+            '%s down: %s',
+            case cardinality(w.down)
+              when 1 then '1 is'
+              else format('%s are', cardinality(w.down))
+            end,
+            mooring_internal.abbreviate_list(w.down))
+        end,
+        case
+          when w.down is not null then format(
+            'mooring describe deployment id:%s; '
+            'select name, node, reason from mooring.failing; '
+            'select name, reason from mooring.unplaced;',
             w.first)
         end;
   select array_agg(
@@ -125,4 +180,5 @@ begin
 end;
 $$;
 comment on function mooring_internal.doctor_work() is
-  'Theme of doctor(): what waits, inconsistent deployments, what fails, drains that are stuck.';
+  'Theme of doctor(): what waits, inconsistent deployments, what fails, deployments '
+  'that are down, drains that are stuck.';

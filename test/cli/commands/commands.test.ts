@@ -17,6 +17,33 @@ t.test('status shows nodes, counts, and what waits with its reason', async (t) =
   t.notMatch(stdout, /\x1b/, 'no escape codes on a pipe')
 })
 
+t.test('status names what fails, with its reason', async (t) => {
+  const place = await fleet(t, 'web')
+  await place.sql`
+    insert into mooring.run (
+      assignment_id, deployment_id, node_id, epoch, generation, state, restarts, last_error,
+      last_error_at)
+    select a.id, a.deployment_id, a.node_id, a.epoch, 1, 'backoff', 4, 'exited with code 3',
+        clock_timestamp() - interval '2 hours'
+      from mooring.assignment a
+     where a.id = ${place.ids['web']!.assignment_id}`
+  const { stdout } = await run(t, place, ['status'])
+  t.match(stdout, /1 waiting, 1 failing/)
+  t.match(stdout, /\d+ +web +host-a +backoff +4 +2 h 0 m +exited with code 3/)
+  const { failing } = JSON.parse((await run(t, place, ['status', '--json'])).stdout) as {
+    failing: unknown
+  }
+  t.match(failing, [{ name: 'web', node: 'host-a', reason: 'exited with code 3' }])
+  t.match(
+    (await run(t, place, ['describe', 'deployment', 'web'])).stdout,
+    /exited with code 3 +2 h 0 m$/m,
+    'an old error with its age',
+  )
+  const doctor = await run(t, place, ['doctor'])
+  t.equal(doctor.code, 1)
+  t.match(doctor.stdout, /1 is down: web: 0 of 1 running, exited with code 3/)
+})
+
 t.test('status --json holds the rows of fleet, node_status and unplaced', async (t) => {
   const place = await fleet(t, 'web', 'api')
   const {

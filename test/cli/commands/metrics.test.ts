@@ -75,6 +75,7 @@ t.test('a value of a label cannot break out of its line', (t) => {
     assigned: 0,
     running: 0,
     waiting: 0,
+    failing: 0,
     version: 1,
     hold: 'the clock went back by 5 s',
     reap_paused: null,

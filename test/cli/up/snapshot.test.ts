@@ -25,6 +25,7 @@ const fleet = (more: Partial<FleetRow> = {}): FleetRow => ({
   assigned: 21,
   running: 20,
   waiting: 0,
+  failing: 0,
   version: 1,
   hold: null,
   reap_paused: null,

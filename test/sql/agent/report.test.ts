@@ -127,6 +127,22 @@ story(
 )
 
 story(
+  'a first attempt that runs ends the errors before it; a restart keeps its reason',
+  async (t, sql) => {
+    const { host, row } = await owned(sql)
+    const seen = async () =>
+      (await sql`select last_error, last_error_at is not null as dated from mooring.placement`)[0]
+    await report(sql, host, row, 'failed', { error: 'npm: no such version' })
+    t.same(await seen(), { last_error: 'npm: no such version', dated: true })
+    await report(sql, host, row, 'running', { pid: 1 })
+    t.same(await seen(), { last_error: null, dated: false })
+    await report(sql, host, row, 'backoff', { restarts: 1, error: 'exited with code 1' })
+    await report(sql, host, row, 'running', { restarts: 1, pid: 2 })
+    t.same(await seen(), { last_error: 'exited with code 1', dated: true })
+  },
+)
+
+story(
   'negative control: a report that writes the whole row loses the last success',
   async (t, sql) => {
     const { host, row } = await owned(sql)

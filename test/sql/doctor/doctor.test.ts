@@ -208,7 +208,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
       insert into mooring.deployment (package_name, selector) values ('left-pad', '{"zone": "x"}');
       update mooring.assignment set waiting_since = now() - interval '2 min' where node_id is null`,
     'warning',
-    /^1 assignments wait for up to 00:02:\d\d: 1 x no node has the labels/,
+    /^1 assignment waits for up to 00:02:\d\d: 1 x no node has the labels/,
     /mooring.unplaced/,
   ],
   [
@@ -250,8 +250,41 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
          set state = 'backoff', restarts = 7, last_error = 'exit code 1'
        where assignment_id = (select min(id) from mooring.assignment)`,
     'warning',
-    /^1 fail again and again: assignment \d+: exit code 1/,
-    /mooring logs \d+/,
+    /^1 fails again and again: deployment \d+: assignment \d+ on host-[ab]: exit code 1/,
+    /mooring logs \d+; select \* from mooring.failing;/,
+  ],
+  [
+    'a deployment that crashes again and again',
+    'deployments',
+    `
+      update mooring.run
+         set state = 'backoff', restarts = 7, last_error = 'exit code 1'
+       where assignment_id = (select min(id) from mooring.assignment)`,
+    'problem',
+    /^1 is down: deployment \d+: 0 of 1 running, exit code 1$/,
+    /mooring describe deployment id:\d+; .* from mooring.failing; .* from mooring.unplaced;/,
+  ],
+  [
+    'a deployment that waits for a node',
+    'deployments',
+    `
+      insert into mooring.deployment (name, package_name, replicas, selector)
+      values ('web', 'left-pad', 3, '{"zone": "x"}');
+      update mooring.assignment set waiting_since = now() - interval '2 min' where node_id is null`,
+    'problem',
+    /^1 is down: web: 0 of 3 running, it waits for a node$/,
+    /mooring.unplaced/,
+  ],
+  [
+    'all instances on a silent node',
+    'deployments',
+    `
+      update mooring.heartbeat
+         set beat_at = now() - interval '10 min'
+       where node = 'host-a'`,
+    'problem',
+    /are down: deployment \d+: 0 of 1 running, host-a is silent, /,
+    /mooring.failing/,
   ],
   [
     'a drain with nowhere to go',
@@ -601,5 +634,30 @@ story(
       { level: 'ok' },
       'what policy none leaves to a person is no finding',
     )
+  },
+)
+
+story(
+  'a deployment of which one instance runs, or was just placed, is not down',
+  async (t, sql) => {
+    await fleet(sql)
+    const id = await deployment(sql, { name: 'web', replicas: 2 })
+    await claim(sql)
+    const rows = await assignments(sql, id)
+    for (const row of rows) {
+      t.match(await check(sql, 'deployments'), { level: 'ok' })
+      await sql`
+      insert into mooring.run (
+        assignment_id, deployment_id, node_id, epoch, generation, state, restarts, last_error)
+      select a.id, a.deployment_id, a.node_id, a.epoch, 1, 'backoff', 4, 'exited with code 3'
+        from mooring.assignment a
+       where a.id = ${row.id}`
+    }
+    t.match(await check(sql, 'deployments'), {
+      level: 'problem',
+      found: '1 is down: web: 0 of 2 running, exited with code 3',
+    })
+    await sql`update mooring.deployment set enabled = false where id = ${id}`
+    t.match(await check(sql, 'deployments'), { level: 'ok' }, 'it shall not run')
   },
 )

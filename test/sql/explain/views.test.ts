@@ -109,7 +109,7 @@ story('no view shows a value of env', async (t, sql) => {
   await node(sql)
   await deployment(sql, { env: { TOKEN: 'sesame' }, name: 'site' })
   await claim(sql)
-  for (const view of ['placement', 'node_status', 'unplaced', 'fleet', 'event', 'run']) {
+  for (const view of ['placement', 'node_status', 'unplaced', 'failing', 'fleet', 'event', 'run']) {
     t.notMatch(JSON.stringify(await sql`select * from ${sql('mooring.' + view)}`), /sesame/, view)
   }
 })
@@ -249,7 +249,7 @@ story('fleet is one row, also when there is nothing', async (t, sql) => {
 
 void t.test('the views answer in a read-only transaction, as on a standby', async (t) => {
   await pg.sql.begin('read only', async (sql) => {
-    for (const view of ['placement', 'node_status', 'unplaced', 'fleet'])
+    for (const view of ['placement', 'node_status', 'unplaced', 'failing', 'fleet'])
       t.ok(await sql`select * from ${sql('mooring.' + view)}`, view)
     t.ok(await sql`select * from mooring.last_events()`)
   })
@@ -288,5 +288,60 @@ story(
       fleet: 0,
       node: 0,
     })
+  },
+)
+
+story(
+  'failing names what has a node and does not run there, and fleet counts it',
+  async (t, sql) => {
+    const host = await node(sql, { name: 'host-a' })
+    for (const name of ['crashes', 'install', 'runs', 'ends'])
+      await deployment(sql, { name, type: 'daemon' })
+    await claim(sql)
+    const reports = {
+      crashes: ['backoff', { restarts: 3, error: 'exited with code 1' }],
+      install: ['failed', { error: 'npm: no such version' }],
+      runs: ['running', { restarts: 1 }],
+      ends: ['backoff', { error: 'exited with code 2' }],
+    } as const
+    const rows = await sql<
+      { name: keyof typeof reports; id: string; epoch: string }[]
+    >`select p.name, p.assignment_id as id, p.epoch from mooring.placement p`
+    for (const row of rows) {
+      const [state, more] = reports[row.name]
+      await report(sql, host, row, state, more)
+    }
+    await sql`update mooring.deployment set enabled = false where name = 'ends'`
+    const failing = async () => ({
+      rows: [
+        ...(await sql`
+        select name, node, run_state, restarts, reason, last_error_at is not null as dated
+          from mooring.failing
+         order by name`),
+      ],
+      counted: (await sql`select failing from mooring.fleet`)[0]!.failing as number,
+    })
+    const common = { node: 'host-a', dated: true }
+    t.strictSame(await failing(), {
+      rows: [
+        {
+          ...common,
+          name: 'crashes',
+          run_state: 'backoff',
+          restarts: 3,
+          reason: 'exited with code 1',
+        },
+        {
+          ...common,
+          name: 'install',
+          run_state: 'failed',
+          restarts: 0,
+          reason: 'npm: no such version',
+        },
+      ],
+      counted: 2,
+    })
+    await age(sql, 'host-a', '1 minute ago')
+    t.strictSame(await failing(), { rows: [], counted: 0 }, 'of a silent node nothing is known')
   },
 )
