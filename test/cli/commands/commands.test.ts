@@ -122,7 +122,7 @@ t.test('events are told oldest first, and -f goes on with what comes', async (t)
     id: string
     kind: string
   }[]
-  t.equal(rows[0]!.kind, 'node_registered')
+  t.equal(rows[0]!.kind, 'setting_changed')
   t.same(
     rows.map((row) => BigInt(row.id)),
     rows.map((row) => BigInt(row.id)).sort((a, b) => (a < b ? -1 : 1)),
