@@ -81,7 +81,7 @@ function rolling(command: Command): Command {
     .option('--reason <text>', 'kept with the events')
     .addOption(
       jsonOption(
-        'print an object for each change, then {restarted, skipped}; ' +
+        'print an object for each change, then {restarted, skipped, silent}; ' +
           'with --hard [{id, name, generation}]',
       ),
     )
@@ -155,17 +155,18 @@ async function roll(
     signal: stopSignal(),
     say: (news) => print(options.json ? jsonLine(news) : newsText(news)),
   })
-  const { restarted, skipped, left } = result
+  const { restarted, skipped, left, silent } = result
   if (left > 0)
     throw new CommandError(
       `stopped here: ${restarted} restarted, ${left} left; those under way start by themselves`,
       `to continue: \`${again}\``,
     )
-  if (options.json) return print(jsonLine({ restarted, skipped }))
+  if (options.json) return print(jsonLine({ restarted, skipped, silent }))
   print(
     restarted + skipped === 0
       ? 'nothing to restart: no instance runs'
-      : `${restarted} restarted${skipped > 0 ? `, ${skipped} left as they were` : ''}`,
+      : `${restarted} restarted${skipped > 0 ? `, ${skipped} left as they were` : ''}` +
+          (silent.length > 0 ? `; silent: ${silent.map(printable).join(', ')}` : ''),
   )
 }
 

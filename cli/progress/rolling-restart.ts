@@ -1,7 +1,7 @@
 /**
  * Restarts instances a few at a time. Each is stopped, started by the scheduler, and observed
  * running for a moment before the next takes its turn. The roll ends at the first one that does not
- * come up.
+ * come up. What is on a silent node is passed by, because nothing can be told to it.
  *
  * Every order is its own transaction, and the rows hold all state. So the roll may end between any
  * two orders: ordered restarts are completed, the rest runs on, and a second roll adopts what is
@@ -41,6 +41,8 @@ export interface RollResult {
   restarted: number
   skipped: number
   left: number
+  /** Nodes whose instances were passed by because they are silent. */
+  silent: string[]
 }
 
 type RollQueries = Pick<Queries, 'instances' | 'restart' | 'unplacedOf'>
@@ -106,7 +108,18 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
   }
   // what does not run goes first and costs nothing
   waiting.sort((one, other) => Number(serves(one)) - Number(serves(other)))
-  const unfinished = () => ({ restarted, skipped, left: waiting.length + underWay.size })
+  const silent = new Set<string>()
+  const skip = (row: InstanceRow, note: string) => {
+    skipped++
+    if (row.silent) silent.add(row.node!)
+    tell('skipped', row, note)
+  }
+  const unfinished = () => ({
+    restarted,
+    skipped,
+    left: waiting.length + underWay.size,
+    silent: [...silent],
+  })
 
   for (
     const patience = createPatience();
@@ -130,26 +143,23 @@ export async function rollingRestart(db: RollQueries, options: RollOptions): Pro
         if (end === 'up') {
           restarted++
           tell('running', row!)
-        } else {
-          skipped++
-          tell('skipped', row ?? ordered, end)
-        }
+        } else skip(row ?? ordered, end)
       }
       for (; waiting.length > 0 && underWay.size < atOnce && !signal.aborted; waiting.shift()) {
         const row = rows.get(placeOf(waiting[0]!))
         if (row !== undefined && !isSpare(row, [...rows.values()], atOnce)) {
           blockedSince ??= performance.now()
-          if (underWay.size === 0 && performance.now() - blockedSince > timeoutMs)
+          if (underWay.size > 0 || performance.now() - blockedSince <= timeoutMs) break
+          if (![...rows.values()].some((peer) => isPeer(peer, row) && peer.silent))
             throw tooFewRun(row, waiting.length)
-          break
+          skip(row, 'too few others run, because some are on a silent node')
+          continue
         }
         blockedSince = null
         const obstacle =
           obstacleOf(row, waiting[0]!) ?? (row!.wanted === 'run' ? await order(row!) : null)
-        if (obstacle !== null) {
-          skipped++
-          tell('skipped', row ?? waiting[0]!, obstacle)
-        } else {
+        if (obstacle !== null) skip(row ?? waiting[0]!, obstacle)
+        else {
           underWay.set(placeOf(row!), { row: row!, since: performance.now() })
           tell('stopping', row!)
         }
@@ -172,13 +182,19 @@ const placeOf = ({ type, assignment_id, deployment_id, node }: InstanceRow): str
 const serves = ({ run_state, wanted, node }: InstanceRow): boolean =>
   run_state === 'running' && wanted === 'run' && node !== null
 
-/** Of the replicas that have a node all but `atOnce` go on running, see within_budget(). */
+const isPeer = (one: InstanceRow, other: InstanceRow): boolean =>
+  one.deployment_id === other.deployment_id && one.node !== null
+
+/**
+ * Of the replicas that have a node all but `atOnce` go on running, see within_budget(). Silent ones
+ * may be away for long, so they do not count; but the last one that is known to run is kept.
+ */
 function isSpare(row: InstanceRow, all: readonly InstanceRow[], atOnce: number): boolean {
   if (row.type === 'daemon' || !serves(row)) return true
-  const peers = all.filter(
-    ({ deployment_id, node }) => deployment_id === row.deployment_id && node !== null,
-  )
-  return peers.length <= atOnce || peers.filter(serves).length > peers.length - atOnce
+  const peers = all.filter((peer) => isPeer(peer, row))
+  const heard = peers.filter((peer) => !peer.silent)
+  const kept = Math.max(heard.length - atOnce, heard.length < peers.length ? 1 : 0)
+  return heard.filter(serves).length > kept
 }
 
 function tooFewRun(row: InstanceRow, left: number): CommandError {
@@ -202,6 +218,7 @@ function obstacleOf(row: InstanceRow | undefined, before: InstanceRow): string |
     return isRestarting(row)
       ? null
       : `it is to stop${row.stop_reason === null ? '' : `: ${row.stop_reason}`}`
+  if (row.silent) return `its node ${row.node} is silent`
   return row.node === null ? 'it waits for a node' : null
 }
 
@@ -216,6 +233,7 @@ function endOf(
     row.epoch !== ordered.epoch ||
     row.assignment_id !== ordered.assignment_id ||
     (ordered.wanted === 'run' && isRestarting(ordered))
+  if (row.silent) return `its node ${row.node} is silent`
   if (row.wanted === 'stop')
     return isRestarting(row)
       ? null

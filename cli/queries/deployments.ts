@@ -114,8 +114,10 @@ export function createDeploymentQueries(sql: Sql): DeploymentQueries {
           coalesce(
             p.run_state = 'running' and p.wanted = 'run' and p.restarts = 0
               and p.last_deployed_at + ${steadyFor}::interval <= clock_timestamp(),
-            false) as steady
+            false) as steady,
+          coalesce(n.health in ('STALE', 'UNKNOWN'), false) as silent
         from mooring.placement p
+        left join mooring.node_status n on n.node = p.node
        where p.deployment_id = any (${ids(deploymentIds)})
          and p.handover is null
        order by p.deployment_id, p.ordinal, p.node, p.assignment_id`,

@@ -173,6 +173,8 @@ export interface InstanceRow {
   last_error: string | null
   /** Observed running for the time asked for, without a crash. */
   steady: boolean
+  /** Its node is not live. */
+  silent: boolean
 }
 
 export interface RunningRow {

@@ -5,7 +5,7 @@ import { createQueries } from '../../../cli/queries/queries.js'
 import { rollingRestart } from '../../../cli/progress/rolling-restart.js'
 import type { RollNews, RollOptions } from '../../../cli/progress/rolling-restart.js'
 import { hosts, live, PATIENCE_MS } from '../../e2e/hosts.js'
-import { assignments, deployment, node, report } from '../../helpers/factories.js'
+import { age, assignments, deployment, node, report } from '../../helpers/factories.js'
 import type { DeploymentSpec } from '../../helpers/factories.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { mooring, tempDir } from '../../helpers/processes.js'
@@ -101,7 +101,7 @@ t.test(
         )
       },
     })
-    t.same(result, { restarted: 3, skipped: 0, left: 0 })
+    t.same(result, { restarted: 3, skipped: 0, left: 0, silent: [] })
     t.same(
       news.map(({ state }) => state),
       ['stopping', 'running', 'stopping', 'running', 'stopping', 'running'],
@@ -209,6 +209,61 @@ t.test('what is disabled, scaled down or waiting is passed by', async (t) => {
   )
 })
 
+/** Of its replicas one is on host-b, which has been silent for an hour and is not reaped. */
+async function oneSilent(t: Test, spec: DeploymentSpec) {
+  const it = await fleet(t, spec)
+  const lost = await node(it.sql, { name: 'host-b' })
+  const [last] = (await it.rows()).slice(-1)
+  await it.sql`select from mooring.reassign(${last!.id}::bigint, 'host-b')`
+  await it.obey()
+  for (const row of await it.rows())
+    if (row.node === 'host-b') await report(it.sql, lost, row, 'running', { pid: 2 })
+  await age(it.sql, 'host-b', '-2 hours')
+  return { ...it, moved: last!.id }
+}
+
+t.test('what is on a silent node is passed by, and told at the end', async (t) => {
+  const { roll, moved, rows } = await oneSilent(t, { replicas: 3 })
+  const { news, result } = await roll()
+  t.same(result, { restarted: 2, skipped: 1, left: 0, silent: ['host-b'] })
+  t.match(
+    news.find(({ state }) => state === 'skipped'),
+    { assignment_id: moved, note: 'its node host-b is silent' },
+  )
+  t.match(
+    (await rows()).filter(({ id }) => id !== moved),
+    [{ epoch: '3' }, { epoch: '3' }],
+    'the living ones are other processes now',
+  )
+})
+
+t.test('the last one that is known to run is left beside a silent one', async (t) => {
+  const { roll, rows, moved } = await oneSilent(t, { replicas: 2 })
+  const before = (await rows()).find(({ id }) => id !== moved)!
+  const { result, news } = await roll({ timeoutMs: 500 })
+  t.match(result, { restarted: 0, skipped: 2, silent: ['host-b'] })
+  t.match(news.map(({ note }) => note).sort(), [
+    'its node host-b is silent',
+    'too few others run, because some are on a silent node',
+  ])
+  t.equal((await rows()).find(({ id }) => id === before.id)!.epoch, before.epoch)
+})
+
+t.test('one whose node falls silent while it is to stop ends no roll', async (t) => {
+  const { roll, sql } = await oneSilent(t, { replicas: 3 })
+  let silent = false
+  const { result } = await roll({
+    after: () => false,
+    each: async () => {
+      if (silent || (await sql`select from mooring_internal.moves_under_way()`).length === 0) return
+      silent = true
+      await age(sql, 'host-a', '-2 hours')
+    },
+  })
+  t.match(result, { restarted: 0, skipped: 3, left: 0 })
+  t.same((result as { silent: string[] }).silent.sort(), ['host-a', 'host-b'])
+})
+
 t.test('a daemon is rolled too: its row is another one afterwards', async (t) => {
   const { roll, rows, id } = await fleet(t, { type: 'daemon' })
   const [before] = await rows()
@@ -264,6 +319,9 @@ t.test(
           'as they were',
       ),
     })
+    await sql`update mooring.deployment set enabled = true`
+    await age(sql, 'host-a', '-2 hours')
+    t.match(await run('deployment', 'web'), { code: 0, stdout: /as they were; silent: host-a\n$/ })
     await sql`delete from mooring.deployment`
     await sql`insert into mooring.deployment (name, package_name, replicas) values ('none', 'x', 0)`
     t.match(await run('deployment', 'none'), {
