@@ -781,6 +781,31 @@ comment on column mooring_internal.node_load.node_id is 'The node.';
 comment on column mooring_internal.node_load.change is
   'How many assignments were added (positive) or removed (negative).';
 
+-- A name means one program to its users: a port, a folder, an account. So what takes over the name
+-- of a deleted deployment waits until that has stopped.
+create table mooring_internal.stopping_deployment (
+  id bigint not null,
+  name text not null,
+  constraint stopping_deployment_pkey primary key (id)
+);
+create index stopping_deployment_name_idx on mooring_internal.stopping_deployment (name);
+comment on table mooring_internal.stopping_deployment is
+  'Deleted deployments that had a name and instances. The evict round forgets those that stopped.';
+comment on column mooring_internal.stopping_deployment.id is 'Its id.';
+comment on column mooring_internal.stopping_deployment.name is 'The name it had.';
+
+create table mooring_internal.namesake (
+  deployment_id bigint not null,
+  waits_for bigint not null,
+  constraint namesake_pkey primary key (deployment_id, waits_for)
+);
+create index namesake_waits_for_idx on mooring_internal.namesake (waits_for);
+comment on table mooring_internal.namesake is
+  'Deployments that were given the name of one that was still stopping.';
+comment on column mooring_internal.namesake.deployment_id is 'The deployment.';
+comment on column mooring_internal.namesake.waits_for is
+  'The deleted deployment of that name. It is waited for while an assignment of it has an owner.';
+
 create table mooring_internal.round (
   name text not null,
   due_at timestamptz not null default '-infinity',

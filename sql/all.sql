@@ -110,6 +110,9 @@
 --!include functions/ownership/forget_refusals.sql
 --!include functions/ownership/insert_missing_assignments.sql
 --!include functions/ownership/make_assignments.sql
+--!include functions/ownership/note_namesakes.sql
+--!include functions/ownership/waiting_for_namesakes.sql
+--!include functions/ownership/forget_stopped_names.sql
 --!include functions/ownership/make_daemons.sql
 --!include functions/ownership/inconsistent_deployments.sql
 --!include functions/ownership/mend_assignments.sql

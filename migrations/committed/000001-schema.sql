@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:db663bbb28666b5b34f7f399b5ccc84818d42bb3
+--! Hash: sha1:70ee7f55864c8ff0d418fe2cb7f6fd6e750d0fdb
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -808,6 +808,31 @@ comment on column mooring_internal.node_load.node_id is 'The node.';
 comment on column mooring_internal.node_load.change is
   'How many assignments were added (positive) or removed (negative).';
 
+-- A name means one program to its users: a port, a folder, an account. So what takes over the name
+-- of a deleted deployment waits until that has stopped.
+create table mooring_internal.stopping_deployment (
+  id bigint not null,
+  name text not null,
+  constraint stopping_deployment_pkey primary key (id)
+);
+create index stopping_deployment_name_idx on mooring_internal.stopping_deployment (name);
+comment on table mooring_internal.stopping_deployment is
+  'Deleted deployments that had a name and instances. The evict round forgets those that stopped.';
+comment on column mooring_internal.stopping_deployment.id is 'Its id.';
+comment on column mooring_internal.stopping_deployment.name is 'The name it had.';
+
+create table mooring_internal.namesake (
+  deployment_id bigint not null,
+  waits_for bigint not null,
+  constraint namesake_pkey primary key (deployment_id, waits_for)
+);
+create index namesake_waits_for_idx on mooring_internal.namesake (waits_for);
+comment on table mooring_internal.namesake is
+  'Deployments that were given the name of one that was still stopping.';
+comment on column mooring_internal.namesake.deployment_id is 'The deployment.';
+comment on column mooring_internal.namesake.waits_for is
+  'The deleted deployment of that name. It is waited for while an assignment of it has an owner.';
+
 create table mooring_internal.round (
   name text not null,
   due_at timestamptz not null default '-infinity',
@@ -1279,7 +1304,7 @@ return '{
       "schema_version", "explain", "last_events", "placements_of", "history", "placement_at",
       "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor", "server_identity",
       "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
-      "pending_reasons", "awaited_nodes", "placement_lock_holder",
+      "pending_reasons", "waiting_for_namesakes", "awaited_nodes", "placement_lock_holder",
       "lock_space", "lock_key", "round_interval"],
     "mooring_operator": [
       "reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled",
@@ -2141,6 +2166,7 @@ begin
   -- only as a round: a trigger's call leaves the transaction of the edit as it is
   if evict.deployments is null and evict.nodes is null then
     perform mooring_internal.limit_idle();
+    perform mooring_internal.forget_stopped_names();
   end if;
   return query
     with owned as materialized (
@@ -4852,6 +4878,8 @@ declare
   setting mooring.setting;
   nodes mooring.node_state[];
   awaited int[];
+  -- deployments whose turn comes when a deleted one of their name has stopped
+  namesakes bigint[];
   -- places given since the loads in nodes were added up
   given int[] := '{}';
   step record;
@@ -4906,6 +4934,7 @@ begin
   -- read before the eligible nodes: a node that registers in between is still awaited, and the
   -- claim that its registration requests finds it
   awaited := mooring_internal.awaited_nodes();
+  namesakes := array(select w.deployment_id from mooring_internal.waiting_for_namesakes() w);
   select array_agg(p) into classes from mooring_internal.placeable_classes() p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of
@@ -4973,6 +5002,7 @@ begin
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
        -- a row that was edited, stopped or placed by hand meanwhile waits for the next claim
        where l.node_id is null and l.wanted = 'run' and l.nr is not null
+         and l.deployment_id <> all (namesakes)
        group by l.nr
        order by l.nr
     loop
@@ -5266,8 +5296,13 @@ begin
       where l.assignment_id = any (locked)
         for update skip locked));
   if daemons is not null then
-    -- daemons that stopped and are wanted again by now
-    perform mooring_internal.make_daemons(daemons, daemon_nodes);
+    -- daemons that stopped and are wanted again by now, and those that waited for their name
+    perform mooring_internal.make_daemons(
+      daemons || array(
+        select w.deployment_id
+          from mooring_internal.namesake w
+         where w.waits_for = any (daemons)),
+      daemon_nodes);
   end if;
   perform mooring_internal.enqueue('place');
 end;
@@ -5436,6 +5471,60 @@ $$;
 comment on function mooring_internal.make_assignments(bigint[]) is
   'Makes the assignments of these deployments what their specs want.';
 --! EndIncluded functions/ownership/make_assignments.sql
+--! Included functions/ownership/note_namesakes.sql
+-- What was given the name of a deleted deployment that still stops is noted. Called where a
+-- deployment gets a name. claim() and make_daemons() look only at what was noted, so that a name
+-- costs nothing as long as no instance of a deleted namesake lives.
+create or replace function mooring_internal.note_namesakes(deployments bigint[]) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  insert into mooring_internal.namesake (deployment_id, waits_for)
+  select d.id, s.id
+    from mooring_internal.stopping_deployment s
+    join mooring.deployment d on d.name = s.name and d.id <> s.id
+   where d.id = any (note_namesakes.deployments)
+  on conflict do nothing;
+end;
+comment on function mooring_internal.note_namesakes(bigint[]) is
+  'Notes which of these deployments have the name of a deleted one that still stops.';
+--! EndIncluded functions/ownership/note_namesakes.sql
+--! Included functions/ownership/waiting_for_namesakes.sql
+-- Deployments that wait until a deleted deployment of their name has stopped, and the reason.
+create or replace function mooring_internal.waiting_for_namesakes()
+  returns table (deployment_id bigint, reason text)
+  language sql stable security definer rows 1
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select w.deployment_id,
+      format(
+        'it waits until deployment %s, which had its name and was deleted, has stopped on %s',
+        min(w.waits_for),
+        string_agg(distinct n.name, ', ' order by n.name))
+    from mooring_internal.namesake w
+    join mooring.assignment a on a.deployment_id = w.waits_for
+    join mooring.node n on n.id = a.node_id
+   where not exists (select from mooring.deployment d where d.id = w.waits_for)
+   group by w.deployment_id;
+end;
+comment on function mooring_internal.waiting_for_namesakes() is
+  'Deployments that wait for the end of a deleted one of their name, and why.';
+--! EndIncluded functions/ownership/waiting_for_namesakes.sql
+--! Included functions/ownership/forget_stopped_names.sql
+-- The notes about deleted deployments whose last instance has stopped go. Part of the evict round.
+create or replace function mooring_internal.forget_stopped_names() returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  delete from mooring_internal.stopping_deployment s
+   where not exists (select from mooring.assignment a where a.deployment_id = s.id);
+  delete from mooring_internal.namesake w
+   where not exists (select from mooring.assignment a where a.deployment_id = w.waits_for)
+      or not exists (select from mooring.deployment d where d.id = w.deployment_id);
+end;
+comment on function mooring_internal.forget_stopped_names() is
+  'Forgets the names of deleted deployments that have stopped.';
+--! EndIncluded functions/ownership/forget_stopped_names.sql
 --! Included functions/ownership/make_daemons.sql
 -- Daemons: an instance on every node that is permitted to run it. Instances on other nodes are
 -- ordered to stop. A daemon's row is never pending: it is born owned. A node that is disabled,
@@ -5477,6 +5566,8 @@ begin
       from desired d
      -- on conflict alone would wait for a transaction that changes the existing row
      where d.takes_new
+       and d.deployment_id <> all (array(
+             select w.deployment_id from mooring_internal.waiting_for_namesakes() w))
        and not exists (
              select from mooring.assignment a
               where a.ordinal is null
@@ -8012,6 +8103,8 @@ begin
         from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
         join mooring.assignment a on a.id = q.id
         join mooring.deployment d on d.id = a.deployment_id and d.enabled
+       where a.deployment_id <> all (array(
+         select w.deployment_id from mooring_internal.waiting_for_namesakes() w))
        group by 1
        order by 1
     loop
@@ -9519,6 +9612,7 @@ begin
         jsonb_build_object('count', count(*), 'first_id', min(d.id), 'last_id', max(d.id))
       from new_deployment d;
   end if;
+  perform mooring_internal.note_namesakes(arrived);
   made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
@@ -9625,6 +9719,11 @@ begin
             join old_deployment o on o.id = n.id) c
    where c.changes <> '{}'
    order by c.id;
+  perform mooring_internal.note_namesakes(array(
+    select n.id
+      from new_deployment n
+      join old_deployment o on o.id = n.id
+     where n.name <> coalesce(o.name, '')));
   select array_agg(n.id) filter (where n.type = 'deployment'),
       array_agg(n.id) filter (
         where n.type = 'deployment'
@@ -9691,6 +9790,13 @@ begin
     from old_deployment o
    order by o.id;
   perform mooring_internal.make_assignments(ended);
+  insert into mooring_internal.stopping_deployment (id, name)
+  select o.id, o.name
+    from old_deployment o
+   where o.name is not null
+     and exists (select from mooring.assignment a where a.deployment_id = o.id)
+  on conflict (id) do update
+     set name = excluded.name;
   if exists (select from old_deployment o where o.type = 'daemon') then
     perform mooring_internal.make_daemons(deployments => ended);
   end if;
@@ -10214,6 +10320,7 @@ create or replace view mooring.unplaced as
       d.package_name,
       a.waiting_since,
       coalesce(
+        k.reason,
         nullif(w.reason, soon.reason),
         case
           when a.last_node_id is not null then (
@@ -10235,6 +10342,7 @@ create or replace view mooring.unplaced as
    cross join (values ('it is placed by the next round')) soon (reason)
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring_internal.pending_reasons() w on w.signature = a.signature
+    left join mooring_internal.waiting_for_namesakes() k on k.deployment_id = a.deployment_id
     left join mooring.run r on r.assignment_id = a.id
    where a.node_id is null and a.wanted = 'run';
 comment on view mooring.unplaced is 'What is pending, and why.';

@@ -27,6 +27,7 @@ begin
         jsonb_build_object('count', count(*), 'first_id', min(d.id), 'last_id', max(d.id))
       from new_deployment d;
   end if;
+  perform mooring_internal.note_namesakes(arrived);
   made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
@@ -133,6 +134,11 @@ begin
             join old_deployment o on o.id = n.id) c
    where c.changes <> '{}'
    order by c.id;
+  perform mooring_internal.note_namesakes(array(
+    select n.id
+      from new_deployment n
+      join old_deployment o on o.id = n.id
+     where n.name <> coalesce(o.name, '')));
   select array_agg(n.id) filter (where n.type = 'deployment'),
       array_agg(n.id) filter (
         where n.type = 'deployment'
@@ -199,6 +205,13 @@ begin
     from old_deployment o
    order by o.id;
   perform mooring_internal.make_assignments(ended);
+  insert into mooring_internal.stopping_deployment (id, name)
+  select o.id, o.name
+    from old_deployment o
+   where o.name is not null
+     and exists (select from mooring.assignment a where a.deployment_id = o.id)
+  on conflict (id) do update
+     set name = excluded.name;
   if exists (select from old_deployment o where o.type = 'daemon') then
     perform mooring_internal.make_daemons(deployments => ended);
   end if;

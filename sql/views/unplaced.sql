@@ -4,6 +4,7 @@ create or replace view mooring.unplaced as
       d.package_name,
       a.waiting_since,
       coalesce(
+        k.reason,
         nullif(w.reason, soon.reason),
         case
           when a.last_node_id is not null then (
@@ -25,6 +26,7 @@ create or replace view mooring.unplaced as
    cross join (values ('it is placed by the next round')) soon (reason)
     left join mooring.deployment d on d.id = a.deployment_id
     left join mooring_internal.pending_reasons() w on w.signature = a.signature
+    left join mooring_internal.waiting_for_namesakes() k on k.deployment_id = a.deployment_id
     left join mooring.run r on r.assignment_id = a.id
    where a.node_id is null and a.wanted = 'run';
 comment on view mooring.unplaced is 'What is pending, and why.';

@@ -118,6 +118,8 @@ begin
         from unnest(queue, queue_signatures) with ordinality q (id, signature, nr)
         join mooring.assignment a on a.id = q.id
         join mooring.deployment d on d.id = a.deployment_id and d.enabled
+       where a.deployment_id <> all (array(
+         select w.deployment_id from mooring_internal.waiting_for_namesakes() w))
        group by 1
        order by 1
     loop

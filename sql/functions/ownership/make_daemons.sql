@@ -38,6 +38,8 @@ begin
       from desired d
      -- on conflict alone would wait for a transaction that changes the existing row
      where d.takes_new
+       and d.deployment_id <> all (array(
+             select w.deployment_id from mooring_internal.waiting_for_namesakes() w))
        and not exists (
              select from mooring.assignment a
               where a.ordinal is null

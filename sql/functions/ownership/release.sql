@@ -158,8 +158,13 @@ begin
       where l.assignment_id = any (locked)
         for update skip locked));
   if daemons is not null then
-    -- daemons that stopped and are wanted again by now
-    perform mooring_internal.make_daemons(daemons, daemon_nodes);
+    -- daemons that stopped and are wanted again by now, and those that waited for their name
+    perform mooring_internal.make_daemons(
+      daemons || array(
+        select w.deployment_id
+          from mooring_internal.namesake w
+         where w.waits_for = any (daemons)),
+      daemon_nodes);
   end if;
   perform mooring_internal.enqueue('place');
 end;

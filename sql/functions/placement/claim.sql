@@ -19,6 +19,8 @@ declare
   setting mooring.setting;
   nodes mooring.node_state[];
   awaited int[];
+  -- deployments whose turn comes when a deleted one of their name has stopped
+  namesakes bigint[];
   -- places given since the loads in nodes were added up
   given int[] := '{}';
   step record;
@@ -73,6 +75,7 @@ begin
   -- read before the eligible nodes: a node that registers in between is still awaited, and the
   -- claim that its registration requests finds it
   awaited := mooring_internal.awaited_nodes();
+  namesakes := array(select w.deployment_id from mooring_internal.waiting_for_namesakes() w);
   select array_agg(p) into classes from mooring_internal.placeable_classes() p;
   if classes is not null then
     select jsonb_object_agg(s.signature, c.nr) into class_of
@@ -140,6 +143,7 @@ begin
         join mooring.deployment d on d.id = l.deployment_id and d.enabled
        -- a row that was edited, stopped or placed by hand meanwhile waits for the next claim
        where l.node_id is null and l.wanted = 'run' and l.nr is not null
+         and l.deployment_id <> all (namesakes)
        group by l.nr
        order by l.nr
     loop

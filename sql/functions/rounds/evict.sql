@@ -21,6 +21,7 @@ begin
   -- only as a round: a trigger's call leaves the transaction of the edit as it is
   if evict.deployments is null and evict.nodes is null then
     perform mooring_internal.limit_idle();
+    perform mooring_internal.forget_stopped_names();
   end if;
   return query
     with owned as materialized (
