@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:70ee7f55864c8ff0d418fe2cb7f6fd6e750d0fdb
+--! Hash: sha1:7a9c8a3cc95056b412642425f030276dc5be2737
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -454,7 +454,7 @@ create table mooring.deployment (
       coalesce(policy, '-') || chr(31) || selector::text || chr(31)
       || coalesce(package_name || '@' || package_version, '-') || chr(31)
       -- a command, or a variable that decides which code runs: mooring_internal.code_variables()
-      || (command is not null or env @? (
+      || (command is not null or coalesce(env @? (
         '$.keyvalue().key ? (@ like_regex "^('
           'LD_.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|'
           'HOSTALIASES|RESOLV_HOST_CONF|RES_OPTIONS|LOCALDOMAIN|MALLOC_TRACE|PATH|HOME|'
@@ -473,7 +473,7 @@ create table mooring.deployment (
           'GIT_(SSH.*|ASKPASS|EXEC_PATH|TEMPLATE_DIR|CONFIG.*|DIR|WORK_TREE)|'
           'GIT_(EDITOR|PAGER|PROXY_COMMAND|EXTERNAL_DIFF)|SSH_(ASKPASS.*|AUTH_SOCK)|'
           'OPENSSL_.*|SSL_CERT_.*|SSLKEYLOGFILE|(CURL|REQUESTS|AWS)_CA_BUNDLE'
-          ')$" flag "i")'))::text
+          ')$" flag "i")'), false))::text
       || chr(31) || coalesce(pinned_node, '-') || chr(31)
       || needs_urls::text)::uuid) stored,
   created_at timestamptz not null default now()

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { assignments, deployment } from '../helpers/factories.js'
+import { assignments, deployment, report } from '../helpers/factories.js'
 import { login } from '../helpers/logins.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
 import { emptyDatabase } from '../helpers/postgres.js'
@@ -225,7 +225,9 @@ t.test("SET ROLE to another agent changes nothing: a node is the login's", async
 })
 
 t.test('a viewer sees every view, explains and reads history, and no environment', async (t) => {
-  const { pg, deployment: id } = await fleet(t)
+  const { pg, deployment: id, sessions } = await fleet(t)
+  const [owned] = await assignments(pg.sql, id)
+  await report(pg.sql, { name: 'host-b', session: sessions.b }, owned!, 'failed', { error: 'no' })
   await deployment(pg.sql, {
     package_name: 'left-pad',
     selector: { nowhere: true },
