@@ -6,6 +6,8 @@ import { databaseCommand, jsonOption, psqlAndExample, yesOption } from '../optio
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
+import { stopSignal } from '../signals.js'
+import { watchStopping } from '../progress/stopping.js'
 import {
   confirmFound,
   selectedDeployments,
@@ -14,7 +16,7 @@ import {
 } from '../targets/selection.js'
 import type { SelectionOptions } from '../targets/selection.js'
 
-type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean }
+type Options = DatabaseOptions & JsonOptions & SelectionOptions & { yes?: boolean; wait?: boolean }
 
 export function addDelete(program: Command): void {
   const remove = program
@@ -24,6 +26,7 @@ export function addDelete(program: Command): void {
     .alias('deployments')
     .description('stop its processes and delete the row')
     .addOption(yesOption())
+    .option('--wait', 'exit when nothing of them runs any more')
     .addOption(jsonOption('print [{id, name, stopping}] as JSON'))
     .addHelpText(
       'after',
@@ -55,6 +58,10 @@ async function deleteDeployments(named: string[], options: Options): Promise<voi
     const deleted = new Set(
       (await db.deleteDeployments(rows.map(({ id }) => id))).map(({ id }) => id),
     )
+    if (options.wait) {
+      const say = options.json ? () => {} : print
+      await watchStopping(db, [...deleted], { say, signal: stopSignal() })
+    }
     const stopping = new Map<string, number>()
     for (const { deployment_id } of await db.assignments({ deployments: [...deleted] }))
       stopping.set(deployment_id, (stopping.get(deployment_id) ?? 0) + 1)
