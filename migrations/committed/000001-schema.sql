@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7a9c8a3cc95056b412642425f030276dc5be2737
+--! Hash: sha1:5f2a2c3cd072f7beec308cad75dbdf13b0b6fc8e
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -4298,11 +4298,11 @@ comment on function mooring_internal.with_load(mooring.node_state[], int[]) is
 --! Included functions/placement/spread_replicas.sql
 -- Which of the chosen places each row gets, so that replicas of one deployment are kept apart.
 -- Rows come in queue order with their deployments. README.md explains the algorithm.
---   fixed_*           replicas that already got their node in the same window
+--   fixed_*           replicas that already got their node and are not written yet
 --   shuffle => false  places belong to their rows; only a row that meets another replica moves
 -- It looks at a deployment as often as it has eligible nodes, however many replicas there are: ten
 -- thousand replicas on three nodes are no work.
--- Reads where the deployments already run, locks nothing.
+-- Reads where the deployments run and where they are promised to, locks nothing.
 create or replace function mooring_internal.spread_replicas(
   deployments bigint[],
   places int[],
@@ -4351,11 +4351,13 @@ begin
                     union all
                     select f.deployment_id, f.node_id, null::bigint
                       from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
+                     where f.deployment_id = any (deployments)
                     union all
-                    select distinct a.deployment_id, a.node_id, null::bigint
+                    select distinct a.deployment_id, p.node_id, null::bigint
                       from mooring.assignment a
+                     cross join lateral (values (a.node_id), (a.move_to)) p (node_id)
                      where a.deployment_id = any (deployments)
-                       and a.node_id is not null
+                       and p.node_id is not null
                        and a.handover is distinct from 'leaving') u) m
      group by m.deployment_id
     having count(*) filter (where m.nr is not null and m.nth > 1) > 0
@@ -4550,7 +4552,9 @@ create or replace function mooring_internal.may_return_to_last_node(
   places int[],
   deployments bigint[],
   last_nodes int[],
-  replicated boolean
+  replicated boolean,
+  placed_deployments bigint[],
+  placed_nodes int[]
 ) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -4575,7 +4579,10 @@ begin
          select from mooring.assignment a
           where a.deployment_id = w.deployment_id
             and a.node_id = w.node_id
-            and a.handover is distinct from 'leaving'));
+            and a.handover is distinct from 'leaving')
+       and not exists (
+         select from unnest(placed_deployments, placed_nodes) p (deployment_id, node_id)
+          where p.deployment_id = w.deployment_id and p.node_id = w.node_id));
   if wished is null then
     return null;
   end if;
@@ -4606,7 +4613,7 @@ begin
 end;
 $$;
 comment on function mooring_internal.may_return_to_last_node(
-  mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is
+  mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean, bigint[], int[]) is
   'Numbers of the pending rows whose last node is eligible and within sticky_slack of the places '
   'that would be used anyway.';
 --! EndIncluded functions/placement/may_return_to_last_node.sql
@@ -4616,6 +4623,7 @@ comment on function mooring_internal.may_return_to_last_node(
 -- rows first return to their last node, where that is cheap enough; the others get the cheapest
 -- places. Replicas are kept apart.
 -- Pure: what claim() writes and what a simulation shows come from here.
+-- placed_*: replicas that a simulation has placed before, which no table knows of.
 create or replace function mooring_internal.choose_places(
   nodes mooring.node_state[],
   eligible int[],
@@ -4623,7 +4631,9 @@ create or replace function mooring_internal.choose_places(
   assignments bigint[],
   deployments bigint[],
   last_nodes int[],
-  replicated boolean
+  replicated boolean,
+  placed_deployments bigint[] default '{}',
+  placed_nodes int[] default '{}'
 ) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -4648,6 +4658,8 @@ begin
                   chosen,
                   nodes,
                   eligible,
+                  placed_deployments,
+                  placed_nodes,
                   shuffle => false)
                 else chosen end;
   end if;
@@ -4655,7 +4667,15 @@ begin
     nodes, eligible, in_force.name, cardinality(assignments));
   if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
     returning_rows := mooring_internal.may_return_to_last_node(
-      nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+      nodes,
+      eligible,
+      in_force,
+      chosen,
+      deployments,
+      last_nodes,
+      replicated,
+      placed_deployments,
+      placed_nodes);
   end if;
   if returning_rows is null then
     return case when replicated and chosen <> '{}'
@@ -4663,7 +4683,9 @@ begin
                   deployments[1:cardinality(chosen)],
                   chosen,
                   nodes,
-                  eligible)
+                  eligible,
+                  placed_deployments,
+                  placed_nodes)
                 else chosen end;
   end if;
   returning_to := array(
@@ -4688,11 +4710,11 @@ begin
       chosen,
       nodes,
       eligible,
-      array(
+      placed_deployments || array(
         select deployments[u.nr]
           from unnest(returning_rows) with ordinality u (nr, o)
          order by u.o),
-      returning_to);
+      placed_nodes || returning_to);
   end if;
   return array(
     select u.node_id
@@ -4705,7 +4727,7 @@ begin
 end;
 $$;
 comment on function mooring_internal.choose_places(
-  mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is
+  mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean, bigint[], int[]) is
   'The node for each of the pending assignments of one class, in queue order; '
   'fewer where room runs out.';
 --! EndIncluded functions/placement/choose_places.sql
@@ -4716,6 +4738,7 @@ comment on function mooring_internal.choose_places(
 -- shows the result itself.
 -- given: places that were chosen since the loads in nodes were added up. They are added here, so
 -- that the last step of a call adds up nothing.
+-- placed_*: see choose_places().
 -- A policy that fails raises; the caller then keeps its nodes and given as they are.
 -- Reads what choose_places() reads, locks and writes nothing.
 create or replace function mooring_internal.place_class(
@@ -4726,6 +4749,8 @@ create or replace function mooring_internal.place_class(
   deployments bigint[],
   last_nodes int[],
   replicated boolean,
+  placed_deployments bigint[] default '{}',
+  placed_nodes int[] default '{}',
   out nodes_now mooring.node_state[],
   out chosen int[],
   out exhausted boolean,
@@ -4740,7 +4765,15 @@ begin
     nodes_now := mooring_internal.with_load(nodes, given);
   end if;
   chosen := mooring_internal.choose_places(
-    nodes_now, class.node_ids, class.policy, ids, deployments, last_nodes, replicated);
+    nodes_now,
+    class.node_ids,
+    class.policy,
+    ids,
+    deployments,
+    last_nodes,
+    replicated,
+    placed_deployments,
+    placed_nodes);
   exhausted := cardinality(chosen) < cardinality(ids);
   rule := 'cheapest by ' || class.policy;
 end;
@@ -4752,7 +4785,9 @@ comment on function mooring_internal.place_class(
   bigint[],
   bigint[],
   int[],
-  boolean
+  boolean,
+  bigint[],
+  int[]
 ) is
   'Chooses places for the next work of one class. nodes_now: the loads with what was given before. '
   'chosen: the nodes, fewer where room runs out (exhausted). rule: the rule in words.';
@@ -6305,7 +6340,12 @@ comment on function mooring_internal.raise_hold(text) is
 --   budget     a deployment of several replicas may lack one: replicas - 1 have to be available
 --   available  it shall run, its node is live, and it is observed running under its epoch
 -- What is not available serves no request. So it may be stopped at any time, and goes first.
-create or replace function mooring_internal.within_budget(ids bigint[]) returns bigint[]
+-- A simulation says what it has moved so far: arrived runs elsewhere, under_way is stopped.
+create or replace function mooring_internal.within_budget(
+  ids bigint[],
+  arrived bigint[] default '{}',
+  under_way bigint[] default '{}'
+) returns bigint[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- sets of thousands whose sizes the planner cannot know, see release()
@@ -6330,12 +6370,15 @@ begin
       select a.id, a.deployment_id
         from mooring.assignment a
         join mooring.heartbeat h on h.node_id = a.node_id
-        join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+        left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
        where a.deployment_id = any (replicated)
-         and a.wanted = 'run'
-         and a.handover is null
-         and r.state = 'running'
-         and mooring_internal.node_is_live(h)
+         and a.id <> all (within_budget.under_way)
+         and (
+           a.id = any (within_budget.arrived)
+           or a.wanted = 'run'
+             and a.handover is null
+             and r.state = 'running'
+             and mooring_internal.node_is_live(h))
     ),
     spare as materialized (
       select d.id as deployment_id, count(v.id) - (d.replicas - 1) as n
@@ -6357,7 +6400,7 @@ begin
      order by k.deployment_id is not null, k.nr);
 end;
 $$;
-comment on function mooring_internal.within_budget(bigint[]) is
+comment on function mooring_internal.within_budget(bigint[], bigint[], bigint[]) is
   'Those of these assignments that may be stopped now without taking a deployment of several '
   'replicas below all but one; what is not available comes first.';
 --! EndIncluded functions/moves/within_budget.sql
@@ -7987,8 +8030,7 @@ comment on function mooring_internal.pending_reasons(int) is
 -- classes, queue, windows and choice (placeable_classes, place_class) on the present loads.
 -- It locks and writes nothing, so it works in a read-only transaction and on a standby.
 -- Other pending work takes part, as it would in a claim; only what the node leaves behind is
--- returned. Known difference: replicas of one deployment that fall into different windows ignore
--- each other here.
+-- returned.
 create or replace function mooring.plan_placement(without_node int) returns table (
   assignment_id bigint,
   deployment_id bigint,
@@ -8014,6 +8056,8 @@ declare
   tail record;
   chosen int[];
   given int[] := '{}';
+  placed_deployments bigint[];
+  placed_nodes int[];
   step record;
   why text;
   promised bigint[];
@@ -8025,8 +8069,9 @@ begin
   select s.* into setting
     from mooring.setting s;
   -- what is being moved away goes to the node it was promised, see place_moves()
-  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason)
-    into promised, owners, rules
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason),
+      array_agg(l.deployment_id)
+    into promised, owners, rules, placed_deployments
     from mooring_internal.work_of_lost_node(plan_placement.without_node) l
     join mooring_internal.eligibility(array(
       select b.deployment_id
@@ -8042,6 +8087,8 @@ begin
   promised := coalesce(promised, '{}');
   ids := promised;
   owners := coalesce(owners, '{}');
+  placed_deployments := coalesce(placed_deployments, '{}');
+  placed_nodes := owners;
   rules := coalesce(rules, '{}');
   select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures
     from mooring_internal.work_of_lost_node(plan_placement.without_node) l
@@ -8117,7 +8164,9 @@ begin
           class_of_work.ids,
           class_of_work.deployments,
           class_of_work.last_nodes,
-          class_of_work.replicated);
+          class_of_work.replicated,
+          placed_deployments,
+          placed_nodes);
         nodes := step.nodes_now;
         chosen := step.chosen;
         why := step.rule;
@@ -8131,6 +8180,11 @@ begin
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       owners := owners || chosen;
+      if class_of_work.replicated then
+        placed_deployments := placed_deployments
+          || class_of_work.deployments[1:cardinality(chosen)];
+        placed_nodes := placed_nodes || chosen;
+      end if;
       rules := rules || array_fill(why, array[cardinality(chosen)]);
     end loop;
     exit when cardinality(queue) < setting.claim_window;
@@ -8196,8 +8250,9 @@ comment on function mooring.simulate_node_loss(text) is
   'go nowhere, and reason says why. Locks and writes nothing.';
 --! EndIncluded functions/explain/simulate_node_loss.sql
 --! Included functions/explain/simulate_drain.sql
--- simulate_drain: where drain_node() would send what a node runs. It uses the targets and the
--- choice of advance_drains(), in steps of max_moves; each step counts as arrived before the next.
+-- simulate_drain: where drain_node() would send what a node runs. It uses the targets, the budget
+-- and the choice of advance_drains(), in steps of max_moves. Each step counts as arrived, and
+-- running, before the next.
 -- What no other node can take stays: to_node is null, and reason says why. Daemons and what is
 -- being moved already are left out.
 create or replace function mooring.simulate_drain(name text, max_moves int default null)
@@ -8218,12 +8273,21 @@ declare
   step int;
   budget int;
   nodes mooring.node_state[] := array(select s from mooring_internal.node_states() s);
+  classes mooring_internal.placement_class[] := '{}';
   class record;
+  -- what is left, with the number of its class, and what of it has other replicas
+  waiting bigint[] := '{}';
+  class_of int[] := '{}';
+  replicas bigint[];
+  -- what steps before have moved, and what this one moves
+  arrived bigint[] := '{}';
+  moving bigint[];
+  placed_deployments bigint[] := '{}';
+  placed_nodes int[] := '{}';
   batch bigint[];
   deployments bigint[];
-  chosen int[] := '{}';
+  chosen int[];
   placed record;
-  at int;
 begin
   if simulate_drain.max_moves < 1 then
     raise exception using
@@ -8235,15 +8299,49 @@ begin
     simulate_drain.max_moves,
     source.drain_max_moves,
     (select s.drain_max_moves from mooring.setting s));
-  budget := step;
   for class in
     select t.*
       from mooring_internal.drain_targets(source.id) t
      where t.node_ids <> '{}'
   loop
-    at := 0;
-    while at < cardinality(class.ids) loop
-      batch := class.ids[at + 1 : at + budget];
+    classes := classes
+      || (class.policy, null, class.node_ids)::mooring_internal.placement_class;
+    waiting := waiting || class.ids;
+    class_of := class_of || array_fill(cardinality(classes), array[cardinality(class.ids)]);
+  end loop;
+  replicas := array(
+    select a.id
+      from mooring.assignment a
+      join mooring.deployment d on d.id = a.deployment_id
+     where a.id = any (waiting) and d.replicas > 1);
+  loop
+    budget := step;
+    moving := '{}';
+    -- full nodes are no targets, and the choosiest class goes first, as in drain_targets()
+    for class in
+      select c.policy, o.node_ids, w.ids
+        from (
+          select u.nr, array_agg(u.id order by u.id) as ids
+            from unnest(waiting, class_of) u (id, nr)
+           group by u.nr) w
+       cross join lateral (select (classes[w.nr]).policy, (classes[w.nr]).node_ids) c
+       cross join lateral (
+         select array(
+             select s.id
+               from unnest(nodes) s
+              where s.id = any (c.node_ids)
+                and s.assigned < coalesce(s.max_assignments, 2147483647)
+              order by s.id) as node_ids) o
+       where o.node_ids <> '{}'
+       order by cardinality(o.node_ids), w.ids[1]
+    loop
+      exit when budget = 0;
+      batch := class.ids;
+      if batch && replicas then
+        batch := mooring_internal.within_budget(batch, arrived, moving);
+      end if;
+      batch := array(select u.id from unnest(batch) u (id) order by u.id limit budget);
+      continue when batch = '{}';
       deployments := array(
         select a.deployment_id
           from unnest(batch) with ordinality u (id, nr)
@@ -8251,36 +8349,45 @@ begin
          order by u.nr);
       placed := mooring_internal.place_class(
         nodes,
-        chosen,
+        '{}',
         (class.policy, null, class.node_ids)::mooring_internal.placement_class,
         batch,
         deployments,
         '{}',
-        true);
-      nodes := placed.nodes_now;
+        true,
+        placed_deployments,
+        placed_nodes);
       chosen := placed.chosen;
+      continue when chosen = '{}';
+      batch := batch[1:cardinality(chosen)];
       return query
         select u.id, u.deployment_id, source.name, n.name, placed.rule
-          from unnest(
-            batch[1:cardinality(chosen)],
-            deployments[1:cardinality(chosen)],
-            chosen) u (id, deployment_id, node_id)
+          from unnest(batch, deployments[1:cardinality(chosen)], chosen)
+            u (id, deployment_id, node_id)
           join mooring.node n on n.id = u.node_id;
-      at := at + cardinality(chosen);
-      if placed.exhausted then
-        return query
-          select a.id, a.deployment_id, source.name, null::text,
-              'the nodes that may run it would be full: add a node or raise max_assignments'
-            from unnest(class.ids[at + 1 :]) u (id)
-            join mooring.assignment a on a.id = u.id;
-        exit;
-      end if;
-      budget := case
-        when cardinality(chosen) = budget then step
-        else budget - cardinality(chosen)
-      end;
+      nodes := mooring_internal.with_load(nodes, chosen);
+      placed_deployments := placed_deployments || deployments[1:cardinality(chosen)];
+      placed_nodes := placed_nodes || chosen;
+      moving := moving || batch;
+      budget := budget - cardinality(chosen);
     end loop;
+    exit when moving = '{}';
+    arrived := arrived || moving;
+    select coalesce(array_agg(u.id order by u.o), '{}'),
+        coalesce(array_agg(u.nr order by u.o), '{}')
+      into waiting, class_of
+      from unnest(waiting, class_of) with ordinality u (id, nr, o)
+     where u.id <> all (moving);
   end loop;
+  return query
+    select a.id, a.deployment_id, source.name, null::text,
+        case
+          when a.id = any (mooring_internal.within_budget(waiting, arrived)) then
+            'the nodes that may run it would be full: add a node or raise max_assignments'
+          else 'too few other replicas of it run: it stays until they do'
+        end
+      from mooring.assignment a
+     where a.id = any (waiting);
   return query
     select a.id, a.deployment_id, source.name, null::text, b.why
       from mooring_internal.drain_obstacles(source.id) b

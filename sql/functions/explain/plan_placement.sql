@@ -2,8 +2,7 @@
 -- classes, queue, windows and choice (placeable_classes, place_class) on the present loads.
 -- It locks and writes nothing, so it works in a read-only transaction and on a standby.
 -- Other pending work takes part, as it would in a claim; only what the node leaves behind is
--- returned. Known difference: replicas of one deployment that fall into different windows ignore
--- each other here.
+-- returned.
 create or replace function mooring.plan_placement(without_node int) returns table (
   assignment_id bigint,
   deployment_id bigint,
@@ -29,6 +28,8 @@ declare
   tail record;
   chosen int[];
   given int[] := '{}';
+  placed_deployments bigint[];
+  placed_nodes int[];
   step record;
   why text;
   promised bigint[];
@@ -40,8 +41,9 @@ begin
   select s.* into setting
     from mooring.setting s;
   -- what is being moved away goes to the node it was promised, see place_moves()
-  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason)
-    into promised, owners, rules
+  select array_agg(l.id), array_agg(l.move_to), array_agg('moved: ' || l.move_reason),
+      array_agg(l.deployment_id)
+    into promised, owners, rules, placed_deployments
     from mooring_internal.work_of_lost_node(plan_placement.without_node) l
     join mooring_internal.eligibility(array(
       select b.deployment_id
@@ -57,6 +59,8 @@ begin
   promised := coalesce(promised, '{}');
   ids := promised;
   owners := coalesce(owners, '{}');
+  placed_deployments := coalesce(placed_deployments, '{}');
+  placed_nodes := owners;
   rules := coalesce(rules, '{}');
   select array_agg(l.id), array_agg(l.signature) into lost_ids, lost_signatures
     from mooring_internal.work_of_lost_node(plan_placement.without_node) l
@@ -132,7 +136,9 @@ begin
           class_of_work.ids,
           class_of_work.deployments,
           class_of_work.last_nodes,
-          class_of_work.replicated);
+          class_of_work.replicated,
+          placed_deployments,
+          placed_nodes);
         nodes := step.nodes_now;
         chosen := step.chosen;
         why := step.rule;
@@ -146,6 +152,11 @@ begin
       end if;
       ids := ids || class_of_work.ids[1:cardinality(chosen)];
       owners := owners || chosen;
+      if class_of_work.replicated then
+        placed_deployments := placed_deployments
+          || class_of_work.deployments[1:cardinality(chosen)];
+        placed_nodes := placed_nodes || chosen;
+      end if;
       rules := rules || array_fill(why, array[cardinality(chosen)]);
     end loop;
     exit when cardinality(queue) < setting.claim_window;

@@ -5,7 +5,12 @@
 --   budget     a deployment of several replicas may lack one: replicas - 1 have to be available
 --   available  it shall run, its node is live, and it is observed running under its epoch
 -- What is not available serves no request. So it may be stopped at any time, and goes first.
-create or replace function mooring_internal.within_budget(ids bigint[]) returns bigint[]
+-- A simulation says what it has moved so far: arrived runs elsewhere, under_way is stopped.
+create or replace function mooring_internal.within_budget(
+  ids bigint[],
+  arrived bigint[] default '{}',
+  under_way bigint[] default '{}'
+) returns bigint[]
   language plpgsql stable security definer
   set search_path = pg_catalog, mooring, pg_temp
   -- sets of thousands whose sizes the planner cannot know, see release()
@@ -30,12 +35,15 @@ begin
       select a.id, a.deployment_id
         from mooring.assignment a
         join mooring.heartbeat h on h.node_id = a.node_id
-        join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+        left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
        where a.deployment_id = any (replicated)
-         and a.wanted = 'run'
-         and a.handover is null
-         and r.state = 'running'
-         and mooring_internal.node_is_live(h)
+         and a.id <> all (within_budget.under_way)
+         and (
+           a.id = any (within_budget.arrived)
+           or a.wanted = 'run'
+             and a.handover is null
+             and r.state = 'running'
+             and mooring_internal.node_is_live(h))
     ),
     spare as materialized (
       select d.id as deployment_id, count(v.id) - (d.replicas - 1) as n
@@ -57,6 +65,6 @@ begin
      order by k.deployment_id is not null, k.nr);
 end;
 $$;
-comment on function mooring_internal.within_budget(bigint[]) is
+comment on function mooring_internal.within_budget(bigint[], bigint[], bigint[]) is
   'Those of these assignments that may be stopped now without taking a deployment of several '
   'replicas below all but one; what is not available comes first.';

@@ -3,6 +3,7 @@
 -- rows first return to their last node, where that is cheap enough; the others get the cheapest
 -- places. Replicas are kept apart.
 -- Pure: what claim() writes and what a simulation shows come from here.
+-- placed_*: replicas that a simulation has placed before, which no table knows of.
 create or replace function mooring_internal.choose_places(
   nodes mooring.node_state[],
   eligible int[],
@@ -10,7 +11,9 @@ create or replace function mooring_internal.choose_places(
   assignments bigint[],
   deployments bigint[],
   last_nodes int[],
-  replicated boolean
+  replicated boolean,
+  placed_deployments bigint[] default '{}',
+  placed_nodes int[] default '{}'
 ) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -35,6 +38,8 @@ begin
                   chosen,
                   nodes,
                   eligible,
+                  placed_deployments,
+                  placed_nodes,
                   shuffle => false)
                 else chosen end;
   end if;
@@ -42,7 +47,15 @@ begin
     nodes, eligible, in_force.name, cardinality(assignments));
   if chosen <> '{}' and array_remove(last_nodes, null) <> '{}' then
     returning_rows := mooring_internal.may_return_to_last_node(
-      nodes, eligible, in_force, chosen, deployments, last_nodes, replicated);
+      nodes,
+      eligible,
+      in_force,
+      chosen,
+      deployments,
+      last_nodes,
+      replicated,
+      placed_deployments,
+      placed_nodes);
   end if;
   if returning_rows is null then
     return case when replicated and chosen <> '{}'
@@ -50,7 +63,9 @@ begin
                   deployments[1:cardinality(chosen)],
                   chosen,
                   nodes,
-                  eligible)
+                  eligible,
+                  placed_deployments,
+                  placed_nodes)
                 else chosen end;
   end if;
   returning_to := array(
@@ -75,11 +90,11 @@ begin
       chosen,
       nodes,
       eligible,
-      array(
+      placed_deployments || array(
         select deployments[u.nr]
           from unnest(returning_rows) with ordinality u (nr, o)
          order by u.o),
-      returning_to);
+      placed_nodes || returning_to);
   end if;
   return array(
     select u.node_id
@@ -92,6 +107,6 @@ begin
 end;
 $$;
 comment on function mooring_internal.choose_places(
-  mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean) is
+  mooring.node_state[], int[], text, bigint[], bigint[], int[], boolean, bigint[], int[]) is
   'The node for each of the pending assignments of one class, in queue order; '
   'fewer where room runs out.';

@@ -11,7 +11,9 @@ create or replace function mooring_internal.may_return_to_last_node(
   places int[],
   deployments bigint[],
   last_nodes int[],
-  replicated boolean
+  replicated boolean,
+  placed_deployments bigint[],
+  placed_nodes int[]
 ) returns int[]
   language plpgsql stable
   set search_path = pg_catalog, mooring, pg_temp
@@ -36,7 +38,10 @@ begin
          select from mooring.assignment a
           where a.deployment_id = w.deployment_id
             and a.node_id = w.node_id
-            and a.handover is distinct from 'leaving'));
+            and a.handover is distinct from 'leaving')
+       and not exists (
+         select from unnest(placed_deployments, placed_nodes) p (deployment_id, node_id)
+          where p.deployment_id = w.deployment_id and p.node_id = w.node_id));
   if wished is null then
     return null;
   end if;
@@ -67,6 +72,6 @@ begin
 end;
 $$;
 comment on function mooring_internal.may_return_to_last_node(
-  mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean) is
+  mooring.node_state[], int[], mooring.policy, int[], bigint[], int[], boolean, bigint[], int[]) is
   'Numbers of the pending rows whose last node is eligible and within sticky_slack of the places '
   'that would be used anyway.';

@@ -4,6 +4,7 @@
 -- shows the result itself.
 -- given: places that were chosen since the loads in nodes were added up. They are added here, so
 -- that the last step of a call adds up nothing.
+-- placed_*: see choose_places().
 -- A policy that fails raises; the caller then keeps its nodes and given as they are.
 -- Reads what choose_places() reads, locks and writes nothing.
 create or replace function mooring_internal.place_class(
@@ -14,6 +15,8 @@ create or replace function mooring_internal.place_class(
   deployments bigint[],
   last_nodes int[],
   replicated boolean,
+  placed_deployments bigint[] default '{}',
+  placed_nodes int[] default '{}',
   out nodes_now mooring.node_state[],
   out chosen int[],
   out exhausted boolean,
@@ -28,7 +31,15 @@ begin
     nodes_now := mooring_internal.with_load(nodes, given);
   end if;
   chosen := mooring_internal.choose_places(
-    nodes_now, class.node_ids, class.policy, ids, deployments, last_nodes, replicated);
+    nodes_now,
+    class.node_ids,
+    class.policy,
+    ids,
+    deployments,
+    last_nodes,
+    replicated,
+    placed_deployments,
+    placed_nodes);
   exhausted := cardinality(chosen) < cardinality(ids);
   rule := 'cheapest by ' || class.policy;
 end;
@@ -40,7 +51,9 @@ comment on function mooring_internal.place_class(
   bigint[],
   bigint[],
   int[],
-  boolean
+  boolean,
+  bigint[],
+  int[]
 ) is
   'Chooses places for the next work of one class. nodes_now: the loads with what was given before. '
   'chosen: the nodes, fewer where room runs out (exhausted). rule: the rule in words.';

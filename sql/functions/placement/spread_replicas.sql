@@ -1,10 +1,10 @@
 -- Which of the chosen places each row gets, so that replicas of one deployment are kept apart.
 -- Rows come in queue order with their deployments. README.md explains the algorithm.
---   fixed_*           replicas that already got their node in the same window
+--   fixed_*           replicas that already got their node and are not written yet
 --   shuffle => false  places belong to their rows; only a row that meets another replica moves
 -- It looks at a deployment as often as it has eligible nodes, however many replicas there are: ten
 -- thousand replicas on three nodes are no work.
--- Reads where the deployments already run, locks nothing.
+-- Reads where the deployments run and where they are promised to, locks nothing.
 create or replace function mooring_internal.spread_replicas(
   deployments bigint[],
   places int[],
@@ -53,11 +53,13 @@ begin
                     union all
                     select f.deployment_id, f.node_id, null::bigint
                       from unnest(fixed_deployments, fixed_nodes) f (deployment_id, node_id)
+                     where f.deployment_id = any (deployments)
                     union all
-                    select distinct a.deployment_id, a.node_id, null::bigint
+                    select distinct a.deployment_id, p.node_id, null::bigint
                       from mooring.assignment a
+                     cross join lateral (values (a.node_id), (a.move_to)) p (node_id)
                      where a.deployment_id = any (deployments)
-                       and a.node_id is not null
+                       and p.node_id is not null
                        and a.handover is distinct from 'leaving') u) m
      group by m.deployment_id
     having count(*) filter (where m.nr is not null and m.nth > 1) > 0

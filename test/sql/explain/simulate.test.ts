@@ -6,6 +6,7 @@ import type { TestNode } from '../../helpers/factories.js'
 import { claim, refused, storiesIn } from '../story.js'
 
 const pg = await testDatabase(t)
+const done = new Error('rolled back')
 const story = storiesIn(pg, t)
 
 interface Planned {
@@ -153,6 +154,24 @@ story('in windows that are not full at once it is foretold as well', async (t, s
   )
 })
 
+story('replicas in different windows keep away from each other, as in a claim', async (t, sql) => {
+  await sql`update mooring.setting set claim_window = 1`
+  await node(sql, { name: 'host-a' })
+  await deployment(sql, { replicas: 2 })
+  await claim(sql)
+  await node(sql, { name: 'host-b', weight: 1000 })
+  await node(sql, { name: 'host-c' })
+  const planned = await loss(sql, 'host-a')
+  t.same(planned.map(({ to_node }) => to_node).sort(), ['host-b', 'host-c'])
+  await age(sql, 'host-a', '16 seconds ago')
+  await sql`select from mooring.reap()`
+  await claim(sql)
+  t.same(
+    planned.map(({ to_node }) => to_node),
+    (await assignments(sql)).map((row) => row.node),
+  )
+})
+
 story('where room runs out it says so', async (t, sql) => {
   await node(sql, { name: 'host-a' })
   await deployments(sql, 3)
@@ -199,6 +218,111 @@ story('what is foretold of a drain is what happens when it is drained', async (t
     planned.map(({ assignment_id, to_node }) => [assignment_id, to_node ?? 'host-a']),
     planned.map(({ assignment_id }) => [assignment_id, now.get(assignment_id)]),
   )
+})
+
+/** What all agents report of all that is to stop or shall run. */
+async function agentsObey(sql: TransactionSql): Promise<void> {
+  await sql`
+    select r.accepted
+      from mooring.heartbeat h
+     cross join lateral (
+       select jsonb_agg(
+           jsonb_build_object(
+             'assignment_id', a.id,
+             'epoch', a.epoch,
+             'generation', 1,
+             'state', case a.wanted when 'stop' then 'stopped' else 'running' end)) as rows
+         from mooring.assignment a
+         left join mooring.run o on o.assignment_id = a.id and o.epoch = a.epoch
+        where a.node_id = h.node_id and (a.wanted = 'stop' or o.assignment_id is null)) a
+     cross join lateral mooring.report(h.node, h.session, a.rows) r
+     where a.rows is not null`
+}
+
+/** Numbers that look random and are the same in every run. */
+function dice(seed: number): (sides: number) => number {
+  let state = seed * 2_654_435_761 + 1
+  return (sides) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((state / 2 ** 32) * sides)
+  }
+}
+
+/** Hosts and deployments of every kind: twins, pins, limits, labels, weights, policies. */
+async function randomFleet(sql: TransactionSql, roll: (sides: number) => number): Promise<void> {
+  const hosts = 3 + roll(4)
+  // one of the two for all: a start takes longer than a stop, so steps of both would overlap
+  const handover = roll(3) === 0 ? 'start-first' : 'stop-first'
+  // twins of few hosts that others join later
+  for (let host = 0; host < hosts; host++) {
+    if (host === 1 + roll(hosts - 1)) await claim(sql)
+    await node(sql, {
+      name: `host-${host}`,
+      weight: [50, 100, 100, 300][roll(4)]!,
+      labels: roll(2) ? { disk: 'ssd' } : {},
+      max_assignments: host > 0 && roll(3) === 0 ? 3 + roll(12) : null,
+    })
+    for (let count = 1 + roll(4); count > 0; count--)
+      await deployment(sql, {
+        package_name: ['left-pad', 'http-server'][roll(2)]!,
+        replicas: [1, 1, 2, 2, 3, 5][roll(6)]!,
+        on_lost: 'keep',
+        handover,
+        ...(roll(4) === 0 ? { selector: { disk: 'ssd' } } : {}),
+        ...(roll(6) === 0 ? { pinned_node: `host-${roll(hosts)}` } : {}),
+        ...(roll(5) === 0 ? { policy: ['hash', 'resource_usage', 'none'][roll(3)]! } : {}),
+      })
+    if (roll(2)) await claim(sql)
+  }
+  await claim(sql)
+  await agentsObey(sql)
+}
+
+story('in random fleets with twins a drain does what was foretold', async (t, sql) => {
+  await sql`update mooring.setting set handover_settle = '0'`
+  let twins = 0
+  for (let seed = 1; seed <= 14; seed++) {
+    await sql
+      .savepoint(async (sql) => {
+        const roll = dice(seed)
+        await randomFleet(sql, roll)
+        const moves = 1 + roll(5)
+        const before = await assignments(sql)
+        const here = before.filter(({ node }) => node === 'host-0').map((row) => row.deployment_id)
+        twins += here.length - new Set(here).size
+        const planned = await drain(sql, 'host-0', moves)
+        await sql`select from mooring.drain_node('host-0', max_moves => ${moves}::int)`
+        for (let moved = true; moved;) {
+          await claim(sql)
+          // a handover settles with the time
+          await sql`
+            update mooring.run
+               set last_deployed_at = last_deployed_at - interval '1 h'`
+          const orders = await sql`
+            select from mooring.assignment where wanted = 'stop' or move_reason is not null`
+          moved = orders.length > 0
+          await agentsObey(sql)
+        }
+        const now = await sql<{ key: string; node: string | null }[]>`
+          select format('%s/%s', a.deployment_id, a.ordinal) as key, n.name as node
+            from mooring.assignment a
+            left join mooring.node n on n.id = a.node_id`
+        const where = new Map(now.map(({ key, node }) => [key, node]))
+        const keyOf = new Map(
+          before.map(({ id, deployment_id, ordinal }) => [id, `${deployment_id}/${ordinal}`]),
+        )
+        t.same(
+          planned.map(({ assignment_id: id, to_node }) => [keyOf.get(id), to_node ?? 'host-0']),
+          planned.map(({ assignment_id: id }) => [keyOf.get(id), where.get(keyOf.get(id)!)]),
+          `fleet ${seed}, ${moves} at a time`,
+        )
+        throw done
+      })
+      .catch((error: unknown) => {
+        if (error !== done) throw error
+      })
+  }
+  t.ok(twins > 20, `${twins} twins`)
 })
 
 story('what is foretold of an insert is what happens when it is inserted', async (t, sql) => {
