@@ -324,6 +324,7 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   leaving boolean not null default false,
+  left_at timestamptz,
   reaped_at timestamptz,
   role_name text,
   constraint heartbeat_pkey primary key (node_id),
@@ -356,6 +357,8 @@ comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is
   'When the figures were measured. A beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.left_at is
+  'When its last agent left in order; null while it has one, and after one that fell silent.';
 comment on column mooring.heartbeat.reaped_at is 'When reap() last freed work of the node.';
 comment on column mooring.heartbeat.role_name is
   'The same as node.role_name: only this role may beat for the node.';

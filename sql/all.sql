@@ -43,6 +43,7 @@
 --!include functions/rounds/resume_reaping.sql
 --!include functions/rounds/evict.sql
 --!include functions/rounds/tick.sql
+--!include functions/rounds/end_worker.sql
 
 -- nodes: hosts by name
 --!include functions/nodes/check_trust_pattern.sql

@@ -44,6 +44,8 @@ export interface WorkerConfig {
 export const DEFAULT_CONCURRENCY = 4
 /** A job that takes longer to end, or to unlock, is left to the other workers. */
 export const STOP_TIMEOUT_MS = 10_000
+/** The others free what a worker leaves that cannot say that it ends. */
+const FAREWELL_DEADLINE_MS = 2_000
 const SETTLE_MS = 200
 const RETRY_MS = { first: 100, max: 2_000 }
 
@@ -56,7 +58,7 @@ export function createWorker({
   const stop = life.signal
   const stopped = firstAbort(stop)
   const backoff = createBackoff(RETRY_MS.first, RETRY_MS.max)
-  const retired = new Set<Promise<void>>()
+  const retired = new Set<Promise<unknown>>()
   let failing = false
 
   async function runLives(): Promise<void> {
@@ -142,28 +144,45 @@ export function createWorker({
       db.close()
       const gone = end(runners, jobs, broken.signal.aborted)
       // a broken life releases its jobs while the next life runs
-      if (stop.aborted) await gone
-      else retire(gone)
+      if (!stop.aborted) retire(gone)
+      else if (await gone) await sayFarewell(name)
     }
   }
 
-  function retire(gone: Promise<void>): void {
+  function retire(gone: Promise<unknown>): void {
     retired.add(gone)
     void gone.then(() => retired.delete(gone))
   }
 
+  /** On a connection of its own, because a tick may hang on the one before. */
+  async function sayFarewell(worker: string): Promise<void> {
+    const db = createWorkerDb({ databaseUrl })
+    try {
+      await db.end(worker, FAREWELL_DEADLINE_MS)
+    } catch (error) {
+      log.debug({ event: 'farewell_failed', ...describeError(error) }, 'it is taken for lost')
+    } finally {
+      db.close()
+    }
+  }
+
+  /** True: every job was given back. */
   async function end(
     runners: readonly JobRunner[],
     { pool, abandon }: JobPool,
     broken: boolean,
-  ): Promise<void> {
+  ): Promise<boolean> {
     // stopping the library fails while its queries still wait on lost connections
     if (broken) await timeout(SETTLE_MS)
     const ended = Promise.all(runners.map((runner) => runner.stop()))
       .then(() => pool.end())
-      .catch(() => {})
-    await raceDeadline(STOP_TIMEOUT_MS, ended, () => {})
+      .then(
+        () => true,
+        () => false,
+      )
+    const gaveBack = await raceDeadline(STOP_TIMEOUT_MS, ended, () => false)
     abandon()
+    return gaveBack && !broken
   }
 
   return { start: life.start, stop: life.stop }

@@ -17,6 +17,8 @@ export interface WorkerDb {
     last: ServerClockReading,
     deadlineMs: number,
   ): Promise<TickAnswer>
+  /** A graceful end: the database no longer waits for the worker's ticks. */
+  end(worker: string, deadlineMs: number): Promise<void>
   close(): void
 }
 
@@ -33,6 +35,9 @@ export function createWorkerDb({ databaseUrl }: { databaseUrl: string }): Worker
           last_clock_ms => ${last.clockMs}::float8, since_ms => ${last.sinceMs}::float8) t`,
       )
       return rows[0]!
+    },
+    async end(worker, deadlineMs) {
+      await connection.run(deadlineMs, (sql) => sql`select mooring_internal.end_worker(${worker})`)
     },
     close: connection.close,
   }

@@ -6,7 +6,7 @@ import type { EventRow, PlacementRow } from '../queries/rows.js'
 import { calledBy, deploymentsNamed, nodesNamed } from '../targets/names.js'
 import { databaseCommand, jsonOption, parseCount } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { cell, colors, interval, printable } from '../terminal/text.js'
+import { cell, colors, interval, printable, since } from '../terminal/text.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
 import { table } from '../terminal/table.js'
@@ -152,6 +152,7 @@ async function node(named: string, options: DescribeOptions): Promise<void> {
       fieldsText(`node ${name}`, [
         ['health', row!.health],
         ['last beat', row!.beat_age === null ? 'never' : `${interval(row!.beat_age)} ago`],
+        ['left', row!['left_at'] === null ? null : `${since(row!['left_at'])} ago`],
         ['enabled', row!.enabled],
         ['trusts', row!['trusts'] ?? 'nothing'],
         ['runs', listText(row!['drivers'])],

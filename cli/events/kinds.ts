@@ -35,6 +35,7 @@ export const EVENT_KINDS: readonly string[] = [
   'hold_started',
   'reaping_paused',
   'reaping_resumed',
+  'worker_ended',
   'worker_lost',
   'round_failed',
   'load_recounted',

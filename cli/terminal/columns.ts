@@ -74,6 +74,7 @@ const HEALTH_COLOURS: Record<string, (text: string) => string> = {
   DISABLED: colors.yellow,
   UNHEALTHY: colors.red,
   STALE: colors.red,
+  LEFT: colors.dim,
   UNKNOWN: colors.dim,
 }
 

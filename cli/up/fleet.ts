@@ -106,7 +106,7 @@ export function createUpFleet({
   const insertDemo = async ({ nodes }: FleetView) => {
     const live = AGENTS.every((name) =>
       nodes.some(
-        (node) => node.node === name && node.health !== 'STALE' && node.health !== 'UNKNOWN',
+        (node) => node.node === name && !['LEFT', 'STALE', 'UNKNOWN'].includes(node.health),
       ),
     )
     if (!live && performance.now() < giveUpAt) return

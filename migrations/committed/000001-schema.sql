@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5f2a2c3cd072f7beec308cad75dbdf13b0b6fc8e
+--! Hash: sha1:ae327814b7871ee1d3642e811fa56ab5600ee0b2
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -328,6 +328,7 @@ create table mooring.heartbeat (
   running int constraint heartbeat_running_is_not_negative check (running >= 0),
   sampled_at timestamptz,
   leaving boolean not null default false,
+  left_at timestamptz,
   reaped_at timestamptz,
   role_name text,
   constraint heartbeat_pkey primary key (node_id),
@@ -360,6 +361,8 @@ comment on column mooring.heartbeat.disk_free_bytes is 'Free bytes of that disk.
 comment on column mooring.heartbeat.running is 'How many processes the agent ran at the sample.';
 comment on column mooring.heartbeat.sampled_at is
   'When the figures were measured. A beat without figures keeps the old ones.';
+comment on column mooring.heartbeat.left_at is
+  'When its last agent left in order; null while it has one, and after one that fell silent.';
 comment on column mooring.heartbeat.reaped_at is 'When reap() last freed work of the node.';
 comment on column mooring.heartbeat.role_name is
   'The same as node.role_name: only this role may beat for the node.';
@@ -2453,6 +2456,27 @@ comment on function mooring.tick(text, text[], boolean, float8, float8) is
   'a hold, and the database clock in milliseconds since 1970. The next tick gives that clock back '
   'as last_clock_ms, with since_ms, the milliseconds that have passed since.';
 --! EndIncluded functions/rounds/tick.sql
+--! Included functions/rounds/end_worker.sql
+-- end_worker: a worker that was stopped and has given its jobs back says so. Otherwise the others
+-- would find it silent, and tell of a loss.
+-- locks: worker
+create or replace function mooring_internal.end_worker(worker text) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+begin
+  perform mooring_internal.limit_idle();
+  delete from mooring_internal.worker w
+   where w.id = end_worker.worker;
+  if found then
+    insert into mooring.event (kind, reason, detail)
+    values ('worker_ended', 'it was stopped', jsonb_build_object('worker', end_worker.worker));
+  end if;
+end;
+$$;
+comment on function mooring_internal.end_worker(text) is
+  'The orderly end of a worker, after its jobs: it is no longer expected to tick.';
+--! EndIncluded functions/rounds/end_worker.sql
 
 -- nodes: hosts by name
 --! Included functions/nodes/check_trust_pattern.sql
@@ -3066,6 +3090,7 @@ begin
            else clock_timestamp()
          end,
          leaving = false,
+         left_at = null,
          beat_at = greatest(h.beat_at, clock_timestamp()),
          lease_ttl = setting.lease_ttl
    where h.node_id = own_node.id;
@@ -3535,7 +3560,7 @@ declare
 begin
   perform mooring_internal.limit_idle();
   update mooring.heartbeat h
-     set session = null, leaving = false
+     set session = null, leaving = false, left_at = clock_timestamp()
    where h.node = leave.node
      and h.session = leave.session
      and mooring_internal.acts_for(h.role_name)
@@ -10343,6 +10368,7 @@ create or replace view mooring.node_status as
   select n.name as node,
       case
         when h.beat_at is null then 'UNKNOWN'
+        when h.left_at is not null then 'LEFT'
         when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
@@ -10371,7 +10397,8 @@ create or replace view mooring.node_status as
       n.agent_base_url,
       n.gateway_base_url,
       n.id as node_id,
-      n.containment
+      n.containment,
+      h.left_at
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -10386,9 +10413,10 @@ create or replace view mooring.node_status as
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
 comment on column mooring.node_status.health is
-  'UNKNOWN: it has never beaten. STALE: its lease has ended or its agent has left. UNHEALTHY: disk '
-  'below setting.disk_free_min_pct. DISABLED. DRAINING: draining, its agent is stopping, or its '
-  'disk is within 10 points of the floor. HEALTHY.';
+  'UNKNOWN: it has never beaten. LEFT: its agent was stopped in order. '
+  'STALE: its lease has ended. UNHEALTHY: disk below setting.disk_free_min_pct. DISABLED. '
+  'DRAINING: draining, its agent is stopping, or its disk is within 10 points of the floor. '
+  'HEALTHY.';
 comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: its work is moved away.';
 comment on column mooring.node_status.beat_age is
@@ -10419,6 +10447,8 @@ comment on column mooring.node_status.node_id is 'Id of the node.';
 comment on column mooring.node_status.containment is
   'How surely its workloads die when agent and warden die. pid-namespace: with all they started. '
   'pdeathsig: except what left its process group. process-group: the same, by a timer alone.';
+comment on column mooring.node_status.left_at is
+  'Since when its agent is gone, where that was stopped in order.';
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
@@ -11151,18 +11181,23 @@ begin
           l.name,
           case
             when l.beat_at is null then 'never registered'
-            when l.session is null then 'has left'
             else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at)
           end)
-        order by l.name) filter (where not l.live) as silent,
-      (array_agg(l.name order by l.name) filter (where not l.live))[1] as first_silent,
+        order by l.name) filter (where not l.live and l.left_at is null) as silent,
+      (array_agg(l.name order by l.name)
+        filter (where not l.live and l.left_at is null))[1] as first_silent,
+      array_agg(
+        format(
+          '%s (%s ago)', l.name, mooring_internal.format_duration(asked_at - l.left_at))
+        order by l.name) filter (where l.left_at is not null) as left_in_order,
+      (array_agg(l.name order by l.name) filter (where l.left_at is not null))[1] as first_left,
       array_agg(
         format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
         order by l.name)
         filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
     into n
     from (
-      select d.name, h.beat_at, h.session, h.disk_free_pct,
+      select d.name, h.beat_at, h.left_at, h.disk_free_pct,
           coalesce(mooring_internal.node_is_live(h), false) as live
         from mooring.node d
         left join mooring.heartbeat h on h.node_id = d.id) l;
@@ -11178,6 +11213,8 @@ begin
           when n.nodes = 0 then 'none has registered'
           else format('%s of %s live', n.live, n.nodes)
             || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '')
+            || coalesce(
+              '; left in order: ' || mooring_internal.abbreviate_list(n.left_in_order, 5), '')
         end,
         case
           when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@'''
@@ -11185,6 +11222,7 @@ begin
             'start its agent: mooring agent --name %1$s; '
             'gone for good: select mooring.forget_node(%1$L);',
             n.first_silent)
+          when n.live = 0 then format('start its agent: mooring agent --name %s', n.first_left)
         end;
   return query
     select 'disks',

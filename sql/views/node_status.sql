@@ -3,6 +3,7 @@ create or replace view mooring.node_status as
   select n.name as node,
       case
         when h.beat_at is null then 'UNKNOWN'
+        when h.left_at is not null then 'LEFT'
         when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
@@ -31,7 +32,8 @@ create or replace view mooring.node_status as
       n.agent_base_url,
       n.gateway_base_url,
       n.id as node_id,
-      n.containment
+      n.containment,
+      h.left_at
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -46,9 +48,10 @@ create or replace view mooring.node_status as
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
 comment on column mooring.node_status.health is
-  'UNKNOWN: it has never beaten. STALE: its lease has ended or its agent has left. UNHEALTHY: disk '
-  'below setting.disk_free_min_pct. DISABLED. DRAINING: draining, its agent is stopping, or its '
-  'disk is within 10 points of the floor. HEALTHY.';
+  'UNKNOWN: it has never beaten. LEFT: its agent was stopped in order. '
+  'STALE: its lease has ended. UNHEALTHY: disk below setting.disk_free_min_pct. DISABLED. '
+  'DRAINING: draining, its agent is stopping, or its disk is within 10 points of the floor. '
+  'HEALTHY.';
 comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: its work is moved away.';
 comment on column mooring.node_status.beat_age is
@@ -79,3 +82,5 @@ comment on column mooring.node_status.node_id is 'Id of the node.';
 comment on column mooring.node_status.containment is
   'How surely its workloads die when agent and warden die. pid-namespace: with all they started. '
   'pdeathsig: except what left its process group. process-group: the same, by a timer alone.';
+comment on column mooring.node_status.left_at is
+  'Since when its agent is gone, where that was stopped in order.';

@@ -72,6 +72,16 @@ t.test('Y5: an insert is placed at once: trigger, job, claim', async (t) => {
   await deployments(database.sql, 21)
   await waitFor(async () => (await placed(database)) === 21, { label: 'all 21 are placed' })
   await worker.stop()
+  t.same(
+    (
+      await database.sql<{ kind: string; left: number }[]>`
+        select e.kind, (select count(*)::int from mooring_internal.worker) as left
+          from mooring.event e
+         where e.kind like 'worker%'`
+    ).map((row) => ({ ...row })),
+    [{ kind: 'worker_ended', left: 0 }],
+    'a worker that was stopped is not lost',
+  )
 })
 
 t.test('more than a window is placed in several transactions', async (t) => {

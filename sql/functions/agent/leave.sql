@@ -12,7 +12,7 @@ declare
 begin
   perform mooring_internal.limit_idle();
   update mooring.heartbeat h
-     set session = null, leaving = false
+     set session = null, leaving = false, left_at = clock_timestamp()
    where h.node = leave.node
      and h.session = leave.session
      and mooring_internal.acts_for(h.role_name)

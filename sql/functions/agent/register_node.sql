@@ -190,6 +190,7 @@ begin
            else clock_timestamp()
          end,
          leaving = false,
+         left_at = null,
          beat_at = greatest(h.beat_at, clock_timestamp()),
          lease_ttl = setting.lease_ttl
    where h.node_id = own_node.id;

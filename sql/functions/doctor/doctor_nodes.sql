@@ -20,18 +20,23 @@ begin
           l.name,
           case
             when l.beat_at is null then 'never registered'
-            when l.session is null then 'has left'
             else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at)
           end)
-        order by l.name) filter (where not l.live) as silent,
-      (array_agg(l.name order by l.name) filter (where not l.live))[1] as first_silent,
+        order by l.name) filter (where not l.live and l.left_at is null) as silent,
+      (array_agg(l.name order by l.name)
+        filter (where not l.live and l.left_at is null))[1] as first_silent,
+      array_agg(
+        format(
+          '%s (%s ago)', l.name, mooring_internal.format_duration(asked_at - l.left_at))
+        order by l.name) filter (where l.left_at is not null) as left_in_order,
+      (array_agg(l.name order by l.name) filter (where l.left_at is not null))[1] as first_left,
       array_agg(
         format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
         order by l.name)
         filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
     into n
     from (
-      select d.name, h.beat_at, h.session, h.disk_free_pct,
+      select d.name, h.beat_at, h.left_at, h.disk_free_pct,
           coalesce(mooring_internal.node_is_live(h), false) as live
         from mooring.node d
         left join mooring.heartbeat h on h.node_id = d.id) l;
@@ -47,6 +52,8 @@ begin
           when n.nodes = 0 then 'none has registered'
           else format('%s of %s live', n.live, n.nodes)
             || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '')
+            || coalesce(
+              '; left in order: ' || mooring_internal.abbreviate_list(n.left_in_order, 5), '')
         end,
         case
           when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@'''
@@ -54,6 +61,7 @@ begin
             'start its agent: mooring agent --name %1$s; '
             'gone for good: select mooring.forget_node(%1$L);',
             n.first_silent)
+          when n.live = 0 then format('start its agent: mooring agent --name %s', n.first_left)
         end;
   return query
     select 'disks',

@@ -182,7 +182,7 @@ t.test('an agent that was stopped has left its logs here', async (t) => {
   t.match(
     stderr,
     new RegExp(
-      'node host-a does not answer, and the log is there: it is STALE.*; this is the log ' +
+      'node host-a does not answer, and the log is there: it is LEFT.*; this is the log ' +
         'that host-a wrote here',
     ),
   )

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { testDatabase } from '../../helpers/postgres.js'
 import {
+  age,
   assignments,
   beat,
   deployment,
@@ -32,13 +33,20 @@ story(
 story('it is not live any more, its session is over and its name is free', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   await sql`select mooring.leave('host-a', ${host.session})`
-  const [status] = await sql`select health, session from mooring.node_status`
-  t.same(status, { health: 'STALE', session: null })
+  const status = async () =>
+    (
+      await sql`
+        select health, session, left_at <= clock_timestamp() as dated from mooring.node_status`
+    )[0]
+  t.same(await status(), { health: 'LEFT', session: null, dated: true })
   await refused(t, sql, (sql) => beat(sql, host), { code: 'MR001' })
   await deployment(sql)
   t.same(await claim(sql), [])
   await sql`select from mooring.register_node('host-a', ${randomUUID()}, '.')`
   t.equal((await claim(sql)).length, 1)
+  t.match(await status(), { health: 'HEALTHY', dated: null })
+  await age(sql, 'host-a', '1 hour ago')
+  t.match(await status(), { health: 'STALE', dated: null }, 'this one fell silent')
 })
 
 story(

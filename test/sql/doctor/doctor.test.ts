@@ -661,3 +661,21 @@ story(
     t.match(await check(sql, 'deployments'), { level: 'ok' }, 'it shall not run')
   },
 )
+
+story('a node whose agent left in order is told of, and is no alarm', async (t, sql) => {
+  await fleet(sql)
+  const leave = (name: string) => sql`
+    select mooring.leave(h.node, h.session) from mooring.heartbeat h where h.node = ${name}`
+  await leave('host-b')
+  t.match(await check(sql, 'nodes'), {
+    level: 'ok',
+    found: /^1 of 2 live; left in order: host-b \(\d+ s ago\)$/,
+    way_out: null,
+  })
+  await leave('host-a')
+  t.match(
+    await check(sql, 'nodes'),
+    { level: 'problem', found: /^0 of 2 live; left in order: host-a .*, host-b/ },
+    'with no node nothing runs',
+  )
+})

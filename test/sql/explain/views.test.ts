@@ -126,7 +126,7 @@ story(
     await beat(sql, host)
     t.equal(await health(sql, 'host-b'), 'HEALTHY')
     await sql`select mooring.leave('host-b', ${host.session})`
-    t.equal(await health(sql, 'host-b'), 'STALE')
+    t.equal(await health(sql, 'host-b'), 'LEFT')
   },
 )
 
