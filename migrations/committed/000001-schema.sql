@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ae327814b7871ee1d3642e811fa56ab5600ee0b2
+--! Hash: sha1:624af018bfc84f8990af41bd940c04ab83401e3d
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -1214,6 +1214,8 @@ comment on function mooring_internal.add_event(text, text, int, jsonb) is 'Appen
 -- Asks the workers for a job, at most once a transaction.
 -- It never fails its caller. When graphile-worker is missing or refuses, the caller gets a WARNING
 -- and the next round finds the work.
+-- Without a worker the rounds of the agents do the work, and jobs would only pile up, one for each
+-- transaction: a hundred are enough for the worker that comes.
 -- The job key contains the transaction id. A key shared between transactions would be a row lock
 -- until commit, so one idle psql would block the inserts of every other session.
 create or replace function mooring_internal.enqueue(task text) returns void
@@ -1222,6 +1224,20 @@ create or replace function mooring_internal.enqueue(task text) returns void
 as $$
 begin
   if not mooring_internal.may_notify() then
+    return;
+  end if;
+  if not exists (
+      select from mooring_internal.worker w
+       where mooring_internal.worker_is_alive(w))
+    and (
+      select count(*)
+        from (
+          select
+            from mooring_jobs.jobs j
+           where j.task_identifier = enqueue.task
+             and j.locked_at is null
+           limit 100) waiting) = 100
+  then
     return;
   end if;
   perform mooring_jobs.add_job(

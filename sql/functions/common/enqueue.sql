@@ -1,6 +1,8 @@
 -- Asks the workers for a job, at most once a transaction.
 -- It never fails its caller. When graphile-worker is missing or refuses, the caller gets a WARNING
 -- and the next round finds the work.
+-- Without a worker the rounds of the agents do the work, and jobs would only pile up, one for each
+-- transaction: a hundred are enough for the worker that comes.
 -- The job key contains the transaction id. A key shared between transactions would be a row lock
 -- until commit, so one idle psql would block the inserts of every other session.
 create or replace function mooring_internal.enqueue(task text) returns void
@@ -9,6 +11,20 @@ create or replace function mooring_internal.enqueue(task text) returns void
 as $$
 begin
   if not mooring_internal.may_notify() then
+    return;
+  end if;
+  if not exists (
+      select from mooring_internal.worker w
+       where mooring_internal.worker_is_alive(w))
+    and (
+      select count(*)
+        from (
+          select
+            from mooring_jobs.jobs j
+           where j.task_identifier = enqueue.task
+             and j.locked_at is null
+           limit 100) waiting) = 100
+  then
     return;
   end if;
   perform mooring_jobs.add_job(

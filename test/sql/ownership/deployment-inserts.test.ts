@@ -62,6 +62,26 @@ void t.test('two transactions enqueue two jobs, neither waits for the other', as
   t.equal(await placeJobs(pg.sql), 2)
 })
 
+void t.test(
+  'a month of inserts without a worker leaves a hundred jobs, not one each',
+  async (t) => {
+    const { sql } = await testDatabase(t)
+    await sql`
+    do $$
+    begin
+      for n in 1..150 loop
+        insert into mooring.deployment (package_name) values ('web');
+        commit;
+      end loop;
+    end $$`.simple()
+    t.equal(await placeJobs(sql), 100)
+    t.equal(await count(sql), 150, 'the rounds place what has no job')
+    await sql`insert into mooring_internal.worker (id) values ('w')`
+    await deployment(sql)
+    t.equal(await placeJobs(sql), 101, 'with a worker each transaction has its own again')
+  },
+)
+
 void t.test('a COPY makes assignments and one place job', async (t) => {
   const pg = await testDatabase(t)
   const rows = Array.from(
