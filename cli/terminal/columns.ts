@@ -72,6 +72,7 @@ const HEALTH_COLOURS: Record<string, (text: string) => string> = {
   HEALTHY: colors.green,
   DRAINING: colors.yellow,
   DISABLED: colors.yellow,
+  LOW_DISK: colors.yellow,
   UNHEALTHY: colors.red,
   STALE: colors.red,
   LEFT: colors.dim,

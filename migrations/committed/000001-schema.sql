@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:624af018bfc84f8990af41bd940c04ab83401e3d
+--! Hash: sha1:8ddb1f705f7395b56449f4ec073de2de8f3ebfcf
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -10388,9 +10388,8 @@ create or replace view mooring.node_status as
         when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
         when not n.enabled then 'DISABLED'
-        when n.draining_since is not null
-          or h.leaving
-          or h.disk_free_pct < s.disk_free_min_pct + 10 then 'DRAINING'
+        when n.draining_since is not null or h.leaving then 'DRAINING'
+        when h.disk_free_pct < s.disk_free_min_pct + 10 then 'LOW_DISK'
         else 'HEALTHY'
       end as health,
       n.enabled,
@@ -10431,8 +10430,8 @@ comment on column mooring.node_status.node is 'Name.';
 comment on column mooring.node_status.health is
   'UNKNOWN: it has never beaten. LEFT: its agent was stopped in order. '
   'STALE: its lease has ended. UNHEALTHY: disk below setting.disk_free_min_pct. DISABLED. '
-  'DRAINING: draining, its agent is stopping, or its disk is within 10 points of the floor. '
-  'HEALTHY.';
+  'DRAINING: draining, or its agent is stopping. LOW_DISK: it takes new work, and its disk is '
+  'within 10 points of the floor. HEALTHY.';
 comment on column mooring.node_status.enabled is 'false: no new work.';
 comment on column mooring.node_status.draining is 'true: its work is moved away.';
 comment on column mooring.node_status.beat_age is

@@ -225,7 +225,7 @@ story(
 )
 
 story(
-  'D11, D14: each node is UNKNOWN, STALE, UNHEALTHY, DRAINING, DISABLED or HEALTHY',
+  'D11, D14: each node is UNKNOWN, STALE, UNHEALTHY, LOW_DISK, DRAINING, DISABLED or HEALTHY',
   async (t, sql) => {
     await node(sql, { name: 'a-unknown', seen: 'never' })
     await node(sql, { name: 'b-stale', seen: '-1 minute' })
@@ -241,7 +241,7 @@ story(
     >`select node, health from mooring.node_status order by node`
     t.same(
       rows.map(({ health }) => health),
-      ['UNKNOWN', 'STALE', 'UNHEALTHY', 'DRAINING', 'DRAINING', 'DISABLED', 'HEALTHY'],
+      ['UNKNOWN', 'STALE', 'UNHEALTHY', 'LOW_DISK', 'DRAINING', 'DISABLED', 'HEALTHY'],
     )
     await deployments(sql, 4)
     await claim(sql)

@@ -130,12 +130,12 @@ story(
   },
 )
 
-story('health: the disk floor makes UNHEALTHY, ten points above it DRAINING', async (t, sql) => {
+story('health: the disk floor makes UNHEALTHY, ten points above it LOW_DISK', async (t, sql) => {
   const host = await node(sql, { name: 'host-a' })
   for (const [pct, label] of [
     [14.9, 'UNHEALTHY'],
-    [15, 'DRAINING'],
-    [24.9, 'DRAINING'],
+    [15, 'LOW_DISK'],
+    [24.9, 'LOW_DISK'],
     [25, 'HEALTHY'],
   ] as const) {
     await beat(sql, host, { disk_free_pct: pct })
