@@ -1,14 +1,15 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { packageVersion } from '../host/package-version.js'
 import { addAgent } from './commands/agent.js'
 import { addApply } from './commands/apply.js'
+import { addCompletion } from './commands/completion.js'
 import { addDb } from './commands/db.js'
 import { addDelete } from './commands/delete.js'
 import { addDescribe } from './commands/describe.js'
 import { addDoctor } from './commands/doctor.js'
 import { addDrain } from './commands/drain.js'
-import { addDisable, addEnable } from './commands/enable.js'
+import { addCordon, addDisable, addEnable } from './commands/enable.js'
 import { addEvents } from './commands/events.js'
 import { addExplain } from './commands/explain.js'
 import { addGet } from './commands/get.js'
@@ -104,6 +105,9 @@ for (const add of [
   addMigrate,
   addWorker,
   addAgent,
+  addCompletion,
+  addCordon,
+  addVersion,
   addUpGuard,
 ])
   add(program)
@@ -112,6 +116,8 @@ for (const command of allCommands(program)) {
   const kinds = command.commands.map((kind) => `\`${fullName(kind as Command)}\``)
   const verb = kinds.length > 1 ? 'are' : 'is'
   const there = kinds.length > 0 ? `there ${verb} ${kinds.join(', ')}; ` : ''
+  if (/^deployments?$/.test(command.name())) command.alias('deploy').alias('dep')
+  if (command.options.some(({ long }) => long === '--json')) addOutput(command)
   command
     .option('--debug', 'show the stack trace of an error')
     .showHelpAfterError(`(${there}\`${fullName(command)} --help\` lists the options)`)
@@ -142,6 +148,20 @@ try {
   exitCode = exitCodeOf(error)
 }
 await exitWhenWritten(exitCode, goesOn())
+
+function addVersion(program: Command): void {
+  program
+    .command('version', { hidden: true })
+    .description('the same as `mooring --version`')
+    .action(() => void process.stdout.write(`${packageVersion()}\n`))
+}
+
+/** `-o json` is what other tools call it. It is not in the help, because --json is. */
+function addOutput(command: Command): void {
+  command
+    .addOption(new Option('-o, --output <format>').choices(['json']).hideHelp())
+    .on('option:output', () => command.setOptionValue('json', true))
+}
 
 function goesOn(): boolean {
   return running.parent === program && GOES_ON.has(running.name())
@@ -178,7 +198,8 @@ function exitCodeOf(error: unknown): number {
 /** Works also for a command line that could not be parsed. */
 function asksForJson(): boolean {
   const args = process.argv.slice(2)
-  return args.slice(0, args.includes('--') ? args.indexOf('--') : undefined).includes('--json')
+  const before = args.slice(0, args.includes('--') ? args.indexOf('--') : undefined)
+  return / (--json|-o ?json|--output[ =]json)( |$)/.test(` ${before.join(' ')}`)
 }
 
 function allCommands(parent: Command): Command[] {

@@ -76,6 +76,18 @@ export function addDisable(program: Command): void {
     .action((named: string[], options: Options) => switchNodes(named, options, false))
 }
 
+/** The words of Kubernetes for the same. */
+export function addCordon(program: Command): void {
+  for (const [word, enabled] of [
+    ['cordon', false],
+    ['uncordon', true],
+  ] as const)
+    databaseCommand(selecting(program.command(word, { hidden: true }), 'node'))
+      .description(`the same as \`mooring ${enabled ? 'enable' : 'disable'} node\``)
+      .addOption(jsonOption('print [{node, enabled}] as JSON'))
+      .action((named: string[], options: Options) => switchNodes(named, options, enabled))
+}
+
 async function switchDeployments(
   named: string[],
   options: Options,

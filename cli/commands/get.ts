@@ -1,3 +1,4 @@
+import { Option } from 'commander'
 import type { Command } from 'commander'
 import {
   ASSIGNMENT_COLUMNS,
@@ -44,6 +45,9 @@ export function addGet(program: Command): void {
         '-l, --selector <labels>',
         `${SELECTOR_HELP}${name === 'assignments' ? '; labels of their deployments' : ''}`,
         collectSelector,
+      )
+      .addOption(
+        new Option('-q, --quiet', 'names only, one a line').conflicts(['watch', 'json', 'wide']),
       )
       .option('-w, --watch', 'show changes until Ctrl-C')
       .option('-n, --limit <n>', 'show at most n rows', parseCount)
@@ -92,6 +96,7 @@ async function deployments(
   const ids = named.length > 0 ? (await deploymentsNamed(db, named)).map(({ id }) => id) : undefined
   return {
     key: 'id',
+    name: 'name',
     columns: wide ? DEPLOYMENT_COLUMNS_WIDE : DEPLOYMENT_COLUMNS,
     empty: selector
       ? 'no deployment has these labels'

@@ -34,7 +34,7 @@ export function addRestart(program: Command): void {
   const restart = program
     .command('restart')
     .description('restart instances, one after the other or all at once')
-  rolling(selecting(restart.command('deployment'), 'deployment'))
+  rolling(selecting(restart.command('deployment', { isDefault: true }), 'deployment'))
     .alias('deployments')
     .description('restart its instances, each after the one before was observed running')
     .option('--hard', 'all at once, on their nodes: adds 1 to the generation')
@@ -46,7 +46,7 @@ Ctrl-C ends the command; instances already stopped are started by themselves.
 In psql, for each assignment: select * from mooring.restart(7);
   --hard: update mooring.deployment set generation = generation + 1
            where name = 'web';
-Example: mooring restart deployment web --at-once 2`,
+Example: mooring restart web --at-once 2`,
     )
     .action(restartDeployments)
   rolling(

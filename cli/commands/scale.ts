@@ -13,7 +13,7 @@ type Options = DatabaseOptions & JsonOptions & SelectionOptions & { replicas: nu
 
 export function addScale(program: Command): void {
   const scale = program.command('scale').description('set how many instances of a deployment run')
-  databaseCommand(selecting(scale.command('deployment'), 'deployment'))
+  databaseCommand(selecting(scale.command('deployment', { isDefault: true }), 'deployment'))
     .alias('deployments')
     .description('set its replicas')
     .requiredOption('--replicas <n>', 'number of instances; 0 stops them all', parseCount)
@@ -22,7 +22,7 @@ export function addScale(program: Command): void {
       'after',
       psqlAndExample(
         "update mooring.deployment set replicas = 3 where name = 'web';",
-        'mooring scale deployment web --replicas 3',
+        'mooring scale web --replicas 3',
       ),
     )
     .action(scaleDeployments)

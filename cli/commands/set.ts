@@ -29,7 +29,7 @@ export function addSet(program: Command): void {
   const set = program
     .command('set')
     .description('add a node, or change its settings (deployments: mooring apply)')
-  databaseCommand(set.command('node'))
+  databaseCommand(set.command('node', { isDefault: true }))
     .description('add a node, or change its settings')
     .argument('<node>')
     .option('--weight <n>', 'capacity relative to 100', Number)

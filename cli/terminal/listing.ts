@@ -4,7 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { createPatience } from '../progress/patience.js'
-import { clock } from './text.js'
+import { clock, printable } from './text.js'
 import { json, jsonLine } from './json.js'
 import { print } from './stdout.js'
 import { table, textOf } from './table.js'
@@ -16,6 +16,8 @@ export interface Listing {
   read(): Promise<Row[]>
   /** The column that names a row. */
   key: string
+  /** The column to show with --quiet, where it has a value; else the key. */
+  name?: string
   columns: readonly Column[]
   /** Columns that change by themselves, such as ages. Their changes are not shown. */
   changesByItself?: readonly string[]
@@ -26,6 +28,7 @@ export interface Listing {
 export interface ListingOptions {
   json?: boolean
   watch?: boolean
+  quiet?: boolean
 }
 
 const POLL_INTERVAL_MS = 500
@@ -33,6 +36,11 @@ const POLL_INTERVAL_MS = 500
 export async function show(listing: Listing, options: ListingOptions): Promise<void> {
   if (options.watch) return watch(listing, options)
   const rows = await listing.read()
+  if (options.quiet) {
+    const { key, name = key } = listing
+    if (rows.length === 0) return
+    return print(rows.map((row) => printable(String(row[name] ?? row[key]))).join('\n'))
+  }
   print(options.json ? json(rows) : rows.length > 0 ? table(rows, listing.columns) : listing.empty)
 }
 

@@ -69,6 +69,9 @@ t.test('every command explains itself', async (t) => {
       ['migrate'],
       ['worker'],
       ['agent'],
+      ['completion'],
+      ['version'],
+      ['cordon'],
     ].map(async (args) => {
       const { code, stdout } = await run(t, [...args, '--help'])
       t.equal(code, 0, args.join(' '))

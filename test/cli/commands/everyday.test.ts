@@ -80,6 +80,24 @@ t.test('Y CLI: get: deployments with what runs of them, by name, id and label', 
   )
 })
 
+t.test('words of other tools are understood where their meaning is plain', async (t) => {
+  const { run, parsed, sql } = await fleet(t)
+  t.match(await run('get', 'dep', '-q'), { code: 0, stdout: 'web\nwatch\nodd\n' })
+  t.match(await run('get', 'nodes', '-l', 'zone=none', '--quiet'), { code: 0, stdout: /^$/ })
+  t.match(await run('get', 'deploy', '-q', '--watch'), { code: 2, stderr: /cannot be used with/ })
+  const json = await run('get', 'deployments', 'web', '-o', 'json')
+  t.same(JSON.parse(json.stdout), await parsed('get', 'deployment', 'web'))
+  t.match(await run('cordon', 'host-b'), { code: 0, stdout: 'host-b takes no new work\n' })
+  t.match(await sql`select name from mooring.node where not enabled`, [{ name: 'host-b' }])
+  t.match(await run('uncordon', 'host-b', '-ojson'), {
+    code: 0,
+    stdout: /\{\s*"node": "host-b",\s*"enabled": true/,
+  })
+  t.match(await run('scale', 'web', '--replicas', '3'), { stdout: 'web goes from 2 to 3\n' })
+  t.match(await run('restart', 'web', '--hard'), { stdout: /^web restarts: / })
+  t.match(await run('set', 'host-b', '--weight', '50'), { code: 0, stdout: /host-b .* 50 / })
+})
+
 t.test('D14, D17: get nodes, and what a node owns, a page at a time', async (t) => {
   const { run, named, parsed } = await fleet(t)
   t.match((await run('get', 'nodes')).stdout, /host-a +HEALTHY.* 3 +3 +-/)
