@@ -29,6 +29,7 @@
 --!include functions/rounds/round_interval.sql
 --!include functions/rounds/round_is_overdue.sql
 --!include functions/rounds/finish_round.sql
+--!include functions/rounds/round_error.sql
 --!include functions/rounds/worker_is_alive.sql
 --!include functions/rounds/outage_marker_is_present.sql
 --!include functions/rounds/write_outage_marker.sql

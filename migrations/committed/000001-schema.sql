@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8ddb1f705f7395b56449f4ec073de2de8f3ebfcf
+--! Hash: sha1:31861e34f3c79fbe4369239f537fc449c6fe1028
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -1514,6 +1514,46 @@ $$;
 comment on function mooring_internal.finish_round(text) is
   'Notes the end of a round.';
 --! EndIncluded functions/rounds/finish_round.sql
+--! Included functions/rounds/round_error.sql
+-- Why a round failed when it ran last; null when it has succeeded since. A round that a caller of
+-- tick() ran itself leaves an event, and one that a worker ran leaves its spent job. Of the history
+-- it looks at the end alone. In plpgsql, so that it stands also where mooring_jobs is missing.
+create or replace function mooring_internal.round_error(name text) returns text
+  language plpgsql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  prefix text := format('round %s failed: ', round_error.name);
+  done_at timestamptz := (
+    select r.done_at
+      from mooring_internal.round r
+     where r.name = round_error.name);
+  failed_at timestamptz;
+  error text;
+  job record;
+begin
+  select l.at, substr(l.reason, length(prefix) + 1) into failed_at, error
+    from mooring.last_events(1000) l
+   where l.kind = 'round_failed' and starts_with(l.reason, prefix) and l.at > done_at
+   order by l.at desc
+   limit 1;
+  if to_regclass('mooring_jobs.jobs') is not null then
+    select j.updated_at, j.last_error into job
+      from mooring_jobs.jobs j
+     where j.task_identifier = round_error.name
+       and j.attempts >= j.max_attempts
+       and j.last_error is not null
+       and j.updated_at > greatest(done_at, failed_at)
+     order by j.updated_at desc
+     limit 1;
+    error := coalesce(job.last_error, error);
+  end if;
+  return left(split_part(error, chr(10), 1), 300);
+end;
+$$;
+comment on function mooring_internal.round_error(text) is
+  'Why a round failed when it ran last; null when it has succeeded since.';
+--! EndIncluded functions/rounds/round_error.sql
 --! Included functions/rounds/worker_is_alive.sql
 -- Alive: it has ticked within three periods, and three seconds for a busy machine.
 create or replace function mooring_internal.worker_is_alive(worker mooring_internal.worker)
@@ -7879,6 +7919,9 @@ begin
              and f.at > clock_timestamp() - interval '1 min'
            order by f.id desc
            limit 1),
+        'the last round of placement failed: '
+          || mooring_internal.round_error('place')
+          || '; it is tried again, see doctor()',
         (
           select 'it is placed by the next round, and none has run in time: start a worker'
             from mooring_internal.round r
@@ -10949,6 +10992,7 @@ declare
   alive text[];
   late text[];
   oldest interval;
+  broken text[];
   holder record;
   failed record;
 begin
@@ -11028,14 +11072,21 @@ begin
     from mooring_internal.round r
    where r.done_at < asked_at
      - greatest(5 * mooring_internal.round_interval(r.name), interval '15 s');
+  select array_agg(format('%s fails: %s', r.name, f.error) order by r.name <> 'place', r.name)
+    into broken
+    from mooring_internal.round r
+   cross join lateral (select mooring_internal.round_error(r.name) as error) f
+   where f.error is not null;
   return query
     select 'rounds',
         case
+          when broken is not null then 'problem'
           when late is null or hold is not null or pg_is_in_recovery() then 'ok'
           when has_agents and late && '{reap,place}' then 'problem'
           else 'warning'
         end,
         case
+          when broken is not null then array_to_string(broken, '; ')
           when late is null then 'all in time'
           when hold is not null then 'late because of the outage before the hold'
           else format(
@@ -11046,6 +11097,8 @@ begin
               ', never done'))
         end,
         case
+          when broken is not null
+            then 'mend what it says; the round is tried again by itself'
           when late is not null and hold is null
             then 'mooring worker; what made a round fail: '
               'select at, reason from mooring.last_events(1000) where kind = ''round_failed'';'

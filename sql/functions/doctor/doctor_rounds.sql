@@ -19,6 +19,7 @@ declare
   alive text[];
   late text[];
   oldest interval;
+  broken text[];
   holder record;
   failed record;
 begin
@@ -98,14 +99,21 @@ begin
     from mooring_internal.round r
    where r.done_at < asked_at
      - greatest(5 * mooring_internal.round_interval(r.name), interval '15 s');
+  select array_agg(format('%s fails: %s', r.name, f.error) order by r.name <> 'place', r.name)
+    into broken
+    from mooring_internal.round r
+   cross join lateral (select mooring_internal.round_error(r.name) as error) f
+   where f.error is not null;
   return query
     select 'rounds',
         case
+          when broken is not null then 'problem'
           when late is null or hold is not null or pg_is_in_recovery() then 'ok'
           when has_agents and late && '{reap,place}' then 'problem'
           else 'warning'
         end,
         case
+          when broken is not null then array_to_string(broken, '; ')
           when late is null then 'all in time'
           when hold is not null then 'late because of the outage before the hold'
           else format(
@@ -116,6 +124,8 @@ begin
               ', never done'))
         end,
         case
+          when broken is not null
+            then 'mend what it says; the round is tried again by itself'
           when late is not null and hold is null
             then 'mooring worker; what made a round fail: '
               'select at, reason from mooring.last_events(1000) where kind = ''round_failed'';'

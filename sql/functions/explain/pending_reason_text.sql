@@ -42,6 +42,9 @@ begin
              and f.at > clock_timestamp() - interval '1 min'
            order by f.id desc
            limit 1),
+        'the last round of placement failed: '
+          || mooring_internal.round_error('place')
+          || '; it is tried again, see doctor()',
         (
           select 'it is placed by the next round, and none has run in time: start a worker'
             from mooring_internal.round r

@@ -138,6 +138,48 @@ story('a round that fails is an event, and the others run', async (t, sql) => {
   t.ok((await assignments(sql))[0]!.node)
 })
 
+story(
+  'a placement that fails each time is a problem, and the reason of what waits',
+  async (t, sql) => {
+    await node(sql)
+    await deployment(sql)
+    const looks = async () => {
+      const [waiting] = await sql<{ reason: string }[]>`select u.reason from mooring.unplaced u`
+      const [rounds] = await sql<{ level: string; found: string }[]>`
+      select d.level, d.found from mooring.doctor() d where d.check_name = 'rounds'`
+      return { reason: waiting?.reason ?? null, ...rounds }
+    }
+    const broken = {
+      reason: 'the last round of placement failed: no such clock; it is tried again, see doctor()',
+      level: 'problem',
+      found: 'place fails: no such clock',
+    }
+    const [claim] = await sql<{ whole: string }[]>`
+      select pg_get_functiondef('mooring.claim(int)'::regprocedure) as whole`
+    await sql`
+      create or replace function mooring.claim(max_rows int default null)
+        returns setof mooring.assignment
+        language plpgsql
+        as $$ begin raise 'no such clock'; end $$`
+    await tick(sql, 'agent', { inline: true })
+    t.match(await looks(), broken, 'of a round that an agent ran')
+
+    // a worker's job that fails is spent, and nothing else tells of it
+    await sql`delete from mooring.event where kind = 'round_failed'`
+    t.notMatch((await looks()).found, 'no such clock')
+    const [job] = await sql<{ id: string }[]>`
+    select j.id from mooring_jobs.add_job('place', max_attempts => 1) j`
+    await sql`
+    select mooring_jobs.permanently_fail_jobs(
+      ${[job!.id]}::bigint[], ${'no such clock\n    at place.ts'})`
+    t.match(await looks(), broken, 'of a round that a worker ran')
+    await sql.unsafe(claim!.whole)
+    await overdue(sql, 'place')
+    await tick(sql, 'agent', { inline: true })
+    t.match(await looks(), { reason: null, level: 'ok', found: 'all in time' })
+  },
+)
+
 story("without graphile-worker's schema a tick fails no one", async (t, sql) => {
   await sql`drop schema mooring_jobs cascade`
   t.match(await tick(sql, 'w1'), { rounds: ['reap', 'evict', 'place', 'prune'] })
