@@ -36,7 +36,7 @@ export async function databaseUrlOf({ stateDir }: DatabaseOptions): Promise<stri
  * A connection for one command. Rejects where none of several hosts is a primary that answers. A
  * single host is not contacted before the first query.
  */
-export async function connect(url: string): Promise<Sql> {
+export async function connect(url: string, statementTimeoutMs = 0): Promise<Sql> {
   const parsed = postgresOptions(await findPrimary(parseDatabaseUrl(url)))
   return postgres({
     ...parsed,
@@ -46,7 +46,11 @@ export async function connect(url: string): Promise<Sql> {
     // a pooler in front may hand the next statement to another session
     prepare: false,
     onnotice: () => {},
-    connection: { ...parsed.connection, application_name: 'mooring cli' },
+    connection: {
+      ...parsed.connection,
+      application_name: 'mooring cli',
+      statement_timeout: statementTimeoutMs,
+    },
   })
 }
 
@@ -59,7 +63,7 @@ export async function withDb<T>(
 }
 
 export async function withDbAt<T>(url: string, work: (db: Queries) => Promise<T>): Promise<T> {
-  const asked = createQueriesWithDeadline(() => connect(url))
+  const asked = createQueriesWithDeadline((timeoutMs) => connect(url, timeoutMs))
   try {
     await asked.ask(FIRST_ANSWER_MS, requireSchema)
     return await work(asked.db)

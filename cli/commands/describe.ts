@@ -19,8 +19,6 @@ interface DescribeOptions extends DatabaseOptions, JsonOptions {
 
 /** The first page of a large node. `mooring get assignments --node` shows the others. */
 const PLACEMENTS_SHOWN = 50
-/** The events of one target are found by scanning: this many of the newest are scanned. */
-const EVENTS_LOOKED_AT = 100_000
 
 export function addDescribe(program: Command): void {
   const describe = program
@@ -191,7 +189,7 @@ const lastEvents = (
   db: Queries,
   filter: { deployment?: string; node?: string },
   { events }: DescribeOptions,
-): Promise<EventRow[]> => db.events(filter, events, EVENTS_LOOKED_AT)
+): Promise<EventRow[]> => db.events(filter, events)
 
 const eventsText = (events: readonly EventRow[]): string[] =>
   events.length > 0 ? [events.map(eventText).join('\n')] : []

@@ -35,7 +35,7 @@ Example:
 
 async function doctor(options: DatabaseOptions & JsonOptions): Promise<void> {
   const url = await databaseUrlOf(options)
-  const sql = await connect(url)
+  const sql = await connect(url, PATIENCE_MS)
   try {
     const findings = await answerWithin(
       PATIENCE_MS,

@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import type { Queries } from '../queries/queries.js'
 import type { EventRow } from '../queries/rows.js'
+import { EVENTS_LOOKED_AT } from '../queries/events.js'
 import type { EventFilter } from '../queries/events.js'
 import { UnknownNameError, UsageError } from '../errors.js'
 import { EVENT_KINDS } from '../events/kinds.js'
@@ -66,6 +67,7 @@ async function showEvents(options: EventsOptions): Promise<void> {
     const rows = await db.events(filter, limit)
     if (rows.length === 0) await checkKnown(db, filter)
     if (limit === 0 && !options.json) return
+    await sayHowFar(db, filter, rows.length, limit)
     print(
       options.json
         ? json(rows)
@@ -105,6 +107,23 @@ async function follow(
       patience.bear(error)
     }
   }
+}
+
+/** A filter without an age looks at the newest events only. */
+async function sayHowFar(
+  db: Queries,
+  filter: EventFilter,
+  found: number,
+  limit: number | null,
+): Promise<void> {
+  const isFiltered = Object.values(filter).some((part) => part !== undefined)
+  if (!isFiltered || filter.since !== undefined || found === limit) return
+  const to = await db.eventsLookedBackTo()
+  if (to !== null)
+    process.stderr.write(
+      `looked through the newest ${EVENTS_LOOKED_AT} events, back to ${to.toISOString()}; ` +
+        '--since 7d looks further back\n',
+    )
 }
 
 /** Events outlive nodes and assignments. A name is unknown only where it has no event either. */

@@ -13,9 +13,17 @@ export interface EventFilter {
   since?: string | undefined
 }
 
+/**
+ * Events have no index but their ids: every claim would pay for it. So a filter without an age
+ * looks through the newest only. Changes of deployments are few and have an index.
+ */
+export const EVENTS_LOOKED_AT = 100_000
+
 export interface EventQueries {
-  /** The last `limit` events, oldest first. lookBack bounds how many of the newest are examined. */
-  events(filter: EventFilter, limit: number | null, lookBack?: number): Promise<EventRow[]>
+  /** The last `limit` events, oldest first, of the newest EVENTS_LOOKED_AT or of the given age. */
+  events(filter: EventFilter, limit: number | null): Promise<EventRow[]>
+  /** The time of the oldest event that a filter without an age looks at; null where it is all. */
+  eventsLookedBackTo(): Promise<Date | null>
   eventsAfter(id: bigint, filter: EventFilter, limit: number): Promise<EventRow[]>
   eventHorizon(): Promise<EventHorizon>
   /** The id of the deployment of that name that was deleted last. */
@@ -36,21 +44,71 @@ export function createEventQueries(sql: Sql): EventQueries {
     and ${deployment === undefined ? sql`true` : concerns(deployment)}
     and ${assignment === undefined ? sql`true` : sql`e.assignment_id = ${assignment}::bigint`}
     and ${since === undefined ? sql`true` : sql`e.at >= now() - ${since}::interval`}`
-  const isRecent = (lookBack: number | undefined) =>
-    lookBack === undefined
-      ? sql`true`
-      : sql`e.id > (select max(m.id) - ${lookBack}::bigint from mooring.event m)`
+  const isChange = sql`
+    e.kind in ('deployment_added', 'deployment_changed', 'deployment_deleted')`
+  /**
+   * The id from which on to look. Ids grow with time but for late commits and clocks that were set
+   * back, so the search by halves ends that much earlier.
+   */
+  async function firstId(since: string | undefined): Promise<string> {
+    const [row] = await sql<{ first: string }[]>`
+      with recursive span (low, high) as (
+        select case when ${since === undefined} then e.last + 1 else e.first end, e.last + 1
+          from (select coalesce(min(m.id), 0) as first, coalesce(max(m.id), 0) as last
+                  from mooring.event m) e
+        union all
+        select case when m.at < now() - ${since ?? null}::interval then s.middle + 1 else s.low end,
+            case when m.at < now() - ${since ?? null}::interval then s.high else s.middle end
+          from (select n.low, n.high, (n.low + n.high) / 2 as middle from span n) s
+         cross join lateral (
+           select e.at
+             from mooring.event e
+            where e.id >= s.middle
+            order by e.id
+            limit 1) m
+         where s.low < s.high
+      )
+      select (max(s.low) - ${EVENTS_LOOKED_AT}::bigint)::text as first from span s`
+    return row!.first
+  }
   return {
-    events: (filter, limit, lookBack) => sql<EventRow[]>`
-      select l.*
-        from (
-          select e.*
-            from mooring.event e
-           where ${matches(filter)}
-             and ${isRecent(lookBack)}
-           order by e.id desc
-           limit ${limit}::int) l
-       order by l.id`,
+    async events(filter, limit) {
+      const { deployment, since } = filter
+      const isFiltered = Object.values(filter).some((part) => part !== undefined)
+      const first = isFiltered ? await firstId(since) : '0'
+      return await sql<EventRow[]>`
+        select l.*
+          from (
+            select e.*
+              from mooring.event e
+             where e.id >= ${first}::bigint
+               and ${matches(filter)}
+            ${
+              deployment === undefined
+                ? sql``
+                : sql`
+            union
+            select e.*
+              from mooring.event e
+             where ${isChange}
+               and (e.deployment_id = ${deployment}::bigint or e.deployment_id is null)
+               and ${matches(filter)}`
+            }
+             order by id desc
+             limit ${limit}::int) l
+         order by l.id`
+    },
+    async eventsLookedBackTo() {
+      const first = await firstId(undefined)
+      const [row] = await sql<{ at: Date }[]>`
+        select e.at
+          from mooring.event e
+         where e.id >= ${first}::bigint
+           and exists (select from mooring.event o where o.id < ${first}::bigint)
+         order by e.id
+         limit 1`
+      return row?.at ?? null
+    },
     eventsAfter: (id, filter, limit) => sql<EventRow[]>`
       select e.*
         from mooring.event e

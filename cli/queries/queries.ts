@@ -94,8 +94,12 @@ export function createQueries(sql: Sql): Queries {
     placementsOfDeployment: (idOrName) => sql<PlacementRow[]>`
       select p.*
         from mooring.placement p
-       where p.name = ${idOrName}
-          or p.deployment_id = ${numberOrNull(idOrName)}::bigint
+       where p.deployment_id = any (array(
+         select d.id
+           from mooring.deployment d
+          where d.name = ${idOrName}
+          union
+         select ${numberOrNull(idOrName)}::bigint))
        order by p.ordinal, p.assignment_id`,
     async placementOfAssignment(id) {
       if (numberOrNull(id) === null) return null

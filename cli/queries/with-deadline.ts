@@ -4,7 +4,8 @@
  *
  * A late query fails as one over a lost connection does, so commands that wait for an absent
  * database go on. Its connection is not used again: the next query opens a new one, to the server
- * that is the primary then.
+ * that is the primary then. The server stops the statement at the same time, because it does not
+ * notice that its client has gone. So each of the two deadlines has a connection of its own.
  *
  * Here is also the one place that repeats a question that lost to another session.
  */
@@ -54,17 +55,18 @@ const MANY: ReadonlySet<string> = new Set<keyof Queries>([
 ])
 
 export function createQueriesWithDeadline(
-  open: () => Promise<Sql>,
+  open: (statementTimeoutMs: number) => Promise<Sql>,
   { fewMs, manyMs }: Deadlines = DEADLINES,
 ): QueriesWithDeadline {
-  let connected: Promise<Sql> | null = null
+  /** By the statement timeout. */
+  const connected = new Map<number, Promise<Sql>>()
   /** Why a connection was given up. Other queries in flight on it fail with the same reason. */
   const reasons = new WeakMap<Promise<Sql>, unknown>()
 
-  async function hangUp(timeout: number): Promise<void> {
-    const last = connected
-    connected = null
-    await (await last?.catch(() => null))?.end({ timeout })
+  async function hangUp(timeoutMs: number, waitSeconds: number): Promise<void> {
+    const last = connected.get(timeoutMs)
+    connected.delete(timeoutMs)
+    await (await last?.catch(() => null))?.end({ timeout: waitSeconds })
   }
 
   // every question is one statement or one transaction, so a second try finds nothing half done
@@ -84,13 +86,18 @@ export function createQueriesWithDeadline(
     deadlineMs: number,
     question: (sql: Sql) => PromiseLike<T>,
   ): Promise<T> {
-    const mine = (connected ??= open())
+    const timeoutMs = deadlineMs > fewMs ? manyMs : fewMs
+    const mine = connected.get(timeoutMs) ?? open(timeoutMs)
+    connected.set(timeoutMs, mine)
     try {
       return await answerWithin(deadlineMs, mine.then(question))
     } catch (error) {
-      if (connected === mine && (isConnectionProblem(error) || (await failedToOpen(mine)))) {
+      if (
+        connected.get(timeoutMs) === mine &&
+        (isConnectionProblem(error) || (await failedToOpen(mine)))
+      ) {
         reasons.set(mine, error)
-        void hangUp(0).catch(() => {})
+        void hangUp(timeoutMs, 0).catch(() => {})
       }
       throw isConnectionProblem(error) ? (reasons.get(mine) ?? error) : error
     }
@@ -111,7 +118,11 @@ export function createQueriesWithDeadline(
         )
     },
   })
-  return { db, ask, close: () => hangUp(1) }
+  return {
+    db,
+    ask,
+    close: async () => void (await Promise.all([fewMs, manyMs].map((ms) => hangUp(ms, 1)))),
+  }
 }
 
 const failedToOpen = (connecting: Promise<Sql>): Promise<boolean> =>

@@ -19,7 +19,7 @@ const UNPLACED_SHOWN = 3
 const EVENTS_KEPT = 200
 
 export function createWatcher(url: () => string): Watcher {
-  const asked = createQueriesWithDeadline(() => connect(url()))
+  const asked = createQueriesWithDeadline((timeoutMs) => connect(url(), timeoutMs))
   const follower = createEventFollower()
   let events: FleetView['events'] | null = null
   const readFleet = async (db: Queries): Promise<FleetView> => {

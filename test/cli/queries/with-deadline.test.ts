@@ -63,6 +63,19 @@ t.test(
   },
 )
 
+t.test('the server stops a statement that its client has given up', async (t) => {
+  const server = await ownServer(t)
+  const asked = createQueriesWithDeadline((timeoutMs) => connect(server.url, timeoutMs), SHORT)
+  t.teardown(() => asked.close())
+  const sleeping = () =>
+    server.sql`
+      select from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'`
+  for (const deadlineMs of Object.values(SHORT)) {
+    await t.rejects(asked.ask(deadlineMs, (sql) => sql`select pg_sleep(600)`))
+    await waitFor(async () => (await sleeping()).length === 0, { label: 'it has stopped' })
+  }
+})
+
 t.test(
   'a wait for a drain gives up a stopped server as it gives up an absent one, with a hint',
   async (t) => {
