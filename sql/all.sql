@@ -138,6 +138,7 @@
 --!include functions/moves/drain_obstacles.sql
 --!include functions/moves/advance_drains.sql
 --!include functions/moves/order_moves.sql
+--!include functions/moves/plan_partings.sql
 --!include functions/moves/plan_rebalance.sql
 --!include functions/moves/rebalance.sql
 --!include functions/moves/lock_to_move.sql

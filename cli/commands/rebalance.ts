@@ -20,6 +20,7 @@ export function addRebalance(program: Command): void {
     .addHelpText(
       'after',
       `
+Replicas of one deployment that share a node are parted first.
 Not moved: pinned deployments, daemons, policies of kind affinity, moves under
 way, and instances that moved within setting.rebalance_cooldown.`,
     )

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:31861e34f3c79fbe4369239f537fc449c6fe1028
+--! Hash: sha1:355e1ddddaf9b1ba764e18b6db29428495324019
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -7006,9 +7006,146 @@ comment on function mooring_internal.order_moves(bigint[], int[], text, boolean)
   'any node that may run it). Running start-first work gets a successor there instead, unless '
   'at_once.';
 --! EndIncluded functions/moves/order_moves.sql
+--! Included functions/moves/plan_partings.sql
+-- plan_partings: which replicas should leave a node that has another of their deployment, and where
+-- to. A failover puts twins on one node when nothing else is left; nothing parts them by itself.
+-- A replica goes to the node with the least load that may run it and neither has nor is promised
+-- another of its deployment. Work under a policy that is not of kind load stays, as in
+-- plan_rebalance().
+-- No cooldown: a parting makes no new twins, so repeated calls come to an end.
+-- Reads only.
+create or replace function mooring_internal.plan_partings(max_moves int) returns table (
+  assignment_id bigint,
+  deployment_id bigint,
+  from_node int,
+  to_node int
+)
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  nodes mooring.node_state[];
+  tried_before timestamptz :=
+    clock_timestamp() - (select s.handover_timeout from mooring.setting s);
+  handed_over bigint[] := array(
+    select c.replica
+      from mooring_internal.handover_rows() c
+     where c.replica is not null);
+  crowded_deployments bigint[];
+  crowded_nodes int[];
+  crowds bigint[];
+  comes jsonb := '{}';
+  budget int := plan_partings.max_moves;
+  planned_deployments bigint[] := '{}';
+  planned_nodes int[] := '{}';
+  twin record;
+  target int;
+begin
+  -- a replica counts where it is promised to be, and what only stops counts nowhere
+  select array_agg(c.deployment_id), array_agg(c.node_id), array_agg(c.n)
+    into crowded_deployments, crowded_nodes, crowds
+    from (
+      select a.deployment_id, coalesce(a.move_to, a.node_id) as node_id, count(*) as n
+        from mooring.assignment a
+       where coalesce(a.move_to, a.node_id) is not null
+         and (a.wanted = 'run' or a.move_to is not null)
+         and a.ordinal is not null
+         and a.handover is null
+         and a.id <> all (handed_over)
+       group by 1, 2
+      having count(*) > 1) c;
+  if crowded_deployments is null then
+    return;
+  end if;
+  nodes := array(select s from mooring_internal.node_states() s);
+  for twin in
+    with movable as materialized (
+      select a.id, a.deployment_id, a.node_id, a.refused_by, c.n,
+          row_number() over (
+            partition by a.deployment_id, a.node_id
+            order by a.assigned_at desc, a.id desc) as nr
+        from unnest(crowded_deployments, crowded_nodes, crowds) c (deployment_id, node_id, n)
+        join mooring.assignment a
+          on a.deployment_id = c.deployment_id and a.node_id = c.node_id
+        join mooring.deployment d on d.id = a.deployment_id and d.pinned_node is null
+       cross join mooring.setting s
+        join mooring.policy p
+          on p.name = coalesce(d.policy, s.default_policy) and p.kind = 'load'
+        join mooring.node n on n.id = a.node_id and n.draining_since is null
+        join mooring.heartbeat h on h.node_id = n.id and mooring_internal.node_is_live(h)
+       where a.wanted = 'run'
+         and a.ordinal is not null
+         and a.move_reason is null
+         and a.handover is null
+         and a.id <> all (handed_over)
+         and (a.handover_failed_at is null or a.handover_failed_at < tried_before)
+    ),
+    alike as materialized (
+      select l.deployment_id, l.representative
+        from mooring_internal.eligibility_groups(
+          (select array_agg(distinct m.deployment_id) from movable m)) l
+    ),
+    fit as materialized (
+      select e.deployment_id, e.node_id
+        from mooring_internal.eligibility(
+          (select array_agg(distinct l.representative) from alike l)) e
+       where e.eligible
+    ),
+    free as materialized (
+      select l.deployment_id, array_agg(f.node_id) as node_ids
+        from alike l
+        join fit f on f.deployment_id = l.representative
+       where not exists (
+         select
+           from mooring.assignment b
+          where b.deployment_id = l.deployment_id
+            and b.handover is distinct from 'leaving'
+            and (b.node_id = f.node_id or b.move_to = f.node_id))
+       group by l.deployment_id
+    )
+    select m.id, m.deployment_id, m.node_id, m.refused_by, f.node_ids
+      from movable m
+      join free f on f.deployment_id = m.deployment_id
+     where m.nr < m.n and m.nr <= cardinality(f.node_ids)
+     order by m.nr, m.deployment_id, m.node_id
+  loop
+    exit when budget <= 0;
+    select s.id into target
+      from unnest(nodes) s
+     cross join lateral (
+       select s.assigned + coalesce((comes ->> s.id::text)::int, 0) as assigned) l
+     where s.id = any (twin.node_ids)
+       and s.id <> all (twin.refused_by)
+       and l.assigned < coalesce(s.max_assignments, 2147483647)
+       and not exists (
+         select
+           from unnest(planned_deployments, planned_nodes) p (deployment_id, node_id)
+          where p.deployment_id = twin.deployment_id and p.node_id = s.id)
+     order by (l.assigned + 1) * 100 / s.weight, s.id
+     limit 1;
+    continue when target is null;
+    planned_deployments := planned_deployments || twin.deployment_id;
+    planned_nodes := planned_nodes || target;
+    comes := comes || jsonb_build_object(target, coalesce((comes ->> target::text)::int, 0) + 1);
+    budget := budget - 1;
+    assignment_id := twin.id;
+    deployment_id := twin.deployment_id;
+    from_node := twin.node_id;
+    to_node := target;
+    return next;
+  end loop;
+end;
+$$;
+comment on function mooring_internal.plan_partings(int) is
+  'At most max_moves moves that part replicas of one deployment on one node. Locks and writes '
+  'nothing.';
+--! EndIncluded functions/moves/plan_partings.sql
 --! Included functions/moves/plan_rebalance.sql
 -- plan_rebalance: which running assignments are worth moving, one step after the other. The README
--- tells why repeated calls end with an empty plan.
+-- tells why repeated calls end with an empty plan. Twins are parted first, see plan_partings().
+-- That is worth a move at any load, and gains 1. Later steps even out what it made uneven.
 -- A step moves the assignment that costs most where it is to the cheapest node that may run it, if
 -- it is cheaper there. Both costs are under its own policy, and count the places left and filled so
 -- far. Never moved: pinned work, daemons, what is being moved or handed over, what rests because
@@ -7065,6 +7202,7 @@ declare
   kind record;
   in_force mooring.policy;
   open int[];
+  parting record;
   target record;
   source record;
   mover mooring.assignment;
@@ -7073,6 +7211,25 @@ declare
   planned_deployments bigint[] := '{}';
   planned_nodes int[] := '{}';
 begin
+  for parting in
+    select p.* from mooring_internal.plan_partings(plan_rebalance.max_moves) p
+  loop
+    planned := planned || parting.assignment_id;
+    planned_deployments := planned_deployments || parting.deployment_id;
+    planned_nodes := planned_nodes || parting.to_node;
+    shift := shift || jsonb_build_object(
+      parting.from_node, coalesce((shift ->> parting.from_node::text)::int, 0) - 1,
+      parting.to_node, coalesce((shift ->> parting.to_node::text)::int, 0) + 1);
+    comes := comes || jsonb_build_object(
+      parting.to_node, coalesce((comes ->> parting.to_node::text)::int, 0) + 1);
+    budget := budget - 1;
+    assignment_id := parting.assignment_id;
+    deployment_id := parting.deployment_id;
+    from_node := parting.from_node;
+    to_node := parting.to_node;
+    gain := 1;
+    return next;
+  end loop;
   for kind in
     with owned as materialized (
       select a.signature, min(a.deployment_id) as deployment_id,
@@ -7199,14 +7356,14 @@ begin
 end;
 $$;
 comment on function mooring_internal.plan_rebalance(int) is
-  'At most max_moves moves that would make the load more even, with what each gains under its '
-  'policy. Locks and writes nothing.';
+  'At most max_moves moves that part replicas on one node (each gains 1) or make the load more '
+  'even, with what each gains under its policy. Locks and writes nothing.';
 --! EndIncluded functions/moves/plan_rebalance.sql
 --! Included functions/moves/rebalance.sql
--- rebalance: evens out the load when an operator calls it, because nothing moves running work by
--- itself. At most max_moves of its moves are under way at any time, so it may be called again and
--- again. Each move is executed like reassign(), by the handover of its deployment. What becomes
--- ineligible meanwhile goes wherever it may.
+-- rebalance: parts twins and evens out the load when an operator calls it, because nothing moves
+-- running work by itself. At most max_moves of its moves are under way at any time, so it may be
+-- called again and again. Each move is executed like reassign(), by the handover of its deployment.
+-- What becomes ineligible meanwhile goes wherever it may.
 -- locks: none with dry_run; placement, then assignment rows (skip locked)
 create or replace function mooring.rebalance(
   max_moves int default 10,
@@ -7299,7 +7456,8 @@ begin
 end;
 $$;
 comment on function mooring.rebalance(int, boolean) is
-  'Evens out the load by at most max_moves moves at a time; returns them with what each gains. '
+  'Parts replicas that share a node and evens out the load, by at most max_moves moves at a time; '
+  'returns them with what each gains. '
   'It only shows them unless dry_run is false.';
 --! EndIncluded functions/moves/rebalance.sql
 --! Included functions/moves/lock_to_move.sql
@@ -11502,6 +11660,29 @@ begin
           when w.runs > 0
             then format('mooring logs %s; select * from mooring.failing;', w.first)
         end;
+  select array_agg(
+        format(
+          '%s: two of it on %s, %s has none',
+          coalesce(d.name, 'deployment ' || d.id),
+          f.name,
+          t.name)
+        order by d.name, d.id) as twins
+    into w
+    from mooring_internal.plan_partings(100) p
+    join mooring.deployment d on d.id = p.deployment_id
+    join mooring.node f on f.id = p.from_node
+    join mooring.node t on t.id = p.to_node;
+  return query
+    select 'twins',
+        case when w.twins is null then 'ok' else 'warning' end,
+        case
+          when w.twins is null then 'no replicas share a node that could be parted'
+          else 'one host would take both: ' || mooring_internal.abbreviate_list(w.twins)
+        end,
+        case
+          when w.twins is not null
+            then 'mooring rebalance --apply; select * from mooring.rebalance(10, dry_run => false);'
+        end;
   -- What is being installed or was just inserted is not down: none of its instances is in trouble.
   select array_agg(
         format(
@@ -11583,8 +11764,8 @@ begin
 end;
 $$;
 comment on function mooring_internal.doctor_work() is
-  'Theme of doctor(): what waits, inconsistent deployments, what fails, deployments '
-  'that are down, drains that are stuck.';
+  'Theme of doctor(): what waits, inconsistent deployments, what fails, twins '
+  'that could be parted, deployments that are down, drains that are stuck.';
 --! EndIncluded functions/doctor/doctor_work.sql
 --! Included functions/doctor/intended_grants.sql
 create or replace function mooring_internal.intended_grants()

@@ -99,6 +99,29 @@ begin
           when w.runs > 0
             then format('mooring logs %s; select * from mooring.failing;', w.first)
         end;
+  select array_agg(
+        format(
+          '%s: two of it on %s, %s has none',
+          coalesce(d.name, 'deployment ' || d.id),
+          f.name,
+          t.name)
+        order by d.name, d.id) as twins
+    into w
+    from mooring_internal.plan_partings(100) p
+    join mooring.deployment d on d.id = p.deployment_id
+    join mooring.node f on f.id = p.from_node
+    join mooring.node t on t.id = p.to_node;
+  return query
+    select 'twins',
+        case when w.twins is null then 'ok' else 'warning' end,
+        case
+          when w.twins is null then 'no replicas share a node that could be parted'
+          else 'one host would take both: ' || mooring_internal.abbreviate_list(w.twins)
+        end,
+        case
+          when w.twins is not null
+            then 'mooring rebalance --apply; select * from mooring.rebalance(10, dry_run => false);'
+        end;
   -- What is being installed or was just inserted is not down: none of its instances is in trouble.
   select array_agg(
         format(
@@ -180,5 +203,5 @@ begin
 end;
 $$;
 comment on function mooring_internal.doctor_work() is
-  'Theme of doctor(): what waits, inconsistent deployments, what fails, deployments '
-  'that are down, drains that are stuck.';
+  'Theme of doctor(): what waits, inconsistent deployments, what fails, twins '
+  'that could be parted, deployments that are down, drains that are stuck.';

@@ -1,5 +1,6 @@
 -- plan_rebalance: which running assignments are worth moving, one step after the other. The README
--- tells why repeated calls end with an empty plan.
+-- tells why repeated calls end with an empty plan. Twins are parted first, see plan_partings().
+-- That is worth a move at any load, and gains 1. Later steps even out what it made uneven.
 -- A step moves the assignment that costs most where it is to the cheapest node that may run it, if
 -- it is cheaper there. Both costs are under its own policy, and count the places left and filled so
 -- far. Never moved: pinned work, daemons, what is being moved or handed over, what rests because
@@ -56,6 +57,7 @@ declare
   kind record;
   in_force mooring.policy;
   open int[];
+  parting record;
   target record;
   source record;
   mover mooring.assignment;
@@ -64,6 +66,25 @@ declare
   planned_deployments bigint[] := '{}';
   planned_nodes int[] := '{}';
 begin
+  for parting in
+    select p.* from mooring_internal.plan_partings(plan_rebalance.max_moves) p
+  loop
+    planned := planned || parting.assignment_id;
+    planned_deployments := planned_deployments || parting.deployment_id;
+    planned_nodes := planned_nodes || parting.to_node;
+    shift := shift || jsonb_build_object(
+      parting.from_node, coalesce((shift ->> parting.from_node::text)::int, 0) - 1,
+      parting.to_node, coalesce((shift ->> parting.to_node::text)::int, 0) + 1);
+    comes := comes || jsonb_build_object(
+      parting.to_node, coalesce((comes ->> parting.to_node::text)::int, 0) + 1);
+    budget := budget - 1;
+    assignment_id := parting.assignment_id;
+    deployment_id := parting.deployment_id;
+    from_node := parting.from_node;
+    to_node := parting.to_node;
+    gain := 1;
+    return next;
+  end loop;
   for kind in
     with owned as materialized (
       select a.signature, min(a.deployment_id) as deployment_id,
@@ -190,5 +211,5 @@ begin
 end;
 $$;
 comment on function mooring_internal.plan_rebalance(int) is
-  'At most max_moves moves that would make the load more even, with what each gains under its '
-  'policy. Locks and writes nothing.';
+  'At most max_moves moves that part replicas on one node (each gains 1) or make the load more '
+  'even, with what each gains under its policy. Locks and writes nothing.';

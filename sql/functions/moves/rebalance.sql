@@ -1,7 +1,7 @@
--- rebalance: evens out the load when an operator calls it, because nothing moves running work by
--- itself. At most max_moves of its moves are under way at any time, so it may be called again and
--- again. Each move is executed like reassign(), by the handover of its deployment. What becomes
--- ineligible meanwhile goes wherever it may.
+-- rebalance: parts twins and evens out the load when an operator calls it, because nothing moves
+-- running work by itself. At most max_moves of its moves are under way at any time, so it may be
+-- called again and again. Each move is executed like reassign(), by the handover of its deployment.
+-- What becomes ineligible meanwhile goes wherever it may.
 -- locks: none with dry_run; placement, then assignment rows (skip locked)
 create or replace function mooring.rebalance(
   max_moves int default 10,
@@ -94,5 +94,6 @@ begin
 end;
 $$;
 comment on function mooring.rebalance(int, boolean) is
-  'Evens out the load by at most max_moves moves at a time; returns them with what each gains. '
+  'Parts replicas that share a node and evens out the load, by at most max_moves moves at a time; '
+  'returns them with what each gains. '
   'It only shows them unless dry_run is false.';

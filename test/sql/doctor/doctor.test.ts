@@ -254,6 +254,19 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     /mooring logs \d+; select \* from mooring.failing;/,
   ],
   [
+    'replicas on one node that could be parted',
+    'twins',
+    `
+      update mooring.node set enabled = false where name = 'host-b';
+      insert into mooring.deployment (name, package_name, replicas)
+      values ('web', 'http-server', 2);
+      select from mooring.claim();
+      update mooring.node set enabled = true, trusts = '.' where name = 'host-b'`,
+    'warning',
+    /^one host would take both: web: two of it on host-a, host-b has none$/,
+    /mooring rebalance --apply; .* mooring.rebalance\(10, dry_run => false\)/,
+  ],
+  [
     'a deployment that crashes again and again',
     'deployments',
     `

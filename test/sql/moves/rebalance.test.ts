@@ -197,6 +197,123 @@ story('a replica does not go to its twin', async (t, sql) => {
   t.equal((await plan(sql)).length, 1)
 })
 
+/** Two hosts with two services of two, twins on host-a after host-b was lost; then it is back. */
+async function afterFailover(sql: TransactionSql): Promise<string[]> {
+  await node(sql, { name: 'host-a' })
+  const ids = [await deployment(sql, { replicas: 2 }), await deployment(sql, { replicas: 2 })]
+  await claim(sql)
+  await node(sql, { name: 'host-b' })
+  return ids
+}
+
+/** How many replicas share a node that could be elsewhere, judged without the planner. */
+const partable = async (sql: TransactionSql) =>
+  (
+    await sql<{ n: number }[]>`
+      select count(*)::int as n
+        from (
+          select a.deployment_id, a.node_id
+            from mooring.assignment a
+           where a.node_id is not null
+           group by 1, 2
+          having count(*) > 1) c
+       where exists (
+         select
+           from mooring_internal.eligibility(array[c.deployment_id]) e
+          where e.eligible
+            and not exists (
+              select
+                from mooring.assignment b
+               where b.deployment_id = c.deployment_id
+                 and (b.node_id = e.node_id or b.move_to = e.node_id)))`
+  )[0]!.n
+
+story('twins are parted at even loads and at once, one of each service', async (t, sql) => {
+  await afterFailover(sql)
+  // as many others on host-b: no move would even out anything
+  await deployments(sql, 4)
+  await claim(sql)
+  t.same(await loads(sql), { 'host-a': 4, 'host-b': 4 })
+  const moves = await apply(sql)
+  t.match(moves, [
+    { from_node: 'host-a', to_node: 'host-b', gain: 1 },
+    { from_node: 'host-a', to_node: 'host-b', gain: 1 },
+  ])
+  t.same(await apply(sql), [], 'a place that is promised counts as taken')
+  await obey(sql)
+  t.same(await partable(sql), 0)
+  t.same(await plan(sql), [])
+})
+
+story(
+  'parting needs a node that may run it and has room, under a policy of kind load',
+  async (t, sql) => {
+    await afterFailover(sql)
+    await settled(sql)
+    await sql`update mooring.node set max_assignments = 1 where name = 'host-b'`
+    t.equal((await plan(sql)).length, 1, 'room for one')
+    await sql`update mooring.node set max_assignments = 0 where name = 'host-b'`
+    t.same(await plan(sql), [])
+    await sql`update mooring.node set max_assignments = null, enabled = false where name = 'host-b'`
+    t.same(await plan(sql), [])
+    await sql`update mooring.node set enabled = true where name = 'host-b'`
+    t.equal((await plan(sql)).length, 2)
+    await sql`update mooring.deployment set policy = 'hash'`
+    t.same(await plan(sql), [], 'where affinity has put them they stay')
+  },
+)
+
+story('where all is even a parting and a move back are a swap', async (t, sql) => {
+  await node(sql, { name: 'host-a' })
+  await deployment(sql, { replicas: 2 })
+  await claim(sql)
+  await node(sql, { name: 'host-b' })
+  await sql`update mooring.node set enabled = false where name = 'host-a'`
+  await deployments(sql, 2)
+  await claim(sql)
+  await sql`update mooring.node set enabled = true`
+  await settled(sql)
+  t.same(await loads(sql), { 'host-a': 2, 'host-b': 2 })
+  t.match(await plan(sql), [
+    { from_node: 'host-a', to_node: 'host-b' },
+    { from_node: 'host-b', to_node: 'host-a' },
+  ])
+})
+
+for (const seed of [1, 2, 3, 4, 5, 6])
+  story(`random fleets end without twins that could be parted (${seed})`, async (t, sql) => {
+    let state = seed
+    const below = (n: number) => {
+      state = (state * 1103515245 + 12345) % 2147483648
+      return Math.floor((state / 2147483648) * n)
+    }
+    const host = async () => {
+      await node(sql, {
+        weight: 50 + 50 * below(4),
+        max_assignments: below(3) === 0 ? 3 + below(8) : null,
+        labels: { ssd: below(2) === 0 },
+      })
+    }
+    await sql`update mooring.setting set rebalance_cooldown = '0'`
+    await node(sql, { labels: { ssd: true } })
+    if (below(2) === 0) await host()
+    for (let n = 3 + below(5); n > 0; n--)
+      await deployment(sql, {
+        replicas: 1 + below(4),
+        ...(below(4) === 0 && { selector: { ssd: true } }),
+      })
+    await claim(sql)
+    for (let n = 1 + below(4); n > 0; n--) await host()
+    const before = await loads(sql)
+    const total = (of: Record<string, number>) => Object.values(of).reduce((a, b) => a + b, 0)
+    let calls = 0
+    while ((await apply(sql, 1 + below(4))).length > 0 && calls++ < 60) await obey(sql)
+    t.ok(calls <= 60, `${calls} calls`)
+    t.equal(await partable(sql), 0)
+    t.equal(total(await loads(sql)), total(before), 'nothing is lost')
+    t.same(await plan(sql), [])
+  })
+
 story('a move that was begun by it and cannot end there goes wherever it may', async (t, sql) => {
   await crooked(sql)
   await apply(sql, 1)
