@@ -2,6 +2,7 @@
 import postgres from 'postgres'
 import type { Sql } from 'postgres'
 import { createConnection } from '../postgres/connection.js'
+import { ARRAY_TYPES } from './queries/arrays.js'
 import { createQueriesWithDeadline } from './queries/with-deadline.js'
 import { parseDatabaseUrl, postgresOptions } from '../postgres/database-url.js'
 import { readSchema } from './queries/queries.js'
@@ -43,6 +44,7 @@ export async function connect(url: string, statementTimeoutMs = 0): Promise<Sql>
     max: 1,
     // all types used are built in; asking for others costs a round trip at every start
     fetch_types: false,
+    types: ARRAY_TYPES,
     // a pooler in front may hand the next statement to another session
     prepare: false,
     onnotice: () => {},

@@ -8,7 +8,7 @@ export function createLog(level: string): Logger {
     dropped: (lines) =>
       `${JSON.stringify({
         level: 'warn',
-        time: Date.now(),
+        time: new Date().toISOString(),
         pid: process.pid,
         event: 'log_lines_dropped',
         lines,
@@ -16,7 +16,12 @@ export function createLog(level: string): Logger {
       })}\n`,
   })
   return pino(
-    { level, base: { pid: process.pid }, formatters: { level: (label) => ({ level: label }) } },
+    {
+      level,
+      base: { pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
     stderr,
   )
 }

@@ -40,6 +40,7 @@ import {
   withoutSecrets,
 } from './errors.js'
 import { exitWhenWritten, watchOutput } from './terminal/stdout.js'
+import { showWholeTables } from './terminal/table.js'
 
 /** They hold processes. A failure of their output does not end them. */
 const GOES_ON = new Set(['up', 'up-guard', 'worker', 'agent'])
@@ -135,6 +136,7 @@ process.on('uncaughtException', (error) => {
 let running: Command = program
 program.hook('preAction', (_program, action) => {
   running = action
+  if (action.opts<{ wide?: boolean }>().wide) showWholeTables()
 })
 
 watchOutput((error) => {

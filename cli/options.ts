@@ -23,6 +23,10 @@ export function jsonOption(what = 'print JSON'): Option {
   return new Option('--json', what)
 }
 
+export function wideOption(more = ''): Option {
+  return new Option('--wide', `${more}whatever the width of the terminal`)
+}
+
 export function logLevelOption(): Option {
   return new Option('--log-level <level>', 'how much is written to stderr, as JSON lines')
     .choices(LOG_LEVELS)

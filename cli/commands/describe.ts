@@ -4,7 +4,7 @@ import { withDb } from '../database.js'
 import type { Queries } from '../queries/queries.js'
 import type { EventRow, PlacementRow } from '../queries/rows.js'
 import { calledBy, deploymentsNamed, nodesNamed } from '../targets/names.js'
-import { databaseCommand, jsonOption, parseCount } from '../options.js'
+import { databaseCommand, jsonOption, parseCount, wideOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { cell, colors, interval, printable, since } from '../terminal/text.js'
 import { json } from '../terminal/json.js'
@@ -33,6 +33,7 @@ export function addDescribe(program: Command): void {
       .alias(`${name}s`)
       .argument(`<${name}>`, 'id or name')
       .option('--events <n>', 'the last n events', parseCount, 10)
+      .addOption(wideOption())
       .addOption(jsonOption(`print ${fields} as JSON`))
       .action(action)
   kind('deployment', '{deployment, private, placements, unplaced, events}', deployment)
@@ -78,6 +79,7 @@ async function deployment(named: string, options: DescribeOptions): Promise<void
       pinned_node,
       needs_urls,
       on_lost,
+      handover,
       lease_ttl,
       stop_grace,
       generation,
@@ -112,6 +114,7 @@ async function deployment(named: string, options: DescribeOptions): Promise<void
         ['pinned to', pinned_node],
         ['needs URLs', needs_urls === true ? true : null],
         ['when cut off', on_lost],
+        ['moves', handover],
         ['lease', lease_ttl === null ? null : interval(lease_ttl)],
         ['stop grace', interval(stop_grace)],
         ['generation', generation],
@@ -153,7 +156,7 @@ async function node(named: string, options: DescribeOptions): Promise<void> {
         ['left', row!['left_at'] === null ? null : `${since(row!['left_at'])} ago`],
         ['enabled', row!.enabled],
         ['trusts', row!['trusts'] ?? 'nothing'],
-        ['runs', listText(row!['drivers'])],
+        ['runs', row!.drivers.join(', ')],
         ['containment', row!['containment']],
         ['labels', row!.labels],
         ['weight', row!.weight],
@@ -210,9 +213,3 @@ function fieldsText(title: string, fields: Fields): string {
     ...shown.map(([name, value]) => `  ${colors.dim(name.padEnd(width))}  ${cell(value)}`),
   ].join('\n')
 }
-
-/** An array as the server writes it, because the connection knows no array types. */
-const listText = (value: unknown): string =>
-  String(value ?? '')
-    .replace(/[{}"]/g, '')
-    .replaceAll(',', ', ')

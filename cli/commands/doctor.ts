@@ -7,7 +7,7 @@ import { examine } from '../doctor/client-checks.js'
 import { EXIT_FAILED } from '../errors.js'
 import { databaseCommand, jsonOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
-import { colors, printable } from '../terminal/text.js'
+import { colors, counted, printable } from '../terminal/text.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
 
@@ -61,6 +61,10 @@ function line({ check_name, level, found, way_out }: Finding): string {
 
 function summary(findings: readonly Finding[]): string {
   const count = (wanted: Level): number => findings.filter(({ level }) => level === wanted).length
-  const counts = `${count('ok')} ok, ${count('warning')} warnings, ${count('problem')} problems`
-  return `${findings.length} checks: ${counts}`
+  const counts = [
+    `${count('ok')} ok`,
+    counted(count('warning'), 'warning'),
+    counted(count('problem'), 'problem'),
+  ]
+  return `${counted(findings.length, 'check')}: ${counts.join(', ')}`
 }

@@ -15,7 +15,13 @@ import { UsageError } from '../errors.js'
 import { show } from '../terminal/listing.js'
 import type { Listing, ListingOptions } from '../terminal/listing.js'
 import { deploymentId, deploymentsNamed, nodesNamed, noSuch } from '../targets/names.js'
-import { databaseCommand, jsonOption, parseAssignmentId, parseCount } from '../options.js'
+import {
+  databaseCommand,
+  jsonOption,
+  parseAssignmentId,
+  parseCount,
+  wideOption,
+} from '../options.js'
 import type { DatabaseOptions } from '../options.js'
 import { collectSelector, SELECTOR_HELP } from '../targets/selection.js'
 
@@ -61,7 +67,7 @@ export function addGet(program: Command): void {
     return databaseCommand(command)
   }
   kind('deployments', 'deployment', 'the deployments without command, args and env', deployments)
-    .option('--wide', 'more columns')
+    .addOption(wideOption('more columns, '))
     .addHelpText(
       'after',
       `
@@ -69,7 +75,7 @@ In psql: select * from mooring.deployment where labels @> '{"key": "value"}';
 Example: mooring get deployments -l tier=front,env!=test --watch`,
     )
   kind('nodes', 'node', 'the rows of mooring.node_status', nodes)
-    .option('--wide', 'more columns')
+    .addOption(wideOption('more columns, '))
     .addHelpText(
       'after',
       `
@@ -77,6 +83,7 @@ In psql: select * from mooring.node_status;
 Example: mooring get nodes -l zone=a --watch`,
     )
   kind('assignments', 'assignment', 'the rows of mooring.placement', assignments)
+    .addOption(wideOption())
     .option('--deployment <deployment>', 'those of a deployment')
     .option('--node <node>', 'what a node owns')
     .addHelpText(
@@ -97,6 +104,7 @@ async function deployments(
   return {
     key: 'id',
     name: 'name',
+    changesByItself: ['created_at'],
     columns: wide ? DEPLOYMENT_COLUMNS_WIDE : DEPLOYMENT_COLUMNS,
     empty: selector
       ? 'no deployment has these labels'
@@ -152,7 +160,7 @@ async function assignments(
   return {
     key: 'assignment_id',
     columns: ASSIGNMENT_COLUMNS,
-    changesByItself: ['last_error_at'],
+    changesByItself: ['assigned_at', 'last_error_at'],
     empty: owner === undefined ? 'no assignments' : `${owner} owns nothing`,
     read: () =>
       db.assignments({

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import { databaseCommand, jsonOption, parseAssignmentId } from '../options.js'
+import { databaseCommand, jsonOption, parseAssignmentId, wideOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
@@ -10,6 +10,7 @@ export function addHistory(program: Command): void {
   databaseCommand(program.command('history'))
     .description('show which nodes owned an assignment, when, and why')
     .argument('<assignment>', 'its id, as in the view mooring.placement')
+    .addOption(wideOption())
     .addOption(jsonOption('print the rows of mooring.history() as a JSON array'))
     .action(history)
 }
@@ -29,9 +30,9 @@ async function history(assignment: string, options: DatabaseOptions & JsonOption
               key: 'until',
               text: (value) => (value instanceof Date ? value.toISOString() : 'now'),
             },
-            { key: 'why' },
-            { key: 'actor' },
-            { key: 'ended_why', title: 'ended' },
+            { key: 'why', prose: true },
+            { key: 'actor', leaves: 1 },
+            { key: 'ended_why', title: 'ended', prose: true },
           ])
         : `no node has owned assignment ${id} within setting.event_retention`,
     )

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
-import { databaseCommand, jsonOption, parsePositive } from '../options.js'
+import { databaseCommand, jsonOption, parsePositive, wideOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
@@ -16,6 +16,7 @@ export function addRebalance(program: Command): void {
     .description('show which moves would even out the load; with --apply make them')
     .option('--max-moves <n>', 'at most so many under way at once', parsePositive, 10)
     .option('--apply', 'make the moves: each is stopped, then started on its new node')
+    .addOption(wideOption())
     .addOption(jsonOption('print the rows of mooring.rebalance() as a JSON array'))
     .addHelpText(
       'after',

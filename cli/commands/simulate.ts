@@ -3,7 +3,7 @@ import { withDb } from '../database.js'
 import type { Queries } from '../queries/queries.js'
 import type { SimulatedMoveRow } from '../queries/rows.js'
 import { UsageError } from '../errors.js'
-import { databaseCommand, jsonOption, maxMovesOption } from '../options.js'
+import { databaseCommand, jsonOption, maxMovesOption, wideOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { json } from '../terminal/json.js'
 import { print } from '../terminal/stdout.js'
@@ -18,6 +18,7 @@ export function addSimulate(program: Command): void {
   databaseCommand(simulate.command('loss'))
     .description('if a node were lost')
     .argument('<node>')
+    .addOption(wideOption())
     .addOption(jsonOption('print the rows of mooring.simulate_node_loss() as a JSON array'))
     .action((node: string, options: Options) =>
       simulateMoves(node, options, (db) => db.simulateNodeLoss(node)),
@@ -26,6 +27,7 @@ export function addSimulate(program: Command): void {
     .description('if a node were drained')
     .argument('<node>')
     .addOption(maxMovesOption())
+    .addOption(wideOption())
     .addOption(jsonOption('print the rows of mooring.simulate_drain() as a JSON array'))
     .action((node: string, options: Options & { maxMoves?: number }) =>
       simulateMoves(node, options, (db) => db.simulateDrain(node, options.maxMoves)),
@@ -36,6 +38,7 @@ export function addSimulate(program: Command): void {
       '<json>',
       'its columns as a JSON object: \'{"package_name": "http-server", "replicas": 3}\'',
     )
+    .addOption(wideOption())
     .addOption(jsonOption('print the rows of mooring.simulate_insert() as a JSON array'))
     .action(insert)
 }
@@ -55,7 +58,7 @@ async function simulateMoves(
         { key: 'assignment_id', title: 'assignment' },
         { key: 'from_node', title: 'from' },
         { key: 'to_node', title: 'to', text: (value) => String(value ?? 'nowhere') },
-        { key: 'reason' },
+        { key: 'reason', prose: true },
       ]),
     )
     print(
@@ -75,7 +78,7 @@ async function insert(text: string, options: Options): Promise<void> {
         ? table(rows, [
             { key: 'ordinal', align: 'right' },
             { key: 'to_node', title: 'to', text: (value) => String(value ?? 'nowhere') },
-            { key: 'reason' },
+            { key: 'reason', prose: true },
           ])
         : 'it would run nowhere: no replicas, or no node that may run it',
     )

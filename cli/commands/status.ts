@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { withDb } from '../database.js'
 import { drainText } from '../progress/drain.js'
-import { databaseCommand, jsonOption, parseCount } from '../options.js'
+import { databaseCommand, jsonOption, parseCount, wideOption } from '../options.js'
 import type { DatabaseOptions, JsonOptions } from '../options.js'
 import { colors } from '../terminal/text.js'
 import { json } from '../terminal/json.js'
@@ -18,6 +18,7 @@ export function addStatus(program: Command): void {
   databaseCommand(program.command('status'))
     .description('show the fleet: nodes, counts, what fails or waits and why')
     .option('-n, --limit <n>', 'at most n failing and n waiting assignments', parseCount, 20)
+    .addOption(wideOption())
     .addOption(
       jsonOption(
         'print {fleet, nodes, failing, unplaced, drains} as JSON, the rows of these views',

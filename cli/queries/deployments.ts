@@ -58,7 +58,8 @@ export function createDeploymentQueries(sql: Sql): DeploymentQueries {
     deployments: ({ named, ids: listed, labels, limit, skip = 0 }) => sql<DeploymentRow[]>`
       select d.id, d.name, d.type, d.package_name, d.package_version, d.enabled, d.replicas,
           coalesce(d.policy, s.default_policy) as policy, d.labels, d.selector, d.pinned_node,
-          d.needs_urls, d.on_lost, d.lease_ttl, d.stop_grace, d.generation, d.created_at,
+          d.needs_urls, d.on_lost, d.handover, d.lease_ttl, d.stop_grace, d.generation,
+          d.created_at,
           d.updated_at, p.assignments, p.running, p.waiting, p.stopping, p.failing, p.silent
         from mooring.deployment d
        cross join mooring.setting s

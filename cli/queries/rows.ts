@@ -47,6 +47,7 @@ export interface NodeRow {
   disk_free_pct: number | null
   weight: number
   labels: Record<string, unknown>
+  drivers: string[]
   session: string | null
   [column: string]: unknown
 }

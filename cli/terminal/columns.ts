@@ -6,8 +6,8 @@ import type { Column, Row } from './table.js'
 export const DEPLOYMENT_COLUMNS: readonly Column[] = [
   { key: 'id', align: 'right' },
   { key: 'name' },
-  { key: 'package_name', title: 'package', text: (_, row) => packageText(row) },
-  { key: 'type' },
+  { key: 'package_name', title: 'package', leaves: 2, text: (_, row) => packageText(row) },
+  { key: 'type', leaves: 1 },
   {
     key: 'running',
     align: 'right',
@@ -18,6 +18,7 @@ export const DEPLOYMENT_COLUMNS: readonly Column[] = [
     text: (_, row) => stateOf(row as DeploymentRow),
     paint: (text) => (/waiting|failing|unknown/.test(text) ? colors.yellow(text) : text),
   },
+  { key: 'created_at', title: 'age', align: 'right', leaves: 3, text: since },
 ]
 
 export const DEPLOYMENT_COLUMNS_WIDE: readonly Column[] = [
@@ -32,22 +33,23 @@ export const DEPLOYMENT_COLUMNS_WIDE: readonly Column[] = [
 
 export const ASSIGNMENT_COLUMNS: readonly Column[] = [
   { key: 'assignment_id', title: 'assignment', align: 'right' },
-  { key: 'deployment_id', title: 'deployment', align: 'right' },
+  { key: 'deployment_id', title: 'deployment', align: 'right', leaves: 5 },
   { key: 'name' },
   { key: 'ordinal', title: '#', align: 'right' },
   { key: 'node' },
-  { key: 'epoch', align: 'right' },
-  { key: 'wanted' },
+  { key: 'epoch', align: 'right', leaves: 1 },
+  { key: 'wanted', leaves: 4 },
   {
     key: 'run_state',
     title: 'state',
     text: (value, row) => String(value ?? (row['node'] === null ? 'waiting' : 'not yet reported')),
   },
-  { key: 'pid', align: 'right' },
+  { key: 'pid', align: 'right', leaves: 2 },
   { key: 'restarts', align: 'right' },
-  { key: 'move_to', title: 'goes to' },
+  { key: 'move_to', title: 'goes to', leaves: 3 },
+  { key: 'assigned_at', title: 'age', align: 'right', leaves: 6, text: since },
   { key: 'last_error', title: 'last error' },
-  { key: 'last_error_at', title: 'error age', align: 'right', text: since },
+  { key: 'last_error_at', title: 'error age', align: 'right', leaves: 7, text: since },
 ]
 
 export const FAILING_COLUMNS: readonly Column[] = [
@@ -55,17 +57,17 @@ export const FAILING_COLUMNS: readonly Column[] = [
   { key: 'name', title: 'deployment', text: (_, row) => deploymentText(row) },
   { key: 'node' },
   { key: 'run_state', title: 'state' },
-  { key: 'restarts', align: 'right' },
+  { key: 'restarts', align: 'right', leaves: 1 },
   { key: 'last_error_at', title: 'age', align: 'right', text: since },
-  { key: 'reason' },
+  { key: 'reason', prose: true },
 ]
 
 export const UNPLACED_COLUMNS: readonly Column[] = [
   { key: 'assignment_id', title: 'waiting', align: 'right' },
   { key: 'name', title: 'deployment', text: (_, row) => deploymentText(row) },
-  { key: 'package_name', title: 'package' },
+  { key: 'package_name', title: 'package', leaves: 1 },
   { key: 'waiting_since', title: 'age', align: 'right', text: since },
-  { key: 'reason' },
+  { key: 'reason', prose: true },
 ]
 
 const HEALTH_COLOURS: Record<string, (text: string) => string> = {
@@ -87,15 +89,16 @@ export const NODE_COLUMNS: readonly Column[] = [
   { key: 'assignments', title: 'assigned', align: 'right' },
   { key: 'running', align: 'right' },
   { key: 'states', title: 'not running', text: (value) => othersText(value) },
-  { key: 'cpu_pct', title: 'cpu %', align: 'right' },
+  { key: 'cpu_pct', title: 'cpu %', align: 'right', leaves: 2 },
   {
     key: 'memory_mb',
     title: 'memory MiB',
     align: 'right',
+    leaves: 1,
     text: (value) =>
       value === null || value === undefined ? '-' : String(Math.round(Number(value))),
   },
-  { key: 'disk_free_pct', title: 'disk free %', align: 'right' },
+  { key: 'disk_free_pct', title: 'disk free %', align: 'right', leaves: 3 },
 ]
 
 export const NODE_COLUMNS_WIDE: readonly Column[] = [

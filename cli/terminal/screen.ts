@@ -1,7 +1,8 @@
 /**
  * Redraws a block of lines in place, without flicker: one write for each frame, each line erased
  * behind its own end only, nothing written when nothing changed. The block is never higher or wider
- * than the terminal, because a wrapped line would break the arithmetic of the next frame.
+ * than the terminal, because a wrapped line would break the arithmetic of the next frame. When the
+ * size of the terminal changes, the block is drawn again on an empty screen.
  */
 export interface Screen {
   draw(lines: readonly string[]): void
@@ -15,12 +16,15 @@ interface Terminal {
   columns?: number
   rows?: number
   write(text: string): unknown
+  on?(event: 'resize', listener: () => void): unknown
+  off?(event: 'resize', listener: () => void): unknown
 }
 
 const HIDE_CURSOR = '\x1b[?25l'
 const SHOW_CURSOR = '\x1b[?25h'
 const BEGIN_FRAME = '\x1b[?2026h'
 const END_FRAME = '\x1b[?2026l'
+const CLEAR = '\x1b[H\x1b[2J'
 const ERASE_LINE = '\x1b[K'
 const ERASE_BELOW = '\x1b[J'
 
@@ -28,44 +32,57 @@ const ERASE_BELOW = '\x1b[J'
 export const roomOf = (rows = 24): number => Math.max(1, rows - 1)
 
 export function createScreen(terminal: Terminal): Screen {
+  let wanted: readonly string[] = []
   let drawn: string[] = []
   let hidden = false
-  let width = 0
+  let size = ''
 
+  const frame = () =>
+    wanted.slice(0, roomOf(terminal.rows)).map((line) => clip(line, (terminal.columns ?? 80) - 1))
+  const sizeNow = () => `${terminal.columns} x ${terminal.rows}`
+  /** To the first line of the old frame. */
   const back = () => {
-    // a resized terminal wraps its lines again: the height of the old frame is unknown, start below
-    if (terminal.columns !== width && drawn.length > 0) drawn = []
-    width = terminal.columns ?? 80
+    const resized = size !== sizeNow() && drawn.length > 0
+    size = sizeNow()
+    // a resized terminal wraps its lines again: where the old frame begins is unknown
+    if (resized) return CLEAR
     return drawn.length > 0 ? `\x1b[${drawn.length}A\r` : '\r'
   }
+  const redraw = () => {
+    const next = frame()
+    if (
+      size === sizeNow() &&
+      next.length === drawn.length &&
+      next.every((line, i) => line === drawn[i])
+    )
+      return
+    const start = back()
+    const hide = hidden ? '' : HIDE_CURSOR
+    terminal.write(`${hide}${BEGIN_FRAME}${start}${block(next)}${ERASE_BELOW}${END_FRAME}`)
+    hidden = true
+    drawn = next
+  }
+  const onResize = () => {
+    if (drawn.length > 0) redraw()
+  }
+  terminal.on?.('resize', onResize)
 
   return {
     draw(lines) {
-      const frame = lines
-        .slice(0, roomOf(terminal.rows))
-        .map((line) => clip(line, (terminal.columns ?? 80) - 1))
-      if (
-        terminal.columns === width &&
-        frame.length === drawn.length &&
-        frame.every((line, i) => line === drawn[i])
-      )
-        return
-      const start = back()
-      const hide = hidden ? '' : HIDE_CURSOR
-      terminal.write(`${hide}${BEGIN_FRAME}${start}${block(frame)}${ERASE_BELOW}${END_FRAME}`)
-      hidden = true
-      drawn = frame
+      wanted = lines
+      redraw()
     },
     print(line) {
-      const frame = drawn
       const start = back()
-      terminal.write(`${BEGIN_FRAME}${start}${block([line, ...frame])}${ERASE_BELOW}${END_FRAME}`)
-      drawn = frame
+      const next = drawn.length > 0 ? frame() : []
+      terminal.write(`${BEGIN_FRAME}${start}${block([line, ...next])}${ERASE_BELOW}${END_FRAME}`)
+      drawn = next
     },
     close() {
+      terminal.off?.('resize', onResize)
       if (hidden) terminal.write(SHOW_CURSOR)
       hidden = false
-      drawn = []
+      wanted = drawn = []
     },
   }
 }

@@ -1,6 +1,7 @@
+import { join } from 'node:path'
 import t from 'tap'
 import { program, tempDir } from '../helpers/processes.js'
-import { MAIN } from '../helpers/root.js'
+import { MAIN, ROOT } from '../helpers/root.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
@@ -50,3 +51,15 @@ for (const [command, sign] of [
     stuck.kill('SIGTERM')
     t.same(await stuck.exited, { code: 0, signal: null })
   })
+
+t.test('the time of a log line is readable', async (t) => {
+  const writing = program(t, process.execPath, [
+    '--input-type=module',
+    '-e',
+    `import { createLog } from ${JSON.stringify(join(ROOT, 'dist', 'cli', 'log.js'))}
+    createLog('info').info({ event: 'hello' }, 'hello')`,
+  ])
+  await writing.exited
+  const { time } = JSON.parse(writing.stderr()) as { time: string }
+  t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+})

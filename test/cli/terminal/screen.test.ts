@@ -6,9 +6,22 @@ function terminal(columns = 40, rows = 10) {
   const shown: string[] = ['']
   let row = 0
   let writes = 0
+  const listeners = new Set<() => void>()
   return {
     columns,
     rows,
+    on: (_: 'resize', listener: () => void) => listeners.add(listener),
+    off: (_: 'resize', listener: () => void) => listeners.delete(listener),
+    /** Each line of the old width is wrapped into two of the new one. */
+    narrow(to: number) {
+      this.columns = to
+      shown.splice(0, shown.length - 1, ...shown.slice(0, -1).flatMap((line) => [line, '~']))
+      row = shown.length - 1
+      listeners.forEach((listener) => {
+        listener()
+      })
+    },
+    listeners,
     shown: () => shown.filter((line, i) => line !== '' || i < shown.length - 1),
     writes: () => writes,
     write(text: string) {
@@ -18,6 +31,8 @@ function terminal(columns = 40, rows = 10) {
         const up = /^\x1b\[(\d+)A$/.exec(piece)
         if (up) row -= Number(up[1])
         else if (piece === '\n') shown[(row += 1)] ??= ''
+        else if (piece === '\x1b[H') row = 0
+        else if (piece === '\x1b[2J') (shown.splice(0), shown.push(''))
         else if (piece === '\x1b[J') (shown.splice(row), shown.push(''))
         else if (piece !== '\r' && !piece.startsWith('\x1b')) shown[row] = piece
         else if (piece === '\x1b[K') continue
@@ -55,6 +70,18 @@ t.test('a frame is never higher or wider than the terminal', async (t) => {
   const tty = terminal(6, 3)
   createScreen(tty).draw(['0123456789', 'b', 'c', 'd'])
   t.same(tty.shown(), ['01234', 'b'])
+})
+
+t.test('a resized terminal shows one frame, drawn for its size', async (t) => {
+  const tty = terminal(20, 10)
+  const screen = createScreen(tty)
+  screen.draw(['0123456789', 'two'])
+  tty.narrow(6)
+  t.same(tty.shown(), ['01234', 'two'], 'without a wait for the next look')
+  screen.print('note')
+  t.same(tty.shown(), ['note', '01234', 'two'])
+  screen.close()
+  t.equal(tty.listeners.size, 0)
 })
 
 t.test('colour codes take no room, and a cut line ends its colours', async (t) => {

@@ -1,5 +1,12 @@
 import t from 'tap'
 import { age, cell, colorsFor, interval } from '../../../cli/terminal/text.js'
+import {
+  ASSIGNMENT_COLUMNS,
+  DEPLOYMENT_COLUMNS,
+  FAILING_COLUMNS,
+  NODE_COLUMNS,
+  UNPLACED_COLUMNS,
+} from '../../../cli/terminal/columns.js'
 import { columnsOf, table } from '../../../cli/terminal/table.js'
 
 t.test('an interval of Postgres is read in its two largest units', async (t) => {
@@ -51,4 +58,77 @@ t.test('columns come from the rows where the schema may add some', async (t) => 
     ],
   )
   t.same(columnsOf([]), [])
+})
+
+t.test('a table is as wide as the terminal, and says where it was cut', async (t) => {
+  const rows = [
+    { id: 1, name: 'a-name-of-twenty-abc', pid: 4711, why: 'one two three four five six seven' },
+  ]
+  const columns = [
+    { key: 'id', align: 'right' },
+    { key: 'name' },
+    { key: 'pid', align: 'right', leaves: 1 },
+    { key: 'why', prose: true },
+  ] as const
+  t.equal(
+    table(rows, columns, { width: 200 }),
+    [
+      'id  name                   pid  why',
+      ' 1  a-name-of-twenty-abc  4711  one two three four five six seven',
+    ].join('\n'),
+    'nothing is cut where there is room',
+  )
+  t.equal(
+    table(rows, columns, { width: 56 }),
+    [
+      'id  name                   pid  why',
+      ' 1  a-name-of-twenty-abc  4711  one two three four five',
+      '                                six seven',
+    ].join('\n'),
+    'a reason continues on the next line',
+  )
+  t.equal(
+    table(rows, columns, { width: 40 }),
+    [
+      'id  name        why',
+      ' 1  a-name-of…  one two three four five',
+      '                six seven',
+    ].join('\n'),
+    'a column leaves, a name is cut, a number never',
+  )
+  for (let width = 40; width < 90; width++)
+    for (const line of table(rows, columns, { width }).split('\n'))
+      t.ok([...line].length <= width, `${width}: ${line}`)
+})
+
+t.test('the tables of every day fit 80 columns', async (t) => {
+  const long = 'x'.repeat(60)
+  const row = Object.fromEntries(
+    [...DEPLOYMENT_COLUMNS, ...ASSIGNMENT_COLUMNS, ...NODE_COLUMNS].map(({ key }) => [key, long]),
+  )
+  const numbers = Object.fromEntries(
+    ['id', 'running', 'assignment_id', 'deployment_id', 'ordinal', 'epoch', 'pid', 'restarts']
+      .concat(['beat_age', 'assignments', 'cpu_pct', 'memory_mb', 'disk_free_pct'])
+      .map((key) => [key, 12_345]),
+  )
+  const rows = [
+    { ...row, ...numbers, enabled: true, replicas: 3, failing: 3, states: { running: 3 } },
+  ].map((each) => ({
+    ...each,
+    ...Object.fromEntries(
+      ['created_at', 'assigned_at', 'last_error_at', 'waiting_since'].map((key) => [
+        key,
+        new Date(Date.now() - 5e9),
+      ]),
+    ),
+  }))
+  for (const columns of [
+    DEPLOYMENT_COLUMNS,
+    ASSIGNMENT_COLUMNS,
+    NODE_COLUMNS,
+    FAILING_COLUMNS,
+    UNPLACED_COLUMNS,
+  ])
+    for (const line of table(rows, columns, { width: 80 }).split('\n'))
+      t.ok([...line].length <= 80, line)
 })

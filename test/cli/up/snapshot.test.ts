@@ -46,6 +46,7 @@ const node = (more: Partial<NodeRow> = {}): NodeRow => ({
   disk_free_pct: 50,
   weight: 100,
   labels: {},
+  drivers: ['npm'],
   session: null,
   ...more,
 })
