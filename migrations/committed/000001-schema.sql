@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:355e1ddddaf9b1ba764e18b6db29428495324019
+--! Hash: sha1:e4ca24bde6a369d287f341bf95a8de35451182af
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -1036,12 +1036,13 @@ comment on function mooring_internal.actor() is
   'The acting login, and in brackets the application_name its client chose (unproven).';
 --! EndIncluded functions/common/actor.sql
 --! Included functions/common/abbreviate_list.sql
+-- Stable, as format() is: declared immutable it would not inline.
 -- Names for a sentence: the first few, then how many more there are.
 create or replace function mooring_internal.abbreviate_list(
   names text[],
   at_most int default 3
 ) returns text
-  language sql immutable parallel safe
+  language sql stable parallel safe
 return array_to_string(names[1:at_most], ', ')
   || case when cardinality(names) > at_most
           then format(' and %s more', cardinality(names) - at_most)
@@ -1050,8 +1051,9 @@ comment on function mooring_internal.abbreviate_list(text[], int) is
   'The first names of a list, and how many more there are; null for a null list.';
 --! EndIncluded functions/common/abbreviate_list.sql
 --! Included functions/common/format_duration.sql
+-- Stable, as the text of an interval is: declared immutable it would not inline.
 create or replace function mooring_internal.format_duration(past interval) returns text
-  language sql immutable parallel safe
+  language sql stable parallel safe
 return case when past < interval '10 s' then trim_scale(round(extract(epoch from past), 1)) || ' s'
             when past < interval '2 min' then round(extract(epoch from past)) || ' s'
             else date_trunc('second', justify_hours(past))::text end;
@@ -3647,7 +3649,8 @@ comment on function mooring.leave(text, uuid) is
 --   kind load      the cost of the k-th further assignment on a node, never falling in k
 --   kind affinity  the cost of this assignment on this node
 -- The caller applies the weight of the node. A policy is one expression without search_path, so
--- that it inlines into the query that compares the nodes. docs/policies.md shows how to add one.
+-- that it inlines into the query that compares the nodes, unless it reads a table as resource_usage
+-- does. docs/policies.md shows how to add one.
 create or replace function mooring.policy_deployment_count(
   node mooring.node_state,
   k int

@@ -2,7 +2,8 @@
 --   kind load      the cost of the k-th further assignment on a node, never falling in k
 --   kind affinity  the cost of this assignment on this node
 -- The caller applies the weight of the node. A policy is one expression without search_path, so
--- that it inlines into the query that compares the nodes. docs/policies.md shows how to add one.
+-- that it inlines into the query that compares the nodes, unless it reads a table as resource_usage
+-- does. docs/policies.md shows how to add one.
 create or replace function mooring.policy_deployment_count(
   node mooring.node_state,
   k int
