@@ -1,12 +1,14 @@
 import { join } from 'node:path'
 import t from 'tap'
-import { program, tempDir } from '../helpers/processes.js'
+import { AS_OWN_USER, program, tempDir } from '../helpers/processes.js'
 import { MAIN, ROOT } from '../helpers/root.js'
 import { rudeServer } from '../helpers/rude-server.js'
 import { testDatabase } from '../helpers/postgres.js'
 import { waitFor } from '../helpers/wait-for.js'
 
-for (const command of ['agent --name host-a', 'worker']) {
+const AGENT = ['agent --name host-a', ...AS_OWN_USER].join(' ')
+
+for (const command of [AGENT, 'worker']) {
   t.test(
     `where the log cannot be written (a full disk), mooring ${command} goes on without`,
     { skip: process.platform !== 'linux' },
@@ -27,7 +29,7 @@ for (const command of ['agent --name host-a', 'worker']) {
 }
 
 for (const [command, sign] of [
-  ['agent --name host-a', 'select max(h.beat_at) as at from mooring.heartbeat h'],
+  [AGENT, 'select max(h.beat_at) as at from mooring.heartbeat h'],
   ['worker', 'select max(w.ticked_at) as at from mooring_internal.worker w'],
 ] as const)
   t.test(`while nobody reads its log, mooring ${command} goes on`, async (t) => {
